@@ -1,0 +1,9 @@
+"""The one base class of errors that are meant to be read by people.
+
+Its message says which file or argument, what is wrong, and what to do; the command line prints it as the last line and
+shows no traceback. Anything else that is raised is a defect of ours.
+"""
+
+
+class HeatmapError(Exception):
+    """A wrong input or a state that the user can repair; the message says how."""

@@ -1,0 +1,186 @@
+"""Everything a user may set: typed, documented, read from HEATMAP_* environment variables.
+
+Nothing here opens a file or a database; the types are shared by every layer.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from heatmap_pipeline.errors import HeatmapError
+
+Interval = Literal["1m", "5m", "15m"]
+"""Step of the candle grid, written as the exchange writes it."""
+
+SnapshotInterval = Literal["1m", "5m", "15m", "30m", "1h", "4h", "1d"]
+"""Distance of two stored snapshots."""
+
+Source = Literal["archive", "demo"]
+"""Where candles and open interest come from."""
+
+SECONDS: Mapping[str, int] = {
+    "1m": 60,
+    "5m": 300,
+    "15m": 900,
+    "30m": 1800,
+    "1h": 3600,
+    "4h": 14400,
+    "1d": 86400,
+}
+"""Seconds of each interval that can be named."""
+
+_SYMBOL = re.compile(r"[A-Z0-9]{2,30}")
+_PER_SYMBOL = re.compile(
+    r"HEATMAP_(BUCKET|CANDLE_INTERVAL|SNAPSHOT_INTERVAL|MAINTENANCE_MARGIN_RATE|MAX_LEVERAGE)_([A-Z0-9]+)"
+)
+_NOT_SYMBOLS = {"HEATMAP_CANDLE_INTERVAL", "HEATMAP_SNAPSHOT_INTERVAL"}
+
+
+class SettingsError(HeatmapError):
+    """A setting or a command-line value that cannot be used; names it and what is allowed."""
+
+
+def check_symbol(symbol: str) -> str:
+    """Return `symbol` if it is written as an exchange writes one (A-Z and 0-9, 2 to 30 characters).
+
+    Raises:
+        SettingsError: for anything else, so that no symbol can carry a path or SQL.
+    """
+    if not _SYMBOL.fullmatch(symbol):
+        raise SettingsError(f"symbol {symbol!r} is not a symbol; write it as the exchange does, for example BTCUSDT")
+    return symbol
+
+
+class SymbolSettings(BaseModel):
+    """What may differ from symbol to symbol; None means the rule or the common setting decides.
+
+    `bucket` is in USDT, `maintenance_margin_rate` a fraction, `max_leverage` a multiple.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    bucket: float | None = Field(default=None, ge=1e-7, le=1e7, allow_inf_nan=False)
+    candle_interval: Interval | None = None
+    snapshot_interval: SnapshotInterval | None = None
+    maintenance_margin_rate: float | None = Field(default=None, gt=0, lt=1)
+    max_leverage: float | None = Field(default=None, gt=1, le=1000)
+
+
+class Settings(BaseSettings):
+    """The settings of one run or one Dagster code location. Immutable; see README.md for the table of them."""
+
+    model_config = SettingsConfigDict(env_prefix="HEATMAP_", frozen=True, extra="ignore", env_ignore_empty=True)
+
+    home: Path = Path("~/heatmap")
+    source: Source = "demo"
+    archive: Path | None = None
+    symbols: Annotated[tuple[str, ...], NoDecode] = ("BTCUSDT", "ETHUSDT")
+    start: date | None = None
+    candle_interval: Interval | None = None
+    snapshot_interval: SnapshotInterval = "15m"
+    models: Annotated[tuple[str, ...], NoDecode] = ("turnover", "delta")
+    leverage_brackets: Path | None = None
+    demo_seed: int = 7
+    lock_timeout: float = Field(default=600.0, gt=0)
+    per_symbol: Mapping[str, SymbolSettings] = Field(default_factory=dict)
+
+    @field_validator("symbols", "models", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("symbols")
+    @classmethod
+    def _symbols(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for symbol in value:
+            if not _SYMBOL.fullmatch(symbol):
+                raise ValueError(f"{symbol!r} is not a symbol; write it as the exchange does, for example BTCUSDT")
+        if not value:
+            raise ValueError("name at least one symbol")
+        return tuple(dict.fromkeys(value))
+
+    @field_validator("models")
+    @classmethod
+    def _models(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        unknown = [name for name in value if name not in ("delta", "turnover")]
+        if unknown or not value:
+            raise ValueError(f"unknown model {', '.join(unknown) or '(none)'}; allowed are delta and turnover")
+        return tuple(dict.fromkeys(value))
+
+    @field_validator("home", "archive", "leverage_brackets")
+    @classmethod
+    def _absolute(cls, value: Path | None) -> Path | None:
+        return None if value is None else Path(os.path.abspath(value.expanduser()))
+
+    def of(self, symbol: str) -> SymbolSettings:
+        """Return the settings of one symbol."""
+        return self.per_symbol.get(symbol, SymbolSettings())
+
+    def snapshot_interval_of(self, symbol: str) -> str:
+        """Return the snapshot interval of one symbol, its own or the common one."""
+        return self.of(symbol).snapshot_interval or self.snapshot_interval
+
+    @property
+    def archive_root(self) -> Path:
+        """Folder that holds `futures/um/daily/...`: the archive given, or the demo market's own under the home."""
+        if self.source == "demo":
+            return self.home / "archive" / "demo"
+        if self.archive is None:
+            raise SettingsError("source archive needs a folder: give --archive DIR or set HEATMAP_ARCHIVE")
+        return self.archive
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the data are made up by the demo market."""
+        return self.source == "demo"
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read the settings from the environment; keyword arguments that are not None win.
+
+    Raises:
+        SettingsError: naming the variable, its value and what is allowed.
+
+    Example:
+        >>> load_settings(symbols=("BTCUSDT",)).symbols
+        ('BTCUSDT',)
+    """
+    per_symbol: dict[str, dict[str, str]] = {}
+    for name, value in sorted(os.environ.items()):
+        match = _PER_SYMBOL.fullmatch(name)
+        if match and name not in _NOT_SYMBOLS and value:
+            per_symbol.setdefault(match[2], {})[match[1].lower()] = value
+    given = {key: value for key, value in overrides.items() if value is not None}
+    try:
+        symbols = {}
+        for symbol, values in per_symbol.items():
+            try:
+                symbols[symbol] = SymbolSettings.model_validate(values)
+            except ValidationError as error:
+                raise SettingsError(_sentence(error, suffix=f"_{symbol}")) from None
+        return Settings(per_symbol=symbols, **given)
+    except ValidationError as error:
+        raise SettingsError(_sentence(error)) from None
+
+
+def _sentence(error: ValidationError, suffix: str = "") -> str:
+    first = error.errors()[0]
+    name = str(first["loc"][0]) if first["loc"] else "settings"
+    message = first["msg"].removeprefix("Value error, ")
+    return f"setting HEATMAP_{name.upper()}{suffix} = {first['input']!r}: {message}"
+
+
+def interval_name(seconds: int) -> str:
+    """Return the exchange's name of a candle interval given in seconds: 300 -> '5m'."""
+    for name in get_args(SnapshotInterval):
+        if SECONDS[name] == seconds:
+            return str(name)
+    raise SettingsError(f"an interval of {seconds} s has no name; known are {', '.join(SECONDS)}")
