@@ -1,0 +1,72 @@
+"""The clean tables of one day and what is known about how they became clean.
+
+These are the shapes every source has to deliver; the archive, the demo market and the exchange differ only in how they
+get there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from heatmap_pipeline.errors import HeatmapError
+
+CANDLE_COLUMNS = (
+    "open_time",
+    "open",
+    "high",
+    "low",
+    "close",
+    "volume",
+    "quote_volume",
+    "trades",
+    "taker_buy_volume",
+    "taker_buy_quote_volume",
+)
+"""Columns of clean candles: `open_time` datetime64[us] UTC, prices in USDT, `volume` in contracts, `trades` int64."""
+
+OPEN_INTEREST_COLUMNS = ("snapshot_time", "contracts", "value")
+"""Columns of clean samples: `snapshot_time` datetime64[us] UTC (when taken), contracts, value in USDT (NaN = unknown)."""
+
+
+class MarketError(HeatmapError):
+    """Market data that cannot be used, with the file and the row named."""
+
+
+class NoDataError(MarketError):
+    """The source has nothing for this symbol and day (not published yet, or not listed)."""
+
+
+@dataclass(frozen=True)
+class CleanDay:
+    """One symbol's clean rows of one kind and day.
+
+    Attributes:
+        symbol: as the exchange writes it.
+        day: UTC.
+        table: clean rows in time order, with `CANDLE_COLUMNS` or `OPEN_INTEREST_COLUMNS`.
+        step: seconds between rows: the candle interval, or the step of the file of samples.
+        repairs: count of each repair that was made; only those above 0.
+        facts: what else was decided, JSON-able: the file, its sha256, the rule that decided the clock of the samples.
+    """
+
+    symbol: str
+    day: date
+    table: pd.DataFrame
+    step: int
+    repairs: dict[str, int] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def content_hash(self) -> str:
+        """Return a hash of the clean rows and their step: equal rows, equal hash, wherever they came from."""
+        digest = hashlib.blake2b(digest_size=16)
+        digest.update(json.dumps([self.symbol, self.day.isoformat(), self.step, list(self.table.columns)]).encode())
+        for name in self.table.columns:
+            digest.update(np.ascontiguousarray(self.table[name].to_numpy()).tobytes())
+        return digest.hexdigest()

@@ -1,0 +1,130 @@
+"""The arrays that go into a day of the model and come out of it.
+
+Times are microseconds since 1970-01-01 UTC (int64), prices of lots integers in units of 1e-8 USDT, quantities contracts,
+volumes USDT. Only shapes and their hash live here; the rules are in `engine.py` and, to read, in `stepwise.py`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+Ints: TypeAlias = npt.NDArray[np.int64]
+Floats: TypeAlias = npt.NDArray[np.float64]
+Sides: TypeAlias = npt.NDArray[np.int8]
+
+LONG, SHORT = 1, -1
+SIDE_NAMES = {LONG: "long", SHORT: "short"}
+BOOKS = {"one": (None,), "two": (LONG, SHORT)}
+"""The books of a model, in the order of `ModelState.unlocated`: None = both sides in one book."""
+
+
+@dataclass(frozen=True)
+class DayCandles:
+    """The existing candles of one day, in time order, all arrays of shape (n,).
+
+    `flow` is the change of open interest against the previous existing candle (contracts) and `open_interest` the
+    open interest at each candle's end (contracts).
+    """
+
+    open_time: Ints
+    open: Floats
+    high: Floats
+    low: Floats
+    close: Floats
+    volume: Floats
+    flow: Floats
+    open_interest: Floats
+
+    def __len__(self) -> int:
+        return len(self.open_time)
+
+
+@dataclass(frozen=True)
+class Lots:
+    """The lots of a model's books, shape (n,), sorted by side (long first), leverage, liquidation price.
+
+    `side` is +1 long, -1 short; `liq_price` an integer in 1e-8 USDT; `quantity` in contracts; `volume` in USDT at entry;
+    `opened_at` the start of the earliest candle that opened into the lot.
+    """
+
+    side: Sides
+    leverage: Floats
+    liq_price: Ints
+    quantity: Floats
+    volume: Floats
+    opened_at: Ints
+
+    @classmethod
+    def empty(cls) -> Lots:
+        """Return no lots."""
+        none = np.empty(0)
+        return cls(none.astype(np.int8), none, none.astype(np.int64), none, none, none.astype(np.int64))
+
+    def __len__(self) -> int:
+        return len(self.side)
+
+    @property
+    def entry_price(self) -> Floats:
+        """Mean entry price, USDT."""
+        return self.volume / self.quantity
+
+
+@dataclass(frozen=True)
+class ModelState:
+    """What one day hands to the next: lots, the unlocated quantity of each book, the last open interest (contracts)."""
+
+    lots: Lots
+    unlocated: tuple[float, ...]
+    open_interest: float
+
+    def hash(self, extra: dict[str, Any] | None = None) -> str:
+        """Return a hash of the exact bits of the state (and of `extra`, JSON-able): equal if and only if equal."""
+        digest = hashlib.blake2b(digest_size=16)
+        for column in (
+            self.lots.side,
+            self.lots.leverage,
+            self.lots.liq_price,
+            self.lots.quantity,
+            self.lots.volume,
+            self.lots.opened_at,
+        ):
+            digest.update(np.ascontiguousarray(column).tobytes())
+        rest = {"unlocated": self.unlocated, "open_interest": self.open_interest, "extra": extra}
+        digest.update(json.dumps(rest, sort_keys=True).encode())
+        return digest.hexdigest()
+
+
+Columns: TypeAlias = dict[str, npt.NDArray[Any]]
+"""Equally long arrays by column name."""
+
+
+@dataclass(frozen=True)
+class DayResult:
+    """One day of one model.
+
+    Attributes:
+        state: the books at the end of the day.
+        ledger: a row per candle and book: `timestamp`, `book` (0.. in the order of `BOOKS`), `open_interest`, `opened`,
+            `liquidated`, `closed`, `dropped`, `located`, `unlocated` (contracts), `active_volume`, `consumed_volume` (USDT).
+        opens: a row per candle, side and leverage that opened: `timestamp`, `side`, `leverage`, `entry_price` (USDT),
+            `liq_price` (1e-8 USDT), `quantity`, `volume`.
+        liquidations: a row per lot: the same columns and `opened_at`.
+        closes: a row per candle and book with closed > 0: `timestamp`, `book`, `quantity` (with unlocated's part),
+            `volume` (of located lots).
+        cells: a row per snapshot, bucket and side: `timestamp` (start of the interval), `price_bucket` (units of one
+            bucket), `side`, `active_volume`, `consumed_volume` (USDT); sorted by timestamp, bucket, long before short.
+            Empty unless asked for.
+    """
+
+    state: ModelState
+    ledger: Columns
+    opens: Columns
+    liquidations: Columns
+    closes: Columns
+    cells: Columns = field(default_factory=dict)

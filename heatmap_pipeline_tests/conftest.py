@@ -1,0 +1,27 @@
+"""Fixtures that every part of the suite shares."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+_BESIDE = Path(__file__).resolve().parents[2] / "shared" / "market"
+
+
+@pytest.fixture(scope="session")
+def market_dir() -> Path:
+    """The folder of real market data; tests that need it are skipped where it is missing."""
+    folder = Path(os.environ.get("HEATMAP_TEST_MARKET", _BESIDE))
+    if not (folder / "binance_vision").is_dir():
+        pytest.skip(f"no real market data at {folder}; set HEATMAP_TEST_MARKET to the folder that holds binance_vision")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test sees no HEATMAP_* or DAGSTER_HOME variable that it did not set itself."""
+    for name in list(os.environ):
+        if (name.startswith("HEATMAP_") and name != "HEATMAP_TEST_MARKET") or name == "DAGSTER_HOME":
+            monkeypatch.delenv(name)
