@@ -67,7 +67,9 @@ class ModelSpec:
             if not (math.isfinite(leverage) and leverage > 1):
                 raise ModelError(f"leverage_weights: leverage {leverage:g} is not above 1")
             if not (math.isfinite(weight) and weight >= 0):
-                raise ModelError(f"leverage_weights: weight {weight:g} of leverage {leverage:g} is negative or not finite")
+                raise ModelError(
+                    f"leverage_weights: weight {weight:g} of leverage {leverage:g} is negative or not finite"
+                )
         if len({leverage for leverage, _ in self.leverage_weights}) < len(self.leverage_weights):
             raise ModelError("leverage_weights names a leverage twice")
         if not sum(weight for _, weight in self.leverage_weights) > 0:
