@@ -489,9 +489,10 @@ def _run(  # type: ignore[no-untyped-def]  # noqa: C901, PLR0912, PLR0915  # one
                     sum_quantity[b] -= base_quantity[one]
                     sum_volume[b] -= base_volume[one]
                     lots_in[b] -= 1
-                    dead_at[deads], dead_lot[deads] = i, one
-                    dead_quantity[deads], dead_volume[deads] = quantity, volume
-                    deads += 1
+                    if quantity > 0.0 and volume > 0.0:  # else it shrank to nothing before price came
+                        dead_at[deads], dead_lot[deads] = i, one
+                        dead_quantity[deads], dead_volume[deads] = quantity, volume
+                        deads += 1
                     if with_cells:
                         at = bucket[one]
                         cell_volume[s, at] -= base_volume[one]
