@@ -118,7 +118,7 @@ class Settings(BaseSettings):
     @field_validator("home", "archive", "leverage_brackets")
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
-        return None if value is None else Path(os.path.abspath(value.expanduser()))
+        return None if value is None else value.expanduser().resolve()
 
     def of(self, symbol: str) -> SymbolSettings:
         """Return the settings of one symbol."""

@@ -79,11 +79,7 @@ def run_day(
     raw = _run(
         _units(candles.low),
         _units(candles.high),
-        candles.close,
-        candles.volume,
-        candles.flow,
-        candles.open_interest,
-        candles.open_time,
+        *map(_own, (candles.close, candles.volume, candles.flow, candles.open_interest, candles.open_time)),
         (candles.close < candles.open).astype(np.int64),
         ends,
         leverage,
@@ -91,18 +87,14 @@ def run_day(
         births,
         birth_bucket,
         (lots.side < 0).astype(np.int64),
-        lots.leverage,
-        lots.liq_price,
-        lots.quantity,
-        lots.volume,
-        lots.opened_at,
+        *map(_own, (lots.leverage, lots.liq_price, lots.quantity, lots.volume, lots.opened_at)),
         lot_bucket,
         np.array(state.unlocated, dtype=np.float64),
         len(buckets),
         spec.nets,
-        spec.turnover,
-        spec.unlevered,
-        spec.dust,
+        float(spec.turnover),
+        float(spec.unlevered),
+        float(spec.dust),
         spec.dust_rule == "drop",
         spec.starts_with == "open_interest",
     )
@@ -137,6 +129,11 @@ def _check(parameters: ModelParameters, state: ModelState, candles: DayCandles, 
     off = np.abs(before + candles.flow - candles.open_interest)
     if (off > 1e-9 * np.maximum(before, candles.open_interest)).any():
         raise ModelError(f"candles.flow[{int(np.argmax(off))}] is not the change of candles.open_interest")
+
+
+def _own(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return a contiguous, writable copy: for any other layout numba would compile everything once more."""
+    return np.array(array, order="C")
 
 
 def _units(price: npt.NDArray[np.float64]) -> Ints:

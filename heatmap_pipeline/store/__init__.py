@@ -1,0 +1,1 @@
+"""Tables, locks and publication: the only place that speaks SQL."""

@@ -1,0 +1,61 @@
+"""The whole pipeline on one screen.
+
+Dagster loads `defs`, made from the HEATMAP_* settings; tests and the command line call `build_defs` with settings of
+their own.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from datetime import date
+from typing import Any
+
+import dagster as dg
+
+# BackfillPolicy is Beta and says so at every load; it is what makes a range of days one run.
+warnings.filterwarnings("ignore", category=dg.BetaWarning)
+
+from heatmap_pipeline.orchestration import partitions  # noqa: E402
+from heatmap_pipeline.orchestration.assets import build_assets  # noqa: E402
+from heatmap_pipeline.orchestration.checks import build_checks  # noqa: E402
+from heatmap_pipeline.orchestration.jobs import build_job  # noqa: E402
+from heatmap_pipeline.orchestration.resources import MarketResource, WarehouseResource  # noqa: E402
+from heatmap_pipeline.orchestration.schedules import build_schedule  # noqa: E402
+from heatmap_pipeline.settings import Settings, load_settings  # noqa: E402
+from heatmap_pipeline.store.read import first_published_day  # noqa: E402
+from heatmap_pipeline.store.warehouse import Warehouse  # noqa: E402
+
+
+def build_defs(
+    settings: Settings, *, start: date | None = None, resources: Mapping[str, Any] | None = None
+) -> dg.Definitions:
+    """Return the pipeline for these settings.
+
+    Args:
+        settings: what the user set.
+        start: first day of the partitions; None means HEATMAP_START, else the first stored day, else 30 days ago.
+        resources: resources to use instead of the real ones.
+    """
+    warehouse = Warehouse(settings.home, lock_timeout=settings.lock_timeout)
+    days = partitions.daily(start or settings.start or first_published_day(warehouse))
+    job = build_job(days)
+    return dg.Definitions(
+        assets=build_assets(settings, days),
+        asset_checks=build_checks(settings),
+        jobs=[job],
+        schedules=[build_schedule(job)],
+        resources={
+            "warehouse": WarehouseResource(database=str(warehouse.path), lock_timeout=settings.lock_timeout),
+            "market": MarketResource(
+                source=settings.source, root=str(settings.archive_root), demo_seed=settings.demo_seed
+            ),
+            **(resources or {}),
+        },
+    )
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    """What Dagster loads, made from the environment when it does."""
+    return build_defs(load_settings())

@@ -1,0 +1,279 @@
+"""One file of the public archive: a zip of one CSV in, its raw rows out.
+
+Files come from downloads that break: every kind of damage becomes an error that names the file, the row where there is
+one, and what to do. What the rows mean is decided elsewhere (`repair.py`, `clock.py`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+import struct
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+from pyarrow import csv
+
+from heatmap_pipeline.market.tables import CANDLE_COLUMNS, MarketError
+
+MAX_BYTES = 64 * 2**20
+"""Largest file and largest CSV that is read; a day of 1m candles has 0.2 MB."""
+
+CANDLE_HEADER = (
+    "open_time",
+    "open",
+    "high",
+    "low",
+    "close",
+    "volume",
+    "close_time",
+    "quote_volume",
+    "count",
+    "taker_buy_volume",
+    "taker_buy_quote_volume",
+    "ignore",
+)
+"""Columns of a file of candles, in their order. Only the first six names of a header are compared: others vary."""
+
+METRICS_HEADER = (
+    "create_time",
+    "symbol",
+    "sum_open_interest",
+    "sum_open_interest_value",
+    "count_toptrader_long_short_ratio",
+    "sum_toptrader_long_short_ratio",
+    "count_long_short_ratio",
+    "sum_taker_long_short_vol_ratio",
+)
+"""Columns of a file of metrics, in their order; the four ratios are not read. The first four names are compared."""
+
+_CHECKSUM = re.compile(rb"([0-9a-fA-F]{64})[ \t]+\*?(\S+)\s*")
+_ARCHIVE_NAME = re.compile(r"[A-Z0-9_]+-(\d+[a-zA-Z]+|metrics)-\d{4}-\d{2}-\d{2}\.csv", re.IGNORECASE)
+_ARROW_MESSAGE = re.compile(
+    r"(?:In CSV column #(?P<column>\d+): )?(?:CSV parse error: )?Row #(?P<row>\d+): (?P<what>.*)", re.S
+)
+_AGAIN = "delete it and download it again"
+
+
+@dataclass(frozen=True)
+class ArchiveCsv:
+    """The CSV inside one archive file.
+
+    Attributes:
+        path: the zip.
+        sha256: of the zip, hexadecimal.
+        data: the CSV, valid UTF-8, without a byte order mark and without line ends at its end.
+    """
+
+    path: Path
+    sha256: str
+    data: bytes
+
+
+def read_archive_csv(path: Path) -> ArchiveCsv:
+    """Read the one CSV of an archive file, and check it against the CHECKSUM beside it if there is one.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        MarketError: for anything wrong with the file, its checksum or the CSV's encoding.
+    """
+    packed = _read_bytes(path, MAX_BYTES)
+    digest = hashlib.sha256(packed).hexdigest()
+    _check_checksum(path, digest)
+    data = _unpack(path, packed)
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        row = data.count(b"\n", 0, error.start) + 1
+        refuse(path, f"is not UTF-8 text (byte 0x{data[error.start]:02x})", row)
+    return ArchiveCsv(path, digest, data.removeprefix(b"\xef\xbb\xbf").rstrip(b"\r\n"))
+
+
+def refuse(path: Path, what: str, row: int | None = None) -> NoReturn:
+    """Raise a MarketError about a file that another copy may repair."""
+    place = str(path) if row is None else f"{path}, row {row}"
+    raise MarketError(f"{place}: {what}; {_AGAIN}")
+
+
+def parse_candles(file: ArchiveCsv) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Return the rows of a file of candles as `CANDLE_COLUMNS` and `row` (line in the CSV), and facts about the file.
+
+    `open_time` is datetime64[us], everything else float64 with NaN for blank; nothing is judged or repaired.
+
+    Raises:
+        MarketError: for a wrong header or number of columns, a field that is no number, or mixed units of time.
+    """
+    header = _has_header(file, CANDLE_HEADER, 6)
+    types = {name: pa.float64() for name in CANDLE_HEADER if name not in ("close_time", "ignore")}
+    types["open_time"] = pa.int64()
+    table = _read_csv(file, CANDLE_HEADER, types, header)
+    row = np.arange(len(table)) + 1 + header
+    opened, unit = _instants(file, table["open_time"], "open_time", row)
+    columns: dict[str, NDArray[Any]] = {
+        name: table["count" if name == "trades" else name].to_numpy() for name in CANDLE_COLUMNS[1:]
+    }
+    return pd.DataFrame({"open_time": opened, **columns, "row": row}), _facts(file, header, unit)
+
+
+def parse_samples(file: ArchiveCsv, symbol: str) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Return the rows of a file of metrics as `label` (datetime64[us]), `contracts`, `value` and `row`, and facts.
+
+    Labels may be text (YYYY-MM-DD HH:MM:SS, also with T and a fraction) or milliseconds or microseconds since 1970.
+
+    Raises:
+        MarketError: as `parse_candles`, and for a row of another symbol.
+    """
+    header = _has_header(file, METRICS_HEADER, 4)
+    start = file.data.find(b"\n") + 1 if header else 0
+    digits = file.data[start : start + 20].split(b",")[0].strip().isdigit()
+    types = {
+        "create_time": pa.int64() if digits else pa.timestamp("us"),
+        "symbol": pa.string(),
+        "sum_open_interest": pa.float64(),
+        "sum_open_interest_value": pa.float64(),
+    }
+    table = _read_csv(file, METRICS_HEADER, types, header)
+    row = np.arange(len(table)) + 1 + header
+    label, unit = _instants(file, table["create_time"], "create_time", row)
+    other = ~pc.equal(table["symbol"], symbol).to_numpy()
+    if other.any():
+        first = int(np.argmax(other))
+        refuse(file.path, f"is about {table['symbol'][first].as_py()!r}, not {symbol}", int(row[first]))
+    contracts, value = (table[name].to_numpy() for name in ("sum_open_interest", "sum_open_interest_value"))
+    raw = pd.DataFrame({"label": label, "contracts": contracts, "value": value, "row": row})
+    return raw, _facts(file, header, unit)
+
+
+def _facts(file: ArchiveCsv, header: bool, unit: str) -> dict[str, Any]:
+    return {"file": file.path.name, "sha256": file.sha256, "header": header, "time_unit": unit}
+
+
+def _read_bytes(path: Path, limit: int) -> bytes:
+    try:
+        with path.open("rb") as stream:
+            data = stream.read(limit + 1)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise MarketError(f"{path}: cannot be read: {error.strerror}; check that it is a readable file") from None
+    if len(data) > limit:
+        refuse(path, f"is larger than {limit} bytes, which no file of one day is")
+    return data
+
+
+def _check_checksum(path: Path, digest: str) -> None:
+    beside = path.with_name(path.name + ".CHECKSUM")
+    try:
+        text = _read_bytes(beside, 4096)
+    except FileNotFoundError:
+        return
+    match = _CHECKSUM.fullmatch(text)
+    if not match:
+        refuse(beside, "is not a checksum file (one line: sha256, two blanks, file name)")
+    if match[2] != path.name.encode():
+        refuse(beside, f"is the checksum of {_printable(match[2].decode('utf-8', 'replace'))}, not of {path.name}")
+    if match[1].decode().lower() != digest:
+        refuse(path, f"does not match its CHECKSUM (sha256 is {digest})")
+
+
+def _unpack(path: Path, packed: bytes) -> bytes:
+    """Return the one CSV of a zip; never more than `MAX_BYTES` of it are unpacked."""
+    if not packed:
+        refuse(path, "is empty")
+    if packed.lstrip()[:1] == b"<":
+        refuse(path, "is a web page, not a zip file: the download failed")
+    try:
+        with zipfile.ZipFile(io.BytesIO(packed)) as archive:
+            members = archive.infolist()
+            if len(members) != 1:
+                refuse(path, f"holds {len(members)} files, not the one CSV of an archive file")
+            member = members[0]
+            _check_member(path, member)
+            with archive.open(member) as stream:
+                data = stream.read(MAX_BYTES + 1)
+    # All that the decoder of a damaged zip is known to raise; RuntimeError is its word for encrypted.
+    except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, RuntimeError, ValueError) as error:
+        refuse(path, f"is not a whole zip file ({_printable(str(error))})")
+    if len(data) > MAX_BYTES:
+        refuse(path, f"unpacks to more than {MAX_BYTES} bytes, which no file of one day does")
+    return data
+
+
+def _check_member(path: Path, member: zipfile.ZipInfo) -> None:
+    name = member.filename
+    if "/" in name or "\\" in name or not name.lower().endswith(".csv"):
+        refuse(path, f"holds {name!r}, which is not the plain name of a CSV file")
+    if _ARCHIVE_NAME.fullmatch(name) and name.lower() != path.stem.lower() + ".csv":
+        refuse(path, f"holds {name}, another file of the archive under a wrong name")
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        refuse(path, f"is compressed in a way (method {member.compress_type}) that the archive does not use")
+
+
+def _has_header(file: ArchiveCsv, names: tuple[str, ...], compared: int) -> bool:
+    """Return whether the first line is a header, which then has to begin with the expected names."""
+    line = file.data.split(b"\n", 1)[0].decode("utf-8").strip()
+    if not line[:1].isalpha():
+        return False
+    found = [name.strip().lower() for name in line.split(",")]
+    if found[:compared] != list(names[:compared]) or len(found) != len(names):
+        wanted = ",".join(names[:compared])
+        refuse(file.path, f"the header is {line[:200]!r}, not {len(names)} columns beginning {wanted}", 1)
+    return True
+
+
+def _read_csv(file: ArchiveCsv, names: tuple[str, ...], types: dict[str, Any], header: bool) -> pa.Table:
+    """Read the columns named in `types`; every line has to have all of `names`."""
+    if not file.data or (header and b"\n" not in file.data):
+        return pa.table({name: pa.array([], kind) for name, kind in types.items()})
+    try:
+        return csv.read_csv(
+            pa.BufferReader(file.data),
+            # One thread and one block: rows keep their numbers, so that errors can name them.
+            read_options=csv.ReadOptions(
+                use_threads=False, column_names=list(names), skip_rows=int(header), block_size=MAX_BYTES + 1
+            ),
+            parse_options=csv.ParseOptions(quote_char=False, ignore_empty_lines=False),
+            convert_options=csv.ConvertOptions(column_types=types, include_columns=list(types), null_values=[""]),
+        )
+    except pa.ArrowInvalid as error:
+        match = _ARROW_MESSAGE.fullmatch(str(error))
+        if not match:
+            refuse(file.path, f"is not a CSV file of {len(names)} columns ({_printable(str(error))})")
+        column = f"{names[int(match['column'])]}: " if match["column"] else ""
+        refuse(file.path, column + _printable(match["what"]), int(match["row"]))
+
+
+def _printable(text: str) -> str:
+    """Return text from a damaged file as one line fit for a terminal."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text[:200])
+
+
+def _instants(file: ArchiveCsv, column: Any, name: str, row: NDArray[np.int64]) -> tuple[NDArray[np.datetime64], str]:
+    """Return a column of times as datetime64[us] and the unit it is written in: text, ms or us, told by magnitude."""
+    if column.null_count:
+        refuse(file.path, f"{name} is blank", int(row[np.argmax(column.is_null().to_numpy())]))
+    value = column.to_numpy()
+    if pa.types.is_timestamp(column.type):
+        return value.astype("datetime64[us]"), "text"
+    # 1e11 ms is 1973 and 1e14 ms is 5138; a microsecond count of any year in between is a thousand times that.
+    milliseconds = (value >= 10**11) & (value < 10**14)
+    microseconds = (value >= 10**14) & (value < 10**17)
+    unknown = ~(milliseconds | microseconds)
+    if unknown.any():
+        first = int(np.argmax(unknown))
+        refuse(file.path, f"{name} {value[first]} is neither milliseconds nor microseconds since 1970", int(row[first]))
+    if milliseconds.any() and microseconds.any():
+        first = int(np.argmax(milliseconds != milliseconds[0]))
+        refuse(file.path, f"{name} changes between milliseconds and microseconds", int(row[first]))
+    if microseconds.any():
+        return value.astype("datetime64[us]"), "us"
+    return (value * 1000).astype("datetime64[us]"), "ms"

@@ -1,0 +1,90 @@
+"""The first leverage bracket of a symbol from files in the exchange's own shape.
+
+Brackets change, so files carry a date in their name: `anything_YYYY-MM-DD.json`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from datetime import date
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from heatmap_pipeline.market.tables import MarketError
+
+_DATED = re.compile(r".*_(\d{4}-\d{2}-\d{2})\.json")
+
+
+def load_bracket(path: Path, symbol: str, day: date) -> tuple[float, float] | None:
+    """Return maintenance margin rate (a fraction) and largest leverage of a symbol's first bracket.
+
+    Args:
+        path: a file in the shape of the exchange's `leverageBracket` answer, used for every day, or a folder of dated
+            ones: the newest not later than the day is used, else the oldest.
+        symbol: as the exchange writes it.
+        day: UTC.
+
+    Returns:
+        The bracket with the lowest notional floor, or None if the file does not know the symbol.
+
+    Raises:
+        MarketError: naming the file that is missing, is not JSON, or has another shape.
+    """
+    file = _newest(path, day) if path.is_dir() else path
+    try:
+        changed = file.stat().st_mtime_ns
+    except OSError as error:
+        raise MarketError(f"leverage brackets {file}: {error.strerror}; give a file or a folder of them") from None
+    return _read(file, changed).get(symbol)
+
+
+def _newest(folder: Path, day: date) -> Path:
+    dated: list[tuple[date, Path]] = []
+    for file in sorted(folder.iterdir()):
+        match = _DATED.fullmatch(file.name)
+        if match:
+            try:
+                dated.append((date.fromisoformat(match[1]), file))
+            except ValueError:
+                raise MarketError(f"leverage brackets {file}: {match[1]} is not a date; rename the file") from None
+    if not dated:
+        raise MarketError(f"leverage brackets {folder}: holds no file named ..._YYYY-MM-DD.json; give a file instead")
+    return max((row for row in dated if row[0] <= day), default=min(dated))[1]
+
+
+@lru_cache(maxsize=16)
+def _read(file: Path, changed: int) -> dict[str, tuple[float, float]]:
+    """Read one file; `changed`, its time of change, makes an edited file a different entry of the cache."""
+    del changed
+    try:
+        content = json.loads(file.read_bytes())
+    except OSError as error:
+        raise MarketError(f"leverage brackets {file}: cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise MarketError(f"leverage brackets {file}: is not JSON ({error}); fetch it again") from None
+    entries = [content] if isinstance(content, dict) else content
+    if not isinstance(entries, list):
+        raise MarketError(f"leverage brackets {file}: is not a list of symbols with their brackets; fetch it again")
+    found: dict[str, tuple[float, float]] = {}
+    for number, entry in enumerate(entries, start=1):
+        try:
+            first = min(entry["brackets"], key=lambda bracket: _number(bracket["notionalFloor"]))
+            rate, leverage = _number(first["maintMarginRatio"]), _number(first["initialLeverage"])
+            if not (0 <= rate < 1 <= leverage):
+                raise ValueError(f"rate {rate:g} or leverage {leverage:g} is out of range")
+            found[str(entry["symbol"])] = (rate, leverage)
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise MarketError(
+                f"leverage brackets {file}: entry {number} is not in the exchange's shape "
+                f"({type(error).__name__}: {error}); fetch it again"
+            ) from None
+    return found
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"{value!r} is not a number")
+    return float(value)

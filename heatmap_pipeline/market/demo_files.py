@@ -1,0 +1,183 @@
+"""How simulated rows become archive files: text, zip and checksum that are the same bytes on every machine.
+
+The demo market writes what the exchange's public archive holds, so that one reader serves both.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import threading
+import zipfile
+from collections.abc import Sequence
+from datetime import date, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from heatmap_pipeline.market.tables import MarketError
+
+MARKER_NAME = "SIMULATED.txt"
+"""File at the top of a demo archive that says in words what it is."""
+
+START_LABELS_FROM = date(2026, 6, 25)
+"""First day whose samples are labelled with the start of their step instead of the instant they were taken."""
+
+_MARKER = """SIMULATED DATA
+
+Every file below this folder was made up by the demo market of the heatmap pipeline. No exchange published it and
+nobody traded at these prices. The files have the form of a public archive so that the pipeline reads them the way it
+reads real ones. The folder may be deleted at any time; the pipeline writes what it needs again.
+"""
+_CANDLE_HEADER = (
+    "open_time,open,high,low,close,volume,close_time,quote_volume,count,taker_buy_volume,taker_buy_quote_volume,ignore"
+)
+_METRICS_HEADER = (
+    "create_time,symbol,sum_open_interest,sum_open_interest_value,count_toptrader_long_short_ratio,"
+    "sum_toptrader_long_short_ratio,count_long_short_ratio,sum_taker_long_short_vol_ratio"
+)
+_STEP = timedelta(minutes=5)
+_STEP_MS = 300_000
+
+
+def candles_path(root: Path, symbol: str, day: date) -> Path:
+    """Return where the archive keeps the 5m candles of a symbol and day."""
+    return root / "futures/um/daily/klines" / symbol / "5m" / f"{symbol}-5m-{day.isoformat()}.zip"
+
+
+def metrics_path(root: Path, symbol: str, day: date) -> Path:
+    """Return where the archive keeps the open interest of a symbol and day."""
+    return root / "futures/um/daily/metrics" / symbol / f"{symbol}-metrics-{day.isoformat()}.zip"
+
+
+def candles_csv(day: date, columns: Sequence[npt.NDArray[np.float64]], price_decimals: int, lot_decimals: int) -> str:
+    """Return the CSV of a day of candles.
+
+    Args:
+        day: UTC.
+        columns: open, high, low, close (USDT), volume (contracts), quote volume (USDT), trades, taker buy volume
+            (contracts), taker buy quote volume (USDT); one row per 5 minutes each.
+        price_decimals: decimals of prices.
+        lot_decimals: decimals of contracts.
+    """
+    p, q = f".{price_decimals}f", f".{lot_decimals}f"
+    start = round((datetime(day.year, day.month, day.day) - datetime(1970, 1, 1)).total_seconds() * 1000)
+    lines = [_CANDLE_HEADER]
+    rows = zip(*(column.tolist() for column in columns), strict=True)
+    for time, (o, h, low, c, volume, quote, trades, buy, buy_quote) in zip(
+        range(start, start + 86_400_000, _STEP_MS), rows, strict=True
+    ):
+        lines.append(
+            f"{time},{o:{p}},{h:{p}},{low:{p}},{c:{p}},{volume:{q}},{time + _STEP_MS - 1},"
+            f"{quote:.5f},{trades:.0f},{buy:{q}},{buy_quote:.5f},0"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def metrics_csv(
+    day: date, symbol: str, contracts: npt.NDArray[np.float64], mark: npt.NDArray[np.float64], lot_decimals: int
+) -> str:
+    """Return the CSV of a day of open interest; its value columns are contracts times mark price.
+
+    Args:
+        day: UTC; decides what the labels mean (see `START_LABELS_FROM`).
+        symbol: as the exchange writes it.
+        contracts: open interest taken at 00:05, 00:10, ... 24:00 of the day.
+        mark: mark price in USDT at the same instants.
+        lot_decimals: decimals of contracts.
+    """
+    label = datetime(day.year, day.month, day.day) + (_STEP if day < START_LABELS_FROM else timedelta(0))
+    padding = "0" * (16 - lot_decimals)
+    dot = "" if lot_decimals else "."
+    lines = [_METRICS_HEADER]
+    for held, price in zip(contracts.tolist(), mark.tolist(), strict=True):
+        lines.append(f"{label},{symbol},{held:.{lot_decimals}f}{dot}{padding},{held * price:.4f}000000000000,,,,")
+        label += _STEP
+    return "\n".join(lines) + "\n"
+
+
+def write_marker(root: Path) -> None:
+    """Mark `root` as a demo archive.
+
+    Raises:
+        MarketError: if the folder already holds an archive that is not marked as simulated, or cannot be written.
+    """
+    marker = root / MARKER_NAME
+    if marker.exists():
+        return
+    if (root / "futures").exists():
+        raise MarketError(
+            f"{root} holds market files that the demo market did not write ({MARKER_NAME} is missing); "
+            "name another folder for the demo market, so that simulated and real files never mix"
+        )
+    _replace(marker, _MARKER.encode())
+
+
+def is_complete(path: Path, comment: str) -> bool:
+    """Return whether `path` is a whole file of this demo market (`comment`) whose checksum stands beside it."""
+    try:
+        content = path.read_bytes()
+        return content.endswith(comment.encode()) and _checksum_path(path).read_text() == _checksum(path, content)
+    except (FileNotFoundError, UnicodeDecodeError):
+        return False
+    except OSError as error:
+        raise _cannot("read", path, error) from error
+
+
+def write_zip(path: Path, csv: str, comment: str) -> None:
+    """Write one CSV as an archive file, then its checksum; a reader sees a whole file or none.
+
+    Args:
+        path: of the zip; its CSV gets the same name.
+        csv: the text.
+        comment: comment of the zip: whose file it is.
+
+    Raises:
+        MarketError: if the disk refuses.
+    """
+    buffer = io.BytesIO()
+    # Stored, not deflated: zlib's output differs from version to version, and these bytes must not.
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        entry = zipfile.ZipInfo(f"{path.stem}.csv", date_time=(2024, 1, 1, 0, 0, 0))
+        entry.create_system = 3  # the field would otherwise name this machine's system
+        entry.external_attr = 0o644 << 16
+        archive.writestr(entry, csv)
+        archive.comment = comment.encode()
+    content = buffer.getvalue()
+    checksum = _checksum_path(path)
+    try:
+        checksum.unlink(missing_ok=True)  # an older checksum must not stand beside the new zip
+    except OSError as error:
+        raise _cannot("replace", checksum, error) from error
+    _replace(path, content)
+    _replace(checksum, _checksum(path, content).encode())
+
+
+def _checksum_path(path: Path) -> Path:
+    return path.with_name(f"{path.name}.CHECKSUM")
+
+
+def _checksum(path: Path, content: bytes) -> str:
+    return f"{hashlib.sha256(content).hexdigest()}  {path.name}\n"
+
+
+def _replace(path: Path, content: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            temporary.write_bytes(content)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise _cannot("write", path, error) from error
+
+
+def _cannot(verb: str, path: Path, error: OSError) -> MarketError:
+    reason = error.strerror or error
+    return MarketError(
+        f"cannot {verb} {path}: {reason}; the demo market needs a folder it may write to, with space left"
+    )

@@ -1,0 +1,234 @@
+"""Dirty rows in, clean rows out: every repair is counted, and what cannot be repaired is refused with its row named.
+
+Nothing here reads a file; any source of candles or samples uses these two functions.
+
+Repairs of candles: `sorted_rows` (stood after a later row), `duplicate_candles` (exact repeats dropped),
+`missing_candles` (no row in the grid; nothing is filled in).
+
+Repairs of samples: `snapped_labels` (label within 30 s of the step's grid moved onto it), `sorted_rows`,
+`duplicate_samples` (exact repeats dropped), `invalid_contracts` (contracts blank, not finite, zero or negative: as if
+the row were missing), `replaced_samples` (another valid row of the same instant stands later in the file),
+`unknown_values` (value blank, not finite or not positive: stored as NaN), `outside_day` (taken before the day's first
+or after its last midnight).
+"""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import NoReturn
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from heatmap_pipeline.market.clock import MICROSECONDS, Clock, measure_clock
+from heatmap_pipeline.market.tables import CANDLE_COLUMNS, OPEN_INTEREST_COLUMNS, CleanDay, MarketError
+
+MAX_PRICE = 2e7
+"""Largest price accepted, USDT: up to here every liquidation price is an exact integer of 1e-8 in float64."""
+
+MIN_PRICE = 1e-8
+"""Smallest price accepted, USDT: the model's unit of price."""
+
+SNAP_SECONDS = 30
+"""A label this near to the grid of its step is taken to mean the grid."""
+
+DAY = 86400 * MICROSECONDS
+_MINUTE = 60 * MICROSECONDS
+_OPTIONAL = ("quote_volume", "taker_buy_volume", "taker_buy_quote_volume")
+_LARGEST_COUNT = 2.0**53
+
+
+def day_start(day: date) -> int:
+    """Return the microseconds since 1970 at which a UTC day begins."""
+    return (day - date(1970, 1, 1)).days * DAY
+
+
+def clean_candles(raw: pd.DataFrame, *, symbol: str, day: date, interval: int, file: str) -> CleanDay:
+    """Check and order the candles of one day.
+
+    Args:
+        raw: `CANDLE_COLUMNS` (open_time datetime64[us], the rest float64; NaN = blank) and `row`, the line in `file`.
+        symbol: as the exchange writes it.
+        day: UTC day whose file it is.
+        interval: step of the grid, seconds.
+        file: named in errors.
+
+    Raises:
+        MarketError: for a price not in [1e-8, 2e7], high or low inside the body, a volume negative or not finite, a
+            count of trades that is no count, a candle outside the day or off the grid, two different candles with one
+            open_time, and a day without candles.
+    """
+    if raw.empty:
+        raise MarketError(f"{file}: holds no candles of {day}; delete it and download it again, or leave the day out")
+    values = {name: raw[name].to_numpy() for name in (*CANDLE_COLUMNS, "row")}
+    values["open_time"] = values["open_time"].astype("datetime64[us]").astype(np.int64)
+    for name in (*_OPTIONAL, "trades"):
+        values[name] = np.nan_to_num(values[name].astype(np.float64), nan=0.0, posinf=np.inf, neginf=-np.inf)
+    _refuse_bad_candles(values, day, interval, file)
+
+    repairs: dict[str, int] = {}
+    order = _sort(values["open_time"], repairs)
+    if order is not None:
+        values = {name: column[order] for name, column in values.items()}
+    same = np.flatnonzero(np.diff(values["open_time"]) == 0) + 1
+    if len(same):
+        for name in CANDLE_COLUMNS:
+            different = same[values[name][same] != values[name][same - 1]]
+            if len(different):
+                row, other = (int(values["row"][different[0] - back]) for back in (0, 1))
+                _refuse(file, row, f"another candle with the open_time of row {other}, but a different {name}")
+        repairs["duplicate_candles"] = len(same)
+        values = {name: np.delete(column, same) for name, column in values.items()}
+    repairs["missing_candles"] = DAY // (interval * MICROSECONDS) - len(values["open_time"])
+
+    values["open_time"] = values["open_time"].astype("datetime64[us]")
+    values["trades"] = values["trades"].astype(np.int64)
+    table = pd.DataFrame({name: values[name] for name in CANDLE_COLUMNS})
+    return CleanDay(symbol, day, table, interval, {name: count for name, count in repairs.items() if count})
+
+
+def _refuse_bad_candles(values: dict[str, NDArray[np.generic]], day: date, interval: int, file: str) -> None:
+    """Raise for the first row, in file order, that no repair can mend."""
+    opened, high, low, close = (values[name].astype(np.float64) for name in ("open", "high", "low", "close"))
+    volume = values["volume"].astype(np.float64)
+    since = values["open_time"].astype(np.int64) - day_start(day)
+    bad: list[tuple[NDArray[np.bool_], str]] = [
+        ((since < 0) | (since >= DAY), f"the candle does not open on {day} UTC"),
+        (since % (interval * MICROSECONDS) != 0, f"the candle does not open on the grid of {interval} s"),
+    ]
+    for name, price in (("open", opened), ("high", high), ("low", low), ("close", close)):
+        bad.append((~(price >= MIN_PRICE), f"{name} is blank, zero, negative or below {MIN_PRICE:g}"))
+        bad.append((price > MAX_PRICE, f"{name} is above {MAX_PRICE:g}"))
+    bad += [
+        (high < low, "high is below low"),
+        (low > np.minimum(opened, close), "low is above open or close"),
+        (high < np.maximum(opened, close), "high is below open or close"),
+        (~(np.isfinite(volume) & (volume >= 0)), "volume is blank, negative or not finite"),
+    ]
+    for name in _OPTIONAL:
+        optional = values[name].astype(np.float64)
+        bad.append((~(np.isfinite(optional) & (optional >= 0)), f"{name} is negative or not finite"))
+    trades = values["trades"].astype(np.float64)
+    no_count = ~((trades >= 0) & (trades <= _LARGEST_COUNT)) | (np.floor(trades) != trades)
+    bad.append((no_count, "the count of trades is not a whole number of 0 or more"))
+    wrong = np.logical_or.reduce([mask for mask, _ in bad])
+    if wrong.any():
+        first = int(np.argmax(wrong))
+        reason = next(text for mask, text in bad if mask[first])
+        _refuse(file, int(values["row"].astype(np.int64)[first]), reason)
+
+
+def clean_samples(
+    raw: pd.DataFrame, *, symbol: str, day: date, interval: int, candles: pd.DataFrame, file: str
+) -> CleanDay:
+    """Repair the samples of one file and give them the instants they were taken at.
+
+    Args:
+        raw: `label` (datetime64[us] UTC), `contracts`, `value` (USDT; NaN = blank), in the order of the file.
+        symbol: as the exchange writes it.
+        day: UTC day whose file it is.
+        interval: step of the candles, seconds.
+        candles: clean candles of that day, which tell the clock of the labels.
+        file: named in errors.
+
+    Returns:
+        The clean samples, possibly none. `facts["clock"]` says which rule decided the clock.
+
+    Raises:
+        MarketError: if a label is missing.
+    """
+    if raw["label"].isna().any():
+        _refuse(file, int(raw["row"].to_numpy()[raw["label"].isna().to_numpy()][0]), "the time of the sample is blank")
+    repairs: dict[str, int] = {}
+    label = raw["label"].to_numpy().astype("datetime64[us]").astype(np.int64)
+    step = step_of_labels(label, interval)
+    snapped = _snap(label, step, day_start(day))
+    repairs["snapped_labels"] = int((snapped != label).sum())
+
+    samples = pd.DataFrame(
+        {"label": snapped, "contracts": raw["contracts"].to_numpy(), "value": raw["value"].to_numpy()}
+    )
+    order = _sort(snapped, repairs)
+    if order is not None:
+        samples = samples.iloc[order]
+    if not samples["label"].is_unique:
+        repeated = samples.duplicated(keep="last").to_numpy()
+        repairs["duplicate_samples"] = int(repeated.sum())
+        samples = samples[~repeated]
+    contracts = samples["contracts"].to_numpy(np.float64)
+    valid = np.isfinite(contracts) & (contracts > 0)
+    repairs["invalid_contracts"] = int((~valid).sum())
+    samples = samples[valid]
+    if not samples["label"].is_unique:
+        replaced = samples["label"].duplicated(keep="last").to_numpy()
+        repairs["replaced_samples"] = int(replaced.sum())
+        samples = samples[~replaced]
+
+    label, contracts, value = (samples[name].to_numpy().copy() for name in ("label", "contracts", "value"))
+    unknown = ~(np.isfinite(value) & (value > 0))
+    repairs["unknown_values"] = int(unknown.sum())
+    value[unknown] = np.nan
+    with np.errstate(over="ignore"):
+        implied = value / contracts
+    # No mark price is beyond what a candle may be; one absurd value must not decide the mean of the others.
+    implied[implied > MAX_PRICE] = np.nan
+    clock = _clock(label, implied, candles, interval=interval, step=step, day=day)
+    taken = label + clock.offset * MICROSECONDS
+    inside = (taken >= day_start(day)) & (taken <= day_start(day) + DAY)
+    repairs["outside_day"] = int((~inside).sum())
+    columns = (taken[inside].astype("datetime64[us]"), contracts[inside], value[inside])
+    table = pd.DataFrame(dict(zip(OPEN_INTEREST_COLUMNS, columns, strict=True)))
+    counted = {name: count for name, count in repairs.items() if count}
+    return CleanDay(symbol, day, table, step, counted, {"clock": clock.to_facts()})
+
+
+def step_of_labels(label: NDArray[np.int64], interval: int) -> int:
+    """Return the step of a file in seconds: the most frequent distance of its distinct labels, of equals the smallest.
+
+    Distances of a minute and more are taken to the whole minute, shorter ones to the whole second: labels that come
+    some seconds late would otherwise make nearly every distance a different one, and chance would pick the step.
+
+    Args:
+        label: int64[m], microseconds, in any order.
+        interval: step of the candles in seconds, returned for fewer than two distinct labels.
+    """
+    distance = np.diff(np.unique(label))
+    if not len(distance):
+        return interval
+    unit = np.where(distance >= _MINUTE, _MINUTE, MICROSECONDS)
+    distance = np.maximum((distance + unit // 2) // unit * unit, MICROSECONDS)
+    found, count = np.unique(distance, return_counts=True)
+    return int(found[np.argmax(count)]) // MICROSECONDS
+
+
+def _snap(label: NDArray[np.int64], step: int, midnight: int) -> NDArray[np.int64]:
+    """Move labels that are at most 30 s from a multiple of the step, counted from midnight, onto it."""
+    grid = step * MICROSECONDS
+    nearest = midnight + (label - midnight + grid // 2) // grid * grid
+    return np.where(np.abs(label - nearest) <= SNAP_SECONDS * MICROSECONDS, nearest, label)
+
+
+def _sort(time: NDArray[np.int64], repairs: dict[str, int]) -> NDArray[np.intp] | None:
+    """Return the stable order of the times, counting the rows that stood after a later one; None if all is in order."""
+    late = int((time[1:] < np.maximum.accumulate(time)[:-1]).sum()) if len(time) else 0
+    repairs["sorted_rows"] = late
+    return np.argsort(time, kind="stable") if late else None
+
+
+def _clock(
+    label: NDArray[np.int64],
+    implied_price: NDArray[np.float64],
+    candles: pd.DataFrame,
+    *,
+    interval: int,
+    step: int,
+    day: date,
+) -> Clock:
+    open_time = candles["open_time"].to_numpy().astype("datetime64[us]").astype(np.int64)
+    prices = (candles[name].to_numpy(np.float64) for name in ("open", "close"))
+    return measure_clock(label, implied_price, open_time, *prices, interval=interval, step=step, day=day)
+
+
+def _refuse(file: str, row: int, what: str) -> NoReturn:
+    raise MarketError(f"{file}, row {row}: {what}; replace the file by a good copy, or leave the day out")

@@ -1,0 +1,31 @@
+"""The assets of one symbol, a file per stage: each reads, calls into the other layers, writes and describes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import dagster as dg
+
+from heatmap_pipeline.orchestration.assets import (
+    heatmap_render,
+    liquidation_snapshots,
+    position_events,
+    published_database,
+    raw_candles,
+    raw_open_interest,
+)
+from heatmap_pipeline.settings import Settings
+
+STAGES = (
+    raw_candles,
+    raw_open_interest,
+    position_events,
+    liquidation_snapshots,
+    heatmap_render,
+    published_database,
+)
+
+
+def build_assets(settings: Settings, days: dg.DailyPartitionsDefinition) -> Sequence[dg.AssetsDefinition]:
+    """Return the chain of every symbol of the settings."""
+    return [stage.build(settings, symbol, days) for symbol in settings.symbols for stage in STAGES]

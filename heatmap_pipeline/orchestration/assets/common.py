@@ -1,0 +1,84 @@
+"""What every asset shares: labels, table schemas, the handling of errors meant for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import date
+from typing import Any
+
+import dagster as dg
+
+from heatmap_pipeline.errors import HeatmapError
+from heatmap_pipeline.orchestration.progress import tell
+from heatmap_pipeline.orchestration.resources import WarehouseResource
+from heatmap_pipeline.store import chain as stored
+from heatmap_pipeline.store.schema import column_types
+
+OWNERS = ["team:heatmap"]
+
+
+def labels(symbol: str, *kinds: str) -> dict[str, Any]:
+    """Return the arguments of `dg.asset` that place an asset: symbol as key prefix and group, owners, kinds."""
+    return {"key_prefix": symbol, "group_name": symbol, "owners": OWNERS, "kinds": {"python", *kinds}}
+
+
+def daily_labels(symbol: str, days: dg.DailyPartitionsDefinition, table: str) -> dict[str, Any]:
+    """Return `labels` for an asset of day partitions that fills a table; a run takes its days in order, in one go."""
+    return {
+        **labels(symbol, "duckdb"),
+        "partitions_def": days,
+        "backfill_policy": dg.BackfillPolicy.single_run(),
+        "metadata": {"dagster/column_schema": _schema(table), "dagster/table_name": f"heatmap.{table}"},
+    }
+
+
+def _schema(table: str) -> dg.TableSchema:
+    return dg.TableSchema(columns=[dg.TableColumn(name, kind) for name, kind in column_types(table)])
+
+
+class Track:
+    """Which day of a run is being worked on, so that a failure is recorded for that day."""
+
+    def __init__(self, symbol: str, stage: str, days: Sequence[date]) -> None:
+        self._symbol, self._stage, self._days = symbol, stage, list(days)
+        self._done = 0
+
+    @property
+    def day(self) -> date:
+        """The first day that is not done."""
+        return self._days[min(self._done, len(self._days) - 1)]
+
+    def done(self, day: date) -> None:
+        """Say that a day and all before it are done."""
+        done = self._days.index(day) + 1
+        if done > self._done:  # a day comes once per model
+            self._done = done
+            tell(self._symbol, self._stage, done, len(self._days))
+
+
+@contextmanager
+def failing_clearly(warehouse: WarehouseResource, symbol: str, stage: str, days: Sequence[date]) -> Iterator[Track]:
+    """Turn an error meant for people into a failure of the run without traceback, and keep it for `heatmap status`.
+
+    A retry cannot mend such an error, so none is allowed.
+    """
+    track = Track(symbol, stage, days)
+    try:
+        yield track
+        with warehouse.get_connection() as con:
+            stored.clear_failures(con, symbol, stage, days[0], days[-1])
+    except HeatmapError as error:
+        _note(warehouse, symbol, stage, track.day, str(error))
+        raise dg.Failure(description=str(error), metadata={"day": str(track.day)}, allow_retries=False) from None
+
+
+def _note(warehouse: WarehouseResource, symbol: str, stage: str, day: date, message: str) -> None:
+    """Record a failure; a warehouse that cannot be written must not hide the failure itself."""
+    try:
+        with warehouse.get_connection() as con:
+            stored.record_failure(con, symbol, stage, day, message)
+    except HeatmapError as error:
+        dg.get_dagster_logger().warning("the failure could not be recorded: %s", error)
+
+

@@ -1,0 +1,53 @@
+"""The numbers that the Dagster UI shows for a materialisation: one row of metadata per day, and totals for the run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import dagster as dg
+
+from heatmap_pipeline.orchestration.assets.common import Track
+from heatmap_pipeline.orchestration.chain import DayReport
+from heatmap_pipeline.orchestration.ingest import RawReport
+
+
+def describe_raw(
+    context: dg.AssetExecutionContext, track: Track, reports: Iterable[RawReport]
+) -> dg.MaterializeResult:  # type: ignore[type-arg]
+    """Run an ingestion to its end and describe it."""
+    rows = changed = days = 0
+    repairs: dict[str, int] = {}
+    for report in reports:
+        numbers: dict[str, object] = {"dagster/partition_row_count": report.rows, "changed": report.changed}
+        numbers.update({f"repaired_{name}": count for name, count in report.repairs.items()})
+        clock = report.facts.get("clock")
+        if clock:
+            numbers["clock"] = f"{clock['rule']}, offset {clock['offset_seconds']} s"
+        context.add_asset_metadata(numbers, partition_key=report.day.isoformat())
+        for name, count in report.repairs.items():
+            repairs[name] = repairs.get(name, 0) + count
+        rows, changed, days = rows + report.rows, changed + report.changed, days + 1
+        track.done(report.day)
+    return dg.MaterializeResult(
+        metadata={"rows": rows, "days_read": days, "days_changed": changed, "repairs": repairs or "none"}
+    )
+
+
+def describe_days(
+    context: dg.AssetExecutionContext, track: Track, reports: Iterable[DayReport]
+) -> dg.MaterializeResult:  # type: ignore[type-arg]
+    """Run a stage of the chain to its end and describe it: numbers per day, one set per model."""
+    totals: dict[str, float] = {}
+    skipped = computed = 0
+    per_day: dict[str, dict[str, float | int]] = {}
+    for report in reports:
+        day = per_day.setdefault(report.day.isoformat(), {})
+        day.update({f"{report.model}_{name}": value for name, value in report.numbers.items()})
+        for name in ("events", "rows", "consumed_volume_usdt"):
+            if name in report.numbers:
+                totals[f"{report.model}_{name}"] = totals.get(f"{report.model}_{name}", 0) + report.numbers[name]
+        skipped, computed = skipped + report.skipped, computed + (not report.skipped)
+        track.done(report.day)
+    for key, numbers in per_day.items():
+        context.add_asset_metadata(numbers or {"unchanged": True}, partition_key=key)
+    return dg.MaterializeResult(metadata={**totals, "model_days_computed": computed, "model_days_unchanged": skipped})

@@ -1,0 +1,50 @@
+"""The pictures and the page of one symbol, drawn from the newest stored days."""
+
+import base64
+
+import dagster as dg
+
+from heatmap_pipeline.orchestration.assets import liquidation_snapshots
+from heatmap_pipeline.orchestration.assets.common import failing_clearly, labels
+from heatmap_pipeline.orchestration.drawing import load_heatmap
+from heatmap_pipeline.orchestration.partitions import yesterday
+from heatmap_pipeline.orchestration.resources import WarehouseResource
+from heatmap_pipeline.settings import Settings
+
+NAME = "heatmap_render"
+
+
+def build(settings: Settings, symbol: str, _days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
+    """Return the asset of one symbol; it is not partitioned, a run draws what is newest then."""
+
+    @dg.asset(
+        name=NAME,
+        deps=[dg.AssetKey([symbol, liquidation_snapshots.NAME])],
+        description=f"The liquidation heatmap of {symbol} as pictures and as the page renders/index.html.",
+        **labels(symbol, "plotly", "matplotlib"),
+    )
+    def heatmap_render(warehouse: WarehouseResource) -> dg.MaterializeResult:  # type: ignore[type-arg]
+        from heatmap_pipeline.render.page import write_page  # noqa: PLC0415  # plotting libraries load slowly
+        from heatmap_pipeline.render.picture import small_png  # noqa: PLC0415
+
+        with failing_clearly(warehouse, symbol, NAME, [yesterday()]) as track:
+            with warehouse.get_connection() as con:
+                drawn = {model: load_heatmap(con, settings, symbol, model) for model in settings.models}
+            folder = settings.home / "renders"
+            write_page(folder, symbol, drawn)
+            newest = drawn[settings.models[0]]
+            picture = base64.b64encode(small_png(newest)).decode()
+            track.done(track.day)
+        return dg.MaterializeResult(
+            metadata={
+                "page": dg.MetadataValue.path(str(folder / "index.html")),
+                "picture": dg.MetadataValue.path(str(folder / symbol / "heatmap.png")),
+                "preview": dg.MetadataValue.md(f"![heatmap of {symbol}](data:image/png;base64,{picture})"),
+                "newest_day": newest.last_day.isoformat(),
+                "price_usdt": newest.price,
+                **{f"coverage_{model}": data.coverage for model, data in drawn.items()},
+                "simulated": newest.simulated,
+            }
+        )
+
+    return heatmap_render

@@ -1,0 +1,56 @@
+"""The books carried through each day: events, lots and ledger. The consumption of levels by price happens in this op."""
+
+import dagster as dg
+
+from heatmap_pipeline.orchestration.assets import raw_candles, raw_open_interest
+from heatmap_pipeline.orchestration.assets.common import daily_labels, failing_clearly
+from heatmap_pipeline.orchestration.assets.describe import describe_days
+from heatmap_pipeline.orchestration.chain import advance, check_gap
+from heatmap_pipeline.orchestration.partitions import as_days
+from heatmap_pipeline.orchestration.resources import MarketResource, WarehouseResource
+from heatmap_pipeline.settings import Settings
+
+NAME = "position_events"
+
+
+class HistoryConfig(dg.Config):
+    """How a run may treat a gap before its first day."""
+
+    restart: bool = False
+    """Begin a new history at the first day of the run, where the source has no data for the gap before it."""
+
+
+def build(settings: Settings, symbol: str, days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
+    """Return the asset of one symbol."""
+    key = dg.AssetKey([symbol, NAME])
+    yesterday = dg.TimeWindowPartitionMapping(start_offset=-1, end_offset=-1)
+
+    @dg.asset(
+        name=NAME,
+        deps=[
+            dg.AssetKey([symbol, raw_candles.NAME]),
+            dg.AssetKey([symbol, raw_open_interest.NAME]),
+            dg.AssetDep(key, partition_mapping=yesterday),
+        ],
+        description=(
+            f"Positions of {symbol} as they open, close and are liquidated, the lots at the end of each day and the "
+            "ledger that accounts for every contract. A day starts from the state the day before left."
+        ),
+        **daily_labels(symbol, days, NAME),
+    )
+    def position_events(
+        context: dg.AssetExecutionContext,
+        config: HistoryConfig,
+        warehouse: WarehouseResource,
+        market: MarketResource,
+    ) -> dg.MaterializeResult:  # type: ignore[type-arg]
+        wanted = as_days(context.partition_keys)
+        with failing_clearly(warehouse, symbol, NAME, wanted) as track:
+            connect = warehouse.get_connection
+            if config.restart:
+                check_gap(connect, settings, symbol, wanted[0], lambda days: market.available(symbol, days))
+            return describe_days(context, track, advance(connect, settings, symbol, wanted, restart=config.restart))
+
+    return position_events
+
+

@@ -1,0 +1,36 @@
+"""The publication of one symbol: its committed days become visible in heatmap.duckdb, in one atomic step."""
+
+import dagster as dg
+
+from heatmap_pipeline.orchestration.assets import heatmap_render
+from heatmap_pipeline.orchestration.assets.common import failing_clearly, labels
+from heatmap_pipeline.orchestration.partitions import yesterday
+from heatmap_pipeline.orchestration.resources import WarehouseResource
+from heatmap_pipeline.settings import Settings
+from heatmap_pipeline.store.publish import publish
+
+NAME = "published_database"
+
+
+def build(settings: Settings, symbol: str, _days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
+    """Return the asset of one symbol, so that one symbol's failure does not hold back another's publication."""
+
+    @dg.asset(
+        name=NAME,
+        deps=[dg.AssetKey([symbol, heatmap_render.NAME])],
+        description=f"The days of {symbol} in heatmap.duckdb, which everyone may open at any time.",
+        **labels(symbol, "duckdb"),
+    )
+    def published_database(warehouse: WarehouseResource) -> dg.MaterializeResult:  # type: ignore[type-arg]
+        with failing_clearly(warehouse, symbol, NAME, [yesterday()]):
+            report = publish(warehouse.warehouse, [symbol])
+        path = settings.home / "heatmap.duckdb"
+        return dg.MaterializeResult(
+            metadata={
+                "database": dg.MetadataValue.path(str(path)),
+                "megabytes": path.stat().st_size / 1e6,
+                "replaced": report.changed,
+            }
+        )
+
+    return published_database

@@ -1,0 +1,31 @@
+"""The clean candles of each day, from the source's files to `raw_candles`."""
+
+import dagster as dg
+
+from heatmap_pipeline.orchestration.assets.common import daily_labels, failing_clearly
+from heatmap_pipeline.orchestration.assets.describe import describe_raw
+from heatmap_pipeline.orchestration.ingest import ingest_candles
+from heatmap_pipeline.orchestration.partitions import as_days
+from heatmap_pipeline.orchestration.resources import MarketResource, WarehouseResource
+from heatmap_pipeline.settings import Settings
+
+NAME = "raw_candles"
+
+
+def build(settings: Settings, symbol: str, days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
+    """Return the asset of one symbol."""
+
+    @dg.asset(
+        name=NAME,
+        description=f"Candles of {symbol}, cleaned: sorted, without duplicates, checked; what was repaired is counted.",
+        **daily_labels(symbol, days, NAME),
+    )
+    def raw_candles(
+        context: dg.AssetExecutionContext, warehouse: WarehouseResource, market: MarketResource
+    ) -> dg.MaterializeResult:  # type: ignore[type-arg]
+        wanted = as_days(context.partition_keys)
+        with failing_clearly(warehouse, symbol, NAME, wanted) as track:
+            reports = ingest_candles(warehouse.get_connection, market, settings, symbol, wanted)
+            return describe_raw(context, track, reports)
+
+    return raw_candles

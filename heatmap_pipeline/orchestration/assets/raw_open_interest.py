@@ -1,0 +1,36 @@
+"""The clean samples of open interest of each day, from the source's files to `raw_open_interest`."""
+
+import dagster as dg
+
+from heatmap_pipeline.orchestration.assets import raw_candles
+from heatmap_pipeline.orchestration.assets.common import daily_labels, failing_clearly
+from heatmap_pipeline.orchestration.assets.describe import describe_raw
+from heatmap_pipeline.orchestration.ingest import ingest_open_interest
+from heatmap_pipeline.orchestration.partitions import as_days
+from heatmap_pipeline.orchestration.resources import MarketResource, WarehouseResource
+from heatmap_pipeline.settings import Settings
+
+NAME = "raw_open_interest"
+
+
+def build(settings: Settings, symbol: str, days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
+    """Return the asset of one symbol."""
+
+    @dg.asset(
+        name=NAME,
+        deps=[dg.AssetKey([symbol, raw_candles.NAME])],
+        description=(
+            f"Samples of the open interest of {symbol} in contracts, at the instants they were taken: the clock of each "
+            "file is measured against the candles, what was repaired is counted."
+        ),
+        **daily_labels(symbol, days, NAME),
+    )
+    def raw_open_interest(
+        context: dg.AssetExecutionContext, warehouse: WarehouseResource, market: MarketResource
+    ) -> dg.MaterializeResult:  # type: ignore[type-arg]
+        wanted = as_days(context.partition_keys)
+        with failing_clearly(warehouse, symbol, NAME, wanted) as track:
+            reports = ingest_open_interest(warehouse.get_connection, market, settings, symbol, wanted)
+            return describe_raw(context, track, reports)
+
+    return raw_open_interest

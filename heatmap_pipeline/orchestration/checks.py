@@ -1,0 +1,137 @@
+"""Asset checks: what must hold of the stored rows, as a table of rules per asset.
+
+The rules themselves are queries and live in `store.checks`. Those that mean "wrong data" block: nothing downstream of
+them runs, so nothing wrong is drawn or published.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+import dagster as dg
+
+from heatmap_pipeline.orchestration.assets import (
+    liquidation_snapshots,
+    position_events,
+    raw_candles,
+    raw_open_interest,
+)
+from heatmap_pipeline.orchestration.chain import read_history, repair_command, stale_days
+from heatmap_pipeline.orchestration.partitions import days_of_run
+from heatmap_pipeline.orchestration.resources import WarehouseResource
+from heatmap_pipeline.settings import Settings
+from heatmap_pipeline.store import checks
+from heatmap_pipeline.store.checks import CheckReport
+from heatmap_pipeline.store.read import stored_days
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One check: its name, what it says, the asset it looks at, how it is evaluated, and whether it blocks."""
+
+    name: str
+    asset: str
+    evaluate: Callable[[Any, Settings, str, str, date, date], CheckReport]
+    blocking: bool = True
+    per_model: bool = True
+
+
+def _stored(query: Callable[[Any, str, str, date, date], CheckReport]) -> Callable[..., CheckReport]:
+    def evaluate(con: Any, _: Settings, symbol: str, model: str, first: date, last: date) -> CheckReport:
+        return query(con, symbol, model, first, last)
+
+    return evaluate
+
+
+def _chain_unbroken(con: Any, settings: Settings, symbol: str, model: str, _first: date, _last: date) -> CheckReport:
+    """No stored day is stale: each follows from the rows, the parameters and the predecessor stored now."""
+    history = read_history(con, settings, symbol)
+    stale = stale_days(settings, history, model)
+    if not stale:
+        return CheckReport(True, "every day follows from the day before it", {"days": len(history.days[model])})
+    command = repair_command(symbol, stale[0].day, max(history.days[model]))
+    return CheckReport(
+        False,
+        f"{stale[0].day} is stale: {stale[0].reason}; rebuild with `{command}`",
+        {"stale_days": len(stale), "first": stale[0].day.isoformat()},
+    )
+
+
+RULES: Sequence[Rule] = (
+    Rule("candles_valid", raw_candles.NAME, _stored(checks.candles_valid), per_model=False),
+    Rule("candles_complete", raw_candles.NAME, _stored(checks.candles_complete), blocking=False, per_model=False),
+    Rule("open_interest_valid", raw_open_interest.NAME, _stored(checks.open_interest_valid), per_model=False),
+    Rule(
+        "open_interest_complete",
+        raw_open_interest.NAME,
+        _stored(checks.open_interest_complete),
+        blocking=False,
+        per_model=False,
+    ),
+    Rule("chain_unbroken", position_events.NAME, _chain_unbroken),
+    Rule("ledger_conserves", position_events.NAME, _stored(checks.ledger_conserves)),
+    Rule("totals_equal_open_interest", position_events.NAME, _stored(checks.totals_equal_open_interest)),
+    Rule("levels_consumed", position_events.NAME, _stored(checks.levels_consumed)),
+    Rule("quantities_valid", position_events.NAME, _stored(checks.quantities_valid)),
+    Rule("cells_add_up", liquidation_snapshots.NAME, _stored(checks.cells_add_up)),
+    Rule("cells_unique", liquidation_snapshots.NAME, _stored(checks.cells_unique)),
+    Rule("snapshots_current", liquidation_snapshots.NAME, _stored(checks.snapshots_current)),
+)
+"""Every check of a symbol."""
+
+
+def build_checks(settings: Settings) -> Sequence[dg.AssetChecksDefinition]:
+    """Return the checks of every symbol: one op per checked asset, so that the warehouse is opened once for its rules."""
+    assets = list(dict.fromkeys(rule.asset for rule in RULES))
+    return [
+        _checks_of(settings, symbol, asset, [rule for rule in RULES if rule.asset == asset])
+        for symbol in settings.symbols
+        for asset in assets
+    ]
+
+
+def _checks_of(settings: Settings, symbol: str, asset: str, rules: Sequence[Rule]) -> dg.AssetChecksDefinition:
+    key = dg.AssetKey([symbol, asset])
+    specs = [
+        dg.AssetCheckSpec(
+            rule.name,
+            asset=key,
+            blocking=rule.blocking,
+            description=(rule.evaluate.__doc__ or getattr(checks, rule.name).__doc__ or "").split("\n")[0],
+        )
+        for rule in rules
+    ]
+
+    @dg.multi_asset_check(name=f"{symbol}__{asset}_checks", specs=specs, can_subset=True)
+    def run_checks(
+        context: dg.AssetCheckExecutionContext, warehouse: WarehouseResource
+    ) -> Iterator[dg.AssetCheckResult]:
+        chosen = {check.name for check in context.selected_asset_check_keys}
+        with warehouse.get_connection() as con:
+            first, last = days_of_run(context.run.tags) or stored_days(con, symbol)
+            for rule in rules:
+                if rule.name in chosen:
+                    yield _result(con, settings, symbol, key, rule, first, last)
+
+    return run_checks
+
+
+def _result(
+    con: Any, settings: Settings, symbol: str, key: dg.AssetKey, rule: Rule, first: date, last: date
+) -> dg.AssetCheckResult:
+    models = settings.models if rule.per_model else ("",)
+    reports = {model: rule.evaluate(con, settings, symbol, model, first, last) for model in models}
+    numbers: dict[str, Any] = {"first_day": first.isoformat(), "last_day": last.isoformat()}
+    for model, report in reports.items():
+        prefix = f"{model}_" if model else ""
+        numbers.update({f"{prefix}{name}": value for name, value in report.numbers.items()})
+    failed = [f"{model} {report.description}".strip() for model, report in reports.items() if not report.passed]
+    return dg.AssetCheckResult(
+        check_name=rule.name,
+        asset_key=key,
+        passed=not failed,
+        severity=dg.AssetCheckSeverity.ERROR if rule.blocking else dg.AssetCheckSeverity.WARN,
+        description=f"{symbol}: {'; '.join(failed) or next(iter(reports.values())).description}",
+        metadata=numbers,
+    )

@@ -1,0 +1,175 @@
+"""From the source to the raw tables: which days are read, what is kept, what is refused. No Dagster in this file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from itertools import islice
+from typing import Any, Protocol
+
+import pandas as pd
+
+from heatmap_pipeline.errors import HeatmapError
+from heatmap_pipeline.market.tables import CleanDay
+from heatmap_pipeline.model.parameters import choose_bucket
+from heatmap_pipeline.orchestration.chain import Connect, repair_command
+from heatmap_pipeline.settings import SECONDS, Settings, interval_name
+from heatmap_pipeline.store import raw as stored
+from heatmap_pipeline.store.raw import SymbolRecord
+
+_CHUNK = 31
+"""Days saved in one transaction."""
+
+
+class IngestError(HeatmapError):
+    """Data that do not fit what is stored of the symbol."""
+
+
+class Market(Protocol):
+    """What ingestion needs of a source; see `orchestration.resources.MarketResource`."""
+
+    def prepare(self, symbol: str, days: Sequence[date]) -> None:
+        """Make the files of these days available."""
+
+    def available(self, symbol: str, days: Sequence[date]) -> set[date]:
+        """Return those of the days whose candles the source has."""
+
+    def interval(self, settings: Settings, symbol: str, days: Sequence[date]) -> int:
+        """Choose the candle step in seconds."""
+
+    def candles(self, symbol: str, days: Sequence[date], interval: int) -> Iterator[CleanDay]:
+        """Yield clean candles by day."""
+
+    def open_interest(self, symbol: str, candles: dict[date, pd.DataFrame], interval: int) -> Iterator[CleanDay]:
+        """Yield clean samples by day."""
+
+
+@dataclass(frozen=True)
+class RawReport:
+    """What became of one day: rows stored, whether they are new, repairs by name, and the facts decided on the way."""
+
+    day: date
+    rows: int
+    changed: bool
+    repairs: Mapping[str, int]
+    facts: Mapping[str, Any]
+
+
+def ingest_candles(
+    connect: Connect, market: Market, settings: Settings, symbol: str, days: Sequence[date]
+) -> Iterator[RawReport]:
+    """Read, clean and store the candles of days in order.
+
+    The first call for a symbol fixes its candle interval and bucket. A stored day whose file is gone is kept.
+
+    Raises:
+        IngestError: if the symbol's stored history is of another kind (simulated or real) or interval.
+        MarketError: for a day the source does not have, or a file that cannot be used.
+    """
+    with connect() as con:
+        record = stored.get_symbol(con, symbol)
+        known = stored.raw_days(con, symbol)["candles"] if record is not None else {}
+    _same_kind(record, settings, symbol)
+    market.prepare(symbol, days)
+    available = market.available(symbol, [day for day in days if day in known])
+    wanted = [day for day in days if day not in known or day in available]
+    if record is not None:
+        interval = record.candle_interval_seconds
+    else:
+        interval = market.interval(settings, symbol, wanted)
+    first_stored = min(known, default=None)
+    for chunk in _chunks(market.candles(symbol, wanted, interval)):
+        with connect() as con:
+            if record is None or _new_bucket(settings, record, chunk[0].day, first_stored):
+                record = _record(settings, symbol, interval, record, float(chunk[0].table["close"].iloc[0]))
+                stored.put_symbol(con, record)
+            changed = set(stored.save_raw(con, "candles", chunk, settings.source))
+        yield from _reports(chunk, changed)
+
+
+def ingest_open_interest(
+    connect: Connect, market: Market, settings: Settings, symbol: str, days: Sequence[date]
+) -> Iterator[RawReport]:
+    """Read, clean and store the open interest of days in order; the clock is measured against the stored candles.
+
+    Raises:
+        IngestError: if a day's candles are not stored.
+        MarketError: for a file that cannot be used.
+    """
+    with connect() as con:
+        record = stored.get_symbol(con, symbol)
+        known = stored.raw_days(con, symbol)
+    missing = [day for day in days if day not in known["candles"]]
+    if record is None or missing:
+        day = missing[0] if missing else days[0]
+        raise IngestError(
+            f"{symbol}: the candles of {day} are not stored, and the clock of its open interest is measured against "
+            f"them; ingest both with `{repair_command(symbol, day, day)}`"
+        )
+    for start in range(0, len(days), _CHUNK):
+        chunk_days = days[start : start + _CHUNK]
+        with connect() as con:
+            candles = stored.load_candles(con, symbol, chunk_days[0], chunk_days[-1])
+        frames = dict(iter(candles.groupby("day", sort=False)))
+        read = market.open_interest(symbol, frames, record.candle_interval_seconds)
+        chunk = [one for one in read if not (one.table.empty and _has_rows(known["open_interest"].get(one.day)))]
+        with connect() as con:
+            changed = set(stored.save_raw(con, "open_interest", chunk, settings.source))
+        yield from _reports(chunk, changed)
+
+
+def _has_rows(day: stored.RawDay | None) -> bool:
+    return day is not None and day.rows > 0
+
+
+def _chunks(days: Iterable[CleanDay]) -> Iterator[list[CleanDay]]:
+    """Yield lists of days; when reading fails, the days read before the failure come first."""
+    rest = iter(days)
+    while True:
+        chunk: list[CleanDay] = []
+        try:
+            chunk.extend(islice(rest, _CHUNK))
+        except HeatmapError:
+            if chunk:
+                yield chunk
+            raise
+        if not chunk:
+            return
+        yield chunk
+
+
+def _reports(chunk: Sequence[CleanDay], changed: set[date]) -> Iterator[RawReport]:
+    for one in chunk:
+        yield RawReport(one.day, len(one.table), one.day in changed, one.repairs, one.facts)
+
+
+def _same_kind(record: SymbolRecord | None, settings: Settings, symbol: str) -> None:
+    if record is None:
+        return
+    if record.simulated != settings.simulated:
+        stored_kind, asked = ("simulated", "real") if record.simulated else ("real", "simulated")
+        raise IngestError(
+            f"{symbol}: this home holds {stored_kind} history (source {record.source}) and the run asks for {asked} "
+            f"data (source {settings.source}); they are never mixed: use another --home, or --source {record.source}"
+        )
+    own = settings.of(symbol).candle_interval
+    if own is not None and SECONDS[own] != record.candle_interval_seconds:
+        raise IngestError(
+            f"{symbol}: HEATMAP_CANDLE_INTERVAL_{symbol} = {own}, and its history is stored in candles of "
+            f"{interval_name(record.candle_interval_seconds)}; an interval is fixed once chosen: use another --home"
+        )
+
+
+def _new_bucket(settings: Settings, record: SymbolRecord, first: date, first_stored: date | None) -> bool:
+    """Whether the symbol's bucket is set anew: only a run over its history from the first day may do that."""
+    own = settings.of(record.symbol).bucket
+    return own is not None and own != record.bucket and (first_stored is None or first <= first_stored)
+
+
+def _record(
+    settings: Settings, symbol: str, interval: int, record: SymbolRecord | None, first_close: float
+) -> SymbolRecord:
+    own = settings.of(symbol).bucket
+    bucket = own or (record.bucket if record is not None else choose_bucket(symbol, first_close))
+    return SymbolRecord(symbol, interval, bucket, settings.source, settings.simulated)

@@ -1,0 +1,49 @@
+"""One partition per UTC day, the same for every symbol, and how the ops read which days a run asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, date, datetime, timedelta
+
+import dagster as dg
+
+PARTITION_TAG = "dagster/partition"
+RANGE_TAGS = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
+"""Tags by which Dagster tells a run its partition, or the first and last of them."""
+
+DAYS_SHOWN = 30
+"""Days before yesterday at which the partitions begin when neither HEATMAP_START nor stored data say more."""
+
+
+def yesterday() -> date:
+    """Return the last day that is complete, in UTC."""
+    return datetime.now(UTC).date() - timedelta(days=1)
+
+
+def daily(start: date | None) -> dg.DailyPartitionsDefinition:
+    """Return the day partitions from `start` to yesterday."""
+    first = start or yesterday() - timedelta(days=DAYS_SHOWN - 1)
+    return dg.DailyPartitionsDefinition(start_date=first.isoformat(), timezone="UTC")
+
+
+def as_days(keys: Iterable[str]) -> list[date]:
+    """Return partition keys as days, in order."""
+    return sorted(date.fromisoformat(key) for key in keys)
+
+
+def range_tags(first: date, last: date) -> dict[str, str]:
+    """Return the tags of a run over days, both included."""
+    return dict(zip(RANGE_TAGS, (first.isoformat(), last.isoformat()), strict=True))
+
+
+def days_of_run(tags: Mapping[str, str]) -> tuple[date, date] | None:
+    """Return the first and last day that a run is about, None where its tags name none.
+
+    Checks of single partitions are a preview feature of Dagster, so the checks read the run's tags instead.
+    """
+    if PARTITION_TAG in tags:
+        day = date.fromisoformat(tags[PARTITION_TAG])
+        return day, day
+    if RANGE_TAGS[0] in tags:
+        return date.fromisoformat(tags[RANGE_TAGS[0]]), date.fromisoformat(tags[RANGE_TAGS[1]])
+    return None

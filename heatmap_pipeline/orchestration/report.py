@@ -1,0 +1,80 @@
+"""What `heatmap status` says: one line per symbol and model, then what is wrong and the command that repairs it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from heatmap_pipeline.orchestration.chain import read_history, repair_command, stale_days
+from heatmap_pipeline.settings import Settings
+from heatmap_pipeline.store import raw as stored_raw
+from heatmap_pipeline.store import read
+from heatmap_pipeline.store.read import SymbolStatus
+from heatmap_pipeline.store.warehouse import Warehouse
+
+_HEADER = ("symbol", "model", "days", "first", "last", "gaps", "stale", "failed", "coverage", "newest data (UTC)")
+_WIDTHS = (12, 9, 5, 10, 10, 5, 6, 6, 8, 17)
+
+
+def status_lines(settings: Settings) -> Iterator[str]:
+    """Yield the lines of the report for everything stored in the home."""
+    warehouse = Warehouse(settings.home, lock_timeout=settings.lock_timeout)
+    if not warehouse.path.exists():
+        yield f"nothing is stored in {settings.home} yet; begin with `heatmap demo` or `heatmap run`"
+        return
+    with warehouse.connect() as con:
+        found = read.status(con)
+        stale = {(one.symbol, one.model): _stale(con, settings, one) for one in found}
+    if not found:
+        yield f"nothing is stored in {settings.home} yet; begin with `heatmap demo` or `heatmap run`"
+        return
+    yield f"home {settings.home}"
+    yield _line(_HEADER)
+    for one in found:
+        yield _line(_row(one, len(stale[one.symbol, one.model])))
+    told: set[str] = set()
+    for one in found:
+        for line in _problems(one, stale[one.symbol, one.model]):
+            if line not in told:
+                told.add(line)
+                yield line
+    yield "nothing is failed, stale or missing" if not told else f"{len(told)} to look at"
+
+
+def _stale(con: Any, settings: Settings, one: SymbolStatus) -> list[Any]:
+    if one.model is None or stored_raw.get_symbol(con, one.symbol) is None:
+        return []
+    settings = settings.model_copy(update={"models": (one.model,)})
+    return stale_days(settings, read_history(con, settings, one.symbol), one.model)
+
+
+def _row(one: SymbolStatus, stale: int) -> tuple[str, ...]:
+    return (
+        one.symbol,
+        one.model or "-",
+        str(one.days),
+        str(one.first_day or "-"),
+        str(one.last_day or "-"),
+        str(len(one.gaps)),
+        str(stale),
+        str(len({day for _, day, _ in one.failed})),
+        f"{one.coverage:.1%}" if one.model else "-",
+        (f"{one.newest_candle:%Y-%m-%d %H:%M}" if one.newest_candle else "-") + (" simulated" if one.simulated else ""),
+    )
+
+
+def _line(cells: tuple[str, ...]) -> str:
+    return "  ".join(cell.ljust(width) for cell, width in zip(cells, _WIDTHS, strict=True)).rstrip()
+
+
+def _problems(one: SymbolStatus, stale: list[Any]) -> Iterator[str]:
+    for stage, day, message in one.failed:
+        yield f"failed  {one.symbol} {day} {stage}: {message}"
+    if stale and one.last_day is not None:
+        command = repair_command(one.symbol, stale[0].day, one.last_day)
+        yield f"stale   {one.symbol} {one.model} from {stale[0].day}: {stale[0].reason}; rebuild with `{command}`"
+    if one.gaps:
+        yield (
+            f"gap     {one.symbol} {one.gaps[0]} .. {one.gaps[-1]}: {len(one.gaps)} days without data between "
+            f"two histories"
+        )

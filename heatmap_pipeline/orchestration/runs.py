@@ -1,0 +1,217 @@
+"""Running the job from the command line: which days a request means, the run itself, and what came of it.
+
+The job runs in this process on the home's own Dagster instance, so its runs stand in the same history as those of the
+schedule and the UI, and no daemon is needed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from filelock import FileLock, Timeout
+
+import heatmap_pipeline
+from heatmap_pipeline.definitions import build_defs
+from heatmap_pipeline.errors import HeatmapError
+from heatmap_pipeline.orchestration import jobs
+from heatmap_pipeline.orchestration.assets import position_events
+from heatmap_pipeline.orchestration.chain import repair_command
+from heatmap_pipeline.orchestration.partitions import range_tags
+from heatmap_pipeline.settings import Settings
+from heatmap_pipeline.store import chain as stored
+from heatmap_pipeline.store.warehouse import Warehouse
+
+_ONE_DAY = timedelta(days=1)
+
+
+class RunError(HeatmapError):
+    """A run that was refused or failed; the message says what, where, and what to do."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """The stored days of a symbol, first and last; the models may differ, the widest counts."""
+
+    first: date
+    last: date
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a request: the symbols that were published, and why the others were not."""
+
+    published: tuple[str, ...]
+    failures: dict[str, str]
+
+
+def packaged_file(name: str) -> Path:
+    """Return workspace.yaml or dagster.yaml: beside the package in a checkout, inside it when installed.
+
+    Raises:
+        RunError: if the installation is incomplete.
+    """
+    package = Path(heatmap_pipeline.__file__).parent
+    for folder in (package, package.parent):
+        if (folder / name).is_file():
+            return folder / name
+    raise RunError(f"{name} is missing from the installation of heatmap-pipeline; install it again")
+
+
+def prepare_home(settings: Settings) -> Path:
+    """Make the home and Dagster's own folder in it, and return that folder.
+
+    Raises:
+        RunError: if the home cannot be written.
+    """
+    folder = settings.home / "dagster"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(packaged_file("dagster.yaml"), folder / "dagster.yaml")
+    except OSError as error:
+        raise RunError(
+            f"home {settings.home} cannot be written ({error.strerror}); choose another with --home or HEATMAP_HOME"
+        ) from None
+    os.environ["DAGSTER_HOME"] = str(folder)
+    return folder
+
+
+def stored_spans(settings: Settings, symbols: Sequence[str]) -> dict[str, Span]:
+    """Return the stored days of those symbols that have any."""
+    warehouse = Warehouse(settings.home, lock_timeout=settings.lock_timeout)
+    if not warehouse.path.exists():
+        return {}
+    spans = {}
+    with warehouse.connect() as con:
+        for symbol in symbols:
+            days = [day for model in settings.models for day in stored.day_records(con, symbol, model)]
+            if days:
+                spans[symbol] = Span(min(days), max(days))
+    return spans
+
+
+def days_to_run(symbol: str, start: date, end: date, span: Span | None, restart: bool) -> tuple[date, date]:
+    """Return the first and last day that a request for start..end has to run.
+
+    What follows a rebuilt day is rebuilt too, so a request within the stored days reaches to the last of them.
+
+    Raises:
+        RunError: for a gap, with the command that fills it.
+    """
+    if span is None:
+        return start, end
+    if start > span.last + _ONE_DAY and not restart:
+        raise RunError(
+            f"{symbol}: {start} does not follow the last stored day {span.last}; fill the gap first with "
+            f"`{repair_command(symbol, span.last + _ONE_DAY, start - _ONE_DAY)}`, or begin a new history at {start} "
+            f"with --restart where the source has no data for the gap"
+        )
+    if start < span.first and end < span.first - _ONE_DAY:
+        raise RunError(
+            f"{symbol}: the stored history begins at {span.first}, and {start} .. {end} would leave a gap before it; "
+            f"compute all of it with `{repair_command(symbol, start, span.last)}`"
+        )
+    return start, max(end, span.last)
+
+
+@contextmanager
+def one_run_at_a_time(settings: Settings, tell: Callable[[str], None]) -> Iterator[None]:
+    """Hold the home's run lock; a second run says who holds it and waits.
+
+    Raises:
+        RunError: if it is still held after `lock_timeout` seconds.
+    """
+    path = settings.home / "run.lock"
+    holder = settings.home / "run.lock.holder"
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        who = holder.read_text().strip() if holder.exists() else "another process"
+        tell(f"waiting for {who} to finish its run on {settings.home}")
+        try:
+            lock.acquire(timeout=settings.lock_timeout)
+        except Timeout:
+            raise RunError(
+                f"{who} still holds {path} after {settings.lock_timeout:g} s; try again when it is done"
+            ) from None
+    except OSError as error:
+        raise RunError(f"{path} cannot be locked ({error.strerror}); choose another home with --home") from None
+    try:
+        holder.write_text(f"process {os.getpid()} (since {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC)\n")
+        yield
+    finally:
+        holder.unlink(missing_ok=True)
+        lock.release()
+
+
+def run_days(settings: Settings, requests: dict[str, tuple[date, date]], *, restart: bool = False) -> Outcome:
+    """Run the job for each symbol's days, symbols with the same days in one Dagster run.
+
+    Returns:
+        Which symbols were published and why the others were not; nothing is raised for a failed symbol.
+    """
+    groups: dict[tuple[date, date], list[str]] = {}
+    for symbol, days in requests.items():
+        groups.setdefault(days, []).append(symbol)
+    failures: dict[str, str] = {}
+    with dg.DagsterInstance.from_config(str(prepare_home(settings))) as instance:
+        for (first, last), symbols in groups.items():
+            failures |= _run_group(settings.model_copy(update={"symbols": tuple(symbols)}), instance, first, last, restart)
+    return Outcome(tuple(symbol for symbol in requests if symbol not in failures), failures)
+
+
+def _run_group(
+    settings: Settings, instance: dg.DagsterInstance, first: date, last: date, restart: bool
+) -> dict[str, str]:
+    job = build_defs(settings, start=first).resolve_job_def(jobs.NAME)
+    config: dict[str, Any] = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+    if restart:
+        config["ops"] = {
+            f"{symbol}__{position_events.NAME}": {"config": {"restart": True}} for symbol in settings.symbols
+        }
+    result = job.execute_in_process(
+        run_config=config,
+        instance=instance,
+        raise_on_error=False,
+        tags={**range_tags(first, last), "heatmap/launched_by": "command line"},
+    )
+    return {} if result.success else _failures(settings, result.all_events)
+
+
+def _failures(settings: Settings, events: Sequence[dg.DagsterEvent]) -> dict[str, str]:
+    """Return the first cause of failure per symbol, from the events of a run."""
+    failures: dict[str, str] = {}
+    for event in events:
+        symbol = (event.step_key or "").split("__")[0]
+        if symbol in failures or symbol not in settings.symbols:
+            continue
+        if event.event_type_value == "ASSET_CHECK_EVALUATION":
+            check = event.asset_check_evaluation_data
+            if not check.passed and check.blocking:
+                failures[symbol] = f"check {check.check_name} failed: {check.description}"
+        elif event.event_type_value == "STEP_FAILURE":
+            failures[symbol] = _cause(event)
+    lost = [symbol for symbol in settings.symbols if symbol not in failures]
+    if not failures:
+        failures = dict.fromkeys(lost, "the run failed outside of its steps; see it in `heatmap ui`")
+    return failures
+
+
+def _cause(event: dg.DagsterEvent) -> str:
+    data = event.step_failure_data
+    if data.user_failure_data is not None and data.user_failure_data.description:
+        return str(data.user_failure_data.description)
+    error = data.error
+    while error is not None and error.cause is not None:
+        error = error.cause
+    stage = (event.step_key or "").partition("__")[2] or "the run"
+    reason = error.message.strip().splitlines()[-1] if error is not None and error.message.strip() else "unknown error"
+    return f"{stage}: {reason} (unexpected; the whole error is in the run's log, see `heatmap ui`)"

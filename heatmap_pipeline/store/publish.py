@@ -1,0 +1,179 @@
+"""The published database: a whole new file beside the old one, put in its place in one step.
+
+Readers never meet a lock and never see half a run; a kill at any point leaves the old file or the new one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from heatmap_pipeline.store.raw import SYMBOL_TABLES
+from heatmap_pipeline.store.sql import Connection, rows, transaction
+from heatmap_pipeline.store.warehouse import SCHEMA_VERSION, StoreError, Warehouse, quoted
+
+_PRIVATE = ("failed_days",)
+_FINGERPRINT = ("symbols", "raw_days", "heatmap_days", "snapshot_days", "saved_snapshots")
+"""Tables that change whenever anything of a symbol changes, all of them small."""
+
+
+@dataclass(frozen=True)
+class PublishReport:
+    """What a publication did.
+
+    Attributes:
+        changed: whether heatmap.duckdb was replaced.
+        published: symbols whose newest rows it holds now.
+        kept: symbols that still have the rows published before.
+        size: bytes of the file.
+        seconds: how long it took.
+    """
+
+    changed: bool
+    published: tuple[str, ...]
+    kept: tuple[str, ...]
+    size: int
+    seconds: float
+
+
+def publish(warehouse: Warehouse, symbols: Sequence[str]) -> PublishReport:
+    """Publish the newest rows of these symbols; of every other symbol what is published already stays.
+
+    A symbol that is named but has no rows any more is removed; one that was never published and is not named stays
+    private. Nothing is written where nothing differs.
+
+    Raises:
+        StoreError: if the disk is full, the warehouse is held by another process, or the published file cannot be
+            read; heatmap.duckdb is then as it was.
+    """
+    started = time.monotonic()
+    if not warehouse.path.exists():
+        raise StoreError(f"there is no {warehouse.path} to publish; run `heatmap demo` or `heatmap run` first")
+    with warehouse.locked(), warehouse.explaining():
+        _remove_leftovers(warehouse)
+        with warehouse.opened(warehouse.path) as con:
+            warehouse.ensure_schema(con)
+            con.execute("CHECKPOINT")
+            private = fingerprints(con)
+        public = _published_fingerprints(warehouse)
+        before = public or {}
+        differ = {name for name in {*private, *before} if private.get(name) != before.get(name)}
+        changed = bool(differ & set(symbols)) or (public is None and bool(symbols))
+        if changed:
+            _replace(warehouse, sorted(differ - set(symbols)))
+        size = warehouse.published.stat().st_size if warehouse.published.exists() else 0
+    published = tuple(name for name in dict.fromkeys(symbols) if name in private)
+    kept = tuple(sorted(before.keys() - set(symbols)))
+    return PublishReport(changed, published, kept, size, time.monotonic() - started)
+
+
+def fingerprints(con: Connection, schema: str = "main") -> dict[str, str]:
+    """Return a hash per symbol of what its rows were made from: equal if and only if its rows are.
+
+    `schema` is where the tables are, for an attached database `name.main`.
+    """
+    digests: dict[str, hashlib.blake2b] = {}
+    for table in _FINGERPRINT:
+        for symbol, *rest in rows(con, f"SELECT * FROM {schema}.{table} ORDER BY ALL"):  # noqa: S608 - ours
+            digests.setdefault(symbol, hashlib.blake2b(digest_size=16)).update(repr((table, *rest)).encode())
+    return {symbol: digest.hexdigest() for symbol, digest in sorted(digests.items())}
+
+
+def _published_fingerprints(warehouse: Warehouse) -> dict[str, str] | None:
+    if not warehouse.published.exists():
+        return None
+    try:
+        return _fingerprints_of(warehouse, warehouse.published)
+    except StoreError as error:
+        if "lock on file" not in str(error.__cause__):
+            raise
+    # Someone has opened it for writing, as the command-line client does unless told otherwise: read a copy.
+    with _copied(warehouse) as copy:
+        return _fingerprints_of(warehouse, copy)
+
+
+def _fingerprints_of(warehouse: Warehouse, path: Path) -> dict[str, str]:
+    with warehouse.opened(Path(":memory:")) as con:
+        _attach(con, path)
+        return fingerprints(con, "old.main")
+
+
+def _attach(con: Connection, path: Path) -> None:
+    con.execute(f"ATTACH {quoted(path)} AS old (READ_ONLY)")
+    ((version,),) = rows(con, "SELECT max(version) FROM old.main.schema_version")
+    if version != SCHEMA_VERSION:
+        raise StoreError(f"{path} has schema version {version}, not {SCHEMA_VERSION}; delete it and run again")
+
+
+@contextmanager
+def _copied(warehouse: Warehouse) -> Iterator[Path]:
+    copy = _temporary(warehouse, "old")
+    try:
+        shutil.copyfile(warehouse.published, copy)
+        yield copy
+    finally:
+        copy.unlink(missing_ok=True)
+
+
+def _replace(warehouse: Warehouse, others: Sequence[str]) -> None:
+    """Put a copy of the private database in the place of the published one, with `others` as they are published."""
+    new = _temporary(warehouse, "new")
+    try:
+        shutil.copyfile(warehouse.path, new)
+        if others and warehouse.published.exists():
+            with _copied(warehouse) as old:
+                _make_public(warehouse, new, others, old)
+        else:
+            _make_public(warehouse, new, others, None)
+        new.chmod(0o644)
+        _sync(new)
+        # A log beside the old file (someone wrote into it and was killed) must not be replayed into the new one.
+        warehouse.published.with_name(warehouse.published.name + ".wal").unlink(missing_ok=True)
+        new.replace(warehouse.published)
+        _sync(warehouse.home)
+    finally:
+        _remove_leftovers(warehouse)
+
+
+def _make_public(warehouse: Warehouse, new: Path, others: Sequence[str], old: Path | None) -> None:
+    """Drop what is private from the copy, and give `others` the rows they have in `old`."""
+    with warehouse.opened(new) as con:
+        if old is not None:
+            _attach(con, old)
+        with transaction(con):
+            for table in _PRIVATE:
+                con.execute(f"DELETE FROM {table}")  # noqa: S608 - a table name of ours
+            for table in SYMBOL_TABLES if others else ():
+                con.execute(f"DELETE FROM {table} WHERE symbol IN (SELECT unnest(?))", [others])  # noqa: S608 - ours
+                if old is not None:
+                    con.execute(
+                        f"INSERT INTO {table} SELECT * FROM old.main.{table} "  # noqa: S608 - ours
+                        "WHERE symbol IN (SELECT unnest(?))",
+                        [others],
+                    )
+        con.execute("CHECKPOINT")
+
+
+def _temporary(warehouse: Warehouse, use: str) -> Path:
+    return warehouse.home / f".heatmap.duckdb.{os.getpid()}.{use}"
+
+
+def _remove_leftovers(warehouse: Warehouse) -> None:
+    """Remove the temporary files of this and of killed publications; only the holder of the lock makes any."""
+    for path in warehouse.home.glob(".heatmap.duckdb.*"):
+        path.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file or folder is on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

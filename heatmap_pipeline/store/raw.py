@@ -1,0 +1,217 @@
+"""Clean market data in and out: a day is written only when its content changed.
+
+What belongs here: raw_candles, raw_open_interest, what is known about each of their days, and the registry of symbols.
+What does not: how rows became clean (`market/`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from heatmap_pipeline.market.tables import CANDLE_COLUMNS, OPEN_INTEREST_COLUMNS, CleanDay
+from heatmap_pipeline.store.sql import (
+    Arrow,
+    Connection,
+    arrow,
+    column,
+    dates,
+    insert,
+    naive,
+    rows,
+    timestamps,
+    transaction,
+)
+
+Kind: TypeAlias = Literal["candles", "open_interest"]
+
+_COLUMNS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "candles": ("raw_candles", CANDLE_COLUMNS),
+    "open_interest": ("raw_open_interest", OPEN_INTEREST_COLUMNS),
+}
+
+SYMBOL_TABLES = (
+    "symbols",
+    "raw_days",
+    "raw_candles",
+    "raw_open_interest",
+    "position_events",
+    "open_positions",
+    "book_ledger",
+    "liquidation_snapshots",
+    "heatmap_days",
+    "snapshot_days",
+    "saved_snapshots",
+    "failed_days",
+)
+"""Every table that has rows of a symbol."""
+
+
+@dataclass(frozen=True)
+class SymbolRecord:
+    """What was chosen once for a symbol: candle interval (seconds), bucket (USDT), where its data come from."""
+
+    symbol: str
+    candle_interval_seconds: int
+    bucket: float
+    source: str
+    simulated: bool
+
+
+@dataclass(frozen=True)
+class RawDay:
+    """What is known about one stored day of one kind: see `CleanDay`; `step` in seconds."""
+
+    content_hash: str
+    step: int
+    rows: int
+    repairs: dict[str, int]
+    facts: dict[str, Any]
+    source: str
+
+
+def get_symbol(con: Connection, symbol: str) -> SymbolRecord | None:
+    """Return what is recorded for a symbol, None where nothing is."""
+    found = rows(
+        con,
+        "SELECT symbol, candle_interval_seconds, bucket, source, simulated FROM symbols WHERE symbol = ?",
+        [symbol],
+    )
+    return SymbolRecord(*found[0]) if found else None
+
+
+def put_symbol(con: Connection, record: SymbolRecord) -> None:
+    """Record a symbol, in place of what was recorded before."""
+    with transaction(con):
+        con.execute("DELETE FROM symbols WHERE symbol = ?", [record.symbol])
+        con.execute(
+            "INSERT INTO symbols VALUES (?, ?, ?, ?, ?)",
+            [record.symbol, record.candle_interval_seconds, record.bucket, record.source, record.simulated],
+        )
+
+
+def forget_symbol(con: Connection, symbol: str) -> None:
+    """Delete every row of a symbol."""
+    with transaction(con):
+        for table in SYMBOL_TABLES:
+            con.execute(f"DELETE FROM {table} WHERE symbol = ?", [symbol])  # noqa: S608 - a table name of ours
+
+
+def save_raw(con: Connection, kind: Kind, days: Sequence[CleanDay], source: str) -> list[date]:
+    """Store clean days in one transaction; days whose rows and step are stored already are left alone.
+
+    Args:
+        con: an open warehouse.
+        kind: 'candles' or 'open_interest'.
+        days: of one or several symbols, each day once; the later of two of the same day wins.
+        source: where they came from: archive, demo.
+
+    Returns:
+        the days that were new or different, rising.
+    """
+    table, names = _COLUMNS[kind]
+    now = naive(datetime.now(UTC))
+    changed: list[CleanDay] = []
+    with transaction(con):
+        for symbol in dict.fromkeys(day.symbol for day in days):
+            stored = raw_days(con, symbol)[kind]
+            given = {day.day: day for day in days if day.symbol == symbol}
+            new = [day for day in given.values() if _differs(day, stored.get(day.day))]
+            replaced = [day.day for day in new if day.day in stored]
+            for name in (table, "raw_days") if replaced else ():
+                con.execute(
+                    f"DELETE FROM {name} WHERE symbol = ? AND day IN (SELECT unnest(?))"  # noqa: S608 - ours
+                    + (" AND kind = ?" if name == "raw_days" else ""),
+                    [symbol, replaced, kind][: 3 if name == "raw_days" else 2],
+                )
+            changed += sorted(new, key=lambda day: day.day)
+        if changed:
+            insert(con, table, _rows(changed, names))
+            con.executemany(
+                "INSERT INTO raw_days VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                [
+                    [
+                        day.symbol,
+                        kind,
+                        day.day,
+                        day.content_hash(),
+                        day.step,
+                        len(day.table),
+                        json.dumps(day.repairs, sort_keys=True),
+                        json.dumps(day.facts, sort_keys=True),
+                        source,
+                        now,
+                    ]
+                    for day in changed
+                ],
+            )
+    return sorted({day.day for day in changed})
+
+
+def _differs(day: CleanDay, stored: RawDay | None) -> bool:
+    return stored is None or stored.content_hash != day.content_hash() or stored.step != day.step
+
+
+def _rows(days: Sequence[CleanDay], names: Sequence[str]) -> dict[str, Arrow]:
+    counts = [len(day.table) for day in days]
+    frame = pd.concat([day.table for day in days], ignore_index=True)
+    symbols = list(dict.fromkeys(day.symbol for day in days))
+    codes = np.repeat([symbols.index(day.symbol) for day in days], counts).astype(np.int32)
+    columns: dict[str, Arrow] = {
+        "symbol": pa.DictionaryArray.from_arrays(pa.array(codes), symbols),
+        "day": dates([day.day for day in days], counts),
+        names[0]: timestamps(_microseconds(frame[names[0]])),
+    }
+    for name in names[1:]:
+        columns[name] = pa.array(frame[name].to_numpy(), from_pandas=True)  # NaN, unknown, becomes NULL
+    return columns
+
+
+def _microseconds(times: pd.Series[Any]) -> Any:
+    instants = times.dt.tz_convert(None) if times.dt.tz is not None else times
+    return instants.to_numpy().astype("datetime64[us]").astype(np.int64)
+
+
+def raw_days(con: Connection, symbol: str) -> dict[str, dict[date, RawDay]]:
+    """Return what is stored of a symbol, by kind ('candles' and 'open_interest', always both) and day, rising."""
+    result: dict[str, dict[date, RawDay]] = {kind: {} for kind in _COLUMNS}
+    for kind, day, content_hash, step, count, repairs, facts, source in rows(
+        con,
+        "SELECT kind, day, content_hash, step_seconds, rows, repairs, facts, source FROM raw_days "
+        "WHERE symbol = ? ORDER BY kind, day",
+        [symbol],
+    ):
+        result[kind][day] = RawDay(content_hash, step, count, json.loads(repairs), json.loads(facts), source)
+    return result
+
+
+def load_candles(con: Connection, symbol: str, first: date, last: date) -> pd.DataFrame:
+    """Return the clean candles of the days first..last: `CANDLE_COLUMNS` and `day` (date), in time order."""
+    return _load(con, "candles", symbol, first, last)
+
+
+def load_open_interest(con: Connection, symbol: str, first: date, last: date) -> pd.DataFrame:
+    """Return the clean samples of the days first..last: `OPEN_INTEREST_COLUMNS` and `day` (date), by day and time."""
+    return _load(con, "open_interest", symbol, first, last)
+
+
+def _load(con: Connection, kind: Kind, symbol: str, first: date, last: date) -> pd.DataFrame:
+    table, names = _COLUMNS[kind]
+    found = arrow(
+        con,
+        f"SELECT {', '.join(names)}, day FROM {table} "  # noqa: S608 - names of ours
+        f"WHERE symbol = ? AND day BETWEEN ? AND ? ORDER BY day, {names[0]}",
+        [symbol, first, last],
+    )
+    frame = pd.DataFrame({names[0]: column(found, names[0], np.int64).astype("datetime64[us]")})
+    for name in names[1:]:
+        frame[name] = column(found, name, np.int64 if name == "trades" else np.float64)
+    frame["day"] = found.column("day").to_pandas()
+    return frame

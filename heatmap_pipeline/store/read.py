@@ -1,0 +1,335 @@
+"""What pictures and `heatmap status` ask of a database, published or private.
+
+What belongs here: windows of candles, cells and liquidations, and a summary per symbol. Times come back as the tables
+hold them: UTC without zone. What does not: anything that writes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from heatmap_pipeline.market.tables import CANDLE_COLUMNS
+from heatmap_pipeline.model.book import Floats, Ints, Sides
+from heatmap_pipeline.store.raw import get_symbol
+from heatmap_pipeline.store.sql import Connection, arrow, column, naive, rows, scalar, side_column
+from heatmap_pipeline.store.warehouse import StoreError, Warehouse
+
+
+@dataclass(frozen=True)
+class Newest:
+    """The newest computed state of a symbol and model.
+
+    Attributes:
+        day: the newest computed day.
+        timestamp: start of the newest model candle.
+        close: close of that candle, USDT.
+        provisional: whether the day was not over yet.
+        parameters: what the day was computed with.
+        interval_seconds: distance of the day's snapshots; None where it has none.
+    """
+
+    day: date
+    timestamp: datetime
+    close: float
+    provisional: bool
+    parameters: dict[str, Any]
+    interval_seconds: int | None
+
+
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """Cells of a window, all arrays of shape (n,), sorted by time, bucket, long before short.
+
+    Attributes:
+        timestamps: start of each cell's step, microseconds since 1970-01-01 UTC.
+        price_buckets: lower edges, USDT.
+        sides: +1 long, -1 short.
+        active: USDT open at the end of the last snapshot of the step.
+        consumed: USDT liquidated within the step.
+    """
+
+    timestamps: Ints
+    price_buckets: Floats
+    sides: Sides
+    active: Floats
+    consumed: Floats
+
+    def __len__(self) -> int:
+        return len(self.timestamps)
+
+    def indices(self, bucket: float) -> Ints:
+        """Return each cell's bucket as an integer: lower edge / bucket."""
+        return np.rint(self.price_buckets / bucket).astype(np.int64)
+
+
+@dataclass(frozen=True)
+class SymbolStatus:
+    """What is stored of one symbol and model.
+
+    Attributes:
+        symbol: as the exchange writes it.
+        model: None where only raw data are stored.
+        source: where the data come from; '' where the symbol is not registered.
+        simulated: whether the market is made up.
+        first_day: first computed day.
+        last_day: last computed day.
+        days: number of computed days.
+        gaps: days between the first and the last that are not computed.
+        stale_days: days computed from a state that the day before no longer has, and all that follow from them.
+        parameters: the JSON each day was computed with; the caller judges whether it still wants those.
+        provisional_days: days that were not over when they were computed.
+        failed: (stage, day, message) of failures not yet repaired, of the symbol.
+        coverage: share of the open interest located in the newest book, 0..1.
+        newest_candle: start of the newest raw candle.
+    """
+
+    symbol: str
+    model: str | None
+    source: str
+    simulated: bool
+    first_day: date | None
+    last_day: date | None
+    days: int
+    gaps: tuple[date, ...]
+    stale_days: tuple[date, ...]
+    parameters: dict[date, str]
+    provisional_days: tuple[date, ...]
+    failed: tuple[tuple[str, date, str], ...]
+    coverage: float
+    newest_candle: datetime | None
+
+
+def newest(con: Connection, symbol: str, model: str) -> Newest | None:
+    """Return the newest state of a symbol and model, None where there is none."""
+    days = rows(
+        con,
+        "SELECT day, provisional, parameters FROM heatmap_days WHERE symbol = ? AND model = ? "
+        "ORDER BY day DESC LIMIT 1",
+        [symbol, model],
+    )
+    candles = rows(
+        con,
+        "SELECT open_time, close FROM raw_candles WHERE symbol = ? AND open_time = "
+        "(SELECT max(timestamp) FROM book_ledger WHERE symbol = ? AND model = ?)",
+        [symbol, symbol, model],
+    )
+    if not days or not candles:
+        return None
+    (day, provisional, parameters), (timestamp, close) = days[0], candles[0]
+    interval = scalar(
+        con,
+        "SELECT max(interval_seconds) FROM snapshot_days WHERE symbol = ? AND model = ? AND day = ?",
+        [symbol, model, day],
+    )
+    return Newest(day, timestamp, close, provisional, json.loads(parameters), interval)
+
+
+def load_candles_window(con: Connection, symbol: str, start: datetime, end: datetime) -> pd.DataFrame:
+    """Return the clean candles that open in [start, end): `CANDLE_COLUMNS`, `open_time` UTC without zone."""
+    found = arrow(
+        con,
+        f"SELECT {', '.join(CANDLE_COLUMNS)} FROM raw_candles "  # noqa: S608 - names of ours
+        "WHERE symbol = ? AND open_time >= ? AND open_time < ? ORDER BY open_time",
+        [symbol, naive(start), naive(end)],
+    )
+    frame = pd.DataFrame({"open_time": column(found, "open_time", np.int64).astype("datetime64[us]")})
+    for name in CANDLE_COLUMNS[1:]:
+        frame[name] = column(found, name, np.int64 if name == "trades" else np.float64)
+    return frame
+
+
+def load_cells(con: Connection, symbol: str, model: str, start: datetime, end: datetime, step_seconds: int) -> Cells:
+    """Return the cells of the snapshots in [start, end), sampled: last existing state of each step, sum of consumed.
+
+    An interval whose book is empty exists too, where its candles do.
+
+    Raises:
+        StoreError: if a stored snapshot interval does not divide the step.
+    """
+    window = [symbol, model, naive(start), naive(end)]
+    intervals = [
+        value
+        for (value,) in rows(
+            con,
+            "SELECT DISTINCT interval_seconds FROM snapshot_days WHERE symbol = ? AND model = ? "
+            "AND day >= CAST(? AS DATE) AND CAST(day AS TIMESTAMP) < ? ORDER BY 1",
+            window,
+        )
+    ]
+    for interval in intervals:
+        if step_seconds % interval:
+            raise StoreError(
+                f"{symbol} {model}: step {step_seconds} s is not a multiple of the stored snapshots' {interval} s; "
+                "choose a longer one, or set HEATMAP_SNAPSHOT_INTERVAL and run again"
+            )
+    where = "WHERE symbol = ? AND model = ? AND timestamp >= ? AND timestamp < ?"
+    if intervals == [step_seconds]:
+        query = (
+            "SELECT timestamp, price_bucket, side, active_volume AS active, consumed_volume AS consumed "  # noqa: S608
+            f"FROM liquidation_snapshots {where} ORDER BY timestamp, price_bucket, side"
+        )
+        found = arrow(con, query, window)
+    else:
+        found = arrow(con, _SAMPLED.format(where=where), [step_seconds * 1_000_000, *window, *window, *window])
+    return Cells(
+        timestamps=column(found, "timestamp", np.int64),
+        price_buckets=column(found, "price_bucket", np.float64),
+        sides=side_column(found),
+        active=column(found, "active", np.float64),
+        consumed=column(found, "consumed", np.float64),
+    )
+
+
+_SAMPLED = """
+WITH step AS (SELECT CAST(? AS BIGINT) AS us),
+cells AS (SELECT * FROM liquidation_snapshots {where}),
+ledger AS (SELECT DISTINCT timestamp, CAST(timestamp AS DATE) AS day FROM book_ledger {where}),
+days AS (
+    SELECT l.timestamp, d.interval_seconds * 1000000 AS us FROM ledger AS l
+    JOIN snapshot_days AS d ON d.day = l.day WHERE d.symbol = ? AND d.model = ?
+    AND CAST(d.day AS TIMESTAMP) + INTERVAL 1 DAY > ? AND CAST(d.day AS TIMESTAMP) < ?
+),
+instants AS (
+    SELECT make_timestamp(epoch_us(timestamp) // us * us) AS timestamp FROM days
+    UNION SELECT timestamp FROM cells
+),
+last AS (
+    SELECT epoch_us(i.timestamp) // s.us * s.us AS at, max(i.timestamp) AS timestamp
+    FROM instants AS i, step AS s GROUP BY 1
+)
+SELECT make_timestamp(l.at) AS timestamp, c.price_bucket, c.side,
+    coalesce(sum(c.active_volume) FILTER (WHERE c.timestamp = l.timestamp), 0) AS active,
+    sum(c.consumed_volume ORDER BY c.timestamp) AS consumed
+FROM cells AS c, step AS s, last AS l
+WHERE l.at = epoch_us(c.timestamp) // s.us * s.us
+GROUP BY l.at, c.price_bucket, c.side HAVING active > 0 OR consumed > 0
+ORDER BY l.at, c.price_bucket, c.side
+"""
+
+
+def load_liquidations(con: Connection, symbol: str, model: str, start: datetime, end: datetime) -> pd.DataFrame:
+    """Return the lots liquidated in candles that open in [start, end), in the order of the events.
+
+    Columns: timestamp (UTC without zone), side (text), leverage, entry_price, liq_price, quantity, volume, opened_at.
+    """
+    found = arrow(
+        con,
+        "SELECT timestamp, CAST(side AS VARCHAR) AS side, leverage, entry_price, liq_price, quantity, volume, "
+        "opened_at "
+        "FROM position_events WHERE symbol = ? AND model = ? AND timestamp >= ? AND timestamp < ? "
+        "AND event_type = 'liquidate' ORDER BY timestamp, position_events.side, leverage, liq_price",
+        [symbol, model, naive(start), naive(end)],
+    )
+    frame: pd.DataFrame = found.to_pandas()
+    return frame
+
+
+def coverage(con: Connection, symbol: str, model: str) -> float:
+    """Return the share of the open interest located in the newest books (weighted by their totals), 0 if empty."""
+    share = scalar(
+        con,
+        "SELECT sum(located) / nullif(sum(located + unlocated), 0) FROM book_ledger "
+        "WHERE symbol = ? AND model = ? AND timestamp = "
+        "(SELECT max(timestamp) FROM book_ledger WHERE symbol = ? AND model = ?)",
+        [symbol, model, symbol, model],
+    )
+    return float(share or 0.0)
+
+
+def status(con: Connection) -> list[SymbolStatus]:
+    """Return one entry per symbol and model, and one per symbol of which only raw data or failures are stored."""
+    pairs = rows(
+        con,
+        "WITH models AS (SELECT DISTINCT symbol, model FROM heatmap_days), "
+        "names AS (SELECT symbol FROM symbols UNION SELECT symbol FROM raw_days UNION SELECT symbol FROM failed_days "
+        "UNION SELECT symbol FROM models) "
+        "SELECT n.symbol, m.model FROM names AS n LEFT JOIN models AS m ON n.symbol = m.symbol "
+        "ORDER BY n.symbol, m.model DESC",
+    )
+    return [_status_of(con, symbol, model) for symbol, model in pairs]
+
+
+def _status_of(con: Connection, symbol: str, model: str | None) -> SymbolStatus:
+    record = get_symbol(con, symbol)
+    found = rows(
+        con,
+        "SELECT day, previous_hash, state_hash, parameters, provisional FROM heatmap_days "
+        "WHERE symbol = ? AND model = ? ORDER BY day",
+        [symbol, model],
+    )
+    days = [row[0] for row in found]
+    failed = rows(con, "SELECT stage, day, message FROM failed_days WHERE symbol = ? ORDER BY day, stage", [symbol])
+    return SymbolStatus(
+        symbol=symbol,
+        model=model,
+        source=record.source if record else "",
+        simulated=bool(record and record.simulated),
+        first_day=days[0] if days else None,
+        last_day=days[-1] if days else None,
+        days=len(days),
+        gaps=missing_days(days),
+        stale_days=stale_days([row[:3] for row in found]),
+        parameters={row[0]: row[3] for row in found},
+        provisional_days=tuple(row[0] for row in found if row[4]),
+        failed=tuple((stage, day, message) for stage, day, message in failed),
+        coverage=coverage(con, symbol, model) if model else 0.0,
+        newest_candle=scalar(con, "SELECT max(open_time) FROM raw_candles WHERE symbol = ?", [symbol]),
+    )
+
+
+def missing_days(days: Sequence[date]) -> tuple[date, ...]:
+    """Return the days between the first and the last that are missing."""
+    if not days:
+        return ()
+    have = set(days)
+    span = range((days[-1] - days[0]).days)
+    return tuple(day for day in (days[0] + timedelta(days=n) for n in span) if day not in have)
+
+
+def stale_days(chain: Sequence[tuple[date, str, str]]) -> tuple[date, ...]:
+    """Return the days that do not follow from the day before, and all after them up to the next start of a history.
+
+    Args:
+        chain: (day, previous_hash, state_hash), rising.
+    """
+    stale: list[date] = []
+    states: dict[date, str] = {}
+    broken: set[date] = set()
+    for day, previous_hash, state_hash in chain:
+        before = day - timedelta(days=1)
+        if previous_hash != states.get(before, "") or before in broken:
+            stale.append(day)
+            broken.add(day)
+        states[day] = state_hash
+    return tuple(stale)
+
+
+def first_published_day(warehouse: Warehouse) -> date | None:
+    """Return the first day in the published database, None where there is none that can be read."""
+    if not warehouse.published.exists():
+        return None
+    try:
+        with warehouse.read() as con:
+            day: date | None = scalar(con, "SELECT min(day) FROM raw_days")
+    except StoreError:
+        return None
+    return day
+
+
+def stored_days(con: Connection, symbol: str) -> tuple[date, date]:
+    """Return the first and the last stored day of a symbol.
+
+    Raises:
+        StoreError: if nothing of it is stored.
+    """
+    ((first, last),) = rows(con, "SELECT min(day), max(day) FROM raw_days WHERE symbol = ?", [symbol])
+    if first is None:
+        raise StoreError(f"{symbol}: nothing is stored yet; run `heatmap run {symbol}` first")
+    return first, last

@@ -1,0 +1,228 @@
+-- Every table and view, in one place. Timestamps are UTC; a candle or interval is named by its start, its state is the
+-- one at its end. Prices and volumes are USDT, quantities contracts. No PRIMARY KEY and no UNIQUE: an index costs 11
+-- times the disk and 25 times the time of a repeated day, and rows stored in time order need none to be found.
+
+CREATE TYPE side_name AS ENUM ('long', 'short');
+-- In the order in which they happen within a candle.
+CREATE TYPE event_name AS ENUM ('liquidate', 'close', 'open');
+
+CREATE TABLE schema_version (version INTEGER NOT NULL);
+INSERT INTO schema_version VALUES (1);
+
+CREATE TABLE symbols (
+    symbol VARCHAR NOT NULL,
+    candle_interval_seconds INTEGER NOT NULL,
+    bucket DOUBLE NOT NULL,
+    source VARCHAR NOT NULL,
+    simulated BOOLEAN NOT NULL
+);
+
+CREATE TABLE raw_days (
+    symbol VARCHAR NOT NULL,
+    kind VARCHAR NOT NULL,
+    day DATE NOT NULL,
+    content_hash VARCHAR NOT NULL,
+    step_seconds INTEGER NOT NULL,
+    rows BIGINT NOT NULL,
+    repairs VARCHAR NOT NULL,
+    facts VARCHAR NOT NULL,
+    source VARCHAR NOT NULL,
+    created_at TIMESTAMP NOT NULL
+);
+
+CREATE TABLE raw_candles (
+    symbol VARCHAR NOT NULL,
+    day DATE NOT NULL,
+    open_time TIMESTAMP NOT NULL,
+    open DOUBLE NOT NULL,
+    high DOUBLE NOT NULL,
+    low DOUBLE NOT NULL,
+    close DOUBLE NOT NULL,
+    volume DOUBLE NOT NULL,
+    quote_volume DOUBLE,
+    trades BIGINT,
+    taker_buy_volume DOUBLE,
+    taker_buy_quote_volume DOUBLE
+);
+
+CREATE TABLE raw_open_interest (
+    symbol VARCHAR NOT NULL,
+    day DATE NOT NULL,
+    snapshot_time TIMESTAMP NOT NULL,
+    contracts DOUBLE NOT NULL,
+    value DOUBLE
+);
+
+CREATE TABLE position_events (
+    symbol VARCHAR NOT NULL,
+    model VARCHAR NOT NULL,
+    timestamp TIMESTAMP NOT NULL,
+    event_type event_name NOT NULL,
+    side side_name,
+    leverage DOUBLE,
+    entry_price DOUBLE,
+    liq_price DOUBLE,
+    quantity DOUBLE NOT NULL,
+    volume DOUBLE NOT NULL,
+    opened_at TIMESTAMP
+);
+
+CREATE TABLE open_positions (
+    symbol VARCHAR NOT NULL,
+    model VARCHAR NOT NULL,
+    day DATE NOT NULL,
+    side side_name NOT NULL,
+    leverage DOUBLE NOT NULL,
+    entry_price DOUBLE NOT NULL,
+    liq_price DOUBLE NOT NULL,
+    quantity DOUBLE NOT NULL,
+    volume DOUBLE NOT NULL,
+    opened_at TIMESTAMP NOT NULL
+);
+
+CREATE TABLE book_ledger (
+    symbol VARCHAR NOT NULL,
+    model VARCHAR NOT NULL,
+    timestamp TIMESTAMP NOT NULL,
+    side side_name,
+    open_interest DOUBLE NOT NULL,
+    opened DOUBLE NOT NULL,
+    liquidated DOUBLE NOT NULL,
+    closed DOUBLE NOT NULL,
+    dropped DOUBLE NOT NULL,
+    located DOUBLE NOT NULL,
+    unlocated DOUBLE NOT NULL,
+    active_volume DOUBLE NOT NULL,
+    consumed_volume DOUBLE NOT NULL
+);
+
+CREATE TABLE liquidation_snapshots (
+    symbol VARCHAR NOT NULL,
+    model VARCHAR NOT NULL,
+    timestamp TIMESTAMP NOT NULL,
+    price_bucket DOUBLE NOT NULL,
+    side side_name NOT NULL,
+    active_volume DOUBLE NOT NULL,
+    consumed_volume DOUBLE NOT NULL
+);
+
+CREATE TABLE heatmap_days (
+    symbol VARCHAR NOT NULL,
+    model VARCHAR NOT NULL,
+    day DATE NOT NULL,
+    input_hash VARCHAR NOT NULL,
+    previous_hash VARCHAR NOT NULL,
+    state_hash VARCHAR NOT NULL,
+    parameters VARCHAR NOT NULL,
+    repairs VARCHAR NOT NULL,
+    provisional BOOLEAN NOT NULL,
+    created_at TIMESTAMP NOT NULL,
+    state VARCHAR NOT NULL
+);
+
+CREATE TABLE snapshot_days (
+    symbol VARCHAR NOT NULL,
+    model VARCHAR NOT NULL,
+    day DATE NOT NULL,
+    state_hash VARCHAR NOT NULL,
+    interval_seconds INTEGER NOT NULL,
+    rows BIGINT NOT NULL
+);
+
+CREATE TABLE saved_snapshots (
+    symbol VARCHAR NOT NULL,
+    model VARCHAR NOT NULL,
+    timestamp TIMESTAMP NOT NULL,
+    positions_created BIGINT NOT NULL,
+    positions_consumed BIGINT NOT NULL,
+    content_hash VARCHAR NOT NULL
+);
+
+CREATE TABLE failed_days (
+    symbol VARCHAR NOT NULL,
+    stage VARCHAR NOT NULL,
+    day DATE NOT NULL,
+    message VARCHAR NOT NULL,
+    failed_at TIMESTAMP NOT NULL
+);
+
+-- The start of the newest interval of each symbol and model, also when its book is empty and it has no cell.
+CREATE VIEW newest_states AS
+WITH last_days AS (
+    SELECT symbol, model, max(day) AS day, arg_max(interval_seconds, day) AS seconds
+    FROM snapshot_days GROUP BY symbol, model
+), instants AS (
+    SELECT l.symbol, l.model,
+        make_timestamp(epoch_us(max(l.timestamp)) // (any_value(d.seconds) * 1000000) * (any_value(d.seconds) * 1000000)) AS timestamp
+    FROM book_ledger AS l JOIN last_days AS d ON l.symbol = d.symbol AND l.model = d.model
+    WHERE l.timestamp < CAST(d.day + 1 AS TIMESTAMP)
+    GROUP BY l.symbol, l.model
+    UNION ALL
+    SELECT symbol, model, max(timestamp) FROM liquidation_snapshots GROUP BY symbol, model
+    UNION ALL
+    SELECT symbol, model, max(timestamp) FROM saved_snapshots GROUP BY symbol, model
+)
+SELECT symbol, model, max(timestamp) AS timestamp FROM instants GROUP BY symbol, model;
+
+-- Longs lie below the price and shorts above it, but for the bucket that holds the price, which may hold both. So
+-- cumulative_volume, from the price outward, is for buckets at or below the price (price_bucket <= close) the sum of all
+-- longs in it and above it, and for buckets above the price the sum of all shorts in it and below it.
+CREATE VIEW liquidation_map AS
+WITH closes AS (
+    SELECT n.symbol, n.model, arg_max(c.close, c.open_time) AS close
+    FROM newest_states AS n JOIN raw_candles AS c ON c.symbol = n.symbol
+    WHERE c.day <= CAST(n.timestamp AS DATE)
+    GROUP BY n.symbol, n.model
+), cells AS (
+    SELECT s.symbol, s.model, s.timestamp, s.price_bucket,
+        coalesce(sum(s.active_volume) FILTER (WHERE s.side = 'long'), 0) AS long_volume,
+        coalesce(sum(s.active_volume) FILTER (WHERE s.side = 'short'), 0) AS short_volume
+    FROM liquidation_snapshots AS s
+    JOIN newest_states AS n ON s.symbol = n.symbol AND s.model = n.model AND s.timestamp = n.timestamp
+    WHERE s.active_volume > 0
+    GROUP BY s.symbol, s.model, s.timestamp, s.price_bucket
+)
+SELECT c.symbol, c.model, c.timestamp, c.price_bucket, c.long_volume, c.short_volume,
+    100 * (c.price_bucket / p.close - 1) AS distance_percent,
+    CASE WHEN p.close IS NULL THEN NULL
+         WHEN c.price_bucket <= p.close THEN sum(c.long_volume) OVER downward
+         ELSE sum(c.short_volume) OVER upward END AS cumulative_volume,
+    p.close
+FROM cells AS c LEFT JOIN closes AS p ON c.symbol = p.symbol AND c.model = p.model
+WINDOW downward AS (PARTITION BY c.symbol, c.model ORDER BY c.price_bucket DESC),
+       upward AS (PARTITION BY c.symbol, c.model ORDER BY c.price_bucket)
+ORDER BY c.symbol, c.model, c.price_bucket;
+
+CREATE VIEW heatmap AS
+SELECT symbol, model, timestamp, price_bucket,
+    coalesce(sum(active_volume) FILTER (WHERE side = 'long'), 0) AS long_volume,
+    coalesce(sum(active_volume) FILTER (WHERE side = 'short'), 0) AS short_volume,
+    coalesce(sum(consumed_volume) FILTER (WHERE side = 'long'), 0) AS long_consumed_volume,
+    coalesce(sum(consumed_volume) FILTER (WHERE side = 'short'), 0) AS short_consumed_volume
+FROM liquidation_snapshots
+GROUP BY symbol, model, timestamp, price_bucket;
+
+COMMENT ON TABLE symbols IS 'What was chosen once per symbol; bucket in USDT, simulated = made by the demo market';
+COMMENT ON TABLE raw_days IS 'One row per symbol, kind (candles, open_interest) and day that was read: hash, repairs and facts (JSON)';
+COMMENT ON TABLE raw_candles IS 'Clean candles; prices USDT, volume contracts, quote volumes USDT, NULL = unknown';
+COMMENT ON TABLE raw_open_interest IS 'Clean samples; day: whose data it is, a sample of the next midnight may belong to either day';
+COMMENT ON COLUMN raw_open_interest.contracts IS 'Open interest, contracts';
+COMMENT ON COLUMN raw_open_interest.value IS 'Open interest, USDT; NULL = unknown';
+COMMENT ON TABLE position_events IS 'What opened (per candle, side, leverage), closed (per candle and book) and was liquidated (per lot)';
+COMMENT ON COLUMN position_events.side IS 'NULL where a closing took from a book that holds both sides';
+COMMENT ON COLUMN position_events.quantity IS 'Contracts; of a close with the unlocated part';
+COMMENT ON COLUMN position_events.volume IS 'USDT at entry; of a close that of located lots';
+COMMENT ON TABLE open_positions IS 'The lots at the end of each day; quantity contracts, volume USDT at entry, opened_at the earliest opening';
+COMMENT ON TABLE book_ledger IS 'One row per model candle and book; contracts, active_volume and consumed_volume USDT';
+COMMENT ON COLUMN book_ledger.side IS 'NULL where one book holds both sides';
+COMMENT ON TABLE liquidation_snapshots IS 'Cells of the heatmap: USDT per interval (by its start), price bucket (lower edge, USDT) and side';
+COMMENT ON COLUMN liquidation_snapshots.active_volume IS 'USDT at entry still open at the end of the interval';
+COMMENT ON COLUMN liquidation_snapshots.consumed_volume IS 'USDT at entry liquidated within the interval';
+COMMENT ON TABLE heatmap_days IS 'The chain: each computed day with the hashes of its input, of the state it started from and of the state it left';
+COMMENT ON COLUMN heatmap_days.state IS 'JSON: what the day carries to the next besides the lots';
+COMMENT ON TABLE snapshot_days IS 'The state each day of liquidation_snapshots was made from';
+COMMENT ON TABLE saved_snapshots IS 'Snapshots that were saved by hand, one row each, also when a snapshot has no cell';
+COMMENT ON TABLE failed_days IS 'Days that failed and were not yet repaired; private, never published';
+COMMENT ON VIEW newest_states IS 'Start of the newest interval per symbol and model';
+COMMENT ON VIEW liquidation_map IS 'The newest heatmap column: USDT per price bucket, distance of its lower edge from the close in percent, cumulative USDT from the price outward';
+COMMENT ON VIEW heatmap IS 'liquidation_snapshots with long and short side by side, USDT';

@@ -1,0 +1,121 @@
+"""Arrays into tables: transactions, Arrow columns and times, shared by everything in this folder.
+
+What belongs here: how a value travels between numpy and DuckDB. What does not: any table's meaning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Any, TypeAlias
+
+import duckdb
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from heatmap_pipeline.model.book import LONG, Ints
+
+Connection: TypeAlias = duckdb.DuckDBPyConnection
+Arrow: TypeAlias = Any
+"""An Arrow array; pyarrow has no types."""
+
+_SIDES = ("long", "short")
+
+
+@contextmanager
+def transaction(con: Connection) -> Iterator[None]:
+    """Commit what happens inside, or nothing of it."""
+    con.begin()
+    try:
+        yield
+        con.commit()
+    except BaseException:
+        roll_back(con)
+        raise
+
+
+def roll_back(con: Connection) -> None:
+    """End an open transaction without its changes; nothing happens where there is none."""
+    # An error means that none is open, or that the database already gave up: either way nothing of it remains.
+    with suppress(duckdb.Error):
+        con.rollback()
+
+
+def rows(con: Connection, query: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+    """Return all rows of a query (an unfinished result would block the connection)."""
+    return con.execute(query, list(parameters)).fetchall()
+
+
+def scalar(con: Connection, query: str, parameters: Sequence[Any] = ()) -> Any:
+    """Return the first value of a query that has exactly one row."""
+    return rows(con, query, parameters)[0][0]
+
+
+def arrow(con: Connection, query: str, parameters: Sequence[Any] = ()) -> Arrow:
+    """Return the result of a query as an Arrow table."""
+    return con.sql(query, params=list(parameters)).to_arrow_table()
+
+
+def column(table: Arrow, name: str, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    """Return one column of an Arrow table as a new contiguous array; timestamps as microseconds, NULL as NaN."""
+    values = table.column(name).combine_chunks()
+    if pa.types.is_timestamp(values.type):
+        values = values.cast(pa.timestamp("us")).cast(pa.int64())
+    return np.array(values.to_numpy(zero_copy_only=False), dtype=dtype, order="C")
+
+
+def side_column(table: Arrow, name: str = "side") -> npt.NDArray[np.int8]:
+    """Return a column of sides as +1 long, -1 short."""
+    names = table.column(name).cast(pa.string()).to_numpy()
+    return np.where(names == "long", 1, -1).astype(np.int8)
+
+
+def insert(con: Connection, table: str, columns: Mapping[str, Arrow]) -> int:
+    """Append rows to a table by column name; return how many."""
+    batch = pa.table(dict(columns))
+    if batch.num_rows:
+        con.register("batch", batch)
+        con.execute(f"INSERT INTO {table} BY NAME SELECT * FROM batch")  # noqa: S608 - a table name of ours
+        con.unregister("batch")  # not after an error: it would fail too, and hide what went wrong
+    return int(batch.num_rows)
+
+
+def timestamps(microseconds: Ints) -> Arrow:
+    """Return microseconds since 1970 as a column of timestamps without zone."""
+    return pa.array(np.ascontiguousarray(microseconds, dtype=np.int64)).cast(pa.timestamp("us"))
+
+
+def dates(days: Sequence[date], counts: Sequence[int]) -> Arrow:
+    """Return a column of dates, each repeated as often as `counts` says."""
+    numbers = np.array([day.toordinal() for day in days], dtype=np.int32) - date(1970, 1, 1).toordinal()
+    return pa.array(np.repeat(numbers.astype(np.int32), counts)).cast(pa.date32())
+
+
+def constant(value: str | None, count: int) -> Arrow:
+    """Return a text column of one value (or NULL), which takes a byte a row."""
+    codes = pa.array(np.zeros(count, dtype=np.int8), mask=np.full(count, value is None))
+    return pa.DictionaryArray.from_arrays(codes, [value or ""])
+
+
+def sides(signs: npt.NDArray[np.int8]) -> Arrow:
+    """Return a text column of sides: 1 = long, -1 = short, 0 = NULL (both)."""
+    codes = np.where(signs == LONG, 0, 1).astype(np.int8)
+    return pa.DictionaryArray.from_arrays(pa.array(codes, mask=signs == 0), list(_SIDES))
+
+
+def day_bounds(first: date, last: date | None = None) -> tuple[datetime, datetime]:
+    """Return the start of the first day and the end of the last one, without zone as the tables hold them."""
+    start = datetime.combine(first, time())
+    return start, datetime.combine(last or first, time()) + timedelta(days=1)
+
+
+def naive(moment: datetime) -> datetime:
+    """Return a moment as the tables hold it: UTC without zone. One without zone is taken as UTC."""
+    return moment if moment.tzinfo is None else moment.astimezone(UTC).replace(tzinfo=None)
+
+
+def micros(moment: datetime) -> int:
+    """Return microseconds since 1970-01-01 UTC."""
+    return (naive(moment) - datetime(1970, 1, 1)) // timedelta(microseconds=1)

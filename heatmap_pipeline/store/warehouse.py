@@ -1,0 +1,230 @@
+"""The two database files of a home: who may open them, how, and what it means when that fails.
+
+`warehouse.duckdb` is private: one process at a time, under a file lock. `heatmap.duckdb` is what everyone else reads;
+it is only ever replaced as a whole (`publish.py`).
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.resources import files
+from pathlib import Path
+
+import duckdb
+from filelock import FileLock, Timeout
+
+from heatmap_pipeline.errors import HeatmapError
+from heatmap_pipeline.store.sql import Connection, roll_back, rows, transaction
+
+SCHEMA_VERSION = 1
+STORAGE_VERSION = "v1.5.0"
+"""Storage format of both files: the newest that the command-line client people have can open."""
+
+_log = logging.getLogger(__name__)
+_held: dict[Path, int] = {}
+"""The locks this process holds, by file, with the thread that took each."""
+
+
+class StoreError(HeatmapError):
+    """A database file that cannot be opened, written or trusted; the message says which and what to do."""
+
+
+class Warehouse:
+    """The database files under one home.
+
+    Attributes:
+        home: the folder; made when first needed.
+        path: the private database.
+        published: the database for readers.
+        lock_timeout: seconds to wait for another process before giving up.
+
+    Example:
+        >>> with Warehouse(home).connect() as con:
+        ...     con.execute("SELECT count(*) FROM raw_candles").fetchall()
+        [(0,)]
+    """
+
+    def __init__(self, home: Path, *, lock_timeout: float = 600.0) -> None:
+        self.home = home
+        self.path = home / "warehouse.duckdb"
+        self.published = home / "heatmap.duckdb"
+        self.lock_timeout = lock_timeout
+        self._lock_path = home / "warehouse.lock"
+        self._holder = home / "warehouse.lock.pid"
+
+    @contextmanager
+    def connect(self, *, config: Mapping[str, str] | None = None) -> Iterator[Connection]:
+        """Open the private database for writing, alone, with its schema; roll back what was not committed.
+
+        Hold it for milliseconds: compute outside, then connect and commit. A Dagster resource may return this context
+        manager as its own.
+
+        Args:
+            config: further DuckDB settings, for example `{"threads": "1"}`.
+
+        Raises:
+            StoreError: if the home cannot be written, the disk is full, another process holds the lock or the file for
+                longer than `lock_timeout`, or the file is damaged or of another version.
+        """
+        with self.locked(), self.opened(self.path, config=config) as con:
+            self.ensure_schema(con)
+            yield con
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """Open the private database read-only, alone.
+
+        Raises:
+            StoreError: as `connect` does, and if there is no warehouse yet.
+        """
+        if not self.path.exists():
+            raise StoreError(f"there is no {self.path} yet; run `heatmap demo` or `heatmap run` first")
+        with self.locked(), self.opened(self.path, read_only=True) as con:
+            self._check_version(con)
+            yield con
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """Open the published database read-only; needs no lock, and sees the version that is newest now.
+
+        Raises:
+            StoreError: if nothing is published yet, or someone has opened the file for writing.
+        """
+        if not self.published.exists():
+            raise StoreError(f"nothing is published in {self.home} yet; run `heatmap demo` or `heatmap run` first")
+        # Attached to a database of its own: within one process DuckDB hands out the file it already has open under a
+        # path, which may be the version before the last replacement.
+        with self.opened(Path(":memory:")) as con:
+            con.execute(f"ATTACH {quoted(self.published)} AS heatmap (READ_ONLY)")
+            con.execute("USE heatmap")
+            yield con
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the lock of the private database; its holder's process id stands in `warehouse.lock.pid`.
+
+        Raises:
+            StoreError: if the home cannot be written or the lock is held for longer than `lock_timeout`.
+        """
+        if _held.get(self._lock_path) == threading.get_ident():
+            raise RuntimeError(f"{self._lock_path} is already held here; pass the open connection on instead")
+        lock = FileLock(self._lock_path)
+        with self.explaining():
+            self.home.mkdir(parents=True, exist_ok=True)
+            self._acquire(lock)
+        try:
+            with self.explaining():
+                self._holder.write_text(str(os.getpid()))
+            _held[self._lock_path] = threading.get_ident()
+            yield
+        finally:
+            _held.pop(self._lock_path, None)
+            self._holder.unlink(missing_ok=True)
+            lock.release()
+
+    def _acquire(self, lock: FileLock) -> None:
+        try:
+            lock.acquire(timeout=min(2.0, self.lock_timeout))
+            return
+        except Timeout:
+            _log.info("waiting for %s, which holds %s", self._holder_name(), self._lock_path)
+        try:
+            lock.acquire(timeout=max(self.lock_timeout - 2.0, 0.0))
+        except Timeout:
+            raise StoreError(
+                f"{self._lock_path} has been held by {self._holder_name()} for over {self.lock_timeout:g} s; "
+                "wait until that run has ended, or end it, and run again"
+            ) from None
+
+    def _holder_name(self) -> str:
+        try:
+            return f"process {self._holder.read_text()}"
+        except OSError:
+            return "another process"
+
+    @contextmanager
+    def opened(
+        self, path: Path, *, read_only: bool = False, config: Mapping[str, str] | None = None
+    ) -> Iterator[Connection]:
+        """Open a database file; whatever happens, roll back, close, and say in words why it failed.
+
+        Raises:
+            StoreError: for every failure of the file or the disk, also inside the `with` block.
+        """
+        settings: dict[str, str | bool | int | float | list[str]] = {
+            "storage_compatibility_version": STORAGE_VERSION,
+            **(config or {}),
+        }
+        with self.explaining():
+            con = duckdb.connect(str(path), read_only=read_only, config=settings)
+            try:
+                yield con
+            finally:
+                roll_back(con)
+                con.close()
+
+    @contextmanager
+    def explaining(self) -> Iterator[None]:
+        """Raise failures of files and disk as `StoreError`; defects of ours pass as they are."""
+        try:
+            yield
+        except (duckdb.Error, OSError) as error:
+            of_the_file = (duckdb.IOException, duckdb.FatalException, duckdb.SerializationException, OSError)
+            if not isinstance(error, of_the_file) and type(error) is not duckdb.Error:  # bare: a damaged block
+                raise
+            raise self._explained(error) from error
+
+    def ensure_schema(self, con: Connection) -> None:
+        """Create the tables in an empty database; accept only our own version in any other.
+
+        Raises:
+            StoreError: if the database is not ours or of another version.
+        """
+        if not rows(con, "SELECT 1 FROM duckdb_tables() LIMIT 1"):
+            with transaction(con):
+                con.execute(files("heatmap_pipeline.store").joinpath("schema.sql").read_text())
+        self._check_version(con)
+
+    def _check_version(self, con: Connection) -> None:
+        try:
+            ((version,),) = rows(con, "SELECT max(version) FROM schema_version")
+        except duckdb.CatalogException:
+            raise StoreError(
+                f"{self.path} holds no tables of this program; move it away, or choose another --home"
+            ) from None
+        if version != SCHEMA_VERSION:
+            raise StoreError(
+                f"{self.path} has schema version {version}, this program needs {SCHEMA_VERSION}; use the program that "
+                "made it, or move the file away and run again to rebuild it"
+            )
+
+    def _explained(self, error: Exception) -> StoreError:
+        """Return the same failure as a sentence that says what to do."""
+        text = " ".join(str(error).split())
+        number = error.errno if isinstance(error, OSError) else None
+        if number == errno.ENOSPC or "No space left" in text:
+            return StoreError(f"the disk that holds {self.home} is full; make room and run again ({text})")
+        if "lock on file" in text:  # DuckDB's own message names the process
+            return StoreError(f"a database in {self.home} is open elsewhere; close it there and run again ({text})")
+        refused = ("Permission denied", "Read-only file system", "Not a directory")
+        if number in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST) or any(
+            part in text for part in refused
+        ):
+            return StoreError(f"home {self.home} cannot be written; choose another with --home ({text})")
+        damaged = ("not a valid DuckDB", "orrupt", "checksum", "Serialization Error", "newer version")
+        if any(part in text for part in damaged):
+            return StoreError(
+                f"a database in {self.home} is damaged or of another version of DuckDB; move it away and run again to "
+                f"rebuild it ({text})"
+            )
+        return StoreError(f"a database in {self.home} failed: {text}")
+
+
+def quoted(path: Path) -> str:
+    """Return a path as an SQL text."""
+    return "'" + str(path).replace("'", "''") + "'"

@@ -1,0 +1,34 @@
+"""A home with three days of a little market, built once and copied for each test."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from heatmap_pipeline.store.sql import Connection
+from heatmap_pipeline.store.warehouse import Warehouse
+from heatmap_pipeline_tests.store.tiny import fill
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("built")
+    with Warehouse(home).connect() as con:
+        fill(con)
+    return home
+
+
+@pytest.fixture
+def warehouse(built: Path, tmp_path: Path) -> Warehouse:
+    """A warehouse with BTCUSDT, both models, three days."""
+    shutil.copytree(built, tmp_path / "home")
+    return Warehouse(tmp_path / "home", lock_timeout=20)
+
+
+@pytest.fixture
+def con(warehouse: Warehouse) -> Iterator[Connection]:
+    with warehouse.connect() as con:
+        yield con

@@ -1,0 +1,216 @@
+"""Days of a model: bit-exact, idempotent, tied to the day before."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from datetime import timedelta
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from heatmap_pipeline.model.book import LONG, Lots, ModelState
+from heatmap_pipeline.store.chain import (
+    ChainError,
+    clear_failures,
+    commit_day,
+    commit_snapshots,
+    day_records,
+    load_state,
+    record_failure,
+    snapshot_days,
+)
+from heatmap_pipeline.store.sql import Connection
+from heatmap_pipeline.store.warehouse import Warehouse
+from heatmap_pipeline_tests.store.tiny import DAYS, INTERVAL, MODELS_USED, commit, compute, dump, make_record
+
+
+@pytest.mark.parametrize("model", MODELS_USED)
+def test_states_and_records_come_back_bit_for_bit(con: Connection, model: str) -> None:
+    records = day_records(con, "BTCUSDT", model)
+    assert list(records) == list(DAYS)
+    for record, result in compute("BTCUSDT", model):
+        assert records[record.day] == record
+        state, carried = load_state(con, "BTCUSDT", model, record.day)
+        assert carried == record.state
+        assert state.hash(carried) == record.state_hash == result.state.hash(record.state)
+        for name in ("side", "leverage", "liq_price", "quantity", "volume", "opened_at"):
+            assert getattr(state.lots, name).dtype == getattr(result.state.lots, name).dtype
+    assert day_records(con, "BTCUSDT", "other") == {}
+    with pytest.raises(ChainError, match=r"2023-01-01 is not computed; run `heatmap run BTCUSDT --start 2023-01-01"):
+        load_state(con, "BTCUSDT", model, DAYS[0].replace(year=2023, month=1))
+
+
+@cache
+def _one(tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
+    return Warehouse(tmp_path_factory.mktemp("state"))
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.data())
+def test_any_state_comes_back(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    number = st.floats(1e-12, 1e12)
+    keys = data.draw(
+        st.lists(st.tuples(st.sampled_from([-1, 1]), st.floats(1.01, 1000), st.integers(1, 4 * 10**15)), unique=True)
+    )
+    keys.sort(key=lambda key: (-key[0], *key[1:]))
+    values = [data.draw(st.tuples(number, number, st.integers(0, 2**52))) for _ in keys]
+    lots = Lots(
+        np.array([key[0] for key in keys], dtype=np.int8),
+        np.array([key[1] for key in keys], dtype=np.float64),
+        np.array([key[2] for key in keys], dtype=np.int64),
+        np.array([value[0] for value in values], dtype=np.float64),
+        np.array([value[1] for value in values], dtype=np.float64),
+        np.array([value[2] for value in values], dtype=np.int64),
+    )
+    state = ModelState(lots, (data.draw(number), data.draw(number)), data.draw(number))
+    _, result = compute("BTCUSDT", "turnover")[0]
+    result = replace(result, state=state)
+    record = make_record("turnover", DAYS[0], "", result)
+    with _one(tmp_path_factory).connect() as con:
+        commit_day(con, record, result)
+        again, carried = load_state(con, "BTCUSDT", "turnover", DAYS[0])
+        assert again.hash(carried) == record.state_hash
+
+
+def test_committing_again_changes_nothing(con: Connection) -> None:
+    before = dump(con)
+    for model in MODELS_USED:
+        for record, result in compute("BTCUSDT", model):
+            commit(con, replace(record, created_at=record.created_at + timedelta(days=1)), result)
+    assert dump(con) == before
+    kept = con.execute("SELECT DISTINCT created_at FROM heatmap_days").fetchall()
+    assert [str(value) for (value,) in kept] == ["2024-04-02 12:00:00"]
+
+
+def test_a_day_replaces_only_itself(con: Connection) -> None:
+    before = dump(con)
+    record, result = compute("BTCUSDT", "turnover", seed=3)[1]
+    previous = day_records(con, "BTCUSDT", "turnover")[DAYS[0]].state_hash
+    commit(con, replace(record, previous_hash=previous), result)
+    after = dump(con)
+    changed = {"position_events", "open_positions", "book_ledger", "heatmap_days", "liquidation_snapshots", "snapshot_days"}
+    assert {name for name in before if before[name] != after[name]} == changed
+    con.execute("DELETE FROM heatmap_days WHERE day >= ?", [DAYS[1]])
+    for model in MODELS_USED:
+        for day, again in compute("BTCUSDT", model)[1:]:
+            commit(con, day, again)
+    assert dump(con) == before
+
+
+def test_the_day_before_must_be_the_one_computed_from(con: Connection) -> None:
+    record, result = compute("BTCUSDT", "delta")[2]
+    before = dump(con)
+    with pytest.raises(ChainError, match=rf"{DAYS[2]} was computed from another state than {DAYS[1]} has now"):
+        commit_day(con, replace(record, previous_hash="other"), result)
+    with pytest.raises(ChainError, match="another state"):
+        commit_day(con, replace(record, previous_hash=""), result)
+    gap = replace(record, day=DAYS[2] + timedelta(days=4))
+    with pytest.raises(ChainError, match=r"run `heatmap run BTCUSDT --start 2024-03-04 --end 2024-03-07`"):
+        commit_day(con, gap, result)
+    with pytest.raises(ChainError, match="needs 2023-12-31 before it"):
+        commit_day(con, replace(record, day=DAYS[0].replace(month=1)), result)
+    assert dump(con) == before
+    commit_day(con, replace(gap, previous_hash=""), result)
+    assert list(day_records(con, "BTCUSDT", "delta")) == [*DAYS, gap.day]
+
+
+def test_a_failed_commit_leaves_the_day_as_it_was(con: Connection) -> None:
+    before = dump(con)
+    record, result = compute("BTCUSDT", "delta", seed=3)[0]
+    ledger = {**result.ledger, "located": result.ledger["located"].astype(object)}
+    ledger["located"][3] = None
+    with pytest.raises(Exception, match="NOT NULL"):
+        commit_day(con, record, replace(result, ledger=ledger))
+    assert dump(con) == before
+
+
+def test_a_killed_commit_leaves_the_day_as_it_was(warehouse: Warehouse) -> None:
+    script = """
+import os, sys
+from functools import cache
+from pathlib import Path
+from heatmap_pipeline.store import chain
+from heatmap_pipeline.store.warehouse import Warehouse
+from heatmap_pipeline_tests.store.tiny import compute
+insert = chain.insert
+def dying(con, table, columns):
+    insert(con, table, columns)
+    if table == "book_ledger":
+        os.kill(os.getpid(), 9)
+chain.insert = dying
+with Warehouse(Path(sys.argv[1])).connect() as con:
+    chain.commit_day(con, *compute("BTCUSDT", "delta", seed=3)[0])
+"""
+    with warehouse.connect() as con:
+        before = dump(con)
+    assert subprocess.run([sys.executable, "-c", script, str(warehouse.home)], check=False).returncode == -9
+    with warehouse.connect() as con:
+        assert dump(con) == before
+
+
+def test_events_are_what_the_contract_says(con: Connection) -> None:
+    record, result = compute("BTCUSDT", "turnover")[1]
+    rows = con.execute(
+        "SELECT timestamp, event_type, side, leverage, entry_price, liq_price, quantity, volume, opened_at "
+        "FROM position_events WHERE model = 'turnover' AND CAST(timestamp AS DATE) = ? ORDER BY rowid",
+        [record.day],
+    ).fetchall()
+    kinds = {"liquidate": 0, "close": 1, "open": 2}
+    order = [(row[0], kinds[row[1]], row[2] == "short", row[3] or 0, row[5] or 0) for row in rows]
+    assert order == sorted(order)
+    assert {row[1] for row in rows} == set(kinds)
+    opens = [row for row in rows if row[1] == "open"]
+    assert len(opens) == len(result.opens["timestamp"])
+    assert all(row[8] == row[0] and row[7] == pytest.approx(row[6] * row[4]) for row in opens)
+    deaths = [row for row in rows if row[1] == "liquidate"]
+    assert len(deaths) == len(result.liquidations["timestamp"])
+    assert all(row[8] < row[0] for row in deaths)
+    closes = [row for row in rows if row[1] == "close"]
+    assert all(row[2] in ("long", "short") and row[3:6] == (None,) * 3 and row[8] is None for row in closes)
+    assert sum(row[6] for row in closes) == pytest.approx(result.ledger["closed"].sum())
+    one_book = "SELECT DISTINCT side FROM position_events WHERE model = 'delta' AND event_type = 'close'"
+    assert con.execute(one_book).fetchall() == [(None,)]
+    sides = "SELECT model, list(DISTINCT side ORDER BY side) FROM book_ledger GROUP BY model ORDER BY model"
+    assert con.execute("SELECT count(*) FROM book_ledger WHERE model = 'delta' AND side IS NOT NULL").fetchall() == [(0,)]
+    assert con.execute(sides).fetchall()[1] == ("turnover", ["long", "short"])
+
+
+def test_cells_and_their_days(con: Connection) -> None:
+    record, result = compute("BTCUSDT", "turnover")[0]
+    assert snapshot_days(con, "BTCUSDT", "turnover")[DAYS[0]] == (record.state_hash, INTERVAL)
+    cells = {name: values[:3] for name, values in result.cells.items()}
+    cells["price_bucket"] = np.array([3, 7, 11])
+    commit_snapshots(con, "BTCUSDT", "turnover", DAYS[0], "new", 900, cells, 0.1)
+    found = con.execute(
+        "SELECT price_bucket, side, active_volume FROM liquidation_snapshots "
+        "WHERE model = 'turnover' AND CAST(timestamp AS DATE) = ? ORDER BY 1",
+        [DAYS[0]],
+    ).fetchall()
+    assert [row[0] for row in found] == [0.3, 0.7, 1.1]  # and not 0.30000000000000004
+    assert [row[1] == "long" for row in found] == [side == LONG for side in cells["side"]]
+    assert [row[2] for row in found] == cells["active_volume"].tolist()
+    assert snapshot_days(con, "BTCUSDT", "turnover")[DAYS[0]] == ("new", 900)
+    assert snapshot_days(con, "BTCUSDT", "turnover")[DAYS[1]][1] == INTERVAL
+    none = {name: values[:0] for name, values in result.cells.items()}
+    commit_snapshots(con, "BTCUSDT", "turnover", DAYS[0], "new", 900, none, 0.1)
+    empty = "SELECT count(*) FROM liquidation_snapshots WHERE model = 'turnover' AND CAST(timestamp AS DATE) = ?"
+    assert con.execute(empty, [DAYS[0]]).fetchall() == [(0,)]
+
+
+def test_failures_are_remembered_once(tmp_path: Path) -> None:
+    query = "SELECT symbol, stage, day, message FROM failed_days"
+    with Warehouse(tmp_path).connect() as con:
+        record_failure(con, "BTCUSDT", "raw_candles", DAYS[0], "no file")
+        record_failure(con, "BTCUSDT", "raw_candles", DAYS[0], "corrupt file")
+        assert con.execute(query).fetchall() == [("BTCUSDT", "raw_candles", DAYS[0], "corrupt file")]
+        clear_failures(con, "BTCUSDT", "position_events", DAYS[0], DAYS[-1])
+        clear_failures(con, "BTCUSDT", "raw_candles", DAYS[1], DAYS[-1])
+        assert len(con.execute(query).fetchall()) == 1
+        clear_failures(con, "BTCUSDT", "raw_candles", DAYS[0], DAYS[0])
+        assert con.execute(query).fetchall() == []

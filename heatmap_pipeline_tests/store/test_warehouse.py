@@ -1,0 +1,221 @@
+"""The private database: its lock, its errors, its transactions."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from heatmap_pipeline.errors import HeatmapError
+from heatmap_pipeline.store import warehouse as module
+from heatmap_pipeline.store.sql import transaction
+from heatmap_pipeline.store.warehouse import StoreError, Warehouse
+
+_HOLD = """
+import sys, time
+from pathlib import Path
+from heatmap_pipeline.store.warehouse import Warehouse
+with Warehouse(Path(sys.argv[1])).connect():
+    print("held", flush=True)
+    time.sleep(float(sys.argv[2]))
+"""
+
+
+def _holder(home: Path, seconds: float) -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", _HOLD, str(home), str(seconds)], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+def test_a_home_is_made_with_every_table_in_the_contract(tmp_path: Path) -> None:
+    with Warehouse(tmp_path / "a" / "b").connect() as con:
+        columns = {
+            table: [name for name, *_ in con.execute(f"DESCRIBE {table}").fetchall()]
+            for (table,) in con.execute("SELECT table_name FROM duckdb_tables()").fetchall()
+        }
+        assert con.execute("SELECT count(*) FROM duckdb_indexes()").fetchall() == [(0,)]
+    contract = {
+        "raw_candles": "symbol, day, open_time, open, high, low, close, volume, quote_volume, trades, taker_buy_volume, "
+        "taker_buy_quote_volume",
+        "raw_open_interest": "symbol, day, snapshot_time, contracts, value",
+        "position_events": "symbol, model, timestamp, event_type, side, leverage, entry_price, liq_price, quantity, "
+        "volume, opened_at",
+        "open_positions": "symbol, model, day, side, leverage, entry_price, liq_price, quantity, volume, opened_at",
+        "book_ledger": "symbol, model, timestamp, side, open_interest, opened, liquidated, closed, dropped, located, "
+        "unlocated, active_volume, consumed_volume",
+        "liquidation_snapshots": "symbol, model, timestamp, price_bucket, side, active_volume, consumed_volume",
+        "heatmap_days": "symbol, model, day, input_hash, previous_hash, state_hash, parameters, repairs, provisional, "
+        "created_at, state",
+    }
+    for table, names in contract.items():
+        assert columns[table] == names.split(", ")
+
+
+def test_the_file_has_the_storage_format_of_the_command_line_client(warehouse: Warehouse) -> None:
+    with warehouse.connect() as con:
+        tags = con.execute("SELECT tags FROM duckdb_databases() WHERE database_name = 'warehouse'").fetchall()
+    assert "v1.5.0" in str(tags)
+
+
+def test_what_was_not_committed_is_rolled_back(warehouse: Warehouse) -> None:
+    with warehouse.connect() as con:
+        con.begin()
+        con.execute("DELETE FROM raw_days")
+    with pytest.raises(KeyError), warehouse.connect() as con, transaction(con):
+        con.execute("DELETE FROM raw_days")
+        raise KeyError
+    with warehouse.reading() as con:
+        assert con.execute("SELECT count(*) FROM raw_days").fetchall() == [(6,)]
+        with pytest.raises(duckdb.InvalidInputException, match="read-only"):
+            con.execute("DELETE FROM raw_days")
+
+
+def test_a_second_process_waits_or_names_the_holder(warehouse: Warehouse) -> None:
+    process = _holder(warehouse.home, 1.5)
+    with pytest.raises(StoreError, match=rf"held by process {process.pid} for over 0.2 s"):
+        with Warehouse(warehouse.home, lock_timeout=0.2).connect():
+            pass
+    started = time.monotonic()
+    with Warehouse(warehouse.home, lock_timeout=30).connect() as con:
+        assert con.execute("SELECT count(*) FROM raw_days").fetchall() == [(6,)]
+    assert time.monotonic() - started > 0.5
+    assert process.wait() == 0
+
+
+def test_a_killed_holder_frees_the_lock(warehouse: Warehouse) -> None:
+    process = _holder(warehouse.home, 60)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    with Warehouse(warehouse.home, lock_timeout=5).connect() as con:
+        assert con.execute("SELECT count(*) FROM raw_days").fetchall() == [(6,)]
+
+
+def test_threads_wait_for_each_other(warehouse: Warehouse) -> None:
+    order = []
+
+    def work(name: str) -> None:
+        with warehouse.connect():
+            order.append(name)
+            time.sleep(0.05)
+            order.append(name)
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in "abc"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert order[0::2] == order[1::2]
+
+
+def test_nesting_is_a_defect_not_a_deadlock(warehouse: Warehouse) -> None:
+    with warehouse.connect(), pytest.raises(RuntimeError, match="already held here"), warehouse.connect():
+        pass
+
+
+def test_a_file_open_elsewhere_is_named_with_its_process(warehouse: Warehouse) -> None:
+    script = f"import duckdb, time; c = duckdb.connect({str(warehouse.path)!r}); print('open', flush=True); time.sleep(60)"
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    process.stdout.readline()
+    try:
+        with pytest.raises(StoreError, match=rf"open elsewhere.*PID {process.pid}"), warehouse.connect():
+            pass
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_damaged_file_is_refused(warehouse: Warehouse) -> None:
+    warehouse.path.write_bytes(b"not a database" * 1000)
+    with pytest.raises(StoreError, match="damaged"), warehouse.connect():
+        pass
+
+
+def test_a_damaged_block_is_refused(warehouse: Warehouse) -> None:
+    size = warehouse.path.stat().st_size
+    with warehouse.path.open("r+b") as file:
+        for place in range(3 * 4096, size, 4096):
+            file.seek(place)
+            file.write(os.urandom(512))
+    with pytest.raises(HeatmapError, match=str(warehouse.home)), warehouse.connect() as con:
+        con.execute("SELECT sum(volume) FROM raw_candles").fetchall()
+
+
+def test_another_schema_is_refused(warehouse: Warehouse, tmp_path: Path) -> None:
+    with warehouse.connect() as con:
+        con.execute("UPDATE schema_version SET version = 99")
+    with pytest.raises(StoreError, match="schema version 99"), warehouse.connect():
+        pass
+    with pytest.raises(StoreError, match="schema version 99"), warehouse.reading():
+        pass
+    other = tmp_path / "other"
+    other.mkdir()
+    with duckdb.connect(str(other / "warehouse.duckdb")) as raw:
+        raw.execute("CREATE TABLE mine (a INTEGER)")
+    with pytest.raises(StoreError, match="no tables of this program"), Warehouse(other).connect():
+        pass
+
+
+def test_a_home_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    with pytest.raises(StoreError, match="cannot be written; choose another with --home"), Warehouse(file).connect():
+        pass
+    with pytest.raises(StoreError, match="cannot be written"), Warehouse(file / "below").connect():
+        pass
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(StoreError, match="cannot be written"), Warehouse(tmp_path / "new").connect():
+        pass
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        duckdb.IOException('IO Error: Could not write file "x": No space left on device'),
+        duckdb.FatalException("FATAL Error: database invalidated. Original error: No space left on device"),
+    ],
+)
+def test_a_full_disk_is_said_so(warehouse: Warehouse, error: Exception) -> None:
+    with pytest.raises(StoreError, match="is full; make room"), warehouse.connect() as con:
+        con.begin()
+        con.execute("DELETE FROM raw_days")
+        raise error
+    with warehouse.reading() as con:
+        assert con.execute("SELECT count(*) FROM raw_days").fetchall() == [(6,)]
+
+
+def test_reading_what_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="run `heatmap demo`"), Warehouse(tmp_path).reading():
+        pass
+    with pytest.raises(StoreError, match="nothing is published"), Warehouse(tmp_path).read():
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_defects_pass_as_they_are(warehouse: Warehouse) -> None:
+    with pytest.raises(duckdb.CatalogException), warehouse.connect() as con:
+        con.execute("SELECT * FROM nothing_of_ours")
+    with pytest.raises(duckdb.ParserException), warehouse.connect() as con:
+        con.execute("SELEC")
+
+
+def test_further_settings_reach_the_connection(warehouse: Warehouse) -> None:
+    with warehouse.connect(config={"threads": "1"}) as con:
+        assert con.execute("SELECT current_setting('threads')").fetchall() == [(1,)]
+    assert module.STORAGE_VERSION == "v1.5.0"
