@@ -32,7 +32,7 @@ CANDLE_COLUMNS = (
 """Columns of clean candles: `open_time` datetime64[us] UTC, prices in USDT, `volume` in contracts, `trades` int64."""
 
 OPEN_INTEREST_COLUMNS = ("snapshot_time", "contracts", "value")
-"""Columns of clean samples: `snapshot_time` datetime64[us] UTC (when taken), contracts, value in USDT (NaN = unknown)."""
+"""Columns of clean samples: `snapshot_time` datetime64[us] UTC, when taken; contracts; value in USDT, NaN = unknown."""
 
 
 class MarketError(HeatmapError):

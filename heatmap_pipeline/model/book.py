@@ -1,7 +1,8 @@
 """The arrays that go into a day of the model and come out of it.
 
-Times are microseconds since 1970-01-01 UTC (int64), prices of lots integers in units of 1e-8 USDT, quantities contracts,
-volumes USDT. Only shapes and their hash live here; the rules are in `engine.py` and, to read, in `stepwise.py`.
+Times are microseconds since 1970-01-01 UTC (int64), prices of lots integers in units of 1e-8 USDT, quantities are
+contracts, volumes USDT. Only shapes and their hash live here; the rules are in `engine.py` and, to read, in
+`stepwise.py`.
 """
 
 from __future__ import annotations
@@ -49,8 +50,8 @@ class DayCandles:
 class Lots:
     """The lots of a model's books, shape (n,), sorted by side (long first), leverage, liquidation price.
 
-    `side` is +1 long, -1 short; `liq_price` an integer in 1e-8 USDT; `quantity` in contracts; `volume` in USDT at entry;
-    `opened_at` the start of the earliest candle that opened into the lot.
+    `side` is +1 long, -1 short; `liq_price` an integer in 1e-8 USDT; `quantity` is in contracts, `volume` in USDT at
+    entry; `opened_at` the start of the earliest candle that opened into the lot.
     """
 
     side: Sides
@@ -111,7 +112,8 @@ class DayResult:
     Attributes:
         state: the books at the end of the day.
         ledger: a row per candle and book: `timestamp`, `book` (0.. in the order of `BOOKS`), `open_interest`, `opened`,
-            `liquidated`, `closed`, `dropped`, `located`, `unlocated` (contracts), `active_volume`, `consumed_volume` (USDT).
+            `liquidated`, `closed`, `dropped`, `located`, `unlocated` (contracts), `active_volume`,
+            `consumed_volume` (USDT).
         opens: a row per candle, side and leverage that opened: `timestamp`, `side`, `leverage`, `entry_price` (USDT),
             `liq_price` (1e-8 USDT), `quantity`, `volume`.
         liquidations: a row per lot: the same columns and `opened_at`.

@@ -7,8 +7,8 @@ It computes what `stepwise.py` spells out, in other words:
 - lots that price reaches pop from a heap per side (longs highest first, shorts lowest first);
 - the cells of the map are running sums of lots per bucket and side, times S.
 
-That makes a day O(N log N + output). Every day starts again from S = 1 with the lots in a fixed order, so a run over many
-days is the loop over its days, bit for bit.
+That makes a day O(N log N + output). Every day starts again from S = 1 with the lots in a fixed order, so a run over
+many days is the loop over its days, bit for bit.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def run_day(
         buckets, lot_bucket, birth_bucket = _buckets(parameters, lots.liq_price, births)
         ends = _interval_ends(candles.open_time, snapshot_seconds)
     spec = parameters.spec
-    raw = _run(
+    raw = _run(  # type: ignore[call-arg]  # numba's stubs do not count starred arguments
         _units(candles.low),
         _units(candles.high),
         *map(_own, (candles.close, candles.volume, candles.flow, candles.open_interest, candles.open_time)),

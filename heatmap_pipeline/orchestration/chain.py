@@ -95,7 +95,7 @@ def read_history(con: Any, settings: Settings, symbol: str) -> History:
     """
     record = stored_raw.get_symbol(con, symbol)
     if record is None:
-        raise ChainError(f"{symbol}: nothing is stored yet; materialise raw_candles first, or use `heatmap run {symbol}`")
+        raise ChainError(f"{symbol}: nothing is stored yet; ingest it with `heatmap run {symbol}`")
     days = {model: stored.day_records(con, symbol, model) for model in settings.models}
     return History(record, stored_raw.raw_days(con, symbol), days)
 
@@ -173,7 +173,7 @@ def check_start(settings: Settings, history: History, model: str, day: date, res
             return None
         raise ChainError(
             f"{name} {model}: {day} does not follow the last stored day {last}; fill the gap first with "
-            f"`{repair_command(name, last + _ONE_DAY, day - _ONE_DAY)}`, or begin a new history at {day} with --restart "
+            f"`{repair_command(name, last + _ONE_DAY, day - _ONE_DAY)}`, or begin a new history with --restart "
             f"if the source has no data for the gap"
         )
     for stale in stale_days(settings, history, model):
@@ -241,9 +241,9 @@ def _day_candles(given: _DayInput, flow: DayFlow) -> DayCandles:
     rows = given.candles.iloc[flow.first :]
     return DayCandles(
         _microseconds(rows["open_time"]),
-        *(rows[name].to_numpy(dtype=np.float64) for name in ("open", "high", "low", "close", "volume")),
-        flow.flow,
-        flow.open_interest,
+        **{name: rows[name].to_numpy(dtype=np.float64) for name in ("open", "high", "low", "close", "volume")},
+        flow=flow.flow,
+        open_interest=flow.open_interest,
     )
 
 
@@ -486,6 +486,6 @@ def check_gap(
     gap = [last + timedelta(days=step) for step in range(1, (day - last).days)]
     if found := available(gap):
         raise ChainError(
-            f"{symbol}: --restart at {day} would leave out days the source has, the first is {min(found)}; fill the gap "
-            f"with `{repair_command(symbol, gap[0], gap[-1])}`"
+            f"{symbol}: --restart at {day} would leave out days the source has, the first is {min(found)}; fill the "
+            f"gap with `{repair_command(symbol, gap[0], gap[-1])}`"
         )

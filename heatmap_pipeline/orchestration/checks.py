@@ -82,7 +82,7 @@ RULES: Sequence[Rule] = (
 
 
 def build_checks(settings: Settings) -> Sequence[dg.AssetChecksDefinition]:
-    """Return the checks of every symbol: one op per checked asset, so that the warehouse is opened once for its rules."""
+    """Return the checks of every symbol: one op per checked asset, which opens the warehouse once for all its rules."""
     assets = list(dict.fromkeys(rule.asset for rule in RULES))
     return [
         _checks_of(settings, symbol, asset, [rule for rule in RULES if rule.asset == asset])

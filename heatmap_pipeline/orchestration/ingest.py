@@ -74,10 +74,7 @@ def ingest_candles(
     market.prepare(symbol, days)
     available = market.available(symbol, [day for day in days if day in known])
     wanted = [day for day in days if day not in known or day in available]
-    if record is not None:
-        interval = record.candle_interval_seconds
-    else:
-        interval = market.interval(settings, symbol, wanted)
+    interval = record.candle_interval_seconds if record else market.interval(settings, symbol, wanted)
     first_stored = min(known, default=None)
     for chunk in _chunks(market.candles(symbol, wanted, interval)):
         with connect() as con:
@@ -111,7 +108,7 @@ def ingest_open_interest(
         chunk_days = days[start : start + _CHUNK]
         with connect() as con:
             candles = stored.load_candles(con, symbol, chunk_days[0], chunk_days[-1])
-        frames = dict(iter(candles.groupby("day", sort=False)))
+        frames: dict[date, Any] = dict(list(candles.groupby("day", sort=False)))  # type: ignore[arg-type]
         read = market.open_interest(symbol, frames, record.candle_interval_seconds)
         chunk = [one for one in read if not (one.table.empty and _has_rows(known["open_interest"].get(one.day)))]
         with connect() as con:

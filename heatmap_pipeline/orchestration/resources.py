@@ -74,11 +74,7 @@ class MarketResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         reader = self._reader
         return read_many(lambda day: reader.read_candles(symbol, day, interval), days)
 
-    def open_interest(
-        self, symbol: str, candles: dict[date, pd.DataFrame], interval: int
-    ) -> Iterator[CleanDay]:
+    def open_interest(self, symbol: str, candles: dict[date, pd.DataFrame], interval: int) -> Iterator[CleanDay]:
         """Yield the clean samples of each day of `candles`, in order."""
         reader = self._reader
-        return read_many(
-            lambda day: reader.read_open_interest(symbol, day, candles[day], interval), sorted(candles)
-        )
+        return read_many(lambda day: reader.read_open_interest(symbol, day, candles[day], interval), sorted(candles))

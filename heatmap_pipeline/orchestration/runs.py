@@ -164,7 +164,9 @@ def run_days(settings: Settings, requests: dict[str, tuple[date, date]], *, rest
     failures: dict[str, str] = {}
     with dg.DagsterInstance.from_config(str(prepare_home(settings))) as instance:
         for (first, last), symbols in groups.items():
-            failures |= _run_group(settings.model_copy(update={"symbols": tuple(symbols)}), instance, first, last, restart)
+            failures |= _run_group(
+                settings.model_copy(update={"symbols": tuple(symbols)}), instance, first, last, restart
+            )
     return Outcome(tuple(symbol for symbol in requests if symbol not in failures), failures)
 
 

@@ -51,15 +51,16 @@ def save_snapshots(con: Connection, symbol: str, model: str, snapshots: Iterable
     count = sum(counts)
     key = [symbol, model]
     with transaction(con):
-        con.register("saved", pa.table({"at": timestamps(times)}))
+        con.register("saved", pa.table({"moment": timestamps(times)}))
         for table in ("liquidation_snapshots", "saved_snapshots"):
             con.execute(
                 f"DELETE FROM {table} WHERE symbol = ? AND model = ? "  # noqa: S608 - a table name of ours
-                "AND timestamp IN (SELECT at FROM saved)",
+                "AND timestamp IN (SELECT moment FROM saved)",
                 key,
             )
         con.execute(
-            "DELETE FROM snapshot_days WHERE symbol = ? AND model = ? AND day IN (SELECT CAST(at AS DATE) FROM saved)",
+            "DELETE FROM snapshot_days WHERE symbol = ? AND model = ? "
+            "AND day IN (SELECT CAST(moment AS DATE) FROM saved)",
             key,
         )
         con.unregister("saved")

@@ -6,7 +6,6 @@ import subprocess
 import sys
 from dataclasses import replace
 from datetime import timedelta
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -46,14 +45,14 @@ def test_states_and_records_come_back_bit_for_bit(con: Connection, model: str) -
         load_state(con, "BTCUSDT", model, DAYS[0].replace(year=2023, month=1))
 
 
-@cache
-def _one(tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
     return Warehouse(tmp_path_factory.mktemp("state"))
 
 
 @settings(max_examples=20, deadline=None)
 @given(st.data())
-def test_any_state_comes_back(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+def test_any_state_comes_back(empty: Warehouse, data: st.DataObject) -> None:
     number = st.floats(1e-12, 1e12)
     keys = data.draw(
         st.lists(st.tuples(st.sampled_from([-1, 1]), st.floats(1.01, 1000), st.integers(1, 4 * 10**15)), unique=True)
@@ -72,7 +71,7 @@ def test_any_state_comes_back(tmp_path_factory: pytest.TempPathFactory, data: st
     _, result = compute("BTCUSDT", "turnover")[0]
     result = replace(result, state=state)
     record = make_record("turnover", DAYS[0], "", result)
-    with _one(tmp_path_factory).connect() as con:
+    with empty.connect() as con:
         commit_day(con, record, result)
         again, carried = load_state(con, "BTCUSDT", "turnover", DAYS[0])
         assert again.hash(carried) == record.state_hash
@@ -94,7 +93,14 @@ def test_a_day_replaces_only_itself(con: Connection) -> None:
     previous = day_records(con, "BTCUSDT", "turnover")[DAYS[0]].state_hash
     commit(con, replace(record, previous_hash=previous), result)
     after = dump(con)
-    changed = {"position_events", "open_positions", "book_ledger", "heatmap_days", "liquidation_snapshots", "snapshot_days"}
+    changed = {
+        "position_events",
+        "open_positions",
+        "book_ledger",
+        "heatmap_days",
+        "liquidation_snapshots",
+        "snapshot_days",
+    }
     assert {name for name in before if before[name] != after[name]} == changed
     con.execute("DELETE FROM heatmap_days WHERE day >= ?", [DAYS[1]])
     for model in MODELS_USED:
@@ -133,7 +139,6 @@ def test_a_failed_commit_leaves_the_day_as_it_was(con: Connection) -> None:
 def test_a_killed_commit_leaves_the_day_as_it_was(warehouse: Warehouse) -> None:
     script = """
 import os, sys
-from functools import cache
 from pathlib import Path
 from heatmap_pipeline.store import chain
 from heatmap_pipeline.store.warehouse import Warehouse
@@ -177,7 +182,9 @@ def test_events_are_what_the_contract_says(con: Connection) -> None:
     one_book = "SELECT DISTINCT side FROM position_events WHERE model = 'delta' AND event_type = 'close'"
     assert con.execute(one_book).fetchall() == [(None,)]
     sides = "SELECT model, list(DISTINCT side ORDER BY side) FROM book_ledger GROUP BY model ORDER BY model"
-    assert con.execute("SELECT count(*) FROM book_ledger WHERE model = 'delta' AND side IS NOT NULL").fetchall() == [(0,)]
+    assert con.execute("SELECT count(*) FROM book_ledger WHERE model = 'delta' AND side IS NOT NULL").fetchall() == [
+        (0,)
+    ]
     assert con.execute(sides).fetchall()[1] == ("turnover", ["long", "short"])
 
 

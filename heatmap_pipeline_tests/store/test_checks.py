@@ -2,18 +2,38 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
-from heatmap_pipeline.store.checks import CHECKS, INFORMATION
+from heatmap_pipeline.store.checks import CHECKS, INFORMATION, CheckReport
 from heatmap_pipeline.store.sql import Connection
+from heatmap_pipeline.store.warehouse import Warehouse
 from heatmap_pipeline_tests.store.tiny import DAYS, MODELS_USED
 
 _ANY = "rowid = (SELECT min(rowid) FROM {table} WHERE model = 'turnover' AND {condition})"
 
 
-def _check(con: Connection, name: str, model: str = "turnover"):
+@pytest.fixture(scope="module")
+def shared(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connection]:
+    home = tmp_path_factory.mktemp("checks") / "home"
+    shutil.copytree(built, home)
+    with Warehouse(home).connect() as con:
+        yield con
+
+
+@pytest.fixture
+def con(shared: Connection) -> Iterator[Connection]:
+    """The good tables; what a test does to them is rolled back."""
+    shared.begin()
+    yield shared
+    shared.rollback()
+
+
+def _check(con: Connection, name: str, model: str = "turnover") -> CheckReport:
     return CHECKS[name](con, "BTCUSDT", model, DAYS[0], DAYS[-1])
 
 
@@ -61,7 +81,10 @@ _FAULTS = {
         "open_interest_valid",
         f"UPDATE raw_open_interest SET contracts = 'nan' WHERE snapshot_time = {_MIDDAY}",
     ),
-    "negative value": ("open_interest_valid", f"UPDATE raw_open_interest SET value = -1 WHERE snapshot_time = {_MIDDAY}"),
+    "negative value": (
+        "open_interest_valid",
+        f"UPDATE raw_open_interest SET value = -1 WHERE snapshot_time = {_MIDDAY}",
+    ),
     "sample of another day": (
         "open_interest_valid",
         f"UPDATE raw_open_interest SET day = day + 1 WHERE snapshot_time = {_MIDDAY}",
@@ -166,7 +189,10 @@ _FAULTS = {
         "chain_unbroken",
         f"INSERT INTO heatmap_days SELECT * FROM heatmap_days WHERE day = '{DAYS[2]}' AND model = 'turnover'",
     ),
-    "cells of an older state": ("snapshots_current", f"UPDATE snapshot_days SET state_hash = 'x' WHERE day = '{DAYS[1]}'"),
+    "cells of an older state": (
+        "snapshots_current",
+        f"UPDATE snapshot_days SET state_hash = 'x' WHERE day = '{DAYS[1]}'",
+    ),
     "no cells": ("snapshots_current", f"DELETE FROM snapshot_days WHERE day = '{DAYS[1]}'"),
 }
 

@@ -105,7 +105,9 @@ def test_symbols_are_kept_apart(con: Connection) -> None:
     before = dump(con, "BTCUSDT")
     fill(con, "ETHUSDT", seed=5)
     assert dump(con, "BTCUSDT") == before
-    assert {name for name, rows in dump(con, "ETHUSDT").items() if rows} == {name for name, rows in before.items() if rows}
+    assert {name for name, rows in dump(con, "ETHUSDT").items() if rows} == {
+        name for name, rows in before.items() if rows
+    }
     forget_symbol(con, "ETHUSDT")
     assert dump(con) == before
     assert set(SYMBOL_TABLES) == set(before)

@@ -46,8 +46,8 @@ def test_a_home_is_made_with_every_table_in_the_contract(tmp_path: Path) -> None
         }
         assert con.execute("SELECT count(*) FROM duckdb_indexes()").fetchall() == [(0,)]
     contract = {
-        "raw_candles": "symbol, day, open_time, open, high, low, close, volume, quote_volume, trades, taker_buy_volume, "
-        "taker_buy_quote_volume",
+        "raw_candles": "symbol, day, open_time, open, high, low, close, volume, quote_volume, trades, "
+        "taker_buy_volume, taker_buy_quote_volume",
         "raw_open_interest": "symbol, day, snapshot_time, contracts, value",
         "position_events": "symbol, model, timestamp, event_type, side, leverage, entry_price, liq_price, quantity, "
         "volume, opened_at",
@@ -72,9 +72,14 @@ def test_what_was_not_committed_is_rolled_back(warehouse: Warehouse) -> None:
     with warehouse.connect() as con:
         con.begin()
         con.execute("DELETE FROM raw_days")
-    with pytest.raises(KeyError), warehouse.connect() as con, transaction(con):
-        con.execute("DELETE FROM raw_days")
-        raise KeyError
+
+    def fail() -> None:
+        with warehouse.connect() as con, transaction(con):
+            con.execute("DELETE FROM raw_days")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
     with warehouse.reading() as con:
         assert con.execute("SELECT count(*) FROM raw_days").fetchall() == [(6,)]
         with pytest.raises(duckdb.InvalidInputException, match="read-only"):
@@ -83,9 +88,9 @@ def test_what_was_not_committed_is_rolled_back(warehouse: Warehouse) -> None:
 
 def test_a_second_process_waits_or_names_the_holder(warehouse: Warehouse) -> None:
     process = _holder(warehouse.home, 1.5)
-    with pytest.raises(StoreError, match=rf"held by process {process.pid} for over 0.2 s"):
-        with Warehouse(warehouse.home, lock_timeout=0.2).connect():
-            pass
+    hasty = Warehouse(warehouse.home, lock_timeout=0.2)
+    with pytest.raises(StoreError, match=rf"held by process {process.pid} for over 0.2 s"), hasty.connect():
+        pass
     started = time.monotonic()
     with Warehouse(warehouse.home, lock_timeout=30).connect() as con:
         assert con.execute("SELECT count(*) FROM raw_days").fetchall() == [(6,)]
@@ -124,7 +129,9 @@ def test_nesting_is_a_defect_not_a_deadlock(warehouse: Warehouse) -> None:
 
 
 def test_a_file_open_elsewhere_is_named_with_its_process(warehouse: Warehouse) -> None:
-    script = f"import duckdb, time; c = duckdb.connect({str(warehouse.path)!r}); print('open', flush=True); time.sleep(60)"
+    script = (
+        f"import duckdb, time; c = duckdb.connect({str(warehouse.path)!r}); print('open', flush=True); time.sleep(60)"
+    )
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     process.stdout.readline()
@@ -192,10 +199,14 @@ def test_a_home_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monke
     ],
 )
 def test_a_full_disk_is_said_so(warehouse: Warehouse, error: Exception) -> None:
-    with pytest.raises(StoreError, match="is full; make room"), warehouse.connect() as con:
-        con.begin()
-        con.execute("DELETE FROM raw_days")
-        raise error
+    def fail() -> None:
+        with warehouse.connect() as con:
+            con.begin()
+            con.execute("DELETE FROM raw_days")
+            raise error
+
+    with pytest.raises(StoreError, match="is full; make room"):
+        fail()
     with warehouse.reading() as con:
         assert con.execute("SELECT count(*) FROM raw_days").fetchall() == [(6,)]
 

@@ -241,9 +241,7 @@ def compute(symbol: str, model: str, seed: int = 1) -> list[tuple[DayRecord, Day
 def commit(con: Connection, record: DayRecord, result: DayResult) -> None:
     """Commit a day and its cells."""
     commit_day(con, record, result)
-    commit_snapshots(
-        con, record.symbol, record.model, record.day, record.state_hash, INTERVAL, result.cells, BUCKET
-    )
+    commit_snapshots(con, record.symbol, record.model, record.day, record.state_hash, INTERVAL, result.cells, BUCKET)
 
 
 def fill(con: Connection, symbol: str = "BTCUSDT", seed: int = 1) -> None:
@@ -262,7 +260,9 @@ def dump(con: Connection, symbol: str | None = None) -> dict[str, list[tuple[Any
     tables = con.execute("SELECT table_name FROM duckdb_tables() WHERE table_name <> 'schema_version'").fetchall()
     result = {}
     for (table,) in tables:
-        names = [name for name, *_ in con.execute(f"DESCRIBE {table}").fetchall() if name not in ("created_at", "failed_at")]
+        names = [
+            name for name, *_ in con.execute(f"DESCRIBE {table}").fetchall() if name not in ("created_at", "failed_at")
+        ]
         where = f"WHERE symbol = '{symbol}'" if symbol else ""
         result[table] = con.execute(f"SELECT {', '.join(names)} FROM {table} {where} ORDER BY ALL").fetchall()
     return result

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date
-from typing import Any
+from typing import Any, TypeAlias
 
 import dagster as dg
 
@@ -18,19 +18,28 @@ from heatmap_pipeline.store.schema import column_types
 OWNERS = ["team:heatmap"]
 
 
-def labels(symbol: str, *kinds: str) -> dict[str, Any]:
-    """Return the arguments of `dg.asset` that place an asset: symbol as key prefix and group, owners, kinds."""
-    return {"key_prefix": symbol, "group_name": symbol, "owners": OWNERS, "kinds": {"python", *kinds}}
+Decorator: TypeAlias = Callable[[Callable[..., Any]], dg.AssetsDefinition]
 
 
-def daily_labels(symbol: str, days: dg.DailyPartitionsDefinition, table: str) -> dict[str, Any]:
-    """Return `labels` for an asset of day partitions that fills a table; a run takes its days in order, in one go."""
-    return {
-        **labels(symbol, "duckdb"),
-        "partitions_def": days,
-        "backfill_policy": dg.BackfillPolicy.single_run(),
-        "metadata": {"dagster/column_schema": _schema(table), "dagster/table_name": f"heatmap.{table}"},
-    }
+def symbol_asset(symbol: str, name: str, kinds: Sequence[str], **more: Any) -> Decorator:
+    """Return `dg.asset` for one symbol: the symbol is key prefix and group; owners and kinds are set."""
+    decorate: Decorator = dg.asset(
+        name=name, key_prefix=symbol, group_name=symbol, owners=OWNERS, kinds={"python", *kinds}, **more
+    )
+    return decorate
+
+
+def daily_asset(symbol: str, name: str, days: dg.DailyPartitionsDefinition, **more: Any) -> Decorator:
+    """Return `symbol_asset` for day partitions that fill the table `name`; a run takes its days in order, in one go."""
+    return symbol_asset(
+        symbol,
+        name,
+        ["duckdb"],
+        partitions_def=days,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        metadata={"dagster/column_schema": _schema(name), "dagster/table_name": f"heatmap.{name}"},
+        **more,
+    )
 
 
 def _schema(table: str) -> dg.TableSchema:
@@ -80,5 +89,3 @@ def _note(warehouse: WarehouseResource, symbol: str, stage: str, day: date, mess
             stored.record_failure(con, symbol, stage, day, message)
     except HeatmapError as error:
         dg.get_dagster_logger().warning("the failure could not be recorded: %s", error)
-
-

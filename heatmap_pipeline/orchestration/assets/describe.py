@@ -11,9 +11,7 @@ from heatmap_pipeline.orchestration.chain import DayReport
 from heatmap_pipeline.orchestration.ingest import RawReport
 
 
-def describe_raw(
-    context: dg.AssetExecutionContext, track: Track, reports: Iterable[RawReport]
-) -> dg.MaterializeResult:  # type: ignore[type-arg]
+def describe_raw(context: dg.AssetExecutionContext, track: Track, reports: Iterable[RawReport]) -> dg.MaterializeResult:  # type: ignore[type-arg]
     """Run an ingestion to its end and describe it."""
     rows = changed = days = 0
     repairs: dict[str, int] = {}

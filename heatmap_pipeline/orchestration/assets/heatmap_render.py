@@ -5,7 +5,7 @@ import base64
 import dagster as dg
 
 from heatmap_pipeline.orchestration.assets import liquidation_snapshots
-from heatmap_pipeline.orchestration.assets.common import failing_clearly, labels
+from heatmap_pipeline.orchestration.assets.common import failing_clearly, symbol_asset
 from heatmap_pipeline.orchestration.drawing import load_heatmap
 from heatmap_pipeline.orchestration.partitions import yesterday
 from heatmap_pipeline.orchestration.resources import WarehouseResource
@@ -17,11 +17,12 @@ NAME = "heatmap_render"
 def build(settings: Settings, symbol: str, _days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
     """Return the asset of one symbol; it is not partitioned, a run draws what is newest then."""
 
-    @dg.asset(
-        name=NAME,
+    @symbol_asset(
+        symbol,
+        NAME,
+        ["plotly", "matplotlib"],
         deps=[dg.AssetKey([symbol, liquidation_snapshots.NAME])],
         description=f"The liquidation heatmap of {symbol} as pictures and as the page renders/index.html.",
-        **labels(symbol, "plotly", "matplotlib"),
     )
     def heatmap_render(warehouse: WarehouseResource) -> dg.MaterializeResult:  # type: ignore[type-arg]
         from heatmap_pipeline.render.page import write_page  # noqa: PLC0415  # plotting libraries load slowly

@@ -3,7 +3,7 @@
 import dagster as dg
 
 from heatmap_pipeline.orchestration.assets import position_events
-from heatmap_pipeline.orchestration.assets.common import daily_labels, failing_clearly
+from heatmap_pipeline.orchestration.assets.common import daily_asset, failing_clearly
 from heatmap_pipeline.orchestration.assets.describe import describe_days
 from heatmap_pipeline.orchestration.chain import sample
 from heatmap_pipeline.orchestration.partitions import as_days
@@ -16,18 +16,17 @@ NAME = "liquidation_snapshots"
 def build(settings: Settings, symbol: str, days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
     """Return the asset of one symbol."""
 
-    @dg.asset(
-        name=NAME,
+    @daily_asset(
+        symbol,
+        NAME,
+        days,
         deps=[dg.AssetKey([symbol, position_events.NAME])],
         description=(
             f"Snapshots of the liquidation map of {symbol} every {settings.snapshot_interval_of(symbol)}: per price "
             "bucket and side the volume (USDT) that would be liquidated there, and what was consumed since."
         ),
-        **daily_labels(symbol, days, NAME),
     )
-    def liquidation_snapshots(
-        context: dg.AssetExecutionContext, warehouse: WarehouseResource
-    ) -> dg.MaterializeResult:  # type: ignore[type-arg]
+    def liquidation_snapshots(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult:  # type: ignore[type-arg]
         wanted = as_days(context.partition_keys)
         with failing_clearly(warehouse, symbol, NAME, wanted) as track:
             return describe_days(context, track, sample(warehouse.get_connection, settings, symbol, wanted))

@@ -1,9 +1,9 @@
-"""The books carried through each day: events, lots and ledger. The consumption of levels by price happens in this op."""
+"""The books carried through each day: events, lots, ledger. Levels are consumed by price in this op."""
 
 import dagster as dg
 
 from heatmap_pipeline.orchestration.assets import raw_candles, raw_open_interest
-from heatmap_pipeline.orchestration.assets.common import daily_labels, failing_clearly
+from heatmap_pipeline.orchestration.assets.common import daily_asset, failing_clearly
 from heatmap_pipeline.orchestration.assets.describe import describe_days
 from heatmap_pipeline.orchestration.chain import advance, check_gap
 from heatmap_pipeline.orchestration.partitions import as_days
@@ -25,8 +25,10 @@ def build(settings: Settings, symbol: str, days: dg.DailyPartitionsDefinition) -
     key = dg.AssetKey([symbol, NAME])
     yesterday = dg.TimeWindowPartitionMapping(start_offset=-1, end_offset=-1)
 
-    @dg.asset(
-        name=NAME,
+    @daily_asset(
+        symbol,
+        NAME,
+        days,
         deps=[
             dg.AssetKey([symbol, raw_candles.NAME]),
             dg.AssetKey([symbol, raw_open_interest.NAME]),
@@ -36,7 +38,6 @@ def build(settings: Settings, symbol: str, days: dg.DailyPartitionsDefinition) -
             f"Positions of {symbol} as they open, close and are liquidated, the lots at the end of each day and the "
             "ledger that accounts for every contract. A day starts from the state the day before left."
         ),
-        **daily_labels(symbol, days, NAME),
     )
     def position_events(
         context: dg.AssetExecutionContext,
@@ -52,5 +53,3 @@ def build(settings: Settings, symbol: str, days: dg.DailyPartitionsDefinition) -
             return describe_days(context, track, advance(connect, settings, symbol, wanted, restart=config.restart))
 
     return position_events
-
-

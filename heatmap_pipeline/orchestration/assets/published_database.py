@@ -3,7 +3,7 @@
 import dagster as dg
 
 from heatmap_pipeline.orchestration.assets import heatmap_render
-from heatmap_pipeline.orchestration.assets.common import failing_clearly, labels
+from heatmap_pipeline.orchestration.assets.common import failing_clearly, symbol_asset
 from heatmap_pipeline.orchestration.partitions import yesterday
 from heatmap_pipeline.orchestration.resources import WarehouseResource
 from heatmap_pipeline.settings import Settings
@@ -15,11 +15,12 @@ NAME = "published_database"
 def build(settings: Settings, symbol: str, _days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
     """Return the asset of one symbol, so that one symbol's failure does not hold back another's publication."""
 
-    @dg.asset(
-        name=NAME,
+    @symbol_asset(
+        symbol,
+        NAME,
+        ["duckdb"],
         deps=[dg.AssetKey([symbol, heatmap_render.NAME])],
         description=f"The days of {symbol} in heatmap.duckdb, which everyone may open at any time.",
-        **labels(symbol, "duckdb"),
     )
     def published_database(warehouse: WarehouseResource) -> dg.MaterializeResult:  # type: ignore[type-arg]
         with failing_clearly(warehouse, symbol, NAME, [yesterday()]):

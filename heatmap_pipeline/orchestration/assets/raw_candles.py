@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from heatmap_pipeline.orchestration.assets.common import daily_labels, failing_clearly
+from heatmap_pipeline.orchestration.assets.common import daily_asset, failing_clearly
 from heatmap_pipeline.orchestration.assets.describe import describe_raw
 from heatmap_pipeline.orchestration.ingest import ingest_candles
 from heatmap_pipeline.orchestration.partitions import as_days
@@ -15,10 +15,11 @@ NAME = "raw_candles"
 def build(settings: Settings, symbol: str, days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
     """Return the asset of one symbol."""
 
-    @dg.asset(
-        name=NAME,
+    @daily_asset(
+        symbol,
+        NAME,
+        days,
         description=f"Candles of {symbol}, cleaned: sorted, without duplicates, checked; what was repaired is counted.",
-        **daily_labels(symbol, days, NAME),
     )
     def raw_candles(
         context: dg.AssetExecutionContext, warehouse: WarehouseResource, market: MarketResource

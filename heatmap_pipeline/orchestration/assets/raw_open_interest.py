@@ -3,7 +3,7 @@
 import dagster as dg
 
 from heatmap_pipeline.orchestration.assets import raw_candles
-from heatmap_pipeline.orchestration.assets.common import daily_labels, failing_clearly
+from heatmap_pipeline.orchestration.assets.common import daily_asset, failing_clearly
 from heatmap_pipeline.orchestration.assets.describe import describe_raw
 from heatmap_pipeline.orchestration.ingest import ingest_open_interest
 from heatmap_pipeline.orchestration.partitions import as_days
@@ -16,14 +16,15 @@ NAME = "raw_open_interest"
 def build(settings: Settings, symbol: str, days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
     """Return the asset of one symbol."""
 
-    @dg.asset(
-        name=NAME,
+    @daily_asset(
+        symbol,
+        NAME,
+        days,
         deps=[dg.AssetKey([symbol, raw_candles.NAME])],
         description=(
-            f"Samples of the open interest of {symbol} in contracts, at the instants they were taken: the clock of each "
-            "file is measured against the candles, what was repaired is counted."
+            f"Samples of the open interest of {symbol} in contracts, at the instants they were taken: the clock of "
+            "each file is measured against the candles, what was repaired is counted."
         ),
-        **daily_labels(symbol, days, NAME),
     )
     def raw_open_interest(
         context: dg.AssetExecutionContext, warehouse: WarehouseResource, market: MarketResource

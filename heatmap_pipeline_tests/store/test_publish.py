@@ -1,0 +1,309 @@
+"""Publication: the old file or the new one, never anything between, and no symbol against its will."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from heatmap_pipeline.store import publish as module
+from heatmap_pipeline.store.chain import day_records, record_failure
+from heatmap_pipeline.store.publish import publish
+from heatmap_pipeline.store.raw import forget_symbol, save_raw
+from heatmap_pipeline.store.warehouse import StoreError, Warehouse
+from heatmap_pipeline_tests.store.tiny import DAYS, MODELS_USED, commit, compute, dump, fill, market
+
+
+def _bytes(warehouse: Warehouse) -> tuple[bytes, int]:
+    return warehouse.published.read_bytes(), warehouse.published.stat().st_ino
+
+
+def _published(warehouse: Warehouse, symbol: str | None = None) -> dict[str, list[tuple[Any, ...]]]:
+    with warehouse.read() as con:
+        return dump(con, symbol)
+
+
+def _private(warehouse: Warehouse, symbol: str | None = None) -> dict[str, list[tuple[Any, ...]]]:
+    with warehouse.reading() as con:
+        return dump(con, symbol)
+
+
+def _recompute(warehouse: Warehouse, symbol: str, seed: int) -> None:
+    """Give a symbol other rows everywhere."""
+    with warehouse.connect() as con:
+        candles, samples = market(symbol, seed)
+        save_raw(con, "candles", candles, "demo")
+        save_raw(con, "open_interest", samples, "demo")
+        for model in MODELS_USED:
+            for record, result in compute(symbol, model, seed):
+                commit(con, record, result)
+
+
+def test_everything_is_published_once(warehouse: Warehouse) -> None:
+    report = publish(warehouse, ["BTCUSDT"])
+    assert (report.changed, report.published, report.kept) == (True, ("BTCUSDT",), ())
+    assert report.size == warehouse.published.stat().st_size > 0
+    assert _published(warehouse) == _private(warehouse)
+    assert stat.S_IMODE(warehouse.published.stat().st_mode) == 0o644
+    assert sorted(path.name for path in warehouse.home.iterdir()) in (
+        ["heatmap.duckdb", "warehouse.duckdb"],
+        ["heatmap.duckdb", "warehouse.duckdb", "warehouse.lock"],
+    )
+    before = _bytes(warehouse)
+    assert not publish(warehouse, ["BTCUSDT"]).changed
+    assert not publish(warehouse, []).changed
+    assert _bytes(warehouse) == before
+
+
+def test_readers_can_only_read(warehouse: Warehouse) -> None:
+    publish(warehouse, ["BTCUSDT"])
+    with warehouse.read() as con, pytest.raises(duckdb.InvalidInputException, match="read-only"):
+        con.execute("DELETE FROM raw_days")
+    with duckdb.connect(str(warehouse.published), read_only=True) as con:
+        assert con.execute("SELECT count(*) FROM heatmap_days").fetchall() == [(6,)]
+        assert con.execute("SELECT count(*) > 10 FROM liquidation_map").fetchall() == [(True,)]
+
+
+def test_other_symbols_keep_what_is_published(warehouse: Warehouse) -> None:
+    with warehouse.connect() as con:
+        fill(con, "ETHUSDT", seed=5)
+        fill(con, "NEWUSDT", seed=6)
+    publish(warehouse, ["BTCUSDT", "ETHUSDT"])
+    assert _published(warehouse, "NEWUSDT") == {name: [] for name in _published(warehouse)}
+    old = _published(warehouse, "ETHUSDT")
+    _recompute(warehouse, "ETHUSDT", 9)
+    _recompute(warehouse, "BTCUSDT", 8)
+    with warehouse.connect() as con:
+        record_failure(con, "ETHUSDT", "raw_candles", DAYS[2], "corrupt file")
+    report = publish(warehouse, ["BTCUSDT"])
+    assert (report.changed, report.kept) == (True, ("ETHUSDT",))
+    assert _published(warehouse, "ETHUSDT") == old != _private(warehouse, "ETHUSDT")
+    assert _published(warehouse, "BTCUSDT") == _private(warehouse, "BTCUSDT")
+    assert not any(_published(warehouse, "NEWUSDT").values())
+    publish(warehouse, ["ETHUSDT"])
+    assert _published(warehouse, "ETHUSDT") == {**_private(warehouse, "ETHUSDT"), "failed_days": []}
+
+
+def test_a_change_of_another_symbol_alone_publishes_nothing(warehouse: Warehouse) -> None:
+    with warehouse.connect() as con:
+        fill(con, "ETHUSDT", seed=5)
+    publish(warehouse, ["BTCUSDT", "ETHUSDT"])
+    before = _bytes(warehouse)
+    _recompute(warehouse, "ETHUSDT", 9)
+    assert not publish(warehouse, ["BTCUSDT"]).changed
+    assert _bytes(warehouse) == before
+
+
+def test_a_forgotten_symbol_goes_only_when_named(warehouse: Warehouse) -> None:
+    with warehouse.connect() as con:
+        fill(con, "ETHUSDT", seed=5)
+    publish(warehouse, ["BTCUSDT", "ETHUSDT"])
+    old = _published(warehouse, "ETHUSDT")
+    with warehouse.connect() as con:
+        forget_symbol(con, "ETHUSDT")
+    _recompute(warehouse, "BTCUSDT", 8)
+    publish(warehouse, ["BTCUSDT"])
+    assert _published(warehouse, "ETHUSDT") == old
+    report = publish(warehouse, ["BTCUSDT", "ETHUSDT"])
+    assert (report.changed, report.published) == (True, ("BTCUSDT",))
+    assert not any(_published(warehouse, "ETHUSDT").values())
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE symbols SET bucket = 50",
+        "UPDATE raw_days SET content_hash = 'x' WHERE kind = 'candles'",
+        "UPDATE heatmap_days SET provisional = true",
+        "UPDATE heatmap_days SET created_at = created_at + INTERVAL 1 DAY",
+        "DELETE FROM snapshot_days WHERE day = '2024-03-03'",
+        "INSERT INTO saved_snapshots VALUES ('BTCUSDT', 'mine', '2024-03-01', 0, 0, '')",
+    ],
+)
+def test_every_kind_of_change_is_seen(warehouse: Warehouse, statement: str) -> None:
+    publish(warehouse, ["BTCUSDT"])
+    with warehouse.connect() as con:
+        con.execute(statement)
+    assert publish(warehouse, ["BTCUSDT"]).changed
+    assert _published(warehouse) == _private(warehouse)
+
+
+_READER = """
+import sys, time
+import duckdb
+path, queries, seen = sys.argv[1], 0, set()
+print("ready", flush=True)
+end = time.monotonic() + float(sys.argv[2])
+while time.monotonic() < end:
+    con = duckdb.connect(path, read_only=True)
+    versions = {
+        con.execute("SELECT DISTINCT state_hash FROM heatmap_days").fetchall()[0][0],
+        con.execute("SELECT DISTINCT state_hash FROM snapshot_days").fetchall()[0][0],
+        con.execute("SELECT DISTINCT input_hash FROM heatmap_days").fetchall()[0][0],
+    }
+    assert len(versions) == 1, versions
+    con.close()
+    queries, seen = queries + 1, seen | versions
+print(queries, len(seen))
+"""
+
+
+@pytest.mark.slow
+def test_readers_meet_no_error_and_no_mixture(warehouse: Warehouse) -> None:
+    def version(number: int) -> None:
+        with warehouse.connect() as con:
+            con.execute("UPDATE heatmap_days SET state_hash = ?, input_hash = ?", [f"v{number}", f"v{number}"])
+            con.execute("UPDATE snapshot_days SET state_hash = ?", [f"v{number}"])
+
+    version(0)
+    publish(warehouse, ["BTCUSDT"])
+    readers = [
+        subprocess.Popen(
+            [sys.executable, "-c", _READER, str(warehouse.published), "6"], stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    ]
+    for reader in readers:
+        assert reader.stdout is not None
+        reader.stdout.readline()
+    for number in range(1, 21):
+        version(number)
+        assert publish(warehouse, ["BTCUSDT"]).changed
+    for reader in readers:
+        out, _ = reader.communicate(timeout=60)
+        assert reader.returncode == 0
+        queries, seen = map(int, out.split())
+        assert queries >= 20
+        assert seen > 3
+
+
+def test_an_open_reader_keeps_its_version_and_a_new_one_sees_the_new(warehouse: Warehouse) -> None:
+    publish(warehouse, ["BTCUSDT"])
+    count = "SELECT bucket FROM symbols"
+    with warehouse.read() as old:
+        with warehouse.connect() as con:
+            con.execute("UPDATE symbols SET bucket = 50")
+        publish(warehouse, ["BTCUSDT"])
+        assert old.execute(count).fetchall() == [(100.0,)]
+        with warehouse.read() as new:
+            assert new.execute(count).fetchall() == [(50.0,)]
+
+
+def test_someone_who_has_the_published_file_open_for_writing_stops_nothing(warehouse: Warehouse) -> None:
+    with warehouse.connect() as con:
+        fill(con, "ETHUSDT", seed=5)
+    publish(warehouse, ["BTCUSDT", "ETHUSDT"])
+    old = _published(warehouse, "ETHUSDT")
+    _recompute(warehouse, "ETHUSDT", 9)
+    _recompute(warehouse, "BTCUSDT", 8)
+    script = f"""
+import duckdb, time
+con = duckdb.connect({str(warehouse.published)!r})
+con.execute("CREATE TABLE mine (a INTEGER)")
+print("open", flush=True)
+time.sleep(60)
+"""
+    analyst = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    assert analyst.stdout is not None
+    try:
+        assert analyst.stdout.readline() == "open\n"
+        assert publish(warehouse, ["BTCUSDT"]).changed
+    finally:
+        analyst.kill()
+        analyst.wait()
+    assert not warehouse.published.with_name("heatmap.duckdb.wal").exists()
+    assert _published(warehouse, "ETHUSDT") == old
+    assert _published(warehouse, "BTCUSDT") == _private(warehouse, "BTCUSDT")
+
+
+_KILLED = """
+import os, sys
+from pathlib import Path
+from heatmap_pipeline.store import publish as module
+from heatmap_pipeline.store.warehouse import Warehouse
+target, name = (module.shutil, "copyfile") if sys.argv[2] == "copy" else (module, sys.argv[2])
+was = getattr(target, name)
+def dying(*args, **kwargs):
+    if sys.argv[3] == "after":
+        was(*args, **kwargs)
+    elif name == "copyfile":
+        data = Path(args[0]).read_bytes()
+        Path(args[1]).write_bytes(data[: len(data) // 2])
+    os.kill(os.getpid(), 9)
+setattr(target, name, dying)
+module.publish(Warehouse(Path(sys.argv[1])), ["BTCUSDT"])
+"""
+
+
+@pytest.mark.parametrize(
+    ("step", "when"), [("copy", "before"), ("copy", "after"), ("_make_public", "after"), ("_sync", "after")]
+)
+def test_a_kill_leaves_the_old_file(warehouse: Warehouse, step: str, when: str) -> None:
+    publish(warehouse, ["BTCUSDT"])
+    before, old = _bytes(warehouse), _published(warehouse)
+    with warehouse.connect() as con:
+        con.execute("UPDATE symbols SET bucket = 50")
+    command = [sys.executable, "-c", _KILLED, str(warehouse.home), step, when]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    assert _bytes(warehouse) == before
+    assert _published(warehouse) == old
+    assert list(warehouse.home.glob(".heatmap.duckdb.*"))
+    assert publish(warehouse, ["BTCUSDT"]).changed
+    assert not list(warehouse.home.glob(".heatmap.duckdb.*"))
+    assert _published(warehouse) == _private(warehouse)
+
+
+@pytest.mark.parametrize("step", ["copy", "sync", "replace"])
+def test_a_full_disk_leaves_the_old_file(warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    publish(warehouse, ["BTCUSDT"])
+    before = _bytes(warehouse)
+    with warehouse.connect() as con:
+        con.execute("UPDATE symbols SET bucket = 50")
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        target, name = {"copy": (shutil, "copyfile"), "sync": (os, "fsync"), "replace": (Path, "replace")}[step]
+        patch.setattr(target, name, full)
+        with pytest.raises(StoreError, match="is full; make room"):
+            publish(warehouse, ["BTCUSDT"])
+    assert _bytes(warehouse) == before
+    assert not list(warehouse.home.glob(".heatmap.duckdb.*"))
+    assert publish(warehouse, ["BTCUSDT"]).changed
+
+
+def test_what_cannot_be_published(warehouse: Warehouse, tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="run `heatmap demo`"):
+        publish(Warehouse(tmp_path / "nothing"), ["BTCUSDT"])
+    assert not (tmp_path / "nothing").exists()
+    publish(warehouse, ["BTCUSDT"])
+    with duckdb.connect(str(warehouse.published)) as con:
+        con.execute("UPDATE schema_version SET version = 0")
+    with pytest.raises(StoreError, match="schema version 0, not 1; delete it"):
+        publish(warehouse, ["BTCUSDT"])
+    warehouse.published.write_bytes(b"nonsense" * 2000)
+    with pytest.raises(StoreError, match="damaged"):
+        publish(warehouse, ["BTCUSDT"])
+
+
+def test_days_committed_later_are_published(warehouse: Warehouse) -> None:
+    publish(warehouse, ["BTCUSDT"])
+    with warehouse.connect() as con:
+        record, result = compute("BTCUSDT", "delta")[2]
+        previous = day_records(con, "BTCUSDT", "delta")[DAYS[1]].state_hash
+        commit(con, replace(record, input_hash="new", previous_hash=previous), result)
+    assert publish(warehouse, ["BTCUSDT"]).changed
+    with warehouse.read() as con:
+        assert day_records(con, "BTCUSDT", "delta")[DAYS[2]].input_hash == "new"
+    assert module.fingerprints.__doc__

@@ -1,0 +1,33 @@
+#!/bin/sh
+# Makes the virtual environment .venv beside this file and installs the project into it, with the exact versions of
+# constraints.txt. `sh setup.sh` is enough to use it; `sh setup.sh test` adds what the tests need.
+# What Debian itself lacks is installed with apt-get when that is possible, and said.
+set -eu
+cd "$(dirname "$0")"
+
+debian() {
+    if command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
+        echo "setup.sh: installing the Debian package $1"
+        (apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$1") >/dev/null
+    else
+        echo "setup.sh: the Debian package $1 is missing; install it with: sudo apt-get install $1" >&2
+        return 1
+    fi
+}
+
+python=${PYTHON:-python3}
+command -v "$python" >/dev/null || debian python3
+"$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
+    echo "setup.sh: $python is older than Python 3.11; name a newer one with PYTHON=python3.12 sh setup.sh" >&2
+    exit 1
+}
+"$python" -c 'import ensurepip, venv' 2>/dev/null || debian python3-venv
+[ -x .venv/bin/python ] || "$python" -m venv .venv
+
+extra=
+if [ "${1:-}" = test ]; then
+    extra='[test]'
+    command -v chromium >/dev/null || debian chromium || echo "setup.sh: without it the tests of the page are skipped" >&2
+fi
+echo "setup.sh: installing into .venv (about a minute on first use)"
+.venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".$extra"
