@@ -241,7 +241,7 @@ def _run(settings: Settings, start: date, end: date, *, restart: bool) -> None:
     refused: dict[str, str] = {}
     for symbol in settings.symbols:
         try:
-            requests[symbol] = days_to_run(symbol, start, end, spans.get(symbol), restart)
+            requests[symbol] = days_to_run(settings, symbol, start, end, spans.get(symbol), restart)
         except RunError as error:
             refused[symbol] = str(error)
     _execute(settings, requests, refused, restart=restart)

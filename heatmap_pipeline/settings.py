@@ -1,12 +1,13 @@
 """Everything a user may set: typed, documented, read from HEATMAP_* environment variables.
 
-Nothing here opens a file or a database; the types are shared by every layer.
+Nothing here reads a file or a database; the types are shared by every layer.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
@@ -36,6 +37,9 @@ SECONDS: Mapping[str, int] = {
     "1d": 86400,
 }
 """Seconds of each interval that can be named."""
+
+SIMULATED_MARKER = "SIMULATED.txt"
+"""File at the top of an archive folder that says that everything below was made up."""
 
 _SYMBOL = re.compile(r"[A-Z0-9]{2,30}")
 _PER_SYMBOL = re.compile(
@@ -120,6 +124,18 @@ class Settings(BaseSettings):
     def _absolute(cls, value: Path | None) -> Path | None:
         return None if value is None else value.expanduser().resolve()
 
+    def repair_command(self, symbol: str, first: date, last: date) -> str:
+        """Return the command that computes days of a symbol, with the options that the environment does not say."""
+        plain = load_settings()
+        words = ["heatmap", "run", symbol, "--start", str(first), "--end", str(last)]
+        if (self.source, self.archive) != (plain.source, plain.archive):
+            words += ["--archive", str(self.archive)] if self.source == "archive" else ["--source", self.source]
+        if self.home != plain.home:
+            words += ["--home", str(self.home)]
+        if set(self.models) != set(plain.models):
+            words += [word for model in self.models for word in ("--model", model)]
+        return shlex.join(words)
+
     def of(self, symbol: str) -> SymbolSettings:
         """Return the settings of one symbol."""
         return self.per_symbol.get(symbol, SymbolSettings())
@@ -139,8 +155,8 @@ class Settings(BaseSettings):
 
     @property
     def simulated(self) -> bool:
-        """Whether the data are made up by the demo market."""
-        return self.source == "demo"
+        """Whether the data are made up: by the demo market, or by it earlier, in a folder now read as an archive."""
+        return self.source == "demo" or (self.archive_root / SIMULATED_MARKER).is_file()
 
 
 def load_settings(**overrides: Any) -> Settings:

@@ -18,9 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from heatmap_pipeline.market.tables import MarketError
-
-MARKER_NAME = "SIMULATED.txt"
-"""File at the top of a demo archive that says in words what it is."""
+from heatmap_pipeline.settings import SIMULATED_MARKER
 
 START_LABELS_FROM = date(2026, 6, 25)
 """First day whose samples are labelled with the start of their step instead of the instant they were taken."""
@@ -104,12 +102,12 @@ def write_marker(root: Path) -> None:
     Raises:
         MarketError: if the folder already holds an archive that is not marked as simulated, or cannot be written.
     """
-    marker = root / MARKER_NAME
+    marker = root / SIMULATED_MARKER
     if marker.exists():
         return
     if (root / "futures").exists():
         raise MarketError(
-            f"{root} holds market files that the demo market did not write ({MARKER_NAME} is missing); "
+            f"{root} holds market files that the demo market did not write ({SIMULATED_MARKER} is missing); "
             "name another folder for the demo market, so that simulated and real files never mix"
         )
     _replace(marker, _MARKER.encode())

@@ -5,7 +5,7 @@ It computes what `stepwise.py` spells out, in other words:
 - closing shrinks every lot of a book by the same ratio, so a book carries one survival factor S and its lots are stored
   as quantity / S at the moment they open; a closing is one multiplication, whatever the size of the book;
 - lots that price reaches pop from a heap per side (longs highest first, shorts lowest first);
-- the cells of the map are running sums of lots per bucket and side, times S.
+- the cells of the map are running sums of lots per bucket and side, times S; a day knows beforehand which it can touch.
 
 That makes a day O(N log N + output). Every day starts again from S = 1 with the lots in a fixed order, so a run over
 many days is the loop over its days, bit for bit.
@@ -19,12 +19,27 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from heatmap_pipeline.model.book import BOOKS, LONG, SHORT, Columns, DayCandles, DayResult, Ints, Lots, ModelState
+from heatmap_pipeline.model.book import (
+    BOOKS,
+    LONG,
+    SHORT,
+    Columns,
+    DayCandles,
+    DayResult,
+    Floats,
+    Ints,
+    Lots,
+    ModelState,
+    Sides,
+)
 from heatmap_pipeline.model.liquidation import price_factor
 from heatmap_pipeline.model.parameters import MAX_PRICE, ModelError, ModelParameters
 
-_DENSE_BUCKETS = 1 << 18
-"""Up to this many buckets from the lowest lot to the highest are held as a dense array; beyond, only those in use."""
+_DENSE = 1 << 19
+"""Up to this many cells from the lowest lot to the highest are numbered through a table; beyond, by sorting."""
+
+_CELLS_AT_ONCE = 1 << 20
+"""Room for so many rows of cells is taken before a day; a day that has more makes its room larger as it goes."""
 
 _TINY = 1e-100
 """A survival factor below this is folded into the lots, so that it never underflows."""
@@ -70,10 +85,11 @@ def run_day(
     weight = np.array([row[1] for row in tiers])
     births = _birth_prices(parameters, candles.close, leverage)
     lots = state.lots
+    lot_side = (lots.side < 0).astype(np.int64)
     if snapshot_seconds is None:
-        buckets, lot_bucket, birth_bucket, ends = _no_cells(lots, births)
+        cells, lot_cell, birth_cell, ends = _no_cells(lots, births)
     else:
-        buckets, lot_bucket, birth_bucket = _buckets(parameters, lots.liq_price, births)
+        cells, lot_cell, birth_cell = _cells(parameters, lot_side, lots.liq_price, births)
         ends = _interval_ends(candles.open_time, snapshot_seconds)
     spec = parameters.spec
     raw = _run(  # type: ignore[call-arg]  # numba's stubs do not count starred arguments
@@ -85,12 +101,14 @@ def run_day(
         leverage,
         weight * (1.0 - spec.unlevered),
         births,
-        birth_bucket,
-        (lots.side < 0).astype(np.int64),
+        birth_cell,
+        lot_side,
         *map(_own, (lots.leverage, lots.liq_price, lots.quantity, lots.volume, lots.opened_at)),
-        lot_bucket,
+        lot_cell,
         np.array(state.unlocated, dtype=np.float64),
-        len(buckets),
+        cells,
+        (snapshot_seconds or 1) * 1_000_000,
+        *_room(len(cells) * int(np.count_nonzero(ends))),
         spec.nets,
         float(spec.turnover),
         float(spec.unlevered),
@@ -98,7 +116,7 @@ def run_day(
         spec.dust_rule == "drop",
         spec.starts_with == "open_interest",
     )
-    return _result(state, candles, leverage, buckets, snapshot_seconds, raw)
+    return _result(state, candles, leverage, raw, snapshot_seconds is not None)
 
 
 def _check(parameters: ModelParameters, state: ModelState, candles: DayCandles, snapshot_seconds: int | None) -> None:
@@ -162,17 +180,27 @@ def _no_cells(lots: Lots, births: Ints) -> tuple[Ints, Ints, Ints, npt.NDArray[n
     )
 
 
-def _buckets(parameters: ModelParameters, lots: Ints, births: Ints) -> tuple[Ints, Ints, Ints]:
-    """Return the buckets in use (multiples of one bucket, rising) and the position of each lot and birth in them."""
-    of_lots, of_births = lots // parameters.bucket_units, births // parameters.bucket_units
+def _cells(parameters: ModelParameters, lot_side: Ints, lots: Ints, births: Ints) -> tuple[Ints, Ints, Ints]:
+    """Return the cells that lots and births of the day lie in, and the position of each lot and birth among them.
+
+    A cell is 2 x bucket + side (0 long, 1 short); they rise, so that they are in the order of the output.
+    """
+    of_lots = lots // parameters.bucket_units * 2 + lot_side
+    of_births = births // parameters.bucket_units * 2 + np.arange(2)[:, None, None]
+    if of_lots.size + of_births.size == 0:
+        return of_lots, of_lots, of_births
     both = np.concatenate((of_lots, of_births.ravel()))
-    if both.size == 0:
-        return both, of_lots, of_births
-    low, high = int(both.min()), int(both.max())
-    if high - low < _DENSE_BUCKETS:
-        return np.arange(low, high + 1), of_lots - low, of_births - low
-    used = np.unique(both)
-    return used, np.searchsorted(used, of_lots), np.searchsorted(used, of_births)
+    low = int(both.min())
+    span = int(both.max()) - low + 1
+    if span > _DENSE:
+        cells, place = np.unique(both, return_inverse=True)
+    else:
+        used = np.zeros(span, dtype=np.bool_)
+        used[both - low] = True
+        cells = np.flatnonzero(used)
+        place = (np.cumsum(used) - 1)[both - low]
+        cells += low
+    return cells, place[: len(lots)], place[len(lots) :].reshape(births.shape)
 
 
 def _interval_ends(open_time: Ints, snapshot_seconds: int) -> npt.NDArray[np.bool_]:
@@ -183,14 +211,19 @@ def _interval_ends(open_time: Ints, snapshot_seconds: int) -> npt.NDArray[np.boo
     return ends
 
 
-def _result(
-    state: ModelState,
-    candles: DayCandles,
-    leverage: npt.NDArray[np.float64],
-    buckets: Ints,
-    snapshot_seconds: int | None,
-    raw: Any,
-) -> DayResult:
+def _room(rows: int) -> tuple[Ints, Ints, Sides, Floats, Floats]:
+    """Return columns with room for at most this many cells: timestamp, bucket, side, active, consumed; not filled.
+
+    All are cut from one block, for which numpy asks for large pages of memory: taking new pages is most of what cells
+    cost. Pages that no cell fills are never taken.
+    """
+    rows = min(rows, _CELLS_AT_ONCE)
+    block = np.empty(33 * rows, dtype=np.uint8)
+    times, buckets, active, consumed = block[: 32 * rows].view(np.int64).reshape(4, rows)
+    return times, buckets, block[32 * rows :].view(np.int8), active.view(np.float64), consumed.view(np.float64)
+
+
+def _result(state: ModelState, candles: DayCandles, leverage: Floats, raw: Any, with_cells: bool) -> DayResult:
     lot, unlocated, ledger, opened, liquidated, closed, cells = raw
     time = candles.open_time
     n, books = ledger.shape[1:]
@@ -226,17 +259,8 @@ def _result(
     closes: Columns = {"timestamp": time[at], "book": book, "quantity": quantity, "volume": volume}
     open_interest = float(candles.open_interest[-1]) if n else state.open_interest
     new = ModelState(_survivors(lot, len(state.lots)), tuple(float(one) for one in unlocated), open_interest)
-    table_of_cells: Columns = {}
-    if snapshot_seconds is not None:
-        at, position, side, active, consumed = cells
-        step = snapshot_seconds * 1_000_000
-        table_of_cells = {
-            "timestamp": time[at] // step * step,
-            "price_bucket": buckets[position],
-            "side": _side(side),
-            "active_volume": active,
-            "consumed_volume": consumed,
-        }
+    names = ("timestamp", "price_bucket", "side", "active_volume", "consumed_volume")
+    table_of_cells: Columns = dict(zip(names, cells, strict=True)) if with_cells else {}
     return DayResult(new, table, opens, liquidations, closes, table_of_cells)
 
 
@@ -338,6 +362,22 @@ def _grown(array, size):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
+def _snapshot(out, row, start, cells, survival, volume, lots, consumed):  # type: ignore[no-untyped-def]
+    """Write the rows of one snapshot from `row` on, start to count consumed volume anew, return the next row."""
+    times, buckets, sides, active, dead = out
+    factor = (survival[0], survival[len(survival) - 1])
+    for at in range(len(cells)):
+        s = cells[at] & 1
+        now = volume[at] * factor[s] if lots[at] > 0 else 0.0
+        if now > 0.0 or consumed[at] > 0.0:
+            times[row], buckets[row], sides[row] = start, cells[at] >> 1, 1 - 2 * s
+            active[row], dead[row] = max(now, 0.0), consumed[at]
+            consumed[at] = 0.0
+            row += 1
+    return row
+
+
+@njit(cache=True)
 def _run(  # type: ignore[no-untyped-def]  # noqa: C901, PLR0912, PLR0915  # one compiled loop, each step marked
     low,
     high,
@@ -351,16 +391,22 @@ def _run(  # type: ignore[no-untyped-def]  # noqa: C901, PLR0912, PLR0915  # one
     tier_leverage,
     tier_share,
     births,
-    birth_bucket,
+    birth_cell,
     lot_side,
     lot_leverage,
     lot_price,
     lot_quantity,
     lot_volume,
     lot_opened_at,
-    lot_bucket,
+    lot_cell,
     unlocated_before,
-    n_buckets,
+    cells,
+    snapshot_step,
+    row_time,
+    row_bucket,
+    row_side,
+    row_active,
+    row_consumed,
     nets,
     turnover,
     unlevered,
@@ -371,7 +417,7 @@ def _run(  # type: ignore[no-untyped-def]  # noqa: C901, PLR0912, PLR0915  # one
     n, k, books = len(close), len(tier_leverage), len(unlocated_before)
     old = len(lot_side)
     capacity = old + n * k * books
-    with_cells = n_buckets > 0
+    with_cells = len(cells) > 0
 
     # Lots by number; base_* is the amount divided by the survival factor when it was added.
     side = np.empty(capacity, dtype=np.int64)
@@ -380,10 +426,10 @@ def _run(  # type: ignore[no-untyped-def]  # noqa: C901, PLR0912, PLR0915  # one
     base_quantity = np.empty(capacity)
     base_volume = np.empty(capacity)
     opened_at = np.empty(capacity, dtype=np.int64)
-    bucket = np.empty(capacity, dtype=np.int64)
+    cell = np.empty(capacity, dtype=np.int64)
     alive = np.zeros(capacity, dtype=np.bool_)
     side[:old], leverage[:old], price[:old], opened_at[:old] = lot_side, lot_leverage, lot_price, lot_opened_at
-    base_quantity[:old], base_volume[:old], bucket[:old], alive[:old] = lot_quantity, lot_volume, lot_bucket, True
+    base_quantity[:old], base_volume[:old], cell[:old], alive[:old] = lot_quantity, lot_volume, lot_cell, True
     count = old
 
     # Books.
@@ -406,9 +452,10 @@ def _run(  # type: ignore[no-untyped-def]  # noqa: C901, PLR0912, PLR0915  # one
     small_key = np.empty(capacity)
 
     # Cells.
-    cell_volume = np.zeros((2, n_buckets))
-    cell_lots = np.zeros((2, n_buckets), dtype=np.int64)
-    cell_consumed = np.zeros((2, n_buckets))
+    cell_volume = np.zeros(len(cells))
+    cell_lots = np.zeros(len(cells), dtype=np.int64)
+    cell_consumed = np.zeros(len(cells))
+    rows = 0
 
     for one in range(old):
         s = side[one]
@@ -425,8 +472,8 @@ def _run(  # type: ignore[no-untyped-def]  # noqa: C901, PLR0912, PLR0915  # one
         sum_volume[b] += base_volume[one]
         lots_in[b] += 1
         if with_cells:
-            cell_volume[s, bucket[one]] += base_volume[one]
-            cell_lots[s, bucket[one]] += 1
+            cell_volume[cell[one]] += base_volume[one]
+            cell_lots[cell[one]] += 1
     for s in range(2):
         for position in range(reach_size[s] // 2 - 1, -1, -1):
             _sink(reach[s], reach_size[s], reach_key, position)
@@ -455,13 +502,6 @@ def _run(  # type: ignore[no-untyped-def]  # noqa: C901, PLR0912, PLR0915  # one
     close_quantity = np.empty(n * books)
     close_volume = np.empty(n * books)
     closes = 0
-    room = 4096 if with_cells else 1
-    cell_at = np.empty(room, dtype=np.int64)
-    cell_bucket = np.empty(room, dtype=np.int64)
-    cell_side = np.empty(room, dtype=np.int64)
-    cell_active = np.empty(room)
-    cell_dead = np.empty(room)
-    cells = 0
 
     for i in range(n):
         for b in range(books):
@@ -491,12 +531,12 @@ def _run(  # type: ignore[no-untyped-def]  # noqa: C901, PLR0912, PLR0915  # one
                         dead_quantity[deads], dead_volume[deads] = quantity, volume
                         deads += 1
                     if with_cells:
-                        at = bucket[one]
-                        cell_volume[s, at] -= base_volume[one]
-                        cell_lots[s, at] -= 1
-                        if cell_lots[s, at] == 0:
-                            cell_volume[s, at] = 0.0
-                        cell_consumed[s, at] += volume
+                        at = cell[one]
+                        cell_volume[at] -= base_volume[one]
+                        cell_lots[at] -= 1
+                        if cell_lots[at] == 0:
+                            cell_volume[at] = 0.0
+                        cell_consumed[at] += volume
             if lots_in[b] == 0:
                 sum_quantity[b] = 0.0
                 sum_volume[b] = 0.0
@@ -525,8 +565,10 @@ def _run(  # type: ignore[no-untyped-def]  # noqa: C901, PLR0912, PLR0915  # one
                         for position in range(reach_size[s]):
                             alive[reach[s, position]] = False
                         reach_size[s] = 0
-                        cell_volume[s] = 0.0
-                        cell_lots[s] = 0
+                    for at in range(len(cells)):
+                        if books == 1 or cells[at] & 1 == b:
+                            cell_volume[at] = 0.0
+                            cell_lots[at] = 0
                     small_size[b] = 0
                     sum_quantity[b] = 0.0
                     sum_volume[b] = 0.0
@@ -539,7 +581,9 @@ def _run(  # type: ignore[no-untyped-def]  # noqa: C901, PLR0912, PLR0915  # one
                             base_quantity[one] *= survival[b]
                             base_volume[one] *= survival[b]
                             small_key[one] *= survival[b]
-                        cell_volume[s] *= survival[b]
+                    for at in range(len(cells)):
+                        if books == 1 or cells[at] & 1 == b:
+                            cell_volume[at] *= survival[b]
                     sum_quantity[b] *= survival[b]
                     sum_volume[b] *= survival[b]
                     survival[b] = 1.0
@@ -563,11 +607,11 @@ def _run(  # type: ignore[no-untyped-def]  # noqa: C901, PLR0912, PLR0915  # one
                         sum_quantity[b] = 0.0
                         sum_volume[b] = 0.0
                     if with_cells:
-                        s, at = side[one], bucket[one]
-                        cell_volume[s, at] -= base_volume[one]
-                        cell_lots[s, at] -= 1
-                        if cell_lots[s, at] == 0:
-                            cell_volume[s, at] = 0.0
+                        at = cell[one]
+                        cell_volume[at] -= base_volume[one]
+                        cell_lots[at] -= 1
+                        if cell_lots[at] == 0:
+                            cell_volume[at] = 0.0
 
             # 4. Open at the close.
             if opened > 0.0:
@@ -597,7 +641,7 @@ def _run(  # type: ignore[no-untyped-def]  # noqa: C901, PLR0912, PLR0915  # one
                         base_quantity[one] = quantity / survival[b]
                         base_volume[one] = volume / survival[b]
                         opened_at[one], alive[one] = open_time[i], True
-                        bucket[one] = birth_bucket[s, i, tier]
+                        cell[one] = birth_cell[s, i, tier]
                         table[place] = one
                         reach_key[one] = -price[one] if s == 0 else price[one]
                         reach_size[s] = _push(reach[s], reach_size[s], reach_key, one)
@@ -606,11 +650,11 @@ def _run(  # type: ignore[no-untyped-def]  # noqa: C901, PLR0912, PLR0915  # one
                             small_size[b] = _push(small[b], small_size[b], small_key, one)
                         lots_in[b] += 1
                         if with_cells:
-                            cell_lots[s, bucket[one]] += 1
+                            cell_lots[cell[one]] += 1
                     sum_quantity[b] += quantity / survival[b]
                     sum_volume[b] += volume / survival[b]
                     if with_cells:
-                        cell_volume[s, bucket[one]] += volume / survival[b]
+                        cell_volume[cell[one]] += volume / survival[b]
 
             # A book that holds the whole open interest does so to the last bit: what rounding left is put right here.
             if holds_open_interest:
@@ -632,10 +676,11 @@ def _run(  # type: ignore[no-untyped-def]  # noqa: C901, PLR0912, PLR0915  # one
                         sum_volume[b] -= base_volume[one]
                         lots_in[b] -= 1
                         if with_cells:
-                            cell_volume[s, bucket[one]] -= base_volume[one]
-                            cell_lots[s, bucket[one]] -= 1
-                            if cell_lots[s, bucket[one]] == 0:
-                                cell_volume[s, bucket[one]] = 0.0
+                            at = cell[one]
+                            cell_volume[at] -= base_volume[one]
+                            cell_lots[at] -= 1
+                            if cell_lots[at] == 0:
+                                cell_volume[at] = 0.0
                 if lots_in[b] == 0:
                     sum_quantity[b] = 0.0
                     sum_volume[b] = 0.0
@@ -651,22 +696,14 @@ def _run(  # type: ignore[no-untyped-def]  # noqa: C901, PLR0912, PLR0915  # one
 
         # 6. Snapshot.
         if with_cells and ends[i]:
-            while cells + 2 * n_buckets > room:
-                room = 2 * room + 2 * n_buckets
-                cell_at, cell_bucket, cell_side = (
-                    _grown(cell_at, room),
-                    _grown(cell_bucket, room),
-                    _grown(cell_side, room),
-                )
-                cell_active, cell_dead = _grown(cell_active, room), _grown(cell_dead, room)
-            for at in range(n_buckets):
-                for s in range(2):
-                    active = cell_volume[s, at] * survival[s if books == 2 else 0] if cell_lots[s, at] > 0 else 0.0
-                    if active > 0.0 or cell_consumed[s, at] > 0.0:
-                        cell_at[cells], cell_bucket[cells], cell_side[cells] = i, at, s
-                        cell_active[cells], cell_dead[cells] = max(active, 0.0), cell_consumed[s, at]
-                        cell_consumed[s, at] = 0.0
-                        cells += 1
+            if rows + len(cells) > len(row_time):
+                room = 2 * (rows + len(cells))
+                row_time, row_bucket = _grown(row_time, room), _grown(row_bucket, room)
+                row_side = _grown(row_side, room)
+                row_active, row_consumed = _grown(row_active, room), _grown(row_consumed, room)
+            out = (row_time, row_bucket, row_side, row_active, row_consumed)
+            start = open_time[i] // snapshot_step * snapshot_step
+            rows = _snapshot(out, rows, start, cells, survival, cell_volume, cell_lots, cell_consumed)
 
     for one in range(count):
         if alive[one]:
@@ -696,5 +733,5 @@ def _run(  # type: ignore[no-untyped-def]  # noqa: C901, PLR0912, PLR0915  # one
         ),
         (dead_at[:deads], dead_lot[:deads], dead_quantity[:deads], dead_volume[:deads]),
         (close_at[:closes], close_book[:closes], close_quantity[:closes], close_volume[:closes]),
-        (cell_at[:cells], cell_bucket[:cells], cell_side[:cells], cell_active[:cells], cell_dead[:cells]),
+        (row_time[:rows], row_bucket[:rows], row_side[:rows], row_active[:rows], row_consumed[:rows]),
     )

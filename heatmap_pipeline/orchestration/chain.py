@@ -82,11 +82,6 @@ class History:
         return max((day for days in self.days.values() for day in days), default=None)
 
 
-def repair_command(symbol: str, first: date, last: date) -> str:
-    """Return the command that rebuilds days of a symbol."""
-    return f"heatmap run {symbol} --start {first} --end {last}"
-
-
 def read_history(con: Any, settings: Settings, symbol: str) -> History:
     """Read what is stored of a symbol, for the models of the settings.
 
@@ -171,16 +166,17 @@ def check_start(settings: Settings, history: History, model: str, day: date, res
         known_start = day in records and records[day].previous_hash == ""
         if restart or known_start:
             return None
+        fill = settings.repair_command(name, last + _ONE_DAY, day - _ONE_DAY)
         raise ChainError(
             f"{name} {model}: {day} does not follow the last stored day {last}; fill the gap first with "
-            f"`{repair_command(name, last + _ONE_DAY, day - _ONE_DAY)}`, or begin a new history with --restart "
+            f"`{fill}`, or begin a new history with --restart "
             f"if the source has no data for the gap"
         )
     for stale in stale_days(settings, history, model):
         if stale.day < day and not _fresh_start_between(records, stale.day, day):
             raise ChainError(
                 f"{name} {model}: {day} cannot be computed, because {stale.day} before it is stale ({stale.reason}); "
-                f"rebuild with `{repair_command(name, stale.day, max(history.tip or day, day))}`"
+                f"rebuild with `{settings.repair_command(name, stale.day, max(history.tip or day, day))}`"
             )
     return records[last]
 
@@ -197,13 +193,13 @@ class _DayInput:
     repairs: dict[str, Any]
 
 
-def _load_inputs(con: Any, history: History, days: Sequence[date]) -> dict[date, _DayInput]:
+def _load_inputs(con: Any, settings: Settings, history: History, days: Sequence[date]) -> dict[date, _DayInput]:
     symbol = history.symbol.symbol
     for day in days:
         if history.input_hash(day) is None:
             raise ChainError(
                 f"{symbol}: the candles and open interest of {day} are not stored; "
-                f"ingest them with `{repair_command(symbol, day, day)}`"
+                f"ingest them with `{settings.repair_command(symbol, day, day)}`"
             )
     candles = stored_raw.load_candles(con, symbol, days[0], days[-1])
     samples = stored_raw.load_open_interest(con, symbol, days[0], days[-1])
@@ -348,7 +344,7 @@ def advance(
     ]
     commits = _Commits(connect)
     try:
-        for day, given in _each_day(connect, history, days):
+        for day, given in _each_day(connect, settings, history, days):
             for walk in walks:
                 yield _advance_day(connect, commits, walk, day, given)
     finally:
@@ -372,11 +368,13 @@ def _advance_day(connect: Connect, commits: _Commits, walk: _Walk, day: date, gi
     return DayReport(day, model, False, _numbers(result))
 
 
-def _each_day(connect: Connect, history: History, days: Sequence[date]) -> Iterator[tuple[date, _DayInput]]:
+def _each_day(
+    connect: Connect, settings: Settings, history: History, days: Sequence[date]
+) -> Iterator[tuple[date, _DayInput]]:
     for start in range(0, len(days), _CHUNK):
         chunk = days[start : start + _CHUNK]
         with connect() as con:
-            inputs = _load_inputs(con, history, chunk)
+            inputs = _load_inputs(con, settings, history, chunk)
         yield from inputs.items()
 
 
@@ -416,12 +414,12 @@ def sample(connect: Connect, settings: Settings, symbol: str, days: Sequence[dat
         if missing:
             raise ChainError(
                 f"{symbol} {model}: {missing[0]} has no position events; "
-                f"compute them with `{repair_command(symbol, missing[0], missing[-1])}`"
+                f"compute them with `{settings.repair_command(symbol, missing[0], missing[-1])}`"
             )
         walks[model] = _Walk(settings, history, model, _stored_before(history, model, days[0]))
     commits = _Commits(connect)
     try:
-        for day, given in _each_day(connect, history, days):
+        for day, given in _each_day(connect, settings, history, days):
             for model, walk in walks.items():
                 yield _sample_day(connect, commits, walk, day, given, seconds, done[model].get(day))
     finally:
@@ -454,7 +452,7 @@ def _sample_day(
     if record.state_hash != known.state_hash:
         raise ChainError(
             f"{symbol} {model}: {day} is stale, its snapshots would not match its events; "
-            f"rebuild with `{repair_command(symbol, day, max(history.days[model]))}`"
+            f"rebuild with `{walk.settings.repair_command(symbol, day, max(history.days[model]))}`"
         )
     bucket = resolve_parameters(walk.settings, history.symbol, model, day).bucket
     commits.add(
@@ -487,5 +485,5 @@ def check_gap(
     if found := available(gap):
         raise ChainError(
             f"{symbol}: --restart at {day} would leave out days the source has, the first is {min(found)}; fill the "
-            f"gap with `{repair_command(symbol, gap[0], gap[-1])}`"
+            f"gap with `{settings.repair_command(symbol, gap[0], gap[-1])}`"
         )

@@ -17,7 +17,7 @@ from heatmap_pipeline.orchestration.assets import (
     raw_candles,
     raw_open_interest,
 )
-from heatmap_pipeline.orchestration.chain import read_history, repair_command, stale_days
+from heatmap_pipeline.orchestration.chain import read_history, stale_days
 from heatmap_pipeline.orchestration.partitions import days_of_run
 from heatmap_pipeline.orchestration.resources import WarehouseResource
 from heatmap_pipeline.settings import Settings
@@ -50,7 +50,7 @@ def _chain_unbroken(con: Any, settings: Settings, symbol: str, model: str, _firs
     stale = stale_days(settings, history, model)
     if not stale:
         return CheckReport(True, "every day follows from the day before it", {"days": len(history.days[model])})
-    command = repair_command(symbol, stale[0].day, max(history.days[model]))
+    command = settings.repair_command(symbol, stale[0].day, max(history.days[model]))
     return CheckReport(
         False,
         f"{stale[0].day} is stale: {stale[0].reason}; rebuild with `{command}`",

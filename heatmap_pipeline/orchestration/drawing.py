@@ -13,7 +13,9 @@ from heatmap_pipeline.store import raw as stored_raw
 from heatmap_pipeline.store import read
 
 DAYS_DRAWN = 30
-"""Newest days on the page; more would be more columns than a screen has."""
+"""Newest days on the page, without a gap; more would be more columns than a screen has."""
+
+_ONE_DAY = timedelta(days=1)
 
 
 def load_heatmap(con: Any, settings: Settings, symbol: str, model: str) -> HeatmapData:
@@ -27,7 +29,9 @@ def load_heatmap(con: Any, settings: Settings, symbol: str, model: str) -> Heatm
     if record is None or not days:
         raise ChainError(f"{symbol} {model}: nothing is stored, so there is nothing to draw")
     last = max(days)
-    first = max(min(days), last - timedelta(days=DAYS_DRAWN - 1))
+    first = last
+    while first - _ONE_DAY in days and (last - first).days + 1 < DAYS_DRAWN:
+        first -= _ONE_DAY
     start = datetime.combine(first, datetime.min.time())
     end = datetime.combine(last + timedelta(days=1), datetime.min.time())
     seconds = SECONDS[settings.snapshot_interval_of(symbol)]

@@ -13,7 +13,7 @@ import pandas as pd
 from heatmap_pipeline.errors import HeatmapError
 from heatmap_pipeline.market.tables import CleanDay
 from heatmap_pipeline.model.parameters import choose_bucket
-from heatmap_pipeline.orchestration.chain import Connect, repair_command
+from heatmap_pipeline.orchestration.chain import Connect
 from heatmap_pipeline.settings import SECONDS, Settings, interval_name
 from heatmap_pipeline.store import raw as stored
 from heatmap_pipeline.store.raw import SymbolRecord
@@ -102,7 +102,7 @@ def ingest_open_interest(
         day = missing[0] if missing else days[0]
         raise IngestError(
             f"{symbol}: the candles of {day} are not stored, and the clock of its open interest is measured against "
-            f"them; ingest both with `{repair_command(symbol, day, day)}`"
+            f"them; ingest both with `{settings.repair_command(symbol, day, day)}`"
         )
     for start in range(0, len(days), _CHUNK):
         chunk_days = days[start : start + _CHUNK]

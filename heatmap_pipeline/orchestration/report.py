@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from heatmap_pipeline.orchestration.chain import read_history, repair_command, stale_days
+from heatmap_pipeline.orchestration.chain import read_history, stale_days
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store import raw as stored_raw
 from heatmap_pipeline.store import read
@@ -34,7 +34,7 @@ def status_lines(settings: Settings) -> Iterator[str]:
         yield _line(_row(one, len(stale[one.symbol, one.model])))
     told: set[str] = set()
     for one in found:
-        for line in _problems(one, stale[one.symbol, one.model]):
+        for line in _problems(settings, one, stale[one.symbol, one.model]):
             if line not in told:
                 told.add(line)
                 yield line
@@ -67,11 +67,11 @@ def _line(cells: tuple[str, ...]) -> str:
     return "  ".join(cell.ljust(width) for cell, width in zip(cells, _WIDTHS, strict=True)).rstrip()
 
 
-def _problems(one: SymbolStatus, stale: list[Any]) -> Iterator[str]:
+def _problems(settings: Settings, one: SymbolStatus, stale: list[Any]) -> Iterator[str]:
     for stage, day, message in one.failed:
         yield f"failed  {one.symbol} {day} {stage}: {message}"
     if stale and one.last_day is not None:
-        command = repair_command(one.symbol, stale[0].day, one.last_day)
+        command = settings.repair_command(one.symbol, stale[0].day, one.last_day)
         yield f"stale   {one.symbol} {one.model} from {stale[0].day}: {stale[0].reason}; rebuild with `{command}`"
     if one.gaps:
         yield (

@@ -23,7 +23,6 @@ from heatmap_pipeline.definitions import build_defs
 from heatmap_pipeline.errors import HeatmapError
 from heatmap_pipeline.orchestration import jobs
 from heatmap_pipeline.orchestration.assets import position_events
-from heatmap_pipeline.orchestration.chain import repair_command
 from heatmap_pipeline.orchestration.partitions import range_tags
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store import chain as stored
@@ -97,7 +96,9 @@ def stored_spans(settings: Settings, symbols: Sequence[str]) -> dict[str, Span]:
     return spans
 
 
-def days_to_run(symbol: str, start: date, end: date, span: Span | None, restart: bool) -> tuple[date, date]:
+def days_to_run(
+    settings: Settings, symbol: str, start: date, end: date, span: Span | None, restart: bool
+) -> tuple[date, date]:
     """Return the first and last day that a request for start..end has to run.
 
     What follows a rebuilt day is rebuilt too, so a request within the stored days reaches to the last of them.
@@ -108,15 +109,16 @@ def days_to_run(symbol: str, start: date, end: date, span: Span | None, restart:
     if span is None:
         return start, end
     if start > span.last + _ONE_DAY and not restart:
+        fill = settings.repair_command(symbol, span.last + _ONE_DAY, start - _ONE_DAY)
         raise RunError(
             f"{symbol}: {start} does not follow the last stored day {span.last}; fill the gap first with "
-            f"`{repair_command(symbol, span.last + _ONE_DAY, start - _ONE_DAY)}`, or begin a new history at {start} "
+            f"`{fill}`, or begin a new history at {start} "
             f"with --restart where the source has no data for the gap"
         )
     if start < span.first and end < span.first - _ONE_DAY:
         raise RunError(
             f"{symbol}: the stored history begins at {span.first}, and {start} .. {end} would leave a gap before it; "
-            f"compute all of it with `{repair_command(symbol, start, span.last)}`"
+            f"compute all of it with `{settings.repair_command(symbol, start, span.last)}`"
         )
     return start, max(end, span.last)
 

@@ -299,14 +299,19 @@ def cells_unique(con: Connection, symbol: str, model: str, first: date, last: da
     """Each timestamp, bucket and side has one cell, each candle and book one row of the ledger, each lot one row."""
     start, end = day_bounds(first, last)
     key = [symbol, model, start, end]
-    counts = {
-        "repeated_cells": scalar(
+    repeated = 0
+    # A few days at a time: a year of cells at once would be a table of millions of groups in memory.
+    for n in range(0, (last - first).days + 1, 16):
+        begins = first + timedelta(days=n)
+        repeated += scalar(
             con,
             "SELECT coalesce(sum(n - 1), 0)::BIGINT FROM (SELECT count(*) AS n FROM liquidation_snapshots "
             "WHERE symbol = ? AND model = ? AND timestamp >= ? AND timestamp < ? "
             "GROUP BY timestamp, price_bucket, side)",
-            key,
-        ),
+            [symbol, model, *day_bounds(begins, min(begins + timedelta(days=15), last))],
+        )
+    counts = {
+        "repeated_cells": repeated,
         "repeated_ledger_rows": scalar(
             con,
             "SELECT coalesce(sum(n - 1), 0)::BIGINT FROM (SELECT count(*) AS n FROM book_ledger WHERE symbol = ? "

@@ -189,7 +189,7 @@ def load_cells(con: Connection, symbol: str, model: str, start: datetime, end: d
 
 _SAMPLED = """
 WITH step AS (SELECT CAST(? AS BIGINT) AS us),
-cells AS (SELECT * FROM liquidation_snapshots {where}),
+cells AS NOT MATERIALIZED (SELECT * FROM liquidation_snapshots {where}),
 ledger AS (SELECT DISTINCT timestamp, CAST(timestamp AS DATE) AS day FROM book_ledger {where}),
 days AS (
     SELECT l.timestamp, d.interval_seconds * 1000000 AS us FROM ledger AS l
@@ -198,19 +198,25 @@ days AS (
 ),
 instants AS (
     SELECT make_timestamp(epoch_us(timestamp) // us * us) AS timestamp FROM days
-    UNION SELECT timestamp FROM cells
+    UNION SELECT DISTINCT timestamp FROM cells
 ),
 last AS (
-    SELECT epoch_us(i.timestamp) // s.us * s.us AS at, max(i.timestamp) AS timestamp
+    SELECT epoch_us(i.timestamp) // s.us * s.us AS step_us, max(i.timestamp) AS timestamp
     FROM instants AS i, step AS s GROUP BY 1
+),
+alive AS (
+    SELECT l.step_us, c.price_bucket, c.side, c.active_volume AS active
+    FROM cells AS c JOIN last AS l ON c.timestamp = l.timestamp WHERE c.active_volume > 0
+),
+dead AS (
+    SELECT epoch_us(c.timestamp) // s.us * s.us AS step_us, c.price_bucket, c.side,
+        sum(c.consumed_volume ORDER BY c.timestamp) AS consumed
+    FROM cells AS c, step AS s WHERE c.consumed_volume > 0 GROUP BY 1, 2, 3
 )
-SELECT make_timestamp(l.at) AS timestamp, c.price_bucket, c.side,
-    coalesce(sum(c.active_volume) FILTER (WHERE c.timestamp = l.timestamp), 0) AS active,
-    sum(c.consumed_volume ORDER BY c.timestamp) AS consumed
-FROM cells AS c, step AS s, last AS l
-WHERE l.at = epoch_us(c.timestamp) // s.us * s.us
-GROUP BY l.at, c.price_bucket, c.side HAVING active > 0 OR consumed > 0
-ORDER BY l.at, c.price_bucket, c.side
+SELECT make_timestamp(step_us) AS timestamp, price_bucket, side,
+    coalesce(active, 0) AS active, coalesce(consumed, 0) AS consumed
+FROM alive FULL JOIN dead USING (step_us, price_bucket, side)
+ORDER BY step_us, price_bucket, side
 """
 
 

@@ -54,7 +54,7 @@ def test_same_seed_same_bytes_in_any_order_and_company(tmp_path: Path) -> None:
     write_demo_days(tmp_path / "c", "ETHUSDT", _FEW, seed=8)
     other = _tree(tmp_path / "c")
     assert other.keys() == first.keys()
-    assert all(other[name] != first[name] for name in first if name != demo_files.MARKER_NAME)
+    assert all(other[name] != first[name] for name in first if name != demo_files.SIMULATED_MARKER)
 
 
 def test_bytes_are_those_of_every_other_machine(tmp_path: Path) -> None:
