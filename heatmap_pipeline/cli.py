@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 import click
 
@@ -16,7 +16,14 @@ from heatmap_pipeline import __version__
 from heatmap_pipeline.errors import HeatmapError
 
 if TYPE_CHECKING:
+    from heatmap_pipeline.orchestration.runs import Span
     from heatmap_pipeline.settings import Settings
+
+Requests: TypeAlias = dict[str, tuple[date, date]]
+"""First and last day to run, by symbol."""
+
+Refusals: TypeAlias = dict[str, str]
+"""Why a symbol is not run, by symbol."""
 
 _DAY = click.DateTime(["%Y-%m-%d"])
 _FIRST_DAY = date(2019, 1, 1)
@@ -57,8 +64,13 @@ class _Verbs(click.Group):
             _fail(str(error))
 
 
-def _fail(message: str) -> NoReturn:
+def _tell(message: str) -> None:
+    """Write one line to stderr, however the message was wrapped."""
     click.echo(f"heatmap: {' '.join(message.split())}", err=True)
+
+
+def _fail(message: str) -> NoReturn:
+    _tell(message)
     raise SystemExit(1)
 
 
@@ -89,13 +101,15 @@ def demo(days: int, models: tuple[str, ...], home: Path | None) -> None:
     """
     settings = _settings(home=home, source="demo", models=models or None)
     from heatmap_pipeline.orchestration.partitions import yesterday  # noqa: PLC0415
-    from heatmap_pipeline.orchestration.runs import stored_spans  # noqa: PLC0415
 
     end = yesterday()
     start = end - timedelta(days=days - 1)
-    for span in stored_spans(settings, settings.symbols).values():
-        start = min(start, span.last + timedelta(days=1))
-    _run(settings, start, end, restart=False)
+
+    def plan(spans: dict[str, Span]) -> tuple[Requests, Refusals]:
+        first = min([start, *(span.last + timedelta(days=1) for span in spans.values())])
+        return _days_of(settings, spans, first, end)
+
+    _execute(settings, plan)
 
 
 @main.command()
@@ -126,7 +140,7 @@ def run(
     first, last = start.date(), end.date()
     _check_days(first, last)
     settings = _settings(home=home, source=source, archive=archive, models=models or None, symbols=_symbols(symbols))
-    _run(settings, first, last, restart=restart)
+    _execute(settings, lambda spans: _days_of(settings, spans, first, last, restart=restart), restart=restart)
 
 
 @main.command()
@@ -143,20 +157,24 @@ def refresh(symbols: tuple[str, ...], source: str | None, archive: Path | None, 
     """
     settings = _settings(home=home, source=source, archive=archive, symbols=_symbols(symbols) or None)
     from heatmap_pipeline.orchestration.partitions import yesterday  # noqa: PLC0415
-    from heatmap_pipeline.orchestration.runs import stored_spans  # noqa: PLC0415
 
-    spans = stored_spans(settings, settings.symbols)
-    requests: dict[str, tuple[date, date]] = {}
-    for symbol in settings.symbols:
-        first = spans[symbol].last + timedelta(days=1) if symbol in spans else settings.start
-        if first is None:
-            _fail(f"{symbol}: nothing is stored yet and HEATMAP_START is not set; begin with `heatmap run {symbol}`")
-        if first <= yesterday():
-            requests[symbol] = (first, yesterday())
-        else:
-            click.echo(f"{symbol}: up to date, the last stored day is {first - timedelta(days=1)}")
-    if requests:
-        _execute(settings, requests, {}, restart=False)
+    def plan(spans: dict[str, Span]) -> tuple[Requests, Refusals]:
+        requests: Requests = {}
+        refused: Refusals = {}
+        for symbol in settings.symbols:
+            first = spans[symbol].last + timedelta(days=1) if symbol in spans else settings.start
+            if first is not None and first <= yesterday():
+                requests[symbol] = (first, yesterday())
+            elif symbol in spans:
+                click.echo(f"{symbol}: up to date, the last stored day is {spans[symbol].last}")
+            else:
+                refused[symbol] = (
+                    f"{symbol}: nothing is stored yet and HEATMAP_START is {first or 'not set'}; "
+                    f"begin with `heatmap run {symbol} --start DAY --end DAY`"
+                )
+        return requests, refused
+
+    _execute(settings, plan)
 
 
 @main.command()
@@ -231,32 +249,41 @@ def _check_days(start: date, end: date) -> None:
         raise click.UsageError(f"--start {start} is before {_FIRST_DAY}, when there were no such perpetuals")
 
 
-def _run(settings: Settings, start: date, end: date, *, restart: bool) -> None:
-    """Find out which days the request means for each symbol, and run them."""
-    from heatmap_pipeline.orchestration.runs import RunError, days_to_run, prepare_home, stored_spans  # noqa: PLC0415
+def _days_of(
+    settings: Settings, spans: dict[str, Span], start: date, end: date, *, restart: bool = False
+) -> tuple[Requests, Refusals]:
+    """Find out which days a request means for each symbol."""
+    from heatmap_pipeline.orchestration.runs import RunError, days_to_run  # noqa: PLC0415
 
-    prepare_home(settings)
-    spans = stored_spans(settings, settings.symbols)
-    requests: dict[str, tuple[date, date]] = {}
-    refused: dict[str, str] = {}
+    requests: Requests = {}
+    refused: Refusals = {}
     for symbol in settings.symbols:
         try:
             requests[symbol] = days_to_run(settings, symbol, start, end, spans.get(symbol), restart)
         except RunError as error:
             refused[symbol] = str(error)
-    _execute(settings, requests, refused, restart=restart)
+    return requests, refused
 
 
 def _execute(
-    settings: Settings, requests: dict[str, tuple[date, date]], refused: dict[str, str], *, restart: bool
+    settings: Settings, plan: Callable[[dict[str, Span]], tuple[Requests, Refusals]], *, restart: bool = False
 ) -> None:
-    from heatmap_pipeline.orchestration.runs import Outcome, one_run_at_a_time, prepare_home, run_days  # noqa: PLC0415
+    """Run what `plan` asks for in view of the days stored, which no other run can change meanwhile, and report."""
+    from heatmap_pipeline.orchestration.runs import (  # noqa: PLC0415
+        Outcome,
+        one_run_at_a_time,
+        prepare_home,
+        run_days,
+        stored_spans,
+    )
 
     prepare_home(settings)
     outcome = Outcome((), {})
-    if requests:
-        with one_run_at_a_time(settings, lambda text: click.echo(text, err=True)), _progress(list(requests)):
-            outcome = run_days(settings, requests, restart=restart)
+    with one_run_at_a_time(settings, _tell):
+        requests, refused = plan(stored_spans(settings, settings.symbols))
+        if requests:
+            with _progress():
+                outcome = run_days(settings, requests, restart=restart)
     failures = {**refused, **outcome.failures}
     for symbol in outcome.published:
         first, last = requests[symbol]
@@ -265,15 +292,15 @@ def _execute(
     if outcome.published:
         click.echo(f"page      {(settings.home / 'renders' / 'index.html').as_uri()}")
         click.echo(f"database  {settings.home / 'heatmap.duckdb'}")
-    for symbol, reason in list(failures.items())[:-1]:
-        click.echo(f"heatmap: {symbol} failed: {' '.join(reason.split())}", err=True)
-    if failures:
-        symbol, reason = list(failures.items())[-1]
-        _fail(reason if reason.startswith(symbol) else f"{symbol} failed: {reason}")
+    messages = [text if text.startswith(name) else f"{name} failed: {text}" for name, text in failures.items()]
+    for message in messages[:-1]:
+        _tell(message)
+    if messages:
+        _fail(messages[-1])
 
 
 @contextmanager
-def _progress(symbols: list[str]) -> Iterator[None]:
+def _progress() -> Iterator[None]:
     """Show progress: bars on a terminal, plain lines elsewhere."""
     from heatmap_pipeline.orchestration.progress import listening  # noqa: PLC0415
 

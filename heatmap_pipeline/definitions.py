@@ -39,7 +39,7 @@ def build_defs(
     """
     warehouse = Warehouse(settings.home, lock_timeout=settings.lock_timeout)
     days = partitions.daily(start or settings.start or first_published_day(warehouse))
-    job = build_job(days)
+    job = build_job()
     return dg.Definitions(
         assets=build_assets(settings, days),
         asset_checks=build_checks(settings),

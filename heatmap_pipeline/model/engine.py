@@ -30,16 +30,12 @@ from heatmap_pipeline.model.book import (
     Ints,
     Lots,
     ModelState,
-    Sides,
 )
 from heatmap_pipeline.model.liquidation import price_factor
 from heatmap_pipeline.model.parameters import MAX_PRICE, ModelError, ModelParameters
 
 _DENSE = 1 << 19
 """Up to this many cells from the lowest lot to the highest are numbered through a table; beyond, by sorting."""
-
-_CELLS_AT_ONCE = 1 << 20
-"""Room for so many rows of cells is taken before a day; a day that has more makes its room larger as it goes."""
 
 _TINY = 1e-100
 """A survival factor below this is folded into the lots, so that it never underflows."""
@@ -108,7 +104,6 @@ def run_day(
         np.array(state.unlocated, dtype=np.float64),
         cells,
         (snapshot_seconds or 1) * 1_000_000,
-        *_room(len(cells) * int(np.count_nonzero(ends))),
         spec.nets,
         float(spec.turnover),
         float(spec.unlevered),
@@ -211,18 +206,6 @@ def _interval_ends(open_time: Ints, snapshot_seconds: int) -> npt.NDArray[np.boo
     return ends
 
 
-def _room(rows: int) -> tuple[Ints, Ints, Sides, Floats, Floats]:
-    """Return columns with room for at most this many cells: timestamp, bucket, side, active, consumed; not filled.
-
-    All are cut from one block, for which numpy asks for large pages of memory: taking new pages is most of what cells
-    cost. Pages that no cell fills are never taken.
-    """
-    rows = min(rows, _CELLS_AT_ONCE)
-    block = np.empty(33 * rows, dtype=np.uint8)
-    times, buckets, active, consumed = block[: 32 * rows].view(np.int64).reshape(4, rows)
-    return times, buckets, block[32 * rows :].view(np.int8), active.view(np.float64), consumed.view(np.float64)
-
-
 def _result(state: ModelState, candles: DayCandles, leverage: Floats, raw: Any, with_cells: bool) -> DayResult:
     lot, unlocated, ledger, opened, liquidated, closed, cells = raw
     time = candles.open_time
@@ -259,9 +242,9 @@ def _result(state: ModelState, candles: DayCandles, leverage: Floats, raw: Any, 
     closes: Columns = {"timestamp": time[at], "book": book, "quantity": quantity, "volume": volume}
     open_interest = float(candles.open_interest[-1]) if n else state.open_interest
     new = ModelState(_survivors(lot, len(state.lots)), tuple(float(one) for one in unlocated), open_interest)
-    names = ("timestamp", "price_bucket", "side", "active_volume", "consumed_volume")
-    table_of_cells: Columns = dict(zip(names, cells, strict=True)) if with_cells else {}
-    return DayResult(new, table, opens, liquidations, closes, table_of_cells)
+    of_cells = ("timestamp", "price_bucket", "side", "active_volume", "consumed_volume")
+    snapshots: Columns = dict(zip(of_cells, cells, strict=True)) if with_cells else {}
+    return DayResult(new, table, opens, liquidations, closes, snapshots)
 
 
 def _side(row: Ints) -> npt.NDArray[np.int8]:
@@ -355,16 +338,13 @@ def _slot(table, side, leverage, price, one_side, one_leverage, one_price):  # t
 
 
 @njit(cache=True)
-def _grown(array, size):  # type: ignore[no-untyped-def]
-    larger = np.empty(size, dtype=array.dtype)
-    larger[: len(array)] = array
-    return larger
+def _snapshot(columns, row, start, cells, survival, volume, lots, consumed):  # type: ignore[no-untyped-def]
+    """Write the rows of one snapshot from `row` on, set what was consumed back to 0, and return the next free row.
 
-
-@njit(cache=True)
-def _snapshot(out, row, start, cells, survival, volume, lots, consumed):  # type: ignore[no-untyped-def]
-    """Write the rows of one snapshot from `row` on, start to count consumed volume anew, return the next row."""
-    times, buckets, sides, active, dead = out
+    Apart from the long loop for speed: inside it numba would count references to the columns at every row, which takes
+    ten times as long.
+    """
+    times, buckets, sides, active, dead = columns
     factor = (survival[0], survival[len(survival) - 1])
     for at in range(len(cells)):
         s = cells[at] & 1
@@ -402,11 +382,6 @@ def _run(  # type: ignore[no-untyped-def]  # noqa: C901, PLR0912, PLR0915  # one
     unlocated_before,
     cells,
     snapshot_step,
-    row_time,
-    row_bucket,
-    row_side,
-    row_active,
-    row_consumed,
     nets,
     turnover,
     unlevered,
@@ -455,6 +430,14 @@ def _run(  # type: ignore[no-untyped-def]  # noqa: C901, PLR0912, PLR0915  # one
     cell_volume = np.zeros(len(cells))
     cell_lots = np.zeros(len(cells), dtype=np.int64)
     cell_consumed = np.zeros(len(cells))
+    room = len(cells) * np.count_nonzero(ends)  # the most there can be; memory that no row reaches is never taken
+    columns = (
+        np.empty(room, dtype=np.int64),
+        np.empty(room, dtype=np.int64),
+        np.empty(room, dtype=np.int8),
+        np.empty(room),
+        np.empty(room),
+    )
     rows = 0
 
     for one in range(old):
@@ -696,14 +679,8 @@ def _run(  # type: ignore[no-untyped-def]  # noqa: C901, PLR0912, PLR0915  # one
 
         # 6. Snapshot.
         if with_cells and ends[i]:
-            if rows + len(cells) > len(row_time):
-                room = 2 * (rows + len(cells))
-                row_time, row_bucket = _grown(row_time, room), _grown(row_bucket, room)
-                row_side = _grown(row_side, room)
-                row_active, row_consumed = _grown(row_active, room), _grown(row_consumed, room)
-            out = (row_time, row_bucket, row_side, row_active, row_consumed)
             start = open_time[i] // snapshot_step * snapshot_step
-            rows = _snapshot(out, rows, start, cells, survival, cell_volume, cell_lots, cell_consumed)
+            rows = _snapshot(columns, rows, start, cells, survival, cell_volume, cell_lots, cell_consumed)
 
     for one in range(count):
         if alive[one]:
@@ -733,5 +710,5 @@ def _run(  # type: ignore[no-untyped-def]  # noqa: C901, PLR0912, PLR0915  # one
         ),
         (dead_at[:deads], dead_lot[:deads], dead_quantity[:deads], dead_volume[:deads]),
         (close_at[:closes], close_book[:closes], close_quantity[:closes], close_volume[:closes]),
-        (row_time[:rows], row_bucket[:rows], row_side[:rows], row_active[:rows], row_consumed[:rows]),
+        (columns[0][:rows], columns[1][:rows], columns[2][:rows], columns[3][:rows], columns[4][:rows]),
     )

@@ -146,9 +146,10 @@ def _same_kind(record: SymbolRecord | None, settings: Settings, symbol: str) -> 
         return
     if record.simulated != settings.simulated:
         stored_kind, asked = ("simulated", "real") if record.simulated else ("real", "simulated")
+        other = f", or --source {record.source}" if record.source != settings.source else ""
         raise IngestError(
-            f"{symbol}: this home holds {stored_kind} history (source {record.source}) and the run asks for {asked} "
-            f"data (source {settings.source}); they are never mixed: use another --home, or --source {record.source}"
+            f"{symbol}: this home holds {stored_kind} history (source {record.source}) and {settings.archive_root} is "
+            f"{asked} data (source {settings.source}); they are never mixed: use another --home{other}"
         )
     own = settings.of(symbol).candle_interval
     if own is not None and SECONDS[own] != record.candle_interval_seconds:

@@ -7,9 +7,8 @@ schedule and the UI, and no daemon is needed.
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 
 import dagster as dg
 from filelock import FileLock, Timeout
+from sqlalchemy.exc import SQLAlchemyError
 
 import heatmap_pipeline
 from heatmap_pipeline.definitions import build_defs
@@ -24,6 +24,7 @@ from heatmap_pipeline.errors import HeatmapError
 from heatmap_pipeline.orchestration import jobs
 from heatmap_pipeline.orchestration.assets import position_events
 from heatmap_pipeline.orchestration.partitions import range_tags
+from heatmap_pipeline.render.files import replace_file
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store import chain as stored
 from heatmap_pipeline.store.warehouse import Warehouse
@@ -73,7 +74,7 @@ def prepare_home(settings: Settings) -> Path:
     folder = settings.home / "dagster"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(packaged_file("dagster.yaml"), folder / "dagster.yaml")
+        replace_file(folder / "dagster.yaml", packaged_file("dagster.yaml").read_bytes())
     except OSError as error:
         raise RunError(
             f"home {settings.home} cannot be written ({error.strerror}); choose another with --home or HEATMAP_HOME"
@@ -136,7 +137,7 @@ def one_run_at_a_time(settings: Settings, tell: Callable[[str], None]) -> Iterat
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        who = holder.read_text().strip() if holder.exists() else "another process"
+        who = _holder_name(holder)
         tell(f"waiting for {who} to finish its run on {settings.home}")
         try:
             lock.acquire(timeout=settings.lock_timeout)
@@ -147,11 +148,19 @@ def one_run_at_a_time(settings: Settings, tell: Callable[[str], None]) -> Iterat
     except OSError as error:
         raise RunError(f"{path} cannot be locked ({error.strerror}); choose another home with --home") from None
     try:
-        holder.write_text(f"process {os.getpid()} (since {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC)\n")
+        with suppress(OSError):  # a full disk: the name of the holder is for others to read, the lock is what counts
+            holder.write_text(f"process {os.getpid()} (since {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC)\n")
         yield
     finally:
         holder.unlink(missing_ok=True)
         lock.release()
+
+
+def _holder_name(holder: Path) -> str:
+    try:
+        return holder.read_text().strip() or "another process"
+    except OSError:
+        return "another process"
 
 
 def run_days(settings: Settings, requests: dict[str, tuple[date, date]], *, restart: bool = False) -> Outcome:
@@ -159,17 +168,37 @@ def run_days(settings: Settings, requests: dict[str, tuple[date, date]], *, rest
 
     Returns:
         Which symbols were published and why the others were not; nothing is raised for a failed symbol.
+
+    Raises:
+        RunError: if Dagster's history cannot be opened.
     """
     groups: dict[tuple[date, date], list[str]] = {}
     for symbol, days in requests.items():
         groups.setdefault(days, []).append(symbol)
     failures: dict[str, str] = {}
-    with dg.DagsterInstance.from_config(str(prepare_home(settings))) as instance:
+    folder = prepare_home(settings)
+    with _explaining(folder), dg.DagsterInstance.from_config(str(folder)) as instance:
         for (first, last), symbols in groups.items():
-            failures |= _run_group(
-                settings.model_copy(update={"symbols": tuple(symbols)}), instance, first, last, restart
-            )
+            own = settings.model_copy(update={"symbols": tuple(symbols)})
+            try:
+                with _explaining(folder):
+                    failures |= _run_group(own, instance, first, last, restart)
+            except RunError as error:
+                failures |= dict.fromkeys(symbols, str(error))
     return Outcome(tuple(symbol for symbol in requests if symbol not in failures), failures)
+
+
+@contextmanager
+def _explaining(folder: Path) -> Iterator[None]:
+    """Say in words that Dagster's history cannot be read or written; it is SQLite, and fails as that does."""
+    try:
+        yield
+    except (SQLAlchemyError, OSError) as error:
+        reason = " ".join(str(getattr(error, "orig", None) or error).split())
+        raise RunError(
+            f"Dagster's history in {folder} cannot be used ({reason}); make room on its disk or choose another --home, "
+            "and run again"
+        ) from None
 
 
 def _run_group(

@@ -61,10 +61,9 @@ def publish(warehouse: Warehouse, symbols: Sequence[str]) -> PublishReport:
             warehouse.ensure_schema(con)
             con.execute("CHECKPOINT")
             private = fingerprints(con)
-        public = _published_fingerprints(warehouse)
-        before = public or {}
+        before = _published_fingerprints(warehouse) or {}
         differ = {name for name in {*private, *before} if private.get(name) != before.get(name)}
-        changed = bool(differ & set(symbols)) or (public is None and bool(symbols))
+        changed = bool(differ & set(symbols))
         if changed:
             _replace(warehouse, sorted(differ - set(symbols)))
         size = warehouse.published.stat().st_size if warehouse.published.exists() else 0

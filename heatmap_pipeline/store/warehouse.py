@@ -25,6 +25,12 @@ SCHEMA_VERSION = 1
 STORAGE_VERSION = "v1.5.0"
 """Storage format of both files: the newest that the command-line client people have can open."""
 
+_SETTINGS = {
+    "storage_compatibility_version": STORAGE_VERSION,
+    "memory_limit": "1GB",  # beyond it queries use the disk; the default is most of the machine's memory
+    "checkpoint_threshold": "128MB",  # the default of 16 MB makes many days in a row a quarter slower
+}
+
 _log = logging.getLogger(__name__)
 _held: dict[Path, int] = {}
 """The locks this process holds, by file, with the thread that took each."""
@@ -156,10 +162,7 @@ class Warehouse:
         Raises:
             StoreError: for every failure of the file or the disk, also inside the `with` block.
         """
-        settings: dict[str, str | bool | int | float | list[str]] = {
-            "storage_compatibility_version": STORAGE_VERSION,
-            **(config or {}),
-        }
+        settings: dict[str, str | bool | int | float | list[str]] = {**_SETTINGS, **(config or {})}
         with self.explaining():
             con = duckdb.connect(str(path), read_only=read_only, config=settings)
             try:
@@ -175,7 +178,9 @@ class Warehouse:
             yield
         except (duckdb.Error, OSError) as error:
             of_the_file = (duckdb.IOException, duckdb.FatalException, duckdb.SerializationException, OSError)
-            if not isinstance(error, of_the_file) and type(error) is not duckdb.Error:  # bare: a damaged block
+            uncommitted = isinstance(error, duckdb.TransactionException) and "Failed to commit" in str(error)
+            damaged = type(error) is duckdb.Error  # bare: a damaged block
+            if not (isinstance(error, of_the_file) or uncommitted or damaged):
                 raise
             raise self._explained(error) from error
 
@@ -207,7 +212,8 @@ class Warehouse:
         """Return the same failure as a sentence that says what to do."""
         text = " ".join(str(error).split())
         number = error.errno if isinstance(error, OSError) else None
-        if number == errno.ENOSPC or "No space left" in text:
+        full = ("No space left", "Disk quota exceeded", "File too large")
+        if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or any(part in text for part in full):
             return StoreError(f"the disk that holds {self.home} is full; make room and run again ({text})")
         if "lock on file" in text:  # DuckDB's own message names the process
             return StoreError(f"a database in {self.home} is open elsewhere; close it there and run again ({text})")

@@ -307,3 +307,8 @@ def test_days_committed_later_are_published(warehouse: Warehouse) -> None:
     with warehouse.read() as con:
         assert day_records(con, "BTCUSDT", "delta")[DAYS[2]].input_hash == "new"
     assert module.fingerprints.__doc__
+
+
+def test_a_symbol_without_rows_makes_no_file(warehouse: Warehouse) -> None:
+    assert not publish(warehouse, ["NOSUCH"]).changed
+    assert not warehouse.published.exists()

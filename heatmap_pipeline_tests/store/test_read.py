@@ -11,6 +11,7 @@ import pytest
 
 from heatmap_pipeline.store import read
 from heatmap_pipeline.store.chain import record_failure
+from heatmap_pipeline.store.publish import publish
 from heatmap_pipeline.store.raw import save_raw
 from heatmap_pipeline.store.sql import Connection, day_bounds, micros
 from heatmap_pipeline.store.warehouse import StoreError, Warehouse
@@ -138,6 +139,10 @@ def test_stored_days(warehouse: Warehouse) -> None:
         assert read.stored_days(con, "BTCUSDT") == (DAYS[0], DAYS[-1])
         with pytest.raises(StoreError, match="NOSUCH: nothing is stored yet"):
             read.stored_days(con, "NOSUCH")
+    assert read.first_published_day(warehouse) is None
+    publish(warehouse, ["BTCUSDT"])
+    assert read.first_published_day(warehouse) == DAYS[0]
+    warehouse.published.write_bytes(b"nonsense" * 2000)
     assert read.first_published_day(warehouse) is None
 
 

@@ -16,6 +16,7 @@ import pytest
 
 from heatmap_pipeline.errors import HeatmapError
 from heatmap_pipeline.store import warehouse as module
+from heatmap_pipeline.store.schema import column_types
 from heatmap_pipeline.store.sql import transaction
 from heatmap_pipeline.store.warehouse import StoreError, Warehouse
 
@@ -60,6 +61,9 @@ def test_a_home_is_made_with_every_table_in_the_contract(tmp_path: Path) -> None
     }
     for table, names in contract.items():
         assert columns[table] == names.split(", ")
+        assert [name for name, _ in column_types(table)] == names.split(", ")
+    with pytest.raises(KeyError):
+        column_types("no_table")
 
 
 def test_the_file_has_the_storage_format_of_the_command_line_client(warehouse: Warehouse) -> None:
@@ -227,6 +231,6 @@ def test_defects_pass_as_they_are(warehouse: Warehouse) -> None:
 
 
 def test_further_settings_reach_the_connection(warehouse: Warehouse) -> None:
-    with warehouse.connect(config={"threads": "1"}) as con:
+    with warehouse.connect(config={"threads": "1", "memory_limit": "300MB"}) as con:
         assert con.execute("SELECT current_setting('threads')").fetchall() == [(1,)]
     assert module.STORAGE_VERSION == "v1.5.0"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import dagster as dg
@@ -77,9 +78,19 @@ def failing_clearly(warehouse: WarehouseResource, symbol: str, stage: str, days:
         yield track
         with warehouse.get_connection() as con:
             stored.clear_failures(con, symbol, stage, days[0], days[-1])
-    except HeatmapError as error:
-        _note(warehouse, symbol, stage, track.day, str(error))
-        raise dg.Failure(description=str(error), metadata={"day": str(track.day)}, allow_retries=False) from None
+    except (HeatmapError, OSError) as error:
+        message = str(error) if isinstance(error, HeatmapError) else _of_disk(warehouse, symbol, stage, error)
+        _note(warehouse, symbol, stage, track.day, message)
+        raise dg.Failure(description=message, metadata={"day": str(track.day)}, allow_retries=False) from None
+
+
+def _of_disk(warehouse: WarehouseResource, symbol: str, stage: str, error: OSError) -> str:
+    """Say what a disk refused; an error while writing an open file does not name it, then the home has to do."""
+    place = error.filename or Path(warehouse.database).parent
+    return (
+        f"{symbol}: {stage} could not use {place} ({error.strerror or error}); make room or mend its permissions, and "
+        "run again"
+    )
 
 
 def _note(warehouse: WarehouseResource, symbol: str, stage: str, day: date, message: str) -> None:

@@ -1,0 +1,55 @@
+"""Homes that are expensive to make are made once; a test that changes one copies it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from heatmap_pipeline.settings import Settings
+from heatmap_pipeline_tests.orchestration.homes import BTC, ETH, copy_home, real, run_job, write_archive
+
+DAYS = 5
+
+
+def _draw_nothing(patch: pytest.MonkeyPatch) -> None:
+    """Leave the pictures away: they take longer than everything else of a small run."""
+    patch.setattr("heatmap_pipeline.render.page.write_page", lambda *_: None)
+    patch.setattr("heatmap_pipeline.render.picture.small_png", lambda *_: b"")
+
+
+@pytest.fixture
+def pictures() -> None:
+    """Ask for this where the pictures are to be drawn."""
+
+
+@pytest.fixture(autouse=True)
+def _pictures_only_where_asked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if "pictures" not in request.fixturenames:
+        _draw_nothing(monkeypatch)
+
+
+@pytest.fixture(scope="session")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Archive files of BTCUSDT and ETHUSDT, days 1 to 5. Nobody changes them; copy the folder to do so."""
+    return write_archive(tmp_path_factory.mktemp("archive"), DAYS, BTC, ETH)
+
+
+@pytest.fixture(scope="session")
+def finished(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    """A home with days 1 to 5 of BTCUSDT, made by one run. Nobody changes it; `home` is a copy."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("HEATMAP_")]:
+            patch.delenv(name)
+        _draw_nothing(patch)
+        settings = real(tmp_path_factory.mktemp("finished"), archive)
+        run_job(settings, 1, DAYS).ok()
+        yield settings
+
+
+@pytest.fixture
+def home(finished: Settings, tmp_path: Path) -> Path:
+    """A copy of the finished home."""
+    return copy_home(finished.home, tmp_path / "home")
