@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from heatmap_pipeline.market.clock import MICROSECONDS, Clock, measure_clock
 from heatmap_pipeline.market.tables import CANDLE_COLUMNS, OPEN_INTEREST_COLUMNS, CleanDay, MarketError
 
-MAX_PRICE = 2e7
+MAX_PRICE = 1e7
 """Largest price accepted, USDT: up to here every liquidation price is an exact integer of 1e-8 in float64."""
 
 MIN_PRICE = 1e-8
@@ -55,7 +55,7 @@ def clean_candles(raw: pd.DataFrame, *, symbol: str, day: date, interval: int, f
         file: named in errors.
 
     Raises:
-        MarketError: for a price not in [1e-8, 2e7], high or low inside the body, a volume negative or not finite, a
+        MarketError: for a price not in [1e-8, 1e7], high or low inside the body, a volume negative or not finite, a
             count of trades that is no count, a candle outside the day or off the grid, two different candles with one
             open_time, and a day without candles.
     """

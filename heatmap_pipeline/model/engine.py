@@ -73,7 +73,7 @@ def run_day(
 
     Raises:
         ModelError: for arrays of different length, numbers that are not finite, candles out of order, prices outside
-            (0, 2e7] USDT, a flow that is not the change of the open interest, or a snapshot distance that does not fit.
+            (0, 1e7] USDT, a flow that is not the change of the open interest, or a snapshot distance that does not fit.
     """
     _check(parameters, state, candles, snapshot_seconds)
     tiers = parameters.tiers

@@ -55,7 +55,7 @@ class Candle:
         volume: traded contracts (base units).
 
     Raises:
-        ModelError: if a price is not in (0, 2e7], low or high do not enclose the body, or volume is negative.
+        ModelError: if a price is not in (0, 1e7], low or high do not enclose the body, or volume is negative.
     """
 
     open_time: int

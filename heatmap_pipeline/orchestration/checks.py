@@ -72,6 +72,7 @@ RULES: Sequence[Rule] = (
     Rule("chain_unbroken", position_events.NAME, _chain_unbroken),
     Rule("ledger_conserves", position_events.NAME, _stored(checks.ledger_conserves)),
     Rule("totals_equal_open_interest", position_events.NAME, _stored(checks.totals_equal_open_interest)),
+    Rule("days_unique", position_events.NAME, _stored(checks.days_unique)),
     Rule("levels_consumed", position_events.NAME, _stored(checks.levels_consumed)),
     Rule("quantities_valid", position_events.NAME, _stored(checks.quantities_valid)),
     Rule("cells_add_up", liquidation_snapshots.NAME, _stored(checks.cells_add_up)),

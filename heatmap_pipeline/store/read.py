@@ -82,7 +82,6 @@ class SymbolStatus:
         last_day: last computed day.
         days: number of computed days.
         gaps: days between the first and the last that are not computed.
-        stale_days: days computed from a state that the day before no longer has, and all that follow from them.
         parameters: the JSON each day was computed with; the caller judges whether it still wants those.
         provisional_days: days that were not over when they were computed.
         failed: (stage, day, message) of failures not yet repaired, of the symbol.
@@ -98,7 +97,6 @@ class SymbolStatus:
     last_day: date | None
     days: int
     gaps: tuple[date, ...]
-    stale_days: tuple[date, ...]
     parameters: dict[date, str]
     provisional_days: tuple[date, ...]
     failed: tuple[tuple[str, date, str], ...]
@@ -281,7 +279,6 @@ def _status_of(con: Connection, symbol: str, model: str | None) -> SymbolStatus:
         last_day=days[-1] if days else None,
         days=len(days),
         gaps=missing_days(days),
-        stale_days=stale_days([row[:3] for row in found]),
         parameters={row[0]: row[3] for row in found},
         provisional_days=tuple(row[0] for row in found if row[4]),
         failed=tuple((stage, day, message) for stage, day, message in failed),
@@ -297,24 +294,6 @@ def missing_days(days: Sequence[date]) -> tuple[date, ...]:
     have = set(days)
     span = range((days[-1] - days[0]).days)
     return tuple(day for day in (days[0] + timedelta(days=n) for n in span) if day not in have)
-
-
-def stale_days(chain: Sequence[tuple[date, str, str]]) -> tuple[date, ...]:
-    """Return the days that do not follow from the day before, and all after them up to the next start of a history.
-
-    Args:
-        chain: (day, previous_hash, state_hash), rising.
-    """
-    stale: list[date] = []
-    states: dict[date, str] = {}
-    broken: set[date] = set()
-    for day, previous_hash, state_hash in chain:
-        before = day - timedelta(days=1)
-        if previous_hash != states.get(before, "") or before in broken:
-            stale.append(day)
-            broken.add(day)
-        states[day] = state_hash
-    return tuple(stale)
 
 
 def first_published_day(warehouse: Warehouse) -> date | None:

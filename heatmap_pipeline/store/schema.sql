@@ -11,7 +11,7 @@ INSERT INTO schema_version VALUES (1);
 
 CREATE TABLE symbols (
     symbol VARCHAR NOT NULL,
-    candle_interval_seconds INTEGER NOT NULL,
+    candle_interval_seconds BIGINT NOT NULL,
     bucket DOUBLE NOT NULL,
     source VARCHAR NOT NULL,
     simulated BOOLEAN NOT NULL
@@ -22,7 +22,7 @@ CREATE TABLE raw_days (
     kind VARCHAR NOT NULL,
     day DATE NOT NULL,
     content_hash VARCHAR NOT NULL,
-    step_seconds INTEGER NOT NULL,
+    step_seconds BIGINT NOT NULL,
     rows BIGINT NOT NULL,
     repairs VARCHAR NOT NULL,
     facts VARCHAR NOT NULL,
@@ -125,7 +125,7 @@ CREATE TABLE snapshot_days (
     model VARCHAR NOT NULL,
     day DATE NOT NULL,
     state_hash VARCHAR NOT NULL,
-    interval_seconds INTEGER NOT NULL,
+    interval_seconds BIGINT NOT NULL,
     rows BIGINT NOT NULL
 );
 

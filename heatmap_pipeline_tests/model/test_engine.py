@@ -146,8 +146,8 @@ def compare(parameters: ModelParameters, market: DayCandles) -> None:
         for cell in outcome.cells:
             key = (when, round(cell.price_bucket * 1e8) // parameters.bucket_units, cell.side)
             expected["active"][key], expected["consumed"][key] = cell.active_volume, cell.consumed_volume
-    for name in engine:
-        same(engine[name], expected[name], name)
+    for name, found in engine.items():
+        same(found, expected[name], name)
 
     lots = results[-1].state.lots
     mine = {

@@ -21,7 +21,7 @@ import pyarrow as pa
 from heatmap_pipeline.definitions import build_defs
 from heatmap_pipeline.market.demo import write_demo_days
 from heatmap_pipeline.orchestration.partitions import range_tags
-from heatmap_pipeline.settings import Settings, load_settings
+from heatmap_pipeline.settings import SIMULATED_MARKER, Settings, load_settings
 from heatmap_pipeline.store.warehouse import Warehouse
 
 BTC, ETH = "BTCUSDT", "ETHUSDT"
@@ -43,9 +43,10 @@ def real(home: Path, archive: Path, *symbols: str, **more: Any) -> Settings:
 
 
 def write_archive(root: Path, days: int, *symbols: str) -> Path:
-    """Write archive files of days 1..days; the demo market makes them, what reads them does not know."""
+    """Write archive files of days 1..days. The demo market makes them; without its marker they pass for real ones."""
     for symbol in symbols:
         write_demo_days(root, symbol, [day(number) for number in range(1, days + 1)])
+    (root / SIMULATED_MARKER).unlink()
     return root
 
 

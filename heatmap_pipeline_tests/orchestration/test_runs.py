@@ -195,19 +195,27 @@ def test_gaps_in_the_files_are_told_but_do_not_stop_a_run(archive: Path, tmp_pat
     assert [json.loads(text)["held"] for _, text in repairs] == [False, False, True, False]
 
 
-@pytest.mark.parametrize("source", ["demo", "archive"])
-def test_simulated_and_real_history_never_mix(source: str, finished: Settings, archive: Path, tmp_path: Path) -> None:
-    if source == "archive":
-        mine = load_settings(home=tmp_path, source="demo", symbols=(BTC,))
-        run_job(mine, 1).ok()
-        other, kinds = real(tmp_path, archive), ("simulated history (source demo)", "real data (source archive)")
+@pytest.mark.parametrize("stored", ["demo", "archive"])
+def test_simulated_and_real_history_never_mix(stored: str, finished: Settings, archive: Path, tmp_path: Path) -> None:
+    simulated = load_settings(home=tmp_path, source="demo", symbols=(BTC,))
+    asked = simulated
+    if stored == "demo":
+        run_job(simulated, 1).ok()
+        asked = real(tmp_path, archive)
     else:
         copy_home(finished.home, tmp_path)
-        other = load_settings(home=tmp_path, source="demo", symbols=(BTC,))
-        kinds = ("real history (source archive)", "simulated data (source demo)")
     with untouched(tmp_path / "heatmap.duckdb"):
-        run = run_job(other, 1, 2)
+        run = run_job(asked, 1, 2)
     message = run.failures[f"{BTC}__raw_candles"]
-    assert all(kind in message for kind in kinds)
+    kinds = ("simulated history (source demo)", "real data") if stored == "demo" else ("real history", "simulated data")
+    assert all(kind in message for kind in kinds), message
     assert "never mixed" in message
     assert not run.materialised
+
+
+def test_simulated_files_stay_simulated_when_they_are_read_as_an_archive(tmp_path: Path) -> None:
+    simulated = load_settings(home=tmp_path, source="demo", symbols=(BTC,))
+    run_job(simulated, 1).ok()
+    other = real(tmp_path / "other", simulated.archive_root)
+    assert run_job(other, 1).ok().materialised[f"{BTC}/heatmap_render"][None]["simulated"] is True
+    assert ask(other, "SELECT simulated FROM symbols", published=True) == [(True,)]

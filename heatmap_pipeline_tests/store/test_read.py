@@ -111,7 +111,7 @@ def test_status(con: Connection) -> None:
         True,
     )
     assert (delta.first_day, delta.last_day, delta.days) == (DAYS[0], DAYS[-1], 3)
-    assert (delta.gaps, delta.stale_days, delta.failed, delta.provisional_days) == ((), (), (), ())
+    assert (delta.gaps, delta.failed, delta.provisional_days) == ((), (), ())
     assert delta.newest_candle == _END - timedelta(seconds=STEP)
     assert json.loads(delta.parameters[DAYS[0]])["model"] == "delta"
     assert (raw.symbol, raw.model, raw.days, raw.first_day, raw.source) == ("RAWUSDT", None, 0, None, "")
@@ -120,18 +120,15 @@ def test_status(con: Connection) -> None:
     con.execute("UPDATE heatmap_days SET provisional = true WHERE day = ?", [DAYS[2]])
     record_failure(con, "BTCUSDT", "raw_candles", DAYS[2] + timedelta(days=1), "corrupt file")
     turnover, delta, _ = read.status(con)
-    assert delta.stale_days == DAYS[1:]
-    assert (turnover.gaps, turnover.stale_days) == ((DAYS[1],), (DAYS[2],))
+    assert turnover.gaps == (DAYS[1],)
     assert delta.provisional_days == (DAYS[2],)
     assert delta.failed == (("raw_candles", DAYS[2] + timedelta(days=1), "corrupt file"),)
 
 
-def test_stale_days_end_where_a_new_history_begins() -> None:
+def test_missing_days_are_those_between_the_first_and_the_last() -> None:
     days = [date(2024, 1, n) for n in (1, 2, 3, 7, 8)]
-    chain = list(zip(days, ["", "other", "b", "", "d"], ["a", "b", "c", "d", "e"], strict=True))
-    assert read.stale_days(chain) == (days[1], days[2])
     assert read.missing_days(days) == tuple(date(2024, 1, n) for n in (4, 5, 6))
-    assert read.stale_days([]) == read.missing_days([]) == ()
+    assert read.missing_days([]) == ()
 
 
 def test_stored_days(warehouse: Warehouse) -> None:

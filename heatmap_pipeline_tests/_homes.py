@@ -1,0 +1,76 @@
+"""The command as a test calls it, and what must hold of every refusal; small archives come from orchestration.homes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from heatmap_pipeline.cli import main
+
+
+def heatmap(*arguments: object) -> Result:
+    """Run the command in this process. It may only end as a command ends: anything else raised is a defect."""
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments], prog_name="heatmap")
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert "Traceback" not in result.output
+    return result
+
+
+def done(*arguments: object) -> Result:
+    """Run the command in this process; it must succeed."""
+    result = heatmap(*arguments)
+    assert result.exit_code == 0, result.output
+    return result
+
+
+def refused(result: Result, code: int, *fragments: object) -> str:
+    """Assert that a command failed with one clear last line that says all of `fragments`; return the line."""
+    assert result.exit_code == code, result.output
+    assert "published (" not in result.stdout
+    return last_line(result.stderr, code, *fragments)
+
+
+def last_line(stderr: str, code: int, *fragments: object) -> str:
+    """Assert that the last line of stderr is the only error, one for people, and says all of `fragments`."""
+    assert "Traceback" not in stderr
+    opening = "heatmap: " if code == 1 else "Error: "
+    lines = stderr.rstrip("\n").split("\n")
+    assert lines[-1].startswith(opening), stderr
+    assert len([line for line in lines if line.startswith(opening)]) == 1, stderr
+    for fragment in fragments:
+        assert str(fragment) in lines[-1], lines[-1]
+    # What to do stands at the end, after what is wrong; nothing internal is shown.
+    assert "unexpected" not in lines[-1]
+    return lines[-1]
+
+
+def start(*arguments: object, **variables: object) -> subprocess.Popen[str]:
+    """Start the command as a process of its own, with these environment variables."""
+    environment = {**os.environ, **{name: str(value) for name, value in variables.items()}}
+    command = [sys.executable, "-m", "heatmap_pipeline", *(str(argument) for argument in arguments)]
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8"
+    )
+
+
+def draw_nothing(patch: pytest.MonkeyPatch) -> None:
+    """Leave the pictures away: they take longer than everything else of a small run."""
+    patch.setattr("heatmap_pipeline.render.page.write_page", lambda *_: None)
+    patch.setattr("heatmap_pipeline.render.picture.small_png", lambda *_: b"")
+
+
+def clean_environment(patch: pytest.MonkeyPatch) -> None:
+    """Forget the settings of the machine, for fixtures that live longer than a test."""
+    for name in list(os.environ):
+        if (name.startswith("HEATMAP_") and name != "HEATMAP_TEST_MARKET") or name == "DAGSTER_HOME":
+            patch.delenv(name)
+
+
+def published(home: Path) -> Path:
+    return home / "heatmap.duckdb"

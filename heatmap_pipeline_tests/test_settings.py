@@ -1,0 +1,174 @@
+"""Settings: what each variable means, what it refuses, and that the refusal names it."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from heatmap_pipeline.settings import (
+    SECONDS,
+    Settings,
+    SettingsError,
+    SymbolSettings,
+    check_symbol,
+    interval_name,
+    load_settings,
+)
+
+
+def test_without_any_variable() -> None:
+    settings = load_settings()
+    assert settings == Settings()
+    assert settings.home == Path.home() / "heatmap"
+    assert (settings.source, settings.symbols, settings.models) == (
+        "demo",
+        ("BTCUSDT", "ETHUSDT"),
+        ("turnover", "delta"),
+    )
+    assert (settings.snapshot_interval, settings.candle_interval, settings.start) == ("15m", None, None)
+    assert settings.of("BTCUSDT") == SymbolSettings()
+    assert settings.simulated
+
+
+def test_every_variable_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    variables = {
+        "HOME": tmp_path,
+        "SOURCE": "archive",
+        "ARCHIVE": tmp_path / "files",
+        "SYMBOLS": "ETHUSDT, DOGEUSDT,ETHUSDT,",
+        "START": "2024-07-01",
+        "CANDLE_INTERVAL": "1m",
+        "SNAPSHOT_INTERVAL": "1h",
+        "MODELS": "delta",
+        "LEVERAGE_BRACKETS": tmp_path / "brackets.json",
+        "DEMO_SEED": "3",
+        "LOCK_TIMEOUT": "1.5",
+    }
+    for name, value in variables.items():
+        monkeypatch.setenv(f"HEATMAP_{name}", str(value))
+    settings = load_settings()
+    assert settings.home == tmp_path
+    assert settings.archive_root == tmp_path / "files"
+    assert settings.symbols == ("ETHUSDT", "DOGEUSDT"), "each symbol once, in the order given"
+    assert settings.start == date(2024, 7, 1)
+    assert (settings.source, settings.candle_interval, settings.snapshot_interval) == ("archive", "1m", "1h")
+    assert settings.models == ("delta",)
+    assert settings.leverage_brackets == tmp_path / "brackets.json"
+    assert (settings.demo_seed, settings.lock_timeout) == (3, 1.5)
+    assert not settings.simulated
+
+
+def test_what_is_given_wins_over_the_variable_and_none_is_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEATMAP_SYMBOLS", "ETHUSDT")
+    monkeypatch.setenv("HEATMAP_MODELS", "delta")
+    settings = load_settings(symbols=("DOGEUSDT",), models=None)
+    assert (settings.symbols, settings.models) == (("DOGEUSDT",), ("delta",))
+
+
+def test_an_empty_variable_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HOME", "SOURCE", "START", "CANDLE_INTERVAL", "BUCKET_BTCUSDT"):
+        monkeypatch.setenv(f"HEATMAP_{name}", "")
+    assert load_settings() == Settings()
+
+
+def test_paths_are_absolute_and_the_tilde_is_the_users_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HEATMAP_HOME", "~/market")
+    assert load_settings(archive=Path("files")).archive == tmp_path / "files"
+    assert load_settings().home == tmp_path / "market"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("SOURCE", "binanze", "'demo'"),
+        ("SYMBOLS", "BTCUSDT,../etc", "'../etc' is not a symbol"),
+        ("SYMBOLS", " , ", "at least one symbol"),
+        ("MODELS", "delta,gamma", "unknown model gamma; allowed are delta and turnover"),
+        ("START", "2024-02-30", "date"),
+        ("CANDLE_INTERVAL", "3m", "'5m'"),
+        ("SNAPSHOT_INTERVAL", "7m", "'15m'"),
+        ("DEMO_SEED", "x", "integer"),
+        ("LOCK_TIMEOUT", "0", "greater than 0"),
+        ("BUCKET_BTCUSDT", "abc", "number"),
+        ("BUCKET_BTCUSDT", "0", "greater than or equal to"),
+        ("BUCKET_BTCUSDT", "inf", "number"),
+        ("BUCKET_BTCUSDT", "nan", ""),
+        ("CANDLE_INTERVAL_BTCUSDT", "2m", "'5m'"),
+        ("SNAPSHOT_INTERVAL_BTCUSDT", "2m", "'15m'"),
+        ("MAINTENANCE_MARGIN_RATE_BTCUSDT", "1", "less than 1"),
+        ("MAINTENANCE_MARGIN_RATE_BTCUSDT", "nan", ""),
+        ("MAX_LEVERAGE_BTCUSDT", "1", "greater than 1"),
+        ("MAX_LEVERAGE_BTCUSDT", "nan", ""),
+    ],
+)
+def test_a_refusal_names_variable_value_and_what_is_allowed(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
+) -> None:
+    monkeypatch.setenv(f"HEATMAP_{name}", value)
+    with pytest.raises(SettingsError) as error:
+        load_settings()
+    text = str(error.value)
+    assert f"HEATMAP_{name} = '" in text
+    assert value.strip(" ,") in text
+    assert said in text
+    assert "\n" not in text
+
+
+def test_variables_of_a_symbol_are_that_symbols_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEATMAP_BUCKET_BTCUSDT", "50")
+    monkeypatch.setenv("HEATMAP_CANDLE_INTERVAL_BTCUSDT", "1m")
+    monkeypatch.setenv("HEATMAP_SNAPSHOT_INTERVAL_ETHUSDT", "4h")
+    monkeypatch.setenv("HEATMAP_MAINTENANCE_MARGIN_RATE_ETHUSDT", "0.005")
+    monkeypatch.setenv("HEATMAP_MAX_LEVERAGE_1000PEPEUSDT", "75")
+    monkeypatch.setenv("HEATMAP_SNAPSHOT_INTERVAL", "1h")
+    settings = load_settings()
+    assert settings.of("BTCUSDT") == SymbolSettings(bucket=50, candle_interval="1m")
+    assert settings.of("ETHUSDT") == SymbolSettings(snapshot_interval="4h", maintenance_margin_rate=0.005)
+    assert settings.of("1000PEPEUSDT").max_leverage == 75
+    assert settings.of("DOGEUSDT") == SymbolSettings()
+    assert [settings.snapshot_interval_of(symbol) for symbol in ("BTCUSDT", "ETHUSDT")] == ["1h", "4h"]
+
+
+def test_settings_cannot_be_changed() -> None:
+    with pytest.raises(ValidationError):
+        load_settings().source = "archive"  # type: ignore[misc]
+
+
+def test_an_archive_without_a_folder_is_refused() -> None:
+    with pytest.raises(SettingsError, match="--archive DIR or set HEATMAP_ARCHIVE"):
+        load_settings(source="archive").archive_root  # noqa: B018
+
+
+def test_an_archive_of_the_demo_market_stays_simulated(tmp_path: Path) -> None:
+    settings = load_settings(source="archive", archive=tmp_path)
+    assert not settings.simulated
+    (tmp_path / "SIMULATED.txt").write_text("made up")
+    assert settings.simulated
+
+
+@given(st.text())
+def test_a_symbol_is_letters_and_digits_or_refused(text: str) -> None:
+    plain = 2 <= len(text) <= 30 and all(letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789" for letter in text)
+    if plain:
+        assert check_symbol(text) == text
+    else:
+        with pytest.raises(SettingsError, match="is not a symbol; write it as the exchange does"):
+            check_symbol(text)
+
+
+@given(st.from_regex(r"\A[A-Z0-9]{2,30}\Z"))
+def test_a_plain_symbol_passes(text: str) -> None:
+    assert check_symbol(text) == text
+
+
+def test_intervals_have_names() -> None:
+    assert {interval_name(seconds): seconds for seconds in SECONDS.values()} == SECONDS
+    with pytest.raises(SettingsError, match="180 s has no name"):
+        interval_name(180)
