@@ -50,7 +50,7 @@ def calculate_time_evolving_heatmap(
 
     Example:
         >>> frame = pd.DataFrame({"open_time": pd.to_datetime(["2024-01-01 00:00", "2024-01-01 00:05"]),
-        ...     "open": [100.0, 101.0], "high": [101.5, 101.2], "low": [99.9, 80.0], "close": [101.0, 85.0],
+        ...     "open": [100.0, 101.0], "high": [101.5, 101.2], "low": [99.9, 85.0], "close": [101.0, 90.0],
         ...     "volume": [10.0, 30.0]})
         >>> first, second = calculate_time_evolving_heatmap(frame, [5.0, 0.0], symbol="X", bucket=1.0)
         >>> round(first.total_long_volume), round(second.consumed_long)
@@ -97,12 +97,11 @@ def calculate_time_evolving_heatmap(
 
 
 def _step(time: npt.NDArray[np.int64]) -> int:
-    if len(time) < 2:
-        return 300
-    step = int(np.diff(time).min()) // 1_000_000
-    if step <= 0 or 86400 % step:
-        raise ModelError(f"candles.open_time has a step of {step} s, which does not divide a day")
-    return step
+    """Return the longest step in seconds that every candle starts on a multiple of; candles may be missing."""
+    step = int(np.gcd.reduce(np.append(time % _DAY, _DAY)))
+    if step % 1_000_000:
+        raise ModelError("candles.open_time holds an instant that is not a whole second")
+    return step // 1_000_000
 
 
 def _levels(

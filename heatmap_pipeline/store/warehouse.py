@@ -50,7 +50,8 @@ class Warehouse:
         lock_timeout: seconds to wait for another process before giving up.
 
     Example:
-        >>> with Warehouse(home).connect() as con:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as home, Warehouse(Path(home)).connect() as con:
         ...     con.execute("SELECT count(*) FROM raw_candles").fetchall()
         [(0,)]
     """

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from heatmap_pipeline.model import engine
 from heatmap_pipeline.model.book import BOOKS, SIDE_NAMES, DayCandles, DayResult, Lots, ModelState
 from heatmap_pipeline.model.engine import run_day, start_state
 from heatmap_pipeline.model.levels import Candle
@@ -335,3 +336,21 @@ def test_a_state_or_a_snapshot_interval_that_does_not_fit_is_refused() -> None:
     backwards = part(market, slice(None, None, -1))
     with pytest.raises(ModelError, match="rising"):
         run_day(parameters, start_state(parameters, starting(market)), backwards)
+
+
+@pytest.mark.parametrize("name", sorted(SPECS))
+def test_the_compiled_engine_does_what_its_source_says(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same day interpreted by Python, line by line, gives the same bits."""
+    parameters = ModelParameters(SPECS[name], 1.0)
+    market = make_market(random.Random(17), parameters, days=2, per_day=60)
+    compiled = run_days(parameters, market)
+    for function, found in vars(engine).copy().items():
+        if hasattr(found, "py_func"):
+            monkeypatch.setattr(engine, function, found.py_func)
+    with np.errstate(over="ignore"):  # the hash of a lot's key wraps around, as it does compiled
+        interpreted = run_days(parameters, market)
+    for a, b in zip(compiled, interpreted, strict=True):
+        assert a.state.hash() == b.state.hash()
+        for table in ("ledger", "opens", "liquidations", "closes", "cells"):
+            for column in getattr(a, table):
+                assert np.array_equal(getattr(a, table)[column], getattr(b, table)[column]), (table, column)
