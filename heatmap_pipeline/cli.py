@@ -105,11 +105,11 @@ def demo(days: int, models: tuple[str, ...], home: Path | None) -> None:
     end = yesterday()
     start = end - timedelta(days=days - 1)
 
-    def plan(spans: dict[str, Span]) -> tuple[Requests, Refusals]:
-        first = min([start, *(span.last + timedelta(days=1) for span in spans.values())])
-        return _days_of(settings, spans, first, end)
+    def begin(span: Span | None) -> date:
+        # A history that ended before the first of these days is continued where it ended.
+        return start if span is None else min(start, span.last + timedelta(days=1))
 
-    _execute(settings, plan)
+    _execute(settings, lambda spans: _days_of(settings, spans, begin, end))
 
 
 @main.command()
@@ -140,7 +140,7 @@ def run(
     first, last = start.date(), end.date()
     _check_days(first, last)
     settings = _settings(home=home, source=source, archive=archive, models=models or None, symbols=_symbols(symbols))
-    _execute(settings, lambda spans: _days_of(settings, spans, first, last, restart=restart), restart=restart)
+    _execute(settings, lambda spans: _days_of(settings, spans, lambda _: first, last, restart=restart), restart=restart)
 
 
 @main.command()
@@ -205,9 +205,14 @@ def ui(host: str, port: int, source: str | None, archive: Path | None, home: Pat
       heatmap ui --port 3000
     """
     settings = _settings(home=home, source=source, archive=archive)
-    from heatmap_pipeline.orchestration.runs import packaged_file, prepare_home  # noqa: PLC0415
+    from heatmap_pipeline.orchestration.runs import (  # noqa: PLC0415
+        close_killed_runs,
+        packaged_file,
+        prepare_home,
+    )
 
     prepare_home(settings)
+    close_killed_runs(settings)
     os.environ.update(HEATMAP_HOME=str(settings.home), HEATMAP_SOURCE=settings.source)
     if settings.archive is not None:
         os.environ["HEATMAP_ARCHIVE"] = str(settings.archive)
@@ -228,7 +233,9 @@ def _symbols(symbols: tuple[str, ...]) -> tuple[str, ...]:
 def _settings(**given: Any) -> Settings:
     from heatmap_pipeline.settings import SettingsError, load_settings  # noqa: PLC0415
 
-    if given.get("archive") is not None and given.get("source") is None:
+    if given.get("archive") is not None:
+        if given.get("source") not in (None, "archive"):
+            raise click.UsageError(f"--archive and --source {given['source']} exclude each other; give one of them")
         given["source"] = "archive"
     try:
         settings = load_settings(**given)
@@ -250,16 +257,22 @@ def _check_days(start: date, end: date) -> None:
 
 
 def _days_of(
-    settings: Settings, spans: dict[str, Span], start: date, end: date, *, restart: bool = False
+    settings: Settings,
+    spans: dict[str, Span],
+    begin: Callable[[Span | None], date],
+    end: date,
+    *,
+    restart: bool = False,
 ) -> tuple[Requests, Refusals]:
-    """Find out which days a request means for each symbol."""
+    """Find out which days a request means for each symbol; `begin` says its first day in view of those stored."""
     from heatmap_pipeline.orchestration.runs import RunError, days_to_run  # noqa: PLC0415
 
     requests: Requests = {}
     refused: Refusals = {}
     for symbol in settings.symbols:
         try:
-            requests[symbol] = days_to_run(settings, symbol, start, end, spans.get(symbol), restart)
+            span = spans.get(symbol)
+            requests[symbol] = days_to_run(settings, symbol, begin(span), end, span, restart)
         except RunError as error:
             refused[symbol] = str(error)
     return requests, refused
@@ -279,7 +292,7 @@ def _execute(
 
     prepare_home(settings)
     outcome = Outcome((), {})
-    with one_run_at_a_time(settings, _tell):
+    with one_run_at_a_time(settings, lambda text: click.echo(text, err=True)):
         requests, refused = plan(stored_spans(settings, settings.symbols))
         if requests:
             with _progress():

@@ -56,7 +56,9 @@ METRICS_HEADER = (
 )
 """Columns of a file of metrics, in their order; the four ratios are not read. The first four names are compared."""
 
-_CHECKSUM = re.compile(rb"([0-9a-fA-F]{64})[ \t]+\*?(\S+)\s*")
+CHECKSUM = re.compile(rb"([0-9a-fA-F]{64})[ \t]+\*?(\S+)\s*")
+"""What stands in a CHECKSUM file: the sha256 of a zip and the zip's name."""
+
 _ARCHIVE_NAME = re.compile(r"[A-Z0-9_]+-(\d+[a-zA-Z]+|metrics)-\d{4}-\d{2}-\d{2}\.csv", re.IGNORECASE)
 _ARROW_MESSAGE = re.compile(
     r"(?:In CSV column #(?P<column>\d+): )?(?:CSV parse error: )?Row #(?P<row>\d+): (?P<what>.*)", re.S
@@ -176,7 +178,7 @@ def _check_checksum(path: Path, digest: str) -> None:
         text = _read_bytes(beside, 4096)
     except FileNotFoundError:
         return
-    match = _CHECKSUM.fullmatch(text)
+    match = CHECKSUM.fullmatch(text)
     if not match:
         refuse(beside, "is not a checksum file (one line: sha256, two blanks, file name)")
     if match[2] != path.name.encode():

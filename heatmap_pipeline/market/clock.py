@@ -65,6 +65,7 @@ def measure_clock(
     interval: int,
     step: int,
     day: date,
+    convention: int | None = None,
 ) -> Clock:
     """Decide which instant the labels of one file mean.
 
@@ -77,6 +78,7 @@ def measure_clock(
         interval: step of the candles, seconds.
         step: step of the samples, seconds.
         day: the file's date.
+        convention: offset in seconds where the prices do not decide; None = what the archive published for the date.
     """
     candles = open_time, open_price, close_price, interval * MICROSECONDS
     here = np.abs(implied_price - _path(label, *candles))
@@ -85,7 +87,8 @@ def measure_clock(
     samples = int(comparable.sum())
     at_label = float(here[comparable].mean()) if samples else None
     step_later = float(later[comparable].mean()) if samples else None
-    convention = step if day >= LABEL_IS_START_FROM else 0
+    if convention is None:
+        convention = step if day >= LABEL_IS_START_FROM else 0
     if at_label is None or step_later is None or samples < MIN_SAMPLES:
         return Clock("convention", convention, samples, at_label, step_later)
     # A price that never moves fits both offsets equally well and decides nothing.

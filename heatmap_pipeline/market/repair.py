@@ -120,7 +120,14 @@ def _refuse_bad_candles(values: dict[str, NDArray[np.generic]], day: date, inter
 
 
 def clean_samples(
-    raw: pd.DataFrame, *, symbol: str, day: date, interval: int, candles: pd.DataFrame, file: str
+    raw: pd.DataFrame,
+    *,
+    symbol: str,
+    day: date,
+    interval: int,
+    candles: pd.DataFrame,
+    file: str,
+    convention: int | None = None,
 ) -> CleanDay:
     """Repair the samples of one file and give them the instants they were taken at.
 
@@ -131,6 +138,7 @@ def clean_samples(
         interval: step of the candles, seconds.
         candles: clean candles of that day, which tell the clock of the labels.
         file: named in errors.
+        convention: offset of the labels in seconds where the prices do not decide; None = the archive's for the date.
 
     Returns:
         The clean samples, possibly none. `facts["clock"]` says which rule decided the clock.
@@ -173,7 +181,7 @@ def clean_samples(
         implied = value / contracts
     # No mark price is beyond what a candle may be; one absurd value must not decide the mean of the others.
     implied[implied > MAX_PRICE] = np.nan
-    clock = _clock(label, implied, candles, interval=interval, step=step, day=day)
+    clock = _clock(label, implied, candles, interval=interval, step=step, day=day, convention=convention)
     taken = label + clock.offset * MICROSECONDS
     inside = (taken >= day_start(day)) & (taken <= day_start(day) + DAY)
     repairs["outside_day"] = int((~inside).sum())
@@ -224,11 +232,14 @@ def _clock(
     interval: int,
     step: int,
     day: date,
+    convention: int | None,
 ) -> Clock:
     open_time = candles["open_time"].to_numpy().astype("datetime64[us]").astype(np.int64)
     prices = (candles[name].to_numpy(np.float64) for name in ("open", "close"))
-    return measure_clock(label, implied_price, open_time, *prices, interval=interval, step=step, day=day)
+    return measure_clock(
+        label, implied_price, open_time, *prices, interval=interval, step=step, day=day, convention=convention
+    )
 
 
 def _refuse(file: str, row: int, what: str) -> NoReturn:
-    raise MarketError(f"{file}, row {row}: {what}; replace the file by a good copy, or leave the day out")
+    raise MarketError(f"{file}, row {row}: {what}; get a good copy of it, or leave the day out")

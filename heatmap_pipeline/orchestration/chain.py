@@ -7,6 +7,7 @@ file; the numbers come from `model`, the rows go to `store`.
 from __future__ import annotations
 
 import hashlib
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -22,7 +23,7 @@ from heatmap_pipeline.market.brackets import load_bracket
 from heatmap_pipeline.market.flows import Carried, DayFlow, compute_flow
 from heatmap_pipeline.model.book import DayCandles, DayResult, ModelState
 from heatmap_pipeline.model.engine import run_day, start_state
-from heatmap_pipeline.model.parameters import MODELS, Bracket, ModelParameters
+from heatmap_pipeline.model.parameters import MODELS, Bracket, ModelError, ModelParameters
 from heatmap_pipeline.settings import SECONDS, Settings
 from heatmap_pipeline.store import chain as stored
 from heatmap_pipeline.store import raw as stored_raw
@@ -55,26 +56,43 @@ class DayReport:
 
 @dataclass(frozen=True)
 class Stale:
-    """A stored day whose numbers no longer follow from what is before it."""
+    """A stored day whose numbers no longer follow from what is before it; `first` is where a rebuild has to begin."""
 
     day: date
     reason: str
+    first: date
 
 
 @dataclass(frozen=True)
 class History:
-    """What is stored of one symbol: its raw days and, per model, the days of the chain."""
+    """What is stored of one symbol: its raw days and, per model, the days of the chain and of the snapshots.
+
+    `snapshots` says per day which state they were made from, and their distance in seconds.
+    """
 
     symbol: SymbolRecord
     raw: Mapping[str, Mapping[date, RawDay]]
     days: Mapping[str, Mapping[date, DayRecord]]
+    snapshots: Mapping[str, Mapping[date, tuple[str, int]]]
 
     def input_hash(self, day: date) -> str | None:
-        """Return the hash of the clean rows a day is computed from; None where candles or samples are not stored."""
+        """Return the hash of the clean rows a day is computed from, and of what was repaired in them.
+
+        None where candles or samples are not stored.
+        """
         candles, samples = self.raw["candles"].get(day), self.raw["open_interest"].get(day)
         if candles is None or samples is None:
             return None
-        return hashlib.blake2b(f"{candles.content_hash} {samples.content_hash}".encode(), digest_size=16).hexdigest()
+        given = json.dumps([candles.content_hash, samples.content_hash, self.repairs(day)], sort_keys=True)
+        return hashlib.blake2b(given.encode(), digest_size=16).hexdigest()
+
+    def repairs(self, day: date) -> dict[str, Any]:
+        """Return what was repaired in the rows of a stored day, and how the clock of its samples was told."""
+        candles, samples = self.raw["candles"][day], self.raw["open_interest"][day]
+        repairs: dict[str, Any] = {"candles": candles.repairs, "open_interest": samples.repairs}
+        if "clock" in samples.facts:
+            repairs["clock"] = samples.facts["clock"]
+        return repairs
 
     @property
     def tip(self) -> date | None:
@@ -92,14 +110,15 @@ def read_history(con: Any, settings: Settings, symbol: str) -> History:
     if record is None:
         raise ChainError(f"{symbol}: nothing is stored yet; ingest it with `heatmap run {symbol}`")
     days = {model: stored.day_records(con, symbol, model) for model in settings.models}
-    return History(record, stored_raw.raw_days(con, symbol), days)
+    snapshots = {model: stored.snapshot_days(con, symbol, model) for model in settings.models}
+    return History(record, stored_raw.raw_days(con, symbol), days, snapshots)
 
 
 def resolve_parameters(settings: Settings, record: SymbolRecord, model: str, day: date) -> ModelParameters:
     """Return the parameters of a model for one symbol and day: settings win, then the bracket file, then the defaults.
 
     Raises:
-        ChainError: if a bracket file is set and does not hold the symbol.
+        ChainError: if a bracket file is set and does not hold the symbol, or no model can be had of such settings.
     """
     own = settings.of(record.symbol)
     bracket = Bracket()
@@ -115,7 +134,13 @@ def resolve_parameters(settings: Settings, record: SymbolRecord, model: str, day
         own.maintenance_margin_rate or bracket.maintenance_margin_rate, own.max_leverage or bracket.max_leverage
     )
     bucket = own.bucket or record.bucket
-    return ModelParameters(MODELS[model], bucket, record.candle_interval_seconds, bracket)
+    try:
+        return ModelParameters(MODELS[model], bucket, record.candle_interval_seconds, bracket)
+    except ModelError as error:
+        raise ChainError(
+            f"{record.symbol} {model}: {error}; change HEATMAP_MAX_LEVERAGE_{record.symbol}, "
+            f"HEATMAP_MAINTENANCE_MARGIN_RATE_{record.symbol} or HEATMAP_BUCKET_{record.symbol}"
+        ) from None
 
 
 def stale_days(settings: Settings, history: History, model: str) -> list[Stale]:
@@ -130,11 +155,14 @@ def stale_days(settings: Settings, history: History, model: str) -> list[Stale]:
     broken: date | None = None
     for day in sorted(records):
         record = records[day]
-        reason = None
+        reason, first = None, day
         if record.previous_hash == "":
             broken = None
+            if before is not None and before.day == day - _ONE_DAY:
+                reason = f"it began a history, and now {before.day} is before it"
         elif before is None or before.day != day - _ONE_DAY:
             reason = f"its predecessor {day - _ONE_DAY} is missing"
+            first = day if before is None else before.day + _ONE_DAY
         elif record.previous_hash != before.state_hash:
             reason = f"its predecessor {before.day} was computed again with another result"
         if record.input_hash != history.input_hash(day):
@@ -144,10 +172,32 @@ def stale_days(settings: Settings, history: History, model: str) -> list[Stale]:
         if reason is None and broken is not None:
             reason = f"it follows {broken}"
         if reason is not None:
-            stale.append(Stale(day, reason))
+            stale.append(Stale(day, reason, first))
             broken = broken or day
         before = record
     return stale
+
+
+def outdated_days(settings: Settings, history: History, model: str) -> list[Stale]:
+    """Return the stored days of a model to be made again, in order: `stale_days`, and those whose snapshots are old.
+
+    A run that was stopped between the two stages leaves days whose events are newer than their snapshots.
+    """
+    snapshots = history.snapshots[model]
+    found = {
+        day: Stale(day, "its snapshots are not made from its present events", day)
+        for day, record in history.days[model].items()
+        if day not in snapshots or snapshots[day][0] != record.state_hash
+    }
+    found |= {stale.day: stale for stale in stale_days(settings, history, model)}
+    return [found[day] for day in sorted(found)]
+
+
+def rebuilding(settings: Settings, history: History, *, through: date | None = None) -> str:
+    """Return the command that makes every outdated day of a symbol again, to its newest day or to `through`."""
+    outdated = [one.first for model in history.days for one in outdated_days(settings, history, model)]
+    ends = [day for day in (history.tip, through) if day is not None]
+    return settings.repair_command(history.symbol.symbol, min(outdated, default=max(ends)), max(ends))
 
 
 def check_start(settings: Settings, history: History, model: str, day: date, restart: bool) -> DayRecord | None:
@@ -176,7 +226,7 @@ def check_start(settings: Settings, history: History, model: str, day: date, res
         if stale.day < day and not _fresh_start_between(records, stale.day, day):
             raise ChainError(
                 f"{name} {model}: {day} cannot be computed, because {stale.day} before it is stale ({stale.reason}); "
-                f"rebuild with `{settings.repair_command(name, stale.day, max(history.tip or day, day))}`"
+                f"rebuild with `{rebuilding(settings, history, through=day)}`"
             )
     return records[last]
 
@@ -207,11 +257,8 @@ def _load_inputs(con: Any, settings: Settings, history: History, days: Sequence[
     samples_by_day = dict(iter(samples.groupby("day", sort=False)))
     inputs = {}
     for day in days:
-        raw = history.raw["candles"][day], history.raw["open_interest"][day]
-        repairs = {"candles": raw[0].repairs, "open_interest": raw[1].repairs}
-        if "clock" in raw[1].facts:
-            repairs["clock"] = raw[1].facts["clock"]
-        inputs[day] = _DayInput(by_day[day], samples_by_day.get(day, samples.iloc[:0]), raw[1].step, repairs)
+        step = history.raw["open_interest"][day].step
+        inputs[day] = _DayInput(by_day[day], samples_by_day.get(day, samples.iloc[:0]), step, history.repairs(day))
     return inputs
 
 
@@ -401,7 +448,6 @@ def sample(connect: Connect, settings: Settings, symbol: str, days: Sequence[dat
     seconds = SECONDS[settings.snapshot_interval_of(symbol)]
     with connect() as con:
         history = read_history(con, settings, symbol)
-        done = {model: stored.snapshot_days(con, symbol, model) for model in settings.models}
     interval = history.symbol.candle_interval_seconds
     if seconds % interval:
         raise ChainError(
@@ -421,7 +467,7 @@ def sample(connect: Connect, settings: Settings, symbol: str, days: Sequence[dat
     try:
         for day, given in _each_day(connect, settings, history, days):
             for model, walk in walks.items():
-                yield _sample_day(connect, commits, walk, day, given, seconds, done[model].get(day))
+                yield _sample_day(connect, commits, walk, day, given, seconds, history.snapshots[model].get(day))
     finally:
         commits.flush()
 

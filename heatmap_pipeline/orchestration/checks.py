@@ -17,7 +17,7 @@ from heatmap_pipeline.orchestration.assets import (
     raw_candles,
     raw_open_interest,
 )
-from heatmap_pipeline.orchestration.chain import read_history, stale_days
+from heatmap_pipeline.orchestration.chain import read_history, rebuilding, stale_days
 from heatmap_pipeline.orchestration.partitions import days_of_run
 from heatmap_pipeline.orchestration.resources import WarehouseResource
 from heatmap_pipeline.settings import Settings
@@ -50,12 +50,24 @@ def _chain_unbroken(con: Any, settings: Settings, symbol: str, model: str, _firs
     stale = stale_days(settings, history, model)
     if not stale:
         return CheckReport(True, "every day follows from the day before it", {"days": len(history.days[model])})
-    command = settings.repair_command(symbol, stale[0].day, max(history.days[model]))
     return CheckReport(
         False,
-        f"{stale[0].day} is stale: {stale[0].reason}; rebuild with `{command}`",
+        f"{stale[0].day} is stale: {stale[0].reason}; rebuild with `{rebuilding(settings, history)}`",
         {"stale_days": len(stale), "first": stale[0].day.isoformat()},
     )
+
+
+def _snapshots_current(con: Any, settings: Settings, symbol: str, model: str, *_: date) -> CheckReport:
+    """Every stored day has snapshots made from its present events, also the days that the run is not about."""
+    history = read_history(con, settings, symbol)
+    days = history.days[model]
+    if not days:
+        return CheckReport(True, "snapshots: no day is stored")
+    report = checks.snapshots_current(con, symbol, model, min(days), max(days))
+    if report.passed:
+        return report
+    text = f"{report.description}; make them with `{rebuilding(settings, history)}`"
+    return CheckReport(False, text, report.numbers)
 
 
 RULES: Sequence[Rule] = (
@@ -77,7 +89,7 @@ RULES: Sequence[Rule] = (
     Rule("quantities_valid", position_events.NAME, _stored(checks.quantities_valid)),
     Rule("cells_add_up", liquidation_snapshots.NAME, _stored(checks.cells_add_up)),
     Rule("cells_unique", liquidation_snapshots.NAME, _stored(checks.cells_unique)),
-    Rule("snapshots_current", liquidation_snapshots.NAME, _stored(checks.snapshots_current)),
+    Rule("snapshots_current", liquidation_snapshots.NAME, _snapshots_current),
 )
 """Every check of a symbol."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from itertools import islice
 from typing import Any, Protocol
@@ -75,11 +75,16 @@ def ingest_candles(
     available = market.available(symbol, [day for day in days if day in known])
     wanted = [day for day in days if day not in known or day in available]
     interval = record.candle_interval_seconds if record else market.interval(settings, symbol, wanted)
-    first_stored = min(known, default=None)
+    bucket = settings.of(symbol).bucket
+    if record is not None and bucket not in (None, record.bucket) and days[0] <= min(known, default=days[0]):
+        record = replace(record, bucket=bucket)  # set anew: only a run over the history from its first day may do that
+        with connect() as con:
+            stored.put_symbol(con, record)
     for chunk in _chunks(market.candles(symbol, wanted, interval)):
         with connect() as con:
-            if record is None or _new_bucket(settings, record, chunk[0].day, first_stored):
-                record = _record(settings, symbol, interval, record, float(chunk[0].table["close"].iloc[0]))
+            if record is None:
+                bucket = bucket or choose_bucket(symbol, float(chunk[0].table["close"].iloc[0]))
+                record = SymbolRecord(symbol, interval, bucket, settings.source, settings.simulated)
                 stored.put_symbol(con, record)
             changed = set(stored.save_raw(con, "candles", chunk, settings.source))
         yield from _reports(chunk, changed)
@@ -157,17 +162,3 @@ def _same_kind(record: SymbolRecord | None, settings: Settings, symbol: str) -> 
             f"{symbol}: HEATMAP_CANDLE_INTERVAL_{symbol} = {own}, and its history is stored in candles of "
             f"{interval_name(record.candle_interval_seconds)}; an interval is fixed once chosen: use another --home"
         )
-
-
-def _new_bucket(settings: Settings, record: SymbolRecord, first: date, first_stored: date | None) -> bool:
-    """Whether the symbol's bucket is set anew: only a run over its history from the first day may do that."""
-    own = settings.of(record.symbol).bucket
-    return own is not None and own != record.bucket and (first_stored is None or first <= first_stored)
-
-
-def _record(
-    settings: Settings, symbol: str, interval: int, record: SymbolRecord | None, first_close: float
-) -> SymbolRecord:
-    own = settings.of(symbol).bucket
-    bucket = own or (record.bucket if record is not None else choose_bucket(symbol, first_close))
-    return SymbolRecord(symbol, interval, bucket, settings.source, settings.simulated)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from heatmap_pipeline.orchestration.chain import read_history, stale_days
+from heatmap_pipeline.orchestration.chain import Stale, outdated_days, read_history
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store import raw as stored_raw
 from heatmap_pipeline.store import read
@@ -41,11 +41,11 @@ def status_lines(settings: Settings) -> Iterator[str]:
     yield "nothing is failed, stale or missing" if not told else f"{len(told)} to look at"
 
 
-def _stale(con: Any, settings: Settings, one: SymbolStatus) -> list[Any]:
+def _stale(con: Any, settings: Settings, one: SymbolStatus) -> list[Stale]:
     if one.model is None or stored_raw.get_symbol(con, one.symbol) is None:
         return []
     settings = settings.model_copy(update={"models": (one.model,)})
-    return stale_days(settings, read_history(con, settings, one.symbol), one.model)
+    return outdated_days(settings, read_history(con, settings, one.symbol), one.model)
 
 
 def _row(one: SymbolStatus, stale: int) -> tuple[str, ...]:
@@ -67,11 +67,11 @@ def _line(cells: tuple[str, ...]) -> str:
     return "  ".join(cell.ljust(width) for cell, width in zip(cells, _WIDTHS, strict=True)).rstrip()
 
 
-def _problems(settings: Settings, one: SymbolStatus, stale: list[Any]) -> Iterator[str]:
+def _problems(settings: Settings, one: SymbolStatus, stale: list[Stale]) -> Iterator[str]:
     for stage, day, message in one.failed:
         yield f"failed  {one.symbol} {day} {stage}: {message}"
     if stale and one.last_day is not None:
-        command = settings.repair_command(one.symbol, stale[0].day, one.last_day)
+        command = settings.repair_command(one.symbol, min(day.first for day in stale), one.last_day)
         yield f"stale   {one.symbol} {one.model} from {stale[0].day}: {stale[0].reason}; rebuild with `{command}`"
     if one.gaps:
         yield (

@@ -22,7 +22,7 @@ import heatmap_pipeline
 from heatmap_pipeline.definitions import build_defs
 from heatmap_pipeline.errors import HeatmapError
 from heatmap_pipeline.orchestration import jobs
-from heatmap_pipeline.orchestration.assets import position_events
+from heatmap_pipeline.orchestration.assets import position_events, published_database
 from heatmap_pipeline.orchestration.partitions import range_tags
 from heatmap_pipeline.render.files import replace_file
 from heatmap_pipeline.settings import Settings
@@ -30,6 +30,8 @@ from heatmap_pipeline.store import chain as stored
 from heatmap_pipeline.store.warehouse import Warehouse
 
 _ONE_DAY = timedelta(days=1)
+_LAUNCHED_HERE = {"heatmap/launched_by": "command line"}
+"""Tag of the runs of this file."""
 
 
 class RunError(HeatmapError):
@@ -163,8 +165,27 @@ def _holder_name(holder: Path) -> str:
         return "another process"
 
 
+def close_killed_runs(settings: Settings) -> None:
+    """Mark the runs of this file that were killed as failed, unless one is going on just now."""
+    with suppress(Timeout), FileLock(settings.home / "run.lock").acquire(timeout=0):
+        folder = prepare_home(settings)
+        with _explaining(folder), dg.DagsterInstance.from_config(str(folder)) as instance:
+            _close_killed(instance)
+
+
+def _close_killed(instance: dg.DagsterInstance) -> None:
+    """Mark killed runs as failed; the caller holds the run lock, so none of those that seem to go on is alive.
+
+    Dagster watches only runs that it launched itself. Others would stand in its list as running for ever, and count
+    against the number it allows at a time, until the schedule and every backfill wait for them.
+    """
+    going_on = [dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED]
+    for run in instance.get_runs(dg.RunsFilter(statuses=going_on, tags=_LAUNCHED_HERE)):
+        instance.report_run_failed(run, "The process of this run was killed; its command can simply be run again.")
+
+
 def run_days(settings: Settings, requests: dict[str, tuple[date, date]], *, restart: bool = False) -> Outcome:
-    """Run the job for each symbol's days, symbols with the same days in one Dagster run.
+    """Run the job for each symbol's days, symbols with the same days in one Dagster run; under `one_run_at_a_time`.
 
     Returns:
         Which symbols were published and why the others were not; nothing is raised for a failed symbol.
@@ -178,6 +199,7 @@ def run_days(settings: Settings, requests: dict[str, tuple[date, date]], *, rest
     failures: dict[str, str] = {}
     folder = prepare_home(settings)
     with _explaining(folder), dg.DagsterInstance.from_config(str(folder)) as instance:
+        _close_killed(instance)
         for (first, last), symbols in groups.items():
             own = settings.model_copy(update={"symbols": tuple(symbols)})
             try:
@@ -214,14 +236,15 @@ def _run_group(
         run_config=config,
         instance=instance,
         raise_on_error=False,
-        tags={**range_tags(first, last), "heatmap/launched_by": "command line"},
+        tags={**range_tags(first, last), **_LAUNCHED_HERE},
     )
     return {} if result.success else _failures(settings, result.all_events)
 
 
 def _failures(settings: Settings, events: Sequence[dg.DagsterEvent]) -> dict[str, str]:
-    """Return the first cause of failure per symbol, from the events of a run."""
+    """Return the first cause of failure of every symbol that a run did not publish, from its events."""
     failures: dict[str, str] = {}
+    done = {event.step_key for event in events if event.event_type_value == "STEP_SUCCESS"}
     for event in events:
         symbol = (event.step_key or "").split("__")[0]
         if symbol in failures or symbol not in settings.symbols:
@@ -232,9 +255,9 @@ def _failures(settings: Settings, events: Sequence[dg.DagsterEvent]) -> dict[str
                 failures[symbol] = f"check {check.check_name} failed: {check.description}"
         elif event.event_type_value == "STEP_FAILURE":
             failures[symbol] = _cause(event)
-    lost = [symbol for symbol in settings.symbols if symbol not in failures]
-    if not failures:
-        failures = dict.fromkeys(lost, "the run failed outside of its steps; see it in `heatmap ui`")
+    for symbol in settings.symbols:
+        if symbol not in failures and f"{symbol}__{published_database.NAME}" not in done:
+            failures[symbol] = "the run failed outside of its steps; see it in `heatmap ui`"
     return failures
 
 

@@ -139,7 +139,10 @@ def load_state(con: Connection, symbol: str, model: str, day: date) -> tuple[Mod
 
 
 def commit_day(con: Connection, record: DayRecord, result: DayResult) -> None:
-    """Store a computed day in place of what was stored of it, in one transaction. Its cells are stored separately.
+    """Store a computed day in place of what was stored of it, in one transaction.
+
+    Its cells are stored separately: those of before are no longer vouched for (no row in snapshot_days), also where the
+    state is the same and only the bucket is another.
 
     Raises:
         ChainError: if the day before is not stored, or its state is not the one that `record.previous_hash` names.
@@ -154,7 +157,7 @@ def commit_day(con: Connection, record: DayRecord, result: DayResult) -> None:
                 "WHERE symbol = ? AND model = ? AND timestamp >= ? AND timestamp < ?",
                 [record.symbol, record.model, *bounds],
             )
-        for table in ("open_positions", "heatmap_days"):
+        for table in ("open_positions", "heatmap_days", "snapshot_days"):
             con.execute(
                 f"DELETE FROM {table} WHERE symbol = ? AND model = ? AND day = ?",  # noqa: S608 - ours
                 [record.symbol, record.model, record.day],

@@ -105,7 +105,7 @@ def forget_symbol(con: Connection, symbol: str) -> None:
 
 
 def save_raw(con: Connection, kind: Kind, days: Sequence[CleanDay], source: str) -> list[date]:
-    """Store clean days in one transaction; days whose rows and step are stored already are left alone.
+    """Store clean days in one transaction; days stored already, with the same repairs and facts, are left alone.
 
     Args:
         con: an open warehouse.
@@ -156,7 +156,11 @@ def save_raw(con: Connection, kind: Kind, days: Sequence[CleanDay], source: str)
 
 
 def _differs(day: CleanDay, stored: RawDay | None) -> bool:
-    return stored is None or stored.content_hash != day.content_hash() or stored.step != day.step
+    """Whether a day has other rows than the stored one, or the same but read in another way."""
+    if stored is None or (stored.content_hash, stored.step) != (day.content_hash(), day.step):
+        return True
+    known, read = (json.dumps([one.repairs, one.facts], sort_keys=True) for one in (stored, day))
+    return known != read
 
 
 def _rows(days: Sequence[CleanDay], names: Sequence[str]) -> dict[str, Arrow]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,11 @@ from heatmap_pipeline.settings import Settings
 from heatmap_pipeline_tests.orchestration.homes import BTC, ETH, copy_home, real, run_job, write_archive
 
 DAYS = 5
+
+
+def _make_less(patch: pytest.MonkeyPatch) -> None:
+    """Take snapshots every hour, a quarter of the usual rows."""
+    patch.setenv("HEATMAP_SNAPSHOT_INTERVAL", "1h")
 
 
 def _draw_nothing(patch: pytest.MonkeyPatch) -> None:
@@ -26,7 +30,8 @@ def pictures() -> None:
 
 
 @pytest.fixture(autouse=True)
-def _pictures_only_where_asked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def _only_what_is_asked_for(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    _make_less(monkeypatch)
     if "pictures" not in request.fixturenames:
         _draw_nothing(monkeypatch)
 
@@ -38,15 +43,16 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def finished(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+def finished(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """A home with days 1 to 5 of BTCUSDT, made by one run. Nobody changes it; `home` is a copy."""
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith("HEATMAP_")]:
             patch.delenv(name)
+        _make_less(patch)
         _draw_nothing(patch)
         settings = real(tmp_path_factory.mktemp("finished"), archive)
         run_job(settings, 1, DAYS).ok()
-        yield settings
+    return settings
 
 
 @pytest.fixture

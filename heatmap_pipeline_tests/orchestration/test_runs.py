@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import dagster as dg
 import pytest
 
+from heatmap_pipeline.definitions import build_defs
 from heatmap_pipeline.orchestration.checks import RULES
 from heatmap_pipeline.settings import Settings, load_settings
 from heatmap_pipeline_tests.orchestration.homes import (
     BTC,
+    FIRST,
     ask,
     assert_same,
-    copy_home,
+    candles_file,
+    checksum_of,
     created,
     day,
+    metrics_file,
     real,
+    rewrite,
     run_job,
     tables,
     untouched,
@@ -74,7 +80,7 @@ def test_a_run_of_a_range_tells_the_numbers_of_each_day(archive: Path, tmp_path:
         assert events[key]["turnover_events"] == stored[key]
         assert 0 < events[key]["turnover_coverage"] <= 1
         assert cells[key]["delta_rows"] == snapshots[key]
-        assert cells[key]["delta_snapshots"] <= 96
+        assert cells[key]["delta_snapshots"] <= 24
         consumed = cells[key]["turnover_consumed_volume_usdt"]
         assert consumed == pytest.approx(events[key]["turnover_consumed_volume_usdt"], rel=1e-9)
         assert events[key]["model_days_computed"] == 6
@@ -85,7 +91,9 @@ def test_a_run_of_a_range_tells_the_numbers_of_each_day(archive: Path, tmp_path:
 def test_days_one_by_one_make_what_one_run_makes(finished: Settings, archive: Path, tmp_path: Path) -> None:
     settings = real(tmp_path, archive)
     for number in range(1, 6):
+        before = created(settings) if number > 1 else {}
         run_job(settings, number).ok()
+        assert before.items() <= created(settings).items(), "earlier days stay as they are"
     assert_same(tables(settings.home / "heatmap.duckdb"), tables(finished.home / "heatmap.duckdb"))
 
 
@@ -127,16 +135,6 @@ def test_days_that_are_there_are_skipped_and_nothing_is_replaced(finished: Setti
     assert run.materialised[f"{BTC}/published_database"][None]["replaced"] is False
 
 
-def test_days_can_be_added_in_two_steps(finished: Settings, archive: Path, tmp_path: Path) -> None:
-    settings = real(tmp_path, archive)
-    run_job(settings, 1, 2).ok()
-    before = created(settings)
-    run_job(settings, 2, 5).ok()  # one of them is stored already
-    after = created(settings)
-    assert {key: after[key] for key in before} == before
-    assert_same(tables(settings.home / "heatmap.duckdb"), tables(finished.home / "heatmap.duckdb"))
-
-
 def test_one_model_first_and_then_both(finished: Settings, archive: Path, tmp_path: Path) -> None:
     alone = real(tmp_path, archive, models=("delta",))
     run_job(alone, 1, 5).ok()
@@ -146,25 +144,22 @@ def test_one_model_first_and_then_both(finished: Settings, archive: Path, tmp_pa
     after = created(alone)
     assert {key: after[key] for key in before} == before
     assert_same(tables(tmp_path / "heatmap.duckdb"), tables(finished.home / "heatmap.duckdb"))
-    # And one alone again: the other one keeps its days.
-    with untouched(tmp_path / "heatmap.duckdb"):
-        run_job(real(tmp_path, archive, models=("turnover",)), 1, 5).ok()
 
 
 def test_another_snapshot_interval_makes_the_snapshots_again_and_nothing_else(
     finished: Settings, archive: Path, home: Path, tmp_path: Path
 ) -> None:
-    hourly = real(home, archive, snapshot_interval="1h")
-    before = created(hourly)
-    run = run_job(hourly, 1, 5).ok()
-    assert created(hourly) == before
+    slower = real(home, archive, snapshot_interval="4h")
+    before = created(slower)
+    run = run_job(slower, 1, 5).ok()
+    assert created(slower) == before
     assert all(told["unchanged"] for told in run.materialised[f"{BTC}/position_events"].values())
     assert not any("unchanged" in told for told in run.materialised[f"{BTC}/liquidation_snapshots"].values())
-    fresh = real(tmp_path / "fresh", archive, snapshot_interval="1h")
+    fresh = real(tmp_path / "fresh", archive, snapshot_interval="4h")
     run_job(fresh, 1, 5).ok()
     assert_same(tables(home / "heatmap.duckdb"), tables(fresh.home / "heatmap.duckdb"))
-    starts = ask(hourly, "SELECT DISTINCT minute(timestamp) FROM liquidation_snapshots", published=True)
-    assert starts == [(0,)]
+    starts = ask(slower, "SELECT DISTINCT hour(timestamp) FROM liquidation_snapshots ORDER BY 1", published=True)
+    assert starts == [(0,), (4,), (8,), (12,), (16,), (20,)]
 
 
 def test_an_interval_that_does_not_fit_the_candles_is_refused(archive: Path, home: Path) -> None:
@@ -177,45 +172,47 @@ def test_an_interval_that_does_not_fit_the_candles_is_refused(archive: Path, hom
 
 def test_gaps_in_the_files_are_told_but_do_not_stop_a_run(archive: Path, tmp_path: Path) -> None:
     """A candle that is missing and a day without open interest are information, not faults."""
-    import shutil
-
-    from heatmap_pipeline_tests.orchestration.homes import candles_file, checksum_of, metrics_file, rewrite
-
     files = tmp_path / "archive"
     shutil.copytree(archive, files)
     rewrite(candles_file(files, 2), lambda rows: rows[:100] + rows[103:])
     metrics_file(files, 3).unlink()
     checksum_of(metrics_file(files, 3)).unlink()
     run = run_job(real(tmp_path / "home", files), 1, 4).ok()
-    assert run.failed_checks() == {f"{BTC}/raw_candles:candles_complete", f"{BTC}/raw_open_interest:open_interest_complete"}
+    assert run.failed_checks() == {
+        f"{BTC}/raw_candles:candles_complete",
+        f"{BTC}/raw_open_interest:open_interest_complete",
+    }
     assert "3 missing candles" in run.checks[f"{BTC}/raw_candles:candles_complete"][1]
     assert run.materialised[f"{BTC}/raw_candles"]["2024-03-05"]["dagster/partition_row_count"] == 285
     assert run.materialised[f"{BTC}/raw_open_interest"]["2024-03-06"]["dagster/partition_row_count"] == 0
-    repairs = ask(real(tmp_path / "home", files), "SELECT day, repairs FROM heatmap_days WHERE model = 'delta' ORDER BY 1")
+    repairs = ask(
+        real(tmp_path / "home", files), "SELECT day, repairs FROM heatmap_days WHERE model = 'delta' ORDER BY 1"
+    )
     assert [json.loads(text)["held"] for _, text in repairs] == [False, False, True, False]
 
 
-@pytest.mark.parametrize("stored", ["demo", "archive"])
-def test_simulated_and_real_history_never_mix(stored: str, finished: Settings, archive: Path, tmp_path: Path) -> None:
-    simulated = load_settings(home=tmp_path, source="demo", symbols=(BTC,))
-    asked = simulated
-    if stored == "demo":
-        run_job(simulated, 1).ok()
-        asked = real(tmp_path, archive)
-    else:
-        copy_home(finished.home, tmp_path)
-    with untouched(tmp_path / "heatmap.duckdb"):
-        run = run_job(asked, 1, 2)
-    message = run.failures[f"{BTC}__raw_candles"]
-    kinds = ("simulated history (source demo)", "real data") if stored == "demo" else ("real history", "simulated data")
-    assert all(kind in message for kind in kinds), message
-    assert "never mixed" in message
+def test_simulated_and_real_history_never_mix(archive: Path, home: Path, tmp_path: Path) -> None:
+    with untouched(home / "heatmap.duckdb"):
+        run = run_job(load_settings(home=home, source="demo", symbols=(BTC,)), 1, 2)
     assert not run.materialised
+    message = run.failures[f"{BTC}__raw_candles"]
+    assert all(part in message for part in ("real history", "simulated data", "never mixed")), message
 
-
-def test_simulated_files_stay_simulated_when_they_are_read_as_an_archive(tmp_path: Path) -> None:
-    simulated = load_settings(home=tmp_path, source="demo", symbols=(BTC,))
+    simulated = load_settings(home=tmp_path / "simulated", source="demo", symbols=(BTC,))
     run_job(simulated, 1).ok()
+    with untouched(simulated.home / "heatmap.duckdb"):
+        run = run_job(real(simulated.home, archive), 1, 2)
+    assert not run.materialised
+    message = run.failures[f"{BTC}__raw_candles"]
+    assert all(part in message for part in ("simulated history", "real data", "never mixed")), message
+
+    # Simulated files stay simulated when they are read as an archive.
     other = real(tmp_path / "other", simulated.archive_root)
     assert run_job(other, 1).ok().materialised[f"{BTC}/heatmap_render"][None]["simulated"] is True
     assert ask(other, "SELECT simulated FROM symbols", published=True) == [(True,)]
+
+
+def test_partitions_begin_with_the_published_history(home: Path, archive: Path) -> None:
+    job = build_defs(real(home, archive)).resolve_job_def("heatmap_daily")
+    assert job.partitions_def is not None
+    assert job.partitions_def.get_first_partition_key() == FIRST.isoformat()

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 import dagster as dg
 
 from heatmap_pipeline.errors import HeatmapError
+from heatmap_pipeline.orchestration.partitions import yesterday
 from heatmap_pipeline.orchestration.progress import tell
 from heatmap_pipeline.orchestration.resources import WarehouseResource
 from heatmap_pipeline.store import chain as stored
@@ -68,16 +69,20 @@ class Track:
 
 
 @contextmanager
-def failing_clearly(warehouse: WarehouseResource, symbol: str, stage: str, days: Sequence[date]) -> Iterator[Track]:
+def failing_clearly(
+    warehouse: WarehouseResource, symbol: str, stage: str, days: Sequence[date] | None = None
+) -> Iterator[Track]:
     """Turn an error meant for people into a failure of the run without traceback, and keep it for `heatmap status`.
 
-    A retry cannot mend such an error, so none is allowed.
+    A retry cannot mend such an error, so none is allowed. The failure of a stage that is about no days in particular
+    (None) is kept under the newest complete day, until its next success.
     """
-    track = Track(symbol, stage, days)
+    track = Track(symbol, stage, days or [yesterday()])
+    span = (days[0], days[-1]) if days else (date.min, date.max)
     try:
         yield track
         with warehouse.get_connection() as con:
-            stored.clear_failures(con, symbol, stage, days[0], days[-1])
+            stored.clear_failures(con, symbol, stage, *span)
     except (HeatmapError, OSError) as error:
         message = str(error) if isinstance(error, HeatmapError) else _of_disk(warehouse, symbol, stage, error)
         _note(warehouse, symbol, stage, track.day, message)

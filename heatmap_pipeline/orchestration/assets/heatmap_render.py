@@ -7,7 +7,6 @@ import dagster as dg
 from heatmap_pipeline.orchestration.assets import liquidation_snapshots
 from heatmap_pipeline.orchestration.assets.common import failing_clearly, symbol_asset
 from heatmap_pipeline.orchestration.drawing import load_heatmap
-from heatmap_pipeline.orchestration.partitions import yesterday
 from heatmap_pipeline.orchestration.resources import WarehouseResource
 from heatmap_pipeline.settings import Settings
 
@@ -28,7 +27,7 @@ def build(settings: Settings, symbol: str, _days: dg.DailyPartitionsDefinition) 
         from heatmap_pipeline.render.page import write_page  # noqa: PLC0415  # plotting libraries load slowly
         from heatmap_pipeline.render.picture import small_png  # noqa: PLC0415
 
-        with failing_clearly(warehouse, symbol, NAME, [yesterday()]) as track:
+        with failing_clearly(warehouse, symbol, NAME) as track:
             with warehouse.get_connection() as con:
                 drawn = {model: load_heatmap(con, settings, symbol, model) for model in settings.models}
             folder = settings.home / "renders"

@@ -4,7 +4,6 @@ import dagster as dg
 
 from heatmap_pipeline.orchestration.assets import heatmap_render
 from heatmap_pipeline.orchestration.assets.common import failing_clearly, symbol_asset
-from heatmap_pipeline.orchestration.partitions import yesterday
 from heatmap_pipeline.orchestration.resources import WarehouseResource
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store.publish import publish
@@ -23,7 +22,7 @@ def build(settings: Settings, symbol: str, _days: dg.DailyPartitionsDefinition) 
         description=f"The days of {symbol} in heatmap.duckdb, which everyone may open at any time.",
     )
     def published_database(warehouse: WarehouseResource) -> dg.MaterializeResult:  # type: ignore[type-arg]
-        with failing_clearly(warehouse, symbol, NAME, [yesterday()]):
+        with failing_clearly(warehouse, symbol, NAME):
             report = publish(warehouse.warehouse, [symbol])
         path = settings.home / "heatmap.duckdb"
         return dg.MaterializeResult(

@@ -1,0 +1,97 @@
+"""The `heatmap` command as its users start it: a process of its own, from the first import to the last file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+from benchmarks import market
+from benchmarks.measure import Measured, Setting, row, run_heatmap
+
+
+def help_text(setting: Setting) -> Sequence[Measured]:
+    """Measure `heatmap --help`."""
+    run_heatmap(["--help"], setting.folder)
+    return [
+        row(
+            [run_heatmap(["--help"], setting.folder).reading for _ in range(setting.pick(11, 3))],
+            name="heatmap --help",
+            what="from the start of Python to its end",
+            expected=0.5,
+            limit="the start of Python itself; nothing heavy is imported for it",
+        )
+    ]
+
+
+def run(setting: Setting) -> Sequence[Measured]:
+    """Measure a whole run over archive files that exist already, and the same command once more."""
+    count = setting.pick(90, 3)
+    source = market.archive(setting.folder, count)
+    last = market.FIRST + timedelta(days=count - 1)
+    run_heatmap(_run(last, "--archive", str(source), "--home", str(setting.home("warm"))), setting.folder)
+    first, again, memory = [], [], []
+    for _ in range(setting.pick(3, 1)):
+        home = setting.home("home")
+        arguments = _run(last, "--archive", str(source), "--home", str(home))
+        ran = run_heatmap(arguments, setting.folder)
+        first.append(ran.reading)
+        memory.append(ran.megabytes)
+        again.append(run_heatmap(arguments, setting.folder).reading)
+    return [
+        row(
+            first,
+            name=f"heatmap run, {count} days",
+            what=f"one symbol, both models, from zips to page and database, start included ({max(memory):,.0f} MB)",
+            expected=setting.target(25.0),
+            limit="Dagster storing an event per asset and day in SQLite, then DuckDB's commits",
+        ),
+        row(
+            again,
+            name=f"heatmap run, {count} days again",
+            what="the same command when nothing changed",
+            limit="Dagster's events again, its imports, and drawing the pictures",
+        ),
+    ]
+
+
+def memory(setting: Setting) -> Sequence[Measured]:
+    """Measure the largest memory of a run over a year, simulated days written by the run itself."""
+    count = setting.pick(365, 5)
+    last = market.FIRST + timedelta(days=count - 1)
+    home = setting.home("year")
+    ran = run_heatmap(_run(last, "--source", "demo", "--home", str(home)), setting.folder)
+    what = f"largest resident memory of `heatmap run` over {count} days, one symbol, both models"
+    return [
+        Measured(
+            name=f"memory, {count} days",
+            what=f"{what} ({ran.reading.wall:,.0f} s)",
+            unit="MB",
+            values=(ran.megabytes,),
+            expected=setting.target(2000.0),
+            limit="DuckDB's cache, the imports (some 300 MB), and the newest 30 days that are drawn",
+        )
+    ]
+
+
+def demo(setting: Setting) -> Sequence[Measured]:
+    """Measure `heatmap demo`: two symbols, both models, from nothing to pictures."""
+    count = setting.pick(30, 3)
+    home = str(setting.home("warm"))
+    run_heatmap(["demo", "--days", "1", "--home", home], setting.folder)
+    readings = [
+        run_heatmap(["demo", "--days", str(count), "--home", str(setting.home("demo"))], setting.folder).reading
+        for _ in range(setting.pick(3, 1))
+    ]
+    return [
+        row(
+            readings,
+            name=f"heatmap demo, {count} days",
+            what="two symbols, both models, from nothing to page and database",
+            expected=setting.target(60.0),
+            limit="Dagster's events, then drawing the pictures of both symbols",
+        )
+    ]
+
+
+def _run(last: object, *options: str) -> list[str]:
+    return ["run", market.SYMBOL, "--start", str(market.FIRST), "--end", str(last), *options]

@@ -1,0 +1,57 @@
+"""The data that is measured on: days of the demo market, the same on every machine, as arrays and as archive files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
+from datetime import date, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+
+from heatmap_pipeline.market.demo import DEMO_EPOCH, simulate_day, simulate_plan, write_demo_days
+from heatmap_pipeline.model.book import DayCandles
+from heatmap_pipeline.model.parameters import MODELS, ModelParameters, choose_bucket
+
+SYMBOL = "BTCUSDT"
+FIRST = DEMO_EPOCH
+
+
+def days(count: int) -> list[date]:
+    """Return the first days of the demo market."""
+    return [FIRST + timedelta(days=number) for number in range(count)]
+
+
+def candles(count: int) -> tuple[float, list[DayCandles]]:
+    """Return the open interest before the first candle (contracts) and some days of 288 candles of 5 minutes."""
+    plan = simulate_plan(SYMBOL, count)
+    simulated = [simulate_day(SYMBOL, plan, day) for day in days(count)]
+    start = before = float(simulated[0].contracts[0])
+    result = []
+    for day, made in zip(days(count), simulated, strict=True):
+        midnight = (datetime.combine(day, datetime.min.time()) - datetime(1970, 1, 1)) // timedelta(microseconds=1)
+        times = midnight + 300_000_000 * np.arange(288)
+        flow = np.diff(made.contracts, prepend=before)
+        prices_and_volume = dict(zip(("open", "high", "low", "close", "volume"), made.candles.copy(), strict=False))
+        result.append(DayCandles(open_time=times, **prices_and_volume, flow=flow, open_interest=made.contracts))
+        before = float(made.contracts[-1])
+    return start, result
+
+
+def joined(parts: Sequence[DayCandles], count: int) -> DayCandles:
+    """Return the first candles of some days as if they were of one day."""
+    return DayCandles(
+        *(np.concatenate([getattr(part, column.name) for part in parts])[:count] for column in fields(DayCandles))
+    )
+
+
+def parameters(model: str) -> ModelParameters:
+    """Return the parameters of a model as the pipeline has them for the symbol."""
+    return ModelParameters(MODELS[model], choose_bucket(SYMBOL, 1.0))
+
+
+def archive(folder: Path, count: int) -> Path:
+    """Write archive files of some days and return their folder; does nothing where they are."""
+    root = folder / "archive"
+    write_demo_days(root, SYMBOL, days(count))
+    return root

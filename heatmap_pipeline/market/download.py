@@ -1,0 +1,289 @@
+"""Fetches the daily files of the exchange's public archive into the tree that `archive.py` reads.
+
+A file appears under its name only when it is whole and its sha256 is the published one; a download that broke off goes
+on where it stopped. A file that is there with its CHECKSUM is never asked for again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from datetime import date
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from heatmap_pipeline.market.archive_file import CHECKSUM, MAX_BYTES
+from heatmap_pipeline.market.tables import MarketError
+from heatmap_pipeline.market.web import Patience, Reply, TryAgainError, WebClient, web_page
+from heatmap_pipeline.settings import check_symbol
+
+ARCHIVE_URL = "https://data.binance.vision"
+"""Where the exchange publishes its archive."""
+
+_PREFIX = "data/"
+_LARGEST_CHECKSUM = 4096
+
+
+@dataclass(frozen=True, order=True)
+class ArchiveFile:
+    """One daily file: candles of an interval (as the exchange writes it), or metrics where the interval is ''."""
+
+    symbol: str
+    day: date
+    interval: str = ""
+
+    @property
+    def path(self) -> str:
+        """Where it lies below the root, and below `data/` of the archive."""
+        if self.interval:
+            return (
+                f"futures/um/daily/klines/{self.symbol}/{self.interval}/"
+                f"{self.symbol}-{self.interval}-{self.day.isoformat()}.zip"
+            )
+        return f"futures/um/daily/metrics/{self.symbol}/{self.symbol}-metrics-{self.day.isoformat()}.zip"
+
+
+class Outcome(Enum):
+    """What became of one file."""
+
+    CACHED = "was there already"
+    FETCHED = "fetched"
+    NOT_PUBLISHED = "not published yet or not listed"
+
+
+Progress = Callable[[int, int, ArchiveFile, Outcome], None]
+"""Called in the caller's thread after each file: how many are done, of how many, which one, what became of it."""
+
+
+class ArchiveDownloader:
+    """Fetches archive files; one object may be used over and over, and several processes may share a root.
+
+    Args:
+        base_url: of the archive or of a mirror; its files and their CHECKSUMs lie below `data/`.
+        root: the folder that holds `futures/um/daily/`; made when something is stored.
+        timeout: seconds of silence that are borne.
+        total_time: seconds one `fetch` may take; what it fetched until then stays.
+        workers: files fetched at once.
+        retries: tries after the first one, of each request.
+        backoff: seconds of the first pause between two tries.
+        setting: where the user sets `base_url`, for messages.
+
+    Example:
+        >>> from datetime import date
+        >>> loader = ArchiveDownloader(ARCHIVE_URL, Path("archive"))
+        >>> loader.fetch([ArchiveFile("BTCUSDT", date(2024, 9, 14), "5m")])  # doctest: +SKIP
+        {ArchiveFile(...): <Outcome.FETCHED: 'fetched'>}
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        root: Path,
+        *,
+        timeout: float = 30.0,
+        total_time: float = 3600.0,
+        workers: int = 4,
+        retries: int = 5,
+        backoff: float = 0.5,
+        setting: str = "HEATMAP_ARCHIVE_URL",
+    ) -> None:
+        self.root = root
+        self._total_time = total_time
+        self._workers = workers
+        self._web = WebClient(
+            base_url, setting=setting, timeout=timeout, retries=retries, backoff=backoff, connections=workers
+        )
+
+    def close(self) -> None:
+        """Close the connections; the downloader may be used again afterwards."""
+        self._web.close()
+
+    def fetch(self, files: Iterable[ArchiveFile], progress: Progress | None = None) -> dict[ArchiveFile, Outcome]:
+        """Make sure that the files are there as far as they are published, and say of each what became of it.
+
+        Raises:
+            SettingsError: for a symbol that is none.
+            MarketError: for the first file that cannot be had; files fetched before it stay.
+        """
+        wanted = sorted(set(files))
+        outcomes: dict[ArchiveFile, Outcome] = {}
+        missing = []
+        for file in wanted:
+            check_symbol(file.symbol)
+            if self._is_whole(file):
+                outcomes[file] = Outcome.CACHED
+                _tell(progress, outcomes, wanted, file)
+            else:
+                missing.append(file)
+        patience = Patience(self._total_time)
+        for symbol in dict.fromkeys(file.symbol for file in missing):
+            own = [file for file in missing if file.symbol == symbol]
+            with self._alone(symbol, patience), closing(self._fetch_all(own, patience)) as done:
+                for file, outcome in done:
+                    outcomes[file] = outcome
+                    _tell(progress, outcomes, wanted, file)
+        return {file: outcomes[file] for file in wanted}
+
+    def _alone(self, symbol: str, patience: Patience) -> Any:
+        """Return a lock: two processes would write into the same partial file."""
+        path = self.root / f".{symbol}.lock"
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            return FileLock(path).acquire(timeout=patience.left)
+        except Timeout:
+            raise MarketError(
+                f"another process has been fetching {symbol} into {self.root} for {patience.seconds:g} s; "
+                "run again when it is done"
+            ) from None
+        except OSError as error:
+            raise _cannot_write(path, error) from None
+
+    def _fetch_all(self, files: list[ArchiveFile], patience: Patience) -> Generator[tuple[ArchiveFile, Outcome]]:
+        """Yield files as they are done; the first error ends the others."""
+        pool = ThreadPoolExecutor(self._workers, thread_name_prefix="download")
+        try:
+            tasks = {pool.submit(self._fetch_one, file, patience): file for file in files}
+            for task in as_completed(tasks):
+                yield tasks[task], task.result()
+        except BaseException:
+            patience.stop()
+            raise
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _fetch_one(self, file: ArchiveFile, patience: Patience) -> Outcome:
+        target = self.root / file.path
+        problem = ""
+        try:
+            # Twice: a partial file may go on from another version, and both files may just have been published anew.
+            for _ in range(2):
+                sha256 = self._published_sha256(file, patience)
+                if sha256 is None:
+                    return Outcome.NOT_PUBLISHED
+                if _sha256(target) == sha256:
+                    self._write_checksum(file, sha256)
+                    return Outcome.CACHED
+                part = target.with_name(target.name + ".part")
+                if not self._fetch_part(file, part, patience):
+                    return Outcome.NOT_PUBLISHED
+                problem = _problem(part, sha256)
+                if not problem:
+                    # No old checksum may stand beside the new zip. It is written last: without it, nothing is cached.
+                    self._checksum_path(file).unlink(missing_ok=True)
+                    part.replace(target)
+                    self._write_checksum(file, sha256)
+                    return Outcome.FETCHED
+                part.unlink(missing_ok=True)
+        except OSError as error:
+            raise _cannot_write(target, error) from None
+        raise MarketError(
+            f"{self._web.name(_PREFIX + file.path)}: {problem}, twice; nothing of it was kept: run again later, or see "
+            "what stands between here and the archive (a proxy, a mirror)"
+        )
+
+    def _published_sha256(self, file: ArchiveFile, patience: Patience) -> str | None:
+        """Return the published sha256; None if the file is not published."""
+        path = f"{_PREFIX}{file.path}.CHECKSUM"
+
+        def take(reply: Reply) -> bytes | None:
+            return None if reply.status == 404 else reply.body(_LARGEST_CHECKSUM)
+
+        text = self._web.get(path, take, patience=patience, accept=frozenset({200, 404}))
+        if text is None:
+            return None
+        match = CHECKSUM.fullmatch(text)
+        if not match or match[2] != Path(file.path).name.encode():
+            what = "a web page" if web_page(text) else "something else"
+            raise MarketError(
+                f"{self._web.name(path)}: {what} instead of the sha256 of {Path(file.path).name}; see what stands "
+                "between here and the archive (a login page, a proxy, a mirror)"
+            )
+        return match[1].decode().lower()
+
+    def _fetch_part(self, file: ArchiveFile, part: Path, patience: Patience) -> bool:
+        """Complete the partial file, from where it stops if the server can do that; False if there is no file."""
+        part.parent.mkdir(parents=True, exist_ok=True)
+
+        def headers() -> dict[str, str]:
+            have = _size(part)
+            if have >= MAX_BYTES:
+                part.unlink()
+                have = 0
+            return {"Range": f"bytes={have}-"} if have else {}
+
+        def take(reply: Reply) -> bool:
+            if reply.status == 404:
+                return False
+            have = _size(part) if reply.status == 206 else 0
+            if reply.status == 206 and not reply.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
+                part.unlink(missing_ok=True)
+                raise TryAgainError("the server sent another part of the file than the one asked for")
+            if reply.status == 416:
+                return True  # nothing follows what is there: the sha256 decides whether it is the whole file
+            with part.open("ab" if have else "wb") as stream:
+                for block in reply.blocks(MAX_BYTES - have):
+                    stream.write(block)
+            return True
+
+        accept = frozenset({200, 206, 404, 416})
+        return self._web.get(_PREFIX + file.path, take, patience=patience, headers=headers, accept=accept)
+
+    def _checksum_path(self, file: ArchiveFile) -> Path:
+        return self.root / f"{file.path}.CHECKSUM"
+
+    def _is_whole(self, file: ArchiveFile) -> bool:
+        """Whether the zip is there and is what the CHECKSUM beside it says."""
+        try:
+            with self._checksum_path(file).open("rb") as stream:
+                match = CHECKSUM.fullmatch(stream.read(_LARGEST_CHECKSUM))
+            sha256 = _sha256(self.root / file.path) if match else None
+        except OSError:
+            return False
+        return match is not None and sha256 == match[1].decode().lower()
+
+    def _write_checksum(self, file: ArchiveFile, sha256: str) -> None:
+        path = self._checksum_path(file)
+        temporary = path.with_name(path.name + ".part")
+        temporary.write_text(f"{sha256}  {Path(file.path).name}\n")
+        temporary.replace(path)
+
+
+def _tell(
+    progress: Progress | None, outcomes: dict[ArchiveFile, Outcome], wanted: list[ArchiveFile], file: ArchiveFile
+) -> None:
+    if progress is not None:
+        progress(len(outcomes), len(wanted), file, outcomes[file])
+
+
+def _problem(part: Path, sha256: str) -> str:
+    """Return what is wrong with a download, '' if nothing is."""
+    with part.open("rb") as stream:
+        beginning = stream.read(1024)
+    if web_page(beginning):
+        return "a web page instead of a zip file"
+    return "" if _sha256(part) == sha256 else "does not match its published CHECKSUM"
+
+
+def _sha256(path: Path) -> str | None:
+    """Return the sha256 of a file, None if there is no such file."""
+    with suppress(FileNotFoundError), path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+    return None
+
+
+def _size(path: Path) -> int:
+    with suppress(FileNotFoundError):
+        return path.stat().st_size
+    return 0
+
+
+def _cannot_write(path: Path, error: OSError) -> MarketError:
+    return MarketError(
+        f"cannot write {path}: {error.strerror or error}; the archive's folder has to be writable, with space left"
+    )

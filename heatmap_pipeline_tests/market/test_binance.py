@@ -1,0 +1,229 @@
+"""Archive and REST together: each day from where it is, once, and the same tables whichever way it came."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from heatmap_pipeline.market.archive import ArchiveReader
+from heatmap_pipeline.market.binance import BinanceSource
+from heatmap_pipeline.market.demo import write_demo_days
+from heatmap_pipeline.market.download import ArchiveDownloader
+from heatmap_pipeline.market.exchange import ExchangeReader
+from heatmap_pipeline.market.tables import CleanDay, MarketError, NoDataError
+from heatmap_pipeline.orchestration.ingest import ingest_candles, ingest_open_interest
+from heatmap_pipeline.settings import load_settings
+from heatmap_pipeline.store.warehouse import Warehouse
+from heatmap_pipeline_tests.market._exchange_server import ExchangeServer, Fault
+
+DAYS = [date(2024, 9, day) for day in (14, 15, 16, 17)]
+OLD, DAY, YESTERDAY, TODAY = DAYS
+NOW = datetime(2024, 9, 17, 12, 2, 30)
+
+
+@pytest.fixture(scope="session")
+def market(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Files of four simulated days, the last of which is the exchange's today."""
+    root = tmp_path_factory.mktemp("market")
+    write_demo_days(root, "BTCUSDT", DAYS)
+    return root
+
+
+@pytest.fixture
+def server(market: Path) -> Iterator[ExchangeServer]:
+    """The exchange at noon: the archive has the files until the day before yesterday."""
+    with ExchangeServer(market, NOW) as running:
+        running.hide(str(YESTERDAY), str(TODAY))
+        yield running
+
+
+def source(server: ExchangeServer, root: Path, retries: int = 1, **options: Any) -> BinanceSource:
+    quick: dict[str, Any] = {"timeout": 3.0, "total_time": 10.0, "backoff": 0.01, "retries": retries}
+    return BinanceSource(
+        root,
+        downloader=ArchiveDownloader(server.url, root, **quick),
+        exchange=ExchangeReader(server.url, **quick),
+        **options,
+    )
+
+
+def read(source: BinanceSource, days: list[date], interval: int = 300) -> tuple[list[CleanDay], list[CleanDay]]:
+    source.prepare("BTCUSDT", days)
+    candles = list(source.candles("BTCUSDT", days, interval))
+    tables = {day.day: day.table for day in candles}
+    return candles, list(source.open_interest("BTCUSDT", tables, interval))
+
+
+def test_each_day_comes_from_where_it_is(server: ExchangeServer, market: Path, tmp_path: Path) -> None:
+    with source(server, tmp_path) as binance:
+        candles, samples = read(binance, DAYS)
+    for days in (candles, samples):
+        assert [day.day for day in days] == DAYS
+        assert [day.facts["via"] for day in days] == ["archive", "archive", "rest", "rest"]
+        assert [day.facts.get("provisional", False) for day in days] == [False, False, False, True]
+    files = ArchiveReader(market)
+    for mine, own in zip(candles[:3], samples[:3], strict=True):
+        theirs = files.read_candles("BTCUSDT", mine.day, 300)
+        assert mine.content_hash() == theirs.content_hash()
+        assert own.content_hash() == files.read_open_interest("BTCUSDT", mine.day, theirs.table, 300).content_hash()
+    assert len(candles[3].table) == len(samples[3].table) == 144
+    assert candles[0].facts["sha256"] == hashlib.sha256((tmp_path / _file(OLD)).read_bytes()).hexdigest()
+    assert ArchiveReader(tmp_path).days("BTCUSDT", "5m") == [OLD, DAY]
+
+
+def _file(day: date) -> str:
+    return f"futures/um/daily/klines/BTCUSDT/5m/BTCUSDT-5m-{day}.zip"
+
+
+def test_nothing_is_asked_twice(server: ExchangeServer, tmp_path: Path) -> None:
+    with source(server, tmp_path) as binance:
+        read(binance, DAYS)
+    assert len(server.paths("/um/daily/")) == len(set(server.paths("/um/daily/")))
+    server.asked.clear()
+    with source(server, tmp_path) as binance:
+        read(binance, [OLD, DAY])
+    assert server.asked == []  # neither the archive nor the exchange is needed for days that are here
+
+
+def test_days_may_be_read_without_preparation_and_at_another_interval(server: ExchangeServer, tmp_path: Path) -> None:
+    with source(server, tmp_path) as binance:
+        assert [day.facts["via"] for day in binance.candles("BTCUSDT", [DAY], 300)] == ["archive"]
+        with pytest.raises(
+            NoDataError, match=r"no finished candle.*archive has no BTCUSDT-15m-2024-09-15\.zip: not pub"
+        ):
+            list(binance.candles("BTCUSDT", [DAY], 900))
+
+
+def test_a_day_is_read_from_the_archive_once_it_is_published(server: ExchangeServer, tmp_path: Path) -> None:
+    with source(server, tmp_path) as binance:
+        before = read(binance, [YESTERDAY])
+        server.hidden.remove(str(YESTERDAY))
+        after = read(binance, [YESTERDAY])  # prepare asks anew
+    assert [days[0].facts["via"] for days in (*before, *after)] == ["rest", "rest", "archive", "archive"]
+    assert [days[0].content_hash() for days in before] == [days[0].content_hash() for days in after]
+
+
+def test_candles_and_open_interest_may_come_different_ways(server: ExchangeServer, tmp_path: Path) -> None:
+    server.hidden[:] = [f"metrics-{YESTERDAY}", str(TODAY)]
+    with source(server, tmp_path) as binance:
+        candles, samples = read(binance, [YESTERDAY])
+    assert (candles[0].facts["via"], samples[0].facts["via"]) == ("archive", "rest")
+    assert samples[0].facts["clock"]["rule"] == "measured"
+
+
+def test_a_day_that_nobody_has_is_said_and_the_days_before_it_are_kept(server: ExchangeServer, tmp_path: Path) -> None:
+    with source(server, tmp_path) as binance:
+        days = binance.candles("BTCUSDT", [YESTERDAY, TODAY, date(2024, 9, 18)], 300)
+        assert [next(days).day, next(days).day] == [YESTERDAY, TODAY]
+        with pytest.raises(NoDataError, match=r"2024-09-18 has not begun.*archive has no BTCUSDT-5m-2024-09-18\.zip"):
+            next(days)
+        with pytest.raises(NoDataError, match="does not know the symbol DOGEUSDT"):
+            list(binance.candles("DOGEUSDT", [DAY], 300))
+
+
+def test_old_open_interest_comes_from_the_archive_or_not_at_all(server: ExchangeServer, tmp_path: Path) -> None:
+    server.now = datetime(2024, 11, 1)
+    server.hidden[:] = [f"metrics-{DAY}"]
+    with source(server, tmp_path) as binance:
+        candles = {day.day: day.table for day in binance.candles("BTCUSDT", [OLD, DAY], 300)}
+        days = binance.open_interest("BTCUSDT", candles, 300)
+        assert next(days).facts["via"] == "archive"
+        with pytest.raises(
+            NoDataError, match=r"more than 30 days ago.*has no BTCUSDT-metrics-2024-09-15\.zip: not published"
+        ):
+            next(days)
+
+
+def test_available_days(server: ExchangeServer, tmp_path: Path) -> None:
+    asked = [date(2024, 9, 1), *DAYS, date(2024, 9, 18)]
+    server.listed = OLD
+    with source(server, tmp_path) as binance:
+        assert binance.available("BTCUSDT", asked) == set(DAYS)
+        binance.prepare("BTCUSDT", [OLD, DAY])
+    server.status = "SETTLING"
+    with source(server, tmp_path) as binance:
+        assert binance.available("BTCUSDT", asked) == {OLD, DAY}
+    server.fault("/fapi/", Fault(status=500), always=True)
+    with source(server, tmp_path) as binance:
+        assert binance.available("BTCUSDT", [OLD, DAY]) == {OLD, DAY}
+        with pytest.raises(MarketError, match="exchangeInfo: the server answered 500, 2 times"):
+            binance.available("BTCUSDT", asked)
+
+
+def test_the_interval_is_set_or_five_minutes(server: ExchangeServer, tmp_path: Path) -> None:
+    binance = source(server, tmp_path, interval="15m")
+    assert source(server, tmp_path).interval(load_settings(), "BTCUSDT", DAYS) == 300
+    assert binance.interval(load_settings(), "BTCUSDT", DAYS) == 900
+    assert binance.interval(load_settings(candle_interval="1m"), "BTCUSDT", DAYS) == 60
+    assert server.asked == []
+
+
+def test_real_files_are_not_put_among_simulated_ones(market: Path) -> None:
+    with pytest.raises(MarketError, match="files of the demo market; name another folder"):
+        BinanceSource(market)
+
+
+def test_faults_on_both_ways_change_nothing_that_is_stored(server: ExchangeServer, tmp_path: Path) -> None:
+    calm = read(source(server, tmp_path / "calm"), DAYS)
+    server.fault("5m-2024-09-14.zip", Fault(), Fault(cut=900))
+    server.fault("metrics-2024-09-15.zip", Fault(), Fault(body=b"<html>"))
+    server.fault("klines/BTCUSDT/5m/BTCUSDT-5m-2024-09-15", Fault(status=503))
+    server.fault("/fapi/v1/klines", Fault(body=b"<html>"), Fault(), Fault(cut=100))
+    server.fault("openInterestHist", Fault(edit=lambda rows: [*rows[50:], *rows[:60]]))
+    stormy = read(source(server, tmp_path / "stormy", retries=4), DAYS)
+    for one, other in zip(calm, stormy, strict=True):
+        assert [day.content_hash() for day in one] == [day.content_hash() for day in other]
+    assert any("duplicate_samples" in day.repairs for day in stormy[1])
+    files = [path for path in (tmp_path / "stormy").rglob("*") if path.is_file()]
+    assert not [path for path in files if path.suffix == ".part"]
+
+
+def test_ingestion_replaces_what_came_over_rest(server: ExchangeServer, tmp_path: Path) -> None:
+    """The source fits ingestion: a day grows during the day, and the archive's file replaces it when it differs."""
+    settings = load_settings(home=tmp_path / "home", symbols=("BTCUSDT",), source="archive", archive=tmp_path / "files")
+    warehouse = Warehouse(settings.home)
+    settings.home.mkdir()
+
+    @contextmanager
+    def connect() -> Iterator[Any]:
+        with warehouse.connect() as con:
+            yield con
+
+    def run(days: list[date]) -> list[tuple[date, int, bool, str]]:
+        with source(server, tmp_path / "files") as binance:
+            reports = [
+                *ingest_candles(connect, binance, settings, "BTCUSDT", days),
+                *ingest_open_interest(connect, binance, settings, "BTCUSDT", days),
+            ]
+        return [(one.day, one.rows, one.changed, str(one.facts["via"])) for one in reports]
+
+    assert run([YESTERDAY, TODAY]) == [(YESTERDAY, 288, True, "rest"), (TODAY, 144, True, "rest")] * 2
+    server.now = datetime(2024, 9, 17, 12, 10)
+    assert run([TODAY]) == [(TODAY, 146, True, "rest")] * 2
+    server.now = datetime(2024, 9, 18, 6)
+    server.hidden.clear()
+    # Yesterday's file says the same as the REST did, and is kept with its name; today is whole now.
+    assert run([YESTERDAY, TODAY]) == [(YESTERDAY, 288, True, "archive"), (TODAY, 288, True, "archive")] * 2
+    assert run([YESTERDAY, TODAY]) == [(YESTERDAY, 288, False, "archive"), (TODAY, 288, False, "archive")] * 2
+
+
+@pytest.mark.market
+def test_real_days_come_both_ways(market_dir: Path, tmp_path: Path) -> None:
+    days = [date(2026, 3, day) for day in (29, 30, 31)]
+    with ExchangeServer(market_dir / "binance_vision", datetime(2026, 4, 1, 1, 40)) as server:
+        server.hide("2026-03-31")
+        with source(server, tmp_path, interval="15m") as binance:
+            candles, samples = read(binance, days, 900)
+    assert [day.facts["via"] for day in (*candles, *samples)] == ["archive", "archive", "rest"] * 2
+    files = ArchiveReader(market_dir / "binance_vision")
+    for mine, own in zip(candles, samples, strict=True):
+        pd.testing.assert_frame_equal(mine.table, files.read_candles("BTCUSDT", mine.day, 900).table)
+        theirs = files.read_open_interest("BTCUSDT", mine.day, mine.table, 900)
+        pd.testing.assert_frame_equal(own.table, theirs.table)

@@ -1,0 +1,646 @@
+"""Whatever is wrong with the input: exit 1 or 2, one clear last line, and heatmap.duckdb as it was, byte for byte."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import resource
+import shutil
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from datetime import UTC, date, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import duckdb
+import pytest
+from sqlalchemy.exc import OperationalError
+
+from heatmap_pipeline.orchestration.runs import one_run_at_a_time
+from heatmap_pipeline.settings import load_settings
+from heatmap_pipeline_tests._homes import (
+    clean_environment,
+    done,
+    draw_nothing,
+    heatmap,
+    last_line,
+    published,
+    refused,
+    start,
+)
+from heatmap_pipeline_tests.market._files import zipped
+from heatmap_pipeline_tests.orchestration.homes import (
+    BTC,
+    ETH,
+    assert_same,
+    candles_file,
+    checksum_of,
+    day,
+    metrics_file,
+    rewrite,
+    tables,
+    write_archive,
+)
+
+Rows = list[list[str]]
+
+
+# -- a home with one published day, and an archive with two more
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_archive(tmp_path_factory.mktemp("files"), 3, BTC, ETH)
+
+
+@pytest.fixture(scope="module")
+def made(files: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    with pytest.MonkeyPatch.context() as patch:
+        clean_environment(patch)
+        draw_nothing(patch)
+        patch.setenv("HEATMAP_MODELS", "delta")
+        home = tmp_path_factory.mktemp("made")
+        done("run", BTC, "--archive", files, "--start", day(1), "--end", day(1), "--home", home)
+    return home
+
+
+@pytest.fixture
+def whole() -> None:
+    """Ask for this where pictures are to be drawn and Dagster's history is to be kept on the disk."""
+
+
+@pytest.fixture(autouse=True)
+def _short(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """Compute one model; unless asked for draw nothing and keep the history in memory, as both take their time."""
+    monkeypatch.setenv("HEATMAP_MODELS", "delta")
+    if "whole" not in request.fixturenames:
+        draw_nothing(monkeypatch)
+        monkeypatch.setattr(dg.DagsterInstance, "from_config", lambda _: dg.DagsterInstance.ephemeral())
+
+
+@pytest.fixture
+def home(made: Path, tmp_path: Path) -> Iterator[Path]:
+    """A copy of the published home; at the end its published database is still the same file."""
+    copy = tmp_path / "home"
+    shutil.copytree(made, copy)
+    before = _state(copy)
+    yield copy
+    assert _state(copy) == before, "heatmap.duckdb was touched"
+
+
+def _state(home: Path) -> tuple[str, int, list[Path]]:
+    content = published(home).read_bytes()
+    left = sorted(home.glob(".heatmap.duckdb.*"))
+    return hashlib.sha256(content).hexdigest(), published(home).stat().st_ino, left
+
+
+@pytest.fixture
+def archive(files: Path, tmp_path: Path) -> Path:
+    """A copy of the archive, to be spoilt."""
+    return Path(shutil.copytree(files, tmp_path / "archive"))
+
+
+def run(home: Path, archive: Path, first: int = 2, last: int = 2, symbol: str = BTC) -> Any:
+    return heatmap("run", symbol, "--archive", archive, "--start", day(first), "--end", day(last), "--home", home)
+
+
+# -- files
+
+
+def cut_zip(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    checksum_of(path).unlink()
+
+
+def wrong_checksum(path: Path) -> None:
+    checksum_of(path).write_text(f"{'0' * 64}  {path.name}\n")
+
+
+def cut_csv(path: Path) -> None:
+    with zipfile.ZipFile(path) as archive:
+        text = archive.read(archive.namelist()[0])
+    path.write_bytes(zipped(f"{path.stem}.csv", text[: len(text) // 2 - 7]))
+    checksum_of(path).unlink()
+
+
+def no_zip(path: Path) -> None:
+    path.write_text("<html>404</html>")
+    checksum_of(path).unlink()
+
+
+def field(column: int, value: str, row: int = 5) -> Callable[[Path], None]:
+    def change(rows: Rows) -> Rows:
+        rows[row][column] = value
+        return rows
+
+    return partial(rewrite, change=change)
+
+
+def high_below_low(path: Path) -> None:
+    def change(rows: Rows) -> Rows:
+        rows[5][2], rows[5][3] = rows[5][3], rows[5][2]
+        return rows
+
+    rewrite(path, change)
+
+
+def two_different(rows: Rows) -> Rows:
+    other = list(rows[5])
+    other[5] = "1.0"
+    return [*rows, other]
+
+
+CANDLE_FAULTS: dict[str, tuple[Callable[[Path], Any], tuple[str, ...]]] = {
+    "cut zip": (cut_zip, ("download",)),
+    "no zip at all": (no_zip, ("zip", "download")),
+    "wrong checksum": (wrong_checksum, ("CHECKSUM", "download")),
+    "cut CSV": (cut_csv, ("row", "download")),
+    "empty CSV": (partial(rewrite, change=lambda _: []), ("no candles", str(day(2)))),
+    "high below low": (high_below_low, ("row 7", "high is below low", "copy")),
+    "high inside the body": (field(2, "0.5"), ("row 7", "high", "copy")),
+    "negative price": (field(3, "-1.0"), ("row 7", "low is blank, zero, negative", "copy")),
+    "price of zero": (field(1, "0"), ("row 7", "open is blank, zero, negative", "copy")),
+    "negative volume": (field(5, "-0.001"), ("row 7", "volume is blank, negative", "copy")),
+    "text for a number": (field(4, "abc"), ("row 7", "abc", "download")),
+    "infinite volume": (field(5, "inf"), ("row 7", "volume")),
+    "another day": (field(0, "1700000000000"), ("row 7", "does not open on", str(day(2)))),
+    "two different candles": (partial(rewrite, change=two_different), ("another candle", "open_time")),
+}
+
+
+@pytest.mark.parametrize("fault", CANDLE_FAULTS)
+def test_a_bad_file_of_candles(home: Path, archive: Path, fault: str) -> None:
+    spoil, said = CANDLE_FAULTS[fault]
+    path = candles_file(archive, 2)
+    spoil(path)
+    refused(run(home, archive), 1, path.name, *said)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (cut_zip, "download"),
+        (wrong_checksum, "CHECKSUM"),
+        (field(0, "yesterday"), "row 7"),
+        (field(1, "ETHUSDT"), "ETHUSDT"),
+    ],
+    ids=["cut zip", "wrong checksum", "no time", "another symbol"],
+)
+def test_a_bad_file_of_open_interest(home: Path, archive: Path, spoil: Callable[[Path], Any], said: str) -> None:
+    path = metrics_file(archive, 2)
+    spoil(path)
+    refused(run(home, archive), 1, path.name, said)
+
+
+def test_good_days_before_a_bad_one_wait_for_the_next_success(home: Path, archive: Path, tmp_path: Path) -> None:
+    path = candles_file(archive, 3)
+    good = path.read_bytes(), checksum_of(path).read_bytes()
+    cut_zip(path)
+    refused(run(home, archive, 2, 3), 1, path.name)
+    status = done("status", "--home", home).stdout
+    assert f"failed  {BTC} {day(3)} raw_candles: {path}" in status
+    assert "1 to look at" in status
+    # The next success publishes all of it; in a copy, because the home of this test must stay as it was.
+    path.write_bytes(good[0])
+    checksum_of(path).write_bytes(good[1])
+    mended, clean = tmp_path / "mended", tmp_path / "clean"
+    shutil.copytree(home, mended)
+    assert run(mended, archive, 2, 3).exit_code == 0
+    assert "nothing is failed, stale or missing" in done("status", "--home", mended).stdout
+    assert run(clean, archive, 1, 3).exit_code == 0
+    assert_same(_without_sources(published(mended)), _without_sources(published(clean)))
+
+
+def _without_sources(path: Path) -> dict[str, Any]:
+    """Return the tables of a database but for raw_days, which names the files that were read."""
+    return {name: table for name, table in tables(path).items() if name != "raw_days"}
+
+
+# -- days and symbols that are not there
+
+
+def test_an_empty_archive(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    refused(run(home, tmp_path / "empty"), 1, BTC, tmp_path / "empty", "futures/um/daily")
+    refused(run(tmp_path / "new", tmp_path / "nowhere", 1, 1), 1, tmp_path / "nowhere", "is empty", "give the folder")
+    assert not published(tmp_path / "new").exists()
+
+
+def test_a_missing_day_of_candles(home: Path, archive: Path) -> None:
+    candles_file(archive, 2).unlink()
+    refused(
+        run(home, archive, 2, 3),
+        1,
+        candles_file(archive, 2).name,
+        "is missing",
+        f"it holds {day(1)}, {day(3)}",
+        "add the file",
+    )
+
+
+def no_valid_contracts(rows: Rows) -> Rows:
+    contracts = ("", "0", "-5", "nan", "inf")
+    return [[*row[:2], contracts[number % len(contracts)], *row[3:]] for number, row in enumerate(rows)]
+
+
+@pytest.mark.parametrize(
+    "spoil", [Path.unlink, partial(rewrite, change=no_valid_contracts)], ids=["no file", "invalid"]
+)
+def test_a_first_day_without_open_interest(home: Path, archive: Path, spoil: Callable[[Path], Any]) -> None:
+    spoil(metrics_file(archive, 1, ETH))
+    said = (ETH, str(day(1)), "first day without any valid open interest", "start on a day that has")
+    refused(run(home, archive, 1, 1, ETH), 1, *said)
+
+
+def test_a_later_day_without_open_interest_is_held_and_said(made: Path, archive: Path, tmp_path: Path) -> None:
+    home = Path(shutil.copytree(made, tmp_path / "home"))
+    metrics_file(archive, 2).unlink()
+    assert run(home, archive).exit_code == 0
+    with duckdb.connect(str(published(home)), read_only=True) as con:
+        query = "SELECT repairs FROM heatmap_days WHERE day = ?"
+        ((repairs,),) = con.execute(query, [day(2)]).fetchall()
+        assert json.loads(repairs)["held"] is True
+        query = "SELECT count(DISTINCT open_interest) FROM book_ledger WHERE timestamp >= ?"
+        assert con.execute(query, [day(2)]).fetchall() == [(1,)]
+
+
+def test_an_unknown_symbol(home: Path, files: Path) -> None:
+    refused(run(home, files, symbol="NOPEUSDT"), 1, files, "does not know the symbol NOPEUSDT", f"it holds {BTC}")
+    days = ("--start", day(1), "--end", day(1))
+    refused(heatmap("run", "NOPEUSDT", "--source", "demo", *days, "--home", home), 1, "NOPEUSDT", "BTCUSDT")
+
+
+@pytest.mark.parametrize(
+    "symbol",
+    ["../../etc/passwd", "/BTCUSDT", "BTC'; DROP TABLE symbols;--", "BTC/USDT", "btcusdt", "", "BTC\nUSDT", "Ä"],
+)
+def test_a_symbol_with_a_path_or_sql_in_it(home: Path, files: Path, symbol: str) -> None:
+    refused(run(home, files, symbol=symbol), 2, repr(symbol), "is not a symbol; write it as the exchange does")
+
+
+TODAY = datetime.now(UTC).date()
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "said"),
+    [
+        (day(2), day(1), (f"--start {day(2)}", f"after --end {day(1)}")),
+        (day(2), TODAY, (f"--end {TODAY}", "not complete yet", "last complete day")),
+        (day(2), TODAY + timedelta(days=400), ("--end", "not complete yet", "last complete day")),
+        ("2024-02-30", day(1), ("--start", "'2024-02-30'", "%Y-%m-%d")),
+        ("yesterday", day(1), ("--start", "'yesterday'", "%Y-%m-%d")),
+        (day(2), "2024-3", ("--end", "'2024-3'", "%Y-%m-%d")),
+        (date(1999, 1, 1), day(1), ("--start 1999-01-01", "before 2019-01-01")),
+    ],
+)
+def test_days_that_cannot_be(home: Path, files: Path, first: object, last: object, said: tuple[str, ...]) -> None:
+    refused(heatmap("run", BTC, "--archive", files, "--start", first, "--end", last, "--home", home), 2, *said)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("run", BTC, "--end", "2024-03-04"), "--start"),
+        (("run", "--start", "2024-03-04", "--end", "2024-03-04"), "SYMBOL"),
+        (("demo", "--days", "0"), "--days"),
+        (("demo", "--model", "gamma"), "'delta', 'turnover'"),
+        (("status", "now"), "now"),
+        (("refresh", "--source", "archive"), "--archive DIR"),
+        (("refresh", "--source", "demo", "--archive", "files"), "--archive and --source demo exclude each other"),
+        (("ui", "--port", "0"), "--port"),
+        (("paint",), "paint"),
+    ],
+)
+def test_wrong_usage(home: Path, arguments: tuple[str, ...], said: str) -> None:
+    refused(heatmap(*arguments, *([] if arguments == ("paint",) else ["--home", home])), 2, said)
+
+
+def test_a_gap_is_refused_with_the_command_that_fills_it(home: Path, files: Path) -> None:
+    line = refused(run(home, files, 3, 3), 1, f"{day(3)} does not follow the last stored day {day(1)}", "--restart")
+    command = line.split("`")[1]
+    assert command.startswith(f"heatmap run {BTC} --start {day(2)} --end {day(2)}")
+    assert f"--archive {files}" in command
+    assert f"--home {home}" in command
+    result = heatmap("run", BTC, "--archive", files, "--start", day(3), "--end", day(3), "--restart", "--home", home)
+    refused(result, 1, "--restart", f"the first is {day(2)}", f"--start {day(2)} --end {day(2)}")
+
+
+def test_simulated_and_real_data_are_never_mixed(home: Path, archive: Path) -> None:
+    (archive / "SIMULATED.txt").write_text("made up")
+    refused(run(home, archive), 1, BTC, "real history", f"{archive} is simulated data", "another --home")
+    result = heatmap("run", BTC, "--source", "demo", "--start", day(2), "--end", day(2), "--home", home)
+    refused(result, 1, BTC, "real history", "is simulated data", "another --home", "--source archive")
+
+
+# -- homes
+
+
+def test_a_home_below_a_file(home: Path, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("a file")
+    refused(run(tmp_path / "file" / "home", files, 1, 1), 1, tmp_path / "file" / "home", "cannot be written", "--home")
+    refused(heatmap("demo", "--home", tmp_path / "file"), 2, "--home", "is a file")
+    monkeypatch.setenv("HEATMAP_HOME", str(tmp_path / "file"))
+    refused(heatmap("demo"), 1, f"home {tmp_path / 'file'}", "cannot be written", "HEATMAP_HOME")
+    for verb in ("refresh", "ui"):
+        refused(heatmap(verb, "--home", tmp_path / "file" / "home"), 1, "cannot be written", "--home")
+
+
+@pytest.mark.parametrize("place", ["dagster", "run.lock", "warehouse.lock", "warehouse.duckdb"])
+def test_a_home_that_may_not_be_written(home: Path, files: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    denied = OSError(errno.EACCES, "Permission denied", str(home / place))
+
+    def deny(*arguments: Any, **_: Any) -> None:
+        raise denied
+
+    if place == "dagster":
+        shutil.rmtree(home / "dagster")
+        monkeypatch.setattr("pathlib.Path.mkdir", deny)
+    elif place == "warehouse.duckdb":
+        text = f'IO Error: Cannot open file "{home / place}": Permission denied'
+        monkeypatch.setattr("duckdb.connect", partial(_raise, duckdb.IOException(text)))
+    else:
+        monkeypatch.setattr(
+            f"heatmap_pipeline.{'orchestration.runs' if place == 'run.lock' else 'store.warehouse'}.FileLock.acquire",
+            deny,
+        )
+    refused(run(home, files), 1, home, "ermission denied", "choose another", "--home")
+
+
+def _raise(error: Exception, *_: Any, **__: Any) -> Any:
+    raise error
+
+
+def test_a_warehouse_that_is_not_ours(home: Path, files: Path) -> None:
+    warehouse = home / "warehouse.duckdb"
+    warehouse.write_bytes(b"no database " * 1000)
+    refused(run(home, files), 1, home, "damaged", "move it away")
+    refused(heatmap("status", "--home", home), 1, home, "damaged", "move it away")
+    warehouse.unlink()
+    with duckdb.connect(str(warehouse)) as con:
+        con.execute("CREATE TABLE mine (number INTEGER)")
+    refused(run(home, files), 1, warehouse, "no tables of this program", "--home")
+
+
+def test_a_damaged_published_database(made: Path, files: Path, tmp_path: Path) -> None:
+    home = Path(shutil.copytree(made, tmp_path / "home"))
+    published(home).write_bytes(b"no database " * 1000)
+    refused(run(home, files), 1, home, "damaged", "move it away")
+    assert published(home).read_bytes() == b"no database " * 1000
+
+
+# -- a full disk
+
+
+def _full(*_: Any, **__: Any) -> Any:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def _full_below(folder: Path, patch: pytest.MonkeyPatch) -> None:
+    """Let no file below a folder be written through pathlib."""
+    write = Path.write_bytes
+
+    def write_bytes(path: Path, data: bytes) -> int:
+        return _full() if folder in path.parents else write(path, data)
+
+    patch.setattr(Path, "write_bytes", write_bytes)
+
+
+def _full_table(module: str, table: str, patch: pytest.MonkeyPatch) -> None:
+    """Let no row be inserted into a table, as DuckDB says it."""
+    from heatmap_pipeline.store.sql import insert
+
+    def refuse(con: Any, name: str, columns: Any) -> int:
+        if name == table:
+            raise duckdb.IOException('IO Error: Could not write to file "warehouse.duckdb": No space left on device')
+        return insert(con, name, columns)
+
+    patch.setattr(f"heatmap_pipeline.store.{module}.insert", refuse)
+
+
+def _full_history(patch: pytest.MonkeyPatch, place: str) -> None:
+    full = OperationalError("INSERT", None, sqlite3.OperationalError("database or disk is full"))
+    patch.setattr(dg.DagsterInstance, place, partial(_raise, full))
+
+
+FULL: dict[str, tuple[Callable[[Path, pytest.MonkeyPatch], Any], str]] = {
+    "dagster.yaml": (lambda home, patch: _full_below(home / "dagster", patch), "cannot be written"),
+    "opening the history": (lambda _, patch: _full_history(patch, "from_config"), "disk is full"),
+    "an event": (lambda _, patch: _full_history(patch, "handle_new_event"), "disk is full"),
+    "raw candles": (lambda _, patch: _full_table("raw", "raw_candles", patch), "disk that holds"),
+    "raw open interest": (lambda _, patch: _full_table("raw", "raw_open_interest", patch), "disk that holds"),
+    "a day's events": (lambda _, patch: _full_table("chain", "position_events", patch), "disk that holds"),
+    "a day's ledger": (lambda _, patch: _full_table("chain", "book_ledger", patch), "disk that holds"),
+    "snapshots": (lambda _, patch: _full_table("chain", "liquidation_snapshots", patch), "disk that holds"),
+    "publication, copying": (
+        lambda _, patch: patch.setattr("heatmap_pipeline.store.publish.shutil.copyfile", _full),
+        "disk that holds",
+    ),
+    "publication, sync": (lambda _, patch: patch.setattr("heatmap_pipeline.store.publish._sync", _full), "disk that"),
+}
+
+
+@pytest.mark.parametrize("place", FULL)
+def test_a_full_disk(home: Path, files: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    fill, said = FULL[place]
+    (home / "dagster" / "dagster.yaml").unlink()
+    fill(home, monkeypatch)
+    refused(run(home, files), 1, home, said)
+
+
+@pytest.mark.usefixtures("whole")
+@pytest.mark.parametrize("place", ["page", "picture"])
+def test_a_full_disk_while_drawing(home: Path, files: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    if place == "page":
+        _full_below(home / "renders", monkeypatch)
+    else:
+        monkeypatch.setattr("heatmap_pipeline.render.page.write_png", _full)
+    refused(run(home, files), 1, BTC, "heatmap_render", home, "No space left on device", "make room")
+
+
+def test_a_full_disk_for_the_demo_market(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _full_below(home / "archive", monkeypatch)
+    result = heatmap("run", ETH, "--source", "demo", "--start", day(1), "--end", day(1), "--home", home)
+    refused(result, 1, home / "archive", "No space left on device", "with space left")
+
+
+def test_files_that_cannot_grow_any_further(made: Path, files: Path, tmp_path: Path) -> None:
+    """For real: the kernel refuses to make any file of the home longer than the warehouse is."""
+    home = Path(shutil.copytree(made, tmp_path / "home"))
+    before = _state(home)
+    limit = (home / "warehouse.duckdb").stat().st_size
+    arguments = ("run", BTC, "--archive", files, "--start", day(2), "--end", day(3), "--home", home)
+    command = [sys.executable, "-m", "heatmap_pipeline", *map(str, arguments)]
+    result = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+    )
+    assert result.returncode == 1, result.stderr
+    last_line(result.stderr, 1, home, "make room")
+    assert _state(home) == before
+    # With room again, the same command ends what it began.
+    assert run(home, files, 2, 3).exit_code == 0
+    assert run(tmp_path / "clean", files, 1, 3).exit_code == 0
+    assert_same(tables(published(home)), tables(published(tmp_path / "clean")))
+
+
+# -- two at once
+
+
+def test_a_second_run_says_who_holds_the_lock_and_gives_up(
+    home: Path, files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEATMAP_LOCK_TIMEOUT", "0.2")
+    with one_run_at_a_time(load_settings(home=home), lambda _: None):
+        result = run(home, files)
+    refused(result, 1, f"process {os.getpid()}", home / "run.lock", "after 0.2 s", "try again")
+
+
+def test_a_second_run_waits_for_the_first(made: Path, files: Path, tmp_path: Path) -> None:
+    home = Path(shutil.copytree(made, tmp_path / "home"))
+    arguments = ("run", BTC, "--archive", files, "--start", day(2), "--end", day(2), "--home", home)
+    with one_run_at_a_time(load_settings(home=home), lambda _: None):
+        second = start(*arguments, HEATMAP_MODELS="delta")
+        assert second.stderr is not None
+        first_line = second.stderr.readline()
+        assert first_line.startswith(f"waiting for process {os.getpid()} (since "), first_line
+        assert str(home) in first_line
+        # What the first run stores while the second waits, the second has to know.
+        _while_holding_the_lock(home, files)
+    out, err = second.communicate(timeout=120)
+    assert second.returncode == 0, err
+    assert f"{BTC}: {day(2)} .. {day(3)} computed and published" in out
+
+
+def _while_holding_the_lock(home: Path, files: Path) -> None:
+    from heatmap_pipeline.orchestration.runs import run_days
+
+    settings = load_settings(home=home, source="archive", archive=files, symbols=(BTC,))
+    assert run_days(settings, {BTC: (day(2), day(3))}).published == (BTC,)
+
+
+def test_the_lock_is_free_again_after_a_failure(home: Path, archive: Path) -> None:
+    cut_zip(candles_file(archive, 2))
+    for _ in range(2):
+        refused(run(home, archive), 1, candles_file(archive, 2).name)
+    assert not (home / "run.lock.holder").exists()
+
+
+@pytest.fixture
+def holder(home: Path) -> Iterator[subprocess.Popen[str]]:
+    """Another process that has opened the warehouse, as the command-line client does."""
+    code = "import duckdb, sys, time; con = duckdb.connect(sys.argv[1]); print('open', flush=True); time.sleep(60)"
+    command = [sys.executable, "-c", code, str(home / "warehouse.duckdb")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "open\n"
+    yield process
+    process.kill()
+    process.wait()
+
+
+def test_a_warehouse_that_another_process_holds(
+    home: Path, files: Path, holder: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEATMAP_LOCK_TIMEOUT", "0.5")
+    refused(run(home, files), 1, home, "open elsewhere", "close it there", holder.pid)
+    refused(heatmap("status", "--home", home), 1, home, "open elsewhere", holder.pid)
+
+
+def test_the_lock_of_the_warehouse_names_its_holder(home: Path, files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from heatmap_pipeline.store.warehouse import Warehouse
+
+    monkeypatch.setenv("HEATMAP_LOCK_TIMEOUT", "0.3")
+    taken, release = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with Warehouse(home).locked():
+            taken.set()
+            release.wait(30)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    try:
+        assert taken.wait(10)
+        began = time.monotonic()
+        refused(run(home, files), 1, home / "warehouse.lock", f"process {os.getpid()}", "over 0.3 s", "run again")
+        assert time.monotonic() - began < 10
+    finally:
+        release.set()
+        thread.join()
+
+
+# -- settings
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("HEATMAP_BUCKET_BTCUSDT", "abc"),
+        ("HEATMAP_BUCKET_BTCUSDT", "-1"),
+        ("HEATMAP_SOURCE", "somewhere"),
+        ("HEATMAP_SYMBOLS", "btc/usdt"),
+        ("HEATMAP_MODELS", "gamma"),
+        ("HEATMAP_START", "soon"),
+        ("HEATMAP_CANDLE_INTERVAL", "2m"),
+        ("HEATMAP_SNAPSHOT_INTERVAL", "2m"),
+        ("HEATMAP_LOCK_TIMEOUT", "-1"),
+        ("HEATMAP_DEMO_SEED", "x"),
+        ("HEATMAP_MAX_LEVERAGE_BTCUSDT", "0.5"),
+    ],
+)
+@pytest.mark.parametrize("verb", ["refresh", "status", "ui"])
+def test_a_setting_that_cannot_be(
+    home: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str, verb: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    refused(heatmap(verb, "--home", home), 2, name, repr(value))
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"HEATMAP_CANDLE_INTERVAL_BTCUSDT": "1m"}, ("HEATMAP_CANDLE_INTERVAL_BTCUSDT = 1m", "another --home")),
+        ({"HEATMAP_SNAPSHOT_INTERVAL": "1m"}, ("candles of 300 s", "HEATMAP_SNAPSHOT_INTERVAL_BTCUSDT")),
+        ({"HEATMAP_MAX_LEVERAGE_BTCUSDT": "2"}, ("HEATMAP_MAX_LEVERAGE",)),
+        ({"HEATMAP_MAINTENANCE_MARGIN_RATE_BTCUSDT": "0.9"}, ("HEATMAP_MAINTENANCE_MARGIN_RATE",)),
+        ({"HEATMAP_BUCKET_BTCUSDT": "50"}, (str(day(1)), "stale", "other parameters", f"--start {day(1)}")),
+    ],
+)
+def test_a_setting_that_does_not_fit_what_is_stored(
+    home: Path, files: Path, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], said: tuple[str, ...]
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    refused(run(home, files), 1, BTC, *said)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "No such file"),
+        ("{", "is not JSON"),
+        ("[1]", "entry 1 is not in the exchange's shape"),
+        ('[{"symbol": "BTCUSDT", "brackets": []}]', "entry 1"),
+        ("[]", "HEATMAP_MAX_LEVERAGE_BTCUSDT"),
+    ],
+)
+def test_a_bad_file_of_leverage_brackets(
+    home: Path, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str | None, said: str
+) -> None:
+    path = tmp_path / "brackets.json"
+    if content is not None:
+        path.write_text(content)
+    monkeypatch.setenv("HEATMAP_LEVERAGE_BRACKETS", str(path))
+    refused(run(home, files), 1, path, said)

@@ -1,0 +1,36 @@
+"""The benchmarks run and give numbers; how large those are is for a quiet machine to say, not for a test."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from benchmarks import __main__ as benchmarks
+from benchmarks.measure import Measured
+
+
+def test_the_benchmarks_of_the_engine_give_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "numbers.json"
+    chosen = ["--only", "engine", "--only", "year", "--only", "steps"]
+    assert benchmarks.main(["--quick", *chosen, "--json", str(file), "--folder", str(tmp_path)]) == 0
+    written = json.loads(file.read_text())
+    assert {"cores", "python", "numba"} <= written["machine"].keys()
+    assert len(written["rows"]) == 6  # two models each
+    for row in written["rows"]:
+        assert math.isfinite(row["median"])
+        assert row["median"] > 0
+        assert min(row["values"]) <= row["median"] <= max(row["values"])
+        assert row["expected"] is None  # too little was measured for a target
+        assert row["limit"]
+    assert "engine delta" in capsys.readouterr().out
+    assert [path.name for path in tmp_path.iterdir()] == [file.name]  # nothing is left behind
+
+
+def test_a_row_says_how_it_stands_to_its_target() -> None:
+    row = Measured("a", "b", "s", (3.0, 1.0, 2.0), "c", expected=4.0)
+    assert row.value == 2.0
+    assert row.ratio == 0.5
+    assert Measured("a", "b", "s", (1.0,), "c").ratio is None

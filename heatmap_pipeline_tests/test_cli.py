@@ -1,0 +1,444 @@
+"""The `heatmap` command as people use it: every verb, its options and variables, what it prints and what it leaves."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from datetime import date
+from pathlib import Path
+
+import dagster as dg
+import duckdb
+import pytest
+import yaml
+
+import heatmap_pipeline
+from heatmap_pipeline import cli
+from heatmap_pipeline.orchestration.progress import tell
+from heatmap_pipeline.orchestration.runs import RunError, packaged_file
+from heatmap_pipeline_tests._homes import clean_environment, done, draw_nothing, heatmap, published, refused
+from heatmap_pipeline_tests.orchestration.homes import (
+    BTC,
+    ETH,
+    assert_same,
+    break_file,
+    candles_file,
+    day,
+    rewrite,
+    tables,
+    untouched,
+    wilder,
+    write_archive,
+)
+
+VERBS = ("demo", "run", "refresh", "status", "ui")
+LAST = day(4)
+"""Yesterday, as these tests have it."""
+
+
+@pytest.fixture(autouse=True)
+def _yesterday_is_day_4(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("heatmap_pipeline.orchestration.partitions.yesterday", lambda: LAST)
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compute one model, draw nothing, keep the history in memory: for tests that are about something else."""
+    monkeypatch.setenv("HEATMAP_MODELS", "delta")
+    draw_nothing(monkeypatch)
+    monkeypatch.setattr(dg.DagsterInstance, "from_config", lambda _: dg.DagsterInstance.ephemeral())
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_archive(tmp_path_factory.mktemp("files"), 4, BTC, ETH)
+
+
+def days(path: Path, symbol: str = BTC) -> dict[str, list[date]]:
+    """Return the published days of a symbol by model."""
+    with duckdb.connect(str(path), read_only=True) as con:
+        query = "SELECT model, list(day ORDER BY day) FROM heatmap_days WHERE symbol = ? GROUP BY 1"
+        return dict(con.execute(query, [symbol]).fetchall())
+
+
+# -- help
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_explains_itself_with_examples(verb: str) -> None:
+    text = done(verb, "--help").stdout
+    assert re.search(rf"^ +Examples?:\n +heatmap {verb}\b", text, re.M), text
+    assert "--home DIRECTORY" in text
+    assert done(verb, "-h").stdout == text
+    # What the examples show is understood: every option in them exists.
+    for line in re.findall(r"^ +(heatmap .*)$", text, re.M):
+        words = shlex.split(line)
+        assert words[1] == verb
+        for word in words:
+            assert not word.startswith("--") or word in text.split("Options:")[1], line
+
+
+def test_the_command_itself() -> None:
+    text = done("--help").stdout
+    assert all(re.search(rf"^  {verb} +\w", text, re.M) for verb in VERBS)
+    assert done("--version").stdout.strip() == f"heatmap, version {heatmap_pipeline.__version__}"
+    assert set(cli.main.commands) == set(VERBS)
+
+
+def test_help_loads_nothing_heavy() -> None:
+    code = (
+        "import sys\n"
+        "from heatmap_pipeline.cli import main\n"
+        "for words in (['--help'], ['run', '--help'], ['demo', '--help']):\n"
+        "    main(words, standalone_mode=False)\n"
+        "heavy = {'dagster', 'pandas', 'numba', 'pydantic', 'numpy', 'duckdb', 'plotly', 'matplotlib', 'pyarrow'}\n"
+        "sys.exit(' '.join(sorted(heavy & set(sys.modules))) or None)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("command", [[sys.executable, "-m", "heatmap_pipeline"], ["heatmap"]], ids=["module", "script"])
+def test_it_starts_as_a_program(command: list[str], tmp_path: Path) -> None:
+    if command == ["heatmap"]:
+        script = Path(sys.executable).with_name("heatmap")
+        if not script.exists():
+            pytest.skip("the package is not installed, so there is no command")
+        command = [str(script)]
+    result = subprocess.run([*command, "run", "--help"], capture_output=True, text=True, cwd=tmp_path, check=True)
+    assert result.stdout.startswith("Usage: heatmap run [OPTIONS] SYMBOL...")
+    wrong = subprocess.run([*command, "run"], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert wrong.returncode == 2
+    assert wrong.stderr.splitlines()[-1].startswith("Error: Missing ")
+
+
+# -- demo, status and refresh, whole: both symbols, both models, pictures and history
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
+    """The home of `heatmap demo --days 2`, and what it printed."""
+    home = tmp_path_factory.mktemp("demo") / "a home"
+    with pytest.MonkeyPatch.context() as patch:
+        clean_environment(patch)
+        patch.setattr("heatmap_pipeline.orchestration.partitions.yesterday", lambda: LAST)
+        result = done("demo", "--days", "2", "--home", home)
+    return home, result.stdout, result.stderr
+
+
+def test_demo_says_what_it_made_and_where(shown: tuple[Path, str, str]) -> None:
+    home, out, _ = shown
+    assert out.splitlines() == [
+        f"{BTC}: {day(3)} .. {day(4)} computed and published (simulated data)",
+        f"{ETH}: {day(3)} .. {day(4)} computed and published (simulated data)",
+        f"page      {(home / 'renders' / 'index.html').as_uri()}",
+        f"database  {published(home)}",
+    ]
+    assert (home / "renders" / "index.html").is_file()
+    for symbol in (BTC, ETH):
+        assert (home / "renders" / symbol / "heatmap.png").read_bytes().startswith(b"\x89PNG")
+        assert days(published(home), symbol) == {model: [day(3), day(4)] for model in ("delta", "turnover")}
+    assert (home / "archive" / "demo" / "SIMULATED.txt").is_file()
+    with duckdb.connect(str(published(home)), read_only=True) as con:
+        assert con.execute("SELECT DISTINCT source, simulated FROM symbols").fetchall() == [("demo", True)]
+
+
+def test_progress_is_plain_lines_where_there_is_no_terminal(shown: tuple[Path, str, str]) -> None:
+    lines = shown[2].splitlines()
+    for symbol in (BTC, ETH):
+        for stage in ("raw_candles", "raw_open_interest", "position_events", "liquidation_snapshots"):
+            mine = [line for line in lines if line.startswith(f"{symbol} {stage}: ")]
+            assert mine == [f"{symbol} {stage}: {number} of 2 days" for number in (1, 2)]
+    assert "\x1b" not in shown[2]
+    assert all(re.fullmatch(r"[A-Z]+ [a-z_]+: \d+ of \d+ days", line) for line in lines), shown[2]
+
+
+def test_progress_is_bars_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with cli._progress():
+        tell(BTC, "raw_candles", 1, 4)
+        tell(BTC, "raw_candles", 4, 4)
+        tell(ETH, "raw_candles", 1, 4)
+    text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", terminal.getvalue())
+    assert re.search(rf"{BTC} raw_candles .*4/4 days", text)
+    assert re.search(rf"{ETH} raw_candles .*1/4 days", text)
+
+
+def test_long_work_tells_a_line_a_quarter(capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(1, 91):
+        cli._plain(BTC, "raw_candles", number, 90)
+    assert capsys.readouterr().err.splitlines() == [
+        f"{BTC} raw_candles: {number} of 90 days" for number in (23, 45, 68, 90)
+    ]
+
+
+def test_status_is_a_line_per_symbol_and_model(shown: tuple[Path, str, str]) -> None:
+    home = shown[0]
+    out = done("status", "--home", home).stdout
+    assert out.startswith(f"home {home}\n")
+    for symbol in (BTC, ETH):
+        for model in ("turnover", "delta"):
+            (row,) = [line.split() for line in out.splitlines() if line.startswith(symbol) and f" {model} " in line]
+            assert row[2:8] == ["2", str(day(3)), str(day(4)), "0", "0", "0"]
+            assert row[8].endswith("%")
+            assert row[9:] == [str(day(4)), "23:55", "simulated"]
+    assert out.splitlines()[-1] == "nothing is failed, stale or missing"
+
+
+def test_status_of_nothing(tmp_path: Path) -> None:
+    out = done("status", "--home", tmp_path / "none").stdout
+    assert str(tmp_path / "none") in out
+    assert "begin with `heatmap demo`" in out
+    assert not (tmp_path / "none").exists(), "looking makes nothing"
+
+
+def test_the_demo_again_changes_nothing(
+    shown: tuple[Path, str, str], quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HEATMAP_MODELS")
+    home, out, _ = shown
+    with untouched(published(home)):
+        assert done("demo", "--days", "2", "--home", home).stdout == out
+
+
+def test_every_run_is_in_one_history_from_whatever_folder(
+    shown: tuple[Path, str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "home"
+    shutil.copytree(shown[0], home)
+    draw_nothing(monkeypatch)
+    monkeypatch.setenv("HEATMAP_MODELS", "delta")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    arguments = ("--source", "demo", "--start", day(4), "--end", day(4))
+    done("run", BTC, *arguments, "--home", "../home")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HEATMAP_HOME", "home")
+    done("run", BTC, *arguments)
+    assert list(elsewhere.iterdir()) == []
+    assert os.environ["DAGSTER_HOME"] == str(home / "dagster")
+    with dg.DagsterInstance.from_config(str(home / "dagster")) as instance:
+        runs = instance.get_runs()
+        assert [run.status for run in runs] == [dg.DagsterRunStatus.SUCCESS] * 3
+        assert {run.job_name for run in runs} == {"heatmap_daily"}
+        assert not instance.telemetry_enabled
+
+
+def test_refresh_continues_to_yesterday_and_then_has_nothing_to_do(tmp_path: Path, quick: None) -> None:
+    home = tmp_path / "home"
+    done("run", BTC, "--source", "demo", "--start", day(1), "--end", day(2), "--home", home)
+    assert f"{BTC}: {day(3)} .. {day(4)} computed and published (simulated data)" in (
+        done("refresh", BTC, "--home", home).stdout
+    )
+    assert days(published(home)) == {"delta": [day(number) for number in (1, 2, 3, 4)]}
+    with untouched(published(home)):
+        assert done("refresh", BTC, "--home", home).stdout == f"{BTC}: up to date, the last stored day is {day(4)}\n"
+
+
+def test_refresh_begins_at_heatmap_start(tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = tmp_path / "home"
+    line = refused(heatmap("refresh", BTC, "--home", home), 1, BTC, "nothing is stored yet", "HEATMAP_START")
+    assert f"heatmap run {BTC} --start" in line
+    monkeypatch.setenv("HEATMAP_START", str(day(4)))
+    done("refresh", BTC, "--home", home)
+    assert days(published(home)) == {"delta": [day(4)]}
+    # A symbol that has nothing to begin with does not hold up one that is stored.
+    monkeypatch.delenv("HEATMAP_START")
+    result = heatmap("refresh", BTC, ETH, "--home", home)
+    assert f"{BTC}: up to date" in result.stdout
+    refused(result, 1, ETH, "nothing is stored yet")
+
+
+def test_an_old_demo_is_continued_where_it_ended(tmp_path: Path, quick: None) -> None:
+    home = tmp_path / "home"
+    done("run", BTC, "--source", "demo", "--start", day(1), "--end", day(1), "--home", home)
+    done("demo", "--days", "1", "--home", home)
+    assert days(published(home)) == {"delta": [day(number) for number in (1, 2, 3, 4)]}
+    assert days(published(home), ETH) == {"delta": [day(4)]}, "what was never stored needs no more than was asked"
+
+
+# -- run
+
+
+@pytest.fixture(scope="module")
+def ran(files: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with days 1 to 3 of both symbols, one model, without pictures and history."""
+    home = tmp_path_factory.mktemp("ran")
+    with pytest.MonkeyPatch.context() as patch:
+        clean_environment(patch)
+        draw_nothing(patch)
+        patch.setattr(dg.DagsterInstance, "from_config", lambda _: dg.DagsterInstance.ephemeral())
+        arguments = ("--archive", files, "--start", day(1), "--end", day(3), "--model", "delta", "--home", home)
+        result = done("run", BTC, ETH, BTC, *arguments)
+    assert result.stdout.splitlines()[:2] == [
+        f"{symbol}: {day(1)} .. {day(3)} computed and published (real data)" for symbol in (BTC, ETH)
+    ]
+    return home
+
+
+@pytest.fixture
+def home(ran: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(ran, tmp_path / "home"))
+
+
+def test_a_run_within_the_stored_days_rebuilds_to_the_last(
+    home: Path, files: Path, tmp_path: Path, quick: None
+) -> None:
+    before = tables(published(home), BTC)
+    archive = Path(shutil.copytree(files, tmp_path / "archive"))
+    rewrite(candles_file(archive, 2), wilder)
+    result = done("run", BTC, "--archive", archive, "--start", day(2), "--end", day(2), "--home", home)
+    assert result.stdout.startswith(f"{BTC}: {day(2)} .. {day(3)} computed and published")
+    clean = tmp_path / "clean"
+    done("run", BTC, "--archive", archive, "--start", day(1), "--end", day(3), "--home", clean)
+    after = tables(published(home), BTC)
+    other = tables(published(clean), BTC)
+    for kept in (after, other):
+        kept.pop("raw_days")  # names the files
+    assert_same(after, other)
+    assert after["raw_candles"] != before["raw_candles"]
+
+
+def test_a_symbol_that_fails_publishes_nothing_of_its_own_and_the_others_are_published(
+    home: Path, files: Path, tmp_path: Path, quick: None
+) -> None:
+    before = tables(published(home), ETH)
+    archive = Path(shutil.copytree(files, tmp_path / "archive"))
+    rewrite(candles_file(archive, 3, ETH), wilder)  # a good day before the bad one
+    break_file(candles_file(archive, 4, ETH))
+    arguments = ("--archive", archive, "--start", day(3), "--end", day(4), "--home", home)
+    result = heatmap("run", BTC, ETH, *arguments)
+    assert result.exit_code == 1
+    assert f"{BTC}: {day(3)} .. {day(4)} computed and published" in result.stdout
+    assert result.stderr.splitlines()[-1].startswith(f"heatmap: {ETH} failed: {candles_file(archive, 4, ETH)}")
+    assert days(published(home)) == {"delta": [day(number) for number in (1, 2, 3, 4)]}
+    assert_same(tables(published(home), ETH), before)
+
+
+def test_symbols_may_stand_at_different_days(home: Path, files: Path, quick: None) -> None:
+    done("run", BTC, "--archive", files, "--start", day(4), "--end", day(4), "--home", home)
+    result = done("run", BTC, ETH, "--archive", files, "--start", day(3), "--end", day(3), "--home", home)
+    assert result.stdout.splitlines()[:2] == [
+        f"{BTC}: {day(3)} .. {day(4)} computed and published (real data)",
+        f"{ETH}: {day(3)} .. {day(3)} computed and published (real data)",
+    ]
+
+
+def test_models_may_be_chosen(
+    home: Path, files: Path, tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HEATMAP_MODELS")
+    assert days(published(home)) == {"delta": [day(1), day(2), day(3)]}
+    done("run", BTC, "--archive", files, "--start", day(1), "--end", day(1), "--home", home)
+    assert days(published(home)) == {model: [day(1), day(2), day(3)] for model in ("delta", "turnover")}
+    both = ("--model", "delta", "--model", "turnover")
+    done("run", BTC, "--archive", files, "--start", day(1), "--end", day(3), *both, "--home", tmp_path / "clean")
+    assert_same(tables(published(home), BTC), tables(published(tmp_path / "clean"), BTC))
+
+
+def test_variables_and_options_are_the_same(
+    files: Path, tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HEATMAP_MODELS")
+    monkeypatch.setenv("HEATMAP_BUCKET_BTCUSDT", "500")
+    arguments = ("run", BTC, "--start", day(1), "--end", day(1))
+    options = ("--source", "archive", "--archive", files, "--model", "delta", "--home", tmp_path / "one")
+    first = done(*arguments, *options)
+    for name, value in {"SOURCE": "archive", "ARCHIVE": files, "MODELS": "delta", "HOME": tmp_path / "two"}.items():
+        monkeypatch.setenv(f"HEATMAP_{name}", str(value))
+    second = done(*arguments)
+    assert second.stdout == first.stdout.replace(str(tmp_path / "one"), str(tmp_path / "two"))
+    assert_same(tables(published(tmp_path / "one")), tables(published(tmp_path / "two")))
+    assert tables(published(tmp_path / "two"))["symbols"]["bucket"].to_pylist() == [500]
+
+
+def test_an_archive_that_the_demo_market_wrote_stays_simulated(files: Path, tmp_path: Path, quick: None) -> None:
+    archive = Path(shutil.copytree(files, tmp_path / "archive"))
+    (archive / "SIMULATED.txt").write_text("made up")
+    home = tmp_path / "home"
+    result = done("run", BTC, "--archive", archive, "--start", day(1), "--end", day(1), "--home", home)
+    assert "(simulated data)" in result.stdout
+    assert tables(published(home))["symbols"]["simulated"].to_pylist() == [True]
+    assert "simulated" in done("status", "--home", home).stdout.splitlines()[2]
+
+
+def test_a_new_history_may_begin_where_the_source_has_no_data(files: Path, tmp_path: Path, quick: None) -> None:
+    archive, home = Path(shutil.copytree(files, tmp_path / "archive")), tmp_path / "home"
+    candles_file(archive, 3).unlink()
+    done("run", BTC, "--archive", archive, "--start", day(2), "--end", day(2), "--home", home)
+    arguments = ("run", BTC, "--archive", archive, "--start", day(4), "--end", day(4), "--home", home)
+    with untouched(published(home)):
+        refused(heatmap(*arguments), 1, BTC, f"{day(4)} does not follow the last stored day {day(2)}", "--restart")
+    done(*arguments, "--restart")
+    assert days(published(home)) == {"delta": [day(2), day(4)]}
+    status = done("status", "--home", home).stdout
+    assert f"gap     {BTC} {day(3)} .. {day(3)}: 1 days without data" in status
+
+
+def test_a_repairing_command_repairs(files: Path, tmp_path: Path, quick: None) -> None:
+    """What an error tells people to type can be typed as it stands."""
+    late = tmp_path / "late"
+    done("run", ETH, "--archive", files, "--start", day(1), "--end", day(2), "--home", late)
+    arguments = ("run", ETH, "--archive", files, "--start", day(4), "--end", day(4), "--home", late)
+    line = refused(heatmap(*arguments), 1, "fill the gap")
+    words = shlex.split(line.split("`")[1])
+    assert words[0] == "heatmap"
+    done(*words[1:])
+    done(*arguments)
+    assert days(published(late), ETH) == {"delta": [day(number) for number in (1, 2, 3, 4)]}
+
+
+# -- where things are
+
+
+def test_the_default_home_is_the_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert str(tmp_path / "heatmap") in done("status").stdout
+
+
+def test_the_files_that_start_dagster_are_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    workspace = yaml.safe_load(packaged_file("workspace.yaml").read_text())
+    (entry,) = workspace["load_from"]
+    assert entry["python_module"]["module_name"] == "heatmap_pipeline.definitions"
+    instance = yaml.safe_load(packaged_file("dagster.yaml").read_text())
+    assert instance["telemetry"] == {"enabled": False}
+    # An installed package carries both inside, a checkout has both beside it.
+    package = tmp_path / "site-packages" / "heatmap_pipeline"
+    package.mkdir(parents=True)
+    monkeypatch.setattr(heatmap_pipeline, "__file__", str(package / "__init__.py"))
+    with pytest.raises(RunError, match=r"dagster\.yaml is missing from the installation of heatmap-pipeline"):
+        packaged_file("dagster.yaml")
+    (package / "dagster.yaml").touch()
+    assert packaged_file("dagster.yaml") == package / "dagster.yaml"
+
+
+def test_ui_becomes_dagster_on_the_same_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    became: list[tuple[str, list[str]]] = []
+    monkeypatch.setattr(os, "execv", lambda program, words: became.append((program, words)))
+    for name in ("HEATMAP_HOME", "HEATMAP_SOURCE", "HEATMAP_ARCHIVE", "DAGSTER_HOME"):
+        monkeypatch.setenv(name, "")  # so that what the command sets is taken back
+    monkeypatch.chdir(tmp_path)
+    out = done("ui", "--port", "3456", "--archive", "files", "--home", "home").stdout
+    ((program, words),) = became
+    assert program == words[0] == sys.executable
+    assert words[1:] == [
+        *("-m", "dagster", "dev", "-w", str(packaged_file("workspace.yaml")), "-h", "127.0.0.1", "-p", "3456")
+    ]
+    assert f"http://127.0.0.1:3456 for {tmp_path / 'home'}" in out
+    assert os.environ["DAGSTER_HOME"] == str(tmp_path / "home" / "dagster")
+    assert (tmp_path / "home" / "dagster" / "dagster.yaml").read_bytes() == packaged_file("dagster.yaml").read_bytes()
+    assert os.environ["HEATMAP_HOME"] == str(tmp_path / "home")
+    assert os.environ["HEATMAP_SOURCE"] == "archive"
+    assert os.environ["HEATMAP_ARCHIVE"] == str(tmp_path / "files")

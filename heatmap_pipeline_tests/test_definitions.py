@@ -1,0 +1,174 @@
+"""The definitions as Dagster sees them: they load, everything is labelled, and their names are pinned."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from heatmap_pipeline import definitions
+from heatmap_pipeline.definitions import build_defs
+from heatmap_pipeline.orchestration.partitions import yesterday
+from heatmap_pipeline.settings import Settings, load_settings
+from heatmap_pipeline.store.schema import column_types
+
+DAILY = ["raw_candles", "raw_open_interest", "position_events", "liquidation_snapshots"]
+WHOLE = ["heatmap_render", "published_database"]
+PINNED = {
+    "assets": {
+        "raw_candles": [],
+        "raw_open_interest": ["raw_candles"],
+        "position_events": ["position_events", "raw_candles", "raw_open_interest"],
+        "liquidation_snapshots": ["position_events"],
+        "heatmap_render": ["liquidation_snapshots"],
+        "published_database": ["heatmap_render"],
+    },
+    "checks": {
+        "raw_candles": ["candles_complete", "candles_valid"],
+        "raw_open_interest": ["open_interest_complete", "open_interest_valid"],
+        "position_events": [
+            "chain_unbroken",
+            "days_unique",
+            "ledger_conserves",
+            "levels_consumed",
+            "quantities_valid",
+            "totals_equal_open_interest",
+        ],
+        "liquidation_snapshots": ["cells_add_up", "cells_unique", "snapshots_current"],
+    },
+    "warnings only": ["candles_complete", "open_interest_complete"],
+    "jobs": ["heatmap_daily"],
+    "schedules": {"heatmap_daily_schedule": "20 0 * * *"},
+    "sensors": [],
+    "resources": ["market", "warehouse"],
+}
+"""What other people's scripts, bookmarks and run histories hold on to; change it on purpose only."""
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return load_settings(home=tmp_path, source="demo", start=date(2024, 3, 1))
+
+
+def graph_of(defs: dg.Definitions) -> dict[str, dg.AssetSpec]:
+    return {spec.key.to_user_string(): spec for spec in defs.resolve_all_asset_specs()}
+
+
+def checks_of(defs: dg.Definitions) -> list[dg.AssetCheckSpec]:
+    return [spec for one in defs.asset_checks or () for spec in one.check_specs]
+
+
+def test_the_definitions_load(settings: Settings) -> None:
+    dg.Definitions.validate_loadable(build_defs(settings))
+
+
+def test_the_module_loads_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEATMAP_HOME", str(tmp_path))
+    loaded = definitions.defs()
+    assert isinstance(loaded, dg.Definitions)
+    dg.Definitions.validate_loadable(loaded)
+    symbols = {spec.key.path[0] for spec in loaded.resolve_all_asset_specs()}
+    assert symbols == {"BTCUSDT", "ETHUSDT"}
+    assert not list(tmp_path.iterdir()), "loading makes no files"
+
+
+def test_another_symbol_is_one_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEATMAP_HOME", str(tmp_path))
+    monkeypatch.setenv("HEATMAP_SYMBOLS", "BTCUSDT, SOLUSDT, 1000PEPEUSDT")
+    loaded = definitions.defs()
+    dg.Definitions.validate_loadable(loaded)
+    for symbol in ("BTCUSDT", "SOLUSDT", "1000PEPEUSDT"):
+        assert {f"{symbol}/{name}" for name in DAILY + WHOLE} <= set(graph_of(loaded))
+    assert len(graph_of(loaded)) == 18
+
+
+def test_names_are_pinned(settings: Settings) -> None:
+    defs = build_defs(settings)
+    specs = graph_of(defs)
+    for symbol in ("BTCUSDT", "ETHUSDT"):
+        mine = {spec.key.path[1]: spec for spec in specs.values() if spec.key.path[0] == symbol}
+        deps = {name: sorted(dep.asset_key.path[1] for dep in spec.deps) for name, spec in mine.items()}
+        assert deps == PINNED["assets"]
+        assert {dep.asset_key.path[0] for spec in mine.values() for dep in spec.deps} == {symbol}
+        checks: dict[str, list[str]] = {}
+        for check in checks_of(defs):
+            if check.asset_key.path[0] == symbol:
+                checks.setdefault(check.asset_key.path[1], []).append(check.name)
+        assert {asset: sorted(names) for asset, names in checks.items()} == PINNED["checks"]
+    assert sorted({check.name for check in checks_of(defs) if not check.blocking}) == PINNED["warnings only"]
+    assert [job.name for job in defs.jobs or ()] == PINNED["jobs"]
+    repository = defs.get_repository_def()
+    schedules = {schedule.name: schedule.cron_schedule for schedule in repository.schedule_defs}
+    assert schedules == PINNED["schedules"]
+    assert [
+        sensor.name for sensor in repository.sensor_defs if sensor.name != "default_automation_condition_sensor"
+    ] == []
+    assert sorted(defs.resources or ()) == PINNED["resources"]
+
+
+def test_everything_is_labelled(settings: Settings) -> None:
+    defs = build_defs(settings)
+    for key, spec in graph_of(defs).items():
+        assert spec.owners == ["team:heatmap"], key
+        assert len(spec.description or "") > 40, key
+        assert spec.group_name == spec.key.path[0], key
+        assert {"python"} < spec.kinds, key
+    for check in checks_of(defs):
+        assert len(check.description or "") > 15, check.name
+        assert not (check.description or "").startswith("Return"), check.name
+
+
+def test_day_partitions_run_in_one_go(settings: Settings) -> None:
+    assets = {one.key.to_user_string(): one for one in build_defs(settings).assets or ()}  # type: ignore[union-attr]
+    for symbol in ("BTCUSDT", "ETHUSDT"):
+        for name in DAILY:
+            asset = assets[f"{symbol}/{name}"]
+            assert asset.backfill_policy == dg.BackfillPolicy.single_run(), name  # type: ignore[union-attr]
+            partitions = asset.partitions_def  # type: ignore[union-attr]
+            assert isinstance(partitions, dg.DailyPartitionsDefinition)
+            assert partitions.timezone == "UTC"
+            assert partitions.get_first_partition_key() == "2024-03-01"
+            assert partitions.get_last_partition_key() == yesterday().isoformat()
+            (spec,) = asset.specs  # type: ignore[union-attr]
+            schema = spec.metadata["dagster/column_schema"]
+            assert [(column.name, column.type) for column in schema.columns] == list(column_types(name))
+            assert spec.metadata["dagster/table_name"] == f"heatmap.{name}"
+        for name in WHOLE:
+            assert assets[f"{symbol}/{name}"].partitions_def is None  # type: ignore[union-attr]
+
+
+def test_position_events_depend_on_the_day_before(settings: Settings) -> None:
+    graph = build_defs(settings).resolve_asset_graph()
+    key = dg.AssetKey(["BTCUSDT", "position_events"])
+    assert key in graph.get(key).parent_keys
+    (own,) = [dep for dep in graph_of(build_defs(settings))["BTCUSDT/position_events"].deps if dep.asset_key == key]
+    mapping = own.partition_mapping
+    assert isinstance(mapping, dg.TimeWindowPartitionMapping)
+    assert (mapping.start_offset, mapping.end_offset) == (-1, -1)
+
+
+def test_where_the_partitions_begin(tmp_path: Path) -> None:
+    def first(settings: Settings, start: date | None = None) -> str | None:
+        job = build_defs(settings, start=start).resolve_job_def("heatmap_daily")
+        return job.partitions_def.get_first_partition_key() if job.partitions_def else None
+
+    plain = load_settings(home=tmp_path, source="demo")
+    assert first(plain) == (yesterday() - timedelta(days=29)).isoformat()
+    configured = load_settings(home=tmp_path, source="demo", start=date(2024, 6, 1))
+    assert first(configured) == "2024-06-01"
+    assert first(configured, date(2024, 5, 1)) == "2024-05-01"
+
+
+def test_the_schedule_runs_by_default_and_asks_for_yesterday(settings: Settings) -> None:
+    repository = build_defs(settings).get_repository_def()
+    schedule = repository.get_schedule_def("heatmap_daily_schedule")
+    assert schedule.default_status == dg.DefaultScheduleStatus.RUNNING
+    assert schedule.job_name == "heatmap_daily"
+    tick = datetime(2024, 7, 15, 0, 20, tzinfo=UTC)
+    with dg.DagsterInstance.ephemeral() as instance:
+        context = dg.build_schedule_context(instance=instance, scheduled_execution_time=tick, repository_def=repository)
+        (request,) = schedule.evaluate_tick(context).run_requests or ()
+    assert request.partition_key == "2024-07-14"
+    assert dict(request.tags)["dagster/partition"] == "2024-07-14"
