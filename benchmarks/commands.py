@@ -49,7 +49,7 @@ def run(setting: Setting) -> Sequence[Measured]:
             again,
             name=f"heatmap run, {count} days again",
             what="the same command when nothing changed",
-            limit="Dagster's events again, its imports, and drawing the pictures",
+            limit="Dagster's events again, then imports, checks and pictures",
         ),
     ]
 
@@ -68,7 +68,7 @@ def memory(setting: Setting) -> Sequence[Measured]:
             unit="MB",
             values=(ran.megabytes,),
             expected=setting.target(2000.0),
-            limit="DuckDB's cache, the imports (some 300 MB), and the newest 30 days that are drawn",
+            limit="what is imported (about 450 MB), then DuckDB while it writes the cells",
         )
     ]
 
@@ -88,7 +88,7 @@ def demo(setting: Setting) -> Sequence[Measured]:
             name=f"heatmap demo, {count} days",
             what="two symbols, both models, from nothing to page and database",
             expected=setting.target(60.0),
-            limit="Dagster's events, then drawing the pictures of both symbols",
+            limit="Dagster's events, then DuckDB's commits, imports and pictures",
         )
     ]
 

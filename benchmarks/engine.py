@@ -34,7 +34,7 @@ def snapshot_per_candle(setting: Setting) -> Sequence[Measured]:
                 name=f"engine {model}, cells",
                 what=f"{count:,} candles, a snapshot per candle, warm ({cells:,} cells)",
                 expected=setting.target(20.0),
-                limit="writing the cells: one row of 33 bytes each",
+                limit="taking memory for the cells and writing them, 33 bytes each",
             )
         )
     return rows

@@ -36,7 +36,7 @@ def read_files(setting: Setting) -> Sequence[Measured]:
             repeat(read, setting.pick(5, 2)),
             name=f"read {count} days",
             what=f"{2 * count} zips (candles and open interest of 5 min) to clean tables, files already in memory",
-            limit="the fixed cost of pandas for each small table, 10 or so calls a file",
+            limit="parsing the text (a third), then what pandas costs per small table",
         )
     ]
 

@@ -20,7 +20,7 @@ from heatmap_pipeline.orchestration import partitions  # noqa: E402
 from heatmap_pipeline.orchestration.assets import build_assets  # noqa: E402
 from heatmap_pipeline.orchestration.checks import build_checks  # noqa: E402
 from heatmap_pipeline.orchestration.jobs import build_job  # noqa: E402
-from heatmap_pipeline.orchestration.resources import MarketResource, WarehouseResource  # noqa: E402
+from heatmap_pipeline.orchestration.resources import WarehouseResource, market_resource  # noqa: E402
 from heatmap_pipeline.orchestration.schedules import build_schedule  # noqa: E402
 from heatmap_pipeline.settings import Settings, load_settings  # noqa: E402
 from heatmap_pipeline.store.read import first_published_day  # noqa: E402
@@ -45,11 +45,11 @@ def build_defs(
         asset_checks=build_checks(settings),
         jobs=[job],
         schedules=[build_schedule(job)],
+        # Steps run in one process, also those of backfills: each takes less time than starting a process for it would.
+        executor=dg.in_process_executor,
         resources={
             "warehouse": WarehouseResource(database=str(warehouse.path), lock_timeout=settings.lock_timeout),
-            "market": MarketResource(
-                source=settings.source, root=str(settings.archive_root), demo_seed=settings.demo_seed
-            ),
+            "market": market_resource(settings),
             **(resources or {}),
         },
     )

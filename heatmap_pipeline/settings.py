@@ -24,8 +24,14 @@ Interval = Literal["1m", "5m", "15m"]
 SnapshotInterval = Literal["1m", "5m", "15m", "30m", "1h", "4h", "1d"]
 """Distance of two stored snapshots."""
 
-Source = Literal["archive", "demo"]
+Source = Literal["archive", "binance", "demo"]
 """Where candles and open interest come from."""
+
+ARCHIVE_URL = "https://data.binance.vision"
+"""The exchange's public archive; a mirror may stand in for it."""
+
+REST_URL = "https://fapi.binance.com"
+"""The exchange's public REST for USDT-margined perpetuals; a proxy may stand in for it."""
 
 SECONDS: Mapping[str, int] = {
     "1m": 60,
@@ -86,6 +92,8 @@ class Settings(BaseSettings):
     home: Path = Path("~/heatmap")
     source: Source = "demo"
     archive: Path | None = None
+    archive_url: str = ARCHIVE_URL
+    rest_url: str = REST_URL
     symbols: Annotated[tuple[str, ...], NoDecode] = ("BTCUSDT", "ETHUSDT")
     start: date | None = None
     candle_interval: Interval | None = None
@@ -94,6 +102,8 @@ class Settings(BaseSettings):
     leverage_brackets: Path | None = None
     demo_seed: int = 7
     lock_timeout: float = Field(default=600.0, gt=0)
+    intraday_minutes: Literal[5, 15] | None = None
+    webhook: str | None = None
     per_symbol: Mapping[str, SymbolSettings] = Field(default_factory=dict)
 
     @field_validator("symbols", "models", mode="before")
@@ -146,9 +156,9 @@ class Settings(BaseSettings):
 
     @property
     def archive_root(self) -> Path:
-        """Folder that holds `futures/um/daily/...`: the archive given, or the demo market's own under the home."""
-        if self.source == "demo":
-            return self.home / "archive" / "demo"
+        """Folder that holds `futures/um/daily/...`: the archive given, or the source's own under the home."""
+        if self.source != "archive":
+            return self.home / "archive" / self.source
         if self.archive is None:
             raise SettingsError("source archive needs a folder: give --archive DIR or set HEATMAP_ARCHIVE")
         return self.archive

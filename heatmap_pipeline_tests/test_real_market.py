@@ -342,9 +342,8 @@ def test_views_say_what_the_snapshots_say(case: tuple[Ran, str, str]) -> None:
     query = """
         WITH cells AS (FROM liquidation_snapshots WHERE symbol = $1 AND timestamp >= $2),
         wide AS (FROM heatmap WHERE symbol = $1 AND timestamp >= $2)
-        SELECT count(*) FILTER (WHERE h.symbol IS NULL
-                OR s.active_volume <> CASE s.side WHEN 'long' THEN long_volume ELSE short_volume END
-                OR s.consumed_volume <> CASE s.side WHEN 'long' THEN long_consumed_volume ELSE short_consumed_volume END)
+        SELECT count(*) FILTER (WHERE h.symbol IS NULL OR (s.active_volume, s.consumed_volume) <> CASE s.side
+                WHEN 'long' THEN (long_volume, long_consumed_volume) ELSE (short_volume, short_consumed_volume) END)
             + abs(count(*) - (SELECT sum((long_volume + long_consumed_volume > 0)::INT
                 + (short_volume + short_consumed_volume > 0)::INT) FROM wide))
         FROM cells AS s LEFT JOIN wide AS h USING (symbol, model, timestamp, price_bucket)

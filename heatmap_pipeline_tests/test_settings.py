@@ -138,7 +138,7 @@ def test_variables_of_a_symbol_are_that_symbols_only(monkeypatch: pytest.MonkeyP
 
 def test_settings_cannot_be_changed() -> None:
     with pytest.raises(ValidationError):
-        load_settings().source = "archive"  # type: ignore[misc]
+        load_settings().source = "archive"
 
 
 def test_an_archive_without_a_folder_is_refused() -> None:

@@ -23,9 +23,6 @@ from heatmap_pipeline.market.tables import MarketError
 from heatmap_pipeline.market.web import Patience, Reply, TryAgainError, WebClient, web_page
 from heatmap_pipeline.settings import check_symbol
 
-ARCHIVE_URL = "https://data.binance.vision"
-"""Where the exchange publishes its archive."""
-
 _PREFIX = "data/"
 _LARGEST_CHECKSUM = 4096
 

@@ -23,10 +23,7 @@ from heatmap_pipeline.market.exchange_json import ExchangeError, SymbolInfo
 from heatmap_pipeline.market.repair import clean_candles, clean_samples, day_start
 from heatmap_pipeline.market.tables import CANDLE_COLUMNS, OPEN_INTEREST_COLUMNS, CleanDay, MarketError, NoDataError
 from heatmap_pipeline.market.web import Patience, Reply, TryAgainError, WebClient, WebError
-from heatmap_pipeline.settings import check_symbol, interval_name
-
-REST_URL = "https://fapi.binance.com"
-"""Where the exchange answers questions about USDT-margined contracts."""
+from heatmap_pipeline.settings import REST_URL, check_symbol, interval_name
 
 CANDLES_PER_PAGE = 1500
 SAMPLES_PER_PAGE = 500

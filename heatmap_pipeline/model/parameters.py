@@ -18,7 +18,7 @@ PRICE_UNIT = 1e-8
 """USDT per unit of an integer price."""
 
 MAX_PRICE = 1e7
-"""Largest candle price accepted, USDT: up to twice this, an integer price survives the way through a float64 in USDT."""
+"""Largest candle price accepted, USDT: up to twice this, integer prices survive the way through float64 in USDT."""
 
 DEFAULT_MAINTENANCE_MARGIN_RATE = 0.004
 DEFAULT_MAX_LEVERAGE = 125.0

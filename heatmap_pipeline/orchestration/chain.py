@@ -76,14 +76,15 @@ class History:
     snapshots: Mapping[str, Mapping[date, tuple[str, int]]]
 
     def input_hash(self, day: date) -> str | None:
-        """Return the hash of the clean rows a day is computed from, and of what was repaired in them.
+        """Return the hash of the clean rows a day is computed from, of what was repaired, and of whether it was over.
 
         None where candles or samples are not stored.
         """
         candles, samples = self.raw["candles"].get(day), self.raw["open_interest"].get(day)
         if candles is None or samples is None:
             return None
-        given = json.dumps([candles.content_hash, samples.content_hash, self.repairs(day)], sort_keys=True)
+        known = [candles.content_hash, samples.content_hash, self.repairs(day), self.provisional(day)]
+        given = json.dumps(known, sort_keys=True)
         return hashlib.blake2b(given.encode(), digest_size=16).hexdigest()
 
     def repairs(self, day: date) -> dict[str, Any]:
@@ -93,6 +94,11 @@ class History:
         if "clock" in samples.facts:
             repairs["clock"] = samples.facts["clock"]
         return repairs
+
+    def provisional(self, day: date) -> bool:
+        """Return whether a day's rows are those of a day that was not over when they were read."""
+        kinds = ("candles", "open_interest")
+        return any(bool(self.raw[kind][day].facts.get("provisional")) for kind in kinds if day in self.raw[kind])
 
     @property
     def tip(self) -> date | None:
@@ -341,7 +347,7 @@ class _Walk:
             state_hash=result.state.hash(kept),
             parameters=parameters.to_json(),
             repairs={**given.repairs, "held": flow.held},
-            provisional=False,
+            provisional=self.history.provisional(day),
             state=kept,
             created_at=datetime.now(UTC).replace(tzinfo=None),
         )

@@ -6,11 +6,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from itertools import islice
-from typing import Any, Protocol
-
-import pandas as pd
+from typing import Any
 
 from heatmap_pipeline.errors import HeatmapError
+from heatmap_pipeline.market.sources import Market
 from heatmap_pipeline.market.tables import CleanDay
 from heatmap_pipeline.model.parameters import choose_bucket
 from heatmap_pipeline.orchestration.chain import Connect
@@ -24,25 +23,6 @@ _CHUNK = 31
 
 class IngestError(HeatmapError):
     """Data that do not fit what is stored of the symbol."""
-
-
-class Market(Protocol):
-    """What ingestion needs of a source; see `orchestration.resources.MarketResource`."""
-
-    def prepare(self, symbol: str, days: Sequence[date]) -> None:
-        """Make the files of these days available."""
-
-    def available(self, symbol: str, days: Sequence[date]) -> set[date]:
-        """Return those of the days whose candles the source has."""
-
-    def interval(self, settings: Settings, symbol: str, days: Sequence[date]) -> int:
-        """Choose the candle step in seconds."""
-
-    def candles(self, symbol: str, days: Sequence[date], interval: int) -> Iterator[CleanDay]:
-        """Yield clean candles by day."""
-
-    def open_interest(self, symbol: str, candles: dict[date, pd.DataFrame], interval: int) -> Iterator[CleanDay]:
-        """Yield clean samples by day."""
 
 
 @dataclass(frozen=True)

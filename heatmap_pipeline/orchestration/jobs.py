@@ -10,10 +10,9 @@ NAME = "heatmap_daily"
 
 
 def build_job() -> Any:
-    """Return the job. Its steps run in one process: each takes less time than starting a process for it would."""
+    """Return the job."""
     return dg.define_asset_job(
         NAME,
         selection=dg.AssetSelection.all(),
-        executor_def=dg.in_process_executor,
         description="Candles and open interest in, position events and snapshots by day, pictures and publication out.",
     )

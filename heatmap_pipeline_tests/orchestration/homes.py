@@ -219,7 +219,7 @@ def assert_same(one: dict[str, Any], other: dict[str, Any]) -> None:
 
 
 def _may_differ(left: Any, right: Any) -> bool:
-    """Whether columns have to be looked at value by value: 0 and -0 are equal numbers, and NaN is not equal to itself."""
+    """Whether columns have to be looked at value by value: 0 and -0 are equal numbers, and NaN never equals itself."""
     return pa.types.is_floating(left.type) or not left.equals(right)
 
 

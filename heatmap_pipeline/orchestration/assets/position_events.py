@@ -2,12 +2,13 @@
 
 import dagster as dg
 
+from heatmap_pipeline.market.sources import Market
 from heatmap_pipeline.orchestration.assets import raw_candles, raw_open_interest
 from heatmap_pipeline.orchestration.assets.common import daily_asset, failing_clearly
 from heatmap_pipeline.orchestration.assets.describe import describe_days
 from heatmap_pipeline.orchestration.chain import advance, check_gap
 from heatmap_pipeline.orchestration.partitions import as_days
-from heatmap_pipeline.orchestration.resources import MarketResource, WarehouseResource
+from heatmap_pipeline.orchestration.resources import WarehouseResource
 from heatmap_pipeline.settings import Settings
 
 NAME = "position_events"
@@ -43,7 +44,7 @@ def build(settings: Settings, symbol: str, days: dg.DailyPartitionsDefinition) -
         context: dg.AssetExecutionContext,
         config: HistoryConfig,
         warehouse: WarehouseResource,
-        market: MarketResource,
+        market: dg.ResourceParam[Market],
     ) -> dg.MaterializeResult:  # type: ignore[type-arg]
         wanted = as_days(context.partition_keys)
         with failing_clearly(warehouse, symbol, NAME, wanted) as track:

@@ -2,11 +2,12 @@
 
 import dagster as dg
 
+from heatmap_pipeline.market.sources import Market
 from heatmap_pipeline.orchestration.assets.common import daily_asset, failing_clearly
 from heatmap_pipeline.orchestration.assets.describe import describe_raw
 from heatmap_pipeline.orchestration.ingest import ingest_candles
 from heatmap_pipeline.orchestration.partitions import as_days
-from heatmap_pipeline.orchestration.resources import MarketResource, WarehouseResource
+from heatmap_pipeline.orchestration.resources import WarehouseResource
 from heatmap_pipeline.settings import Settings
 
 NAME = "raw_candles"
@@ -22,7 +23,7 @@ def build(settings: Settings, symbol: str, days: dg.DailyPartitionsDefinition) -
         description=f"Candles of {symbol}, cleaned: sorted, without duplicates, checked; what was repaired is counted.",
     )
     def raw_candles(
-        context: dg.AssetExecutionContext, warehouse: WarehouseResource, market: MarketResource
+        context: dg.AssetExecutionContext, warehouse: WarehouseResource, market: dg.ResourceParam[Market]
     ) -> dg.MaterializeResult:  # type: ignore[type-arg]
         wanted = as_days(context.partition_keys)
         with failing_clearly(warehouse, symbol, NAME, wanted) as track:

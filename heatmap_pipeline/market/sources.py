@@ -1,0 +1,108 @@
+"""The sources by name: what ingestion asks of any of them, and which object answers for each.
+
+Another exchange is another file beside `binance.py` and another line in `open_market`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import date
+from pathlib import Path
+from typing import Protocol, get_args
+
+import pandas as pd
+
+from heatmap_pipeline.market.archive import ArchiveReader, read_many
+from heatmap_pipeline.market.tables import CleanDay
+from heatmap_pipeline.settings import Interval, Settings
+
+
+class Market(Protocol):
+    """What ingestion needs of a source."""
+
+    def prepare(self, symbol: str, days: Sequence[date]) -> None:
+        """Make the files of these days available, as far as the source has them."""
+
+    def available(self, symbol: str, days: Sequence[date]) -> set[date]:
+        """Return those of the days whose candles the source can give."""
+
+    def interval(self, settings: Settings, symbol: str, days: Sequence[date]) -> int:
+        """Choose the candle step in seconds."""
+
+    def candles(self, symbol: str, days: Sequence[date], interval: int) -> Iterator[CleanDay]:
+        """Yield the clean candles of each day, in order."""
+
+    def open_interest(self, symbol: str, candles: dict[date, pd.DataFrame], interval: int) -> Iterator[CleanDay]:
+        """Yield the clean samples of each day of `candles`, in order."""
+
+
+class ArchiveMarket:
+    """A folder of archive files, as it is."""
+
+    def __init__(self, root: Path) -> None:
+        self._reader = ArchiveReader(root)
+
+    def prepare(self, symbol: str, days: Sequence[date]) -> None:
+        """Do nothing: the files are there or they are not."""
+
+    def available(self, symbol: str, days: Sequence[date]) -> set[date]:
+        """Return those of the days that have a file of candles, at any interval."""
+        held = {day for interval in get_args(Interval) for day in self._reader.days(symbol, interval)}
+        return held & set(days)
+
+    def interval(self, settings: Settings, symbol: str, days: Sequence[date]) -> int:
+        """Return the candle step in seconds: the symbol's setting, else the common one, else the finest there is."""
+        own = settings.of(symbol).candle_interval
+        return self._reader.choose_interval(symbol, days, own or settings.candle_interval, strict=own is not None)
+
+    def candles(self, symbol: str, days: Sequence[date], interval: int) -> Iterator[CleanDay]:
+        """Yield the clean candles of each day, in order; files are read ahead in threads."""
+        return read_many(lambda day: self._reader.read_candles(symbol, day, interval), days)
+
+    def open_interest(self, symbol: str, candles: dict[date, pd.DataFrame], interval: int) -> Iterator[CleanDay]:
+        """Yield the clean samples of each day of `candles`, in order."""
+
+        def read(day: date) -> CleanDay:
+            return self._reader.read_open_interest(symbol, day, candles[day], interval)
+
+        return read_many(read, sorted(candles))
+
+
+class DemoMarket(ArchiveMarket):
+    """The demo market: it writes archive files when they are asked for; the rest is reading them."""
+
+    def __init__(self, root: Path, seed: int) -> None:
+        super().__init__(root)
+        self._root, self._seed = root, seed
+
+    def prepare(self, symbol: str, days: Sequence[date]) -> None:
+        """Write the files of these days."""
+        from heatmap_pipeline.market.demo import write_demo_days  # noqa: PLC0415  # only the demo pays for it
+
+        write_demo_days(self._root, symbol, days, seed=self._seed)
+
+    def available(self, symbol: str, days: Sequence[date]) -> set[date]:
+        """Return all of them: any day can be made."""
+        del symbol
+        return set(days)
+
+
+def open_market(settings: Settings) -> Market:
+    """Return the source that the settings name.
+
+    Raises:
+        SettingsError: for the source archive without a folder.
+        MarketError: for an address that is none, or a folder of simulated files where real ones belong.
+    """
+    if settings.source == "demo":
+        return DemoMarket(settings.archive_root, settings.demo_seed)
+    if settings.source == "archive":
+        return ArchiveMarket(settings.archive_root)
+    from heatmap_pipeline.market.binance import BinanceSource  # noqa: PLC0415  # HTTP is loaded where it is used
+
+    return BinanceSource(
+        settings.archive_root,
+        settings.archive_url,
+        settings.rest_url,
+        interval=settings.candle_interval or "5m",
+    )
