@@ -42,7 +42,7 @@ _home = click.option(
     "--home", type=click.Path(file_okay=False, path_type=Path), help="Folder of all data (HEATMAP_HOME; ~/heatmap)."
 )
 _market = _options(
-    click.option("--source", type=click.Choice(["archive", "demo"]), help="Where data come from (HEATMAP_SOURCE)."),
+    click.option("--source", type=click.Choice(["binance", "archive", "demo"]), help="Where from (HEATMAP_SOURCE)."),
     click.option(
         "--archive",
         type=click.Path(file_okay=False, path_type=Path),
@@ -134,12 +134,13 @@ def run(
 
     \b
     Examples:
+      heatmap run BTCUSDT ETHUSDT --source binance --start 2026-11-01 --end 2026-11-21
       heatmap run BTCUSDT --archive DIR --start 2024-06-19 --end 2024-07-28
       heatmap run BTCUSDT ETHUSDT --source demo --start 2026-01-01 --end 2026-01-31
     """
     first, last = start.date(), end.date()
-    _check_days(first, last)
     settings = _settings(home=home, source=source, archive=archive, models=models or None, symbols=_symbols(symbols))
+    _check_days(settings, first, last)
     _execute(settings, lambda spans: _days_of(settings, spans, lambda _: first, last, restart=restart), restart=restart)
 
 
@@ -148,7 +149,7 @@ def run(
 @_market
 @_home
 def refresh(symbols: tuple[str, ...], source: str | None, archive: Path | None, home: Path | None) -> None:
-    """Compute from the last stored day of each symbol to yesterday: what the schedule does.
+    """Compute from the last stored day of each symbol to now: what the schedule does.
 
     \b
     Examples:
@@ -156,20 +157,17 @@ def refresh(symbols: tuple[str, ...], source: str | None, archive: Path | None, 
       heatmap refresh BTCUSDT
     """
     settings = _settings(home=home, source=source, archive=archive, symbols=_symbols(symbols) or None)
-    from heatmap_pipeline.orchestration.partitions import yesterday  # noqa: PLC0415
+    from heatmap_pipeline.orchestration.due import due_days, last_due  # noqa: PLC0415
 
     def plan(spans: dict[str, Span]) -> tuple[Requests, Refusals]:
-        requests: Requests = {}
+        requests = due_days(settings, settings.symbols, last_due(settings))
         refused: Refusals = {}
         for symbol in settings.symbols:
-            first = spans[symbol].last + timedelta(days=1) if symbol in spans else settings.start
-            if first is not None and first <= yesterday():
-                requests[symbol] = (first, yesterday())
-            elif symbol in spans:
+            if symbol in spans and symbol not in requests:
                 click.echo(f"{symbol}: up to date, the last stored day is {spans[symbol].last}")
-            else:
+            elif symbol not in requests:
                 refused[symbol] = (
-                    f"{symbol}: nothing is stored yet and HEATMAP_START is {first or 'not set'}; "
+                    f"{symbol}: nothing is stored yet and HEATMAP_START is {settings.start or 'not set'}; "
                     f"begin with `heatmap run {symbol} --start DAY --end DAY`"
                 )
         return requests, refused
@@ -245,13 +243,14 @@ def _settings(**given: Any) -> Settings:
     return settings
 
 
-def _check_days(start: date, end: date) -> None:
-    from heatmap_pipeline.orchestration.partitions import yesterday  # noqa: PLC0415
+def _check_days(settings: Settings, start: date, end: date) -> None:
+    from heatmap_pipeline.orchestration.due import last_due  # noqa: PLC0415
 
     if start > end:
         raise click.UsageError(f"--start {start} is after --end {end}")
-    if end > yesterday():
-        raise click.UsageError(f"--end {end} is not complete yet; the last complete day is {yesterday()} (UTC)")
+    if end > last_due(settings):
+        last = "the day going on" if settings.source == "binance" else "the last complete day"
+        raise click.UsageError(f"--end {end} is not complete yet; {last} is {last_due(settings)} (UTC)")
     if start < _FIRST_DAY:
         raise click.UsageError(f"--start {start} is before {_FIRST_DAY}, when there were no such perpetuals")
 

@@ -6,4 +6,10 @@ shows no traceback. Anything else that is raised is a defect of ours.
 
 
 class HeatmapError(Exception):
-    """A wrong input or a state that the user can repair; the message says how."""
+    """A wrong input or a state that the user can repair; the message says how.
+
+    Attributes:
+        temporary: whether the same thing may succeed later without anybody's doing, as a server that did not answer.
+    """
+
+    temporary = False

@@ -8,6 +8,7 @@ import json
 import os
 import resource
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -25,6 +26,7 @@ import duckdb
 import pytest
 from sqlalchemy.exc import OperationalError
 
+from heatmap_pipeline.orchestration import runs as command
 from heatmap_pipeline.orchestration.runs import one_run_at_a_time
 from heatmap_pipeline.settings import load_settings
 from heatmap_pipeline_tests._homes import (
@@ -517,10 +519,8 @@ def test_a_second_run_waits_for_the_first(made: Path, files: Path, tmp_path: Pat
 
 
 def _while_holding_the_lock(home: Path, files: Path) -> None:
-    from heatmap_pipeline.orchestration.runs import run_days
-
     settings = load_settings(home=home, source="archive", archive=files, symbols=(BTC,))
-    assert run_days(settings, {BTC: (day(2), day(3))}).published == (BTC,)
+    assert command.run_days(settings, {BTC: (day(2), day(3))}).published == (BTC,)
 
 
 def test_the_lock_is_free_again_after_a_failure(home: Path, archive: Path) -> None:
@@ -528,6 +528,39 @@ def test_the_lock_is_free_again_after_a_failure(home: Path, archive: Path) -> No
     for _ in range(2):
         refused(run(home, archive), 1, candles_file(archive, 2).name)
     assert not (home / "run.lock.holder").exists()
+
+
+STOPPED = "the run was stopped; what it did is kept, and the same command goes on from there"
+
+
+def _stop_while_computing(patch: pytest.MonkeyPatch, by: signal.Signals) -> list[int]:
+    """Send a signal to this process whenever a day is computed; return the list of how often it was."""
+    from heatmap_pipeline.orchestration import chain
+
+    computed, calls = chain.run_day, []
+
+    def stop(*arguments: Any) -> Any:
+        calls.append(len(calls))
+        os.kill(os.getpid(), by)
+        return computed(*arguments)
+
+    patch.setattr(chain, "run_day", stop)
+    return calls
+
+
+def test_a_run_that_is_stopped_says_how_to_go_on(home: Path, files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _stop_while_computing(monkeypatch, signal.SIGINT)
+    refused(run(home, files), 1, f"{BTC} failed: {STOPPED}")
+    assert not (home / "run.lock.holder").exists()
+
+
+def test_a_stopped_command_begins_nothing_more(home: Path, files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = _stop_while_computing(monkeypatch, signal.SIGTERM)
+    settings = load_settings(home=home, source="archive", archive=files, symbols=(BTC, ETH))
+    outcome = command.run_days(settings, {BTC: (day(2), day(2)), ETH: (day(1), day(2))})
+    assert outcome.published == ()
+    assert outcome.failures == {BTC: STOPPED, ETH: STOPPED}
+    assert calls == [0]
 
 
 @pytest.fixture

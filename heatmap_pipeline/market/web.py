@@ -43,6 +43,8 @@ class WebError(MarketError):
         body: the beginning of an answer that was refused for its status.
     """
 
+    temporary = True
+
     def __init__(self, message: str, *, status: int | None = None, body: bytes = b"") -> None:
         super().__init__(message)
         self.status = status

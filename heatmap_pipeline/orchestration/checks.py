@@ -11,17 +11,20 @@ from typing import Any
 
 import dagster as dg
 
+from heatmap_pipeline.orchestration import partitions
 from heatmap_pipeline.orchestration.assets import (
     liquidation_snapshots,
     position_events,
+    published_database,
     raw_candles,
     raw_open_interest,
 )
 from heatmap_pipeline.orchestration.chain import read_history, rebuilding, stale_days
+from heatmap_pipeline.orchestration.due import first_due
 from heatmap_pipeline.orchestration.partitions import days_of_run
 from heatmap_pipeline.orchestration.resources import WarehouseResource
 from heatmap_pipeline.settings import Settings
-from heatmap_pipeline.store import checks
+from heatmap_pipeline.store import checks, read
 from heatmap_pipeline.store.checks import CheckReport
 from heatmap_pipeline.store.read import stored_days
 
@@ -70,6 +73,20 @@ def _snapshots_current(con: Any, settings: Settings, symbol: str, model: str, *_
     return CheckReport(False, text, report.numbers)
 
 
+def _up_to_date(con: Any, settings: Settings, symbol: str, _model: str, *_: date) -> CheckReport:
+    """Every day until yesterday is computed and none is failed; a folder of archive files is as old as it is."""
+    failed = read.failed_days(con, symbol)
+    if failed:
+        stage, day, message = failed[0]
+        return CheckReport(False, f"{day} failed at {stage}: {message}", {"failed_days": len(failed)})
+    until = partitions.yesterday()
+    first = first_due(con, settings, symbol, until)
+    if settings.source == "archive" or first is None or first > until:
+        return CheckReport(True, "nothing is missing or failed", {"failed_days": 0, "missing_days": 0})
+    text = f"{first} .. {until} are missing or not final; catch up with `heatmap refresh {symbol}`"
+    return CheckReport(False, text, {"failed_days": 0, "missing_days": (until - first).days + 1})
+
+
 RULES: Sequence[Rule] = (
     Rule("candles_valid", raw_candles.NAME, _stored(checks.candles_valid), per_model=False),
     Rule("candles_complete", raw_candles.NAME, _stored(checks.candles_complete), blocking=False, per_model=False),
@@ -90,6 +107,7 @@ RULES: Sequence[Rule] = (
     Rule("cells_add_up", liquidation_snapshots.NAME, _stored(checks.cells_add_up)),
     Rule("cells_unique", liquidation_snapshots.NAME, _stored(checks.cells_unique)),
     Rule("snapshots_current", liquidation_snapshots.NAME, _snapshots_current),
+    Rule("up_to_date", published_database.NAME, _up_to_date, blocking=False, per_model=False),
 )
 """Every check of a symbol."""
 

@@ -20,10 +20,10 @@ def yesterday() -> date:
     return datetime.now(UTC).date() - timedelta(days=1)
 
 
-def daily(start: date | None) -> dg.DailyPartitionsDefinition:
-    """Return the day partitions from `start` to yesterday."""
+def daily(start: date | None, *, today: bool = False) -> dg.DailyPartitionsDefinition:
+    """Return the day partitions from `start` to yesterday, or to today where today's data can be had."""
     first = start or yesterday() - timedelta(days=DAYS_SHOWN - 1)
-    return dg.DailyPartitionsDefinition(start_date=first.isoformat(), timezone="UTC")
+    return dg.DailyPartitionsDefinition(start_date=first.isoformat(), timezone="UTC", end_offset=int(today))
 
 
 def as_days(keys: Iterable[str]) -> list[date]:

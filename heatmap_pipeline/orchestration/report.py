@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 from heatmap_pipeline.orchestration.chain import Stale, outdated_days, read_history
+from heatmap_pipeline.orchestration.partitions import yesterday
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store import raw as stored_raw
 from heatmap_pipeline.store import read
@@ -59,8 +61,14 @@ def _row(one: SymbolStatus, stale: int) -> tuple[str, ...]:
         str(stale),
         str(len({day for _, day, _ in one.failed})),
         f"{one.coverage:.1%}" if one.model else "-",
-        (f"{one.newest_candle:%Y-%m-%d %H:%M}" if one.newest_candle else "-") + (" simulated" if one.simulated else ""),
+        (f"{one.newest_candle:%Y-%m-%d %H:%M}" if one.newest_candle else "-") + _marks(one),
     )
+
+
+def _marks(one: SymbolStatus) -> str:
+    """Return what has to be said of the newest data: made up, or of a day that was not over."""
+    provisional = one.last_day is not None and one.last_day in one.provisional_days
+    return (" simulated" if one.simulated else "") + (" provisional" if provisional else "")
 
 
 def _line(cells: tuple[str, ...]) -> str:
@@ -73,6 +81,9 @@ def _problems(settings: Settings, one: SymbolStatus, stale: list[Stale]) -> Iter
     if stale and one.last_day is not None:
         command = settings.repair_command(one.symbol, min(day.first for day in stale), one.last_day)
         yield f"stale   {one.symbol} {one.model} from {stale[0].day}: {stale[0].reason}; rebuild with `{command}`"
+    if one.source != "archive" and one.last_day is not None and one.last_day < yesterday():
+        missing = f"{one.last_day + timedelta(days=1)} .. {yesterday()}"
+        yield f"missing {one.symbol} {missing}: not computed yet; catch up with `heatmap refresh {one.symbol}`"
     if one.gaps:
         yield (
             f"gap     {one.symbol} {one.gaps[0]} .. {one.gaps[-1]}: {len(one.gaps)} days without data between "

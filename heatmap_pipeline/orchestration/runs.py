@@ -30,6 +30,7 @@ from heatmap_pipeline.store import chain as stored
 from heatmap_pipeline.store.warehouse import Warehouse
 
 _ONE_DAY = timedelta(days=1)
+_STOPPED = "the run was stopped; what it did is kept, and the same command goes on from there"
 _LAUNCHED_HERE = {"heatmap/launched_by": "command line"}
 """Tag of the runs of this file."""
 
@@ -202,6 +203,9 @@ def run_days(settings: Settings, requests: dict[str, tuple[date, date]], *, rest
         _close_killed(instance)
         for (first, last), symbols in groups.items():
             own = settings.model_copy(update={"symbols": tuple(symbols)})
+            if _STOPPED in failures.values():
+                failures |= dict.fromkeys(symbols, _STOPPED)
+                continue
             try:
                 with _explaining(folder):
                     failures |= _run_group(own, instance, first, last, restart)
@@ -255,9 +259,10 @@ def _failures(settings: Settings, events: Sequence[dg.DagsterEvent]) -> dict[str
                 failures[symbol] = f"check {check.check_name} failed: {check.description}"
         elif event.event_type_value == "STEP_FAILURE":
             failures[symbol] = _cause(event)
+    unreached = _STOPPED if _STOPPED in failures.values() else "the run failed outside of its steps; see `heatmap ui`"
     for symbol in settings.symbols:
         if symbol not in failures and f"{symbol}__{published_database.NAME}" not in done:
-            failures[symbol] = "the run failed outside of its steps; see it in `heatmap ui`"
+            failures[symbol] = unreached
     return failures
 
 
@@ -266,6 +271,8 @@ def _cause(event: dg.DagsterEvent) -> str:
     if data.user_failure_data is not None and data.user_failure_data.description:
         return str(data.user_failure_data.description)
     error = data.error
+    if error is not None and error.cls_name == "DagsterExecutionInterruptedError":
+        return _STOPPED
     while error is not None and error.cause is not None:
         error = error.cause
     stage = (event.step_key or "").partition("__")[2] or "the run"

@@ -1,24 +1,63 @@
-"""When the job runs by itself: every day, for the day that ended, running by default."""
+"""When the job runs by itself: every day for the days that ended, and, switched on, within the day for today so far."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import date, timedelta
 from typing import Any
 
 import dagster as dg
 
-NAME = "heatmap_daily_schedule"
+from heatmap_pipeline.orchestration.due import due_days
+from heatmap_pipeline.orchestration.partitions import range_tags
+from heatmap_pipeline.settings import Settings
+
+DAILY = "heatmap_daily_schedule"
+INTRADAY = "heatmap_intraday_schedule"
 
 
-def build_schedule(job: Any) -> Any:
-    """Return the daily schedule, 00:20 UTC: the day's files are there by then, or the run says that they are not.
+def build_schedules(settings: Settings, job: Any) -> Sequence[dg.ScheduleDefinition]:
+    """Return the daily schedule, and the intraday one where the source has today's data."""
 
-    Dagster's own types for a job and a schedule of partitioned assets are not public.
-    """
-    return dg.build_schedule_from_partitioned_job(
-        job,
-        name=NAME,
-        description="Computes the day that ended at 00:00 UTC, draws and publishes it.",
-        hour_of_day=0,
-        minute_of_hour=20,
+    @dg.schedule(
+        name=DAILY,
+        job=job,
+        cron_schedule="20 0 * * *",
+        execution_timezone="UTC",
         default_status=dg.DefaultScheduleStatus.RUNNING,
+        description="Computes the day that ended at 00:00 UTC, and every day missing before it, draws and publishes.",
     )
+    def daily(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+        return request(settings, context.scheduled_execution_time.date() - timedelta(days=1), "")
+
+    if settings.source != "binance":
+        return [daily]
+    running = settings.intraday_minutes is not None
+
+    @dg.schedule(
+        name=INTRADAY,
+        job=job,
+        cron_schedule=f"*/{settings.intraday_minutes or 15} * * * *",
+        execution_timezone="UTC",
+        default_status=dg.DefaultScheduleStatus.RUNNING if running else dg.DefaultScheduleStatus.STOPPED,
+        description="Computes today so far, provisionally; switch it on here or with HEATMAP_INTRADAY_MINUTES.",
+    )
+    def intraday(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+        now = context.scheduled_execution_time
+        return request(settings, now.date(), f" at {now:%H:%M}")
+
+    return [daily, intraday]
+
+
+def request(settings: Settings, until: date, suffix: str) -> dg.RunRequest:
+    """Return the one run that brings every symbol to `until`: that day, or a range after downtime.
+
+    What is stored and unchanged is skipped, so symbols that are further on cost nothing; the key keeps two schedulers
+    from asking for the same run twice.
+    """
+    firsts = [first for first, _ in due_days(settings, settings.symbols, until).values()]
+    first = min([until, *firsts])
+    key = f"{first} .. {until}{suffix}"
+    if first == until:
+        return dg.RunRequest(run_key=key, partition_key=until.isoformat())
+    return dg.RunRequest(run_key=key, tags=range_tags(first, until))

@@ -269,7 +269,6 @@ def _status_of(con: Connection, symbol: str, model: str | None) -> SymbolStatus:
         [symbol, model],
     )
     days = [row[0] for row in found]
-    failed = rows(con, "SELECT stage, day, message FROM failed_days WHERE symbol = ? ORDER BY day, stage", [symbol])
     return SymbolStatus(
         symbol=symbol,
         model=model,
@@ -281,7 +280,7 @@ def _status_of(con: Connection, symbol: str, model: str | None) -> SymbolStatus:
         gaps=missing_days(days),
         parameters={row[0]: row[3] for row in found},
         provisional_days=tuple(row[0] for row in found if row[4]),
-        failed=tuple((stage, day, message) for stage, day, message in failed),
+        failed=tuple(failed_days(con, symbol)),
         coverage=coverage(con, symbol, model) if model else 0.0,
         newest_candle=scalar(con, "SELECT max(open_time) FROM raw_candles WHERE symbol = ?", [symbol]),
     )
@@ -318,3 +317,9 @@ def stored_days(con: Connection, symbol: str) -> tuple[date, date]:
     if first is None:
         raise StoreError(f"{symbol}: nothing is stored yet; run `heatmap run {symbol}` first")
     return first, last
+
+
+def failed_days(con: Connection, symbol: str) -> list[tuple[str, date, str]]:
+    """Return stage, day and message of every failure that was not repaired yet, oldest first."""
+    found = rows(con, "SELECT stage, day, message FROM failed_days WHERE symbol = ? ORDER BY day, stage", [symbol])
+    return [(stage, day, message) for stage, day, message in found]

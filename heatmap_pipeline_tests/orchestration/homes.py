@@ -25,6 +25,7 @@ from heatmap_pipeline.cli import main
 from heatmap_pipeline.definitions import build_defs
 from heatmap_pipeline.market.demo import write_demo_days
 from heatmap_pipeline.orchestration.partitions import range_tags
+from heatmap_pipeline.orchestration.report import status_lines
 from heatmap_pipeline.settings import SIMULATED_MARKER, Settings, load_settings
 from heatmap_pipeline.store.warehouse import Warehouse
 
@@ -230,6 +231,11 @@ def _bits(column: Any) -> Any:
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     return np.array(["" if value is None else str(value) for value in column.to_pylist()], dtype=object)
+
+
+def problems(settings: Settings) -> list[str]:
+    """Return the lines of `heatmap status` about days that are failed, stale or missing in between."""
+    return [line for line in status_lines(settings) if line.startswith(("failed ", "stale ", "gap "))]
 
 
 def created(settings: Settings) -> dict[tuple[str, str, date], Any]:

@@ -22,6 +22,7 @@ from heatmap_pipeline_tests.orchestration.homes import (
     created,
     day,
     obey,
+    problems,
     real,
     rewrite,
     run_job,
@@ -78,7 +79,7 @@ def test_a_gap_is_refused_with_the_command_that_fills_it(finished: Settings, arc
     obey(message)
     assert stored(settings) == [1, 2, 3]
     run_job(settings, 4, 5).ok()
-    assert "nothing is failed" in status(settings)
+    assert not problems(settings)
     assert_same(tables(settings.home / "heatmap.duckdb"), tables(finished.home / "heatmap.duckdb"))
 
 
@@ -210,7 +211,7 @@ def test_a_changed_day_makes_later_days_stale_and_the_named_command_rebuilds_the
     after = created(settings)
     kept = {key for key in before if key[2] in (day(1), day(2))}
     assert {key for key in before if after[key] == before[key]} == kept
-    assert "nothing is failed, stale or missing" in status(settings)
+    assert not problems(settings)
     fresh = real(tmp_path / "fresh", files)
     run_job(fresh, 1, 5).ok()
     assert_same(tables(home / "heatmap.duckdb"), tables(fresh.home / "heatmap.duckdb"))

@@ -66,7 +66,6 @@ def check_only(settings: Settings) -> Ran:
 
 def test_every_blocking_rule_is_tried() -> None:
     assert set(PLANTED) == {rule.name for rule in RULES if rule.blocking}
-    assert {rule.name for rule in RULES if not rule.blocking} == {"candles_complete", "open_interest_complete"}
 
 
 @pytest.mark.parametrize("rule", [rule for rule in RULES if rule.blocking], ids=lambda rule: rule.name)

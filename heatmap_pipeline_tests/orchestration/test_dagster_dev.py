@@ -18,20 +18,13 @@ from typing import Any
 
 import pytest
 
-from heatmap_pipeline.orchestration.report import status_lines
 from heatmap_pipeline.settings import load_settings
-from heatmap_pipeline_tests.orchestration.homes import BTC, ask, day
+from heatmap_pipeline_tests.orchestration.homes import BTC, ask, day, problems
 
 pytestmark = pytest.mark.slow
 
-ASSETS = (
-    "raw_candles",
-    "raw_open_interest",
-    "position_events",
-    "liquidation_snapshots",
-    "heatmap_render",
-    "published_database",
-)
+DAILY = ("raw_candles", "raw_open_interest", "position_events", "liquidation_snapshots")
+WHOLE = ("heatmap_render", "published_database")
 
 
 class Ui:
@@ -100,14 +93,17 @@ def ui(home: Path, log: Path) -> Iterator[Ui]:
             process.wait(timeout=20)
 
 
-LOCATIONS = """{ locationStatusesOrError { ... on WorkspaceLocationStatusEntries { entries { name loadStatus } } } }"""
-SCHEDULES = """{ schedulesOrError(repositorySelector: {repositoryName: "__repository__",
-    repositoryLocationName: "heatmap_pipeline"}) { ... on Schedules { results { name scheduleState { status } } } } }"""
-LAUNCH = """mutation($params: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $params) { __typename
+LOCATIONS = "{ locationStatusesOrError { ... on WorkspaceLocationStatusEntries { entries { name loadStatus } } } }"
+REPOSITORY = {"repositoryName": "__repository__", "repositoryLocationName": "heatmap_pipeline"}
+SCHEDULES = """query($of: RepositorySelector!) { schedulesOrError(repositorySelector: $of) {
+    ... on Schedules { results { name scheduleState { status } } } } }"""
+BACKFILL = """mutation($params: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $params) { __typename
     ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message } } }"""
-BACKFILL = """query($id: String!) { partitionBackfillOrError(backfillId: $id) {
+PROGRESS = """query($id: String!) { partitionBackfillOrError(backfillId: $id) {
     ... on PartitionBackfill { status error { message } } } }"""
-RUNS = "{ runsOrError { ... on Runs { results { status } } } }"
+RUN = """mutation($params: ExecutionParams!) { launchRun(executionParams: $params) { __typename
+    ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } } }"""
+RUNS = "{ runsOrError { ... on Runs { results { runId status } } } }"
 
 
 def loaded(running: Ui) -> bool | None:
@@ -115,34 +111,51 @@ def loaded(running: Ui) -> bool | None:
     return True if entries == [{"name": "heatmap_pipeline", "loadStatus": "LOADED"}] else None
 
 
+def succeeded(running: Ui, count: int) -> bool | None:
+    """Return whether so many runs succeeded; a failed one ends the waiting."""
+    found = [run["status"] for run in running.ask(RUNS)["runsOrError"]["results"]]
+    assert "FAILURE" not in found
+    return True if found.count("SUCCESS") >= count else None
+
+
 def ended(running: Ui, backfill: str) -> Any:
-    found = running.ask(BACKFILL, id=backfill)["partitionBackfillOrError"]
+    found = running.ask(PROGRESS, id=backfill)["partitionBackfillOrError"]
     return None if found["status"] in ("REQUESTED", "COMPLETING") else found
+
+
+def asset_keys(*names: str) -> list[dict[str, list[str]]]:
+    return [{"path": [BTC, name]} for name in names]
+
+
+def use(running: Ui) -> None:
+    """Look at the schedule, backfill three days, then draw and publish them, as someone may in the UI."""
+    wait_for("starting the UI", 60, lambda: loaded(running))
+    schedules = {one["name"]: one for one in running.ask(SCHEDULES, of=REPOSITORY)["schedulesOrError"]["results"]}
+    assert schedules["heatmap_daily_schedule"]["scheduleState"]["status"] == "RUNNING"
+    days = {"assetSelection": asset_keys(*DAILY), "partitionNames": [str(day(number)) for number in (1, 2, 3)]}
+    backfill = running.ask(BACKFILL, params=days)["launchPartitionBackfill"]
+    assert backfill["__typename"] == "LaunchBackfillSuccess", backfill
+    # Two runs over the whole range, not one per day: the raw data, then what depends on the day before.
+    wait_for("the runs of the backfill", 110, lambda: succeeded(running, 2))
+    job = {**REPOSITORY, "jobName": "heatmap_daily", "assetSelection": asset_keys(*WHOLE)}
+    run = running.ask(RUN, params={"selector": job, "runConfigData": {}})["launchRun"]
+    assert run["__typename"] == "LaunchRunSuccess", run
+    wait_for("drawing and publishing", 60, lambda: succeeded(running, 3))
+    result = wait_for("the end of the backfill", 60, lambda: ended(running, backfill["backfillId"]))
+    assert result == {"status": "COMPLETED_SUCCESS", "error": None}
+    assert len(running.ask(RUNS)["runsOrError"]["results"]) == 3
 
 
 def test_a_backfill_from_the_ui(tmp_path: Path) -> None:
     home, log = tmp_path / "home", tmp_path / "log"
     try:
         with ui(home, log) as running:
-            wait_for("starting the UI", 60, lambda: loaded(running))
-            schedules = running.ask(SCHEDULES)["schedulesOrError"]["results"]
-            assert schedules == [{"name": "heatmap_daily_schedule", "scheduleState": {"status": "RUNNING"}}]
-            params = {
-                "assetSelection": [{"path": [BTC, name]} for name in ASSETS],
-                "partitionNames": [str(day(number)) for number in (1, 2, 3)],
-            }
-            launched = running.ask(LAUNCH, params=params)["launchPartitionBackfill"]
-            assert launched["__typename"] == "LaunchBackfillSuccess", launched
-            result = wait_for("the backfill", 140, lambda: ended(running, launched["backfillId"]))
-            assert result == {"status": "COMPLETED_SUCCESS", "error": None}
-            runs = running.ask(RUNS)["runsOrError"]["results"]
-            # Ranges, not a run per day: raw data, then the chain, then pictures and publication.
-            assert [run["status"] for run in runs] == ["SUCCESS"] * 3
+            use(running)
     except BaseException:
-        sys.stderr.write(log.read_text()[-5000:] if log.exists() else "")
+        sys.stderr.write(log.read_text()[-5000:])
         raise
     settings = load_settings(home=home)
-    days = ask(settings, "SELECT DISTINCT day FROM heatmap_days ORDER BY 1", published=True)
-    assert days == [(day(1),), (day(2),), (day(3),)]
+    found = ask(settings, "SELECT DISTINCT day FROM heatmap_days ORDER BY 1", published=True)
+    assert found == [(day(1),), (day(2),), (day(3),)]
     assert (home / "renders" / "index.html").exists()
-    assert "nothing is failed, stale or missing" in list(status_lines(settings))[-1]
+    assert not problems(settings)

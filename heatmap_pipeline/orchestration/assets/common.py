@@ -14,6 +14,7 @@ from heatmap_pipeline.errors import HeatmapError
 from heatmap_pipeline.orchestration.partitions import yesterday
 from heatmap_pipeline.orchestration.progress import tell
 from heatmap_pipeline.orchestration.resources import WarehouseResource
+from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store import chain as stored
 from heatmap_pipeline.store.schema import column_types
 
@@ -68,14 +69,21 @@ class Track:
             tell(self._symbol, self._stage, done, len(self._days))
 
 
+def network_retries(settings: Settings) -> dg.RetryPolicy | None:
+    """Return how ingestion is retried: only where it comes over the network, after the client itself gave up."""
+    if settings.source != "binance":
+        return None
+    return dg.RetryPolicy(max_retries=2, delay=20, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
+
+
 @contextmanager
 def failing_clearly(
     warehouse: WarehouseResource, symbol: str, stage: str, days: Sequence[date] | None = None
 ) -> Iterator[Track]:
     """Turn an error meant for people into a failure of the run without traceback, and keep it for `heatmap status`.
 
-    A retry cannot mend such an error, so none is allowed. The failure of a stage that is about no days in particular
-    (None) is kept under the newest complete day, until its next success.
+    A retry mends none of them but a server that does not answer, so no other is allowed one. The failure of a stage
+    that is about no days in particular (None) is kept under the newest complete day, until its next success.
     """
     track = Track(symbol, stage, days or [yesterday()])
     span = (days[0], days[-1]) if days else (date.min, date.max)
@@ -86,7 +94,8 @@ def failing_clearly(
     except (HeatmapError, OSError) as error:
         message = str(error) if isinstance(error, HeatmapError) else _of_disk(warehouse, symbol, stage, error)
         _note(warehouse, symbol, stage, track.day, message)
-        raise dg.Failure(description=message, metadata={"day": str(track.day)}, allow_retries=False) from None
+        again = isinstance(error, HeatmapError) and error.temporary
+        raise dg.Failure(description=message, metadata={"day": str(track.day)}, allow_retries=again) from None
 
 
 def _of_disk(warehouse: WarehouseResource, symbol: str, stage: str, error: OSError) -> str:

@@ -1,6 +1,7 @@
 """The pictures and the page of one symbol, drawn from the newest stored days."""
 
 import base64
+from datetime import timedelta
 
 import dagster as dg
 
@@ -12,6 +13,9 @@ from heatmap_pipeline.settings import Settings
 
 NAME = "heatmap_render"
 
+FRESH = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=49), warn_window=timedelta(hours=25))
+"""Drawn once a day by the schedule: late after an hour too many, failed after two days."""
+
 
 def build(settings: Settings, symbol: str, _days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
     """Return the asset of one symbol; it is not partitioned, a run draws what is newest then."""
@@ -21,6 +25,7 @@ def build(settings: Settings, symbol: str, _days: dg.DailyPartitionsDefinition) 
         NAME,
         ["plotly", "matplotlib"],
         deps=[dg.AssetKey([symbol, liquidation_snapshots.NAME])],
+        freshness_policy=FRESH,
         description=f"The liquidation heatmap of {symbol} as pictures and as the page renders/index.html.",
     )
     def heatmap_render(warehouse: WarehouseResource) -> dg.MaterializeResult:  # type: ignore[type-arg]

@@ -3,7 +3,7 @@
 import dagster as dg
 
 from heatmap_pipeline.market.sources import Market
-from heatmap_pipeline.orchestration.assets.common import daily_asset, failing_clearly
+from heatmap_pipeline.orchestration.assets.common import daily_asset, failing_clearly, network_retries
 from heatmap_pipeline.orchestration.assets.describe import describe_raw
 from heatmap_pipeline.orchestration.ingest import ingest_candles
 from heatmap_pipeline.orchestration.partitions import as_days
@@ -20,6 +20,7 @@ def build(settings: Settings, symbol: str, days: dg.DailyPartitionsDefinition) -
         symbol,
         NAME,
         days,
+        retry_policy=network_retries(settings),
         description=f"Candles of {symbol}, cleaned: sorted, without duplicates, checked; what was repaired is counted.",
     )
     def raw_candles(

@@ -4,7 +4,7 @@ import dagster as dg
 
 from heatmap_pipeline.market.sources import Market
 from heatmap_pipeline.orchestration.assets import raw_candles
-from heatmap_pipeline.orchestration.assets.common import daily_asset, failing_clearly
+from heatmap_pipeline.orchestration.assets.common import daily_asset, failing_clearly, network_retries
 from heatmap_pipeline.orchestration.assets.describe import describe_raw
 from heatmap_pipeline.orchestration.ingest import ingest_open_interest
 from heatmap_pipeline.orchestration.partitions import as_days
@@ -21,6 +21,7 @@ def build(settings: Settings, symbol: str, days: dg.DailyPartitionsDefinition) -
         symbol,
         NAME,
         days,
+        retry_policy=network_retries(settings),
         deps=[dg.AssetKey([symbol, raw_candles.NAME])],
         description=(
             f"Samples of the open interest of {symbol} in contracts, at the instants they were taken: the clock of "
