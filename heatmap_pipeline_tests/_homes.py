@@ -5,12 +5,18 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from datetime import date
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
+# A module that is first imported while something of it is replaced would keep the replacement.
+import heatmap_pipeline.definitions
+import heatmap_pipeline.orchestration.report
+import heatmap_pipeline.orchestration.runs  # noqa: F401
 from heatmap_pipeline.cli import main
+from heatmap_pipeline.orchestration import partitions
 
 
 def heatmap(*arguments: object) -> Result:
@@ -69,6 +75,14 @@ def clean_environment(patch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if (name.startswith("HEATMAP_") and name != "HEATMAP_TEST_MARKET") or name == "DAGSTER_HOME":
             patch.delenv(name)
+
+
+def as_if_yesterday_were(patch: pytest.MonkeyPatch, day: date) -> None:
+    """Set the last complete day, in every module that has taken the function by its name."""
+    real = partitions.yesterday
+    for name, module in list(sys.modules.items()):
+        if name.startswith("heatmap_pipeline.") and getattr(module, "yesterday", None) is real:
+            patch.setattr(module, "yesterday", lambda: day)
 
 
 def published(home: Path) -> Path:

@@ -452,12 +452,8 @@ def test_a_full_disk(home: Path, files: Path, monkeypatch: pytest.MonkeyPatch, p
 
 
 @pytest.mark.usefixtures("whole")
-@pytest.mark.parametrize("place", ["page", "picture"])
-def test_a_full_disk_while_drawing(home: Path, files: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
-    if place == "page":
-        _full_below(home / "renders", monkeypatch)
-    else:
-        monkeypatch.setattr("heatmap_pipeline.render.page.write_png", _full)
+def test_a_full_disk_while_drawing(home: Path, files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _full_below(home / "renders", monkeypatch)
     refused(run(home, files), 1, BTC, "heatmap_render", home, "No space left on device", "make room")
 
 

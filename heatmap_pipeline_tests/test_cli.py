@@ -21,7 +21,15 @@ import heatmap_pipeline
 from heatmap_pipeline import cli
 from heatmap_pipeline.orchestration.progress import tell
 from heatmap_pipeline.orchestration.runs import RunError, packaged_file
-from heatmap_pipeline_tests._homes import clean_environment, done, draw_nothing, heatmap, published, refused
+from heatmap_pipeline_tests._homes import (
+    as_if_yesterday_were,
+    clean_environment,
+    done,
+    draw_nothing,
+    heatmap,
+    published,
+    refused,
+)
 from heatmap_pipeline_tests.orchestration.homes import (
     BTC,
     ETH,
@@ -43,7 +51,7 @@ LAST = day(4)
 
 @pytest.fixture(autouse=True)
 def _yesterday_is_day_4(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("heatmap_pipeline.orchestration.partitions.yesterday", lambda: LAST)
+    as_if_yesterday_were(monkeypatch, LAST)
 
 
 @pytest.fixture
@@ -125,7 +133,7 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
     home = tmp_path_factory.mktemp("demo") / "a home"
     with pytest.MonkeyPatch.context() as patch:
         clean_environment(patch)
-        patch.setattr("heatmap_pipeline.orchestration.partitions.yesterday", lambda: LAST)
+        as_if_yesterday_were(patch, LAST)
         result = done("demo", "--days", "2", "--home", home)
     return home, result.stdout, result.stderr
 
