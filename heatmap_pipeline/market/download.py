@@ -73,7 +73,7 @@ class ArchiveDownloader:
 
     Example:
         >>> from datetime import date
-        >>> loader = ArchiveDownloader(ARCHIVE_URL, Path("archive"))
+        >>> loader = ArchiveDownloader("https://data.binance.vision", Path("archive"))
         >>> loader.fetch([ArchiveFile("BTCUSDT", date(2024, 9, 14), "5m")])  # doctest: +SKIP
         {ArchiveFile(...): <Outcome.FETCHED: 'fetched'>}
     """

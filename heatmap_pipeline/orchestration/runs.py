@@ -7,6 +7,7 @@ schedule and the UI, and no daemon is needed.
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -15,7 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import sqlalchemy
 from filelock import FileLock, Timeout
+from sqlalchemy.engine import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 import heatmap_pipeline
@@ -168,10 +171,12 @@ def _holder_name(holder: Path) -> str:
 
 def close_killed_runs(settings: Settings) -> None:
     """Mark the runs of this file that were killed as failed, unless one is going on just now."""
-    with suppress(Timeout), FileLock(settings.home / "run.lock").acquire(timeout=0):
-        folder = prepare_home(settings)
-        with _explaining(folder), dg.DagsterInstance.from_config(str(folder)) as instance:
-            _close_killed(instance)
+    with (
+        suppress(Timeout),
+        FileLock(settings.home / "run.lock").acquire(timeout=0),
+        _history(prepare_home(settings)) as instance,
+    ):
+        _close_killed(instance)
 
 
 def _close_killed(instance: dg.DagsterInstance) -> None:
@@ -199,7 +204,7 @@ def run_days(settings: Settings, requests: dict[str, tuple[date, date]], *, rest
         groups.setdefault(days, []).append(symbol)
     failures: dict[str, str] = {}
     folder = prepare_home(settings)
-    with _explaining(folder), dg.DagsterInstance.from_config(str(folder)) as instance:
+    with _history(folder) as instance:
         _close_killed(instance)
         for (first, last), symbols in groups.items():
             own = settings.model_copy(update={"symbols": tuple(symbols)})
@@ -212,6 +217,26 @@ def run_days(settings: Settings, requests: dict[str, tuple[date, date]], *, rest
             except RunError as error:
                 failures |= dict.fromkeys(symbols, str(error))
     return Outcome(tuple(symbol for symbol in requests if symbol not in failures), failures)
+
+
+@contextmanager
+def _history(folder: Path) -> Iterator[dg.DagsterInstance]:
+    """Open Dagster's history in a folder.
+
+    Each of its events is a commit of its own. In the mode that SQLite calls NORMAL those do not wait for the disk one
+    by one: a power cut may lose the last events, but damages nothing, and our own tables do not depend on them.
+    """
+    sqlalchemy.event.listen(Engine, "connect", _hurry)
+    try:
+        with _explaining(folder), dg.DagsterInstance.from_config(str(folder)) as instance:
+            yield instance
+    finally:
+        sqlalchemy.event.remove(Engine, "connect", _hurry)
+
+
+def _hurry(connection: Any, _record: Any) -> None:
+    if isinstance(connection, sqlite3.Connection):
+        connection.execute("PRAGMA synchronous=NORMAL")
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from heatmap_pipeline.model import engine
+from heatmap_pipeline.model import kernel
 from heatmap_pipeline.model.book import BOOKS, SIDE_NAMES, DayCandles, DayResult, Lots, ModelState
 from heatmap_pipeline.model.engine import run_day, start_state
 from heatmap_pipeline.model.levels import Candle
@@ -344,9 +344,9 @@ def test_the_compiled_engine_does_what_its_source_says(name: str, monkeypatch: p
     parameters = ModelParameters(SPECS[name], 1.0)
     market = make_market(random.Random(17), parameters, days=2, per_day=60)
     compiled = run_days(parameters, market)
-    for function, found in vars(engine).copy().items():
+    for function, found in vars(kernel).copy().items():
         if hasattr(found, "py_func"):
-            monkeypatch.setattr(engine, function, found.py_func)
+            monkeypatch.setattr(kernel, function, found.py_func)
     with np.errstate(over="ignore"):  # the hash of a lot's key wraps around, as it does compiled
         interpreted = run_days(parameters, market)
     for a, b in zip(compiled, interpreted, strict=True):

@@ -1,0 +1,574 @@
+"""The compiled loop over the candles of one day: the six steps of the model, a function each.
+
+Lots, books, cells and candles are records in numpy arrays, so that the steps read like those in `stepwise.py`;
+`engine.py` makes the arrays, calls `run` and reads what it wrote. An amount called `base_*` was divided by the survival
+factor of its book when it was added: times the factor of now it is in contracts or USDT. Sides are 0 long, 1 short.
+
+numba counts references to whole arrays wherever a function that takes them cannot be proven to end one way, and that
+costs more than the step itself. So records are handed on rather than arrays where a single one will do.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import njit
+
+_compiled = njit(cache=True, error_model="numpy")
+"""Compile; a division is not checked, for every divisor is positive, and the check would be another way to end."""
+
+
+def _record(*fields: tuple[str, str]) -> np.dtype[np.void]:
+    """Return a type whose single values give their fields as attributes, compiled and in Python."""
+    return np.dtype((np.record, list(fields)))
+
+
+CANDLE = _record(
+    ("open_time", "i8"),
+    ("low", "i8"),
+    ("high", "i8"),
+    ("close", "f8"),
+    ("volume", "f8"),
+    ("flow", "f8"),
+    ("open_interest", "f8"),
+    ("side", "i8"),
+    ("ends", "i8"),
+)
+"""A candle: `low` and `high` in 1e-8 USDT, the `side` a book of both opens on, `ends` 1 if a snapshot is due."""
+
+TIER = _record(("leverage", "f8"), ("share", "f8"))
+"""A leverage and its share of what opens."""
+
+LOT = _record(
+    ("side", "i8"),
+    ("leverage", "f8"),
+    ("price", "i8"),
+    ("base_quantity", "f8"),
+    ("base_volume", "f8"),
+    ("opened_at", "i8"),
+    ("cell", "i8"),
+    ("alive", "i8"),
+)
+"""A lot: `price` in 1e-8 USDT, `cell` the position of its cell, `alive` 1 or 0."""
+
+BOOK = _record(
+    ("number", "i8"),
+    ("first_side", "i8"),
+    ("last_side", "i8"),
+    ("survival", "f8"),
+    ("base_quantity", "f8"),
+    ("base_volume", "f8"),
+    ("lots", "i8"),
+    ("unlocated", "f8"),
+)
+"""A book: the sides it holds, its survival factor, the sums over its living lots, how many they are, and the rest."""
+
+CELL = _record(("number", "i8"), ("lots", "i8"), ("base_volume", "f8"), ("consumed", "f8"))
+"""A cell of the map: `number` is 2 x bucket + side, `consumed` the USDT liquidated since the last snapshot."""
+
+ITEM = _record(("key", "f8"), ("lot", "i8"))
+"""A lot in a heap; item 0 says how many follow, item 1 has the smallest key.
+
+Prices are whole numbers below 2**53, so that a float holds them exactly.
+"""
+
+TALLY = _record(("lots", "i8"), ("opens", "i8"), ("deaths", "i8"), ("closes", "i8"), ("snapshots", "i8"))
+"""How many rows of the day's arrays are in use."""
+
+LEDGER = _record(
+    ("opened", "f8"),
+    ("liquidated", "f8"),
+    ("closed", "f8"),
+    ("dropped", "f8"),
+    ("located", "f8"),
+    ("unlocated", "f8"),
+    ("active_volume", "f8"),
+    ("consumed_volume", "f8"),
+)
+"""A candle in a book, as reported: contracts and USDT."""
+
+OPEN = _record(("at", "i8"), ("side", "i8"), ("tier", "i8"), ("quantity", "f8"))
+DEATH = _record(("at", "i8"), ("lot", "i8"), ("quantity", "f8"), ("volume", "f8"))
+CLOSE = _record(("at", "i8"), ("book", "i8"), ("quantity", "f8"), ("volume", "f8"))
+"""Events as reported, in contracts and USDT; `at`, `tier`, `lot` and `book` are numbers of rows."""
+
+_TINY = 1e-100
+"""A survival factor below this is replaced by 1."""
+
+
+class Births(NamedTuple):
+    """What opens: `tiers` (k,) TIER; per side, candle and tier the price in 1e-8 USDT and the position of its cell."""
+
+    tiers: Any
+    price: Any
+    cell: Any
+
+
+class Columns(NamedTuple):
+    """The columns of lots outside the kernel, as in `book.Lots`."""
+
+    side: Any
+    leverage: Any
+    price: Any
+    quantity: Any
+    volume: Any
+    opened_at: Any
+
+
+class Snapshots(NamedTuple):
+    """The columns of the cells, as they go out."""
+
+    timestamp: Any
+    price_bucket: Any
+    side: Any
+    active_volume: Any
+    consumed_volume: Any
+
+
+class Rules(NamedTuple):
+    """What distinguishes one model from another, and the distance of the snapshots in microseconds."""
+
+    nets: bool
+    turnover: float
+    unlevered: float
+    dust: float
+    drops_dust: bool
+    holds_open_interest: bool
+    snapshot_step: int
+
+
+class Day(NamedTuple):
+    """All arrays of a day of n candles, k tiers and B books.
+
+    Attributes:
+        candles: (n,) CANDLE.
+        births: what each candle would open.
+        known: the lots of the day before.
+        known_cell: the position of their cells.
+        lots: LOT by number, those of the day before first; room for all that may open.
+        places: table from a lot's key to its number, -1 where empty; a power of 2 long, less than half full.
+        books: (B,) BOOK.
+        cells: CELL in the order of the output.
+        reach: (2, capacity) ITEM, a heap per side: lots by price, the one that dies first on top.
+        small: (B, capacity) ITEM, a heap per book: lots by volume, the smallest on top; unused unless dust is dropped.
+        tally: (1,) TALLY.
+        ledger: (n, B) LEDGER, all 0.
+        opens: OPEN.
+        deaths: DEATH.
+        closes: CLOSE.
+        snapshots: rows of cells.
+    """
+
+    candles: Any
+    births: Births
+    known: Columns
+    known_cell: Any
+    lots: Any
+    places: Any
+    books: Any
+    cells: Any
+    reach: Any
+    small: Any
+    tally: Any
+    ledger: Any
+    opens: Any
+    deaths: Any
+    closes: Any
+    snapshots: Snapshots
+
+
+# All functions from here on are compiled. They have no annotations: numba infers the types.
+
+
+@_compiled
+def run(day, rules):  # type: ignore[no-untyped-def]
+    """Carry the books through the day; everything is written into the arrays of `day`."""
+    candles, births, known, known_cell, lots, places, books, cells, reach, small = day[:10]
+    tallies, ledger, opens, deaths, closes, snapshots = day[10:]
+    tally = tallies[0]
+    _enter(known, known_cell, rules, tally, lots, places, books, cells, reach, small)
+    for i in range(len(candles)):
+        candle = candles[i]
+        for b in range(len(books)):
+            book, row = books[b], ledger[i, b]
+            for side in range(book.first_side, book.last_side + 1):
+                while _reached(candle, side, reach):
+                    one = _pop(reach, side)
+                    lot = lots[one]
+                    if lot.alive:
+                        _liquidate(i, one, lot, book, cells[lot.cell], row, tally, deaths[tally.deaths])
+            row.opened, closed = _net(rules, candle, book, row.liquidated)
+            row.closed = _close(i, closed, book, tally, closes[tally.closes])
+            if book.survival < _TINY:
+                _renew(book, lots, cells, reach, small)
+            if rules.drops_dust and row.closed > 0.0:
+                row.dropped = _drop_dust(rules.dust, book, lots, cells, small)
+            if row.opened > 0.0:
+                _open(i, row.opened, rules, candle, births, book, tally, lots, places, cells, reach, small, opens)
+            if rules.holds_open_interest:
+                _correct(candle.open_interest, book)
+            if not rules.drops_dust and i == len(candles) - 1:
+                _unlocate_dust(rules.dust, book, tally, lots, cells)
+            row.located, row.unlocated, row.active_volume = _located(book), book.unlocated, _active(book)
+        if candle.ends:
+            start = candle.open_time // rules.snapshot_step * rules.snapshot_step
+            _snapshot(start, books, tally, cells, snapshots)
+    _leave(tally, lots, books)
+
+
+@_compiled
+def _reached(candle, side, reach):  # type: ignore[no-untyped-def]
+    """Return whether price reached the first lot of a side."""
+    return reach[side, 0].lot > 0 and reach[side, 1].key <= (-candle.low if side == 0 else candle.high)
+
+
+@_compiled
+def _liquidate(i, one, lot, book, cell, row, tally, death):  # type: ignore[no-untyped-def]
+    """Step 1: take out a lot that price reached."""
+    death.at, death.lot = i, one
+    death.quantity, death.volume = lot.base_quantity * book.survival, lot.base_volume * book.survival
+    row.liquidated += death.quantity
+    row.consumed_volume += death.volume
+    cell.consumed += death.volume
+    _forget(lot, book, cell)
+    if death.quantity > 0.0 and death.volume > 0.0:  # else it shrank to nothing before price came
+        tally.deaths += 1
+
+
+@_compiled
+def _net(rules, candle, book, liquidated):  # type: ignore[no-untyped-def]
+    """Step 2: return how many contracts open and close."""
+    net = candle.flow + liquidated if rules.nets else candle.flow
+    again = max(min(rules.turnover * candle.volume, _total(book) - max(-net, 0.0)), 0.0)
+    return max(net, 0.0) + again, max(-net, 0.0) + again
+
+
+@_compiled
+def _close(i, wanted, book, tally, close):  # type: ignore[no-untyped-def]
+    """Step 3: shrink every lot and the unlocated quantity by the same ratio; return the contracts closed."""
+    total = _total(book)
+    ratio = min(wanted / total, 1.0) if total > 0.0 else 0.0
+    if ratio > 0.0:
+        close.at, close.book, close.quantity, close.volume = i, book.number, ratio * total, ratio * _active(book)
+        tally.closes += 1
+        book.survival *= 1.0 - ratio
+        book.unlocated *= 1.0 - ratio
+    return ratio * total
+
+
+@_compiled
+def _open(  # type: ignore[no-untyped-def]
+    i, opened, rules, candle, births, book, tally, lots, places, cells, reach, small, opens
+):
+    """Step 4: open at the close, each tier its share, into the living lot with its key or a new one.
+
+    What has no price to be liquidated at is unlocated.
+    """
+    tiers, prices, cell_of = births
+    side = candle.side if book.first_side < book.last_side else book.first_side
+    book.unlocated += opened * rules.unlevered
+    for k in range(len(tiers)):
+        tier, price, cell = tiers[k], prices[side, i, k], cells[cell_of[side, i, k]]
+        quantity = opened * tier.share
+        volume = quantity * candle.close
+        if price <= 0:
+            book.unlocated += quantity
+        if price <= 0 or volume <= 0.0:
+            continue
+        row = opens[tally.opens]
+        row.at, row.side, row.tier, row.quantity = i, side, k, quantity
+        tally.opens += 1
+        place = _place(places, lots, side, tier.leverage, price)
+        one = places[place]
+        if one < 0 or not lots[one].alive:
+            one = tally.lots
+            tally.lots += 1
+            places[place] = one
+            lot = lots[one]
+            lot.side, lot.leverage, lot.price, lot.cell = side, tier.leverage, price, cell_of[side, i, k]
+            lot.base_quantity, lot.base_volume, lot.opened_at, lot.alive = 0.0, 0.0, candle.open_time, 1
+            book.lots += 1
+            cell.lots += 1
+            _push(reach, side, _reach_key(lot), one)
+            if rules.drops_dust:
+                _push(small, book.number, volume / book.survival, one)
+        _add(quantity / book.survival, volume / book.survival, lots[one], book, cell)
+
+
+@_compiled
+def _correct(open_interest, book):  # type: ignore[no-untyped-def]
+    """Make a book hold the whole open interest to the last bit, whatever rounding has left."""
+    total = _total(book)
+    if total > 0.0:
+        book.survival *= open_interest / total
+        book.unlocated *= open_interest / total
+    else:
+        book.unlocated = open_interest
+
+
+@_compiled
+def _drop_dust(dust, book, lots, cells, small):  # type: ignore[no-untyped-def]
+    """Step 5, first rule: drop lots of less volume than `dust`, smallest first; return their contracts."""
+    dropped = 0.0
+    b = book.number
+    while small[b, 0].lot > 0 and small[b, 1].key * book.survival < dust:
+        one = _pop(small, b)
+        lot = lots[one]
+        cell = cells[lot.cell]
+        if lot.alive and lot.base_volume * book.survival >= dust:  # it was joined since it got its place in the heap
+            _push(small, b, lot.base_volume, one)
+        elif lot.alive:
+            dropped += lot.base_quantity * book.survival
+            _forget(lot, book, cell)
+    return dropped
+
+
+@_compiled
+def _unlocate_dust(dust, book, tally, lots, cells):  # type: ignore[no-untyped-def]
+    """Step 5, second rule: move lots of less volume than `dust` to the unlocated quantity."""
+    for one in range(tally.lots):
+        lot = lots[one]
+        if lot.alive and _holds(book, lot.side) and lot.base_volume * book.survival < dust:
+            book.unlocated += lot.base_quantity * book.survival
+            _forget(lot, book, cells[lot.cell])
+
+
+@_compiled
+def _snapshot(start, books, tally, cells, snapshots):  # type: ignore[no-untyped-def]
+    """Step 6: write a row per cell that holds or lost anything, and set what it lost back to 0."""
+    timestamp, price_bucket, sides, active_volume, consumed_volume = snapshots
+    factor = (books[0].survival, books[len(books) - 1].survival)
+    row = tally.snapshots
+    for at in range(len(cells)):
+        cell = cells[at]
+        side = cell.number & 1
+        now = cell.base_volume * factor[side] if cell.lots > 0 else 0.0
+        if now > 0.0 or cell.consumed > 0.0:
+            timestamp[row], price_bucket[row], sides[row] = start, cell.number >> 1, 1 - 2 * side
+            active_volume[row], consumed_volume[row] = max(now, 0.0), cell.consumed
+            cell.consumed = 0.0
+            row += 1
+    tally.snapshots = row
+
+
+@_compiled
+def _located(book):  # type: ignore[no-untyped-def]
+    return max(book.base_quantity * book.survival, 0.0)
+
+
+@_compiled
+def _active(book):  # type: ignore[no-untyped-def]
+    return max(book.base_volume * book.survival, 0.0)
+
+
+@_compiled
+def _total(book):  # type: ignore[no-untyped-def]
+    return _located(book) + book.unlocated
+
+
+@_compiled
+def _holds(book, side):  # type: ignore[no-untyped-def]
+    return book.first_side <= side <= book.last_side
+
+
+@_compiled
+def _add(base_quantity, base_volume, lot, book, cell):  # type: ignore[no-untyped-def]
+    """Add to a lot, and to the sums of its book and cell."""
+    lot.base_quantity += base_quantity
+    lot.base_volume += base_volume
+    book.base_quantity += base_quantity
+    book.base_volume += base_volume
+    cell.base_volume += base_volume
+
+
+@_compiled
+def _forget(lot, book, cell):  # type: ignore[no-untyped-def]
+    """Take a lot out of its book and cell; sums without a lot are 0, whatever rounding would leave."""
+    lot.alive = 0
+    book.base_quantity -= lot.base_quantity
+    book.base_volume -= lot.base_volume
+    book.lots -= 1
+    if book.lots == 0:
+        book.base_quantity = 0.0
+        book.base_volume = 0.0
+    cell.base_volume -= lot.base_volume
+    cell.lots -= 1
+    if cell.lots == 0:
+        cell.base_volume = 0.0
+
+
+@_compiled
+def _renew(book, lots, cells, reach, small):  # type: ignore[no-untyped-def]
+    """Start again from a survival factor of 1, so that it never underflows."""
+    if book.survival == 0.0:
+        _empty(book, lots, cells, reach, small)
+    else:
+        _fold(book, lots, cells, reach, small)
+    book.survival = 1.0
+
+
+@_compiled
+def _empty(book, lots, cells, reach, small):  # type: ignore[no-untyped-def]
+    """Forget all lots of a book at once."""
+    for side in range(book.first_side, book.last_side + 1):
+        for position in range(1, reach[side, 0].lot + 1):
+            lots[reach[side, position].lot].alive = 0
+        reach[side, 0].lot = 0
+    small[book.number, 0].lot = 0
+    for at in range(len(cells)):
+        if _holds(book, cells[at].number & 1):
+            cells[at].base_volume, cells[at].lots = 0.0, 0
+    book.base_quantity, book.base_volume, book.lots = 0.0, 0.0, 0
+
+
+@_compiled
+def _fold(book, lots, cells, reach, small):  # type: ignore[no-untyped-def]
+    """Multiply the survival factor of a book into all that stands on it."""
+    for side in range(book.first_side, book.last_side + 1):
+        for position in range(1, reach[side, 0].lot + 1):
+            lot = lots[reach[side, position].lot]
+            lot.base_quantity *= book.survival
+            lot.base_volume *= book.survival
+    for position in range(1, small[book.number, 0].lot + 1):
+        small[book.number, position].key *= book.survival
+    for at in range(len(cells)):
+        if _holds(book, cells[at].number & 1):
+            cells[at].base_volume *= book.survival
+    book.base_quantity *= book.survival
+    book.base_volume *= book.survival
+
+
+@_compiled
+def _enter(known, known_cell, rules, tally, lots, places, books, cells, reach, small):  # type: ignore[no-untyped-def]
+    """Put the lots of the day before into table, books, cells and heaps."""
+    side, leverage, price, quantity, volume, opened_at = known
+    for one in range(len(side)):
+        lot, cell = lots[one], cells[known_cell[one]]
+        lot.side, lot.leverage, lot.price, lot.cell = side[one] < 0, leverage[one], price[one], known_cell[one]
+        lot.base_quantity, lot.base_volume, lot.opened_at, lot.alive = 0.0, 0.0, opened_at[one], 1
+        book = books[min(lot.side, len(books) - 1)]
+        book.lots += 1
+        cell.lots += 1
+        _add(quantity[one], volume[one], lot, book, cell)
+        places[_place(places, lots, lot.side, lot.leverage, lot.price)] = one
+        _append(reach, lot.side, _reach_key(lot), one)
+        if rules.drops_dust:
+            _append(small, book.number, lot.base_volume, one)
+    tally.lots = len(side)
+    _order(reach)
+    _order(small)
+
+
+@_compiled
+def _leave(tally, lots, books):  # type: ignore[no-untyped-def]
+    """Turn base amounts into contracts and USDT; lots without any are dead."""
+    for one in range(tally.lots):
+        lot = lots[one]
+        if lot.alive:
+            survival = books[min(lot.side, len(books) - 1)].survival
+            lot.base_quantity *= survival
+            lot.base_volume *= survival
+            lot.alive = lot.base_quantity > 0.0 and lot.base_volume > 0.0
+
+
+@_compiled
+def _reach_key(lot):  # type: ignore[no-untyped-def]
+    """Return what lots die by: longs from the highest price down, so theirs is negated."""
+    return float(-lot.price if lot.side == 0 else lot.price)
+
+
+@_compiled
+def _has_key(lot, side, leverage, price):  # type: ignore[no-untyped-def]
+    return lot.side == side and lot.price == price and lot.leverage == leverage
+
+
+@_compiled
+def _place(places, lots, side, leverage, price):  # type: ignore[no-untyped-def]
+    """Return where in the table the lot with this key stands, or the empty place where it belongs."""
+    mask = len(places) - 1
+    mixed = (price // 10 ^ (price >> 17)) * 0x9E3779B1 + np.int64(leverage * 1024.0) * 0x85EBCA6B + side
+    position = (mixed ^ (mixed >> 29)) & mask
+    while places[position] >= 0 and not _has_key(lots[places[position]], side, leverage, price):
+        position = (position + 1) & mask
+    return position
+
+
+@_compiled
+def _append(heap, h, key, lot):  # type: ignore[no-untyped-def]
+    """Put a lot at the end of a heap, out of order."""
+    heap[h, 0].lot += 1
+    item = heap[h, heap[h, 0].lot]
+    item.key, item.lot = key, lot
+
+
+@_compiled
+def _order(heap):  # type: ignore[no-untyped-def]
+    """Put heaps in order."""
+    for h in range(len(heap)):
+        for position in range(heap[h, 0].lot // 2, 0, -1):
+            _sink(heap, h, position)
+
+
+@_compiled
+def _push(heap, h, key, lot):  # type: ignore[no-untyped-def]
+    """Add a lot to a heap."""
+    heap[h, 0].lot += 1
+    position = heap[h, 0].lot
+    while position > 1 and heap[h, position >> 1].key > key:
+        heap[h, position] = heap[h, position >> 1]
+        position >>= 1
+    item = heap[h, position]
+    item.key, item.lot = key, lot
+
+
+@_compiled
+def _pop(heap, h):  # type: ignore[no-untyped-def]
+    """Take the lot with the smallest key off a heap and return its number."""
+    one, last = heap[h, 1].lot, heap[h, 0].lot
+    heap[h, 1] = heap[h, last]
+    heap[h, 0].lot = last - 1
+    _sink(heap, h, 1)
+    return one
+
+
+@_compiled
+def _sink(heap, h, position):  # type: ignore[no-untyped-def]
+    """Let the item at a position sink to where no smaller one is below it."""
+    key, lot, last = heap[h, position].key, heap[h, position].lot, heap[h, 0].lot
+    while 2 * position <= last:
+        child = 2 * position
+        if child < last and heap[h, child + 1].key < heap[h, child].key:
+            child += 1
+        if key <= heap[h, child].key:
+            break
+        heap[h, position] = heap[h, child]
+        position = child
+    item = heap[h, position]
+    item.key, item.lot = key, lot
+
+
+@_compiled
+def collect(lots, old, new, out):  # type: ignore[no-untyped-def]
+    """Write lots by number into columns, in the fixed order; `old` and `new` are in this order each."""
+    side, leverage, price, quantity, volume, opened_at = out
+    i = j = 0
+    for row in range(len(side)):
+        if j == len(new) or (i < len(old) and _precedes(lots[old[i]], lots[new[j]])):
+            lot = lots[old[i]]
+            i += 1
+        else:
+            lot = lots[new[j]]
+            j += 1
+        side[row], leverage[row], price[row], opened_at[row] = 1 - 2 * lot.side, lot.leverage, lot.price, lot.opened_at
+        quantity[row], volume[row] = lot.base_quantity, lot.base_volume
+
+
+@_compiled
+def _precedes(one, other):  # type: ignore[no-untyped-def]
+    """Return whether a lot comes first in the fixed order: side, leverage, price."""
+    if one.side != other.side:
+        return one.side < other.side
+    if one.leverage != other.leverage:
+        return one.leverage < other.leverage
+    return one.price < other.price
