@@ -25,3 +25,12 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if (name.startswith("HEATMAP_") and name != "HEATMAP_TEST_MARKET") or name == "DAGSTER_HOME":
             monkeypatch.delenv(name)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start the slow tests first where several workers share the suite: most of them wait, and the fast ones fill in.
+
+    One process alone takes the fast ones first.
+    """
+    several = "PYTEST_XDIST_WORKER" in os.environ
+    items.sort(key=lambda item: (item.get_closest_marker("slow") is None) == several)

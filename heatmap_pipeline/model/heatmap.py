@@ -126,7 +126,7 @@ def _snapshots(result: DayResult, time: npt.NDArray[np.int64], parameters: Model
     ends = np.append(edges[1:], len(cells["timestamp"]))
     created = np.searchsorted(np.sort(result.opens["timestamp"]), np.append(time, np.iinfo(np.int64).max))
     consumed = np.searchsorted(np.sort(result.liquidations["timestamp"]), np.append(time, np.iinfo(np.int64).max))
-    prices = cells["price_bucket"] * parameters.bucket
+    prices = cells["price_bucket"] * parameters.bucket_units / 1e8
     return [
         HeatmapSnapshot(
             timestamp=int(when),

@@ -78,6 +78,12 @@ class ModelSpec:
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
                 raise ModelError(f"{name} = {value!r} is negative or not finite")
+        ways = (self.books, self.opens, self.starts_with, self.nets)
+        if ways not in (("one", "candle", "nothing", False), ("two", "both", "open_interest", True)):
+            raise ModelError(
+                f"books, opens, starts_with, nets = {ways!r} is not defined: one book opens the candle's side, starts "
+                "with nothing and does not net; two books each open their own side, hold the open interest, and net"
+            )
         if self.unlevered > 1:
             raise ModelError(f"unlevered = {self.unlevered!r} is above 1; it is a share")
 
@@ -143,6 +149,8 @@ class ModelParameters:
     def __post_init__(self) -> None:
         if not (math.isfinite(self.bucket) and round(self.bucket / PRICE_UNIT) >= 1):
             raise ModelError(f"bucket = {self.bucket!r} USDT is not a positive multiple of {PRICE_UNIT:g}")
+        if abs(self.tick * 1e8 - self.tick_units) > 1e-6:
+            raise ModelError(f"bucket = {self.bucket!r} USDT gives a price tick that is no multiple of {PRICE_UNIT:g}")
         if self.interval <= 0 or 86400 % self.interval:
             raise ModelError(f"interval = {self.interval!r} s does not divide a day")
         rate = self.bracket.maintenance_margin_rate
@@ -227,6 +235,6 @@ def choose_bucket(symbol: str, first_close: float) -> float:
     for power in range(exponent, exponent + 4):
         for digit in (1, 2, 5):
             candidate = float(f"{digit}e{power}")
-            if candidate >= wanted:
+            if candidate >= wanted * (1 - 1e-12):  # 0.0001 / 1000 is a little more than 1e-7
                 return candidate
     raise AssertionError("unreachable: four decades hold a candidate")  # pragma: no cover

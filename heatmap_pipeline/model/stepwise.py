@@ -140,18 +140,12 @@ def new_books(parameters: ModelParameters, start_open_interest: float) -> tuple[
     return (Book("long", unlocated=start), Book("short", unlocated=start))
 
 
-def side_shares(book: Book, candle: Candle, parameters: ModelParameters) -> dict[Side, float]:
+def side_shares(book: Book, candle: Candle) -> dict[Side, float]:
     """Return the share of what opens in a book that goes to each side; what the shares leave is unlocated.
 
-    Raises:
-        ModelError: for one book that is to open both sides: how it divides between them is not defined.
+    A book of one side opens that side; the one book that holds both opens the side the candle names.
     """
-    if parameters.spec.opens == "candle":
-        side = infer_side(candle)
-        return {side: 1.0} if book.side in (None, side) else {}
-    if book.side is None:
-        raise ModelError(f"opens = 'both' of model {parameters.spec.name!r} needs books = 'two'")
-    return {book.side: 1.0}
+    return {book.side or infer_side(candle): 1.0}
 
 
 def create_positions(
@@ -251,7 +245,7 @@ def process_candle(
 
     # 4. Open
     opened = max(net, 0.0) + churn
-    opening = create_positions(candle, opened, parameters, side_shares(book, candle, parameters))
+    opening = create_positions(candle, opened, parameters, side_shares(book, candle))
     for level in opening.levels:
         book.add(level)
     book.unlocated += opening.unlocated

@@ -190,10 +190,11 @@ def outdated_days(settings: Settings, history: History, model: str) -> list[Stal
     A run that was stopped between the two stages leaves days whose events are newer than their snapshots.
     """
     snapshots = history.snapshots[model]
+    seconds = SECONDS[settings.snapshot_interval_of(history.symbol.symbol)]
     found = {
-        day: Stale(day, "its snapshots are not made from its present events", day)
+        day: Stale(day, "its snapshots are not made from its present events, or at another interval", day)
         for day, record in history.days[model].items()
-        if day not in snapshots or snapshots[day][0] != record.state_hash
+        if snapshots.get(day) != (record.state_hash, seconds)
     }
     found |= {stale.day: stale for stale in stale_days(settings, history, model)}
     return [found[day] for day in sorted(found)]
@@ -216,6 +217,13 @@ def check_start(settings: Settings, history: History, model: str, day: date, res
     earlier = [one for one in records if one < day]
     name = history.symbol.symbol
     if not earlier:
+        others = min((one for days in history.days.values() for one in days), default=day)
+        if others < day and not restart:
+            first = settings.repair_command(name, others, max(history.tip or day, day))
+            raise ChainError(
+                f"{name} {model}: it has no day before {day}, and other models begin at {others}; "
+                f"begin it there too, with `{first}`"
+            )
         return None
     last = max(earlier)
     if last < day - _ONE_DAY:
@@ -309,6 +317,15 @@ def _carried(state: ModelState, record: Mapping[str, Any]) -> Carried:
     return Carried(state.open_interest, int(record["sample_time"]), float(record["sample_contracts"]))
 
 
+def present_days(history: History, days: Sequence[date]) -> list[date]:
+    """Return the days without those of a gap between two stored histories, which the source has no data for."""
+    stored_raw_days = history.raw["candles"]
+    if not stored_raw_days:
+        return list(days)
+    first, last = min(stored_raw_days), max(stored_raw_days)
+    return [day for day in days if day in stored_raw_days or not first < day < last]
+
+
 class _Walk:
     """One model on its way through the days: the state where it stands, read only when it is needed."""
 
@@ -319,6 +336,11 @@ class _Walk:
     def skip(self, record: DayRecord) -> None:
         """Go past a day that is stored already."""
         self.before, self._here = record, None
+
+    def enter(self, day: date) -> None:
+        """Come to a day; after a gap a new history begins."""
+        if self.before is not None and self.before.day < day - _ONE_DAY:
+            self.before = self._here = None
 
     def compute(
         self, connect: Connect, day: date, given: _DayInput, snapshot_seconds: int | None
@@ -391,6 +413,7 @@ def advance(
     """
     with connect() as con:
         history = read_history(con, settings, symbol)
+    days = present_days(history, days)
     walks = [
         _Walk(settings, history, model, check_start(settings, history, model, days[0], restart))
         for model in settings.models
@@ -405,6 +428,7 @@ def advance(
 
 
 def _advance_day(connect: Connect, commits: _Commits, walk: _Walk, day: date, given: _DayInput) -> DayReport:
+    walk.enter(day)
     history, model = walk.history, walk.model
     known = history.days[model].get(day)
     previous = walk.before.state_hash if walk.before is not None else ""
@@ -454,6 +478,7 @@ def sample(connect: Connect, settings: Settings, symbol: str, days: Sequence[dat
     seconds = SECONDS[settings.snapshot_interval_of(symbol)]
     with connect() as con:
         history = read_history(con, settings, symbol)
+    days = present_days(history, days)
     interval = history.symbol.candle_interval_seconds
     if seconds % interval:
         raise ChainError(

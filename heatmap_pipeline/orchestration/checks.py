@@ -67,10 +67,11 @@ def _snapshots_current(con: Any, settings: Settings, symbol: str, model: str, *_
     if not days:
         return CheckReport(True, "snapshots: no day is stored")
     report = checks.snapshots_current(con, symbol, model, min(days), max(days))
-    if report.passed:
+    mixed = len({seconds for _, seconds in history.snapshots[model].values()}) > 1
+    if report.passed and not mixed:
         return report
-    text = f"{report.description}; make them with `{rebuilding(settings, history)}`"
-    return CheckReport(False, text, report.numbers)
+    text = "snapshots at more than one interval" if report.passed else report.description
+    return CheckReport(False, f"{text}; make them with `{rebuilding(settings, history)}`", report.numbers)
 
 
 def _up_to_date(con: Any, settings: Settings, symbol: str, _model: str, *_: date) -> CheckReport:

@@ -50,10 +50,12 @@ def first_due(con: Any, settings: Settings, symbol: str, until: date) -> date | 
     It lies after `until` where nothing is due.
     """
     tips = [max(stored.day_records(con, symbol, model), default=None) for model in settings.models]
-    if None in tips:
+    known = [tip for tip in tips if tip is not None]
+    if not known:
         return settings.start
-    first = min(tip for tip in tips if tip is not None) + _ONE_DAY
     raw = stored_raw.raw_days(con, symbol)
+    # A model that has no day yet begins where the symbol's history does.
+    first = min(known) + _ONE_DAY if len(known) == len(tips) else min(raw["candles"])
     again = [day for kind in ("candles", "open_interest") for day in _to_read_again(raw[kind], until)]
     return min([first, *again])
 

@@ -52,8 +52,10 @@ def ingest_candles(
         known = stored.raw_days(con, symbol)["candles"] if record is not None else {}
     _same_kind(record, settings, symbol)
     market.prepare(symbol, days)
-    available = market.available(symbol, [day for day in days if day in known])
-    wanted = [day for day in days if day not in known or day in available]
+    inside = [day for day in days if known and min(known) <= day <= max(known)]
+    available = market.available(symbol, inside)
+    # Neither a stored day whose file is gone nor a day of a gap between two histories is asked for.
+    wanted = [day for day in days if day not in inside or day in available]
     interval = record.candle_interval_seconds if record else market.interval(settings, symbol, wanted)
     bucket = settings.of(symbol).bucket
     if record is not None and bucket not in (None, record.bucket) and days[0] <= min(known, default=days[0]):
@@ -82,6 +84,9 @@ def ingest_open_interest(
     with connect() as con:
         record = stored.get_symbol(con, symbol)
         known = stored.raw_days(con, symbol)
+    newest = max(known["candles"], default=date.min)
+    oldest = min(known["candles"], default=date.max)
+    days = [day for day in days if day in known["candles"] or not oldest < day < newest]
     missing = [day for day in days if day not in known["candles"]]
     if record is None or missing:
         day = missing[0] if missing else days[0]

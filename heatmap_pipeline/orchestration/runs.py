@@ -7,7 +7,6 @@ schedule and the UI, and no daemon is needed.
 from __future__ import annotations
 
 import os
-import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -16,9 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-import sqlalchemy
 from filelock import FileLock, Timeout
-from sqlalchemy.engine import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 import heatmap_pipeline
@@ -26,6 +23,7 @@ from heatmap_pipeline.definitions import build_defs
 from heatmap_pipeline.errors import HeatmapError
 from heatmap_pipeline.orchestration import jobs
 from heatmap_pipeline.orchestration.assets import position_events, published_database
+from heatmap_pipeline.orchestration.history import open_history
 from heatmap_pipeline.orchestration.partitions import range_tags
 from heatmap_pipeline.render.files import replace_file
 from heatmap_pipeline.settings import Settings
@@ -221,22 +219,8 @@ def run_days(settings: Settings, requests: dict[str, tuple[date, date]], *, rest
 
 @contextmanager
 def _history(folder: Path) -> Iterator[dg.DagsterInstance]:
-    """Open Dagster's history in a folder.
-
-    Each of its events is a commit of its own. In the mode that SQLite calls NORMAL those do not wait for the disk one
-    by one: a power cut may lose the last events, but damages nothing, and our own tables do not depend on them.
-    """
-    sqlalchemy.event.listen(Engine, "connect", _hurry)
-    try:
-        with _explaining(folder), dg.DagsterInstance.from_config(str(folder)) as instance:
-            yield instance
-    finally:
-        sqlalchemy.event.remove(Engine, "connect", _hurry)
-
-
-def _hurry(connection: Any, _record: Any) -> None:
-    if isinstance(connection, sqlite3.Connection):
-        connection.execute("PRAGMA synchronous=NORMAL")
+    with _explaining(folder), open_history(folder) as instance:
+        yield instance
 
 
 @contextmanager

@@ -10,17 +10,21 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from heatmap_pipeline.store.raw import SYMBOL_TABLES
 from heatmap_pipeline.store.sql import Connection, rows, transaction
-from heatmap_pipeline.store.warehouse import SCHEMA_VERSION, StoreError, Warehouse, quoted
+from heatmap_pipeline.store.warehouse import READER_PREFIX, SCHEMA_VERSION, StoreError, Warehouse, quoted
 
 _PRIVATE = ("failed_days",)
 _FINGERPRINT = ("symbols", "raw_days", "heatmap_days", "snapshot_days", "saved_snapshots")
 """Tables that change whenever anything of a symbol changes, all of them small."""
+
+
+_READER_SECONDS = 600
+"""A reader's own name for the file is older than this only if the reader was killed."""
 
 
 @dataclass(frozen=True)
@@ -167,6 +171,10 @@ def _remove_leftovers(warehouse: Warehouse) -> None:
     """Remove the temporary files of this and of killed publications; only the holder of the lock makes any."""
     for path in warehouse.home.glob(".heatmap.duckdb.*"):
         path.unlink(missing_ok=True)
+    for path in warehouse.home.glob(f"{READER_PREFIX}*"):  # of readers that were killed
+        with suppress(FileNotFoundError):
+            if time.time() - path.lstat().st_ctime > _READER_SECONDS:
+                path.unlink(missing_ok=True)
 
 
 def _sync(path: Path) -> None:

@@ -10,6 +10,7 @@ import errno
 import logging
 import os
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.resources import files
@@ -30,6 +31,9 @@ _SETTINGS = {
     "memory_limit": "1GB",  # beyond it queries use the disk; the default is most of the machine's memory
     "checkpoint_threshold": "128MB",  # the default of 16 MB makes many days in a row a quarter slower
 }
+
+READER_PREFIX = ".heatmap.reader."
+"""Names that readers give the published file while they open it; they last for milliseconds."""
 
 _log = logging.getLogger(__name__)
 _held: dict[Path, int] = {}
@@ -107,9 +111,28 @@ class Warehouse:
         # Attached to a database of its own: within one process DuckDB hands out the file it already has open under a
         # path, which may be the version before the last replacement.
         with self.opened(Path(":memory:")) as con:
-            con.execute(f"ATTACH {quoted(self.published)} AS heatmap (READ_ONLY)")
+            with self._pinned() as path:
+                con.execute(f"ATTACH {quoted(path)} AS heatmap (READ_ONLY)")
             con.execute("USE heatmap")
             yield con
+
+    @contextmanager
+    def _pinned(self) -> Iterator[Path]:
+        """Give the published file of this instant a name of its own while DuckDB opens it.
+
+        DuckDB opens a path three times: for its kind, for its header, for its blocks. A publication between two of them
+        would give it the header of one file and the blocks of another.
+        """
+        own = self.home / f"{READER_PREFIX}{os.getpid()}.{threading.get_ident()}.{time.monotonic_ns()}"
+        try:
+            own.hardlink_to(self.published)
+        except OSError:  # a folder that this reader may not write to, or a file system without links
+            yield self.published
+            return
+        try:
+            yield own
+        finally:
+            own.unlink(missing_ok=True)
 
     @contextmanager
     def locked(self) -> Iterator[None]:

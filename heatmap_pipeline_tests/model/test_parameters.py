@@ -148,7 +148,7 @@ def test_bucket_is_the_smallest_round_number_not_below_a_thousandth(close: float
     assert digit in (1, 2, 5)
     assert float(f"{bucket:.0e}") == bucket
     below = {1.0: bucket / 2, 2.0: bucket / 2, 5.0: bucket * 0.4}[digit]
-    assert bucket >= close / 1000 > below * (1 - 1e-12)
+    assert bucket * (1 + 1e-12) >= close / 1000 > below * (1 - 1e-12)
 
 
 @pytest.mark.parametrize("close", [0.0, -1.0, math.nan, math.inf])

@@ -265,12 +265,15 @@ def test_what_the_shares_leave_is_unlocated() -> None:
 
 def test_shares_of_every_kind_of_book() -> None:
     falling = candle(100.0, open_=101.0)
-    assert side_shares(Book(), falling, delta()) == {"short": 1.0}
-    assert side_shares(Book("short"), falling, turnover(opens="candle")) == {"short": 1.0}
-    assert side_shares(Book("long"), falling, turnover(opens="candle")) == {}
-    assert side_shares(Book("long"), falling, turnover()) == {"long": 1.0}
-    with pytest.raises(ModelError, match="opens = 'both' of model 'turnover' needs books = 'two'"):
-        side_shares(Book(), falling, turnover(books="one"))
+    assert side_shares(Book(), falling) == {"short": 1.0}
+    assert side_shares(Book(), candle(100.0)) == {"long": 1.0}
+    assert side_shares(Book("long"), falling) == {"long": 1.0}
+
+
+@pytest.mark.parametrize("change", [{"opens": "candle"}, {"nets": False}, {"books": "one"}, {"starts_with": "nothing"}])
+def test_rules_that_do_not_fit_each_other_are_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(ModelError, match="is not defined"):
+        turnover(**change)
 
 
 # 5. Dust
@@ -428,7 +431,7 @@ SPECS = [
     ModelParameters(MODELS["delta"], bucket=1.0),
     ModelParameters(MODELS["turnover"], bucket=1.0),
     delta(turnover=0.1, unlevered=0.3, dust=500.0),
-    turnover(turnover=0.1, dust=5000.0, unlevered=0.1, opens="candle"),
+    turnover(turnover=0.1, dust=5000.0, unlevered=0.1),
 ]
 
 

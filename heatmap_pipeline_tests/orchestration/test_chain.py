@@ -103,7 +103,7 @@ def test_which_days_a_request_means(tmp_path: Path) -> None:
 
 
 def test_restart_begins_a_new_history_only_where_the_source_has_nothing(
-    finished: Settings, files: Path, tmp_path: Path
+    finished: Settings, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = real(tmp_path / "home", files)
     run_job(settings, 1, 2).ok()
@@ -121,6 +121,16 @@ def test_restart_begins_a_new_history_only_where_the_source_has_nothing(
     assert "stale " not in told.split("newest data")[1]
     # Later runs within the new history need no option.
     run_job(settings, 5).ok()
+    # Both histories are rebuilt by one command, which goes past the gap.
+    monkeypatch.setenv(f"HEATMAP_MAX_LEVERAGE_{BTC}", "50")
+    other = real(tmp_path / "home", files)
+    run_job(other, 1, 5).ok()
+    assert "stale " not in status(other).split("newest data")[1]
+    assert ask(other, "SELECT DISTINCT day FROM heatmap_days ORDER BY 1", published=True) == [
+        (day(number),) for number in (1, 2, 4, 5)
+    ]
+    monkeypatch.delenv(f"HEATMAP_MAX_LEVERAGE_{BTC}")
+    run_job(settings, 1, 5).ok()
     # The missing day turns up: it joins the two histories.
     for path, content in hidden.items():
         path.write_bytes(content)

@@ -140,19 +140,19 @@ def test_every_kind_of_change_is_seen(warehouse: Warehouse, statement: str) -> N
 
 _READER = """
 import sys, time
-import duckdb
-path, queries, seen = sys.argv[1], 0, set()
+from pathlib import Path
+from heatmap_pipeline.store.warehouse import Warehouse
+warehouse, queries, seen = Warehouse(Path(sys.argv[1])), 0, set()
 print("ready", flush=True)
 end = time.monotonic() + float(sys.argv[2])
 while time.monotonic() < end:
-    con = duckdb.connect(path, read_only=True)
-    versions = {
-        con.execute("SELECT DISTINCT state_hash FROM heatmap_days").fetchall()[0][0],
-        con.execute("SELECT DISTINCT state_hash FROM snapshot_days").fetchall()[0][0],
-        con.execute("SELECT DISTINCT input_hash FROM heatmap_days").fetchall()[0][0],
-    }
-    assert len(versions) == 1, versions
-    con.close()
+    with warehouse.read() as con:
+        versions = {
+            con.execute("SELECT DISTINCT state_hash FROM heatmap_days").fetchall()[0][0],
+            con.execute("SELECT DISTINCT state_hash FROM snapshot_days").fetchall()[0][0],
+            con.execute("SELECT DISTINCT input_hash FROM heatmap_days").fetchall()[0][0],
+        }
+        assert len(versions) == 1, versions
     queries, seen = queries + 1, seen | versions
 print(queries, len(seen))
 """
@@ -168,9 +168,7 @@ def test_readers_meet_no_error_and_no_mixture(warehouse: Warehouse) -> None:
     version(0)
     publish(warehouse, ["BTCUSDT"])
     readers = [
-        subprocess.Popen(
-            [sys.executable, "-c", _READER, str(warehouse.published), "6"], stdout=subprocess.PIPE, text=True
-        )
+        subprocess.Popen([sys.executable, "-c", _READER, str(warehouse.home), "6"], stdout=subprocess.PIPE, text=True)
         for _ in range(2)
     ]
     for reader in readers:
