@@ -450,3 +450,15 @@ def test_ui_becomes_dagster_on_the_same_home(tmp_path: Path, monkeypatch: pytest
     assert os.environ["HEATMAP_HOME"] == str(tmp_path / "home")
     assert os.environ["HEATMAP_SOURCE"] == "archive"
     assert os.environ["HEATMAP_ARCHIVE"] == str(tmp_path / "files")
+
+
+def test_a_model_that_was_left_out_begins_where_the_history_does(
+    tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "home"
+    done("run", BTC, "--start", day(2), "--end", day(3), "--home", home)
+    monkeypatch.setenv("HEATMAP_MODELS", "delta,turnover")
+    later = heatmap("run", BTC, "--start", day(4), "--end", day(4), "--home", home)
+    refused(later, 1, "turnover", "has no day before", f"--start {day(2)}")
+    done("refresh", BTC, "--home", home)
+    assert days(published(home)) == {model: [day(2), day(3), day(4)] for model in ("delta", "turnover")}

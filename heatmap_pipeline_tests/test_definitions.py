@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 
 import dagster as dg
 import pytest
 
-from heatmap_pipeline import definitions
+from heatmap_pipeline import cli, definitions
 from heatmap_pipeline.definitions import build_defs
 from heatmap_pipeline.orchestration.partitions import yesterday
-from heatmap_pipeline.settings import Settings, load_settings
+from heatmap_pipeline.settings import Settings, SymbolSettings, load_settings
 from heatmap_pipeline.store.schema import column_types
 
 DAILY = ["raw_candles", "raw_open_interest", "position_events", "liquidation_snapshots"]
@@ -171,3 +172,13 @@ def test_the_schedule_runs_by_default_and_asks_for_yesterday(tmp_path: Path) -> 
         (request,) = schedule.evaluate_tick(context).run_requests or ()
     assert request.partition_key == yesterday().isoformat()
     assert dict(request.tags)["dagster/partition"] == yesterday().isoformat()
+
+
+def test_the_readme_has_no_gaps_and_names_every_setting() -> None:
+    text = (Path(__file__).parents[1] / "README.md").read_text()
+    assert not re.findall(r"@[A-Z0-9]+@", text)
+    own = {f"HEATMAP_{name.upper()}" for name in Settings.model_fields if name != "per_symbol"}
+    own |= {f"HEATMAP_{name.upper()}_BTCUSDT" for name in SymbolSettings.model_fields}
+    assert {name for name in own if f"`{name}`" not in text} == set()
+    for verb in cli.main.commands:
+        assert f"heatmap {verb}" in text

@@ -1,4 +1,6 @@
-"""Where a position is liquidated, and whether a candle got there: the one file to open to change that rule.
+"""Where a position is liquidated, and whether a candle got there: one number at a time, to read and to test against.
+
+The compiled twin of these rules is in `kernel.py` (who is reached) and `engine.py` (the rounding, for whole days).
 
 Source of the exact formula: Binance, https://www.binance.com/en/support/faq/b3c689c1f50a44cabb3a84e663b81d93
 (isolated margin, one-way mode, USDT-margined). All functions work on one number at a time, in float64.
