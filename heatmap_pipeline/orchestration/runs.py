@@ -21,6 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 import heatmap_pipeline
 from heatmap_pipeline.definitions import build_defs
 from heatmap_pipeline.errors import HeatmapError
+from heatmap_pipeline.market.sources import open_market
 from heatmap_pipeline.orchestration import jobs
 from heatmap_pipeline.orchestration.assets import position_events, published_database
 from heatmap_pipeline.orchestration.history import open_history
@@ -212,7 +213,7 @@ def run_days(settings: Settings, requests: dict[str, tuple[date, date]], *, rest
             try:
                 with _explaining(folder):
                     failures |= _run_group(own, instance, first, last, restart)
-            except RunError as error:
+            except HeatmapError as error:
                 failures |= dict.fromkeys(symbols, str(error))
     return Outcome(tuple(symbol for symbol in requests if symbol not in failures), failures)
 
@@ -239,6 +240,7 @@ def _explaining(folder: Path) -> Iterator[None]:
 def _run_group(
     settings: Settings, instance: dg.DagsterInstance, first: date, last: date, restart: bool
 ) -> dict[str, str]:
+    open_market(settings)  # one that cannot be opened would fail inside Dagster, without a step to say why
     job = build_defs(settings, start=first).resolve_job_def(jobs.NAME)
     config: dict[str, Any] = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
     if restart:

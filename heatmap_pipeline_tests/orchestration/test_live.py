@@ -1,0 +1,162 @@
+"""Kept fresh: what is due, who asks for it, and the exchange as the source of a whole run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, time, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import dagster as dg
+import duckdb
+import pytest
+
+from heatmap_pipeline.definitions import build_defs
+from heatmap_pipeline.market.demo import write_demo_days
+from heatmap_pipeline.orchestration.due import due_days, last_due
+from heatmap_pipeline.orchestration.schedules import DAILY, INTRADAY
+from heatmap_pipeline.orchestration.sensors import FailureNotice, notices, post
+from heatmap_pipeline.settings import Settings, load_settings
+from heatmap_pipeline_tests._homes import as_if_yesterday_were, done, draw_nothing, heatmap
+from heatmap_pipeline_tests.market._exchange_server import ExchangeServer
+
+DAYS = [date(2024, 9, day) for day in (14, 15, 16, 17)]
+YESTERDAY, TODAY = DAYS[2:]
+
+
+@pytest.fixture(scope="module")
+def market(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("market")
+    write_demo_days(root, "BTCUSDT", DAYS)
+    return root
+
+
+@pytest.fixture
+def server(market: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ExchangeServer]:
+    """The exchange at noon of the 17th, with archive files until the 15th."""
+    as_if_yesterday_were(monkeypatch, YESTERDAY)
+    with ExchangeServer(market, datetime.combine(TODAY, time(12, 2, 30))) as running:
+        running.hide(str(YESTERDAY), str(TODAY))
+        for name, value in (("SOURCE", "binance"), ("ARCHIVE_URL", running.url), ("REST_URL", running.url)):
+            monkeypatch.setenv(f"HEATMAP_{name}", value)
+        monkeypatch.setenv("HEATMAP_MODELS", "turnover")
+        draw_nothing(monkeypatch)
+        yield running
+
+
+def tick(settings: Settings, name: str, at: datetime) -> dg.RunRequest:
+    repository = build_defs(settings).get_repository_def()
+    with dg.DagsterInstance.ephemeral() as instance:
+        context = dg.build_schedule_context(instance=instance, scheduled_execution_time=at, repository_def=repository)
+        (request,) = repository.get_schedule_def(name).evaluate_tick(context).run_requests or ()
+    return request
+
+
+def ask(home: Path, query: str) -> list[Any]:
+    with duckdb.connect(str(home / "heatmap.duckdb"), read_only=True) as con:
+        return con.execute(query).fetchall()
+
+
+def test_real_data_of_the_exchange_become_a_published_map_that_refresh_keeps_current(
+    server: ExchangeServer, tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    done("run", "BTCUSDT", "--start", DAYS[0], "--end", YESTERDAY, "--home", home)
+    days = "SELECT day, provisional FROM heatmap_days ORDER BY day"
+    assert ask(home, days) == [(day, False) for day in DAYS[:3]]
+    assert ask(home, "SELECT source, simulated FROM symbols") == [("binance", False)]
+    done("refresh", "BTCUSDT", "--home", home)
+    assert ask(home, days) == [*((day, False) for day in DAYS[:3]), (TODAY, True)]
+    assert ask(home, f"SELECT max(open_time) FROM raw_candles WHERE day = '{TODAY}'") == [
+        (datetime.combine(TODAY, time(11, 55)),)  # the candle of 12:00 is not finished
+    ]
+    assert "provisional" in done("status", "--home", home).stdout
+
+
+def test_the_archive_replaces_what_came_over_rest_once(
+    server: ExchangeServer, market: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "home"
+    done("run", "BTCUSDT", "--start", DAYS[0], "--end", YESTERDAY, "--home", home)
+    settings = load_settings(home=home, symbols=("BTCUSDT",))
+    assert due_days(settings, ["BTCUSDT"], YESTERDAY) == {"BTCUSDT": (YESTERDAY, YESTERDAY)}
+    rest = "SELECT json_extract_string(facts, '$.via') FROM raw_days ORDER BY day, kind"
+    assert ask(home, rest) == [("archive",)] * 4 + [("rest",)] * 2
+    server.hidden.clear()
+    server.hide(str(TODAY))
+    done("run", "BTCUSDT", "--start", YESTERDAY, "--end", YESTERDAY, "--home", home)
+    assert ask(home, rest) == [("archive",)] * 6
+    assert due_days(settings, ["BTCUSDT"], YESTERDAY) == {}
+
+
+def test_an_exchange_that_is_down_is_named_and_leaves_what_is_published(
+    server: ExchangeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "home"
+    done("run", "BTCUSDT", "--start", DAYS[0], "--end", DAYS[1], "--home", home)
+    before = (home / "heatmap.duckdb").read_bytes()
+    monkeypatch.setenv("HEATMAP_REST_URL", "ftp://nowhere")
+    failed = heatmap("run", "BTCUSDT", "--start", DAYS[2], "--end", YESTERDAY, "--home", home)
+    assert failed.exit_code == 1
+    assert "HEATMAP_REST_URL" in failed.stderr.splitlines()[-1]
+    assert (home / "heatmap.duckdb").read_bytes() == before
+
+
+def test_after_downtime_one_run_asks_for_everything_missing(tmp_path: Path) -> None:
+    settings = load_settings(home=tmp_path, source="demo", symbols=("BTCUSDT",), start=date(2024, 3, 1))
+    first = tick(settings, DAILY, datetime(2024, 3, 3, 0, 20, tzinfo=UTC))
+    assert first.tags["dagster/asset_partition_range_start"] == "2024-03-01"
+    assert first.tags["dagster/asset_partition_range_end"] == "2024-03-02"
+
+
+def test_the_intraday_schedule_is_there_for_the_exchange_only_and_off_until_it_is_wanted(tmp_path: Path) -> None:
+    demo = build_defs(load_settings(home=tmp_path, source="demo")).get_repository_def()
+    assert not demo.has_schedule_def(INTRADAY)
+    plain = load_settings(home=tmp_path, source="binance")
+    schedule = build_defs(plain).get_repository_def().get_schedule_def(INTRADAY)
+    assert schedule.default_status == dg.DefaultScheduleStatus.STOPPED
+    wanted = load_settings(home=tmp_path, source="binance", intraday_minutes=5)
+    schedule = build_defs(wanted).get_repository_def().get_schedule_def(INTRADAY)
+    assert (schedule.default_status, schedule.cron_schedule) == (dg.DefaultScheduleStatus.RUNNING, "*/5 * * * *")
+    now = datetime.combine(last_due(wanted), time(9, 5), UTC)
+    request = tick(wanted, INTRADAY, now)
+    assert request.partition_key == now.date().isoformat()
+    assert tick(wanted, INTRADAY, now + timedelta(minutes=5)).run_key != request.run_key
+
+
+def test_a_failed_run_is_told_in_one_line_and_to_the_webhook(tmp_path: Path) -> None:
+    received: list[Any] = []
+
+    class Hook(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            received.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None: ...
+
+    settings = load_settings(home=tmp_path / "home", archive=tmp_path, source="archive", symbols=("BTCUSDT",))
+    job = build_defs(settings, start=date(2024, 3, 1)).resolve_job_def("heatmap_daily")
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = job.execute_in_process(instance=instance, partition_key="2024-03-01", raise_on_error=False)
+        failures = [event for event in result.all_events if event.event_type_value == "STEP_FAILURE"]
+        (notice,) = notices(result.dagster_run, failures)
+    assert (notice.symbol, notice.day, notice.stage) == ("BTCUSDT", "2024-03-01", "raw_candles")
+    assert str(tmp_path) in notice.cause
+    assert "\n" not in notice.text
+    hook = HTTPServer(("127.0.0.1", 0), Hook)
+    thread = Thread(target=hook.serve_forever)
+    thread.start()
+    try:
+        post(f"http://127.0.0.1:{hook.server_port}/x", notice)
+    finally:
+        hook.shutdown()
+        thread.join()
+        hook.server_close()
+    assert received[0]["text"] == notice.text
+    assert received[0]["symbol"] == "BTCUSDT"
+    with pytest.raises(OSError, match="refused"):
+        post(f"http://127.0.0.1:{hook.server_port}/x", FailureNotice("r", "BTCUSDT", "d", "s", "c"))
