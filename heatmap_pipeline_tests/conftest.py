@@ -34,3 +34,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
     several = "PYTEST_XDIST_WORKER" in os.environ
     items.sort(key=lambda item: (item.get_closest_marker("slow") is None) == several)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Compile the engine once, before several workers would each do it at the same time."""
+    if getattr(config.option, "numprocesses", None) and "PYTEST_XDIST_WORKER" not in os.environ:
+        import pandas as pd
+
+        from heatmap_pipeline.model.heatmap import calculate_time_evolving_heatmap
+
+        candle = pd.DataFrame({"open_time": pd.to_datetime(["2024-01-01"])})
+        candle[["open", "high", "low", "close", "volume"]] = 100.0
+        calculate_time_evolving_heatmap(candle, [1.0])

@@ -74,7 +74,7 @@ def test_a_first_run_killed_again_and_again_ends_as_if_undisturbed(
     assert not problems(settings)
 
 
-@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("seed", [1])
 def test_a_rebuild_killed_at_random_ends_as_if_undisturbed(
     seed: int, finished: Settings, archive: Path, tmp_path: Path
 ) -> None:
