@@ -21,7 +21,10 @@ import pytest
 from heatmap_pipeline.orchestration.checks import RULES
 from heatmap_pipeline_tests._homes import clean_environment, done, draw_nothing, heatmap, published, refused
 
-pytestmark = pytest.mark.market
+pytestmark = [
+    pytest.mark.market,
+    pytest.mark.xdist_group("real market"),  # one worker runs each set once for all of them
+]
 
 BTC, ETH, DOGE = "BTCUSDT", "ETHUSDT", "DOGEUSDT"
 
