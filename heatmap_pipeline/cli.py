@@ -327,7 +327,7 @@ def _progress() -> Iterator[None]:
         TextColumn("{task.description:<32}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("days"),
+        TextColumn("{task.fields[unit]}"),
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=Console(stderr=True)) as progress:
@@ -336,14 +336,18 @@ def _progress() -> Iterator[None]:
         def show(symbol: str, stage: str, done: int, total: int) -> None:
             key = (symbol, stage)
             if key not in tasks:
-                tasks[key] = progress.add_task(f"{symbol} {stage}", total=total)
+                tasks[key] = progress.add_task(f"{symbol} {stage}", total=total, unit=_unit(stage))
             progress.update(tasks[key], completed=done)
 
         with listening(show):
             yield
 
 
+def _unit(stage: str) -> str:
+    return "files" if stage == "download" else "days"
+
+
 def _plain(symbol: str, stage: str, done: int, total: int) -> None:
     """Print a line at every quarter of a stage."""
     if done == total or done * 4 // total > (done - 1) * 4 // total:
-        click.echo(f"{symbol} {stage}: {done} of {total} days", err=True)
+        click.echo(f"{symbol} {stage}: {done} of {total} {_unit(stage)}", err=True)

@@ -5,16 +5,22 @@ Another exchange is another file beside `binance.py` and another line in `open_m
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import date
 from pathlib import Path
-from typing import Protocol, get_args
+from typing import TYPE_CHECKING, Protocol, TypeAlias, get_args
 
 import pandas as pd
 
 from heatmap_pipeline.market.archive import ArchiveReader, read_many
 from heatmap_pipeline.market.tables import CleanDay
 from heatmap_pipeline.settings import Interval, Settings
+
+if TYPE_CHECKING:
+    from heatmap_pipeline.market.download import ArchiveFile, Outcome
+
+Downloads: TypeAlias = Callable[[str, int, int], None]
+"""Called with symbol, files done and files in all."""
 
 
 class Market(Protocol):
@@ -87,8 +93,12 @@ class DemoMarket(ArchiveMarket):
         return set(days)
 
 
-def open_market(settings: Settings) -> Market:
+def open_market(settings: Settings, progress: Downloads | None = None) -> Market:
     """Return the source that the settings name.
+
+    Args:
+        settings: of the home.
+        progress: told symbol, files done and files in all, as files come over the network.
 
     Raises:
         SettingsError: for the source archive without a folder.
@@ -100,9 +110,14 @@ def open_market(settings: Settings) -> Market:
         return ArchiveMarket(settings.archive_root)
     from heatmap_pipeline.market.binance import BinanceSource  # noqa: PLC0415  # HTTP is loaded where it is used
 
+    def tell(done: int, total: int, file: ArchiveFile, outcome: Outcome) -> None:
+        if progress is not None and outcome.name != "CACHED":  # those come first and are no news
+            progress(file.symbol, done, total)
+
     return BinanceSource(
         settings.archive_root,
         settings.archive_url,
         settings.rest_url,
         interval=settings.candle_interval or "5m",
+        progress=tell,
     )

@@ -11,6 +11,7 @@ import dagster as dg
 from dagster_duckdb import DuckDBResource
 
 from heatmap_pipeline.market.sources import Market, open_market
+from heatmap_pipeline.orchestration.progress import tell
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store.warehouse import Warehouse
 
@@ -41,6 +42,6 @@ def market_resource(settings: Settings) -> dg.ResourceDefinition:
 
     @dg.resource(description=f"Candles and open interest from source {settings.source}.")
     def market(_: dg.InitResourceContext) -> Market:
-        return open_market(settings)
+        return open_market(settings, lambda symbol, done, total: tell(symbol, "download", done, total))
 
     return market

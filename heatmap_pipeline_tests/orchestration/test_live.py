@@ -64,7 +64,8 @@ def test_real_data_of_the_exchange_become_a_published_map_that_refresh_keeps_cur
     server: ExchangeServer, tmp_path: Path
 ) -> None:
     home = tmp_path / "home"
-    done("run", "BTCUSDT", "--start", DAYS[0], "--end", YESTERDAY, "--home", home)
+    first = done("run", "BTCUSDT", "--start", DAYS[0], "--end", YESTERDAY, "--home", home)
+    assert "BTCUSDT download: 6 of 6 files" in first.stderr
     days = "SELECT day, provisional FROM heatmap_days ORDER BY day"
     assert ask(home, days) == [(day, False) for day in DAYS[:3]]
     assert ask(home, "SELECT source, simulated FROM symbols") == [("binance", False)]
