@@ -13,7 +13,7 @@ from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from heatmap_pipeline.errors import HeatmapError
@@ -48,6 +48,7 @@ SIMULATED_MARKER = "SIMULATED.txt"
 """File at the top of an archive folder that says that everything below was made up."""
 
 _SYMBOL = re.compile(r"[A-Z0-9]{2,30}")
+_ORIGIN = re.compile(r"https?://[A-Za-z0-9.\-\[\]:]+")
 _PER_SYMBOL = re.compile(
     r"HEATMAP_(BUCKET|CANDLE_INTERVAL|SNAPSHOT_INTERVAL|MAINTENANCE_MARGIN_RATE|MAX_LEVERAGE)_([A-Z0-9]+)"
 )
@@ -65,7 +66,8 @@ def check_symbol(symbol: str) -> str:
         SettingsError: for anything else, so that no symbol can carry a path or SQL.
     """
     if not _SYMBOL.fullmatch(symbol):
-        raise SettingsError(f"symbol {symbol!r} is not a symbol; write it as the exchange does, for example BTCUSDT")
+        shown = repr(symbol[:40])
+        raise SettingsError(f"symbol {shown} is not a symbol; write it as the exchange does, for example BTCUSDT")
     return symbol
 
 
@@ -104,9 +106,16 @@ class Settings(BaseSettings):
     lock_timeout: float = Field(default=600.0, gt=0)
     intraday_minutes: Literal[5, 15] | None = None
     webhook: str | None = None
+    api_token: SecretStr | None = None
+    api_cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    api_cache_mb: int = Field(default=256, ge=1, le=65536)
+    api_cache_seconds: float = Field(default=600.0, gt=0, allow_inf_nan=False)
+    api_concurrency: int = Field(default=2, ge=1, le=64)
+    api_queue: int = Field(default=32, ge=0, le=10000)
+    api_stale_hours: float = Field(default=36.0, gt=0, allow_inf_nan=False)
     per_symbol: Mapping[str, SymbolSettings] = Field(default_factory=dict)
 
-    @field_validator("symbols", "models", mode="before")
+    @field_validator("symbols", "models", "api_cors_origins", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -127,6 +136,21 @@ class Settings(BaseSettings):
         unknown = [name for name in value if name not in ("delta", "turnover")]
         if unknown or not value:
             raise ValueError(f"unknown model {', '.join(unknown) or '(none)'}; allowed are delta and turnover")
+        return tuple(dict.fromkeys(value))
+
+    @field_validator("api_token")
+    @classmethod
+    def _token(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not re.fullmatch(r"[!-~]{8,}", value.get_secret_value()):
+            raise ValueError("a token is at least 8 printable ASCII characters without blanks")
+        return value
+
+    @field_validator("api_cors_origins")
+    @classmethod
+    def _origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in value:
+            if origin != "*" and not _ORIGIN.fullmatch(origin):
+                raise ValueError(f"{origin!r} is not an origin; write https://example.org, or * for all")
         return tuple(dict.fromkeys(value))
 
     @field_validator("home", "archive", "leverage_brackets")
@@ -201,7 +225,13 @@ def _sentence(error: ValidationError, suffix: str = "") -> str:
     first = error.errors()[0]
     name = str(first["loc"][0]) if first["loc"] else "settings"
     message = first["msg"].removeprefix("Value error, ")
-    return f"setting HEATMAP_{name.upper()}{suffix} = {first['input']!r}: {message}"
+    given = "***" if name == "api_token" else _short(first["input"])  # a secret does not belong on a screen
+    return f"setting HEATMAP_{name.upper()}{suffix} = {given}: {message}"
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:100]}…"
 
 
 def interval_name(seconds: int) -> str:

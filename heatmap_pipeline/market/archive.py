@@ -153,7 +153,8 @@ class ArchiveReader:
         if symbol not in symbols:
             shown = ", ".join(symbols[:20]) + (", ..." if len(symbols) > 20 else "")
             return f"archive {self.root} does not know the symbol {symbol}; it holds {shown}"
-        others = ", ".join(_names(self.root / _DAILY / "klines" / symbol)) or "nothing"
+        names = _names(self.root / _DAILY / "klines" / symbol)
+        others = ", ".join(name[:40] if name.isprintable() else repr(name[:40]) for name in names[:20]) or "nothing"
         return (
             f"archive {self.root} has no 1m, 5m or 15m candles of {symbol} (its folder holds {others}); add such files"
         )

@@ -25,8 +25,11 @@ from pyarrow import csv
 
 from heatmap_pipeline.market.tables import CANDLE_COLUMNS, MarketError
 
-MAX_BYTES = 64 * 2**20
+MAX_BYTES = 16 * 2**20
 """Largest file and largest CSV that is read; a day of 1m candles has 0.2 MB."""
+
+MAX_ROWS = 20_000
+"""Most lines of a CSV that is read; a day of 1m candles has 1,441."""
 
 CANDLE_HEADER = (
     "open_time",
@@ -63,6 +66,14 @@ _ARCHIVE_NAME = re.compile(r"[A-Z0-9_]+-(\d+[a-zA-Z]+|metrics)-\d{4}-\d{2}-\d{2}
 _ARROW_MESSAGE = re.compile(
     r"(?:In CSV column #(?P<column>\d+): )?(?:CSV parse error: )?Row #(?P<row>\d+): (?P<what>.*)", re.S
 )
+_MANY = 100
+_DIGITS = "^[0-9]{1,18}$"
+_LABEL = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[ T][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?$"
+# All that the decoder of a damaged zip is known to raise; RuntimeError is its word for encrypted, OverflowError for
+# places beyond 64 bits.
+_DAMAGE = (
+    zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, OverflowError, RuntimeError, ValueError
+)  # fmt: skip
 _AGAIN = "delete it and download it again"
 
 
@@ -91,13 +102,15 @@ def read_archive_csv(path: Path) -> ArchiveCsv:
     packed = _read_bytes(path, MAX_BYTES)
     digest = hashlib.sha256(packed).hexdigest()
     _check_checksum(path, digest)
-    data = _unpack(path, packed)
+    data = _unpack(path, packed).removeprefix(b"\xef\xbb\xbf").rstrip(b"\r\n")
+    if max(data.count(b"\n"), data.count(b"\r")) >= MAX_ROWS:
+        refuse(path, f"has more than {MAX_ROWS} lines, which no file of one day has")
     try:
         data.decode("utf-8")
     except UnicodeDecodeError as error:
         row = data.count(b"\n", 0, error.start) + 1
         refuse(path, f"is not UTF-8 text (byte 0x{data[error.start]:02x})", row)
-    return ArchiveCsv(path, digest, data.removeprefix(b"\xef\xbb\xbf").rstrip(b"\r\n"))
+    return ArchiveCsv(path, digest, data)
 
 
 def refuse(path: Path, what: str, row: int | None = None) -> NoReturn:
@@ -107,22 +120,27 @@ def refuse(path: Path, what: str, row: int | None = None) -> NoReturn:
 
 
 def parse_candles(file: ArchiveCsv) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Return the rows of a file of candles as `CANDLE_COLUMNS` and `row` (line in the CSV), and facts about the file.
+    """Return the rows of a file of candles, and facts about the file; nothing is judged or repaired.
 
-    `open_time` is datetime64[us], everything else float64 with NaN for blank; nothing is judged or repaired.
+    Columns: `CANDLE_COLUMNS`, `close_time`, `row` (line in the CSV). `open_time` and `close_time` are datetime64[us],
+    the latter NaT for blank and 0, everything else is float64 with NaN for blank.
 
     Raises:
         MarketError: for a wrong header or number of columns, a field that is no number, or mixed units of time.
     """
     header = _has_header(file, CANDLE_HEADER, 6)
-    types = {name: pa.float64() for name in CANDLE_HEADER if name not in ("close_time", "ignore")}
-    types["open_time"] = pa.int64()
+    types = {name: pa.float64() for name in CANDLE_HEADER if name != "ignore"}
+    types |= {"open_time": pa.string(), "close_time": pa.string()}
     table = _read_csv(file, CANDLE_HEADER, types, header)
     row = np.arange(len(table)) + 1 + header
     opened, unit = _instants(file, table["open_time"], "open_time", row)
     columns: dict[str, NDArray[Any]] = {
         name: table["count" if name == "trades" else name].to_numpy() for name in CANDLE_COLUMNS[1:]
     }
+    closed = pc.utf8_trim(table["close_time"], " \t")
+    known = pc.invert(pc.is_in(closed, pa.array(["", "0"]))).to_numpy()
+    columns["close_time"] = np.full(len(row), np.datetime64("NaT", "us"))
+    columns["close_time"][known], _ = _instants(file, closed.filter(known), "close_time", row[known])
     return pd.DataFrame({"open_time": opened, **columns, "row": row}), _facts(file, header, unit)
 
 
@@ -135,21 +153,19 @@ def parse_samples(file: ArchiveCsv, symbol: str) -> tuple[pd.DataFrame, dict[str
         MarketError: as `parse_candles`, and for a row of another symbol.
     """
     header = _has_header(file, METRICS_HEADER, 4)
-    start = file.data.find(b"\n") + 1 if header else 0
-    digits = file.data[start : start + 20].split(b",")[0].strip().isdigit()
     types = {
-        "create_time": pa.int64() if digits else pa.timestamp("us"),
+        "create_time": pa.string(),
         "symbol": pa.string(),
         "sum_open_interest": pa.float64(),
         "sum_open_interest_value": pa.float64(),
     }
     table = _read_csv(file, METRICS_HEADER, types, header)
     row = np.arange(len(table)) + 1 + header
-    label, unit = _instants(file, table["create_time"], "create_time", row)
+    label, unit = _instants(file, table["create_time"], "create_time", row, text=True)
     other = ~pc.equal(table["symbol"], symbol).to_numpy()
     if other.any():
         first = int(np.argmax(other))
-        refuse(file.path, f"is about {table['symbol'][first].as_py()!r}, not {symbol}", int(row[first]))
+        refuse(file.path, f"is about {table['symbol'][first].as_py()[:40]!r}, not {symbol}", int(row[first]))
     contracts, value = (table[name].to_numpy() for name in ("sum_open_interest", "sum_open_interest_value"))
     raw = pd.DataFrame({"label": label, "contracts": contracts, "value": value, "row": row})
     return raw, _facts(file, header, unit)
@@ -191,8 +207,10 @@ def _unpack(path: Path, packed: bytes) -> bytes:
     """Return the one CSV of a zip; never more than `MAX_BYTES` of it are unpacked."""
     if not packed:
         refuse(path, "is empty")
-    if packed.lstrip()[:1] == b"<":
+    if packed[:1024].lstrip()[:1] == b"<":
         refuse(path, "is a web page, not a zip file: the download failed")
+    if packed.count(b"PK\x01\x02") > _MANY:  # before each of them becomes an object
+        refuse(path, f"holds more than {_MANY} files, not the one CSV of an archive file")
     try:
         with zipfile.ZipFile(io.BytesIO(packed)) as archive:
             members = archive.infolist()
@@ -202,8 +220,7 @@ def _unpack(path: Path, packed: bytes) -> bytes:
             _check_member(path, member)
             with archive.open(member) as stream:
                 data = stream.read(MAX_BYTES + 1)
-    # All that the decoder of a damaged zip is known to raise; RuntimeError is its word for encrypted.
-    except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, RuntimeError, ValueError) as error:
+    except _DAMAGE as error:
         refuse(path, f"is not a whole zip file ({_printable(str(error))})")
     if len(data) > MAX_BYTES:
         refuse(path, f"unpacks to more than {MAX_BYTES} bytes, which no file of one day does")
@@ -213,16 +230,16 @@ def _unpack(path: Path, packed: bytes) -> bytes:
 def _check_member(path: Path, member: zipfile.ZipInfo) -> None:
     name = member.filename
     if "/" in name or "\\" in name or not name.lower().endswith(".csv"):
-        refuse(path, f"holds {name!r}, which is not the plain name of a CSV file")
+        refuse(path, f"holds {name[:80]!r}, which is not the plain name of a CSV file")
     if _ARCHIVE_NAME.fullmatch(name) and name.lower() != path.stem.lower() + ".csv":
-        refuse(path, f"holds {name}, another file of the archive under a wrong name")
+        refuse(path, f"holds {name[:80]}, another file of the archive under a wrong name")
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         refuse(path, f"is compressed in a way (method {member.compress_type}) that the archive does not use")
 
 
 def _has_header(file: ArchiveCsv, names: tuple[str, ...], compared: int) -> bool:
     """Return whether the first line is a header, which then has to begin with the expected names."""
-    line = file.data.split(b"\n", 1)[0].decode("utf-8").strip()
+    line = file.data[:4096].split(b"\n", 1)[0].decode("utf-8", "replace").strip()
     if not line[:1].isalpha():
         return False
     found = [name.strip().lower() for name in line.split(",")]
@@ -259,23 +276,36 @@ def _printable(text: str) -> str:
     return "".join(letter if letter.isprintable() else "?" for letter in text[:200])
 
 
-def _instants(file: ArchiveCsv, column: Any, name: str, row: NDArray[np.int64]) -> tuple[NDArray[np.datetime64], str]:
-    """Return a column of times as datetime64[us] and the unit it is written in: text, ms or us, told by magnitude."""
-    if column.null_count:
-        refuse(file.path, f"{name} is blank", int(row[np.argmax(column.is_null().to_numpy())]))
-    value = column.to_numpy()
-    if pa.types.is_timestamp(column.type):
-        return value.astype("datetime64[us]"), "text"
+def _instants(
+    file: ArchiveCsv, column: Any, name: str, row: NDArray[np.int64], *, text: bool = False
+) -> tuple[NDArray[np.datetime64], str]:
+    """Return a column of times as datetime64[us] and the unit it is written in: text, ms or us, told by magnitude.
+
+    Only whole times are taken: the CSV reader by itself also takes hexadecimal counts, and a date for its midnight.
+    """
+    column = pc.utf8_trim(column, " \t")
+
+    def check(wrong: NDArray[np.bool_], what: str) -> None:
+        if wrong.any():
+            first = int(np.argmax(wrong))
+            found = column[first].as_py()[:40]
+            refuse(file.path, what.format(found if found.isdigit() else repr(found)), int(row[first]))
+
+    check(pc.equal(column, "").to_numpy(), f"{name} is blank")
+    text = text and len(column) > 0 and not column[0].as_py().isdigit()
+    matching = pc.match_substring_regex(column, _LABEL if text else _DIGITS).to_numpy()
+    check(~matching, f"{name}: {{}} is not a time" + (" (YYYY-MM-DD HH:MM:SS)" if text else " (a whole number)"))
+    if text:
+        label = pd.to_datetime(column.to_numpy(), format="ISO8601", errors="coerce").to_numpy().astype("datetime64[us]")
+        check(~(label >= np.datetime64("1970")), f"{name} {{}} is not in the calendar since 1970")
+        return label, "text"
+    value = pc.cast(column, pa.int64()).to_numpy()
     # 1e11 ms is 1973 and 1e14 ms is 5138; a microsecond count of any year in between is a thousand times that.
     milliseconds = (value >= 10**11) & (value < 10**14)
     microseconds = (value >= 10**14) & (value < 10**17)
-    unknown = ~(milliseconds | microseconds)
-    if unknown.any():
-        first = int(np.argmax(unknown))
-        refuse(file.path, f"{name} {value[first]} is neither milliseconds nor microseconds since 1970", int(row[first]))
+    check(~(milliseconds | microseconds), f"{name} {{}} is neither milliseconds nor microseconds since 1970")
     if milliseconds.any() and microseconds.any():
-        first = int(np.argmax(milliseconds != milliseconds[0]))
-        refuse(file.path, f"{name} changes between milliseconds and microseconds", int(row[first]))
+        check(milliseconds != milliseconds[0], f"{name} changes between milliseconds and microseconds")
     if microseconds.any():
         return value.astype("datetime64[us]"), "us"
     return (value * 1000).astype("datetime64[us]"), "ms"

@@ -5,7 +5,6 @@ Brackets change, so files carry a date in their name: `anything_YYYY-MM-DD.json`
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from datetime import date
@@ -13,7 +12,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from heatmap_pipeline.market.strict_json import load_json, shown
 from heatmap_pipeline.market.tables import MarketError
+
+MAX_BYTES = 4 * 2**20
+"""Largest file that is read; that of all symbols has 0.7 MB."""
 
 _DATED = re.compile(r".*_(\d{4}-\d{2}-\d{2})\.json")
 
@@ -43,7 +46,13 @@ def load_bracket(path: Path, symbol: str, day: date) -> tuple[float, float] | No
 
 def _newest(folder: Path, day: date) -> Path:
     dated: list[tuple[date, Path]] = []
-    for file in sorted(folder.iterdir()):
+    try:
+        files = sorted(folder.iterdir())
+    except OSError as error:
+        raise MarketError(
+            f"leverage brackets {folder}: cannot be read: {error.strerror}; check its permissions"
+        ) from None
+    for file in files:
         match = _DATED.fullmatch(file.name)
         if match:
             try:
@@ -60,10 +69,15 @@ def _read(file: Path, changed: int) -> dict[str, tuple[float, float]]:
     """Read one file; `changed`, its time of change, makes an edited file a different entry of the cache."""
     del changed
     try:
-        content = json.loads(file.read_bytes())
+        with file.open("rb") as stream:
+            data = stream.read(MAX_BYTES + 1)
     except OSError as error:
         raise MarketError(f"leverage brackets {file}: cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
+    if len(data) > MAX_BYTES:
+        raise MarketError(f"leverage brackets {file}: is larger than {MAX_BYTES} bytes, which no such file is")
+    try:
+        content = load_json(data)
+    except ValueError as error:
         raise MarketError(f"leverage brackets {file}: is not JSON ({error}); fetch it again") from None
     entries = [content] if isinstance(content, dict) else content
     if not isinstance(entries, list):
@@ -71,11 +85,10 @@ def _read(file: Path, changed: int) -> dict[str, tuple[float, float]]:
     found: dict[str, tuple[float, float]] = {}
     for number, entry in enumerate(entries, start=1):
         try:
-            first = min(entry["brackets"], key=lambda bracket: _number(bracket["notionalFloor"]))
-            rate, leverage = _number(first["maintMarginRatio"]), _number(first["initialLeverage"])
-            if not (0 <= rate < 1 <= leverage):
-                raise ValueError(f"rate {rate:g} or leverage {leverage:g} is out of range")
-            found[str(entry["symbol"])] = (rate, leverage)
+            symbol, first = _first(entry)
+            if symbol in found:
+                raise ValueError(f"{shown(symbol)} has an entry before it")
+            found[symbol] = first
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise MarketError(
                 f"leverage brackets {file}: entry {number} is not in the exchange's shape "
@@ -84,7 +97,19 @@ def _read(file: Path, changed: int) -> dict[str, tuple[float, float]]:
     return found
 
 
+def _first(entry: Any) -> tuple[str, tuple[float, float]]:
+    """Return symbol, rate and leverage of the bracket with the lowest floor."""
+    symbol, brackets = entry["symbol"], entry["brackets"]
+    if not isinstance(symbol, str) or not isinstance(brackets, list):
+        raise TypeError(f"symbol {shown(symbol)} with brackets {shown(brackets)}")
+    first = min(brackets, key=lambda bracket: _number(bracket["notionalFloor"]))
+    rate, leverage = _number(first["maintMarginRatio"]), _number(first["initialLeverage"])
+    if not (0 <= rate < 1 <= leverage):
+        raise ValueError(f"rate {rate:g} or leverage {leverage:g} is out of range")
+    return symbol, (rate, leverage)
+
+
 def _number(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f"{value!r} is not a number")
+        raise ValueError(f"{shown(value)} is not a number")
     return float(value)

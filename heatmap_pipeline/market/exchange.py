@@ -39,7 +39,7 @@ WEIGHT_PER_MINUTE = 1200
 LATE_SAMPLES = timedelta(hours=1)
 """A day whose last sample is missing may still get it so long after its end."""
 
-_LARGEST_ANSWER = 32 * 2**20  # all symbols: some MB; a day of candles: 0.3 MB
+_LARGEST_ANSWER = 8 * 2**20  # all symbols: some MB; a day of candles: 0.3 MB; parsed it may take 27 times as much
 _SKEW_SECONDS = 30
 _DAY_MS = 86_400_000
 _INVALID_SYMBOL = -1121

@@ -6,7 +6,7 @@ and values are judged where those of the archive are judged.
 
 from __future__ import annotations
 
-import json
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,10 +16,11 @@ from typing import Any, NoReturn
 import numpy as np
 import pandas as pd
 
+from heatmap_pipeline.market.strict_json import load_json, shown
 from heatmap_pipeline.market.tables import CANDLE_COLUMNS, MarketError
 from heatmap_pipeline.market.web import TryAgainError, printable, web_page
 
-_NUMBER = re.compile(r"-?\d{1,40}(\.\d{0,40})?([eE][+-]?\d{1,3})?")
+_NUMBER = re.compile(r"-?\d{1,40}(\.\d{1,40})?([eE][+-]?\d{1,3})?", re.ASCII)
 _OLDEST, _NEWEST = 10**12, 10**14  # milliseconds: 2001 and 5138
 _VALUES = (1, 2, 3, 4, 5, 7, 8, 9, 10)  # places of CANDLE_COLUMNS[1:] in a row; 6 is close_time, 11 unused
 _LARGEST_WHOLE = 2**53
@@ -61,20 +62,24 @@ def parse_json(data: bytes) -> Any:
     """Return the JSON of an answer.
 
     Raises:
-        TryAgainError: if it is none; servers under load and proxies answer with web pages, which pass.
+        TryAgainError: if it is none, or has a key twice; servers under load and proxies answer with web pages, which
+            pass.
     """
     if web_page(data[:1024]):
         raise TryAgainError("a web page instead of an answer (an overloaded server, or a proxy in between)")
     try:
-        return json.loads(data, parse_constant=_no_constant)
-    except (ValueError, RecursionError):
+        return load_json(data)
+    except ValueError:
         raise TryAgainError("an answer that is not JSON") from None
 
 
 def refusal(answer: Any) -> tuple[int, str] | None:
     """Return code and words of the exchange's own error, None for anything else."""
-    if isinstance(answer, dict) and isinstance(answer.get("code"), int) and isinstance(answer.get("msg"), str):
-        return answer["code"], printable(answer["msg"])
+    if not isinstance(answer, dict):
+        return None
+    code, words = answer.get("code"), answer.get("msg")
+    if type(code) is int and abs(code) < 10**9 and isinstance(words, str):
+        return code, printable(words)
     return None
 
 
@@ -123,7 +128,7 @@ def parse_open_interest(answer: Any, symbol: str, place: str) -> pd.DataFrame:
         if not isinstance(row, dict):
             _refuse(place, number, "is not an object")
         if row.get("symbol") != symbol:
-            _refuse(place, number, f"is about {printable(repr(row.get('symbol')), 40)}, not {symbol}")
+            _refuse(place, number, f"is about {shown(row.get('symbol'))}, not {symbol}")
         label.append(_instant(row.get("timestamp"), place, number, "timestamp"))
         contracts.append(_number(row.get("sumOpenInterest"), place, number, "sumOpenInterest"))
         value.append(_number(row.get("sumOpenInterestValue"), place, number, "sumOpenInterestValue"))
@@ -155,7 +160,7 @@ def parse_symbol(answer: Any, symbol: str, place: str) -> SymbolInfo | None:
         ]  # fmt: skip
         tick = _number(prices[0].get("tickSize") if prices else None, place, number, "tickSize")
         status, contract = (one.get(name) for name in ("status", "contractType"))
-        if not isinstance(status, str) or not isinstance(contract, str) or not tick > 0:
+        if not isinstance(status, str) or not isinstance(contract, str) or not 0 < tick < math.inf:
             _refuse(place, number, "lacks status, contractType or tickSize")
         return SymbolInfo(symbol, printable(status, 40), printable(contract, 40), listed.date(), tick)
     return None
@@ -174,7 +179,7 @@ def _rows(answer: Any, place: str) -> Sequence[Any]:
 def _instant(value: Any, place: str, row: int, name: str) -> int:
     """Return a time in milliseconds since 1970 that is written as a whole number."""
     if type(value) is not int or not _OLDEST <= value < _NEWEST:
-        _refuse(place, row, f"{name} {printable(repr(value), 40)} is not in milliseconds since 1970")
+        _refuse(place, row, f"{name} {shown(value)} is not in milliseconds since 1970")
     return value
 
 
@@ -185,16 +190,12 @@ def _number(value: Any, place: str, row: int, name: str) -> float:
     if isinstance(value, str) and _NUMBER.fullmatch(value):
         return float(value)
     if type(value) is not float and not (type(value) is int and abs(value) < _LARGEST_WHOLE):
-        _refuse(place, row, f"{name} {printable(repr(value), 40)} is not a number")
+        _refuse(place, row, f"{name} {shown(value)} is not a number")
     return float(value)
 
 
 def _times(milliseconds: Sequence[int]) -> np.ndarray[Any, Any]:
     return (np.array(milliseconds, dtype=np.int64) * 1000).astype("datetime64[us]")
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(name)
 
 
 def _refuse(place: str, row: int, what: str) -> NoReturn:

@@ -6,10 +6,10 @@ Repairs of candles: `sorted_rows` (stood after a later row), `duplicate_candles`
 `missing_candles` (no row in the grid; nothing is filled in).
 
 Repairs of samples: `snapped_labels` (label within 30 s of the step's grid moved onto it), `sorted_rows`,
-`duplicate_samples` (exact repeats dropped), `invalid_contracts` (contracts blank, not finite, zero or negative: as if
-the row were missing), `replaced_samples` (another valid row of the same instant stands later in the file),
-`unknown_values` (value blank, not finite or not positive: stored as NaN), `outside_day` (taken before the day's first
-or after its last midnight).
+`duplicate_samples` (exact repeats dropped), `invalid_contracts` (contracts blank, not finite, zero, negative or above
+1e18: as if the row were missing), `replaced_samples` (another valid row of the same instant stands later in the file),
+`unknown_values` (value blank, not finite, not positive or above 1e25: stored as NaN), `outside_day` (taken before the
+day's first or after its last midnight).
 """
 
 from __future__ import annotations
@@ -30,6 +30,12 @@ MAX_PRICE = 1e7
 MIN_PRICE = 1e-8
 """Smallest price accepted, USDT: the model's unit of price."""
 
+MAX_CONTRACTS = 1e18
+"""Largest volume and open interest accepted, contracts: a thousand times the supply of the cheapest coin."""
+
+MAX_VALUE = MAX_CONTRACTS * MAX_PRICE
+"""Largest amount of USDT accepted; sums over a history stay finite, also in float32."""
+
 SNAP_SECONDS = 30
 """A label this near to the grid of its step is taken to mean the grid."""
 
@@ -48,16 +54,17 @@ def clean_candles(raw: pd.DataFrame, *, symbol: str, day: date, interval: int, f
     """Check and order the candles of one day.
 
     Args:
-        raw: `CANDLE_COLUMNS` (open_time datetime64[us], the rest float64; NaN = blank) and `row`, the line in `file`.
+        raw: `CANDLE_COLUMNS` (open_time datetime64[us], the rest float64; NaN = blank) and `row`, the line in `file`;
+            `close_time` (datetime64[us], NaT = unknown) is checked where there is such a column.
         symbol: as the exchange writes it.
         day: UTC day whose file it is.
         interval: step of the grid, seconds.
         file: named in errors.
 
     Raises:
-        MarketError: for a price not in [1e-8, 1e7], high or low inside the body, a volume negative or not finite, a
-            count of trades that is no count, a candle outside the day or off the grid, two different candles with one
-            open_time, and a day without candles.
+        MarketError: for a price not in [1e-8, 1e7], high or low inside the body, a volume negative or above 1e18, a
+            count of trades that is no count, a candle outside the day, off the grid or of another interval, two
+            different candles with one open_time, and a day without candles.
     """
     if raw.empty:
         raise MarketError(f"{file}: holds no candles of {day}; delete it and download it again, or leave the day out")
@@ -66,6 +73,8 @@ def clean_candles(raw: pd.DataFrame, *, symbol: str, day: date, interval: int, f
     for name in (*_OPTIONAL, "trades"):
         values[name] = np.nan_to_num(values[name].astype(np.float64), nan=0.0, posinf=np.inf, neginf=-np.inf)
     _refuse_bad_candles(values, day, interval, file)
+    if "close_time" in raw:
+        _refuse_other_interval(raw, interval, file)
 
     repairs: dict[str, int] = {}
     order = _sort(values["open_time"], repairs)
@@ -105,10 +114,12 @@ def _refuse_bad_candles(values: dict[str, NDArray[np.generic]], day: date, inter
         (low > np.minimum(opened, close), "low is above open or close"),
         (high < np.maximum(opened, close), "high is below open or close"),
         (~(np.isfinite(volume) & (volume >= 0)), "volume is blank, negative or not finite"),
+        (volume > MAX_CONTRACTS, f"volume is above {MAX_CONTRACTS:g}"),
     ]
     for name in _OPTIONAL:
         optional = values[name].astype(np.float64)
         bad.append((~(np.isfinite(optional) & (optional >= 0)), f"{name} is negative or not finite"))
+        bad.append((optional > MAX_VALUE, f"{name} is above {MAX_VALUE:g}"))
     trades = values["trades"].astype(np.float64)
     no_count = ~((trades >= 0) & (trades <= _LARGEST_COUNT)) | (np.floor(trades) != trades)
     bad.append((no_count, "the count of trades is not a whole number of 0 or more"))
@@ -117,6 +128,16 @@ def _refuse_bad_candles(values: dict[str, NDArray[np.generic]], day: date, inter
         first = int(np.argmax(wrong))
         reason = next(text for mask, text in bad if mask[first])
         _refuse(file, int(values["row"].astype(np.int64)[first]), reason)
+
+
+def _refuse_other_interval(raw: pd.DataFrame, interval: int, file: str) -> None:
+    """Raise for a candle that closes before it opens or after its step; to end early is the exchange's affair."""
+    length = (raw["close_time"].to_numpy() - raw["open_time"].to_numpy()).astype("timedelta64[us]")
+    known = ~np.isnat(length)
+    wrong = known & ((length <= np.timedelta64(0, "us")) | (length > np.timedelta64(interval, "s")))
+    if wrong.any():
+        row = int(raw["row"].to_numpy()[int(np.argmax(wrong))])
+        _refuse(file, row, f"close_time says that this is not a candle of {interval} s")
 
 
 def clean_samples(
@@ -165,7 +186,7 @@ def clean_samples(
         repairs["duplicate_samples"] = int(repeated.sum())
         samples = samples[~repeated]
     contracts = samples["contracts"].to_numpy(np.float64)
-    valid = np.isfinite(contracts) & (contracts > 0)
+    valid = (contracts > 0) & (contracts <= MAX_CONTRACTS)
     repairs["invalid_contracts"] = int((~valid).sum())
     samples = samples[valid]
     if not samples["label"].is_unique:
@@ -174,7 +195,7 @@ def clean_samples(
         samples = samples[~replaced]
 
     label, contracts, value = (samples[name].to_numpy().copy() for name in ("label", "contracts", "value"))
-    unknown = ~(np.isfinite(value) & (value > 0))
+    unknown = ~((value > 0) & (value <= MAX_VALUE))
     repairs["unknown_values"] = int(unknown.sum())
     value[unknown] = np.nan
     with np.errstate(over="ignore"):

@@ -1,0 +1,49 @@
+"""JSON as a machine should write it: what two readers could understand differently is refused.
+
+Answers of a server and files of a user are read through it, so that none of them can hide one value behind another.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NoReturn
+
+
+def load_json(data: bytes) -> Any:
+    """Return the value that a JSON text stands for.
+
+    Raises:
+        ValueError: if it is no JSON, nests too deep, writes NaN or an infinity, or has a key twice in one object.
+
+    Example:
+        >>> load_json(b'[1, {"a": null}]')
+        [1, {'a': None}]
+    """
+    try:
+        return json.loads(data, parse_constant=_no_number, object_pairs_hook=_unique)
+    except RecursionError:
+        raise ValueError("it nests too deep") from None
+
+
+def shown(value: Any, limit: int = 40) -> str:
+    """Return a value of such a text as one short line for a message.
+
+    Example:
+        >>> shown([[[]]]), shown("BTC")
+        ('a list', "'BTC'")
+    """
+    if value and isinstance(value, list | dict):  # however long it is, and however deep it nests
+        return "a list" if isinstance(value, list) else "an object"
+    return "".join(letter if letter.isprintable() else "?" for letter in repr(value)[:limit])
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        twice = next(key for at, (key, _) in enumerate(pairs) if any(key == other for other, _ in pairs[:at]))
+        raise ValueError(f"an object has the key {shown(twice)} twice")
+    return found
+
+
+def _no_number(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a number")
