@@ -84,6 +84,7 @@ def main() -> None:
     heatmap run BTCUSDT --archive DIR --start 2024-07-01 --end 2024-07-28
     heatmap status                what is stored, and what is missing
     heatmap ui                    the Dagster UI on the same history
+    heatmap serve                 the live page and the read endpoint over what is published
     """
 
 
@@ -217,6 +218,30 @@ def ui(host: str, port: int, source: str | None, archive: Path | None, home: Pat
     click.echo(f"Dagster UI on http://{host}:{port} for {settings.home}; stop it with Ctrl-C")
     command = ["dagster", "dev", "-w", str(packaged_file("workspace.yaml")), "-h", host, "-p", str(port)]
     os.execv(sys.executable, [sys.executable, "-m", *command])  # noqa: S606  # becomes that program, without a shell
+
+
+@main.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--port",
+    default=8888,
+    show_default=True,
+    type=click.IntRange(0, 65535),
+    help="Port to listen on; 0 = any free one.",
+)
+@_home
+def serve(host: str, port: int, home: Path | None) -> None:
+    """Serve the live page and the read endpoint over what is published in this home.
+
+    \b
+    Examples:
+      heatmap serve
+      heatmap serve --port 9000 --home /srv/heatmap
+    """
+    settings = _settings(home=home)
+    from heatmap_pipeline.api import server  # noqa: PLC0415
+
+    server.serve(settings, host, port, click.echo)
 
 
 def _symbols(symbols: tuple[str, ...]) -> tuple[str, ...]:

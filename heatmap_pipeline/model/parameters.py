@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -122,6 +123,21 @@ MODELS: Mapping[str, ModelSpec] = {
 """The models by name."""
 
 
+_RECORDED = (
+    "books",
+    "starts_with",
+    "nets",
+    "turnover",
+    "opens",
+    "unlevered",
+    "formula",
+    "price_tick",
+    "dust",
+    "dust_rule",
+)
+"""Fields of `ModelSpec` that a record names alike."""
+
+
 @dataclass(frozen=True)
 class Bracket:
     """The first leverage bracket of a symbol: maintenance margin rate (fraction) and largest leverage allowed."""
@@ -213,6 +229,37 @@ class ModelParameters:
             "max_leverage": self.bracket.max_leverage,
         }
         return json.dumps(record, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> ModelParameters:
+        """Return the parameters that a day was computed with, from what `to_json` recorded of it.
+
+        Equal to those of `MODELS` where the record is theirs; else leverage weights are the recorded ones, which are
+        normalised already, to the last bit but one.
+
+        Raises:
+            ModelError: if the text is no such record.
+        """
+        try:
+            record = json.loads(text)
+            rest = (
+                float(record["bucket"]),
+                int(record["candle_interval_seconds"]),
+                Bracket(float(record["maintenance_margin_rate"]), float(record["max_leverage"])),
+            )
+            spec = ModelSpec(
+                name=str(record["model"]),
+                leverage_weights=tuple((float(one), float(two)) for one, two in record["leverage_weights"]),
+                **{name: record[name] for name in _RECORDED},
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise ModelError(f"parameters {text!r} are not a record of a model's numbers ({error!r})") from None
+        known = MODELS.get(spec.name)
+        if known is not None:
+            with suppress(ModelError):
+                if (named := cls(known, *rest)).to_json() == text:
+                    return named
+        return cls(spec, *rest)
 
     def with_weights(self, leverage_weights: tuple[tuple[float, float], ...]) -> ModelParameters:
         """Return the same parameters with other leverage weights."""

@@ -7,6 +7,7 @@ colours, axes, files (`picture.py`, `page.py`) and where the rows come from (the
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Any
@@ -40,7 +41,8 @@ class HeatmapData:
     Attributes:
         symbol: as the exchange writes it.
         model: name of the model.
-        bucket: height of a row, USDT.
+        bucket: height of a row, USDT; a round multiple of `own_bucket`.
+        own_bucket: height of the buckets that the rows were merged from, USDT.
         interval_seconds: width of a column.
         times: start of each column, datetime64[us], shape (T,), evenly spaced.
         buckets: index of each row, int64, shape (P,), rising by one; a row's lower price is index * bucket.
@@ -48,6 +50,8 @@ class HeatmapData:
         short: the same for shorts.
         consumed: one bubble per column and side in which levels were consumed: timestamp (start of the column), side
             ('long' or 'short'), price (mean, weighted by volume), volume.
+        consumed_cells: the same cell by cell, for those inside of the rows: column, row (indices), side, volume; sorted
+            by side, column and row.
         candles: open_time, open, high, low, close, volume; as wide as the columns or narrower.
         candle_seconds: width of a candle.
         price: last close.
@@ -62,12 +66,14 @@ class HeatmapData:
     symbol: str
     model: str
     bucket: float
+    own_bucket: float
     interval_seconds: int
     times: npt.NDArray[np.datetime64]
     buckets: npt.NDArray[np.int64]
     long: npt.NDArray[np.float32]
     short: npt.NDArray[np.float32]
     consumed: pd.DataFrame
+    consumed_cells: pd.DataFrame
     candles: pd.DataFrame
     candle_seconds: int
     price: float
@@ -167,6 +173,7 @@ def make_heatmap_data(
         symbol=symbol,
         model=model,
         bucket=bucket * rows.merged,
+        own_bucket=bucket,
         interval_seconds=columns.seconds,
         times=columns.times,
         buckets=np.arange(rows.first, rows.first + rows.count, dtype=np.int64),
@@ -174,6 +181,9 @@ def make_heatmap_data(
         short=grid(is_short[kept]),
         consumed=_bubbles(
             columns, columns.of(stamp[hit]), is_short[hit], (index[hit].astype(np.float64) + 0.5) * bucket, dead[hit]
+        ),
+        consumed_cells=_consumed_cells(
+            columns, rows, columns.of(stamp[hit]), is_short[hit], index[hit].astype(np.int64), dead[hit]
         ),
         candles=resample_candles(bars, candle_seconds),
         candle_seconds=candle_seconds,
@@ -273,10 +283,21 @@ class _Rows:
         low, high = float(bars["low"].min()), float(bars["high"].max())
         margin = max(0.6 * (high - low), 0.12 * float(bars["close"].iloc[-1]))
         first, last = math.floor(max(low - margin, 0.0) / bucket), math.floor((high + margin) / bucket)
-        merged = max(math.ceil((last - first + 1) / max_rows), 1)
-        while last // merged - first // merged + 1 > max_rows:
-            merged += 1
+        merged = next(
+            step
+            for step in _round_multiples()
+            if last // step - first // step + 1 <= max_rows or first // step == last // step
+        )
         return cls(first // merged, last // merged - first // merged + 1, merged)
+
+
+def _round_multiples() -> Iterator[int]:
+    """1, 2, 5, 10, 20, 25, 50, 100, ...: what buckets are merged by, so that a row's height is a round number too."""
+    yield from (1, 2, 5)
+    power = 10
+    while True:
+        yield from (power, 2 * power, power * 5 // 2, 5 * power)
+        power *= 10
 
 
 def _is_short(sides: npt.ArrayLike) -> npt.NDArray[np.bool_]:
@@ -333,5 +354,29 @@ def _bubbles(
             "side": np.where(filled % 2 == 1, "short", "long"),
             "price": mean,
             "volume": total[filled],
+        }
+    )
+
+
+def _consumed_cells(
+    columns: _Columns,
+    rows: _Rows,
+    column: npt.NDArray[np.int64],
+    is_short: npt.NDArray[np.bool_],
+    index: npt.NDArray[np.int64],
+    volume: npt.NDArray[np.float64],
+) -> pd.DataFrame:
+    import pandas as pd  # noqa: PLC0415
+
+    row = index // rows.merged - rows.first
+    inside = (row >= 0) & (row < rows.count)
+    cell = ((is_short * columns.count + column) * rows.count + row)[inside]
+    filled, slot = np.unique(cell, return_inverse=True)
+    return pd.DataFrame(
+        {
+            "column": filled // rows.count % columns.count,
+            "row": filled % rows.count,
+            "side": np.where(filled >= columns.count * rows.count, "short", "long"),
+            "volume": np.bincount(slot, volume[inside], len(filled)),
         }
     )

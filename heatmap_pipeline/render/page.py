@@ -1,7 +1,8 @@
-"""The page that opens from disk: one index.html for all symbols, and per symbol the pictures and the numbers.
+"""The page: one index.html for all symbols, opened from disk or served beside the read endpoint.
 
-A page opened as file:// may not fetch, so the numbers of a symbol and model are a script that calls `heatmapData(...)`;
-the page adds it when it is asked for. `columnar` is the shape of those numbers.
+A page opened as file:// may not fetch, so there the numbers of a symbol and model are a script that calls
+`heatmapData(...)`; the page adds it when it is asked for. Served, the same page asks the endpoint for the same shape.
+`columnar` is that shape.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import re
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,9 +23,28 @@ from heatmap_pipeline.render.data import HeatmapData, RenderError
 from heatmap_pipeline.render.files import replace_file
 from heatmap_pipeline.render.picture import write_png
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 _SYMBOL = re.compile(r"[A-Z0-9]{2,30}")
 _MODEL = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 _META = "meta.json"
+_SCRIPTS = (
+    "words",
+    "source",
+    "map",
+    "clusters",
+    "colours",
+    "chart",
+    "pointer",
+    "legend",
+    "ladder",
+    "export",
+    "address",
+    "controls",
+    "main",
+)
+"""Parts of page.js in the order in which they are put together; each knows only the ones before it."""
 _TYPES = {"u1": "|u1", "u2": "<u2", "u4": "<u4", "f4": "<f4", "f8": "<f8"}
 
 
@@ -66,47 +86,73 @@ def write_page(folder: Path, symbol: str, models: Mapping[str, HeatmapData]) -> 
     return folder / "index.html"
 
 
-def columnar(data: HeatmapData) -> dict[str, Any]:
-    """Return `data` as the page reads it: JSON-able, with every array as base64 of little-endian numbers.
+def live_page() -> dict[str, tuple[bytes, str]]:
+    """Return the page as a server shows it, which gets its numbers from the endpoint on the same origin.
 
-    An array is `{"type": "f4", "data": base64}`, type u1, u2, u4, f4 or f8. `long` and `short` are sparse, column by
-    column: the filled rows of column t are `rows[starts[t]:starts[t + 1]]`, their volumes (USDT) the same slice of
-    `values`. Times are milliseconds since 1970-01-01 UTC; a candle starts at `start + step * candle_seconds * 1000`.
+    Returns:
+        Content and media type by path: "/", "/page.js", "/page.css" and "/plotly.min.js". "/" names the others with a
+        `?v=` that changes with their content, so those may be kept for ever, and relative to itself, so the page works
+        below any prefix. The page runs under a policy of `script-src 'self'`, without inline scripts and without eval.
     """
-    start = int(data.times[0].astype("datetime64[ms]").astype(np.int64))
-    column_of = (_milliseconds(data.consumed["timestamp"]) - start) // (data.interval_seconds * 1000)
-    step_of = (_milliseconds(data.candles["open_time"]) - start) // (data.candle_seconds * 1000)
+    assets = _assets()
+    index = _index(_addresses(assets), {"live": True})
+    types = {"page.js": "text/javascript", "page.css": "text/css", "plotly.min.js": "text/javascript"}
+    served = {f"/{name}": (content, f"{types[name]}; charset=utf-8") for name, content in assets.items()}
+    return {"/": (index, "text/html; charset=utf-8"), **served}
+
+
+def columnar(data: HeatmapData) -> dict[str, Any]:
+    """Return `data` in the endpoint's `format=columns`, with its arrays packed as base64 of little-endian numbers.
+
+    An array is `{"type": "f4", "data": base64}`, type u1, u2, u4, f4 or f8; the rising `time` of cells is
+    `{"runs": array}`, in which the number i stands `runs[i]` times. Times are milliseconds since 1970-01-01 UTC, prices
+    and volumes USDT. `timestamps` and `prices` are the starts of columns and the lower edges of rows, evenly spaced.
+    `long`, `short`, `consumed_long`, `consumed_short` are cells that hold something: index of column and row, volume.
+    """
+    times = _milliseconds(data.times)
+    swept = data.consumed_cells
+    bars = data.candles
     return {
-        "format": 1,
+        "format": 2,
+        "timestamps": _packed(times, "f8"),
+        "prices": _packed(data.edges[:-1], "f8"),
+        "long": _filled(data.long),
+        "short": _filled(data.short),
+        **{f"consumed_{side}": _listed(swept[swept["side"] == side], len(times)) for side in ("long", "short")},
+        "candles": {
+            "interval_seconds": data.candle_seconds,
+            "open_time": _packed(_milliseconds(bars["open_time"]), "f8"),
+            **{name: _packed(bars[name], "f8") for name in ("open", "high", "low", "close")},
+            "volume": _packed(bars["volume"], "f4"),
+        },
+        "meta": _meta(data, times),
+    }
+
+
+def _meta(data: HeatmapData, times: npt.NDArray[np.int64]) -> dict[str, Any]:
+    ends = _instants(np.array([times[0], times[-1] + data.interval_seconds * 1000]))
+    return {
         "symbol": data.symbol,
         "model": data.model,
-        "bucket": data.bucket,
+        "start_time": ends[0],
+        "end_time": ends[1],
+        "interval": _interval_name(data.interval_seconds),
         "interval_seconds": data.interval_seconds,
-        "candle_seconds": data.candle_seconds,
-        "start": start,
-        "columns": len(data.times),
-        "first_bucket": int(data.buckets[0]),
-        "rows": len(data.buckets),
-        "price": data.price,
-        "as_of": int(data.as_of.astype("datetime64[ms]").astype(np.int64)),
+        "total_snapshots": len(times),
+        "bucket": data.own_bucket,
+        "price_bin_size": data.bucket,
+        "price_range": {"min": float(data.edges[0]), "max": float(data.edges[-1])},
+        "total_long_volume": float(data.long[:, -1].sum(dtype=np.float64)),
+        "total_short_volume": float(data.short[:, -1].sum(dtype=np.float64)),
+        "total_consumed": float(data.consumed["volume"].sum()),
         "coverage": data.coverage,
+        "price": data.price,
+        "as_of": _instants(_milliseconds(data.as_of))[0],
         "simulated": data.simulated,
         "provisional": data.provisional,
         "first_day": data.first_day.isoformat(),
         "last_day": data.last_day.isoformat(),
-        "long": _sparse(data.long),
-        "short": _sparse(data.short),
-        "consumed": {
-            "column": _packed(column_of, "u4"),
-            "short": _packed(data.consumed["side"].to_numpy() == "short", "u1"),
-            "price": _packed(data.consumed["price"], "f8"),
-            "volume": _packed(data.consumed["volume"], "f4"),
-        },
-        "candles": {
-            "step": _packed(step_of, "u4"),
-            **{name: _packed(data.candles[name], "f8") for name in ("open", "high", "low", "close")},
-            "volume": _packed(data.candles["volume"], "f4"),
-        },
+        "units": {"price": "USDT", "volume": "USDT", "time": "UTC"},
     }
 
 
@@ -129,30 +175,58 @@ def _packed(values: Any, kind: str) -> dict[str, str]:
     return {"type": kind, "data": base64.b64encode(numbers.tobytes()).decode("ascii")}
 
 
-def _sparse(grid: npt.NDArray[np.float32]) -> dict[str, Any]:
+def _filled(grid: npt.NDArray[np.float32]) -> dict[str, Any]:
     columns, rows = np.nonzero(grid.T)
-    starts = np.searchsorted(columns, np.arange(grid.shape[1] + 1))
-    return {
-        "starts": _packed(starts, "u4"),
-        "rows": _packed(rows, "u2"),
-        "values": _packed(grid[rows, columns], "f4"),
-    }
+    return _cells(columns, rows, grid[rows, columns], grid.shape[1])
+
+
+def _listed(cells: pd.DataFrame, columns: int) -> dict[str, Any]:
+    return _cells(cells["column"].to_numpy(), cells["row"].to_numpy(), cells["volume"].to_numpy(), columns)
+
+
+def _cells(column: npt.NDArray[Any], row: npt.NDArray[Any], volume: npt.NDArray[Any], columns: int) -> dict[str, Any]:
+    runs = np.bincount(column, minlength=columns)
+    return {"time": {"runs": _packed(runs, "u2")}, "price": _packed(row, "u2"), "volume": _packed(volume, "f4")}
+
+
+def _instants(milliseconds: npt.NDArray[np.int64]) -> list[str]:
+    return [f"{instant}Z" for instant in np.atleast_1d(milliseconds).astype("datetime64[ms]").astype("datetime64[s]")]
+
+
+def _interval_name(seconds: int) -> str:
+    size, unit = next((size, unit) for size, unit in ((86400, "d"), (3600, "h"), (60, "m")) if seconds % size == 0)
+    return f"{seconds // size}{unit}"
 
 
 def _digest(content: bytes) -> str:
     return hashlib.blake2b(content, digest_size=6).hexdigest()
 
 
-def _write_shared(folder: Path) -> None:
-    """Write what the symbols share: the libraries first, index.html, which names them, last."""
+def _assets() -> dict[str, bytes]:
+    """What every page needs beside index.html: our script, put together from its parts, our style, and the library."""
     from plotly.offline import get_plotlyjs  # noqa: PLC0415 - slow to import
 
     ours = files("heatmap_pipeline.render").joinpath("static")
-    assets = {name: ours.joinpath(name).read_bytes() for name in ("page.js", "page.css")}
-    assets["plotly.min.js"] = get_plotlyjs().encode()
+    parts = [ours.joinpath(f"{name}.js").read_text(encoding="utf-8") for name in _SCRIPTS]
+    # One function around all of them: the parts share their names with each other and with nothing else.
+    script = '"use strict";\n\n(() => {\n' + "\n".join(parts) + "})();\n"
+    return {
+        "page.js": script.encode(),
+        "page.css": ours.joinpath("page.css").read_bytes(),
+        "plotly.min.js": get_plotlyjs().encode(),
+    }
+
+
+def _addresses(assets: Mapping[str, bytes]) -> dict[str, str]:
+    return {name: f"{name}?v={_digest(content)}" for name, content in assets.items()}
+
+
+def _write_shared(folder: Path) -> None:
+    """Write what the symbols share: the libraries first, index.html, which names them, last."""
+    assets = _assets()
     for name, content in assets.items():
         replace_file(folder / name, content)
-    addresses = {name: f"{name}?v={_digest(content)}" for name, content in assets.items()}
+    addresses = _addresses(assets)
     # Two symbols may come here at once. Each looks again after writing, so the last to write has seen both.
     written = None
     while (page := _index(addresses, _manifest(folder))) != written:
@@ -177,7 +251,7 @@ def _manifest(folder: Path) -> dict[str, Any]:
         except (ValueError, KeyError, TypeError) as error:
             raise RenderError(f"{path} is damaged ({error}); delete that folder and render its symbol again") from None
         symbols.append({"symbol": symbol, "models": models})
-    return {"symbols": symbols}
+    return {"live": False, "symbols": symbols}
 
 
 def _index(addresses: Mapping[str, str], manifest: Mapping[str, Any]) -> bytes:

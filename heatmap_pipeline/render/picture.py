@@ -26,7 +26,7 @@ GRID = "#232a38"
 LONG = "#4ea8ff"
 SHORT = "#ff9a3c"
 CANDLE_UP = "#f4f7fb"
-CANDLE_DOWN = "#ff6b57"
+CANDLE_DOWN = "#f06ccf"
 PRICE = "#ffffff"
 
 SMALL_LIMIT = 100_000

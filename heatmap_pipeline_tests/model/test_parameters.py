@@ -192,3 +192,31 @@ def test_json_is_stable_and_names_every_number() -> None:
 )
 def test_other_numbers_give_other_json(other: ModelParameters) -> None:
     assert other.to_json() != ModelParameters(MODELS["turnover"], bucket=5.0).to_json()
+
+
+@pytest.mark.parametrize("model", sorted(MODELS))
+@pytest.mark.parametrize("bucket", [100.0, 0.0002])
+@pytest.mark.parametrize("bracket", [Bracket(), Bracket(0.005, 75.0)])
+def test_what_was_recorded_is_read_again(model: str, bucket: float, bracket: Bracket) -> None:
+    parameters = ModelParameters(MODELS[model], bucket, 900, bracket)
+    assert ModelParameters.from_json(parameters.to_json()) == parameters
+
+
+def test_a_record_of_other_numbers_than_the_models_of_today() -> None:
+    spec = replace(
+        MODELS["turnover"], name="older", turnover=0.04, unlevered=0.1, leverage_weights=((7.0, 2.0), (9.0, 1.0))
+    )
+    parameters = ModelParameters(spec, 5.0)
+    read = ModelParameters.from_json(parameters.to_json())
+    assert (read.spec.name, read.spec.turnover, read.spec.unlevered) == ("older", 0.04, 0.1)
+    assert (read.tick_units, read.bucket, read.interval) == (parameters.tick_units, 5.0, 300)
+    for one, other in zip(read.tiers, parameters.tiers, strict=True):
+        assert one == pytest.approx(other, rel=1e-15)
+    same_name = replace(spec, name="turnover")
+    assert ModelParameters.from_json(ModelParameters(same_name, 5.0).to_json()).spec.turnover == 0.04
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", "null", '{"model": "turnover", "bucket": "x"}'])
+def test_what_is_no_record_is_refused(text: str) -> None:
+    with pytest.raises(ModelError, match="not a record of a model's numbers"):
+        ModelParameters.from_json(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -68,3 +69,9 @@ def sample(
         **cells(candles, seed),
     }
     return make_heatmap_data(**{**arguments, **changes})
+
+
+@cache
+def ten_days(model: str = "turnover") -> HeatmapData:
+    """Ten days of the small book, another one per model; made once, so leave it as it is."""
+    return sample(model=model, days=10, seed=1 if model == "turnover" else 2)

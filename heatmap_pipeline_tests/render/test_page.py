@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import re
 from html import unescape
@@ -15,10 +14,9 @@ import pytest
 from heatmap_pipeline.render import page
 from heatmap_pipeline.render.data import RenderError
 from heatmap_pipeline.render.files import replace_file
-from heatmap_pipeline.render.page import columnar, write_page
+from heatmap_pipeline.render.page import columnar, live_page, write_page
+from heatmap_pipeline_tests.render.browser import plain, unpack
 from heatmap_pipeline_tests.render.sample import sample
-
-TYPES = {"u1": "u1", "u2": "<u2", "u4": "<u4", "f4": "<f4", "f8": "<f8"}
 
 
 def manifest(folder: Path) -> Any:
@@ -26,10 +24,6 @@ def manifest(folder: Path) -> Any:
     found = re.search(r'<script type="application/json" id="manifest">(.*?)</script>', text, re.S)
     assert found
     return json.loads(found[1])["symbols"]
-
-
-def unpack(packed: dict[str, str]) -> np.ndarray:
-    return np.frombuffer(base64.b64decode(packed["data"]), TYPES[packed["type"]])
 
 
 def test_every_file_that_the_page_names_is_there(tmp_path: Path) -> None:
@@ -53,7 +47,7 @@ def test_nothing_is_loaded_from_a_network(tmp_path: Path) -> None:
     write_page(tmp_path, "BTCUSDT", {"turnover": sample()})
     for name in ("index.html", "page.js", "page.css", "BTCUSDT/turnover.js"):
         text = (tmp_path / name).read_text()
-        assert not re.search(r"https?:|[\"'(=]\s*//[a-z]|\bfetch\(|XMLHttpRequest|@import", text), name
+        assert not re.search(r"https?:|[\"'(=]\s*//[a-z]|XMLHttpRequest|@import|\beval\(|new Function", text), name
 
 
 def test_symbols_gather_on_one_page(tmp_path: Path) -> None:
@@ -109,18 +103,70 @@ def test_the_numbers_survive_the_way_into_the_page(tmp_path: Path) -> None:
     script = (tmp_path / "BTCUSDT" / "turnover.js").read_text()
     payload = json.loads(script.removeprefix("heatmapData(").removesuffix(");\n"))
     assert payload == json.loads(json.dumps(columnar(data)))
+    shape = len(unpack(payload["timestamps"])), len(unpack(payload["prices"]))
     for side in ("long", "short"):
-        starts, rows, values = (unpack(payload[side][name]) for name in ("starts", "rows", "values"))
-        grid = np.zeros((payload["rows"], payload["columns"]), np.float32)
-        for t in range(payload["columns"]):
-            grid[rows[starts[t] : starts[t + 1]], t] = values[starts[t] : starts[t + 1]]
-        np.testing.assert_array_equal(grid, getattr(data, side))
-    times = payload["start"] + unpack(payload["candles"]["step"]).astype(int) * payload["candle_seconds"] * 1000
-    np.testing.assert_array_equal(times.astype("datetime64[ms]"), data.candles["open_time"].to_numpy())
-    np.testing.assert_array_equal(unpack(payload["candles"]["close"]), data.candles["close"])
-    consumed = payload["start"] + unpack(payload["consumed"]["column"]).astype(int) * payload["interval_seconds"] * 1000
-    np.testing.assert_array_equal(consumed.astype("datetime64[ms]"), data.consumed["timestamp"].to_numpy())
-    assert payload["as_of"] == data.as_of.astype("datetime64[ms]").astype(int)
+        cells = [unpack(payload[side][name]) for name in ("time", "price", "volume")]
+        grid = np.zeros(shape, np.float32)
+        grid[cells[0], cells[1]] = cells[2]
+        np.testing.assert_array_equal(grid.T, getattr(data, side))
+        assert (np.diff(cells[0] * shape[1] + cells[1]) > 0).all(), "sorted by time, then price, none twice"
+        swept = [unpack(payload[f"consumed_{side}"][name]) for name in ("time", "price", "volume")]
+        expected = data.consumed_cells[data.consumed_cells["side"] == side]
+        for found, name in zip(swept, ("column", "row", "volume"), strict=True):
+            np.testing.assert_allclose(found, expected[name], rtol=1e-6)
+    np.testing.assert_array_equal(unpack(payload["timestamps"]).astype("datetime64[ms]"), data.times)
+    np.testing.assert_array_equal(unpack(payload["prices"]), data.edges[:-1])
+    bars = payload["candles"]
+    assert bars["interval_seconds"] == data.candle_seconds
+    times = unpack(bars["open_time"]).astype("datetime64[ms]")
+    np.testing.assert_array_equal(times, data.candles["open_time"].to_numpy())
+    np.testing.assert_array_equal(unpack(bars["close"]), data.candles["close"])
+
+
+def test_runs_are_indices_written_short() -> None:
+    assert unpack({"runs": {"type": "u2", "data": "AgAAAAEA"}}).tolist() == [0, 0, 2]
+
+
+def test_the_payload_says_what_it_is() -> None:
+    data = sample(simulated=True, max_columns=100)
+    meta = columnar(data)["meta"]
+    assert (meta["symbol"], meta["model"], meta["simulated"], meta["provisional"]) == (
+        "BTCUSDT",
+        "turnover",
+        True,
+        False,
+    )
+    assert (meta["start_time"], meta["end_time"]) == ("2024-07-01T00:00:00Z", "2024-07-04T00:00:00Z")
+    assert (meta["interval"], meta["interval_seconds"], meta["total_snapshots"]) == ("1h", 3600, 72)
+    assert (meta["bucket"], meta["price_bin_size"]) == (100.0, 100.0)
+    assert meta["price_range"] == {"min": data.edges[0], "max": data.edges[-1]}
+    assert meta["as_of"] == "2024-07-04T00:00:00Z"
+    assert (meta["first_day"], meta["last_day"]) == ("2024-07-01", "2024-07-03")
+    assert meta["total_long_volume"] == pytest.approx(float(data.long[:, -1].sum(dtype=float)))
+    assert meta["total_consumed"] == pytest.approx(data.consumed["volume"].sum())
+    json.dumps(plain(data))
+
+
+def test_the_live_page_is_the_same_page_without_numbers() -> None:
+    served = live_page()
+    assert list(served) == ["/", "/page.js", "/page.css", "/plotly.min.js"]
+    index, kind = served["/"]
+    assert kind == "text/html; charset=utf-8"
+    text = unescape(index.decode())
+    assert re.search(r'id="manifest">\{"live": true\}</script>', text)
+    for name in ("page.js", "page.css", "plotly.min.js"):
+        assert re.search(rf'(?:src|href)="{name}\?v=[0-9a-f]{{12}}"', text), "relative, so that it works below a prefix"
+    assert not re.search(r"<script(?![^>]*(src=|application/json))", text), "no script that a strict policy would stop"
+    assert not re.search(r"\son[a-z]+=|javascript:", text)
+    assert served["/page.js"][1].startswith("text/javascript")
+    assert served["/page.css"][1].startswith("text/css")
+    assert live_page() == served
+
+
+def test_the_live_page_and_the_files_share_one_code(tmp_path: Path) -> None:
+    write_page(tmp_path, "BTCUSDT", {"turnover": sample()})
+    for name in ("page.js", "page.css", "plotly.min.js"):
+        assert (tmp_path / name).read_bytes() == live_page()[f"/{name}"][0]
 
 
 @pytest.mark.parametrize(

@@ -1,214 +1,308 @@
-"""The page as a trader meets it: opened from disk in Chromium, no server, no network."""
+"""The page as a trader meets it, opened from disk in Chromium: what it draws and says, gives, and does without."""
 
 from __future__ import annotations
 
+import csv
+import io
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from heatmap_pipeline.model.clusters import landmarks
 from heatmap_pipeline.render.page import write_page
-from heatmap_pipeline_tests.render.sample import sample
+from heatmap_pipeline_tests.render.browser import (
+    DARK,
+    colours_at,
+    in_view,
+    milliseconds,
+    opened,
+    press,
+    settle,
+    state,
+    trace,
+    visit,
+)
+from heatmap_pipeline_tests.render.sample import BUCKET, sample, ten_days
 
 pytestmark = pytest.mark.slow
 
-CHROMIUM = Path("/usr/bin/chromium")
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--no-first-run",
-]
-DRAWN = (
-    "() => document.getElementById('message').hidden && document.querySelector('#chart .heatmaplayer image') !== null"
-)
-TRACE = """name => {
-    const trace = document.getElementById('chart').data.find(one => one.name === name);
-    return {rows: trace.z?.length, columns: trace.z?.[0].length, visible: trace.visible !== false, zmax: trace.zmax,
-            points: trace.x?.length, total: trace.z?.reduce((sum, row) => sum + row.reduce((a, b) => a + b, 0), 0)};
-}"""
-PRICES = "() => document.getElementById('chart')._fullLayout.yaxis.range"
 
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip(
-        "playwright.sync_api", reason="playwright is not installed; pip install the extra 'test'"
-    )
-    if not CHROMIUM.exists():
-        pytest.skip(f"no browser at {CHROMIUM}; install Debian's package chromium")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(scope="module")
-def renders(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("renders")
-    both = {"turnover": sample(days=10), "delta": sample(model="delta", days=10, seed=2)}
-    write_page(folder, "BTCUSDT", both)
-    write_page(folder, "ETHUSDT", {"delta": sample("ETHUSDT", "delta", simulated=True, provisional=True)})
-    return folder
-
-
-@pytest.fixture
-def page(browser: Any) -> Iterator[Any]:
-    """A page that fails its test if anything is written to the console, or asked of a network."""
-    context = browser.new_context(viewport={"width": 1600, "height": 1000})
-    page = context.new_page()
-    troubles: list[str] = []
-    page.on("console", lambda message: troubles.append(message.text))
-    page.on("pageerror", lambda error: troubles.append(str(error)))
-    page.on("request", lambda request: troubles.append(request.url) if request.url.startswith("http") else None)
-    page.troubles = troubles
-    yield page
-    context.close()
-    assert troubles == []
-
-
-def visit(page: Any, folder: Path, fragment: str = "") -> None:
-    page.goto(f"{(folder / 'index.html').as_uri()}{fragment}")
-    page.wait_for_function(DRAWN)
-    page.wait_for_timeout(50)
-
-
-def press(page: Any, group: str, value: str) -> None:
-    page.evaluate(
-        "() => { const chart = document.getElementById('chart');"
-        "window.plotted = new Promise(done => chart.once('plotly_afterplot', done)); }"
-    )
-    page.locator(f'#{group} [data-value="{value}"]').click()
-    page.evaluate("() => window.plotted.then(() => null)")
-
-
-def test_the_page_draws_the_whole_map(page: Any, renders: Path) -> None:
-    data = sample(days=10)
+def test_the_page_draws_the_map_and_says_what_it_is(page: Any, renders: Path) -> None:
+    data = ten_days()
     visit(page, renders)
-    trace = page.evaluate(TRACE, "density")
-    assert (trace["rows"], trace["columns"]) == data.long.shape
-    assert trace["total"] == pytest.approx(float((data.long + data.short).sum(dtype=float)), rel=1e-4)
-    assert trace["zmax"] < float((data.long + data.short).max())
+    now = state(page)
+    assert (now["map"]["rows"], now["map"]["columns"]) == data.long.shape
+    assert now["map"]["long"] == pytest.approx(float(data.long.sum(dtype=float)), rel=1e-5)
+    assert now["map"]["short"] == pytest.approx(float(data.short.sum(dtype=float)), rel=1e-5)
+    assert now["map"]["consumed"] == pytest.approx(data.consumed_cells["volume"].sum(), rel=1e-5)
     for name in ("candles", "consumed", "long profile", "short profile", "long cumulative", "short cumulative"):
-        assert page.evaluate(TRACE, name)["points"] > 0
+        assert trace(page, name)["points"] > 0
     assert page.locator("#price").inner_text() == f"{data.price:,.0f}"
     assert "2024-07-11 00:00 UTC" in page.locator("#as-of").inner_text()
     assert "90.0 %" in page.locator("#coverage").inner_text()
     assert page.locator("#badges").inner_text() == ""
-    ticks = page.locator("#chart .cbaxis").all_text_contents()
-    assert re.search(r"\$0.*≥ \$[\d.]+[kM]", "".join(ticks))
+    assert "UTC" in page.locator("#chart").inner_text()
+    assert not any(address.startswith("http") for address in page.requested)
+
+
+def test_colours_stand_where_the_levels_are(page: Any, renders: Path) -> None:
+    data = ten_days()
+    visit(page, renders, "#range=7d&candles=0&bubbles=0")
+    now = state(page)
+    rows, columns = in_view(data, now["view"])
+    total = (data.long + data.short).astype(float)
+    assert now["high"] == pytest.approx(np.quantile(total[rows, columns][total[rows, columns] > 0], 0.995), rel=0.02)
+    middle = milliseconds(data) + 450_000
+    prices = (data.edges[:-1] + data.edges[1:]) / 2
+    random = np.random.default_rng(5)
+    near_price = np.abs(prices - data.price) < 2 * BUCKET
+    chosen = [
+        (int(p), int(t))
+        for p, t in zip(
+            random.integers(rows.start + 1, rows.stop - 1, 400),
+            random.integers(columns.start + 1, columns.stop - 1, 400),
+            strict=True,
+        )
+        if not near_price[p]
+    ]
+    found = colours_at(page, [(float(middle[t]), float(prices[p])) for p, t in chosen])
+    shown = np.array([colour != DARK for colour in found])
+    assert (shown == [total[p, t] > 0 for p, t in chosen]).all()
+    luminance = np.array(found)[:, :3] @ [0.21, 0.72, 0.07]
+    volumes = np.array([min(total[p, t], now["high"]) for p, t in chosen])
+    order = np.argsort(volumes[shown])
+    assert (np.diff(luminance[shown][order]) >= -2).all(), "more volume is never darker"
+
+
+def test_a_consumed_level_ends_at_the_candle_that_crossed_it(page: Any, renders: Path) -> None:
+    data = ten_days()
+    visit(page, renders, "#range=30d&candles=0&bubbles=0&scale=log&low=1000")
+    swept = data.consumed_cells
+    view = state(page)["view"]
+    checked = 0
+    for cell in swept.sort_values("volume", ascending=False).itertuples():
+        grid = getattr(data, cell.side)
+        price = (data.edges[cell.row] + data.edges[cell.row + 1]) / 2
+        both = (
+            data.long[cell.row, cell.column - 1 : cell.column + 1]
+            + data.short[cell.row, cell.column - 1 : cell.column + 1]
+        )
+        if (
+            cell.column == 0
+            or not (grid[cell.row, cell.column - 1] > 0 == both[1])
+            or not view["y"][0] < price < view["y"][1]
+        ):
+            continue
+        bar = data.candles.iloc[cell.column]
+        assert bar["low"] <= data.edges[cell.row + 1]
+        assert bar["high"] >= data.edges[cell.row]
+        width = data.interval_seconds * 1000
+        start = float(milliseconds(data)[cell.column])
+        before, after = colours_at(page, [(start - width / 2, price), (start + width / 2, price)])
+        assert before != DARK
+        assert after == DARK
+        checked += 1
+        if checked == 12:
+            break
+    assert checked == 12
 
 
 def test_hover_tells_time_price_and_volume(page: Any, renders: Path) -> None:
+    data = ten_days()
     visit(page, renders)
-    page.mouse.move(700, 400)
+    page.mouse.move(600, 500)
     words = page.locator("#tip").inner_text()
     assert re.search(r"2024-07-\d\d \d\d:\d\d – \d\d:\d\d UTC", words)
-    assert re.search(r"Price\s+[\d,]+ – [\d,]+", words)
+    low = float(re.search(r"Price\s+([\d,]+) – [\d,]+", words)[1].replace(",", ""))
     assert re.search(r"From last price\s+[+−][\d.]+ %", words)
     for name in ("Long", "Short", "Total"):
         assert re.search(rf"{name}\s+[\d.]+( [kMB])? USDT", words)
-    page.mouse.move(1500, 700)
+    found = page.evaluate(
+        """low => { const { map } = heatmapPage.state(); return Math.round((low - map.low) / map.bin); }""", low
+    )
+    assert data.edges[found] == low
+    page.mouse.move(1100, 700)
     assert "Newest book" in page.locator("#tip").inner_text()
     assert "Longs down to here" in page.locator("#tip").inner_text()
     page.mouse.move(800, 20)
     assert page.locator("#tip").is_hidden()
 
 
-def test_symbol_and_model_change_what_is_drawn(page: Any, renders: Path) -> None:
+def test_clusters_are_those_of_the_endpoint(page: Any, renders: Path) -> None:
+    data = ten_days()
     visit(page, renders)
-    before = page.evaluate(TRACE, "density")["total"]
-    press(page, "model", "delta")
-    assert page.evaluate(TRACE, "density")["total"] != before
-    assert "model=delta" in page.url
-    page.locator("#symbol").select_option("ETHUSDT")
-    page.wait_for_timeout(400)
-    assert page.evaluate(TRACE, "density")["columns"] == 3 * 96
-    assert "SIMULATED DATA" in page.locator("#badges").inner_text()
-    assert "provisional" in page.locator("#badges").inner_text()
-    assert "ETHUSDT" in page.title()
+    ask = """part => {
+        const { map } = heatmapPage.state();
+        const of = part ? heatmapPage.bookBetween(map, heatmapPage.view().y) : map;
+        const [clusters, pain] = [heatmapPage.clustersOf(of), heatmapPage.maxPain(of)];
+        return { low: of.low, rows: of.rows, price: of.price, clusters, pain };
+    }"""
+    for part in (False, True):
+        found = page.evaluate(ask, part)
+        first = round((found["low"] - data.edges[0]) / BUCKET)
+        book = [grid[first : first + found["rows"], -1].astype(float) for grid in (data.long, data.short)]
+        expected = landmarks(found["low"], data.bucket, *book, found["price"])
+        for where, listed in (("above", expected.above), ("below", expected.below)):
+            nearest, pain = getattr(expected, f"nearest_{where}"), getattr(expected, f"max_pain_{where}")
+            for one, other in zip(found["clusters"][where], listed, strict=True):
+                assert one["side"] == other.side
+                for key in ("price", "volume", "distance_percent"):
+                    assert one[key] == pytest.approx(getattr(other, key), rel=1e-9)
+            assert found["clusters"]["nearest"][where]["price"] == pytest.approx(nearest.price, rel=1e-9)
+            for key in ("price", "volume", "volume_per_percent", "distance_percent"):
+                assert found["pain"][where][key] == pytest.approx(getattr(pain, key), rel=1e-9)
+    assert found["rows"] < len(data.buckets)
+    words = page.locator("#ladder").inner_text()
+    for one in (expected.above[0], expected.below[0]):
+        assert f"{one.price:,.0f}" in words
+        assert f"{abs(one.distance_percent):.2f} %" in words
+    assert words.count("nearest") == words.count("largest") == words.count("max pain") == 2
+    prices = [float(text.replace(",", "")) for text in page.locator("#ladder ol .level-price").all_inner_texts()]
+    assert prices == sorted(prices, reverse=True)
+    page.locator("#ladder ol .level").first.hover()
+    line = page.locator("#level-line").bounding_box()["y"] - page.locator("#chart").bounding_box()["y"]
+    at = page.evaluate(
+        "y => { const { yaxis } = document.getElementById('chart')._fullLayout; return yaxis.p2l(y - yaxis._offset); }",
+        line + 1,
+    )
+    assert at == pytest.approx(prices[0], rel=2e-3)
 
 
-def test_every_control_changes_what_it_should(page: Any, renders: Path) -> None:
-    visit(page, renders)
-    both = page.evaluate(TRACE, "density")
-    press(page, "side", "long")
-    long = page.evaluate(TRACE, "density")
-    press(page, "side", "short")
-    short = page.evaluate(TRACE, "density")
-    assert long["total"] + short["total"] == pytest.approx(both["total"], rel=1e-4)
-    assert long["zmax"] == both["zmax"], "a colour means the same volume whatever is shown"
-    press(page, "scale", "log")
-    assert page.evaluate(TRACE, "density")["zmax"] < 12
-    for layer, trace in (("candles", "candles"), ("bubbles", "consumed")):
-        press(page, "layers", layer)
-        assert not page.evaluate(TRACE, trace)["visible"]
-        press(page, "layers", layer)
-        assert page.evaluate(TRACE, trace)["visible"]
-    whole = page.evaluate(PRICES)
-    press(page, "range", "1d")
-    low, high = page.evaluate(PRICES)
-    assert whole[0] < low < sample(days=10).price < high < whole[1]
-    assert page.locator('#range [data-value="1d"]').get_attribute("aria-pressed") == "true"
-    page.mouse.dblclick(700, 500)
-    page.wait_for_timeout(300)
-    assert page.evaluate(PRICES) == [low, high]
+def test_the_table_holds_the_cells_in_view(page: Any, renders: Path) -> None:
+    data = ten_days()
+    visit(page, renders, "#range=24h")
+    view = state(page)["view"]
+    with page.expect_download() as download:
+        page.locator("#save-csv").click()
+    assert download.value.suggested_filename == "BTCUSDT-turnover-20240711T0000Z.csv"
+    rows = list(csv.DictReader(io.StringIO(Path(download.value.path()).read_text())))
+    assert list(rows[0]) == ["timestamp_utc", "price_low", "price_high", "long_usdt", "short_usdt"]
+    prices, columns = in_view(data, view)
+    expected = [
+        (
+            f"{data.times[t].astype('datetime64[s]')}Z",
+            data.edges[p],
+            data.edges[p + 1],
+            data.long[p, t],
+            data.short[p, t],
+        )
+        for t in range(columns.start, columns.stop)
+        for p in range(prices.start, prices.stop)
+        if data.long[p, t] + data.short[p, t] > 0
+    ]
+    assert len(rows) == len(expected) > 1000
+    assert [row["timestamp_utc"] for row in rows] == [one[0] for one in expected]
+    for place, name in enumerate(list(rows[0])[1:], 1):
+        np.testing.assert_allclose([float(row[name]) for row in rows], [one[place] for one in expected], rtol=1e-6)
 
 
-def test_zooming_keeps_the_dates_and_draws_finer_candles(page: Any, renders: Path) -> None:
-    visit(page, renders)
-    step = "() => { const x = document.getElementById('chart').data[2].x; return x[1] - x[0]; }"
-    before = page.evaluate(step)
-    page.mouse.move(700, 500)
-    for _ in range(6):
-        page.mouse.wheel(0, -400)
-    page.wait_for_timeout(1200)
-    assert page.evaluate("() => document.getElementById('chart')._fullLayout.xaxis.type") == "date"
-    assert page.evaluate(step) < before
-    assert "range=" not in page.url
-    assert page.locator('#range [aria-pressed="true"]').count() == 0
+def test_the_picture_is_what_the_screen_shows(page: Any, renders: Path) -> None:
+    visit(page, renders, "#symbol=ETHUSDT&range=3d")
+    with page.expect_download() as download:
+        page.locator("#save-png").click()
+    assert download.value.suggested_filename == "ETHUSDT-delta-20240704T0000Z-SIMULATED.png"
+    box = page.locator("#chart").bounding_box()
+    with Image.open(download.value.path()) as image:
+        picture = np.asarray(image.convert("RGB")).astype(int)
+    assert picture.shape[1] == 2 * round(box["width"])
+    assert picture.shape[0] == 2 * (round(box["height"]) + 64 + 26)
+    assert (picture[:140] == [255, 209, 102]).all(axis=2).sum() > 2000, "the badge SIMULATED DATA"
+    screen = np.asarray(Image.open(io.BytesIO(page.locator("#map").screenshot())).convert("RGB")).astype(int)
+    plot = page.evaluate(
+        """() => {
+        const { xaxis, yaxis } = document.getElementById('chart')._fullLayout;
+        return [xaxis._offset, yaxis._offset, xaxis._length, yaxis._length];
+    }"""
+    )
+    left, top, width, height = (round(number) for number in plot)
+    inner = np.s_[top + 20 : top + height - 70, left + 20 : left + width - 20]
+    saved = picture[128 : 128 + 2 * round(box["height"]) : 2, ::2][inner]
+    assert (np.abs(saved - screen[inner]).max(axis=2) > 40).mean() < 0.05
 
 
-def test_a_link_opens_what_it_names(page: Any, renders: Path) -> None:
-    visit(page, renders, "#symbol=BTCUSDT&model=delta&side=short&scale=log&range=3d&bubbles=0")
-    pressed = page.locator('button[aria-pressed="true"]').evaluate_all("all => all.map(one => one.dataset.value)")
-    assert pressed == ["delta", "3d", "short", "log", "candles"]
-    assert not page.evaluate(TRACE, "consumed")["visible"]
-    visit(page, renders, "#symbol=<b>&model=nonsense&range=9y")
-    assert page.locator("#symbol").input_value() == "BTCUSDT"
-
-
-def test_a_narrow_screen_keeps_the_map(page: Any, renders: Path) -> None:
-    page.set_viewport_size({"width": 390, "height": 844})
-    visit(page, renders)
-    assert page.evaluate("() => document.documentElement.scrollWidth") <= 390
-    page.set_viewport_size({"width": 1200, "height": 800})
-    page.wait_for_timeout(600)
-    assert page.evaluate(TRACE, "long profile")["points"] > 0
+def test_a_phone_shows_the_map_first_and_folds_the_controls(browser: Any, renders: Path) -> None:
+    with opened(browser, 390, 844, has_touch=True, is_mobile=True, device_scale_factor=2) as page:
+        visit(page, renders)
+        assert page.evaluate("() => document.documentElement.scrollWidth") <= 390
+        box = page.locator("#map").bounding_box()
+        assert box["y"] < 844 * 0.25
+        assert box["height"] > 844 * 0.5
+        assert page.locator("#side").is_hidden()
+        page.locator("#more").tap()
+        assert page.locator("#side").is_visible()
+        assert page.evaluate("() => document.documentElement.scrollWidth") <= 390
+        page.locator('#side [data-value="long"]').tap()
+        settle(page)
+        assert state(page)["choice"]["side"] == "long"
+        page.locator("#more").tap()
+        page.touchscreen.tap(150, box["y"] + 200)
+        assert "UTC" in page.locator("#tip").inner_text()
+        tip = page.locator("#tip").bounding_box()
+        assert tip["x"] >= 0
+        assert tip["x"] + tip["width"] <= 390
+        wide = state(page)["view"]
+        fingers = page.context.new_cdp_session(page)
+        for kind, apart in (("touchStart", 50), ("touchMove", 80), ("touchMove", 110), ("touchEnd", 0)):
+            points = [{"x": 170 + side * apart, "y": box["y"] + 250, "id": side + 1} for side in (-1, 1) if apart]
+            fingers.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+            page.wait_for_timeout(120)
+        zoomed = state(page)["view"]["x"]
+        assert zoomed[1] - zoomed[0] == pytest.approx((wide["x"][1] - wide["x"][0]) * 50 / 110, rel=0.1)
+        assert wide["x"][0] < zoomed[0] < zoomed[1] < wide["x"][1]
+        page.set_viewport_size({"width": 1200, "height": 800})
+        page.wait_for_function("() => document.getElementById('chart').data.some(one => one.name === 'long profile')")
 
 
 def test_missing_files_are_explained(page: Any, tmp_path: Path) -> None:
     write_page(tmp_path, "BTCUSDT", {"turnover": sample()})
-    (tmp_path / "BTCUSDT" / "turnover.js").unlink()
+    numbers = tmp_path / "BTCUSDT" / "turnover.js"
+    content = numbers.read_bytes()
+    numbers.unlink()
     page.goto((tmp_path / "index.html").as_uri())
-    page.wait_for_timeout(500)
+    page.locator("#message .retry").wait_for()
     assert "BTCUSDT/turnover.js is missing" in page.locator("#message").inner_text()
+    assert page.locator("#message img").evaluate("one => one.naturalWidth") == 1600
+    numbers.write_bytes(content)
+    page.locator("#message .retry").click()
+    settle(page)
     (tmp_path / "plotly.min.js").unlink()
     page.reload()
-    page.wait_for_timeout(500)
+    page.locator("#message .retry").wait_for()
     assert "plotly.min.js is missing" in page.locator("#message").inner_text()
     assert page.locator("#message img").evaluate("one => one.naturalWidth") == 1600
     assert all("ERR_FILE_NOT_FOUND" in trouble for trouble in page.troubles)
     page.troubles.clear()
 
 
-def test_an_empty_book_is_drawn_without_complaint(page: Any, tmp_path: Path) -> None:
+def test_an_empty_book_is_drawn_and_said(page: Any, tmp_path: Path) -> None:
     data = sample()
     data.long[:] = data.short[:] = 0
     write_page(tmp_path, "BTCUSDT", {"turnover": data})
     visit(page, tmp_path)
     press(page, "scale", "log")
-    assert page.evaluate(TRACE, "density")["rows"] == len(data.buckets)
+    assert state(page)["map"]["rows"] == len(data.buckets)
+    assert trace(page, "candles")["points"] > 0
+    assert "book is empty" in page.locator("#notice").inner_text()
+    assert "no cluster" in page.locator("#ladder").inner_text()
+
+
+def test_the_first_paint_is_measured(browser: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """7 days in columns of 15 minutes and about 400 rows; the time is printed, no limit is set here."""
+    data = sample(days=7, bucket=52.0)
+    random = np.random.default_rng(3)
+    data.long[:] = random.lognormal(13, 1, data.long.shape)
+    write_page(tmp_path, "BTCUSDT", {"turnover": data})
+    with opened(browser, now=None) as page:
+        visit(page, tmp_path)
+        measured = "performance.getEntriesByName('heatmap-first-paint')"
+        page.wait_for_function(f"() => {measured}.length > 0")
+        took = page.evaluate(f"() => {measured}[0].duration")
+    assert data.long.shape[1] == 672
+    assert 350 < data.long.shape[0] <= 400
+    assert took > 0
+    with capsys.disabled():
+        print(f"\nfirst paint of 7 days, {data.long.shape[1]} columns x {data.long.shape[0]} rows: {took:.0f} ms")  # noqa: T201

@@ -1,0 +1,1 @@
+"""The read endpoint over the published database: HTTP in, bytes out. Numbers come from `model`, rows from `store`."""

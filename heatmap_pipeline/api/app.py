@@ -1,0 +1,176 @@
+"""The routes: what is asked for, what answers it, and how both are described in /openapi.json and /docs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, FastAPI, Query, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import Response
+
+from heatmap_pipeline import __version__
+from heatmap_pipeline.api import describe
+from heatmap_pipeline.api.answers import answer
+from heatmap_pipeline.api.book_map import plan_map
+from heatmap_pipeline.api.encode import dump
+from heatmap_pipeline.api.errors import ApiError
+from heatmap_pipeline.api.health import health
+from heatmap_pipeline.api.heatmap import plan_heatmap
+from heatmap_pipeline.api.listing import plan_klines, plan_symbols
+from heatmap_pipeline.api.pages import add_pages
+from heatmap_pipeline.api.parameters import HeatmapQuery, KlinesQuery, LevelsQuery, MapQuery, sentence
+from heatmap_pipeline.api.security import Shield, TokenGate, problem
+from heatmap_pipeline.api.service import Service
+from heatmap_pipeline.settings import Settings
+
+_DEPRECATED = {
+    "Deprecation": "@1794787200",  # 2026-11-16: since then the map says the same and more
+    "Link": '</liquidations/map>; rel="successor-version"',
+}
+
+
+def create_app(settings: Settings, *, tell: Callable[[str], None] | None = None) -> FastAPI:
+    """Return the endpoint over the published database of a home; it reads the file when it starts to serve.
+
+    Args:
+        settings: home, and everything that begins with `api_`.
+        tell: is given a line whenever something else is served, or cannot be.
+    """
+    service = Service(settings, tell)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        watching = asyncio.create_task(service.publications.watch(service.tidy))
+        try:
+            yield
+        finally:
+            watching.cancel()
+            with suppress(asyncio.CancelledError):
+                await watching
+            await service.close()
+
+    app = FastAPI(
+        title="Liquidation heatmap",
+        version=__version__,
+        summary="Estimated liquidation levels of crypto perpetuals, over time and by price.",
+        description=describe.TEXT,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        redirect_slashes=False,
+        middleware=_middleware(settings),
+    )
+    app.state.service = service
+    app.include_router(_routes(service))
+    add_pages(app, service)
+    _answer_errors(app)
+    return app
+
+
+def _middleware(settings: Settings) -> list[Middleware]:
+    """Return what stands in the way of every request, the outermost first."""
+    stack = [Middleware(Shield)]
+    if settings.api_cors_origins:
+        stack.append(
+            Middleware(
+                CORSMiddleware,
+                allow_origins=list(settings.api_cors_origins),
+                allow_methods=["GET", "HEAD"],
+                allow_headers=["Authorization", "If-None-Match"],
+                expose_headers=["ETag", "Deprecation", "Link", "Retry-After"],
+            )
+        )
+    if settings.api_token is not None:
+        token = settings.api_token.get_secret_value()
+        stack.append(Middleware(TokenGate, token=token, open_paths=["/health"]))
+    return stack
+
+
+def _routes(service: Service) -> APIRouter:
+    router = APIRouter(default_response_class=Response)
+    books, settings, bare = service.books, service.settings, [Depends(_no_parameters)]
+
+    @router.get("/liquidations/heatmap-timeseries", tags=["liquidations"], **describe.HEATMAP)
+    async def heatmap_timeseries(request: Request, query: Annotated[HeatmapQuery, Query()]) -> Response:
+        return await answer(service, request, lambda version: plan_heatmap(version, books, query))
+
+    @router.get("/liquidations/map", tags=["liquidations"], **describe.MAP)
+    async def liquidation_map(request: Request, query: Annotated[MapQuery, Query()]) -> Response:
+        return await answer(service, request, lambda version: plan_map(version, books, query))
+
+    @router.get("/liquidations/levels", tags=["liquidations"], deprecated=True, **describe.LEVELS)
+    async def levels(request: Request, query: Annotated[LevelsQuery, Query()]) -> Response:
+        asked = MapQuery(symbol=query.symbol, model=query.model)
+        return await answer(service, request, lambda version: plan_map(version, books, asked, levels=True), _DEPRECATED)
+
+    @router.get("/prices/klines", tags=["prices"], **describe.KLINES)
+    async def klines(request: Request, query: Annotated[KlinesQuery, Query()]) -> Response:
+        return await answer(service, request, lambda version: plan_klines(version, query))
+
+    @router.get("/symbols", tags=["service"], dependencies=bare, **describe.SYMBOLS)
+    async def symbols(request: Request) -> Response:
+        return await answer(service, request, plan_symbols)
+
+    @router.get("/health", tags=["service"], dependencies=bare, **describe.HEALTH)
+    async def how_it_is() -> Response:
+        version = await service.publications.current()
+        try:
+            status, body = health(version, service.publications.problem, settings.api_stale_hours)
+        finally:
+            if version is not None:
+                version.release()
+        return Response(dump(body), status, {"Cache-Control": "no-store"}, "application/json")
+
+    @router.get("/cache/stats", tags=["service"], dependencies=bare, **describe.CACHE)
+    async def cache_stats() -> Response:
+        return Response(dump(service.report()), 200, {"Cache-Control": "no-store"}, "application/json")
+
+    return router
+
+
+async def _no_parameters(request: Request) -> None:
+    for name in request.query_params:
+        raise ApiError(422, f"{ascii(name)[:80]} is no parameter here; there are none")
+
+
+def _answer_errors(app: FastAPI) -> None:
+    """Every refusal is `{"detail": sentence}`."""
+
+    @app.exception_handler(ApiError)
+    async def refused(_: Request, error: ApiError) -> Response:
+        return problem(error.status, str(error), error.headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
+        return problem(422, sentence(error.errors(), _allowed(request)))
+
+    @app.exception_handler(HTTPException)
+    async def elsewhere(request: Request, error: HTTPException) -> Response:
+        if error.status_code == 404:
+            return problem(404, f"there is nothing at {ascii(request.url.path)[:200]}; /docs lists what there is")
+        if error.status_code == 405:
+            return problem(405, "only GET and HEAD are answered here", {"Allow": "GET, HEAD"})
+        return problem(error.status_code, str(error.detail), dict(error.headers or {}))
+
+    @app.exception_handler(Exception)
+    async def defect(_: Request, error: Exception) -> Response:
+        return problem(500, f"a defect of this server ({type(error).__name__}); its log says more")
+
+
+def _allowed(request: Request) -> Sequence[str]:
+    """Return the names of the parameters that the route of a request knows."""
+    dependant: Any = getattr(request.scope.get("route"), "dependant", None)
+    fields = [field for given in getattr(dependant, "query_params", []) for field in _fields(given)]
+    return fields or ["none"]
+
+
+def _fields(given: Any) -> list[str]:
+    names = getattr(given.field_info.annotation, "model_fields", None)
+    return list(names) if names else [given.alias]

@@ -1,0 +1,134 @@
+"""The liquidation map: the book after one candle by price, and what stands out in it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from heatmap_pipeline.api import encode
+from heatmap_pipeline.api.data import DAY, MICROSECONDS, Version, day_of
+from heatmap_pipeline.api.errors import ApiError
+from heatmap_pipeline.api.grid import DECIMALS
+from heatmap_pipeline.api.heatmap import UNITS, Plan
+from heatmap_pipeline.api.parameters import MAX_ROWS, MapQuery, read_weights
+from heatmap_pipeline.api.replay import Books, Source, covered
+from heatmap_pipeline.api.window import bin_units, choose_bins, find_model, find_symbol, iso, own_or_other
+from heatmap_pipeline.model.book import LONG, SHORT, Floats, Ints
+from heatmap_pipeline.model.clusters import Cluster, Move, landmarks
+
+
+def plan_map(version: Version, books: Books, query: MapQuery, *, levels: bool = False) -> Plan:
+    """Find out which state a request means; `levels` asks for the deprecated shape.
+
+    Raises:
+        ApiError: 404 or 422, naming the parameter and what is allowed.
+    """
+    symbol = find_symbol(version, query.symbol)
+    model = find_model(symbol, query.model)
+    weights = own_or_other(model, read_weights(query.leverage_weights))
+    units = bin_units(query.price_bin_size, symbol.bucket)
+    source = Source(version, symbol, model, weights, books)
+    times, step = model.times, symbol.candles.step
+    at = len(times) - 1 if query.time is None else int(np.searchsorted(times, query.time - step, side="right")) - 1
+    if at < 0:
+        raise ApiError(
+            404,
+            f"{symbol.name} {model.name} has states from {iso(model.begin + step)} to {iso(model.end)}; time asks for "
+            "an earlier one",
+        )
+
+    def make() -> bytes:
+        record = _record(source, at, units)
+        return encode.dump(_levels(record) if levels else record)
+
+    return Plan(
+        ("map", levels, symbol.name, model.name, weights, at, units), symbol.fingerprint, make, at == len(times) - 1
+    )
+
+
+def _record(source: Source, at: int, units: int | None) -> dict[str, Any]:
+    symbol, model = source.symbol, source.model
+    row = int(model.rows[at])
+    start, price = int(symbol.candles.open_time[row]), float(symbol.candles.close[row])
+    prices, sides, volumes, coverage = _book(source, start, at)
+    low, high = (int(prices.min()), int(prices.max())) if len(prices) else (round(price * 1e8),) * 2
+    height = choose_bins(low, high, symbol.bucket, units, MAX_ROWS)
+    first, bins = low // height, high // height - low // height + 1
+    long, short = (
+        np.bincount(prices[sides == side] // height - first, volumes[sides == side], bins).astype(np.float64)
+        for side in (LONG, SHORT)
+    )
+    size = height / 1e8
+    edges = (first + np.arange(bins)) * height / 1e8
+    found = landmarks(float(edges[0]), size, long, short, price)
+    end = iso(start + symbol.candles.step)
+    return {
+        "symbol": symbol.name,
+        "model": model.name,
+        "time": end,
+        "price": price,
+        "price_bin_size": size,
+        "buckets": _buckets(edges, long, short, price),
+        "clusters": {"above": [_rounded(one) for one in found.above], "below": [_rounded(one) for one in found.below]},
+        "nearest": {"above": _rounded(found.nearest_above), "below": _rounded(found.nearest_below)},
+        "max_pain": {"above": _rounded(found.max_pain_above), "below": _rounded(found.max_pain_below)},
+        "total_long_volume": round(float(long.sum()), DECIMALS),
+        "total_short_volume": round(float(short.sum()), DECIMALS),
+        "coverage": coverage,
+        "as_of": end,
+        "simulated": symbol.simulated,
+        "provisional": day_of(start) in model.provisional,
+        "leverage_weights": None if source.weights is None else [list(one) for one in source.weights],
+        "units": {name: UNITS[name] for name in ("time", "price", "volume")},
+    }
+
+
+def _book(source: Source, start: int, at: int) -> tuple[Ints, Ints, Floats, float]:
+    """Return price (1e-8 USDT), side and volume of the buckets after a candle, and the coverage there."""
+    day = day_of(start)
+    last_of_day = at == source.model.bounds[day][1] - 1
+    # Within a day the state is that of the candle's own snapshot: a day cut short would end, and sweep its dust, there.
+    step = DAY // MICROSECONDS if last_of_day else source.symbol.candles.seconds
+    result = source.run(day, source.before(day), step)
+    cells = result.cells
+    stamp = start // (step * MICROSECONDS) * (step * MICROSECONDS)
+    here = (cells["timestamp"] == stamp) & (cells["active_volume"] > 0)
+    prices = cells["price_bucket"][here] * source.parameters(day).bucket_units
+    share = covered(result, start + 1, 0.0)
+    return prices, cells["side"][here], cells["active_volume"][here], share
+
+
+def _buckets(edges: Floats, long: Floats, short: Floats, price: float) -> list[dict[str, float]]:
+    there = np.flatnonzero((long > 0) | (short > 0))
+    columns = {
+        "price": edges,
+        "long": long.round(DECIMALS),
+        "short": short.round(DECIMALS),
+        "cumulative_long": np.cumsum(long[::-1])[::-1].round(DECIMALS),
+        "cumulative_short": np.cumsum(short).round(DECIMALS),
+        "distance_percent": (100 * (edges / price - 1)).round(6),
+    }
+    rows = zip(*(column[there].tolist() for column in columns.values()), strict=True)
+    return [dict(zip(columns, row, strict=True)) for row in rows]
+
+
+def _rounded(one: Cluster | Move | None) -> dict[str, Any] | None:
+    if one is None:
+        return None
+    return {name: round(value, 6) if isinstance(value, float) else value for name, value in asdict(one).items()}
+
+
+def _levels(record: dict[str, Any]) -> dict[str, Any]:
+    """Return a map as the deprecated list: one entry per bucket and side, by price."""
+    return {
+        **{name: record[name] for name in ("symbol", "model", "time", "price", "price_bin_size")},
+        "levels": [
+            {"price": one["price"], "side": side, "volume": one[side], "distance_percent": one["distance_percent"]}
+            for one in record["buckets"]
+            for side in ("long", "short")
+            if one[side] > 0
+        ],
+        **{name: record[name] for name in ("coverage", "as_of", "simulated", "units")},
+    }

@@ -1,0 +1,271 @@
+"""One published version in memory: candles, open interest and the chain of days of every symbol, as arrays.
+
+What belongs here: what is read when a file is published, and the books that days started from, read when needed. What
+does not: when it is read (`publications.py`), and what is computed from it (`replay.py`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+
+import numpy as np
+
+from heatmap_pipeline.model.book import DayCandles, Floats, Ints, ModelState
+from heatmap_pipeline.model.parameters import ModelParameters
+from heatmap_pipeline.store import serve
+from heatmap_pipeline.store.chain import DayRecord, day_records, load_state, snapshot_days
+from heatmap_pipeline.store.publish import fingerprints
+from heatmap_pipeline.store.read import coverage, missing_days
+from heatmap_pipeline.store.sql import Connection
+from heatmap_pipeline.store.warehouse import StoreError, Warehouse
+
+MICROSECONDS = 1_000_000
+DAY = 86_400 * MICROSECONDS
+_EPOCH = date(1970, 1, 1)
+
+
+def day_start(day: date) -> int:
+    """Return the start of a day, microseconds since 1970-01-01 UTC."""
+    return (day - _EPOCH).days * DAY
+
+
+def day_of(instant: int) -> date:
+    """Return the day that holds an instant given in microseconds since 1970-01-01 UTC."""
+    return _EPOCH + timedelta(days=instant // DAY)
+
+
+@dataclass(frozen=True, eq=False)
+class Candles:
+    """All clean candles of a symbol, rising, shape (n,) each: prices USDT, volume contracts, NaN = unknown."""
+
+    seconds: int
+    open_time: Ints
+    open: Floats
+    high: Floats
+    low: Floats
+    close: Floats
+    volume: Floats
+    quote_volume: Floats
+
+    @property
+    def step(self) -> int:
+        """Width of a candle, microseconds."""
+        return self.seconds * MICROSECONDS
+
+
+@dataclass(frozen=True, eq=False)
+class ModelData:
+    """The computed days of a symbol and model.
+
+    Attributes:
+        name: of the model.
+        days: computed days, rising.
+        parameters: what each day was computed with.
+        fresh: open interest (contracts) that each history starts from, by its first day.
+        provisional: days that were not over when they were computed.
+        missing: days between the first and the last that are not computed.
+        broken: days whose predecessor is not stored, or is not the one they were computed from.
+        times: start of each model candle, rising.
+        rows: its number among the symbol's candles.
+        open_interest: contracts at the end of each model candle.
+        bounds: of each day its first model candle and the one after its last.
+        begin: start of the first model candle, microseconds.
+        end: end of the newest one.
+        coverage: share of the open interest that the newest book locates.
+        snapshot_seconds: distance of the newest day's stored snapshots; None where it has none.
+    """
+
+    name: str
+    days: tuple[date, ...]
+    parameters: Mapping[date, ModelParameters]
+    fresh: Mapping[date, float]
+    provisional: frozenset[date]
+    missing: tuple[date, ...]
+    broken: tuple[date, ...]
+    times: Ints
+    rows: Ints
+    open_interest: Floats
+    bounds: Mapping[date, tuple[int, int]]
+    begin: int
+    end: int
+    coverage: float
+    snapshot_seconds: int | None
+
+    @property
+    def newest_complete(self) -> date | None:
+        """The newest day that is over."""
+        return next((day for day in reversed(self.days) if day not in self.provisional), None)
+
+
+@dataclass(frozen=True, eq=False)
+class SymbolData:
+    """A symbol: `fingerprint` is equal as long as none of its rows changed, `bucket` is in USDT."""
+
+    name: str
+    fingerprint: str
+    bucket: float
+    simulated: bool
+    candles: Candles
+    models: Mapping[str, ModelData]
+
+    def day_candles(self, model: ModelData, day: date, before: float) -> DayCandles:
+        """Return the candles of a computed day as the model takes them; `before` is the open interest (contracts)."""
+        low, high = model.bounds[day]
+        rows = model.rows[low:high]
+        level = model.open_interest[low:high]
+        every = self.candles
+        return DayCandles(
+            every.open_time[rows],
+            every.open[rows],
+            every.high[rows],
+            every.low[rows],
+            every.close[rows],
+            every.volume[rows],
+            flow=np.diff(level, prepend=before),
+            open_interest=level,
+        )
+
+
+@dataclass(eq=False)
+class Version:
+    """What one publication holds. The connection is closed when it is retired and nobody uses it any more.
+
+    Attributes:
+        name: equal as long as nothing that is published changed.
+        symbols: by name, in order.
+        loaded_at: when it was read.
+    """
+
+    name: str
+    symbols: Mapping[str, SymbolData]
+    loaded_at: datetime
+    _con: Connection
+    _close: ExitStack
+    _users: int = 0
+    _retired: bool = False
+    _closed: bool = False
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _reading: threading.Lock = field(default_factory=threading.Lock)
+
+    def acquire(self) -> Version:
+        """Keep it open until `release`."""
+        with self._lock:
+            self._users += 1
+        return self
+
+    def release(self) -> None:
+        """Say that one user needs it no longer."""
+        with self._lock:
+            self._users -= 1
+            done = self._retired and self._users == 0
+        if done:
+            self._shut()
+
+    def retire(self) -> None:
+        """Close it as soon as nobody uses it."""
+        with self._lock:
+            self._retired = True
+            done = self._users == 0
+        if done:
+            self._shut()
+
+    @property
+    def closed(self) -> bool:
+        """Whether its connection is closed."""
+        return self._closed
+
+    def _shut(self) -> None:
+        self._closed = True
+        self._close.close()
+
+    def state(self, symbol: str, model: str, day: date) -> ModelState:
+        """Return the books at the end of a computed day, as stored."""
+        with self._reading:  # one connection, one question at a time
+            return load_state(self._con, symbol, model, day)[0]
+
+
+def load_version(warehouse: Warehouse, before: Version | None, models: Sequence[str]) -> Version:
+    """Read what is published now.
+
+    Args:
+        warehouse: whose published file.
+        before: an earlier version; symbols that are still the same are taken over from it.
+        models: names in the order in which a symbol's models are listed; others follow by name.
+
+    Raises:
+        StoreError: if nothing is published, or the file cannot be read or contradicts itself.
+    """
+    with ExitStack() as stack:
+        con = stack.enter_context(warehouse.read())
+        serve.modest(con)
+        prints = fingerprints(con)
+        symbols = {}
+        for record, names in serve.served_symbols(con):
+            known = before.symbols.get(record.symbol) if before is not None else None
+            if known is not None and known.fingerprint == prints[record.symbol]:
+                symbols[record.symbol] = known
+                continue
+            times, columns = serve.candle_columns(con, record.symbol)
+            candles = Candles(record.candle_interval_seconds, times, **columns)
+            ordered = sorted(names, key=lambda name: (models.index(name) if name in models else len(models), name))
+            found = {name: _model(con, record.symbol, name, candles) for name in ordered}
+            kept = {name: data for name, data in found.items() if data is not None}
+            if kept:
+                newest = next(iter(kept.values()))
+                bucket = newest.parameters[newest.days[-1]].bucket
+                symbols[record.symbol] = SymbolData(
+                    record.symbol, prints[record.symbol], bucket, record.simulated, candles, kept
+                )
+        digest = hashlib.blake2b(repr(sorted(prints.items())).encode(), digest_size=8)
+        return Version(digest.hexdigest(), symbols, datetime.now(UTC), con, stack.pop_all())
+
+
+def _model(con: Connection, symbol: str, model: str, candles: Candles) -> ModelData | None:
+    """Return a model of a symbol, None where it has gone through no candle yet."""
+    records = day_records(con, symbol, model)
+    times, level = serve.model_candles(con, symbol, model)
+    if not len(times):
+        return None
+    rows = np.searchsorted(candles.open_time, times)
+    if rows[-1] >= len(candles.open_time) or not np.array_equal(candles.open_time[rows], times):
+        raise StoreError(
+            f"{symbol} {model}: the published ledger names candles that are not published; "
+            f"run `heatmap refresh {symbol}` to publish again"
+        )
+    days = tuple(records)
+    starts = np.array([day_start(day) for day in days], dtype=np.int64)
+    low, high = np.searchsorted(times, starts), np.searchsorted(times, starts + DAY)
+    by_text = {text: ModelParameters.from_json(text) for text in {record.parameters for record in records.values()}}
+    intervals = [seconds for _, seconds in snapshot_days(con, symbol, model).values()]
+    return ModelData(
+        name=model,
+        days=days,
+        parameters={day: by_text[record.parameters] for day, record in records.items()},
+        fresh=serve.first_samples(con, symbol, [day for day, one in records.items() if one.previous_hash == ""]),
+        provisional=frozenset(day for day, record in records.items() if record.provisional),
+        missing=missing_days(days),
+        broken=_broken(records),
+        times=times,
+        rows=rows.astype(np.int64),
+        open_interest=level,
+        bounds={day: (int(a), int(b)) for day, a, b in zip(days, low, high, strict=True)},
+        begin=int(times[0]),
+        end=int(times[-1]) + candles.step,
+        coverage=coverage(con, symbol, model),
+        snapshot_seconds=intervals[-1] if intervals else None,
+    )
+
+
+def _broken(records: Mapping[date, DayRecord]) -> tuple[date, ...]:
+    """Return the days that do not follow from the one before them; a history that begins anew does not have to."""
+    broken = []
+    for day, record in records.items():
+        before = records.get(day - timedelta(days=1))
+        if record.previous_hash and (before is None or before.state_hash != record.previous_hash):
+            broken.append(day)
+    return tuple(broken)

@@ -1,0 +1,154 @@
+"""A replayed window in price bins: the one shape that both formats of the heatmap are written from.
+
+What belongs here: merging buckets into bins, long and short side by side, rounding, totals. What does not: bytes
+(`encode.py`) and the words around the numbers (`heatmap.py`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from heatmap_pipeline.api.data import Candles
+from heatmap_pipeline.api.replay import Replay
+from heatmap_pipeline.model.book import LONG, SHORT, Floats, Ints
+
+DECIMALS = 4
+_SCALE = 10.0**DECIMALS
+"""Volumes are answered to 0.0001 USDT, which is closer than two sums of the same numbers agree."""
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """A window in bins, sparse; a row is an interval and a bin in which anything is, sorted by both.
+
+    Attributes:
+        units: height of a bin, 1e-8 USDT.
+        first_bin: number of the lowest bin; its lower edge is the number times the height.
+        bins: how many bins there are up to the highest in use.
+        interval: of each row, shape (n,).
+        bin: of each row, counted from `first_bin`.
+        long: USDT open at the end of the interval, rounded to `DECIMALS`.
+        short: the same.
+        consumed_long: USDT liquidated within the interval, rounded.
+        consumed_short: the same.
+        dead_long: sum of what was liquidated per interval, before rounding, shape (intervals,).
+        dead_short: the same.
+    """
+
+    units: int
+    first_bin: int
+    bins: int
+    interval: Ints
+    bin: Ints
+    long: Floats
+    short: Floats
+    consumed_long: Floats
+    consumed_short: Floats
+    dead_long: Floats
+    dead_short: Floats
+
+    @property
+    def bin_size(self) -> float:
+        """Height of a bin, USDT."""
+        return self.units / 1e8
+
+    @property
+    def prices(self) -> Floats:
+        """Lower edge of every bin, USDT."""
+        return (self.first_bin + np.arange(self.bins)) * self.units / 1e8
+
+
+def price_span(played: Replay, otherwise: int) -> tuple[int, int]:
+    """Return the lowest and the highest price of any cell, 1e-8 USDT; without any cell `otherwise` twice."""
+    if not len(played.price):
+        return otherwise, otherwise
+    return int(played.price.min()), int(played.price.max())
+
+
+def make_grid(played: Replay, units: int, span: tuple[int, int], intervals: int) -> Grid:
+    """Merge the cells of a window into bins of a height.
+
+    Args:
+        played: the window.
+        units: height of a bin, 1e-8 USDT.
+        span: lowest and highest price, 1e-8 USDT.
+        intervals: number of intervals of the window.
+    """
+    first = span[0] // units
+    interval, bins, volumes = _merged(played.interval, played.price, played.side, played.active, played.consumed, units)
+    dead_long, dead_short = (
+        np.bincount(played.interval[mask], played.consumed[mask], intervals).astype(np.float64)
+        for mask in ((played.consumed > 0) & (played.side == side) for side in (LONG, SHORT))
+    )
+    return Grid(
+        units=units,
+        first_bin=first,
+        bins=span[1] // units - first + 1,
+        interval=interval,
+        bin=bins - first,
+        long=volumes[0],
+        short=volumes[1],
+        consumed_long=volumes[2],
+        consumed_short=volumes[3],
+        dead_long=dead_long,
+        dead_short=dead_short,
+    )
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _merged(interval, price, side, active, consumed, units):  # type: ignore[no-untyped-def]
+    """Return interval and bin of every row, and its four volumes, rounded: long, short, consumed long, consumed short.
+
+    Cells stand in the order of interval and price, so those of one bin stand together whatever its height.
+    """
+    cells = len(interval)
+    intervals, bins = np.empty(cells, dtype=np.int64), np.empty(cells, dtype=np.int64)
+    volumes = np.zeros((4, cells))
+    rows = 0
+    for cell in range(cells):
+        one = price[cell] // units
+        if rows == 0 or intervals[rows - 1] != interval[cell] or bins[rows - 1] != one:
+            intervals[rows], bins[rows] = interval[cell], one
+            rows += 1
+        short = 0 if side[cell] > 0 else 1
+        volumes[short, rows - 1] += active[cell]
+        volumes[2 + short, rows - 1] += consumed[cell]
+    for column in range(4):
+        for row in range(rows):
+            volumes[column, row] = np.rint(volumes[column, row] * _SCALE) / _SCALE
+    return intervals[:rows], bins[:rows], volumes[:, :rows]
+
+
+def _summed(amounts: Floats, begins: Ints) -> Floats:
+    """Return the sum of each part; a sum of 0.1 and 0.2 is 0.3."""
+    if len(begins) == len(amounts):
+        return amounts
+    total: Floats = np.add.reduceat(amounts, begins)
+    return total.round(8)
+
+
+def resample(candles: Candles, first: int, last: int, seconds: int) -> dict[str, npt.NDArray[np.int64] | Floats]:
+    """Return the candles of `seconds` each that start in [first, last), put together from the stored ones.
+
+    `open_time` is in microseconds; a quote volume of which a part is unknown is NaN.
+    """
+    low, high = (int(at) for at in np.searchsorted(candles.open_time, (first, last)))
+    times = candles.open_time[low:high] // (seconds * 1_000_000) * (seconds * 1_000_000)
+    begins = np.flatnonzero(np.diff(times, prepend=-1))
+    ends = np.append(begins[1:], len(times)) - 1
+    if not len(begins):
+        none = np.zeros(0)
+        return {"open_time": times, **dict.fromkeys(("open", "high", "low", "close", "volume", "quote_volume"), none)}
+    return {
+        "open_time": times[begins],
+        "open": candles.open[low:high][begins],
+        "high": np.maximum.reduceat(candles.high[low:high], begins),
+        "low": np.minimum.reduceat(candles.low[low:high], begins),
+        "close": candles.close[low:high][ends],
+        "volume": _summed(candles.volume[low:high], begins),
+        "quote_volume": _summed(candles.quote_volume[low:high], begins),
+    }

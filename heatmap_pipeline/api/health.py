@@ -1,0 +1,88 @@
+"""Whether what is served is what a reader may rely on: how old it is, and whether its chain of days holds.
+
+Stale is a symbol whose newest complete day ended longer ago than the setting allows, or of which a stored day does not
+follow from the one before it. Days missing between two histories are listed, but the source never had them.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from heatmap_pipeline.api.data import DAY, ModelData, SymbolData, Version, day_start
+from heatmap_pipeline.api.window import iso
+
+
+def health(
+    version: Version | None, problem: str, stale_hours: float, now: float | None = None
+) -> tuple[int, dict[str, Any]]:
+    """Return the status and the body of GET /health.
+
+    Args:
+        version: what is served; None where there is nothing.
+        problem: why the newest file could not be read, or ''.
+        stale_hours: age of the newest complete day beyond which a symbol is stale.
+        now: seconds since 1970-01-01 UTC, for tests.
+    """
+    moment = time.time() if now is None else now
+    if version is None or not version.symbols:
+        reason = problem or "nothing is published yet; run `heatmap demo` or `heatmap run`"
+        return 503, {
+            "status": "empty",
+            "version": None,
+            "newest_day": None,
+            "as_of": None,
+            "age_seconds": None,
+            "symbols": [],
+            "reason": reason,
+        }
+    reports = [
+        _report(symbol, model, stale_hours, moment)
+        for symbol in version.symbols.values()
+        for model in symbol.models.values()
+    ]
+    reasons = [f"{one['symbol']} {one['model']}: {one['reason']}" for one in reports if one["stale"]]
+    if problem:
+        reasons.insert(0, f"an older version is served: {problem}")
+    # The oldest of the newest: what is served is as fresh as the symbol that is furthest behind.
+    newest = min((one["newest_day"] for one in reports if one["newest_day"]), default=None)
+    body: dict[str, Any] = {
+        "status": "stale" if reasons else "ok",
+        "version": version.name,
+        "newest_day": newest,
+        "as_of": iso(min(model.end for symbol in version.symbols.values() for model in symbol.models.values())),
+        "age_seconds": max(one["age_seconds"] for one in reports),
+        "symbols": reports,
+    }
+    if reasons:
+        body["reason"] = "; ".join(reasons)
+    return (503 if reasons else 200), body
+
+
+def _report(symbol: SymbolData, model: ModelData, stale_hours: float, now: float) -> dict[str, Any]:
+    newest = model.newest_complete
+    end = (day_start(newest) + DAY if newest is not None else model.begin) / 1e6
+    age = max(int(now - end), 0)
+    reasons = []
+    if age > stale_hours * 3600:
+        what = f"the newest complete day is {newest}" if newest is not None else "no day is complete yet"
+        reasons.append(f"{what}, {age // 3600} h old, which is more than {stale_hours:g} h; run `heatmap refresh`")
+    if model.broken:
+        reasons.append(
+            f"{model.broken[0]} does not follow from the day before it; `heatmap status` names the command that "
+            "rebuilds it"
+        )
+    report: dict[str, Any] = {
+        "symbol": symbol.name,
+        "model": model.name,
+        "newest_day": newest.isoformat() if newest is not None else None,
+        "as_of": iso(model.end),
+        "age_seconds": age,
+        "stale": bool(reasons),
+        "missing_days": [day.isoformat() for day in model.missing],
+        "broken_days": [day.isoformat() for day in model.broken],
+        "provisional": model.days[-1] in model.provisional,
+    }
+    if reasons:
+        report["reason"] = "; ".join(reasons)
+    return report

@@ -1,0 +1,108 @@
+"""The small answers: the symbols there are, and candles."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from heatmap_pipeline.api import encode
+from heatmap_pipeline.api.data import MICROSECONDS, SymbolData, Version
+from heatmap_pipeline.api.errors import ApiError
+from heatmap_pipeline.api.grid import resample
+from heatmap_pipeline.api.heatmap import Plan
+from heatmap_pipeline.api.parameters import KlinesQuery, seconds_of
+from heatmap_pipeline.api.window import check_interval, find_symbol, iso
+
+_KLINE = ("open", "high", "low", "close", "volume", "quote_volume")
+KLINE_UNITS = {"time": "UTC", "price": "USDT", "volume": "contracts", "quote_volume": "USDT"}
+
+
+def plan_symbols(version: Version) -> Plan:
+    """Plan the list of symbols."""
+
+    def make() -> bytes:
+        return encode.dump(
+            {"symbols": [_entry(symbol) for symbol in version.symbols.values()], "version": version.name}
+        )
+
+    return Plan(("symbols",), version.name, make, live=True)
+
+
+def _entry(symbol: SymbolData) -> dict[str, Any]:
+    first = next(iter(symbol.models.values()))
+    newest = int(first.rows[-1])
+    return {
+        "symbol": symbol.name,
+        "models": list(symbol.models),
+        "bucket": symbol.bucket,
+        "first_day": first.days[0].isoformat(),
+        "last_day": first.days[-1].isoformat(),
+        "as_of": iso(first.end),
+        "price": float(symbol.candles.close[newest]),
+        "simulated": symbol.simulated,
+        "provisional": first.days[-1] in first.provisional,
+        "coverage": {name: model.coverage for name, model in symbol.models.items()},
+        "snapshot_interval_seconds": first.snapshot_seconds,
+        "candle_interval_seconds": symbol.candles.seconds,
+    }
+
+
+def plan_klines(version: Version, query: KlinesQuery) -> Plan:
+    """Find out which candles a request means.
+
+    Raises:
+        ApiError: 404 or 422, naming the parameter and what is allowed.
+    """
+    symbol = find_symbol(version, query.symbol)
+    candles = symbol.candles
+    seconds = seconds_of(query.interval)
+    check_interval(seconds, query.interval, candles)
+    step = seconds * MICROSECONDS
+    begin, end = int(candles.open_time[0]), int(candles.open_time[-1]) + candles.step
+    low, high = begin // step * step, -(-end // step) * step
+    start = low if query.start_time is None else query.start_time // step * step
+    stop = high if query.end_time is None else -(-query.end_time // step) * step
+    if query.start_time is not None and query.end_time is not None and query.start_time >= query.end_time:
+        raise ApiError(422, "start_time is not before end_time; give an earlier start_time or a later end_time")
+    if stop <= low or start >= high:
+        raise ApiError(
+            404,
+            f"{symbol.name} has candles from {iso(begin)} to {iso(end)}; start_time and end_time ask for none of them",
+        )
+    first, last = max(start, low), min(stop, high)
+    rows = np.arange(*np.searchsorted(candles.open_time, (first, last)))
+    starts = np.unique(candles.open_time[rows] // step * step)
+    starts = starts[: query.limit] if query.start_time is not None else starts[-query.limit :]
+    if not len(starts):
+        raise ApiError(
+            404, f"{symbol.name} has no candle from {iso(first)} to {iso(last)}; ask for more with start_time, end_time"
+        )
+    first, last = int(starts[0]), int(starts[-1]) + step
+
+    def make() -> bytes:
+        return _klines(symbol, query.interval, seconds, first, last)
+
+    return Plan(("klines", symbol.name, seconds, first, last), symbol.fingerprint, make, last >= end)
+
+
+def _klines(symbol: SymbolData, interval: str, seconds: int, first: int, last: int) -> bytes:
+    bars = resample(symbol.candles, first, last, seconds)
+    columns = [bars[name].tolist() for name in _KLINE]
+    times = [iso(time) for time in bars["open_time"].tolist()]
+    after = int(np.searchsorted(symbol.candles.open_time, last))
+    return encode.dump(
+        {
+            "data": [dict(zip(("open_time", *_KLINE), row, strict=True)) for row in zip(times, *columns, strict=True)],
+            "meta": {
+                "symbol": symbol.name,
+                "interval": interval,
+                "start_time": iso(first),
+                "end_time": iso(last),
+                "total_candles": len(times),
+                "as_of": iso(int(symbol.candles.open_time[after - 1]) + symbol.candles.step),
+                "simulated": symbol.simulated,
+                "units": KLINE_UNITS,
+            },
+        }
+    )

@@ -1,0 +1,62 @@
+"""What people open in a browser: the live page, /docs and the schema that /docs is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import cache
+
+from fastapi import FastAPI, Request
+from starlette.responses import Response
+
+from heatmap_pipeline.api import encode
+from heatmap_pipeline.api.answers import finish
+from heatmap_pipeline.api.describe import docs_page
+from heatmap_pipeline.api.heatmap import Plan
+from heatmap_pipeline.api.security import PAGE_POLICY
+from heatmap_pipeline.api.service import Service
+from heatmap_pipeline.render.page import live_page
+
+_A_YEAR = "public, max-age=31536000, immutable"
+
+
+@cache
+def _page() -> dict[str, tuple[bytes, str, str]]:
+    """Return content, media type and hash by path."""
+    return {path: (content, kind, encode.digest(content)) for path, (content, kind) in live_page().items()}
+
+
+def add_pages(app: FastAPI, service: Service) -> None:
+    """Add the routes; none of them is part of the schema."""
+
+    async def page(request: Request) -> Response:
+        kept = _A_YEAR if "v" in request.query_params and request.url.path != "/" else "no-cache"
+        return await _shown(service, request, *_page()[request.url.path], kept)
+
+    @cache
+    def schema() -> tuple[bytes, str, str]:
+        content = encode.dump(app.openapi())
+        return content, "application/json", encode.digest(content)
+
+    @cache
+    def docs() -> tuple[bytes, str, str]:
+        content = docs_page(app.openapi())
+        return content, "text/html; charset=utf-8", encode.digest(content)
+
+    async def schema_page(request: Request) -> Response:
+        return await _shown(service, request, *schema(), "no-cache")
+
+    async def docs_route(request: Request) -> Response:
+        return await _shown(service, request, *docs(), "no-cache")
+
+    routes: dict[str, Callable[[Request], Awaitable[Response]]] = {"/openapi.json": schema_page, "/docs": docs_route}
+    routes.update(dict.fromkeys(("/", "/page.js", "/page.css", "/plotly.min.js"), page))
+    for path, function in routes.items():
+        app.add_route(path, function, methods=["GET"], include_in_schema=False)
+
+
+async def _shown(
+    service: Service, request: Request, content: bytes, media_type: str, fingerprint: str, kept: str
+) -> Response:
+    plan = Plan(("page", request.url.path), fingerprint, lambda: content, live=False)
+    headers = {"Cache-Control": kept, "Content-Security-Policy": PAGE_POLICY}
+    return await finish(service, request, None, plan, headers, media_type=media_type, thorough=True)

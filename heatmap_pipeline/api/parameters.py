@@ -1,0 +1,225 @@
+"""What a request may ask: the query parameters, their meaning in words and as a schema, and how they are read.
+
+Only the shape of each is judged here; whether there are such data is judged against a version (`window.py`).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+
+from heatmap_pipeline.api.replay import Weights
+from heatmap_pipeline.settings import SECONDS
+
+MAX_ROWS = 2000
+MAX_LEVERAGE = 1000.0
+MAX_TIERS = 32
+_SPACE_FOR_PLUS = re.compile(r"(.*\d:?\d\d(?:[.,]\d+)?) (\d\d:?\d\d)", re.DOTALL)
+_EPOCH = datetime(1970, 1, 1)
+
+
+def read_moment(given: Any) -> int | None:
+    """Return an ISO 8601 instant in microseconds since 1970-01-01 UTC; without an offset it is UTC.
+
+    A plus sign that was not escaped arrives as a blank, and is taken for what it was.
+
+    Example:
+        >>> read_moment("2024-07-01T02:00:00 02:00") == read_moment("2024-07-01")
+        True
+    """
+    if given is None:
+        return None
+    text = str(given).strip().upper()
+    if match := _SPACE_FOR_PLUS.fullmatch(text):
+        text = f"{match[1]}+{match[2]}"
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(
+            "not an ISO 8601 time; write 2024-07-01, 2024-07-01T12:00Z or 2024-07-01T14:00+02:00"
+        ) from None
+    # Counted rather than converted: the first and the last day of the calendar have no neighbour to be converted to.
+    offset = moment.utcoffset() or timedelta()
+    return (moment.replace(tzinfo=None) - _EPOCH - offset) // timedelta(microseconds=1)
+
+
+def read_weights(given: str | None) -> Weights | None:
+    """Return weights written as `leverage:weight,...`, by rising leverage, with a sum of 1.
+
+    Example:
+        >>> read_weights("10:3, 5:1")
+        ((5.0, 0.25), (10.0, 0.75))
+    """
+    if given is None:
+        return None
+    found: dict[float, float] = {}
+    for part in given.split(","):
+        words = part.split(":")
+        try:
+            leverage, weight = (float(word) for word in words)
+        except ValueError:
+            raise ValueError(
+                f"{part!a} is not leverage:weight; write for example 5:15,10:30,25:25,50:20,100:10"
+            ) from None
+        if not 1 < leverage <= MAX_LEVERAGE:
+            raise ValueError(f"leverage {words[0].strip()!a} is not above 1 and at most {MAX_LEVERAGE:g}")
+        if not (weight == 0 or 1e-6 <= weight <= 1e9):
+            raise ValueError(f"weight {words[1].strip()!a} is neither 0 nor between 0.000001 and 1000000000")
+        if leverage in found:
+            raise ValueError(f"leverage {leverage:g} is named twice")
+        found[leverage] = weight
+    total = math.fsum(found.values())
+    if len(found) > MAX_TIERS:
+        raise ValueError(f"{len(found)} leverages are more than {MAX_TIERS}")
+    if not total > 0:
+        raise ValueError("the weights sum to 0")
+    return tuple((leverage, weight / total) for leverage, weight in sorted(found.items()) if weight > 0)
+
+
+def _checked_weights(given: str | None) -> str | None:
+    read_weights(given)
+    return given
+
+
+Symbol = Annotated[
+    str,
+    Field(
+        pattern=r"^[A-Z0-9]{2,30}$",
+        description="Perpetual, as the exchange writes it; GET /symbols lists those there are.",
+        examples=["BTCUSDT"],
+    ),
+]
+Model = Annotated[
+    str | None,
+    Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$", examples=["turnover"]),
+    WithJsonSchema({"type": "string", "pattern": r"^[a-z0-9][a-z0-9_-]{0,39}$"}),
+]
+Moment = Annotated[int | None, BeforeValidator(read_moment), WithJsonSchema({"type": "string", "format": "date-time"})]
+BinSize = Annotated[
+    float | None,
+    Field(gt=0, le=1e7, allow_inf_nan=False),
+    WithJsonSchema({"type": "number", "exclusiveMinimum": 0, "maximum": 1e7}),
+]
+_WEIGHTS = r"^[1-9]\d{0,2}(\.\d{1,3})?:\d{1,6}(\.\d{1,3})?(,[1-9]\d{0,2}(\.\d{1,3})?:\d{1,6}(\.\d{1,3})?){0,31}$"
+LeverageWeights = Annotated[
+    # A text until it is used: a list of numbers would be read from repeated parameters.
+    str | None, AfterValidator(_checked_weights), WithJsonSchema({"type": "string", "pattern": _WEIGHTS})
+]
+
+_MODEL_TEXT = "Model; without it the symbol's first one in GET /symbols."
+_BIN_TEXT = "Height of a price bin, USDT: a whole multiple of the symbol's bucket that yields at most 2000 rows."
+_WEIGHTS_TEXT = (
+    "Other leverage weights than the model's, as leverage:weight,...; computed by the model over the stored history. "
+    "Weights count in proportion to their sum; leverages above the symbol's maximum are left out."
+)
+_START_TEXT = "Start, ISO 8601, any offset (without one UTC), rounded down to the interval."
+
+
+class _Query(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class HeatmapQuery(_Query):
+    """Parameters of GET /liquidations/heatmap-timeseries."""
+
+    symbol: Symbol
+    start_time: Moment = Field(default=None, description=f"{_START_TEXT} Default: 7 days before the end.")
+    end_time: Moment = Field(
+        default=None,
+        description="End, ISO 8601: intervals that start before it are answered. Default: the newest data.",
+    )
+    interval: Literal["5m", "15m", "1h", "4h", "1d"] = Field(
+        default="15m", description="Width of a snapshot's interval: its last state, the sum of what was consumed in it."
+    )
+    price_bin_size: BinSize = Field(
+        default=None,
+        description=f"{_BIN_TEXT} Default: the bucket, or the smallest round multiple with at most max_rows rows.",
+    )
+    max_rows: int = Field(
+        default=MAX_ROWS, ge=10, le=MAX_ROWS, description="Most price bins, where price_bin_size is not given."
+    )
+    leverage_weights: LeverageWeights = Field(default=None, description=_WEIGHTS_TEXT)
+    model: Model = Field(default=None, description=_MODEL_TEXT)
+    format: Literal["nested", "columns"] = Field(
+        default="nested", description="nested: a list of levels per snapshot. columns: sparse columns, with candles."
+    )
+
+
+class MapQuery(_Query):
+    """Parameters of GET /liquidations/map."""
+
+    symbol: Symbol
+    model: Model = Field(default=None, description=_MODEL_TEXT)
+    time: Moment = Field(
+        default=None, description="The state after the last candle that ended by then, ISO 8601. Default: the newest."
+    )
+    price_bin_size: BinSize = Field(
+        default=None, description=f"{_BIN_TEXT} Default: the bucket, if that yields so few."
+    )
+    leverage_weights: LeverageWeights = Field(default=None, description=_WEIGHTS_TEXT)
+
+
+class LevelsQuery(_Query):
+    """Parameters of GET /liquidations/levels."""
+
+    symbol: Symbol
+    model: Model = Field(default=None, description=_MODEL_TEXT)
+
+
+class KlinesQuery(_Query):
+    """Parameters of GET /prices/klines."""
+
+    symbol: Symbol
+    interval: Literal["1m", "5m", "15m", "30m", "1h", "4h", "1d"] = Field(
+        default="15m", description="Width of a candle: the stored candles' own or a multiple of it."
+    )
+    limit: int = Field(default=500, ge=10, le=1500, description="Most candles.")
+    start_time: Moment = Field(
+        default=None, description=f"{_START_TEXT} With it the first candles from there, without it the last ones."
+    )
+    end_time: Moment = Field(
+        default=None, description="End, ISO 8601: candles that start before it are answered. Default: the newest data."
+    )
+
+
+def seconds_of(interval: str) -> int:
+    """Return the width of an interval that has a name."""
+    return SECONDS[interval]
+
+
+def sentence(errors: Sequence[Mapping[str, Any]], allowed: Sequence[str]) -> str:
+    """Return what is wrong with the first wrong parameter: its name, its value and what is allowed."""
+    first = errors[0]
+    name = str(first["loc"][-1]) if len(first["loc"]) > 1 else "the query"
+    kind, context = first["type"], first.get("ctx", {})
+    given = _shown(first.get("input"))
+    if kind == "missing":
+        return f"{name} is missing; allowed parameters are {', '.join(allowed)}"
+    if kind == "extra_forbidden":
+        return f"{_shown(name)} is no parameter here; allowed are {', '.join(allowed)}"
+    if kind == "literal_error":
+        return f"{name} = {given} is not allowed; allowed are {_plain(context['expected'])}"
+    if kind == "string_pattern_mismatch" and name == "model":
+        return f"model = {given} is no name of a model; GET /symbols lists them"
+    if kind == "string_pattern_mismatch" and name == "symbol":
+        return f"symbol = {given} is not a symbol; write it as the exchange does, for example BTCUSDT"
+    message = str(first["msg"]).removeprefix("Value error, ").removeprefix("Input should be ")
+    if kind != "value_error":
+        message = f"allowed is {message}"
+    return f"{name} = {given}: {message}"
+
+
+def _plain(expected: Any) -> str:
+    """Return the values of a choice, which come as `'a' or 'b'`, as `a, b`."""
+    return str(expected).replace(" or ", ", ").replace("'", "")
+
+
+def _shown(value: Any) -> str:
+    """Return a value as plain ASCII, not longer than a line."""
+    text = ascii(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

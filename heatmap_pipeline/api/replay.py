@@ -1,0 +1,216 @@
+"""Numbers by the engine: the stored history replayed over a window, at any interval and with any leverage weights.
+
+A day starts from the book that the day before left, as stored; with other weights from the first day of its history.
+What belongs here: which days to run, from which state, and the sparse cells that come out. What does not: price bins
+and bytes (`heatmap.py`, `encode.py`).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import TypeAlias
+
+import numpy as np
+
+from heatmap_pipeline.api.data import DAY, MICROSECONDS, ModelData, SymbolData, Version, day_of, day_start
+from heatmap_pipeline.model.book import Columns, DayResult, Floats, Ints, ModelState, Sides
+from heatmap_pipeline.model.engine import run_day, start_state
+from heatmap_pipeline.model.parameters import ModelParameters
+
+Weights: TypeAlias = tuple[tuple[float, float], ...]
+"""(leverage, weight) by rising leverage; weights sum to 1."""
+
+_ONE_DAY = timedelta(days=1)
+_EVERY = 16
+"""Days from one kept book to the next on a long way."""
+
+
+class Books:
+    """Books that days started from, the most recently used ones, up to a number of bytes. Safe between threads."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        self.bytes = 0
+        self._kept: OrderedDict[tuple[object, ...], tuple[ModelState, int]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def get(self, key: tuple[object, ...]) -> ModelState | None:
+        """Return a kept book."""
+        with self._lock:
+            if key not in self._kept:
+                return None
+            self._kept.move_to_end(key)
+            return self._kept[key][0]
+
+    def put(self, key: tuple[object, ...], state: ModelState) -> None:
+        """Keep a book, and forget the ones not used for longest where there is no room."""
+        size = 1000 + 41 * len(state.lots)
+        with self._lock:
+            if key in self._kept or size > self.max_bytes:
+                return
+            self._kept[key] = (state, size)
+            self.bytes += size
+            while self.bytes > self.max_bytes:
+                self.bytes -= self._kept.popitem(last=False)[1][1]
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """What is replayed: a symbol and model of one version, with the model's own weights (None) or others."""
+
+    version: Version
+    symbol: SymbolData
+    model: ModelData
+    weights: Weights | None
+    books: Books
+
+    def parameters(self, day: date) -> ModelParameters:
+        """Return the parameters of a day.
+
+        Raises:
+            ModelError: if the weights cannot be had under the day's leverage bracket.
+        """
+        own = self.model.parameters[day]
+        return own if self.weights is None else own.with_weights(self.weights)
+
+    def run(self, day: date, state: ModelState, step: int | None) -> DayResult:
+        """Run a day; `step` is the distance of its snapshots in seconds."""
+        return run_day(self.parameters(day), state, self.symbol.day_candles(self.model, day, state.open_interest), step)
+
+    def before(self, day: date) -> ModelState:
+        """Return the books that a day starts from."""
+        if day in self.model.fresh:
+            return start_state(self.parameters(day), self.model.fresh[day])
+        key = (self.symbol.name, self.symbol.fingerprint, self.model.name, self.weights)
+        yesterday = day - _ONE_DAY
+        known = self.books.get((*key, yesterday))
+        if known is not None:
+            return known
+        if self.weights is None:
+            state = self.version.state(self.symbol.name, self.model.name, yesterday)
+        else:
+            state = self._carried(key, yesterday)
+        self.books.put((*key, yesterday), state)
+        return state
+
+    def _carried(self, key: tuple[object, ...], day: date) -> ModelState:
+        """Return the books at the end of a day, carried there from the nearest kept ones or the history's beginning."""
+        first, state = day, None
+        while first not in self.model.fresh and state is None:
+            first -= _ONE_DAY
+            state = self.books.get((*key, first))
+        if state is None:
+            state = start_state(self.parameters(first), self.model.fresh[first])
+        else:
+            first += _ONE_DAY
+        for number in range((day - first).days + 1):
+            today = first + timedelta(days=number)
+            state = self.run(today, state, None).state
+            if today.toordinal() % _EVERY == 0:
+                self.books.put((*key, today), state)
+        return state
+
+
+@dataclass(frozen=True, eq=False)
+class Replay:
+    """A window of a history, sparse, in the order of time, price, long before short.
+
+    Attributes:
+        interval: of each cell its interval's number in the window, shape (n,).
+        price: lower edge of each cell's bucket, in 1e-8 USDT.
+        side: +1 long, -1 short.
+        active: USDT open at the end of the interval.
+        consumed: USDT liquidated within the interval.
+        created: lots-to-be that opened per interval (rows of candle, side and leverage), shape (intervals,).
+        liquidated: lots that were liquidated per interval.
+        coverage: share of the open interest located at the end of the window.
+    """
+
+    interval: Ints
+    price: Ints
+    side: Sides
+    active: Floats
+    consumed: Floats
+    created: Ints
+    liquidated: Ints
+    coverage: float
+
+
+def replay(source: Source, first: int, last: int, seconds: int) -> Replay:
+    """Run the days that a window touches and keep its cells.
+
+    Args:
+        source: what to replay.
+        first: start of the window, microseconds, a multiple of the interval.
+        last: its end, not included, another multiple.
+        seconds: the interval, a multiple of the candle step that divides a day.
+
+    Raises:
+        ModelError: if the weights cannot be had.
+    """
+    step = seconds * MICROSECONDS
+    count = (last - first) // step
+    created, liquidated = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.int64)
+    parts: list[tuple[Ints, Ints, Sides, Floats, Floats]] = []
+    coverage = 0.0
+    for day, result in _days(source, first, last, seconds):
+        cells = result.cells
+        stamps = cells["timestamp"]
+        low, high = np.searchsorted(stamps, (first, last))
+        parts.append(
+            (
+                (stamps[low:high] - first) // step,
+                cells["price_bucket"][low:high] * source.parameters(day).bucket_units,
+                cells["side"][low:high],
+                cells["active_volume"][low:high],
+                cells["consumed_volume"][low:high],
+            )
+        )
+        created += _counts(result.opens, first, step, count)
+        liquidated += _counts(result.liquidations, first, step, count)
+        coverage = covered(result, last, coverage)
+    interval, price, side, active, consumed = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+    return Replay(interval, price, side, active, consumed, created, liquidated, coverage)
+
+
+def _counts(events: Columns, first: int, step: int, count: int) -> Ints:
+    """Return how many events fall into each interval."""
+    at = (events["timestamp"] - first) // step
+    counted: Ints = np.bincount(at[(at >= 0) & (at < count)], minlength=count)
+    return counted
+
+
+def covered(result: DayResult, end: int, otherwise: float) -> float:
+    """Return the share of the open interest located after a day's last candle that starts before `end`."""
+    times = result.ledger["timestamp"]
+    until = int(np.searchsorted(times, end))
+    if not until:
+        return otherwise
+    last = times == times[until - 1]
+    located, unlocated = (float(result.ledger[name][last].sum()) for name in ("located", "unlocated"))
+    return located / (located + unlocated) if located + unlocated > 0 else 0.0
+
+
+def _days(source: Source, first: int, last: int, seconds: int) -> Iterator[tuple[date, DayResult]]:
+    """Run the computed days between two instants in order."""
+    model = source.model
+    state: ModelState | None = None
+    here = day_of(max(first, day_start(model.days[0])))
+    end = day_of(min(last, model.end + DAY) - 1)
+    while here <= min(end, model.days[-1]):
+        if here not in model.bounds:
+            state = None
+        else:
+            if state is None or here in model.fresh:
+                state = source.before(here)
+            result = source.run(here, state, seconds)
+            state = result.state
+            yield here, result
+        here += _ONE_DAY

@@ -1,0 +1,316 @@
+"""The bodies of answers as schemas: for /openapi.json and /docs only, no body is ever checked against them."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+
+class Problem(BaseModel):
+    """Why there is no other answer."""
+
+    detail: str = Field(description="A sentence that names the parameter and what is allowed.")
+
+
+class Level(BaseModel):
+    """A price bin of one snapshot."""
+
+    price: float = Field(description="Lower edge, USDT.")
+    long_density: float = Field(description="Longs that would be liquidated in this bin, USDT.")
+    short_density: float = Field(description="Shorts that would be liquidated in this bin, USDT.")
+
+
+class Snapshot(BaseModel):
+    """The book at the end of an interval, and what happened within it."""
+
+    timestamp: str = Field(description="Start of the interval.")
+    levels: list[Level]
+    positions_created: int = Field(description="Openings: one per candle, side and leverage.")
+    positions_consumed: int = Field(description="Lots that price reached.")
+    consumed_long: float = Field(description="Their longs, USDT.")
+    consumed_short: float = Field(description="Their shorts, USDT.")
+
+
+class PriceRange(BaseModel):
+    """From the lower edge of the lowest bin to the upper edge of the highest, USDT."""
+
+    min: float
+    max: float
+
+
+class Meta(BaseModel):
+    """What the numbers are of."""
+
+    symbol: str
+    model: str
+    start_time: str
+    end_time: str = Field(description="End of the last interval.")
+    clipped: list[str] = Field(description="Names of the parameters that reach beyond the data.")
+    interval: str
+    total_snapshots: int = Field(description="Intervals in which there are candles.")
+    price_bin_size: float
+    price_range: PriceRange
+    total_long_volume: float = Field(description="Of the newest snapshot, USDT.")
+    total_short_volume: float = Field(description="Of the newest snapshot, USDT.")
+    total_consumed: float = Field(description="Of all snapshots, USDT.")
+    coverage: float = Field(description="Share of the open interest whose liquidation prices the model knows, 0 to 1.")
+    as_of: str = Field(description="End of the newest candle in this answer.")
+    simulated: bool = Field(description="Whether the market is made up.")
+    units: dict[str, str]
+    leverage_weights: list[tuple[float, float]] | None = Field(description="As asked; null for the model's own.")
+
+
+class ColumnsMeta(Meta):
+    """What the page needs besides."""
+
+    bucket: float = Field(description="The symbol's own bucket, USDT.")
+    interval_seconds: int
+    price: float = Field(description="Last close, USDT.")
+    provisional: bool = Field(description="Whether a day in it was not over yet.")
+    first_day: str
+    last_day: str
+
+
+class Nested(BaseModel):
+    """format=nested."""
+
+    data: list[Snapshot]
+    meta: Meta
+
+
+class Cells(BaseModel):
+    """Cells that hold something, sorted by time, then price."""
+
+    time: list[int] = Field(description="Index into timestamps.")
+    price: list[int] = Field(description="Index into prices.")
+    volume: list[float] = Field(description="USDT.")
+
+
+class CandleColumns(BaseModel):
+    """Candles as columns."""
+
+    interval_seconds: int
+    open_time: list[int] = Field(description="Milliseconds since 1970-01-01 UTC.")
+    open: list[float]
+    high: list[float]
+    low: list[float]
+    close: list[float]
+    volume: list[float] = Field(description="Contracts.")
+
+
+class Columns(BaseModel):
+    """format=columns."""
+
+    format: Literal[2]
+    timestamps: list[int] = Field(description="Start of every interval, milliseconds since 1970-01-01 UTC.")
+    prices: list[float] = Field(description="Lower edge of every bin, USDT.")
+    long: Cells
+    short: Cells
+    consumed_long: Cells
+    consumed_short: Cells
+    candles: CandleColumns
+    meta: ColumnsMeta
+
+
+class Bucket(BaseModel):
+    """A price bin of the map."""
+
+    price: float = Field(description="Lower edge, USDT.")
+    long: float
+    short: float
+    cumulative_long: float = Field(description="Longs in this bin and above it, USDT.")
+    cumulative_short: float = Field(description="Shorts in this bin and below it, USDT.")
+    distance_percent: float = Field(description="Of the lower edge from the price.")
+
+
+class ClusterBody(BaseModel):
+    """Levels of one side that stand together."""
+
+    price: float
+    volume: float
+    distance_percent: float
+    side: Literal["long", "short"]
+
+
+class MoveBody(BaseModel):
+    """The straight move that hits most USDT per percent."""
+
+    price: float
+    volume: float
+    volume_per_percent: float
+    distance_percent: float
+
+
+class ClusterLists(BaseModel):
+    """The largest clusters, largest first, at most five each."""
+
+    above: list[ClusterBody]
+    below: list[ClusterBody]
+
+
+class Nearest(BaseModel):
+    """The nearest cluster with at least a tenth of its side's largest one."""
+
+    above: ClusterBody | None
+    below: ClusterBody | None
+
+
+class MaxPain(BaseModel):
+    """One move per direction."""
+
+    above: MoveBody | None
+    below: MoveBody | None
+
+
+class LiquidationMap(BaseModel):
+    """The book after one candle."""
+
+    symbol: str
+    model: str
+    time: str = Field(description="End of that candle.")
+    price: float = Field(description="Its close, USDT.")
+    price_bin_size: float
+    buckets: list[Bucket]
+    clusters: ClusterLists
+    nearest: Nearest
+    max_pain: MaxPain
+    total_long_volume: float
+    total_short_volume: float
+    coverage: float
+    as_of: str
+    simulated: bool
+    provisional: bool
+    leverage_weights: list[tuple[float, float]] | None
+    units: dict[str, str]
+
+
+class OldLevel(BaseModel):
+    """A bin and side."""
+
+    price: float
+    side: Literal["long", "short"]
+    volume: float
+    distance_percent: float
+
+
+class OldLevels(BaseModel):
+    """The deprecated list."""
+
+    symbol: str
+    model: str
+    time: str
+    price: float
+    price_bin_size: float
+    levels: list[OldLevel]
+    coverage: float
+    as_of: str
+    simulated: bool
+    units: dict[str, str]
+
+
+class Kline(BaseModel):
+    """A candle."""
+
+    open_time: str
+    open: float
+    high: float
+    low: float
+    close: float
+    volume: float = Field(description="Contracts.")
+    quote_volume: float | None = Field(description="USDT; null = unknown.")
+
+
+class KlinesMeta(BaseModel):
+    """What the candles are of."""
+
+    symbol: str
+    interval: str
+    start_time: str
+    end_time: str
+    total_candles: int
+    as_of: str = Field(description="End of the newest stored candle in this answer.")
+    simulated: bool
+    units: dict[str, str]
+
+
+class Klines(BaseModel):
+    """Candles, rising."""
+
+    data: list[Kline]
+    meta: KlinesMeta
+
+
+class SymbolEntry(BaseModel):
+    """A symbol there is."""
+
+    symbol: str
+    models: list[str] = Field(description="The first is the default.")
+    bucket: float
+    first_day: str
+    last_day: str
+    as_of: str
+    price: float
+    simulated: bool
+    provisional: bool
+    coverage: dict[str, float]
+    snapshot_interval_seconds: int | None
+    candle_interval_seconds: int
+
+
+class Symbols(BaseModel):
+    """All symbols; `version` changes whenever anything that is published does."""
+
+    symbols: list[SymbolEntry]
+    version: str
+
+
+class SymbolHealth(BaseModel):
+    """A symbol and model."""
+
+    symbol: str
+    model: str
+    newest_day: str | None
+    as_of: str
+    age_seconds: int = Field(description="Since the end of the newest complete day.")
+    stale: bool
+    missing_days: list[str]
+    broken_days: list[str]
+    provisional: bool
+    reason: str | None = None
+
+
+class Health(BaseModel):
+    """Whether the data are what a reader may rely on."""
+
+    status: Literal["ok", "stale", "empty"]
+    version: str | None
+    newest_day: str | None
+    as_of: str | None
+    age_seconds: int | None
+    symbols: list[SymbolHealth]
+    reason: str | None = None
+
+
+class CacheStats(BaseModel):
+    """Counts since the start, and what is held now."""
+
+    hits: int
+    misses: int
+    coalesced: int = Field(description="Requests that waited for a body that was being made already.")
+    evictions: int
+    expired: int
+    not_modified: int
+    rejected: int
+    hit_ratio: float
+    entries: int
+    bytes: int
+    max_bytes: int
+    max_age_seconds: float
+    working: int
+    max_working: int
+    max_waiting: int
+    books: int
+    books_bytes: int
+    version: str | None
+    loads: int

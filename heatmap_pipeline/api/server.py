@@ -1,0 +1,100 @@
+"""The endpoint as a running process: the address, what is said at the start, and the end."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import ipaddress
+import socket
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+
+import uvicorn
+from fastapi import FastAPI
+
+from heatmap_pipeline.api.app import create_app
+from heatmap_pipeline.errors import HeatmapError
+from heatmap_pipeline.settings import Settings
+
+_MMAP_THRESHOLD = -3
+_TRIM_THRESHOLD = -1
+_LARGE = 8 << 20
+
+
+class ServeError(HeatmapError):
+    """An address that cannot be listened on; says which and what to do."""
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens on an address; port 0 is any that is free.
+
+    Raises:
+        ServeError: if the port is taken or not allowed, or the host is none of this machine's.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except (socket.gaierror, UnicodeError):
+        raise ServeError(f"host {host!r} is not known; choose an address of this machine with --host") from None
+    bound = socket.socket(family, kind, protocol)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+        bound.listen(256)
+    except OSError as error:
+        bound.close()
+        if error.errno == errno.EADDRINUSE:
+            raise ServeError(f"port {port} on {host} is taken by another program; choose one with --port") from None
+        if error.errno == errno.EACCES:
+            raise ServeError(f"port {port} on {host} is not allowed here; choose one above 1023 with --port") from None
+        raise ServeError(
+            f"cannot listen on {host} port {port} ({error.strerror}); choose others with --host, --port"
+        ) from None
+    return bound
+
+
+def serve(settings: Settings, host: str, port: int, tell: Callable[[str], None]) -> None:
+    """Serve until interrupted.
+
+    Args:
+        settings: home, and everything that begins with `api_`.
+        host: address to listen on.
+        port: port to listen on; 0 is any that is free.
+        tell: is given a line at the start, and one whenever something is published.
+
+    Raises:
+        ServeError: as `listen`.
+    """
+    _give_memory_back()
+    bound = listen(host, port)
+    address = bound.getsockname()
+    shown = f"[{host}]" if ":" in host else host
+    tell(f"heatmap page and endpoint on http://{shown}:{address[1]} for {settings.home}; stop it with Ctrl-C")
+    if not ipaddress.ip_address(address[0]).is_loopback and settings.api_token is None:
+        tell(f"warning: whoever reaches {host} can read it all; set HEATMAP_API_TOKEN, or put a login in front of it")
+    with suppress(KeyboardInterrupt), bound:
+        make_server(create_app(settings, tell=tell)).run(sockets=[bound])
+
+
+def _give_memory_back() -> None:
+    """Have what large answers took go back to the system when they are sent.
+
+    Left alone, the allocator of Linux keeps ever larger freed pieces for later: measured twice the memory.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        mallopt(_MMAP_THRESHOLD, _LARGE)
+        mallopt(_TRIM_THRESHOLD, _LARGE)
+
+
+def make_server(app: FastAPI) -> uvicorn.Server:
+    """Return a server that is not started, with limits that fit the endpoint."""
+    config = uvicorn.Config(
+        app,
+        log_level="error",  # not a line for everything that is no HTTP
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=5,
+    )
+    return uvicorn.Server(config)

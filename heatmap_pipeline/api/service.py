@@ -1,0 +1,163 @@
+"""From a plan to bytes: the cache first, else a worker, once for all who ask for the same; bounded in every direction.
+
+What belongs here: what is shared by all requests of one server. What does not: HTTP (`app.py`, `answers.py`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import asdict
+from typing import Any
+
+from heatmap_pipeline import __version__
+from heatmap_pipeline.api import encode
+from heatmap_pipeline.api.cache import ByteCache
+from heatmap_pipeline.api.data import Version, load_version
+from heatmap_pipeline.api.errors import ApiError
+from heatmap_pipeline.api.heatmap import Plan, plan_heatmap
+from heatmap_pipeline.api.parameters import HeatmapQuery
+from heatmap_pipeline.api.publications import Publications
+from heatmap_pipeline.api.replay import Books
+from heatmap_pipeline.errors import HeatmapError
+from heatmap_pipeline.settings import Settings
+from heatmap_pipeline.store.warehouse import Warehouse
+
+ENCODINGS = ("zstd", "gzip", "identity")
+BOOKS_BYTES = 64 << 20
+RETRY_SECONDS = 1
+
+
+class Service:
+    """Data, cache and workers of one server."""
+
+    def __init__(self, settings: Settings, tell: Callable[[str], None] | None = None) -> None:
+        self.settings = settings
+        warehouse = Warehouse(settings.home)
+
+        def load(before: Version | None) -> Version:
+            version = load_version(warehouse, before, settings.models)
+            if before is None:
+                self._warm(version)
+            return version
+
+        self.publications = Publications(warehouse.published, load, tell)
+        self.cache = ByteCache(settings.api_cache_mb << 20, settings.api_cache_seconds)
+        self.books = Books(BOOKS_BYTES)
+        self.working = 0
+        self._workers = ThreadPoolExecutor(settings.api_concurrency, thread_name_prefix="answer")
+        self._flights: dict[tuple[object, ...], asyncio.Task[bytes]] = {}
+
+    async def close(self) -> None:
+        """End the workers and close the data."""
+        await asyncio.gather(*self._flights.values(), return_exceptions=True)
+        self._workers.shutdown()
+        await self.publications.close()
+
+    async def tidy(self) -> None:
+        """Forget what is too old."""
+        self.cache.sweep()
+
+    async def body(self, version: Version | None, plan: Plan, encoding: str, *, thorough: bool = False) -> bytes:
+        """Return the body of a plan in a content coding.
+
+        Args:
+            version: kept open while the body is made.
+            plan: what to make.
+            encoding: one of `ENCODINGS`.
+            thorough: whether to compress as well as can be, and to keep it for as long as there is room.
+
+        Raises:
+            ApiError: what the plan raises, and 503 if too many bodies are being made.
+        """
+        key = (plan.fingerprint, plan.key)
+        found = self.cache.get((*key, encoding))
+        stats = self.cache.stats
+        if found is not None:
+            stats.hits += 1
+            return found
+        flight = self._flights.get((*key, encoding))
+        if flight is not None:
+            stats.coalesced += 1
+        else:
+            self._check_room()
+            stats.misses += 1
+            make = self._maker(key, plan.make, encoding, thorough)
+            if version is not None:
+                version.acquire()
+            flight = asyncio.get_running_loop().create_task(self._fly((*key, encoding), version, make, thorough))
+            self._flights[(*key, encoding)] = flight
+        # Who leaves does not end it for the others.
+        return await asyncio.shield(flight)
+
+    def _check_room(self) -> None:
+        if self.working >= self.settings.api_concurrency + self.settings.api_queue:
+            self.cache.stats.rejected += 1
+            raise ApiError(
+                503,
+                f"{self.working} answers are being made, as many as this server allows at a time; try again soon",
+                {"Retry-After": str(RETRY_SECONDS)},
+            )
+
+    def _maker(
+        self, key: tuple[object, ...], make: Callable[[], bytes], encoding: str, thorough: bool
+    ) -> Callable[[], bytes]:
+        """Return what makes the bytes: from another coding of the same body if there is one, else from the start."""
+        for other in ENCODINGS:
+            known = self.cache.get((*key, other))
+            if known is not None:
+                kept, coding = known, other
+                return lambda: encode.compress(encode.decompress(kept, coding), encoding, thorough=thorough)
+        return lambda: encode.compress(make(), encoding, thorough=thorough)
+
+    async def _fly(
+        self, key: tuple[object, ...], version: Version | None, make: Callable[[], bytes], lasting: bool
+    ) -> bytes:
+        self.working += 1
+        try:
+            body = await asyncio.get_running_loop().run_in_executor(self._workers, make)
+        finally:
+            self.working -= 1
+            del self._flights[key]
+            if version is not None:
+                version.release()
+        self.cache.put(key, body, lasting=lasting)
+        return body
+
+    def _warm(self, version: Version) -> None:
+        """Have everything compiled before the first request."""
+        for symbol in list(version.symbols)[:1]:
+            with suppress(HeatmapError):  # what is wrong with it is said to who asks for it
+                plan_heatmap(version, self.books, HeatmapQuery(symbol=symbol, interval="1d")).make()
+
+    def report(self) -> dict[str, Any]:
+        """Return what /cache/stats answers."""
+        cache, version = self.cache, self.publications.version
+        asked = cache.stats.hits + cache.stats.coalesced + cache.stats.misses
+        return {
+            **asdict(cache.stats),
+            "hit_ratio": round((cache.stats.hits + cache.stats.coalesced) / asked, 6) if asked else 0.0,
+            "entries": len(cache),
+            "bytes": cache.bytes,
+            "max_bytes": cache.max_bytes,
+            "max_age_seconds": cache.max_age,
+            "working": self.working,
+            "max_working": self.settings.api_concurrency,
+            "max_waiting": self.settings.api_queue,
+            "books": len(self.books),
+            "books_bytes": self.books.bytes,
+            "version": version.name if version is not None else None,
+            "loads": self.publications.loads,
+        }
+
+
+def etag(plan: Plan, encoding: str) -> str:
+    """Return the entity tag of a plan's body in a content coding: equal bytes for equal tags.
+
+    It names what the body is made from and the program that makes it, so it is known before the body.
+    """
+    text = repr((__version__, plan.fingerprint, plan.key))
+    return f'"{hashlib.blake2b(text.encode(), digest_size=12).hexdigest()}-{encoding}"'

@@ -1,0 +1,242 @@
+"""From what is asked to what there is: symbol, model, the intervals of a window, the bins of a book.
+
+The one place of the rules in docs/api.md, "Windows" and "Price bins". All instants are microseconds UTC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import numpy as np
+
+from heatmap_pipeline.api.data import MICROSECONDS, Candles, ModelData, SymbolData, Version
+from heatmap_pipeline.api.errors import ApiError
+from heatmap_pipeline.api.parameters import MAX_ROWS
+from heatmap_pipeline.api.replay import Source, Weights
+from heatmap_pipeline.model.book import Ints
+from heatmap_pipeline.model.parameters import ModelError
+
+MAX_INTERVALS = 3000
+_WEEK = 7 * 86_400 * MICROSECONDS
+_UNITS = 100_000_000
+"""Integer prices in a USDT."""
+
+
+def iso(instant: int) -> str:
+    """Return an instant as text.
+
+    Example:
+        >>> iso(0)
+        '1970-01-01T00:00:00Z'
+    """
+    return f"{(datetime(1970, 1, 1) + timedelta(microseconds=instant)).isoformat(timespec='auto')}Z"
+
+
+@dataclass(frozen=True)
+class Window:
+    """Intervals of `seconds` from `first` to `last`, not included; `clipped` names what was asked beyond the data."""
+
+    seconds: int
+    first: int
+    last: int
+    clipped: tuple[str, ...]
+
+    @property
+    def step(self) -> int:
+        """Width of an interval, microseconds."""
+        return self.seconds * MICROSECONDS
+
+    @property
+    def count(self) -> int:
+        """Number of intervals, with those that have no data."""
+        return (self.last - self.first) // self.step
+
+
+def find_symbol(version: Version, name: str) -> SymbolData:
+    """Return a symbol.
+
+    Raises:
+        ApiError: 404, naming those there are.
+    """
+    if name not in version.symbols:
+        raise ApiError(404, f"symbol {name} is not published; there are {', '.join(version.symbols) or 'none yet'}")
+    return version.symbols[name]
+
+
+def find_model(symbol: SymbolData, name: str | None) -> ModelData:
+    """Return a model of a symbol, its first one by default.
+
+    Raises:
+        ApiError: 404, naming those there are.
+    """
+    if name is None:
+        return next(iter(symbol.models.values()))
+    if name not in symbol.models:
+        raise ApiError(404, f"model {name} of {symbol.name} is not published; there are {', '.join(symbol.models)}")
+    return symbol.models[name]
+
+
+def own_or_other(model: ModelData, weights: Weights | None) -> Weights | None:
+    """Return the weights asked for, None where they are the model's own on every day.
+
+    Raises:
+        ApiError: 422 where a day's leverage bracket does not allow them.
+    """
+    if weights is None:
+        return None
+    own = True
+    for parameters in set(model.parameters.values()):
+        try:
+            changed = parameters.with_weights(weights)
+        except ModelError as error:
+            raise ApiError(422, f"leverage_weights: {error}") from None
+        own = own and _same(changed.tiers, parameters.tiers)
+    return None if own else weights
+
+
+def _same(some: Weights, others: Weights) -> bool:
+    """Return whether weights differ in rounding at most."""
+    return len(some) == len(others) and bool(np.allclose(some, others, rtol=1e-12, atol=0.0))
+
+
+def check_interval(seconds: int, name: str, candles: Candles) -> None:
+    """Accept an interval that the stored candles can be put together to.
+
+    Raises:
+        ApiError: 422.
+    """
+    if seconds % candles.seconds:
+        raise ApiError(
+            422, f"interval {name} is finer than the stored candles of {candles.seconds // 60}m; choose a longer one"
+        )
+
+
+def make_window(
+    source: str, begin: int, end: int, seconds: int, start_time: int | None, end_time: int | None
+) -> Window:
+    """Return the intervals that start in [start_time rounded down, end_time), as far as there are data.
+
+    Args:
+        source: named in errors.
+        begin: start of the first candle there is.
+        end: end of the newest one.
+        seconds: width of an interval.
+        start_time: as asked; None means 7 days before the end.
+        end_time: as asked; None means the end of the newest data.
+
+    Raises:
+        ApiError: 422 for a window that ends before it starts, 404 for one outside of the data, 413 for too many
+            intervals.
+    """
+    step = seconds * MICROSECONDS
+    stop = end if end_time is None else end_time
+    start = stop - _WEEK if start_time is None else start_time
+    if start_time is not None and end_time is not None and start >= stop:
+        raise ApiError(422, "start_time is not before end_time; give an earlier start_time or a later end_time")
+    first, last = start // step * step, -(-stop // step) * step
+    low, high = begin // step * step, -(-end // step) * step
+    if last <= low or first >= high:
+        raise ApiError(
+            404, f"{source} has data from {iso(begin)} to {iso(end)}; start_time and end_time ask for none of it"
+        )
+    clipped = [
+        name
+        for name, given, far in (("start_time", start_time, first < low), ("end_time", end_time, last > high))
+        if given is not None and far
+    ]
+    window = Window(seconds, max(first, low), min(last, high), tuple(clipped))
+    if window.count > MAX_INTERVALS:
+        raise ApiError(
+            413,
+            f"the window holds {window.count} intervals, more than {MAX_INTERVALS}; ask for a longer interval, or for "
+            "less time between start_time and end_time",
+        )
+    return window
+
+
+def model_window(source: Source, seconds: int, start_time: int | None, end_time: int | None) -> Window:
+    """Return a window of a model.
+
+    Raises:
+        ApiError: as `make_window`, and 404 where the window lies in a gap.
+    """
+    model = source.model
+    name = f"{source.symbol.name} {model.name}"
+    window = make_window(name, model.begin, model.end, seconds, start_time, end_time)
+    low, high = np.searchsorted(model.times, (window.first, window.last))
+    if low == high:
+        raise ApiError(
+            404,
+            f"{name} has a gap from {iso(window.first)} to {iso(window.last)}; ask for more with start_time, end_time",
+        )
+    return window
+
+
+def intervals_with_candles(source: Source, window: Window) -> Ints:
+    """Return the numbers of the intervals of a window in which there are candles."""
+    times = source.model.times
+    low, high = np.searchsorted(times, (window.first, window.last))
+    return np.unique((times[low:high] - window.first) // window.step)
+
+
+def round_multiples() -> Iterator[int]:
+    """Yield 1, 2, 5, 10, 20, 25, 50, 100, 200, 250, 500 and so on."""
+    yield from (1, 2, 5)
+    power = 10
+    while True:
+        yield from (power, 2 * power, 5 * power // 2, 5 * power)
+        power *= 10
+
+
+def bin_units(size: float | None, bucket: float) -> int | None:
+    """Return a bin size that was asked for in 1e-8 USDT.
+
+    Raises:
+        ApiError: 422 if it is no whole multiple of the bucket.
+    """
+    if size is None:
+        return None
+    bucket_units = round(bucket * _UNITS)
+    units = size * _UNITS
+    times = max(round(units / bucket_units), 1)
+    if abs(units - times * bucket_units) > 1e-6 * bucket_units + 1e-12 * units:
+        around = {max(int(units // bucket_units) + more, 1) for more in (0, 1)}
+        near = " or ".join(f"{one * bucket_units / _UNITS:.12g}" for one in sorted(around))
+        raise ApiError(
+            422, f"price_bin_size = {size:.12g} is no multiple of the bucket, {bucket:.12g} USDT; ask for {near}"
+        )
+    return times * bucket_units
+
+
+def choose_bins(low: int, high: int, bucket: float, asked: int | None, max_rows: int) -> int:
+    """Return the height of a bin in 1e-8 USDT.
+
+    Args:
+        low: lowest price there is, in 1e-8 USDT.
+        high: highest.
+        bucket: the symbol's, USDT.
+        asked: what was asked for; None means the smallest round multiple with at most `max_rows` rows.
+        max_rows: see above.
+
+    Raises:
+        ApiError: 422 if what was asked for yields more than `MAX_ROWS` rows.
+    """
+    bucket_units = round(bucket * _UNITS)
+
+    def rows(units: int) -> int:
+        return high // units - low // units + 1
+
+    if asked is None:
+        return next(units for units in (times * bucket_units for times in round_multiples()) if rows(units) <= max_rows)
+    if rows(asked) > MAX_ROWS:
+        times = max((high - low) // (MAX_ROWS * bucket_units), 1)
+        while rows(times * bucket_units) > MAX_ROWS:
+            times += 1
+        raise ApiError(
+            422,
+            f"price_bin_size = {asked / _UNITS:.10g} yields {rows(asked)} rows, more than {MAX_ROWS}; the smallest "
+            f"allowed here is {times * bucket_units / _UNITS:.10g}",
+        )
+    return asked

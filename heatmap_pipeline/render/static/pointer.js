@@ -1,0 +1,135 @@
+// What the pointer says: cross hairs, the price at its height, and the cell below it. A tap does the same on a phone, where
+// two fingers zoom.
+
+/** Rows of the tooltip: [class of the row, left, right]. */
+function tipRows({ map, row, column, onMap }) {
+  const low = map.low + row * map.bin;
+  const decimals = binDecimals(map.bin);
+  const [long, short] = [map.long[column * map.rows + row], map.short[column * map.rows + row]];
+  const rows = [
+    ["", "Price", `${priceText(low, decimals)} – ${priceText(low + map.bin, decimals)}`],
+    ["", "From last price", percentText(((low + map.bin / 2) / map.price - 1) * 100)],
+    ["rule long-text", "Long", amount(long)],
+    ["short-text", "Short", amount(short)],
+    ["", "Total", amount(long + short)],
+  ];
+  if (!onMap) {
+    const book = newestBook(map);
+    rows.push(["rule", "Longs down to here", amount(book.longSum[row])], ["", "Shorts up to here", amount(book.shortSum[row])]);
+    return rows;
+  }
+  const dead = map.bubbles.filter((one) => one.column === column);
+  if (dead.length) {
+    const sum = (side) => dead.find((one) => one.side === side)?.volume ?? 0;
+    rows.push(["rule long-text", "Longs liquidated then", amount(sum("long"))], ["short-text", "Shorts liquidated then", amount(sum("short"))]);
+  }
+  return rows;
+}
+
+function pointer(element, chart) {
+  const [tip, crossX, crossY, tag] = ["tip", "cross-x", "cross-y", "cross-price"].map(byId);
+  let pressed = null;
+
+  function hide() {
+    for (const one of [tip, crossX, crossY, tag]) one.hidden = true;
+  }
+
+  function fill(found) {
+    const { map, column, onMap } = found;
+    const start = map.start + column * map.width;
+    const end = start + map.width;
+    const until = dayText(end) === dayText(start) ? clockText(end) : `${dayText(end)} ${clockText(end)}`;
+    const when = onMap ? `${dayText(start)} ${clockText(start)} – ${until} UTC` : `Newest book, ${instantText(map.asOf)}`;
+    const table = document.createElement("table");
+    for (const [style, left, right] of tipRows(found)) {
+      const line = table.insertRow();
+      line.className = style;
+      line.insertCell().textContent = left;
+      line.insertCell().textContent = right;
+    }
+    tip.replaceChildren(make("div", { className: "when", textContent: when }), table);
+  }
+
+  function show(event) {
+    const frame = element.getBoundingClientRect();
+    const [x, y] = [event.clientX - frame.left, event.clientY - frame.top];
+    const found = chart.under(x, y);
+    if (!found) return hide();
+    const { box } = found;
+    crossY.hidden = tag.hidden = false;
+    Object.assign(crossY.style, { left: `${box.left}px`, width: `${box.right - box.left}px`, top: `${y}px` });
+    Object.assign(tag.style, { left: `${box.mapRight + 3}px`, top: `${y}px` });
+    tag.textContent = priceText(found.price, binDecimals(found.map.bin));
+    crossX.hidden = !found.onMap;
+    Object.assign(crossX.style, { left: `${x}px`, top: `${box.top}px`, height: `${box.height}px` });
+    tip.hidden = found.row === null || found.column === null;
+    if (!tip.hidden) {
+      fill(found);
+      const right = x + 18 + tip.offsetWidth > frame.width;
+      const below = y + 18 + tip.offsetHeight > frame.height;
+      tip.style.left = `${Math.max(4, Math.min(frame.width - tip.offsetWidth - 4, right ? x - 18 - tip.offsetWidth : x + 18))}px`;
+      tip.style.top = `${Math.max(4, below ? y - 18 - tip.offsetHeight : y + 18)}px`;
+    }
+    return undefined;
+  }
+
+  element.addEventListener("pointermove", (event) => {
+    if (event.pointerType === "touch") {
+      if (pressed && Math.hypot(event.clientX - pressed.x, event.clientY - pressed.y) > 8) hide();
+    } else if (event.buttons) hide();
+    else show(event);
+  });
+  element.addEventListener("pointerdown", (event) => {
+    pressed = { x: event.clientX, y: event.clientY };
+    if (event.pointerType !== "touch") hide();
+  }, true);
+  element.addEventListener("pointerup", (event) => {
+    const near = pressed && Math.hypot(event.clientX - pressed.x, event.clientY - pressed.y) <= 8;
+    if (event.pointerType === "touch" && near) show(event);
+    pressed = null;
+  }, true);
+  element.addEventListener("pointerleave", (event) => { if (event.pointerType !== "touch") hide(); });
+  element.addEventListener("wheel", hide, { passive: true });
+  return { hide };
+}
+
+/** Two fingers zoom about the point between them. Plotly knows one finger only, which moves the map. */
+function pinchZoom(element, chart) {
+  let pinch = null; // { spread, view, across, up }: where the fingers began, as shares of the map
+  let next = 0;
+  const between = ({ touches: [a, b] }) => Math.hypot(a.clientX - b.clientX, a.clientY - b.clientY);
+  const zoomed = ([from, to], share, scale) => {
+    const fixed = from + share * (to - from);
+    return [fixed - share * (to - from) * scale, fixed + (1 - share) * (to - from) * scale];
+  };
+
+  element.addEventListener("touchstart", (event) => {
+    if (event.touches.length !== 2 || !chart.view()) return;
+    const frame = element.getBoundingClientRect();
+    const { left, mapRight, top, height } = chart.box();
+    const [a, b] = event.touches;
+    pinch = {
+      spread: between(event), view: chart.view(),
+      across: ((a.clientX + b.clientX) / 2 - frame.left - left) / (mapRight - left),
+      up: 1 - ((a.clientY + b.clientY) / 2 - frame.top - top) / height,
+    };
+    event.preventDefault();
+    event.stopPropagation();
+  }, { capture: true, passive: false });
+  element.addEventListener("touchmove", (event) => {
+    if (!pinch) return;
+    event.preventDefault();
+    event.stopPropagation();
+    if (event.touches.length !== 2) return;
+    const scale = Math.min(20, Math.max(0.05, pinch.spread / between(event)));
+    const { view, across, up } = pinch;
+    cancelAnimationFrame(next);
+    next = requestAnimationFrame(() => chart.goTo({ x: zoomed(view.x, across, scale), y: zoomed(view.y, up, scale) }));
+  }, { capture: true, passive: false });
+  for (const end of ["touchend", "touchcancel"]) {
+    element.addEventListener(end, (event) => {
+      if (pinch) chart.ignoreDoubleClick();
+      if (!event.touches.length) pinch = null;
+    }, { capture: true });
+  }
+}

@@ -1,0 +1,116 @@
+// Where numbers come from. A source has `live`, `symbols()`, `load(query, signal)` and `health()`; a query is
+// { symbol, model, range, bin, entry }, what `load` gives is a payload of the endpoint's format=columns.
+
+const MINUTE = 60000;
+const HOUR = 60 * MINUTE;
+const DAY = 24 * HOUR;
+const RANGES = { "12h": 12 * HOUR, "24h": DAY, "3d": 3 * DAY, "7d": 7 * DAY, "30d": 30 * DAY, "90d": 90 * DAY, "1y": 365 * DAY };
+
+/** A failure with a sentence for people. */
+class SourceError extends Error {
+  constructor(words, { status = 0 } = {}) {
+    super(words);
+    this.status = status;
+  }
+}
+
+/** Numbers from files beside the page: a script per symbol and model that calls heatmapData(payload). */
+function fileSource(manifest) {
+  const loaded = new Map();
+  window.heatmapData = (payload) => loaded.set(`${payload.meta.symbol}/${payload.meta.model}`, payload);
+  const symbols = manifest.symbols.map(({ symbol, models }) => ({
+    symbol,
+    models: models.map((one) => one.name),
+    files: Object.fromEntries(models.map((one) => [one.name, one])),
+  }));
+  return {
+    live: false,
+    symbols: () => Promise.resolve({ symbols, version: "" }),
+    health: () => Promise.resolve(null),
+    forget() {},
+    load({ symbol, model, entry }) {
+      const key = `${symbol}/${model}`;
+      if (loaded.has(key)) return Promise.resolve(loaded.get(key));
+      const address = entry.files[model].data;
+      const file = address.split("?")[0];
+      return new Promise((resolve, reject) => {
+        const script = make("script", { src: address });
+        script.onload = () => {
+          script.remove();
+          if (loaded.has(key)) resolve(loaded.get(key));
+          else reject(new SourceError(`${file} holds no data of ${symbol} and model ${model}. Run: heatmap refresh ${symbol}`));
+        };
+        script.onerror = () => {
+          script.remove();
+          reject(new SourceError(`${file} is missing beside this page. Copy the whole folder, or run: heatmap refresh ${symbol}`));
+        };
+        document.head.append(script);
+      });
+    },
+  };
+}
+
+// Width of a column by range, seconds: fine where few days are shown, never more columns than a screen has.
+const COLUMN_SECONDS = { "12h": 300, "24h": 300, "3d": 900, "7d": 900, "30d": 3600, "90d": 14400, "1y": 14400 };
+const INTERVALS = [[300, "5m"], [900, "15m"], [3600, "1h"], [14400, "4h"], [86400, "1d"]];
+const CELLS = 270000; // 7 days in columns of 15 minutes and 400 rows
+const KEPT = 12;
+
+/** Numbers from the read endpoint that serves this page. */
+function liveSource() {
+  const kept = new Map();
+
+  async function get(address, signal) {
+    let answer;
+    try {
+      answer = await fetch(address, { signal, headers: { Accept: "application/json" }, cache: "no-cache" });
+    } catch (error) {
+      if (error.name === "AbortError") throw error;
+      throw new SourceError("The server does not answer. It may be restarting, or the network is down.");
+    }
+    if (answer.ok) return answer.json();
+    throw new SourceError(await reason(answer), { status: answer.status });
+  }
+
+  /** The endpoint's own words: {"detail": sentence}, or a list of them. */
+  async function reason(answer) {
+    let detail = "";
+    try {
+      ({ detail } = await answer.json());
+    } catch {
+      detail = "";
+    }
+    if (Array.isArray(detail)) detail = detail.map((one) => one.msg ?? String(one)).join("; ");
+    if (answer.status === 401 || answer.status === 403) return "The server asks for a token that this page does not have.";
+    return detail ? String(detail) : `The server answered ${answer.status}.`;
+  }
+
+  function address({ symbol, model, range, bin, entry }) {
+    const finest = Math.max(COLUMN_SECONDS[range], entry.candle_interval_seconds ?? 0);
+    const [seconds, interval] = INTERVALS.find(([size]) => size >= finest) ?? INTERVALS.at(-1);
+    const start = new Date(Math.max(Date.parse(entry.as_of) - RANGES[range], Date.parse(`${entry.first_day}T00:00:00Z`)));
+    const given = new URLSearchParams({ symbol, model, interval, start_time: `${start.toISOString().slice(0, 19)}Z`, format: "columns" });
+    const columns = RANGES[range] / 1000 / seconds;
+    if (bin) given.set("price_bin_size", String(bin));
+    else given.set("max_rows", String(Math.round(Math.min(1000, Math.max(400, CELLS / columns)))));
+    return `liquidations/heatmap-timeseries?${given}`;
+  }
+
+  return {
+    live: true,
+    symbols: (signal) => get("symbols", signal),
+    async health(signal) {
+      const answer = await fetch("health", { signal, cache: "no-cache" }).catch(() => null);
+      return answer && (answer.ok || answer.status === 503) ? answer.json().catch(() => null) : null;
+    },
+    forget: () => kept.clear(),
+    async load(query, signal) {
+      const wanted = address(query);
+      const payload = kept.get(wanted) ?? await get(wanted, signal);
+      kept.delete(wanted);
+      kept.set(wanted, payload);
+      if (kept.size > KEPT) kept.delete(kept.keys().next().value);
+      return payload;
+    },
+  };
+}

@@ -1,0 +1,84 @@
+"""What the read endpoint keeps in memory of a published database, and the start of a history it replays from.
+
+What belongs here: whole columns of a symbol, read once per publication. What does not: what is answered with them
+(`api/`). Times are microseconds since 1970-01-01 UTC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import date
+
+import numpy as np
+
+from heatmap_pipeline.model.book import Floats, Ints
+from heatmap_pipeline.store.raw import SymbolRecord
+from heatmap_pipeline.store.sql import Connection, arrow, column, rows
+from heatmap_pipeline.store.warehouse import StoreError
+
+CANDLE_FLOATS = ("open", "high", "low", "close", "volume", "quote_volume")
+
+
+def modest(con: Connection) -> None:
+    """Keep a connection that stays open for long to one thread and little memory."""
+    con.execute("SET threads = 1")
+    con.execute("SET memory_limit = '512MB'")
+
+
+def served_symbols(con: Connection) -> list[tuple[SymbolRecord, tuple[str, ...]]]:
+    """Return every symbol that has computed days, by name, and the models it has them of."""
+    found = rows(
+        con,
+        "SELECT s.symbol, s.candle_interval_seconds, s.bucket, s.source, s.simulated, "
+        "list_sort(list(DISTINCT d.model)) "
+        "FROM symbols AS s JOIN heatmap_days AS d ON d.symbol = s.symbol GROUP BY ALL ORDER BY s.symbol",
+    )
+    return [(SymbolRecord(*row[:5]), tuple(row[5])) for row in found]
+
+
+def candle_columns(con: Connection, symbol: str) -> tuple[Ints, dict[str, Floats]]:
+    """Return the start of every clean candle of a symbol, rising, and its `CANDLE_FLOATS`; NaN = unknown.
+
+    Nothing paid for what was traded means unknown too: some files of the archive have it so.
+    """
+    found = arrow(
+        con,
+        "SELECT open_time, open, high, low, close, volume, "
+        "CASE WHEN quote_volume = 0 AND volume > 0 THEN NULL ELSE quote_volume END AS quote_volume "
+        "FROM raw_candles WHERE symbol = ? ORDER BY open_time",
+        [symbol],
+    )
+    times: Ints = column(found, "open_time", np.int64)
+    return times, {name: column(found, name, np.float64) for name in CANDLE_FLOATS}
+
+
+def model_candles(con: Connection, symbol: str, model: str) -> tuple[Ints, Floats]:
+    """Return the start of every candle that a model has gone through, rising, and the open interest at its end."""
+    found = arrow(
+        con,
+        "SELECT timestamp, any_value(open_interest) AS open_interest FROM book_ledger "
+        "WHERE symbol = ? AND model = ? GROUP BY timestamp ORDER BY timestamp",
+        [symbol, model],
+    )
+    return column(found, "timestamp", np.int64), column(found, "open_interest", np.float64)
+
+
+def first_samples(con: Connection, symbol: str, days: Iterable[date]) -> dict[date, float]:
+    """Return the contracts of the first sample of each day: the open interest a history that begins there starts from.
+
+    Raises:
+        StoreError: if a day has no sample.
+    """
+    wanted = sorted(set(days))
+    found = rows(
+        con,
+        "SELECT day, arg_min(contracts, snapshot_time) FROM raw_open_interest "
+        "WHERE symbol = ? AND day IN (SELECT unnest(?)) GROUP BY day",
+        [symbol, wanted],
+    )
+    missing = set(wanted) - {day for day, _ in found}
+    if missing:
+        raise StoreError(
+            f"{symbol} {min(missing)} has no open interest to start from; run `heatmap refresh {symbol}` again"
+        )
+    return dict(found)

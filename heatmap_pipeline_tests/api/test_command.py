@@ -1,0 +1,111 @@
+"""`heatmap serve` as a process, its messages, and the settings of the endpoint."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+
+from heatmap_pipeline.api import server
+from heatmap_pipeline.settings import Settings, SettingsError, load_settings
+from heatmap_pipeline_tests._homes import heatmap, refused, start
+from heatmap_pipeline_tests.api.homes import day
+
+
+@pytest.mark.slow
+def test_a_server_from_start_to_end(published: Settings) -> None:
+    process = start("serve", "--port", 0, "--home", published.home, HEATMAP_API_STALE_HOURS=1e7)
+    assert process.stdout is not None
+    try:
+        first = process.stdout.readline()
+        assert first.startswith("heatmap page and endpoint on http://127.0.0.1:")
+        assert first.endswith(f" for {published.home}; stop it with Ctrl-C\n")
+        assert process.stdout.readline() == f"serving BTCUSDT {day(1)} .. {day(5)}, turnover, delta (simulated)\n"
+        address = first.split(" ")[5]
+        with urllib.request.urlopen(f"{address}/health", timeout=20) as answer:  # noqa: S310
+            assert json.load(answer)["status"] == "ok"
+        port = address.rsplit(":", 1)[1]
+        refused(heatmap("serve", "--port", port, "--home", published.home), 1, f"port {port}", "taken", "--port")
+    finally:
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=20)
+    assert (process.returncode, errors) == (0, "")
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Have no server start; return what is told before it would."""
+    monkeypatch.setattr(uvicorn.Server, "run", lambda *_, **__: None)
+    return []
+
+
+def test_open_to_others_without_a_token_is_warned_of(told: list[str], tmp_path: Path) -> None:
+    server.serve(load_settings(home=tmp_path), "127.0.0.1", 0, told.append)
+    assert len(told) == 1
+    server.serve(load_settings(home=tmp_path), "0.0.0.0", 0, told.append)  # noqa: S104
+    assert told[2].startswith("warning: whoever reaches 0.0.0.0 can read it all; set HEATMAP_API_TOKEN")
+    server.serve(load_settings(home=tmp_path, api_token="12345678"), "0.0.0.0", 0, told.append)  # noqa: S104, S106
+    assert len(told) == 4
+
+
+def test_wrong_usage() -> None:
+    assert "0<=x<=65535" in heatmap("serve", "--port", 70000).output
+    refused(heatmap("serve", "--host", "192.0.2.1", "--port", 0), 1, "cannot listen on 192.0.2.1", "--host")
+
+
+def test_the_command_starts_without_the_server() -> None:
+    heavy = "('fastapi', 'uvicorn', 'numba', 'duckdb')"
+    code = f"import heatmap_pipeline.cli, sys; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    variables: dict[str, Any] = {
+        "TOKEN": "12345678",
+        "CORS_ORIGINS": "https://example.org, http://localhost:3000,https://example.org",
+        "CACHE_MB": 64,
+        "CACHE_SECONDS": 30,
+        "CONCURRENCY": 4,
+        "QUEUE": 0,
+        "STALE_HOURS": 12.5,
+    }
+    for name, value in variables.items():
+        monkeypatch.setenv(f"HEATMAP_API_{name}", str(value))
+    settings = load_settings()
+    assert settings.api_token is not None
+    assert settings.api_token.get_secret_value() == "12345678"
+    assert settings.api_cors_origins == ("https://example.org", "http://localhost:3000")
+    assert (settings.api_cache_mb, settings.api_cache_seconds) == (64, 30)
+    assert (settings.api_concurrency, settings.api_queue, settings.api_stale_hours) == (4, 0, 12.5)
+    assert "12345678" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("TOKEN", "short", "HEATMAP_API_TOKEN = ***: a token is at least 8 printable"),
+        ("TOKEN", "with a blank", "HEATMAP_API_TOKEN = ***"),
+        ("CORS_ORIGINS", "example.org", "'example.org' is not an origin; write https://example.org"),
+        ("CORS_ORIGINS", "https://example.org/path", "is not an origin"),
+        ("CACHE_MB", "0", "greater than or equal to 1"),
+        ("CACHE_SECONDS", "0", "greater than 0"),
+        ("CONCURRENCY", "0", "greater than or equal to 1"),
+        ("QUEUE", "-1", "greater than or equal to 0"),
+        ("STALE_HOURS", "nan", "HEATMAP_API_STALE_HOURS"),
+    ],
+)
+def test_settings_that_mean_nothing(monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str) -> None:
+    monkeypatch.setenv(f"HEATMAP_API_{name}", value)
+    with pytest.raises(SettingsError) as error:
+        load_settings()
+    assert said in str(error.value)
+    assert name != "TOKEN" or value not in str(error.value)

@@ -1,0 +1,92 @@
+"""The compiled writer writes what orjson would read back as the same numbers."""
+
+from __future__ import annotations
+
+import numpy as np
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from heatmap_pipeline.api.encode import compress, decompress, nested
+
+
+def write(volumes: list[float], counts: list[int]) -> dict[str, object]:
+    """Write one snapshot whose levels hold these volumes as longs, and twice as shorts the other way round."""
+    n = len(volumes)
+    body = nested(
+        stamps=["2024-01-01T00:00:00Z"],
+        starts=np.array([0, n]),
+        price_texts=["100.0", "0.0002"],
+        bins=np.arange(n) % 2,
+        long=np.array(volumes),
+        short=np.array(volumes[::-1]),
+        counts=np.array([counts]),
+        consumed=np.array([[volumes[0] if n else 0.0, 0.0]]),
+        meta=b'{"a":1}',
+    )
+    found: dict[str, object] = orjson.loads(body)
+    return found
+
+
+@settings(deadline=None)  # the first one waits for the compiler
+@given(
+    st.lists(st.floats(min_value=0, max_value=1e17), max_size=20),
+    st.lists(st.integers(0, 2**62), min_size=2, max_size=2),
+)
+def test_numbers_come_back_to_four_decimals(volumes: list[float], counts: list[int]) -> None:
+    body = write(volumes, counts)
+    (snapshot,) = body["data"]  # type: ignore[misc]
+    assert body["meta"] == {"a": 1}
+    read = [level["long_density"] for level in snapshot["levels"]]
+    assert read == pytest.approx(volumes, rel=1e-15, abs=5.0001e-5)
+    assert [level["short_density"] for level in snapshot["levels"]] == read[::-1]
+    assert [level["price"] for level in snapshot["levels"]] == [[100.0, 0.0002][n % 2] for n in range(len(volumes))]
+    assert [snapshot["positions_created"], snapshot["positions_consumed"]] == counts
+    assert snapshot["consumed_short"] == 0
+
+
+@pytest.mark.parametrize(
+    "number",
+    [0.0, 0.0001, 0.00005001, 0.1, 0.9999, 0.99995, 1.0, 9.0, 10.0, 99.0, 99.99, 100.0, 101.5, 999999.9999, 1e9 + 0.5]
+    + [10.0**power for power in range(2, 19)]
+    + [8.999e14, 9e14, 9.2e18, 1e30],
+)
+def test_numbers_of_every_length(number: float) -> None:
+    (snapshot,) = write([number], [0, 0])["data"]  # type: ignore[misc]
+    exact = round(number, 4) if number < 9e14 else min(number, 9e18)
+    assert snapshot["levels"][0]["long_density"] == pytest.approx(exact, rel=1e-15)
+
+
+def test_snapshots_without_levels() -> None:
+    body = nested(
+        ["a", "b", "c"],
+        np.array([0, 0, 1, 1]),
+        ["1.5"],
+        np.array([0]),
+        np.array([2.25]),
+        np.array([0.0]),
+        np.zeros((3, 2), dtype=np.int64),
+        np.zeros((3, 2)),
+        b"null",
+    )
+    data = orjson.loads(body)["data"]
+    assert [one["timestamp"] for one in data] == ["a", "b", "c"]
+    assert [len(one["levels"]) for one in data] == [0, 1, 0]
+    assert data[1]["levels"] == [{"price": 1.5, "long_density": 2.25, "short_density": 0}]
+    assert list(data[0]) == [
+        "timestamp",
+        "levels",
+        "positions_created",
+        "positions_consumed",
+        "consumed_long",
+        "consumed_short",
+    ]
+
+
+@pytest.mark.parametrize("encoding", ["zstd", "gzip", "identity"])
+def test_codings_are_undone_and_repeatable(encoding: str) -> None:
+    body = b"heatmap " * 1000
+    assert decompress(compress(body, encoding), encoding) == body
+    assert compress(body, encoding) == compress(body, encoding)
+    assert len(compress(body, encoding, thorough=True)) <= len(compress(body, encoding))

@@ -1,0 +1,267 @@
+"""The page in Chromium, for tests: how it is opened, what it drew, and a small server for the live page."""
+
+from __future__ import annotations
+
+import base64
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import numpy as np
+
+from heatmap_pipeline.render.data import HeatmapData
+from heatmap_pipeline.render.page import columnar, live_page
+
+CHROMIUM = Path("/usr/bin/chromium")
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--no-first-run",
+    "--font-render-hinting=none",
+]
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
+    "connect-src 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+DARK = [0, 0, 0, 0]
+"""What `colours_at` finds where nothing is drawn."""
+NOW = "2024-07-11T00:30:00Z"
+"""Half an hour after the end of ten days of the sample."""
+
+
+@contextmanager
+def opened(browser: Any, width: int = 1440, height: int = 900, now: str | None = NOW, **options: Any) -> Iterator[Any]:
+    """Give a page at a fixed time that fails its test if anything goes to the console; `troubles` is what did.
+
+    With `now` None the clock is the real one, which measuring needs.
+    """
+    context = browser.new_context(viewport={"width": width, "height": height}, accept_downloads=True, **options)
+    page = context.new_page()
+    if now is not None:
+        page.clock.set_fixed_time(now)
+    page.troubles = []
+    page.requested = []
+    page.on("console", lambda message: page.troubles.append(message.text))
+    page.on("pageerror", lambda error: page.troubles.append(str(error)))
+    page.on("request", lambda request: page.requested.append(request.url))
+    yield page
+    context.close()
+    assert page.troubles == []
+
+
+def settle(page: Any) -> None:
+    """Wait until what was asked for is drawn."""
+    page.wait_for_function("() => window.heatmapPage && document.getElementById('message').hidden")
+    page.evaluate(
+        "() => heatmapPage.settled().then(() =>"
+        " new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done))))"
+    )
+
+
+def visit(page: Any, folder: Path, fragment: str = "") -> None:
+    """Open the page of a folder from disk; where it is open already, follow a link within it."""
+    address = (folder / "index.html").as_uri()
+    if page.url.split("#")[0] == address:
+        page.mouse.move(0, 0)
+        page.evaluate(
+            "hash => { history.replaceState(null, '', hash || '#'); dispatchEvent(new Event('hashchange')); }", fragment
+        )
+    else:
+        page.goto(f"{address}{fragment}")
+    settle(page)
+
+
+def press(page: Any, group: str, value: str) -> None:
+    """Press a button of a group and wait for the drawing."""
+    page.locator(f'#{group} [data-value="{value}"]').click()
+    settle(page)
+
+
+def state(page: Any) -> Any:
+    """What is drawn: choice, limits of the colours, view, and the map's shape and sums."""
+    return page.evaluate(
+        """() => {
+        const { choice, map, scale, version } = heatmapPage.state();
+        const sum = cells => cells.reduce((total, one) => total + one, 0);
+        return { choice, version, view: heatmapPage.view(), low: scale.low, high: scale.high, log: scale.log,
+            map: { rows: map.rows, columns: map.columns, bin: map.bin, low: map.low, start: map.start, end: map.end,
+                width: map.width, price: map.price, long: sum(map.long), short: sum(map.short), symbol: map.symbol,
+                model: map.model, consumed: map.bubbles.reduce((total, one) => total + one.volume, 0) } };
+    }"""
+    )
+
+
+def trace(page: Any, name: str) -> Any:
+    """A Plotly trace by its name: whether it is there and visible, and its points."""
+    return page.evaluate(
+        """name => {
+        const trace = document.getElementById('chart').data.find(one => one.name === name);
+        return trace && { visible: trace.visible !== false, points: trace.x.length, x: Array.from(trace.x) };
+    }""",
+        name,
+    )
+
+
+def colours_at(page: Any, places: list[tuple[float, float]]) -> list[list[int]]:
+    """The colours (red, green, blue, opacity) of the map at (time in ms, price), as the screen has them."""
+    return page.evaluate(
+        """places => {
+        const { xaxis, yaxis } = document.getElementById('chart')._fullLayout;
+        const canvas = document.getElementById('density');
+        const copy = new OffscreenCanvas(canvas.width, canvas.height).getContext('2d', { willReadFrequently: true });
+        copy.drawImage(canvas, 0, 0);
+        const { data } = copy.getImageData(0, 0, canvas.width, canvas.height);
+        const ratio = window.devicePixelRatio;
+        return places.map(([time, price]) => {
+            const x = Math.floor((xaxis._offset + xaxis.l2p(time)) * ratio);
+            const y = Math.floor((yaxis._offset + yaxis.l2p(price)) * ratio);
+            return Array.from(data.slice(4 * (y * canvas.width + x), 4 * (y * canvas.width + x) + 4));
+        });
+    }""",
+        [list(place) for place in places],
+    )
+
+
+def unpack(array: dict[str, Any]) -> np.ndarray:
+    """A packed array as numbers."""
+    if "runs" in array:
+        runs = unpack(array["runs"])
+        return np.repeat(np.arange(len(runs)), runs)
+    return np.frombuffer(base64.b64decode(array["data"]), array["type"].replace("u1", "|u1"))
+
+
+def milliseconds(data: HeatmapData) -> np.ndarray:
+    """Start of each column."""
+    return data.times.astype("datetime64[ms]").astype(np.int64)
+
+
+def in_view(data: HeatmapData, view: Any) -> tuple[slice, slice]:
+    """Rows and columns of which any part is in view."""
+    times, width = milliseconds(data), data.interval_seconds * 1000
+    columns = np.flatnonzero((times + width > view["x"][0]) & (times < view["x"][1]))
+    rows = np.flatnonzero((data.edges[1:] > view["y"][0]) & (data.edges[:-1] < view["y"][1]))
+    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+
+
+def plain(data: HeatmapData) -> dict[str, Any]:
+    """The payload as an HTTP endpoint sends it: the same as `columnar`, in plain arrays."""
+
+    def walk(value: Any) -> Any:
+        if isinstance(value, dict) and ("runs" in value or set(value) == {"type", "data"}):
+            return unpack(value).tolist()
+        return {key: walk(one) for key, one in value.items()} if isinstance(value, dict) else value
+
+    found = walk(columnar(data))
+    assert isinstance(found, dict)
+    return found
+
+
+class LiveServer:
+    """Serves the live page and canned answers, under the policy that the real server sends.
+
+    Attributes:
+        symbols: the answer to /symbols.
+        payloads: bodies of /liquidations/heatmap-timeseries by (symbol, model).
+        health: status and body of /health.
+        broken: status with which everything but the page itself is answered, 0 for none.
+        slow: while it is clear, answers with numbers wait.
+        asked: parameters of every request for numbers.
+    """
+
+    def __init__(self) -> None:
+        self.reset()
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                server.answer(self)
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.http.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self.http.server_port}/"
+        threading.Thread(target=self.http.serve_forever, args=(0.05,), daemon=True).start()
+
+    def reset(self, poll_seconds: float = 3600) -> None:
+        """Forget everything; the page looks for news at that pace."""
+        self.symbols: dict[str, Any] = {"symbols": [], "version": "1"}
+        self.payloads: dict[tuple[str, str], bytes] = {}
+        self.health: tuple[int, Any] = (200, {"status": "ok", "symbols": []})
+        self.broken = 0
+        self.slow = threading.Event()
+        self.slow.set()
+        self.asked: list[dict[str, str]] = []
+        self.files = live_page()
+        index, kind = self.files["/"]
+        manifest = json.dumps({"live": True, "poll_seconds": poll_seconds}).encode()
+        self.files["/"] = index.replace(b'{"live": true}', manifest), kind
+
+    def show(self, *data: HeatmapData, version: str = "1") -> None:
+        """Publish maps."""
+        rows: dict[str, Any] = {}
+        for one in data:
+            row = rows.setdefault(one.symbol, {"symbol": one.symbol, "models": [], "coverage": {}})
+            meta = columnar(one)["meta"]
+            row["models"].append(one.model)
+            row.update(
+                {
+                    key: meta[key]
+                    for key in ("bucket", "first_day", "last_day", "as_of", "price", "simulated", "provisional")
+                }
+            )
+            self.payloads[one.symbol, one.model] = json.dumps(plain(one)).encode()
+        self.symbols = {"symbols": list(rows.values()), "version": version}
+
+    def answer(self, request: BaseHTTPRequestHandler) -> None:
+        """Answer one request."""
+        address = urlsplit(request.path)
+        if address.path in self.files:
+            content, kind = self.files[address.path]
+            return self.send(request, 200, content, kind)
+        status, body = self.numbers(address.path, {key: one[0] for key, one in parse_qs(address.query).items()})
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        return self.send(request, status, content, "application/json")
+
+    def numbers(self, path: str, given: dict[str, str]) -> tuple[int, Any]:
+        """Return status and body of what is not a file."""
+        if self.broken:
+            return self.broken, {"detail": "the database is being replaced; ask again"}
+        if path == "/symbols":
+            return 200, self.symbols
+        if path == "/health":
+            return self.health
+        self.asked.append(given)
+        self.slow.wait(10)
+        if "price_bin_size" in given and float(given["price_bin_size"]) == 200:
+            return 422, {"detail": "price_bin_size = 200 makes 2,310 rows; the smallest allowed is 500"}
+        return 200, self.payloads[given["symbol"], given["model"]]
+
+    @staticmethod
+    def send(request: BaseHTTPRequestHandler, status: int, content: bytes, kind: str) -> None:
+        """Send an answer with the headers of the real server; a page that has gone away is no error."""
+        try:
+            request.send_response(status)
+            request.send_header("Content-Type", kind)
+            request.send_header("Content-Length", str(len(content)))
+            request.send_header("Content-Security-Policy", POLICY)
+            request.send_header("X-Content-Type-Options", "nosniff")
+            request.send_header("Cache-Control", "max-age=31536000, immutable" if "?v=" in request.path else "no-cache")
+            request.end_headers()
+            request.wfile.write(content)
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+
+    def close(self) -> None:
+        """Stop serving."""
+        self.slow.set()
+        self.http.shutdown()
+        self.http.server_close()

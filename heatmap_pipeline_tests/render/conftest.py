@@ -1,0 +1,55 @@
+"""One browser and one folder of rendered maps for all tests of the page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from heatmap_pipeline.render.page import write_page
+from heatmap_pipeline_tests.render.browser import CHROMIUM, FLAGS, NOW, opened
+from heatmap_pipeline_tests.render.sample import sample, ten_days
+
+
+@pytest.fixture(scope="package")
+def browser() -> Iterator[Any]:
+    """Chromium, started once; not for the whole session, as its event loop would be in the way of other tests."""
+    playwright = pytest.importorskip(
+        "playwright.sync_api", reason="playwright is not installed; pip install the extra 'test'"
+    )
+    if not CHROMIUM.exists():
+        pytest.skip(f"no browser at {CHROMIUM}; install Debian's package chromium")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="package")
+def renders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten days of two models, and three days of another symbol that says it is made up."""
+    folder = tmp_path_factory.mktemp("renders")
+    both = {model: ten_days(model) for model in ("turnover", "delta")}
+    write_page(folder, "BTCUSDT", both)
+    write_page(folder, "ETHUSDT", {"delta": sample("ETHUSDT", "delta", simulated=True, provisional=True)})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def desk(browser: Any) -> Iterator[Any]:
+    """A page of a desktop's size for all tests of a file, as reading the library anew for each would take longest."""
+    with opened(browser) as page:
+        yield page
+
+
+@pytest.fixture
+def page(desk: Any) -> Iterator[Any]:
+    """The desktop's page, for one test, which fails if anything went to the console."""
+    desk.requested.clear()
+    desk.clock.set_fixed_time(NOW)
+    yield desk
+    troubles = list(desk.troubles)
+    desk.troubles.clear()
+    assert troubles == []

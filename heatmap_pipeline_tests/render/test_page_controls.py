@@ -1,0 +1,260 @@
+"""Every control of the page changes what is drawn, and only that; a link holds them all; keys reach them all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from heatmap_pipeline_tests.render.browser import DARK, colours_at, milliseconds, press, settle, state, trace, visit
+from heatmap_pipeline_tests.render.sample import BUCKET, ten_days
+
+pytestmark = pytest.mark.slow
+
+DAY = 86_400_000
+
+
+def test_symbol_and_model_change_what_is_drawn(page: Any, renders: Path) -> None:
+    visit(page, renders)
+    press(page, "model", "delta")
+    other = ten_days("delta")
+    assert state(page)["map"]["long"] == pytest.approx(float(other.long.sum(dtype=float)), rel=1e-5)
+    assert "model=delta" in page.url
+    page.locator("#symbol").select_option("ETHUSDT")
+    page.wait_for_function("() => heatmapPage.state().map.symbol === 'ETHUSDT'")
+    settle(page)
+    assert state(page)["map"]["columns"] == 3 * 96
+    assert page.locator("#badges .badge").all_inner_texts() == ["SIMULATED DATA", "provisional", "STALE 7 d"]
+    assert "heatmap refresh ETHUSDT" in page.locator(".badge.old").get_attribute("title")
+    assert "ETHUSDT" in page.title()
+
+
+def test_sides_show_their_own_levels_only(page: Any, renders: Path) -> None:
+    data = ten_days()
+    visit(page, renders, "#range=30d&candles=0&bubbles=0")
+    start = float(milliseconds(data)[-1]) + 450_000
+    prices = (data.edges[:-1] + data.edges[1:]) / 2
+    view = state(page)["view"]
+    shown = (
+        (prices > view["y"][0] + BUCKET) & (prices < view["y"][1] - BUCKET) & (np.abs(prices - data.price) > 2 * BUCKET)
+    )
+    rows = np.flatnonzero(shown)
+    limits = set()
+    for side in ("both", "long", "short"):
+        if side != "both":
+            press(page, "side", side)
+        painted = [colour != DARK for colour in colours_at(page, [(start, float(prices[p])) for p in rows])]
+        volume = {"both": data.long + data.short, "long": data.long, "short": data.short}[side]
+        assert painted == (volume[rows, -1] > 0).tolist()
+        assert (trace(page, "long profile") is None) == (side == "short")
+        limits.add(state(page)["high"])
+    assert len(limits) == 1, "a colour means the same volume whatever is shown"
+
+
+def test_layers_can_be_hidden(page: Any, renders: Path) -> None:
+    data = ten_days()
+    visit(page, renders)
+    spot = [
+        (float(milliseconds(data)[t]) + 450_000, float(data.edges[p] + BUCKET / 2))
+        for p, t in zip(*np.nonzero(data.short > 1e7), strict=True)
+    ][-200:]
+    assert any(colour != DARK for colour in colours_at(page, spot))
+    for layer, name in (("candles", "candles"), ("bubbles", "consumed")):
+        press(page, "layers", layer)
+        assert not trace(page, name)["visible"]
+        press(page, "layers", layer)
+        assert trace(page, name)["visible"]
+    wide = page.evaluate("() => document.getElementById('chart')._fullLayout.xaxis._length")
+    press(page, "layers", "profile")
+    assert trace(page, "long profile") is None
+    assert page.evaluate("() => document.getElementById('chart')._fullLayout.xaxis._length") > wide + 100
+    press(page, "layers", "map")
+    assert all(colour == DARK for colour in colours_at(page, spot))
+    press(page, "layers", "levels")
+    assert page.locator("#ladder").is_hidden()
+    assert {"map=0", "profile=0", "levels=0"} <= set(page.url.split("#")[1].split("&"))
+
+
+def test_ranges_show_their_time_and_those_without_data_say_why(page: Any, renders: Path) -> None:
+    data = ten_days()
+    visit(page, renders)
+    end = int(milliseconds(data)[-1]) + 900_000
+    for name, length in (("12h", DAY // 2), ("24h", DAY), ("3d", 3 * DAY), ("7d", 7 * DAY), ("30d", 10 * DAY)):
+        press(page, "range", name)
+        view = state(page)["view"]
+        assert view["x"][0] == end - length
+        assert end < view["x"][1] < end + 0.02 * length
+        bars = data.candles[data.candles["open_time"].to_numpy() >= np.datetime64(int(view["x"][0]), "ms")]
+        assert view["y"][0] < bars["low"].min() < bars["high"].max() < view["y"][1]
+        assert page.locator('#range [aria-pressed="true"]').all_inner_texts() == [name]
+    for name in ("90d", "1y"):
+        button = page.locator(f'#range [data-value="{name}"]')
+        assert button.is_disabled()
+        assert "10 d of data" in button.get_attribute("title")
+
+
+def test_price_bins_add_up_what_they_merge(page: Any, renders: Path) -> None:
+    data = ten_days()
+    visit(page, renders)
+    texts = page.locator("#bin option").all_inner_texts()
+    assert texts[:4] == ["auto (100)", "100 (×1)", "200 (×2)", "500 (×5)"]
+    page.locator("#bin").select_option("500")
+    page.wait_for_function("() => heatmapPage.state().map.bin === 500")
+    now = state(page)["map"]
+    assert now["low"] % 500 == 0
+    assert 0 <= now["low"] - data.edges[0] < 500
+    assert 0 <= data.edges[-1] - now["low"] - 500 * now["rows"] < 500
+    first = round((now["low"] - data.edges[0]) / BUCKET)
+    for side in ("long", "short"):
+        inside = getattr(data, side)[first : first + 5 * now["rows"]].astype(float)
+        assert now[side] == pytest.approx(inside.sum(), rel=1e-5)
+        merged = inside.reshape(now["rows"], 5, -1).sum(axis=1)
+        for column in (0, 500, now["columns"] - 1):
+            cells = f"heatmapPage.state().map.{side}.slice({column * now['rows']}, {(column + 1) * now['rows']})"
+            np.testing.assert_allclose(
+                page.evaluate(f"() => Array.from({cells})"), merged[:, column], rtol=1e-4, atol=1
+            )
+    assert "bin=500" in page.url
+    page.keyboard.press("]")
+    page.wait_for_function("() => heatmapPage.state().map.bin === 1000")
+    page.locator("#bin").select_option("0")
+    page.wait_for_function("() => heatmapPage.state().map.bin === 100")
+
+
+def test_the_legend_is_the_slider_and_speaks_usdt(page: Any, renders: Path) -> None:
+    data = ten_days()
+    visit(page, renders)
+    before = state(page)
+    assert page.locator("#high-handle").get_attribute("data-text").startswith("≥ $")
+    track = page.locator("#track").bounding_box()
+    handle = page.locator("#low-handle").bounding_box()
+    spots = [
+        (float(milliseconds(data)[t]) + 450_000, float(data.edges[p] + BUCKET / 2))
+        for t in range(400, 950, 50)
+        for p in range(0, data.long.shape[0], 7)
+    ]
+    painted = sum(colour != DARK for colour in colours_at(page, spots))
+    page.mouse.move(handle["x"] + handle["width"] / 2, handle["y"] + 5)
+    page.mouse.down()
+    page.mouse.move(track["x"] + 0.25 * track["width"], track["y"] + 10, steps=4)
+    page.mouse.up()
+    settle(page)
+    after = state(page)
+    assert after["low"] > 0.2 * before["high"]
+    assert after["high"] == before["high"]
+    fewer = sum(colour != DARK for colour in colours_at(page, spots))
+    assert 0 <= fewer < painted
+    assert page.locator("#low").input_value() in page.locator("#low-handle").get_attribute("aria-valuetext")
+    page.locator("#high").fill("20M")
+    page.locator("#high").press("Enter")
+    assert state(page)["high"] == 20_000_000
+    press(page, "range", "24h")
+    assert state(page)["high"] == 20_000_000, "USDT stay USDT when the range changes"
+    page.locator("#high-handle").focus()
+    page.keyboard.press("ArrowRight")
+    assert 20_000_000 < state(page)["high"] < 24_000_000
+    page.locator("#high").fill("1k")
+    page.locator("#high").press("Enter")
+    assert "wrong" in page.locator("#high").get_attribute("class"), "below the lower end"
+    page.locator("#high").fill("much")
+    page.locator("#high").press("Enter")
+    assert state(page)["high"] > 20_000_000
+    page.locator("#reset-colours").click()
+    settle(page)
+    assert (state(page)["choice"]["low"], state(page)["choice"]["high"]) == (None, None)
+    press(page, "scale", "log")
+    assert state(page)["log"]
+    assert state(page)["low"] == pytest.approx(state(page)["high"] / 100)
+
+
+def test_zooming_keeps_the_dates_and_draws_finer_candles(page: Any, renders: Path) -> None:
+    visit(page, renders)
+    before = np.diff(trace(page, "candles")["x"][:2])
+    whole = state(page)["view"]
+    page.mouse.move(500, 500)
+    for _ in range(6):
+        page.mouse.wheel(0, -400)
+    page.wait_for_function(
+        "width => { const { x } = heatmapPage.view(); return x[1] - x[0] < width; }",
+        arg=0.7 * (whole["x"][1] - whole["x"][0]),
+    )
+    page.wait_for_timeout(200)
+    assert page.evaluate("() => document.getElementById('chart')._fullLayout.xaxis.type") == "date"
+    assert np.diff(trace(page, "candles")["x"][:2]) < before
+    assert page.locator('#range [aria-pressed="true"]').count() == 0
+    zoomed = state(page)["view"]
+    assert "view=" in page.url
+    page.mouse.dblclick(500, 500)
+    page.wait_for_function("start => Math.abs(heatmapPage.view().x[0] - start) < 2", arg=whole["x"][0])
+    assert state(page)["view"] == whole
+    assert zoomed != whole
+
+
+def test_a_link_opens_exactly_what_its_sender_saw(page: Any, renders: Path) -> None:
+    chosen = (
+        "#symbol=BTCUSDT&model=delta&range=3d&side=short&scale=log&bin=200&low=100000&high=5000000"
+        "&candles=0&bubbles=0&profile=0&levels=0&view=1720400000000,1720500000000,55000,60000"
+    )
+    visit(page, renders, chosen)
+    first = state(page)
+    pressed = page.locator('button[aria-pressed="true"]').evaluate_all("all => all.map(one => one.dataset.value)")
+    assert sorted(pressed) == ["delta", "log", "map", "short"]
+    assert (first["low"], first["high"], first["map"]["bin"]) == (100_000, 5_000_000, 200)
+    assert first["view"] == {"x": [1720400000000, 1720500000000], "y": [55000, 60000]}
+    assert page.url.endswith(chosen)
+    link = page.url
+    visit(page, renders)
+    assert state(page) != first
+    visit(page, renders, "#" + link.split("#")[1])
+    assert state(page) == first
+    visit(page, renders, "#symbol=<b>&model=nonsense&range=9y&bin=-3&low=x&high=0&view=1,2")
+    choice = state(page)["choice"]
+    assert (choice["symbol"], choice["model"], choice["range"], choice["bin"], choice["high"]) == (
+        "BTCUSDT",
+        "turnover",
+        "7d",
+        0,
+        None,
+    )
+
+
+def test_the_keyboard_does_what_the_mouse_does(page: Any, renders: Path) -> None:
+    visit(page, renders)
+    pressed = {"l": ("side", "long"), "s": ("side", "short"), "b": ("side", "both"), "g": ("scale", "log")}
+    pressed |= {"2": ("range", "24h"), "m": ("model", "delta"), "h": ("map", False), "c": ("candles", False)}
+    pressed |= {"x": ("bubbles", False), "p": ("profile", False), "k": ("levels", False)}
+    for key, (name, value) in pressed.items():
+        page.keyboard.press(key)
+        settle(page)
+        assert state(page)["choice"][name] == value, key
+    page.keyboard.press("7")
+    assert state(page)["choice"]["range"] == "24h", "a year is not there"
+    view = state(page)["view"]
+    page.keyboard.press("+")
+    page.wait_for_function(
+        "width => { const { x } = heatmapPage.view(); return x[1] - x[0] < 0.8 * width; }",
+        arg=view["x"][1] - view["x"][0],
+    )
+    page.keyboard.press("0")
+    settle(page)
+    assert state(page)["view"] == view
+    page.keyboard.press("?")
+    assert page.locator("#help").is_visible()
+    assert "Max pain" in page.locator("#help").inner_text()
+    page.keyboard.press("Escape")
+    assert page.locator("#help").is_hidden()
+    page.locator('#side [data-value="both"]').focus()
+    page.keyboard.press("ArrowRight")
+    settle(page)
+    assert state(page)["choice"]["side"] == "long"
+    focused = page.evaluate(
+        "() => [document.activeElement.dataset.value, getComputedStyle(document.activeElement).outlineStyle]"
+    )
+    assert focused == ["long", "solid"]
+    unnamed = page.locator("button, select, input, [role=slider]").evaluate_all(
+        "all => all.filter(one => !(one.getAttribute('aria-label') || one.textContent.trim() || one.labels?.length"
+        " || one.title)).length"
+    )
+    assert unnamed == 0
