@@ -15,7 +15,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import commands, engine, storage
+from benchmarks import commands, engine, footprint, serving, storage
 from benchmarks.measure import Benchmark, Measured, Setting
 
 BENCHMARKS = (
@@ -24,10 +24,12 @@ BENCHMARKS = (
     Benchmark("steps", engine.against_steps),
     Benchmark("read", storage.read_files),
     Benchmark("write", storage.write_tables),
+    Benchmark("serve", serving.serve),
     Benchmark("help", commands.help_text),
     Benchmark("run", commands.run, long=True),
     Benchmark("demo", commands.demo, long=True),
     Benchmark("memory", commands.memory, long=True),
+    Benchmark("footprint", footprint.footprint, long=True, on_request=True),
 )
 """Everything that is measured, in this order."""
 
@@ -94,8 +96,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command."""
     names = [benchmark.name for benchmark in BENCHMARKS]
     long = ", ".join(benchmark.name for benchmark in BENCHMARKS if benchmark.long)
+    asked = ", ".join(benchmark.name for benchmark in BENCHMARKS if benchmark.on_request)
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks", description=f"Measure the pipeline. The long ones are {long}."
+        prog="python -m benchmarks",
+        description=f"Measure the pipeline. The long ones are {long}; only with --only: {asked}.",
     )
     parser.add_argument("--quick", action="store_true", help="measure little, to see that it works; without targets")
     parser.add_argument("--only", action="append", choices=names, metavar="NAME", help=f"one of: {', '.join(names)}")
@@ -106,7 +110,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     given = parser.parse_args(arguments)
     about = machine()
-    chosen = [name for name in given.only or names if name not in given.skip]
+    usual = [benchmark.name for benchmark in BENCHMARKS if not benchmark.on_request]
+    chosen = [name for name in given.only or usual if name not in given.skip]
     with tempfile.TemporaryDirectory(prefix="heatmap-benchmarks-", dir=given.folder) as folder:
         rows = run(chosen, Setting(Path(folder), given.quick), Console(stderr=True))
     Console(width=None if sys.stdout.isatty() else 200).print(table(rows, about))

@@ -162,6 +162,8 @@ class Benchmark:
     measure: Callable[[Setting], Sequence[Measured]]
     long: bool = False
     """Whether it takes more than a minute."""
+    on_request: bool = False
+    """Whether it is measured only when it is named, because it takes longer than all others together."""
 
 
 def row(readings: Sequence[Reading], *, unit: str = "s", per: float = 1.0, **rest: Any) -> Measured:

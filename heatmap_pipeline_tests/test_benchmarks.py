@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks import __main__ as benchmarks
-from benchmarks.measure import Measured
+from benchmarks import footprint
+from benchmarks.measure import Measured, Setting
 
 
 def test_the_benchmarks_of_the_engine_give_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -34,3 +35,11 @@ def test_a_row_says_how_it_stands_to_its_target() -> None:
     assert row.value == 2.0
     assert row.ratio == 0.5
     assert Measured("a", "b", "s", (1.0,), "c").ratio is None
+
+
+def test_what_age_costs_is_measured_for_books_and_rows(tmp_path: Path) -> None:
+    rows = footprint.books(Setting(tmp_path, quick=True))
+    names = {row.name.partition(": ")[2] for row in rows}
+    assert names == {"engine ms", "lots", "state bytes", "position_events", "liquidation_snapshots"}
+    assert all(math.isfinite(row.value) and row.value > 0 for row in rows)
+    assert "footprint" not in {one.name for one in benchmarks.BENCHMARKS if not one.on_request}

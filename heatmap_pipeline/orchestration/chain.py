@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -149,6 +150,18 @@ def resolve_parameters(settings: Settings, record: SymbolRecord, model: str, day
         ) from None
 
 
+def _wanted_parameters(settings: Settings, record: SymbolRecord, model: str) -> Callable[[date], str]:
+    """Return a function that says a day's parameters as JSON, made once where no bracket file tells days apart."""
+
+    def of_day(day: date) -> str:
+        return resolve_parameters(settings, record, model, day).to_json()
+
+    if settings.leverage_brackets is not None:
+        return of_day
+    once = cache(lambda: of_day(date.max))
+    return lambda _: once()
+
+
 def stale_days(settings: Settings, history: History, model: str) -> list[Stale]:
     """Return the stored days of a model that no longer follow, in order, each with the reason.
 
@@ -157,6 +170,7 @@ def stale_days(settings: Settings, history: History, model: str) -> list[Stale]:
     """
     stale: list[Stale] = []
     records = history.days[model]
+    wanted = _wanted_parameters(settings, history.symbol, model)
     before: DayRecord | None = None
     broken: date | None = None
     for day in sorted(records):
@@ -173,7 +187,7 @@ def stale_days(settings: Settings, history: History, model: str) -> list[Stale]:
             reason = f"its predecessor {before.day} was computed again with another result"
         if record.input_hash != history.input_hash(day):
             reason = "its candles or open interest changed"
-        elif record.parameters != resolve_parameters(settings, history.symbol, model, day).to_json():
+        elif record.parameters != wanted(day):
             reason = "it was computed with other parameters"
         if reason is None and broken is not None:
             reason = f"it follows {broken}"

@@ -22,11 +22,13 @@ from heatmap_pipeline.orchestration.assets import (
 from heatmap_pipeline.orchestration.chain import read_history, rebuilding, stale_days
 from heatmap_pipeline.orchestration.due import first_due
 from heatmap_pipeline.orchestration.partitions import days_of_run
+from heatmap_pipeline.orchestration.recovery import loss, refresh_command
 from heatmap_pipeline.orchestration.resources import WarehouseResource
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store import checks, read
 from heatmap_pipeline.store.checks import CheckReport
-from heatmap_pipeline.store.read import stored_days
+from heatmap_pipeline.store.read import published_histories, stored_days
+from heatmap_pipeline.store.warehouse import Warehouse
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,11 @@ def _stored(query: Callable[[Any, str, str, date, date], CheckReport]) -> Callab
 
 
 def _chain_unbroken(con: Any, settings: Settings, symbol: str, model: str, _first: date, _last: date) -> CheckReport:
-    """No stored day is stale: each follows from the rows, the parameters and the predecessor stored now."""
+    """No stored day is stale, each follows from what is stored now; and none that is published is lost."""
     history = read_history(con, settings, symbol)
+    # Once is enough: it is about all models.
+    if model == settings.models[0] and (lost := loss(con, settings, symbol)):
+        return CheckReport(False, lost)
     stale = stale_days(settings, history, model)
     if not stale:
         return CheckReport(True, "every day follows from the day before it", {"days": len(history.days[model])})
@@ -81,10 +86,10 @@ def _up_to_date(con: Any, settings: Settings, symbol: str, _model: str, *_: date
         stage, day, message = failed[0]
         return CheckReport(False, f"{day} failed at {stage}: {message}", {"failed_days": len(failed)})
     until = partitions.yesterday()
-    first = first_due(con, settings, symbol, until)
+    first = first_due(con, settings, symbol, until, published_histories(Warehouse(settings.home)))
     if settings.source == "archive" or first is None or first > until:
         return CheckReport(True, "nothing is missing or failed", {"failed_days": 0, "missing_days": 0})
-    text = f"{first} .. {until} are missing or not final; catch up with `heatmap refresh {symbol}`"
+    text = f"{first} .. {until} are missing or not final; catch up with `{refresh_command(settings, symbol)}`"
     return CheckReport(False, text, {"failed_days": 0, "missing_days": (until - first).days + 1})
 
 

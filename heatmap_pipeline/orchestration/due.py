@@ -5,15 +5,20 @@ The schedules, `heatmap refresh` and the checks all ask here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from datetime import date, timedelta
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from heatmap_pipeline.orchestration import partitions
+from heatmap_pipeline.orchestration.recovery import lost_days, naming_the_rebuild
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store import chain as stored
 from heatmap_pipeline.store import raw as stored_raw
+from heatmap_pipeline.store.chain import DayRecord
 from heatmap_pipeline.store.raw import RawDay
+from heatmap_pipeline.store.read import PublishedHistory, published_histories
 from heatmap_pipeline.store.warehouse import Warehouse
 
 _ONE_DAY = timedelta(days=1)
@@ -29,35 +34,102 @@ def last_due(settings: Settings) -> date:
 def due_days(settings: Settings, symbols: Sequence[str], until: date) -> dict[str, tuple[date, date]]:
     """Return the first and last day due for each symbol that has any; an unknown symbol begins at HEATMAP_START.
 
-    A day is due if it is missing, was provisional when it was read, or came over REST within the last week and the
-    archive may have it by now.
+    What follows a day that is due is due, too, to the last stored day. Nothing is due of a day that has just begun, nor
+    of a symbol whose last stored day has not begun by this machine's clock: the clock is wrong.
+
+    A day is due if it is missing, was provisional when it was read, came over REST within the last week and the
+    archive may have it by now, or is stored and not published. Days that were published and are not stored any more are
+    missing: after the loss of the warehouse everything is due.
     """
     warehouse = Warehouse(settings.home, lock_timeout=settings.lock_timeout)
-    if not warehouse.path.exists():
-        return {symbol: (settings.start, until) for symbol in symbols if settings.start and settings.start <= until}
+    published = published_histories(warehouse)
+    until = min(until, partitions.begun(datetime.now(UTC)))
     due: dict[str, tuple[date, date]] = {}
-    with warehouse.connect() as con:
+    with naming_the_rebuild(settings), _connected(warehouse) as con:
         for symbol in symbols:
-            first = first_due(con, settings, symbol, until)
-            if first is not None and first <= until:
-                due[symbol] = (first, until)
+            first = first_due(con, settings, symbol, until, published)
+            last = last_stored(con, settings, symbol)
+            if first is not None and first <= until and not clock_is_behind(last):
+                due[symbol] = (first, max(until, last or until))
     return due
 
 
-def first_due(con: Any, settings: Settings, symbol: str, until: date) -> date | None:
-    """Return the first day due of a symbol, None where nothing of it is stored and HEATMAP_START is not set.
+@contextmanager
+def _connected(warehouse: Warehouse) -> Iterator[Any]:
+    """Open the warehouse, or an empty one in memory where there is none: to ask what is due makes nothing."""
+    if warehouse.path.exists():
+        with warehouse.connect() as con:
+            yield con
+        return
+    with warehouse.opened(Path(":memory:")) as con:
+        warehouse.ensure_schema(con)
+        yield con
 
-    It lies after `until` where nothing is due.
+
+def first_due(
+    con: Any,
+    settings: Settings,
+    symbol: str,
+    until: date,
+    published: Mapping[str, PublishedHistory] | None,
+) -> date | None:
+    """Return the first day due of a symbol, None where nothing is known of it and HEATMAP_START is not set.
+
+    It lies after `until` where nothing is due. `published` is what `published_histories` says.
     """
-    tips = [max(stored.day_records(con, symbol, model), default=None) for model in settings.models]
-    known = [tip for tip in tips if tip is not None]
+    records = {model: stored.day_records(con, symbol, model) for model in settings.models}
+    history = (published or {}).get(symbol)
+    lost = lost_days(con, history, symbol, settings.models)
+    known = [max(days) for days in records.values() if days]
     if not known:
-        return settings.start
+        return min(lost, default=settings.start)
     raw = stored_raw.raw_days(con, symbol)
     # A model that has no day yet begins where the symbol's history does.
-    first = min(known) + _ONE_DAY if len(known) == len(tips) else min(raw["candles"])
+    first = min(known) + _ONE_DAY if len(known) == len(records) else min(raw["candles"])
     again = [day for kind in ("candles", "open_interest") for day in _to_read_again(raw[kind], until)]
-    return min([first, *again])
+    if unpublished(records, history):
+        again.append(max(known))
+    return min([first, *again, *lost])
+
+
+def last_stored(con: Any, settings: Settings, symbol: str) -> date | None:
+    """Return the last computed day of a symbol, of the models of the settings; None where there is none."""
+    return max((day for model in settings.models for day in stored.day_records(con, symbol, model)), default=None)
+
+
+def clock_is_behind(last: date | None) -> bool:
+    """Whether a stored day cannot have begun yet by this machine's clock."""
+    return last is not None and last > partitions.today()
+
+
+def wrong_clock(settings: Settings) -> str | None:
+    """Say that this machine's clock and what is stored exclude each other; None where they do not."""
+    warehouse = Warehouse(settings.home, lock_timeout=settings.lock_timeout)
+    with naming_the_rebuild(settings), _connected(warehouse) as con:
+        for symbol in settings.symbols:
+            last = last_stored(con, settings, symbol)
+            if last is not None and clock_is_behind(last):
+                return words_for_clock(symbol, last)
+    return None
+
+
+def words_for_clock(symbol: str, last: date) -> str:
+    """Return what to tell of a last stored day that has not begun by this machine's clock."""
+    return (
+        f"{symbol} is stored until {last}, and by this machine's clock it is {partitions.today()} (UTC): set the clock "
+        "right, or use another --home if it was wrong when that was computed"
+    )
+
+
+def unpublished(records: Mapping[str, Mapping[date, DayRecord]], history: PublishedHistory | None) -> bool:
+    """Whether a finished day is stored that is not published as it is: a run was stopped just before its end."""
+    days = history.days if history is not None else {}
+    return any(
+        days.get(model, {}).get(day) != record.state_hash
+        for model, of_model in records.items()
+        for day, record in of_model.items()
+        if not record.provisional
+    )
 
 
 def _to_read_again(days: Mapping[date, RawDay], until: date) -> list[date]:

@@ -16,6 +16,8 @@ from heatmap_pipeline.orchestration.chain import Connect
 from heatmap_pipeline.settings import SECONDS, Settings, interval_name
 from heatmap_pipeline.store import raw as stored
 from heatmap_pipeline.store.raw import SymbolRecord
+from heatmap_pipeline.store.read import published_histories
+from heatmap_pipeline.store.warehouse import Warehouse
 
 _CHUNK = 31
 """Days saved in one transaction."""
@@ -49,14 +51,20 @@ def ingest_candles(
     """
     with connect() as con:
         record = stored.get_symbol(con, symbol)
-        known = stored.raw_days(con, symbol)["candles"] if record is not None else {}
-    _same_kind(record, settings, symbol)
+        known = set(stored.raw_days(con, symbol)["candles"]) if record is not None else set()
+    # A lost warehouse is made again as it was: by the choices that the published history was made with.
+    published = None if record is not None else (published_histories(Warehouse(settings.home)) or {}).get(symbol)
+    chosen = record if published is None else published.record
+    _same_kind(chosen, settings, symbol)
     market.prepare(symbol, days)
     inside = [day for day in days if known and min(known) <= day <= max(known)]
+    if published is not None and published.raw_days:
+        first, last = min(published.raw_days), max(published.raw_days)
+        inside = [day for day in days if first < day < last and day not in published.raw_days]
     available = market.available(symbol, inside)
     # Neither a stored day whose file is gone nor a day of a gap between two histories is asked for.
     wanted = [day for day in days if day not in inside or day in available]
-    interval = record.candle_interval_seconds if record else market.interval(settings, symbol, wanted)
+    interval = chosen.candle_interval_seconds if chosen else market.interval(settings, symbol, wanted)
     bucket = settings.of(symbol).bucket
     if record is not None and bucket not in (None, record.bucket) and days[0] <= min(known, default=days[0]):
         record = replace(record, bucket=bucket)  # set anew: only a run over the history from its first day may do that
@@ -65,6 +73,7 @@ def ingest_candles(
     for chunk in _chunks(market.candles(symbol, wanted, interval)):
         with connect() as con:
             if record is None:
+                bucket = bucket or (chosen.bucket if chosen else None)
                 bucket = bucket or choose_bucket(symbol, float(chunk[0].table["close"].iloc[0]))
                 record = SymbolRecord(symbol, interval, bucket, settings.source, settings.simulated)
                 stored.put_symbol(con, record)

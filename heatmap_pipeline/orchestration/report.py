@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Any
 
 from heatmap_pipeline.orchestration.chain import Stale, outdated_days, read_history
+from heatmap_pipeline.orchestration.due import clock_is_behind, unpublished, words_for_clock
 from heatmap_pipeline.orchestration.partitions import yesterday
+from heatmap_pipeline.orchestration.recovery import (
+    as_stored,
+    loss,
+    naming_the_rebuild,
+    rebuild_commands,
+    refresh_command,
+)
 from heatmap_pipeline.settings import Settings
+from heatmap_pipeline.store import chain as stored
 from heatmap_pipeline.store import raw as stored_raw
 from heatmap_pipeline.store import read
-from heatmap_pipeline.store.read import SymbolStatus
-from heatmap_pipeline.store.warehouse import Warehouse
+from heatmap_pipeline.store.read import PublishedHistory, SymbolStatus, published_histories
+from heatmap_pipeline.store.warehouse import StoreError, UnusableError, Warehouse
 
 _HEADER = ("symbol", "model", "days", "first", "last", "gaps", "stale", "failed", "coverage", "newest data (UTC)")
 _WIDTHS = (12, 9, 5, 10, 10, 5, 6, 6, 8, 17)
@@ -22,12 +31,16 @@ def status_lines(settings: Settings) -> Iterator[str]:
     """Yield the lines of the report for everything stored in the home."""
     warehouse = Warehouse(settings.home, lock_timeout=settings.lock_timeout)
     if not warehouse.path.exists():
-        yield f"nothing is stored in {settings.home} yet; begin with `heatmap demo` or `heatmap run`"
+        yield _without_warehouse(settings, warehouse)
         return
-    with warehouse.connect() as con:
+    published = published_histories(warehouse)
+    with naming_the_rebuild(settings), warehouse.connect() as con:
         found = read.status(con)
         stale = {(one.symbol, one.model): _stale(con, settings, one) for one in found}
-    if not found:
+        names = sorted({*(one.symbol for one in found), *(published or {})})
+        lost = {name: text for name in names if (text := loss(con, settings, name))}
+        waiting = {(one.symbol, one.model): _waiting(con, settings, one, published) for one in found}
+    if not found and not lost:
         yield f"nothing is stored in {settings.home} yet; begin with `heatmap demo` or `heatmap run`"
         return
     yield f"home {settings.home}"
@@ -35,12 +48,55 @@ def status_lines(settings: Settings) -> Iterator[str]:
     for one in found:
         yield _line(_row(one, len(stale[one.symbol, one.model])))
     told: set[str] = set()
+    if published is None and (line := _unusable(warehouse)):
+        told.add(line)
+        yield line
+    for name, text in lost.items():
+        told.add(name)
+        yield f"lost    {text}"
     for one in found:
-        for line in _problems(settings, one, stale[one.symbol, one.model]):
+        key = one.symbol, one.model
+        # The command that brings lost days back, or rebuilds stale ones, makes and publishes the rest too.
+        again = [] if one.symbol in lost else stale[key]
+        for line in [*_problems(settings, one, again), *([] if one.symbol in lost or again else waiting[key])]:
             if line not in told:
                 told.add(line)
                 yield line
     yield "nothing is failed, stale or missing" if not told else f"{len(told)} to look at"
+
+
+def _without_warehouse(settings: Settings, warehouse: Warehouse) -> str:
+    commands = rebuild_commands(settings)
+    if commands:
+        return (
+            f"lost    {warehouse.path} is missing; heatmap.duckdb serves what was published: compute it again from the "
+            f"archive files with `{' && '.join(commands)}`"
+        )
+    return f"nothing is stored in {settings.home} yet; begin with `heatmap demo` or `heatmap run`"
+
+
+def _unusable(warehouse: Warehouse) -> str | None:
+    """Say what is wrong with a published database that cannot be read; nothing if someone just has it open."""
+    try:
+        with warehouse.read():
+            return None
+    except UnusableError as error:
+        return f"damaged {error}"
+    except StoreError:
+        return None
+
+
+def _waiting(
+    con: Any, settings: Settings, one: SymbolStatus, published: Mapping[str, PublishedHistory] | None
+) -> list[str]:
+    """Return what is stored and not published; nothing where the published database cannot be read now."""
+    if one.last_day is None or one.model is None or published is None:
+        return []
+    records = {one.model: stored.day_records(con, one.symbol, one.model)}
+    if not unpublished(records, published.get(one.symbol)):
+        return []
+    command = as_stored(settings, one.source).repair_command(one.symbol, one.last_day, one.last_day)
+    return [f"waiting {one.symbol}: computed and not published yet; publish it with `{command}`"]
 
 
 def _stale(con: Any, settings: Settings, one: SymbolStatus) -> list[Stale]:
@@ -76,14 +132,18 @@ def _line(cells: tuple[str, ...]) -> str:
 
 
 def _problems(settings: Settings, one: SymbolStatus, stale: list[Stale]) -> Iterator[str]:
+    settings = as_stored(settings, one.source)
     for stage, day, message in one.failed:
         yield f"failed  {one.symbol} {day} {stage}: {message}"
     if stale and one.last_day is not None:
         command = settings.repair_command(one.symbol, min(day.first for day in stale), one.last_day)
         yield f"stale   {one.symbol} {one.model} from {stale[0].day}: {stale[0].reason}; rebuild with `{command}`"
+    if one.last_day is not None and clock_is_behind(one.last_day):
+        yield f"clock   {words_for_clock(one.symbol, one.last_day)}"
     if one.source != "archive" and one.last_day is not None and one.last_day < yesterday():
         missing = f"{one.last_day + timedelta(days=1)} .. {yesterday()}"
-        yield f"missing {one.symbol} {missing}: not computed yet; catch up with `heatmap refresh {one.symbol}`"
+        command = refresh_command(settings, one.symbol)
+        yield f"missing {one.symbol} {missing}: not computed yet; catch up with `{command}`"
     if one.gaps:
         yield (
             f"gap     {one.symbol} {one.gaps[0]} .. {one.gaps[-1]}: {len(one.gaps)} days without data between "

@@ -24,8 +24,10 @@ from heatmap_pipeline.errors import HeatmapError
 from heatmap_pipeline.market.sources import open_market
 from heatmap_pipeline.orchestration import jobs
 from heatmap_pipeline.orchestration.assets import position_events, published_database
+from heatmap_pipeline.orchestration.due import clock_is_behind, words_for_clock
 from heatmap_pipeline.orchestration.history import open_history
 from heatmap_pipeline.orchestration.partitions import range_tags
+from heatmap_pipeline.orchestration.recovery import naming_the_rebuild
 from heatmap_pipeline.render.files import replace_file
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store import chain as stored
@@ -94,7 +96,7 @@ def stored_spans(settings: Settings, symbols: Sequence[str]) -> dict[str, Span]:
     if not warehouse.path.exists():
         return {}
     spans = {}
-    with warehouse.connect() as con:
+    with naming_the_rebuild(settings), warehouse.connect() as con:
         for symbol in symbols:
             days = [day for model in settings.models for day in stored.day_records(con, symbol, model)]
             if days:
@@ -114,6 +116,8 @@ def days_to_run(
     """
     if span is None:
         return start, end
+    if clock_is_behind(span.last):
+        raise RunError(words_for_clock(symbol, span.last))
     if start > span.last + _ONE_DAY and not restart:
         fill = settings.repair_command(symbol, span.last + _ONE_DAY, start - _ONE_DAY)
         raise RunError(

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import date, timedelta
-from typing import Any
+from typing import Any, TypeAlias
 
 import dagster as dg
 
-from heatmap_pipeline.orchestration.due import due_days
-from heatmap_pipeline.orchestration.partitions import range_tags
+from heatmap_pipeline.orchestration.due import due_days, wrong_clock
+from heatmap_pipeline.orchestration.partitions import begun, range_tags
 from heatmap_pipeline.settings import Settings
+
+Asked: TypeAlias = dg.RunRequest | dg.SkipReason
+"""What a tick comes to."""
 
 DAILY = "heatmap_daily_schedule"
 INTRADAY = "heatmap_intraday_schedule"
@@ -27,7 +30,7 @@ def build_schedules(settings: Settings, job: Any) -> Sequence[dg.ScheduleDefinit
         default_status=dg.DefaultScheduleStatus.RUNNING,
         description="Computes the day that ended at 00:00 UTC, and every day missing before it, draws and publishes.",
     )
-    def daily(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+    def daily(context: dg.ScheduleEvaluationContext) -> Asked:
         return request(settings, context.scheduled_execution_time.date() - timedelta(days=1), "")
 
     if settings.source != "binance":
@@ -42,22 +45,25 @@ def build_schedules(settings: Settings, job: Any) -> Sequence[dg.ScheduleDefinit
         default_status=dg.DefaultScheduleStatus.RUNNING if running else dg.DefaultScheduleStatus.STOPPED,
         description="Computes today so far, provisionally; switch it on here or with HEATMAP_INTRADAY_MINUTES.",
     )
-    def intraday(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+    def intraday(context: dg.ScheduleEvaluationContext) -> Asked:
         now = context.scheduled_execution_time
-        return request(settings, now.date(), f" at {now:%H:%M}")
+        return request(settings, begun(now), f" at {now:%H:%M}")
 
     return [daily, intraday]
 
 
-def request(settings: Settings, until: date, suffix: str) -> dg.RunRequest:
+def request(settings: Settings, until: date, suffix: str) -> Asked:
     """Return the one run that brings every symbol to `until`: that day, or a range after downtime.
 
-    What is stored and unchanged is skipped, so symbols that are further on cost nothing; the key keeps two schedulers
-    from asking for the same run twice.
+    Nothing where this machine's clock cannot be right. What is stored and unchanged is skipped, so symbols that are
+    further on cost nothing; the key keeps two schedulers from asking for the same run twice.
     """
-    firsts = [first for first, _ in due_days(settings, settings.symbols, until).values()]
-    first = min([until, *firsts])
-    key = f"{first} .. {until}{suffix}"
-    if first == until:
-        return dg.RunRequest(run_key=key, partition_key=until.isoformat())
-    return dg.RunRequest(run_key=key, tags=range_tags(first, until))
+    if words := wrong_clock(settings):
+        return dg.SkipReason(words)
+    due = due_days(settings, settings.symbols, until).values()
+    first = min([until, *(first for first, _ in due)])
+    last = max([until, *(last for _, last in due)])
+    key = f"{first} .. {last}{suffix}"
+    if first == last:
+        return dg.RunRequest(run_key=key, partition_key=last.isoformat())
+    return dg.RunRequest(run_key=key, tags=range_tags(first, last))

@@ -25,6 +25,7 @@ from heatmap_pipeline.store.sql import (
     day_bounds,
     insert,
     naive,
+    parsed,
     rows,
     scalar,
     side_column,
@@ -100,9 +101,9 @@ def day_records(con: Connection, symbol: str, model: str) -> dict[date, DayRecor
             previous_hash=previous_hash,
             state_hash=state_hash,
             parameters=parameters,
-            repairs=json.loads(repairs),
+            repairs=parsed(repairs),
             provisional=provisional,
-            state=json.loads(state)["carried"],
+            state=parsed(state)["carried"],
             created_at=created_at.replace(tzinfo=UTC),
         )
         for day, input_hash, previous_hash, state_hash, parameters, repairs, provisional, state, created_at in found

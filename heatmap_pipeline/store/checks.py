@@ -122,8 +122,9 @@ def open_interest_complete(con: Connection, symbol: str, model: str, first: date
     found = rows(
         con,
         "SELECT DISTINCT c.day FROM raw_days AS c WHERE c.symbol = ? AND c.kind = 'candles' AND c.day BETWEEN ? AND ? "
-        "AND NOT EXISTS (SELECT 1 FROM raw_open_interest AS o WHERE o.symbol = c.symbol AND o.day = c.day) ORDER BY 1",
-        [symbol, first, last],
+        "AND NOT EXISTS (SELECT 1 FROM raw_open_interest AS o WHERE o.symbol = c.symbol AND o.day = c.day "
+        "AND o.day BETWEEN ? AND ?) ORDER BY 1",
+        [symbol, first, last, first, last],
     )
     numbers: Numbers = {"first_held_day": str(found[0][0])} if found else {}
     return _report("open interest", {"days_held": len(found)}, **numbers)

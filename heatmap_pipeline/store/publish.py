@@ -6,6 +6,7 @@ Readers never meet a lock and never see half a run; a kill at any point leaves t
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import shutil
 import time
@@ -14,6 +15,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import duckdb
+
+from heatmap_pipeline.store import spare
 from heatmap_pipeline.store.raw import SYMBOL_TABLES
 from heatmap_pipeline.store.sql import Connection, rows, transaction
 from heatmap_pipeline.store.warehouse import READER_PREFIX, SCHEMA_VERSION, StoreError, Warehouse, quoted
@@ -23,6 +27,11 @@ _FINGERPRINT = ("symbols", "raw_days", "heatmap_days", "snapshot_days", "saved_s
 """Tables that change whenever anything of a symbol changes, all of them small."""
 
 
+class _OtherVersionError(StoreError):
+    """The published file has tables of another version."""
+
+
+_log = logging.getLogger(__name__)
 _READER_SECONDS = 600
 """A reader's own name for the file is older than this only if the reader was killed."""
 
@@ -37,6 +46,7 @@ class PublishReport:
         kept: symbols that still have the rows published before.
         size: bytes of the file.
         seconds: how long it took.
+        whole: whether the file was made by copying all of it, which takes the longer the more is stored.
     """
 
     changed: bool
@@ -44,13 +54,15 @@ class PublishReport:
     kept: tuple[str, ...]
     size: int
     seconds: float
+    whole: bool = False
 
 
 def publish(warehouse: Warehouse, symbols: Sequence[str]) -> PublishReport:
     """Publish the newest rows of these symbols; of every other symbol what is published already stays.
 
     A symbol that is named but has no rows any more is removed; one that was never published and is not named stays
-    private. Nothing is written where nothing differs.
+    private. Nothing is written where nothing differs. A published file of another schema version gives no rows to the
+    new one; it stays beside it as `heatmap.schema-N.duckdb`, so that nothing of it is lost.
 
     Raises:
         StoreError: if the disk is full, the warehouse is held by another process, or the published file cannot be
@@ -65,15 +77,16 @@ def publish(warehouse: Warehouse, symbols: Sequence[str]) -> PublishReport:
             warehouse.ensure_schema(con)
             con.execute("CHECKPOINT")
             private = fingerprints(con)
-        before = _published_fingerprints(warehouse) or {}
+        found = _published_fingerprints(warehouse)
+        before = found or {}
         differ = {name for name in {*private, *before} if private.get(name) != before.get(name)}
-        changed = bool(differ & set(symbols))
+        changed, whole = bool(differ & set(symbols)), False
         if changed:
-            _replace(warehouse, sorted(differ - set(symbols)))
+            whole = _replace(warehouse, sorted(differ - set(symbols)), carry=found is not None)
         size = warehouse.published.stat().st_size if warehouse.published.exists() else 0
     published = tuple(name for name in dict.fromkeys(symbols) if name in private)
     kept = tuple(sorted(before.keys() - set(symbols)))
-    return PublishReport(changed, published, kept, size, time.monotonic() - started)
+    return PublishReport(changed, published, kept, size, time.monotonic() - started, whole)
 
 
 def fingerprints(con: Connection, schema: str = "main") -> dict[str, str]:
@@ -89,16 +102,20 @@ def fingerprints(con: Connection, schema: str = "main") -> dict[str, str]:
 
 
 def _published_fingerprints(warehouse: Warehouse) -> dict[str, str] | None:
+    """Return the fingerprints of what is published, None where none of it can be carried over."""
     if not warehouse.published.exists():
         return None
     try:
         return _fingerprints_of(warehouse, warehouse.published)
+    except _OtherVersionError:
+        return None
     except StoreError as error:
         if "lock on file" not in str(error.__cause__):
             raise
     # Someone has opened it for writing, as the command-line client does unless told otherwise: read a copy.
-    with _copied(warehouse) as copy:
+    with _copied(warehouse) as copy, suppress(_OtherVersionError):
         return _fingerprints_of(warehouse, copy)
+    return None
 
 
 def _fingerprints_of(warehouse: Warehouse, path: Path) -> dict[str, str]:
@@ -109,39 +126,73 @@ def _fingerprints_of(warehouse: Warehouse, path: Path) -> dict[str, str]:
 
 def _attach(con: Connection, path: Path) -> None:
     con.execute(f"ATTACH {quoted(path)} AS old (READ_ONLY)")
-    ((version,),) = rows(con, "SELECT max(version) FROM old.main.schema_version")
+    try:
+        ((version,),) = rows(con, "SELECT max(version) FROM old.main.schema_version")
+    except duckdb.CatalogException:
+        raise StoreError(f"{path} holds no tables of this program; move it away, or choose another --home") from None
     if version != SCHEMA_VERSION:
-        raise StoreError(f"{path} has schema version {version}, not {SCHEMA_VERSION}; delete it and run again")
+        raise _OtherVersionError(version)
 
 
 @contextmanager
 def _copied(warehouse: Warehouse) -> Iterator[Path]:
     copy = _temporary(warehouse, "old")
     try:
-        shutil.copyfile(warehouse.published, copy)
+        _copy(warehouse.published, copy)
         yield copy
     finally:
         copy.unlink(missing_ok=True)
 
 
-def _replace(warehouse: Warehouse, others: Sequence[str]) -> None:
-    """Put a copy of the private database in the place of the published one, with `others` as they are published."""
-    new = _temporary(warehouse, "new")
+def _copy(source: Path, target: Path) -> bool:
+    """Copy a file, by sharing its blocks where the file system can; return whether every byte had to be written."""
+    if spare.clone(source, target):
+        return False
+    shutil.copyfile(source, target)
+    return True
+
+
+def _replace(warehouse: Warehouse, others: Sequence[str], *, carry: bool) -> bool:
+    """Put what the private database holds in the place of the published one, with `others` as they are published.
+
+    Without `carry` the published one has nothing for the new one: `others` are left out. Returns whether all of it had
+    to be written.
+    """
+    new, whole = _temporary(warehouse, "new"), False
     try:
-        shutil.copyfile(warehouse.path, new)
-        if others and warehouse.published.exists():
-            with _copied(warehouse) as old:
-                _make_public(warehouse, new, others, old)
-        else:
-            _make_public(warehouse, new, others, None)
+        if not (spare.take(warehouse, new) and carry and spare.bring_up_to_date(warehouse, new, others)):
+            _remove_leftovers(warehouse)
+            whole = _copy(warehouse.path, new)
+            if others and carry:
+                with _copied(warehouse) as old:
+                    _make_public(warehouse, new, others, old)
+            else:
+                _make_public(warehouse, new, others, None)
         new.chmod(0o644)
         _sync(new)
+        spare.seal(new)
+        if not carry and warehouse.published.exists():
+            _set_aside(warehouse)
         # A log beside the old file (someone wrote into it and was killed) must not be replayed into the new one.
         warehouse.published.with_name(warehouse.published.name + ".wal").unlink(missing_ok=True)
+        spare.keep(warehouse)
         new.replace(warehouse.published)
         _sync(warehouse.home)
+        return whole
     finally:
         _remove_leftovers(warehouse)
+
+
+def _set_aside(warehouse: Warehouse) -> None:
+    """Keep the published file of another version under a name that says which, beside the one that replaces it."""
+    with warehouse.read(any_version=True) as con:
+        ((version,),) = rows(con, "SELECT max(version) FROM schema_version")
+    aside = warehouse.home / f"heatmap.schema-{version}.duckdb"
+    _log.warning("%s has schema version %s: it is kept as %s", warehouse.published, version, aside.name)
+    copy = _temporary(warehouse, "aside")
+    shutil.copyfile(warehouse.published, copy)
+    _sync(copy)
+    copy.replace(aside)
 
 
 def _make_public(warehouse: Warehouse, new: Path, others: Sequence[str], old: Path | None) -> None:

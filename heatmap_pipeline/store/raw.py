@@ -25,6 +25,7 @@ from heatmap_pipeline.store.sql import (
     dates,
     insert,
     naive,
+    parsed,
     rows,
     timestamps,
     transaction,
@@ -192,7 +193,7 @@ def raw_days(con: Connection, symbol: str) -> dict[str, dict[date, RawDay]]:
         "WHERE symbol = ? ORDER BY kind, day",
         [symbol],
     ):
-        result[kind][day] = RawDay(content_hash, step, count, json.loads(repairs), json.loads(facts), source)
+        result[kind][day] = RawDay(content_hash, step, count, parsed(repairs), parsed(facts), source)
     return result
 
 

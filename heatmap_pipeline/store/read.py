@@ -7,17 +7,18 @@ hold them: UTC without zone. What does not: anything that writes.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
 
+import duckdb
 import numpy as np
 import pandas as pd
 
 from heatmap_pipeline.market.tables import CANDLE_COLUMNS
 from heatmap_pipeline.model.book import Floats, Ints, Sides
-from heatmap_pipeline.store.raw import get_symbol
+from heatmap_pipeline.store.raw import SymbolRecord, get_symbol
 from heatmap_pipeline.store.sql import Connection, arrow, column, naive, rows, scalar, side_column
 from heatmap_pipeline.store.warehouse import StoreError, Warehouse
 
@@ -305,6 +306,50 @@ def first_published_day(warehouse: Warehouse) -> date | None:
     except StoreError:
         return None
     return day
+
+
+@dataclass(frozen=True)
+class PublishedHistory:
+    """What heatmap.duckdb holds of one symbol.
+
+    Attributes:
+        record: what was chosen once for the symbol.
+        raw_days: days whose candles it holds.
+        days: per model, each computed day with the hash of its state; a day that was not over is left out.
+    """
+
+    record: SymbolRecord
+    raw_days: frozenset[date]
+    days: Mapping[str, Mapping[date, str]]
+
+
+def published_histories(warehouse: Warehouse, *, any_version: bool = False) -> dict[str, PublishedHistory] | None:
+    """Return what is published, by symbol; None where that cannot be read, empty where nothing is published.
+
+    Args:
+        warehouse: of the home.
+        any_version: read also tables of another version of this program, as far as they are alike.
+    """
+    if not warehouse.published.exists():
+        return {}
+    try:
+        with warehouse.read(any_version=any_version) as con:
+            names = [name for (name,) in rows(con, "SELECT symbol FROM symbols ORDER BY symbol")]
+            records = {name: get_symbol(con, name) for name in names}
+            raw = rows(con, "SELECT DISTINCT symbol, day FROM raw_days WHERE kind = 'candles'")
+            days = rows(
+                con, "SELECT symbol, model, day, state_hash FROM heatmap_days WHERE NOT provisional ORDER BY ALL"
+            )
+    except (StoreError, duckdb.Error):
+        return None
+    found: dict[str, PublishedHistory] = {}
+    for name, record in records.items():
+        of_models: dict[str, dict[date, str]] = {}
+        for _, model, day, state_hash in (row for row in days if row[0] == name):
+            of_models.setdefault(model, {})[day] = state_hash
+        if record is not None:
+            found[name] = PublishedHistory(record, frozenset(day for symbol, day in raw if symbol == name), of_models)
+    return found
 
 
 def stored_days(con: Connection, symbol: str) -> tuple[date, date]:

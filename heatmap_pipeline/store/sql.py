@@ -5,9 +5,11 @@ What belongs here: how a value travels between numpy and DuckDB. What does not: 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, date, datetime, time, timedelta
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 import duckdb
@@ -51,6 +53,16 @@ def rows(con: Connection, query: str, parameters: Sequence[Any] = ()) -> list[tu
 def scalar(con: Connection, query: str, parameters: Sequence[Any] = ()) -> Any:
     """Return the first value of a query that has exactly one row."""
     return rows(con, query, parameters)[0][0]
+
+
+@lru_cache(maxsize=2**15)
+def parsed(text: str) -> dict[str, Any]:
+    """Return a JSON object of a row, which is not to be changed.
+
+    A run reads the same rows some twenty times, thousands of them after some years: each text is parsed once.
+    """
+    value: dict[str, Any] = json.loads(text)
+    return value
 
 
 def arrow(con: Connection, query: str, parameters: Sequence[Any] = ()) -> Arrow:

@@ -35,6 +35,17 @@ _SETTINGS = {
 READER_PREFIX = ".heatmap.reader."
 """Names that readers give the published file while they open it; they last for milliseconds."""
 
+_DAMAGED = (
+    "not a valid DuckDB",
+    "orrupt",
+    "checksum",
+    "Serialization Error",
+    "newer version",
+    "Could not read enough bytes",
+    "replaying WAL",
+)
+"""What DuckDB says of a file that cannot be trusted; a log beside a file that it does not belong to is one, too."""
+
 _log = logging.getLogger(__name__)
 _held: dict[Path, int] = {}
 """The locks this process holds, by file, with the thread that took each."""
@@ -42,6 +53,22 @@ _held: dict[Path, int] = {}
 
 class StoreError(HeatmapError):
     """A database file that cannot be opened, written or trusted; the message says which and what to do."""
+
+
+class UnusableError(StoreError):
+    """A database file that has to be made anew: damaged, or of another version.
+
+    Attributes:
+        path: the file.
+        reason: what is wrong with it, without what to do.
+    """
+
+    def __init__(self, path: Path, reason: str) -> None:
+        self.path, self.reason = path, reason
+        super().__init__(
+            f"{reason}; move it away (with {path.name}.wal, if there is one), then "
+            f"`heatmap status --home {path.parent}` names the command that makes it again"
+        )
 
 
 class Warehouse:
@@ -79,8 +106,8 @@ class Warehouse:
             config: further DuckDB settings, for example `{"threads": "1"}`.
 
         Raises:
-            StoreError: if the home cannot be written, the disk is full, another process holds the lock or the file for
-                longer than `lock_timeout`, or the file is damaged or of another version.
+            StoreError: if the home cannot be written, the disk is full, another process of ours holds the lock for
+                longer than `lock_timeout`, a stranger has the file open, or it is damaged or of another version.
         """
         with self.locked(), self.opened(self.path, config=config) as con:
             self.ensure_schema(con)
@@ -96,15 +123,19 @@ class Warehouse:
         if not self.path.exists():
             raise StoreError(f"there is no {self.path} yet; run `heatmap demo` or `heatmap run` first")
         with self.locked(), self.opened(self.path, read_only=True) as con:
-            self._check_version(con)
+            self._check_version(con, self.path)
             yield con
 
     @contextmanager
-    def read(self) -> Iterator[Connection]:
+    def read(self, *, any_version: bool = False) -> Iterator[Connection]:
         """Open the published database read-only; needs no lock, and sees the version that is newest now.
 
+        Args:
+            any_version: accept tables of another version of this program, for who expects little of them.
+
         Raises:
-            StoreError: if nothing is published yet, or someone has opened the file for writing.
+            StoreError: if nothing is published yet, someone has opened the file for writing, or it is damaged or of
+                another version.
         """
         if not self.published.exists():
             raise StoreError(f"nothing is published in {self.home} yet; run `heatmap demo` or `heatmap run` first")
@@ -114,6 +145,8 @@ class Warehouse:
             with self._pinned() as path:
                 con.execute(f"ATTACH {quoted(path)} AS heatmap (READ_ONLY)")
             con.execute("USE heatmap")
+            if not any_version:
+                self._check_version(con, self.published)
             yield con
 
     @contextmanager
@@ -187,7 +220,8 @@ class Warehouse:
             StoreError: for every failure of the file or the disk, also inside the `with` block.
         """
         settings: dict[str, str | bool | int | float | list[str]] = {**_SETTINGS, **(config or {})}
-        with self.explaining():
+        with self.explaining(self.published if path == Path(":memory:") else self.path):
+            # What is opened in memory attaches the published file; any other name is a copy of the private one.
             con = duckdb.connect(str(path), read_only=read_only, config=settings)
             try:
                 yield con
@@ -196,8 +230,12 @@ class Warehouse:
                 con.close()
 
     @contextmanager
-    def explaining(self) -> Iterator[None]:
-        """Raise failures of files and disk as `StoreError`; defects of ours pass as they are."""
+    def explaining(self, path: Path | None = None) -> Iterator[None]:
+        """Raise failures of files and disk as `StoreError`; defects of ours pass as they are.
+
+        Args:
+            path: the database file that is at fault if it is a damaged one; None means the private one.
+        """
         try:
             yield
         except (duckdb.Error, OSError) as error:
@@ -206,7 +244,7 @@ class Warehouse:
             damaged = type(error) is duckdb.Error  # bare: a damaged block
             if not (isinstance(error, of_the_file) or uncommitted or damaged):
                 raise
-            raise self._explained(error) from error
+            raise self._explained(error, path or self.path) from error
 
     def ensure_schema(self, con: Connection) -> None:
         """Create the tables in an empty database; accept only our own version in any other.
@@ -218,19 +256,20 @@ class Warehouse:
         if _version(con) is None and not rows(con, "SELECT 1 FROM duckdb_tables() LIMIT 1"):
             with transaction(con):
                 con.execute(files("heatmap_pipeline.store").joinpath("schema.sql").read_text())
-        self._check_version(con)
+        self._check_version(con, self.path)
 
-    def _check_version(self, con: Connection) -> None:
+    def _check_version(self, con: Connection, path: Path) -> None:
         version = _version(con)
         if version is None:
-            raise StoreError(f"{self.path} holds no tables of this program; move it away, or choose another --home")
+            raise StoreError(f"{path} holds no tables of this program; move it away, or choose another --home")
         if version != SCHEMA_VERSION:
-            raise StoreError(
-                f"{self.path} has schema version {version}, this program needs {SCHEMA_VERSION}; use the program that "
-                "made it, or move the file away and run again to rebuild it"
+            raise UnusableError(
+                path,
+                f"{path} has schema version {version}, this program needs {SCHEMA_VERSION}: use the program that made "
+                "it, or rebuild it",
             )
 
-    def _explained(self, error: Exception) -> StoreError:
+    def _explained(self, error: Exception, path: Path) -> StoreError:
         """Return the same failure as a sentence that says what to do."""
         text = " ".join(str(error).split())
         number = error.errno if isinstance(error, OSError) else None
@@ -244,12 +283,8 @@ class Warehouse:
             part in text for part in refused
         ):
             return StoreError(f"home {self.home} cannot be written; choose another with --home ({text})")
-        damaged = ("not a valid DuckDB", "orrupt", "checksum", "Serialization Error", "newer version")
-        if any(part in text for part in damaged):
-            return StoreError(
-                f"a database in {self.home} is damaged or of another version of DuckDB; move it away and run again to "
-                f"rebuild it ({text})"
-            )
+        if any(part in text for part in _DAMAGED):
+            return UnusableError(path, f"{path} is damaged or of another version of DuckDB ({text})")
         return StoreError(f"a database in {self.home} failed: {text}")
 
 

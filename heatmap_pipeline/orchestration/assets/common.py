@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import dagster as dg
 
 from heatmap_pipeline.errors import HeatmapError
-from heatmap_pipeline.orchestration.partitions import yesterday
+from heatmap_pipeline.orchestration.partitions import today, yesterday
 from heatmap_pipeline.orchestration.progress import tell
 from heatmap_pipeline.orchestration.resources import WarehouseResource
 from heatmap_pipeline.settings import Settings
@@ -91,6 +91,8 @@ def failing_clearly(
         yield track
         with warehouse.get_connection() as con:
             stored.clear_failures(con, symbol, stage, *span)
+            # Days that have not begun failed because this machine's clock was ahead; nobody will ask for them soon.
+            stored.clear_failures(con, symbol, stage, today() + timedelta(days=1), date.max)
     except (HeatmapError, OSError) as error:
         message = str(error) if isinstance(error, HeatmapError) else _of_disk(warehouse, symbol, stage, error)
         _note(warehouse, symbol, stage, track.day, message)

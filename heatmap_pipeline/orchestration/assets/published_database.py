@@ -4,6 +4,7 @@ import dagster as dg
 
 from heatmap_pipeline.orchestration.assets import heatmap_render
 from heatmap_pipeline.orchestration.assets.common import failing_clearly, symbol_asset
+from heatmap_pipeline.orchestration.recovery import refuse_loss
 from heatmap_pipeline.orchestration.resources import WarehouseResource
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store.publish import publish
@@ -23,6 +24,9 @@ def build(settings: Settings, symbol: str, _days: dg.DailyPartitionsDefinition) 
     )
     def published_database(warehouse: WarehouseResource) -> dg.MaterializeResult:  # type: ignore[type-arg]
         with failing_clearly(warehouse, symbol, NAME):
+            if warehouse.warehouse.path.exists():
+                with warehouse.get_connection() as con:
+                    refuse_loss(con, settings, symbol)
             report = publish(warehouse.warehouse, [symbol])
         path = settings.home / "heatmap.duckdb"
         return dg.MaterializeResult(
@@ -30,6 +34,7 @@ def build(settings: Settings, symbol: str, _days: dg.DailyPartitionsDefinition) 
                 "database": dg.MetadataValue.path(str(path)),
                 "megabytes": path.stat().st_size / 1e6,
                 "replaced": report.changed,
+                "copied_whole": report.whole,
             }
         )
 

@@ -1,0 +1,120 @@
+"""After the loss of a database file: which days have to come back, and the command that brings them back.
+
+The private warehouse can always be computed again from the archive files; what is published says which days those are.
+No Dagster in this file.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from heatmap_pipeline.errors import HeatmapError
+from heatmap_pipeline.settings import Settings, load_settings
+from heatmap_pipeline.store import chain as stored
+from heatmap_pipeline.store.read import PublishedHistory, published_histories
+from heatmap_pipeline.store.warehouse import StoreError, UnusableError, Warehouse
+
+DAMAGED = "damaged"
+"""Folder of the home that a damaged file is moved to by the command that rebuilds it."""
+
+
+class RecoveryError(HeatmapError):
+    """Publication would take away what is published; the message names the days and the command that keeps them."""
+
+
+def lost_days(con: Any, published: PublishedHistory | None, symbol: str, models: Iterable[str]) -> list[date]:
+    """Return the published days that are not stored any more, in order: a lost warehouse, or an old one put back."""
+    lost: set[date] = set()
+    for model in models:
+        of_model = published.days.get(model, {}) if published is not None else {}
+        lost |= set(of_model) - set(stored.day_records(con, symbol, model))
+    return sorted(lost)
+
+
+def loss(con: Any, settings: Settings, symbol: str) -> str | None:
+    """Say which published days of a symbol, of any model, are not stored any more, and how they come back."""
+    published = (published_histories(Warehouse(settings.home)) or {}).get(symbol)
+    if published is None or not (lost := lost_days(con, published, symbol, published.days)):
+        return None
+    days = [*lost, *(day for model in settings.models for day in stored.day_records(con, symbol, model))]
+    models = tuple(dict.fromkeys((*settings.models, *published.days)))
+    again = as_stored(settings, published.record.source).model_copy(update={"models": models})
+    command = again.repair_command(symbol, lost[0], max(days))
+    return (
+        f"{symbol} {lost[0]} .. {lost[-1]}: published and not stored any more (was the warehouse deleted or replaced?);"
+        f" compute them again with `{command}`, or move heatmap.duckdb away to give them up"
+    )
+
+
+def refuse_loss(con: Any, settings: Settings, symbol: str) -> None:
+    """Let nothing be published that would take published days away.
+
+    Raises:
+        RecoveryError: naming those days and the command that computes them again.
+    """
+    if text := loss(con, settings, symbol):
+        raise RecoveryError(text)
+
+
+def as_stored(settings: Settings, source: str) -> Settings:
+    """Return the settings with the source that a symbol's history came from, for commands that continue it."""
+    if not source or source == settings.source:
+        return settings
+    # The folder is not stored; where no setting says it, the user has to.
+    archive = settings.archive or Path("DIR") if source == "archive" else settings.archive
+    return settings.model_copy(update={"source": source, "archive": archive})
+
+
+def refresh_command(settings: Settings, symbol: str) -> str:
+    """Return the command that brings a symbol to now, with the options that the environment does not say."""
+    common = settings.model_copy(update={"models": load_settings().models})  # `refresh` takes no other
+    return shlex.join(
+        ["heatmap", "refresh", symbol, *shlex.split(common.repair_command(symbol, date.min, date.min))[7:]]
+    )
+
+
+def rebuild_commands(settings: Settings) -> list[str]:
+    """Return the commands that compute everything published again; symbols with the same days share one."""
+    published = published_histories(Warehouse(settings.home), any_version=True) or {}
+    groups: dict[tuple[Any, ...], list[str]] = {}
+    for symbol, history in published.items():
+        days = [day for of_model in history.days.values() for day in of_model]
+        if days:
+            models = tuple(sorted(history.days, reverse=True))
+            groups.setdefault((history.record.source, min(days), max(days), models), []).append(symbol)
+    return [_command(settings, symbols, *group) for group, symbols in groups.items()]
+
+
+def _command(
+    settings: Settings, symbols: Sequence[str], source: str, first: date, last: date, models: tuple[str, ...]
+) -> str:
+    again = as_stored(settings, source).model_copy(update={"models": models})
+    words = shlex.split(again.repair_command(symbols[0], first, last))
+    words[3:3] = symbols[1:]
+    return shlex.join(words)
+
+
+@contextmanager
+def naming_the_rebuild(settings: Settings) -> Iterator[None]:
+    """Say of a warehouse that cannot be used which one line moves it away and computes it again.
+
+    Raises:
+        StoreError: in place of `UnusableError`, where what is published says which days there were.
+    """
+    try:
+        yield
+    except UnusableError as error:
+        commands = rebuild_commands(settings)
+        if not commands or error.path.name != "warehouse.duckdb":
+            raise
+        folder = shlex.quote(str(settings.home / DAMAGED))
+        away = f"mkdir -p {folder} && mv {shlex.quote(str(error.path))}* {folder}"
+        raise StoreError(
+            f"{error.reason}; move it away and compute it again from the archive files with "
+            f"`{' && '.join([away, *commands])}`; until then heatmap.duckdb serves what was published"
+        ) from None

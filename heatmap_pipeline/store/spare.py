@@ -1,0 +1,239 @@
+"""Publications that cost what has changed, not what is stored: shared blocks, or the file published before the present.
+
+What belongs here: whether a file can be had without copying it, and bringing an older publication up to date. What does
+not: when to publish, and putting the new file in its place (`publish.py`).
+
+A file that was published may be changed again only when nobody can be reading it any more. Whatever is not certain here
+ends in a whole copy, which is always right.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import date, timedelta
+from pathlib import Path
+
+from heatmap_pipeline.store.raw import SYMBOL_TABLES
+from heatmap_pipeline.store.sql import Connection, day_bounds, rows, scalar, transaction
+from heatmap_pipeline.store.warehouse import StoreError, Warehouse, quoted
+
+MINIMUM = 64_000_000
+"""Bytes below which a file is simply copied: that takes a tenth of a second, and no room for a spare one."""
+
+MOST_DAYS = 31
+"""Changed days of all symbols together from which on a copy is faster, and leaves a file without holes."""
+
+_YOUNGEST = 1.0
+"""Seconds after which an opening that had found the file under its public name has long become an open file."""
+
+_BY_DAY = ("raw_days", "raw_candles", "raw_open_interest", "open_positions", "heatmap_days", "snapshot_days")
+_BY_TIME = ("position_events", "book_ledger", "liquidation_snapshots", "saved_snapshots")
+_WHOLE = ("symbols",)
+_VOUCHING = {"raw_days": "day", "heatmap_days": "day", "snapshot_days": "day", "saved_snapshots": "timestamp"}
+"""Tables that differ in a day if and only if anything of that day does, with the column that says the day."""
+
+_FICLONE = 0x40049409
+_LOCAL = frozenset({"ext2", "ext3", "ext4", "xfs", "f2fs", "tmpfs"})
+"""File systems that nobody reaches past this kernel, so that it knows of everyone who has a file open."""
+
+
+def clone(source: Path, target: Path) -> bool:
+    """Make `target` share the blocks of `source` until one of them changes; False where the file system cannot."""
+    with source.open("rb") as given, target.open("wb") as made, suppress(OSError):
+        fcntl.ioctl(made, _FICLONE, given.fileno())
+        return True
+    return False
+
+
+def spare_path(warehouse: Warehouse) -> Path:
+    """Return where the file waits that was published before the present one."""
+    return warehouse.home / ".heatmap.spare.duckdb"
+
+
+def seal(path: Path) -> None:
+    """Mark a finished file by the fraction of its second of modification, which any later write changes."""
+    found = path.stat()
+    os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns // 10**9 * 10**9 + _mark(found)))
+
+
+def _mark(found: os.stat_result) -> int:
+    name = f"{found.st_ino} {found.st_size}".encode()
+    return int.from_bytes(hashlib.blake2b(name, digest_size=8).digest()) % 10**9
+
+
+def _sealed(found: os.stat_result) -> bool:
+    return found.st_mtime_ns % 10**9 == _mark(found)
+
+
+def keep(warehouse: Warehouse) -> None:
+    """Give the published file, which is about to be replaced, a second name under which it will wait.
+
+    A kill before the replacement leaves a spare that is the published file; `take` sees that and refuses it.
+    """
+    spare = spare_path(warehouse)
+    spare.unlink(missing_ok=True)
+    with suppress(OSError):  # none is published yet, or the file system has no links
+        found = warehouse.published.stat()
+        if found.st_size >= MINIMUM and _sealed(found) and _is_local(warehouse.home):
+            spare.hardlink_to(warehouse.published)
+
+
+def take(warehouse: Warehouse, target: Path) -> bool:
+    """Move the spare file to `target` where nobody else can have it open; else remove it and return False."""
+    spare = spare_path(warehouse)
+    with suppress(FileNotFoundError):
+        found = spare.stat()
+        spare.replace(target)
+        # One name: it is not the published file, and no reader has given it a name to open it by.
+        settled = time.time() - found.st_ctime >= _YOUNGEST
+        if found.st_nlink == 1 and settled and _sealed(found) and _is_local(warehouse.home) and unread(target):
+            return True
+        target.unlink()
+    return False
+
+
+def unread(path: Path) -> bool:
+    """Return whether nobody but the caller has a file open, by asking for a lease, which the kernel grants only then.
+
+    False also where there are no leases.
+    """
+    lease = getattr(fcntl, "F_SETLEASE", None)
+    if lease is None:
+        return False
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        # Should someone open it in this instant, the kernel says so by a signal; this one is ignored by default.
+        fcntl.fcntl(handle, fcntl.F_SETSIG, signal.SIGURG)
+        fcntl.fcntl(handle, lease, fcntl.F_WRLCK)
+        fcntl.fcntl(handle, lease, fcntl.F_UNLCK)
+    except OSError:
+        return False
+    finally:
+        os.close(handle)
+    return True
+
+
+def _is_local(folder: Path) -> bool:
+    """Return whether a folder is on a file system of `_LOCAL`."""
+    device = folder.stat().st_dev
+    number = f"{os.major(device)}:{os.minor(device)}"
+    try:
+        lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    except OSError:
+        return False
+    kinds = {line.partition(" - ")[2].split()[0] for line in lines if line.split()[2] == number}
+    return bool(kinds) and kinds <= _LOCAL
+
+
+def bring_up_to_date(warehouse: Warehouse, file: Path, others: Sequence[str]) -> bool:
+    """Give an older publication the rows of the private database; `others` get those that are published.
+
+    Only the days that differ are touched, in one transaction. The caller holds the warehouse's lock.
+
+    Returns:
+        False where so much differs that a copy is better, or anything is not as expected: the file is then of no use.
+    """
+    try:
+        with _second_name(warehouse, bool(others)) as published, warehouse.opened(file) as con:
+            con.execute(f"ATTACH {quoted(warehouse.path)} AS private (READ_ONLY)")
+            if published is not None:
+                con.execute(f"ATTACH {quoted(published)} AS published (READ_ONLY)")
+            if not _same_schema(con):
+                return False
+            _name_what_is_wanted(con, others, published is not None)
+            changed = _changed_days(con)
+            if len(changed) > MOST_DAYS:
+                return False
+            with transaction(con):
+                for table in _WHOLE:
+                    con.execute(f"DELETE FROM {table}")  # noqa: S608 - a table name of ours
+                    con.execute(f"INSERT INTO {table} FROM wanted_{table}")
+                for symbol, first, last in _spans(changed):
+                    _replace_days(con, symbol, first, last)
+            con.execute("CHECKPOINT")
+            return not _changed_days(con) and (bool(others) or _as_many_rows(con))
+    except StoreError:  # damaged, opened by someone for writing, or no room: the copy will do, or will say what it is
+        return False
+
+
+@contextmanager
+def _second_name(warehouse: Warehouse, wanted: bool) -> Iterator[Path | None]:
+    """Give the published file a name of our own where it is wanted: DuckDB may still know its usual one as another."""
+    if not wanted or not warehouse.published.exists():
+        yield None
+        return
+    name = warehouse.home / f".heatmap.duckdb.{os.getpid()}.link"
+    with warehouse.explaining():
+        name.hardlink_to(warehouse.published)
+    try:
+        yield name
+    finally:
+        name.unlink(missing_ok=True)
+
+
+def _same_schema(con: Connection) -> bool:
+    """Whether both files were made by the same program, and nobody added anything to the older one."""
+    query = (
+        "SELECT table_name, sql FROM duckdb_tables() WHERE database_name = ? AND NOT internal "
+        "UNION ALL SELECT view_name, sql FROM duckdb_views() WHERE database_name = ? AND NOT internal ORDER BY ALL"
+    )
+    here = scalar(con, "SELECT current_database()")
+    return rows(con, query, [here, here]) == rows(con, query, ["private", "private"])
+
+
+def _name_what_is_wanted(con: Connection, others: Sequence[str], published: bool) -> None:
+    con.execute("CREATE TEMP TABLE others AS SELECT unnest(?::VARCHAR[]) AS symbol", [list(others)])
+    for table in (*_WHOLE, *_BY_DAY, *_BY_TIME):
+        query = f"FROM private.main.{table} WHERE symbol NOT IN (FROM others)"
+        if published:
+            query += f" UNION ALL FROM published.main.{table} WHERE symbol IN (FROM others)"
+        con.execute(f"CREATE TEMP VIEW wanted_{table} AS {query}")
+
+
+def _changed_days(con: Connection) -> list[tuple[str, date]]:
+    """Return symbol and day wherever the file differs from what is wanted, rising."""
+    parts = [
+        f"SELECT symbol, CAST({column} AS DATE) AS day FROM (FROM {one} EXCEPT ALL FROM {other})"  # noqa: S608 - ours
+        for table, column in _VOUCHING.items()
+        for one, other in ((table, f"wanted_{table}"), (f"wanted_{table}", table))
+    ]
+    return [(symbol, day) for symbol, day in rows(con, f"{' UNION '.join(parts)} ORDER BY ALL")]
+
+
+def _spans(days: Sequence[tuple[str, date]]) -> list[tuple[str, date, date]]:
+    """Return days in a row as one span: symbol, first day, last day."""
+    spans: list[tuple[str, date, date]] = []
+    for symbol, day in days:
+        if spans and spans[-1][0] == symbol and spans[-1][2] == day - timedelta(days=1):
+            spans[-1] = (symbol, spans[-1][1], day)
+        else:
+            spans.append((symbol, day, day))
+    return spans
+
+
+def _replace_days(con: Connection, symbol: str, first: date, last: date) -> None:
+    start, end = day_bounds(first, last)
+    for table in _BY_DAY:
+        _replace(con, table, "symbol = ? AND day BETWEEN ? AND ?", [symbol, first, last])
+    for table in _BY_TIME:
+        _replace(con, table, "symbol = ? AND timestamp >= ? AND timestamp < ?", [symbol, start, end])
+
+
+def _replace(con: Connection, table: str, where: str, window: list[object]) -> None:
+    con.execute(f"DELETE FROM {table} WHERE {where}", window)  # noqa: S608 - a table name of ours
+    con.execute(f"INSERT INTO {table} FROM wanted_{table} WHERE {where}", window)
+
+
+def _as_many_rows(con: Connection) -> bool:
+    """Whether every table has as many rows as the private one; a guard, that costs nothing, against a defect here."""
+    return all(
+        scalar(con, f"SELECT count(*) FROM {table}") == scalar(con, f"SELECT count(*) FROM private.main.{table}")  # noqa: S608
+        for table in SYMBOL_TABLES
+        if table != "failed_days"
+    )

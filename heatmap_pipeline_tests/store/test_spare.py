@@ -1,0 +1,327 @@
+"""Publications that write only what changed: the same rows as a whole copy, and never a file that anyone may read."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from heatmap_pipeline.store import spare
+from heatmap_pipeline.store.publish import publish
+from heatmap_pipeline.store.raw import SYMBOL_TABLES, forget_symbol
+from heatmap_pipeline.store.sql import Connection, day_bounds
+from heatmap_pipeline.store.warehouse import StoreError, Warehouse
+from heatmap_pipeline_tests.store.test_publish import _READER as READER
+from heatmap_pipeline_tests.store.tiny import DAYS, fill
+
+BTC, ETH, SOL = "BTCUSDT", "ETHUSDT", "SOLUSDT"
+
+
+@pytest.fixture(autouse=True)
+def _small_files_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Treat small and new files as large and settled ones, and forget that blocks may be shared."""
+    probe = tmp_path / "probe"
+    probe.touch()
+    if not spare.unread(probe):
+        pytest.skip("this file system has no leases: every publication copies the whole file")
+    monkeypatch.setattr(spare, "MINIMUM", 0)
+    monkeypatch.setattr(spare, "_YOUNGEST", 0.0)
+    monkeypatch.setattr(spare, "_is_local", lambda _: True)
+    monkeypatch.setattr(spare, "clone", lambda *_: False)
+
+
+def change(con: Connection, symbol: str, day: date, number: int) -> None:
+    """Give a day of a symbol other rows in every table."""
+    start, end = day_bounds(day)
+    for table in ("position_events", "book_ledger", "liquidation_snapshots"):
+        where = "WHERE symbol = ? AND timestamp >= ? AND timestamp < ?"
+        column = "volume" if table == "position_events" else "active_volume"
+        con.execute(f"UPDATE {table} SET {column} = {column} + ? {where}", [number, symbol, start, end])
+        con.execute(f"DELETE FROM {table} {where} AND epoch(timestamp) % 3600 = 0", [symbol, start, end])
+    con.execute("UPDATE open_positions SET quantity = ? WHERE symbol = ? AND day = ?", [number, symbol, day])
+    con.execute("UPDATE raw_candles SET close = ? WHERE symbol = ? AND day = ?", [number, symbol, day])
+    con.execute("UPDATE raw_open_interest SET contracts = ? WHERE symbol = ? AND day = ?", [number, symbol, day])
+    con.execute("UPDATE raw_days SET content_hash = ? WHERE symbol = ? AND day = ?", [str(number), symbol, day])
+    con.execute("UPDATE heatmap_days SET state_hash = ? WHERE symbol = ? AND day = ?", [str(number), symbol, day])
+    con.execute("UPDATE snapshot_days SET state_hash = ? WHERE symbol = ? AND day = ?", [str(number), symbol, day])
+
+
+def touch(warehouse: Warehouse, number: int, *, symbol: str = BTC, day: date = DAYS[2]) -> None:
+    with warehouse.connect() as con:
+        change(con, symbol, day, number)
+
+
+def digest(con: Connection, symbol: str | None) -> dict[str, tuple[Any, ...]]:
+    """Return the number of rows of each table, and a sum over all their values that no order changes."""
+    where = f"WHERE symbol = '{symbol}'" if symbol else ""
+    return {
+        table: con.execute(f"SELECT count(*), sum(hash(t)::HUGEINT) FROM {table} AS t {where}").fetchall()[0]
+        for table in SYMBOL_TABLES
+        if table != "failed_days"
+    }
+
+
+def published(warehouse: Warehouse, symbol: str | None = None) -> dict[str, tuple[Any, ...]]:
+    with warehouse.read() as con:
+        return digest(con, symbol)
+
+
+def private(warehouse: Warehouse, symbol: str | None = None) -> dict[str, tuple[Any, ...]]:
+    with warehouse.reading() as con:
+        return digest(con, symbol)
+
+
+@pytest.fixture
+def settled(warehouse: Warehouse) -> Iterator[Warehouse]:
+    """A home that was published twice, so that the next publication finds a spare file."""
+    with warehouse.connect() as con:
+        con.execute("UPDATE heatmap_days SET state_hash = 'v', input_hash = 'v'")
+        con.execute("UPDATE snapshot_days SET state_hash = 'v'")
+    assert publish(warehouse, [BTC]).whole
+    with warehouse.connect() as con:
+        con.execute("UPDATE heatmap_days SET state_hash = 'w', input_hash = 'w'")
+        con.execute("UPDATE snapshot_days SET state_hash = 'w'")
+    assert publish(warehouse, [BTC]).whole
+    assert spare.spare_path(warehouse).exists()
+    yield warehouse
+    assert not list(warehouse.home.glob(".heatmap.duckdb.*")), "nothing is left behind"
+
+
+def test_only_what_changed_is_written(settled: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = []
+    replace_days = spare._replace_days
+    monkeypatch.setattr(spare, "_replace_days", lambda con, *span: (written.append(span), replace_days(con, *span)))
+    inode = settled.published.stat().st_ino
+    for number in (3, 4, 5):
+        touch(settled, number)
+        report = publish(settled, [BTC])
+        assert (report.changed, report.whole) == (True, False)
+        assert published(settled) == private(settled)
+    assert written[0] == (BTC, DAYS[0], DAYS[2]), "the spare file is two publications old"
+    assert written[1:] == [(BTC, DAYS[2], DAYS[2])] * 2
+    assert settled.published.stat().st_ino != inode
+    with settled.connect() as con:
+        con.execute("UPDATE symbols SET bucket = 50")
+    assert not publish(settled, [BTC]).whole
+    assert published(settled) == private(settled)
+
+
+def test_every_table_of_a_symbol_is_brought_up_to_date() -> None:
+    assert {*spare._WHOLE, *spare._BY_DAY, *spare._BY_TIME} == {*SYMBOL_TABLES} - {"failed_days"}
+
+
+def test_other_symbols_keep_what_is_published(warehouse: Warehouse) -> None:
+    with warehouse.connect() as con:
+        fill(con, ETH, seed=5)
+        fill(con, SOL, seed=6)
+    for number in (1, 2):
+        touch(warehouse, number)
+        touch(warehouse, number, symbol=ETH)
+        publish(warehouse, [BTC, ETH])
+    old = published(warehouse, ETH)
+    for symbol in (BTC, ETH, SOL):
+        touch(warehouse, 3, symbol=symbol)
+    report = publish(warehouse, [BTC])
+    assert (report.changed, report.whole, report.kept) == (True, False, (ETH,))
+    assert published(warehouse, ETH) == old != private(warehouse, ETH)
+    assert published(warehouse, BTC) == private(warehouse, BTC)
+    assert published(warehouse, SOL)["symbols"][0] == 0, "never published"
+    assert not publish(warehouse, [ETH]).whole
+    assert published(warehouse, ETH) == private(warehouse, ETH)
+
+
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_any_order_of_changes_gives_what_whole_copies_give(warehouse: Warehouse, seed: int) -> None:
+    """Changed, new and forgotten symbols, some published and some not, against what must then be published."""
+    chance = random.Random(seed)
+    with warehouse.connect() as con:
+        fill(con, ETH, seed=5)
+    wanted: dict[str, dict[str, tuple[Any, ...]]] = {}
+    partly = 0
+    for number in range(10):
+        with warehouse.connect() as con:
+            for symbol in (BTC, ETH):
+                if chance.random() < 0.8:
+                    change(con, symbol, chance.choice(DAYS), number)
+            if number == 4:
+                fill(con, SOL, seed=6)
+            if number == 9:
+                forget_symbol(con, ETH)
+        symbols = [symbol for symbol in (BTC, ETH, SOL) if chance.random() < 0.6]
+        report = publish(warehouse, symbols)
+        wanted |= {symbol: private(warehouse, symbol) for symbol in symbols}
+        partly += report.changed and not report.whole
+        for symbol, rows in wanted.items():
+            assert published(warehouse, symbol) == rows, (number, symbol)
+    assert partly >= 4
+
+
+def test_nobody_who_reads_an_older_publication_sees_it_change(settled: Warehouse) -> None:
+    """A reader through DuckDB, one through an open file, and one with a name of its own."""
+    count = f"SELECT DISTINCT state_hash FROM heatmap_days WHERE day = '{DAYS[2]}'"
+    with settled.read() as reader:
+        for number in (3, 4):
+            touch(settled, number)
+            publish(settled, [BTC])
+        assert reader.execute(count).fetchall() == [("w",)]
+    for hold in ("open", "link"):
+        before = settled.published.read_bytes()
+        own = settled.home / "mine.duckdb"
+        if hold == "link":
+            own.hardlink_to(settled.published)
+        with settled.published.open("rb") as file:
+            if hold == "link":
+                file.close()
+            wholes = []
+            for number in (10, 11, 12):
+                touch(settled, number + time.monotonic_ns())
+                wholes.append(publish(settled, [BTC]).whole)
+            assert True in wholes, "the file that somebody holds was passed over"
+            assert (own.read_bytes() if hold == "link" else file.read()) == before
+    touch(settled, 20)
+    publish(settled, [BTC])
+    assert published(settled) == private(settled)
+
+
+def test_a_file_that_somebody_wrote_into_is_not_used_again(settled: Warehouse) -> None:
+    with duckdb.connect(str(settled.published)) as con:
+        con.execute("UPDATE liquidation_snapshots SET active_volume = 7")
+    for number in (3, 4):
+        touch(settled, number)
+        publish(settled, [BTC])
+        assert published(settled) == private(settled)
+    with duckdb.connect(str(spare.spare_path(settled))) as con:
+        con.execute("CREATE TABLE mine (a INTEGER)")
+    touch(settled, 5)
+    assert publish(settled, [BTC]).whole
+
+
+@pytest.mark.parametrize("fault", ["damaged", "schema", "young", "elsewhere", "many days", "no room", "two names"])
+def test_what_is_not_certain_is_copied(settled: Warehouse, monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
+    old = spare.spare_path(settled)
+    if fault == "damaged":
+        old.write_bytes(b"nonsense" * 2000)
+        spare.seal(old)
+    elif fault == "schema":
+        with duckdb.connect(str(old)) as con:
+            con.execute("CREATE TABLE mine (a INTEGER)")
+        spare.seal(old)
+    elif fault == "young":
+        monkeypatch.setattr(spare, "_YOUNGEST", 60.0)
+    elif fault == "elsewhere":
+        monkeypatch.setattr(spare, "_is_local", lambda _: False)
+    elif fault == "many days":
+        monkeypatch.setattr(spare, "MOST_DAYS", 0)
+    elif fault == "two names":
+        (settled.home / "backup").hardlink_to(old)
+    else:
+
+        def full(*_: object) -> None:
+            raise StoreError("the disk is full")
+
+        monkeypatch.setattr(spare, "_replace_days", full)
+    touch(settled, 3)
+    assert publish(settled, [BTC]).whole
+    assert published(settled) == private(settled)
+
+
+def test_a_file_in_use_is_seen(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.touch()
+    assert spare.unread(path)
+    with path.open("rb"):
+        assert not spare.unread(path)
+    child = subprocess.Popen(["sleep", "30"], stdin=path.open("rb"))
+    try:
+        assert not spare.unread(path)
+    finally:
+        child.kill()
+        child.wait()
+
+
+def test_a_seal_is_broken_by_any_write(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"abc")
+    assert not spare._sealed(path.stat())
+    spare.seal(path)
+    assert spare._sealed(path.stat())
+    path.rename(tmp_path / "renamed")
+    path = tmp_path / "renamed"
+    assert spare._sealed(path.stat())
+    with path.open("r+b") as file:
+        file.write(b"x")
+    assert not spare._sealed(path.stat())
+
+
+@pytest.mark.slow
+def test_readers_meet_no_error_and_no_mixture(settled: Warehouse) -> None:
+    """As in test_publish, with files that are used again while readers open and close them."""
+    readers = [
+        subprocess.Popen([sys.executable, "-c", READER, str(settled.home), "6"], stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    for reader in readers:
+        assert reader.stdout is not None
+        reader.stdout.readline()
+    wholes = []
+    for number in range(25):
+        with settled.connect() as con:
+            con.execute("UPDATE heatmap_days SET state_hash = ?, input_hash = ?", [f"v{number}", f"v{number}"])
+            con.execute("UPDATE snapshot_days SET state_hash = ?", [f"v{number}"])
+        wholes.append(publish(settled, [BTC]).whole)
+    assert wholes.count(False) >= 5
+    for reader in readers:
+        out, _ = reader.communicate(timeout=60)
+        assert reader.returncode == 0
+        queries, seen = map(int, out.split())
+        assert queries >= 10
+        assert seen > 3
+
+
+_KILLED = """
+import os, sys
+from pathlib import Path
+from heatmap_pipeline.store import publish, spare
+from heatmap_pipeline.store.warehouse import Warehouse
+spare.MINIMUM, spare._YOUNGEST, spare._is_local, spare.clone = 0, 0.0, lambda _: True, lambda *_: False
+name, when = sys.argv[2:]
+module = publish if name == "_sync" else spare
+was = getattr(module, name)
+def dying(*args):
+    if when == "after":
+        was(*args)
+    os.kill(os.getpid(), 9)
+setattr(module, name, dying)
+publish.publish(Warehouse(Path(sys.argv[1])), ["BTCUSDT"])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("step", "when"),
+    [("take", "after"), ("_replace_days", "after"), ("_as_many_rows", "before"), ("keep", "after"), ("_sync", "after")],
+)
+def test_a_kill_leaves_the_old_file(warehouse: Warehouse, step: str, when: str) -> None:
+    for number in (1, 2, 3):
+        touch(warehouse, number)
+        publish(warehouse, [BTC])
+    before, inode, rows = warehouse.published.read_bytes(), warehouse.published.stat().st_ino, published(warehouse)
+    touch(warehouse, 4)
+    command = [sys.executable, "-c", _KILLED, str(warehouse.home), step, when]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    assert (warehouse.published.read_bytes(), warehouse.published.stat().st_ino) == (before, inode)
+    assert published(warehouse) == rows
+    for number in (5, 6, 7):
+        touch(warehouse, number)
+        publish(warehouse, [BTC])
+        assert published(warehouse) == private(warehouse)
+    assert warehouse.published.stat().st_nlink == 1
