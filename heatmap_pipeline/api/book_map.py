@@ -40,15 +40,18 @@ def plan_map(version: Version, books: Books, query: MapQuery, *, levels: bool = 
         )
 
     def make() -> bytes:
-        record = _record(source, at, units)
+        record = _record(source, at, units, query.within_percent)
         return encode.dump(_levels(record) if levels else record)
 
     return Plan(
-        ("map", levels, symbol.name, model.name, weights, at, units), symbol.fingerprint, make, at == len(times) - 1
+        ("map", levels, symbol.name, model.name, weights, at, units, query.within_percent),
+        symbol.fingerprint,
+        make,
+        at == len(times) - 1,
     )
 
 
-def _record(source: Source, at: int, units: int | None) -> dict[str, Any]:
+def _record(source: Source, at: int, units: int | None, within: float) -> dict[str, Any]:
     symbol, model = source.symbol, source.model
     row = int(model.rows[at])
     start, price = int(symbol.candles.open_time[row]), float(symbol.candles.close[row])
@@ -62,7 +65,9 @@ def _record(source: Source, at: int, units: int | None) -> dict[str, Any]:
     )
     size = height / 1e8
     edges = (first + np.arange(bins)) * height / 1e8
-    found = landmarks(float(edges[0]), size, long, short, price)
+    near = np.flatnonzero((edges >= price * (1 - within / 100)) & (edges + size <= price * (1 + within / 100)))
+    seen = slice(near[0], near[-1] + 1) if len(near) else slice(0, 0)
+    found = landmarks(float(edges[seen][0]) if len(near) else price, size, long[seen], short[seen], price)
     end = iso(start + symbol.candles.step)
     return {
         "symbol": symbol.name,
@@ -70,6 +75,7 @@ def _record(source: Source, at: int, units: int | None) -> dict[str, Any]:
         "time": end,
         "price": price,
         "price_bin_size": size,
+        "within_percent": within,
         "buckets": _buckets(edges, long, short, price),
         "clusters": {"above": [_rounded(one) for one in found.above], "below": [_rounded(one) for one in found.below]},
         "nearest": {"above": _rounded(found.nearest_above), "below": _rounded(found.nearest_below)},

@@ -105,6 +105,7 @@ BinSize = Annotated[
     Field(gt=0, le=1e7, allow_inf_nan=False),
     WithJsonSchema({"type": "number", "exclusiveMinimum": 0, "maximum": 1e7}),
 ]
+Percent = Annotated[float, Field(ge=0.1, le=1000, allow_inf_nan=False)]
 _WEIGHTS = r"^[1-9]\d{0,2}(\.\d{1,3})?:\d{1,6}(\.\d{1,3})?(,[1-9]\d{0,2}(\.\d{1,3})?:\d{1,6}(\.\d{1,3})?){0,31}$"
 LeverageWeights = Annotated[
     # A text until it is used: a list of numbers would be read from repeated parameters.
@@ -162,6 +163,10 @@ class MapQuery(_Query):
         default=None, description=f"{_BIN_TEXT} Default: the bucket, if that yields so few."
     )
     leverage_weights: LeverageWeights = Field(default=None, description=_WEIGHTS_TEXT)
+    within_percent: Percent = Field(
+        default=10.0,
+        description="How far from the price, in percent, clusters and max pain are looked for, 0.1 to 1000.",
+    )
 
 
 class LevelsQuery(_Query):

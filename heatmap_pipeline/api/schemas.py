@@ -171,6 +171,7 @@ class LiquidationMap(BaseModel):
     time: str = Field(description="End of that candle.")
     price: float = Field(description="Its close, USDT.")
     price_bin_size: float
+    within_percent: float = Field(description="How far from the price clusters and max pain were looked for.")
     buckets: list[Bucket]
     clusters: ClusterLists
     nearest: Nearest

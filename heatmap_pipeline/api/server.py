@@ -12,6 +12,7 @@ from contextlib import suppress
 
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from heatmap_pipeline.api.app import create_app
 from heatmap_pipeline.errors import HeatmapError
@@ -20,10 +21,38 @@ from heatmap_pipeline.settings import Settings
 _MMAP_THRESHOLD = -3
 _TRIM_THRESHOLD = -1
 _LARGE = 8 << 20
+_LONGEST_HEAD = 64 << 10
+"""Bytes of a request's line and headers."""
 
 
 class ServeError(HeatmapError):
     """An address that cannot be listened on; says which and what to do."""
+
+
+class _ShortHeads(HttpToolsProtocol):
+    """Ends a connection whose head does not end.
+
+    The parser joins the pieces of a header again and again, so megabytes of one would keep everyone waiting.
+    """
+
+    _reading_head = False
+    _head = 0
+
+    def data_received(self, data: bytes) -> None:
+        if self._reading_head:
+            self._head += len(data)
+            if self._head > _LONGEST_HEAD:
+                self.transport.abort()
+                return
+        super().data_received(data)
+
+    def on_message_begin(self) -> None:
+        self._reading_head, self._head = True, 0
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self._reading_head = False
+        super().on_headers_complete()
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -91,6 +120,8 @@ def make_server(app: FastAPI) -> uvicorn.Server:
     """Return a server that is not started, with limits that fit the endpoint."""
     config = uvicorn.Config(
         app,
+        http=_ShortHeads,
+        ws="none",  # an upgrade is an ordinary request
         log_level="error",  # not a line for everything that is no HTTP
         access_log=False,
         server_header=False,

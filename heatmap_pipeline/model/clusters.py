@@ -13,7 +13,7 @@ import numpy as np
 
 from heatmap_pipeline.model.book import Floats
 
-MERGE_SHARE = 0.25
+MERGE_SHARE = 0.75
 """Adjacent bins are one cluster where each exceeds this share of the largest bin of their side."""
 
 NEAREST_SHARE = 0.10
@@ -87,10 +87,10 @@ def landmarks(first_price: float, bin_size: float, long: Floats, short: Floats, 
         price: the current price, USDT.
 
     Example:
-        >>> book = np.array([0.0, 3.0, 4.0, 0.0, 0.0]), np.array([0.0, 0.0, 0.0, 0.0, 2.0])
+        >>> book = np.array([0.0, 3.5, 4.0, 0.0, 0.0]), np.array([0.0, 0.0, 0.0, 0.0, 2.0])
         >>> found = landmarks(90.0, 5.0, *book, price=105.0)
         >>> round(found.below[0].price, 2), found.below[0].volume, found.above[0].price
-        (100.36, 7.0, 112.5)
+        (100.17, 7.5, 112.5)
     """
     above = clusters(first_price, bin_size, short, price, "short")
     below = clusters(first_price, bin_size, long, price, "long")

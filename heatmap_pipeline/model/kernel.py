@@ -15,8 +15,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit
 
-_compiled = njit(cache=True, error_model="numpy")
-"""Compile; a division is not checked, for every divisor is positive, and the check would be another way to end."""
+_compiled = njit(cache=True, nogil=True, error_model="numpy")
+"""Compile; a division is not checked, for every divisor is positive, and the check would be another way to end.
+
+It runs without Python's lock: the read endpoint answers others meanwhile."""
 
 
 def _record(*fields: tuple[str, str]) -> np.dtype[np.void]:

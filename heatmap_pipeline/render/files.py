@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import os
 import threading
+import time
+from contextlib import suppress
 from pathlib import Path
+
+_ABANDONED_SECONDS = 600
+"""A temporary file older than this is a killed run's; a younger one may be another run's, just now."""
 
 
 def replace_file(path: Path, content: bytes) -> None:
@@ -17,3 +22,12 @@ def replace_file(path: Path, content: bytes) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_half_written(*folders: Path) -> None:
+    """Remove what killed runs left under temporary names."""
+    for folder in folders:
+        for path in folder.glob(".*.tmp"):
+            with suppress(FileNotFoundError):
+                if time.time() - path.stat().st_mtime > _ABANDONED_SECONDS:
+                    path.unlink()

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from heatmap_pipeline.render.data import HeatmapData, RenderError
-from heatmap_pipeline.render.files import replace_file
+from heatmap_pipeline.render.files import remove_half_written, replace_file
 from heatmap_pipeline.render.picture import write_png
 
 if TYPE_CHECKING:
@@ -83,6 +83,7 @@ def write_page(folder: Path, symbol: str, models: Mapping[str, HeatmapData]) -> 
     for left in [*home.glob("*.js"), *home.glob("heatmap-*.png")]:
         if left.name.removeprefix("heatmap-").rsplit(".", 1)[0] not in models:
             left.unlink(missing_ok=True)
+    remove_half_written(folder, home)
     return folder / "index.html"
 
 

@@ -325,6 +325,22 @@ def test_the_map_at_a_time_is_the_newest_state_by_then(served: TestClient) -> No
     assert at_midnight["time"] == f"{day(4)}T00:00:00Z", "the state that day 3 left"
 
 
+def test_clusters_are_looked_for_near_the_price(served: TestClient) -> None:
+    near, far = ask(served, MAP, within_percent=3), ask(served, MAP, within_percent=1000)
+    assert near["buckets"] == far["buckets"], "the book itself is whole either way"
+    distances = [abs(one["distance_percent"]) for where in ("above", "below") for one in near["clusters"][where]]
+    assert distances
+    assert max(distances) < 3
+    assert max(abs(one["distance_percent"]) for one in far["clusters"]["below"]) > 3
+    for where in ("above", "below"):
+        assert far["clusters"][where][0]["volume"] >= near["clusters"][where][0]["volume"]
+        assert abs(near["nearest"][where]["distance_percent"]) < 3
+    assert ask(served, MAP)["within_percent"] == 10
+    nothing = ask(served, MAP, within_percent=0.1)
+    assert nothing["clusters"] == {"above": [], "below": []}
+    assert nothing["max_pain"] == {"above": None, "below": None}
+
+
 def test_levels_are_the_map(served: TestClient) -> None:
     old = served.get("/liquidations/levels", params={"symbol": BTC})
     assert old.headers["deprecation"].startswith("@")

@@ -22,11 +22,11 @@ def test_a_lone_bin_is_a_cluster_at_its_middle() -> None:
     assert of([8]) == [(105.0, 8.0)]
 
 
-def test_adjacent_bins_above_a_quarter_of_the_largest_are_one() -> None:
-    assert of([8, 4, 0, 0]) == [((8 * 105 + 4 * 115) / 12, 12.0)]
-    assert of([4, 8, 3, 1]) == [((4 * 105 + 8 * 115 + 3 * 125) / 15, 15.0)]
-    # Exactly a quarter does not exceed it: it stays apart, and below a larger neighbour it is no maximum.
-    assert of([8, 2, 0, 0]) == [(105.0, 8.0)]
+def test_adjacent_bins_above_three_quarters_of_the_largest_are_one() -> None:
+    assert of([8, 7, 0, 0]) == [((8 * 105 + 7 * 115) / 15, 15.0)]
+    assert of([7, 8, 6.5, 1]) == [((7 * 105 + 8 * 115 + 6.5 * 125) / 21.5, 21.5)]
+    # Exactly three quarters do not exceed it: it stays apart, and beside a larger neighbour it is no maximum.
+    assert of([8, 6, 0, 0]) == [(105.0, 8.0)]
 
 
 def test_smaller_ones_are_clusters_where_they_are_local_maxima() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from html import unescape
 from pathlib import Path
@@ -87,6 +88,17 @@ def test_a_file_that_did_not_change_is_left_alone(tmp_path: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
     write_page(tmp_path, "BTCUSDT", {"turnover": sample()})
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_what_a_killed_run_left_half_written_is_removed_once_it_is_old(tmp_path: Path) -> None:
+    (tmp_path / "BTCUSDT").mkdir()
+    old, young = tmp_path / ".page.js.1.2.tmp", tmp_path / "BTCUSDT" / ".delta.js.1.2.tmp"
+    for left in (old, young):
+        left.write_text("half")
+    os.utime(old, (0, 0))
+    write_page(tmp_path, "BTCUSDT", {"turnover": sample()})
+    assert not old.exists()
+    assert young.exists(), "another run may be writing it now"
 
 
 def test_a_model_that_is_not_given_any_more_leaves_the_page(tmp_path: Path) -> None:

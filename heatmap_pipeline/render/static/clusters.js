@@ -1,6 +1,6 @@
 // Clusters of the newest book and max pain: the definitions of docs/api.md, as the endpoint's map computes them.
 
-const MERGED_ABOVE = 0.25; // of the side's largest bin: neighbouring bins above it are one cluster
+const MERGED_ABOVE = 0.75; // of the side's largest bin: neighbouring bins above it are one cluster
 const NEAR_ENOUGH = 0.1; // of the side's largest cluster: what counts as the nearest one
 const CLUSTERS_LISTED = 5;
 const LEAST_PERCENT = 1; // a shorter way counts as this long for max pain, or the row next to the price would win
