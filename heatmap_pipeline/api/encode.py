@@ -1,15 +1,18 @@
 """Numbers to bytes: the nested format by a compiled writer, everything else by orjson; and their compression.
 
 A nested answer of a week has some 300,000 levels. Building objects of them first takes a second; here every level is
-written straight into one buffer, without Python's lock, so that other requests are answered meanwhile.
+written straight into a buffer, without Python's lock, so that other requests are answered meanwhile. Parts that fit the
+processor's cache are written and compressed in turn.
 """
 
 from __future__ import annotations
 
 import gzip
 import hashlib
-from collections.abc import Sequence
-from typing import Any
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +23,8 @@ from numba import njit
 from heatmap_pipeline.model.book import Floats, Ints
 
 Texts = npt.NDArray[np.uint8]
+Body: TypeAlias = bytes | Iterable[bytes | memoryview]
+"""A body, or its parts in order; a part is good until the next one is asked for."""
 
 
 def _constant(text: str) -> Texts:
@@ -41,6 +46,8 @@ _PAIRS = _constant("".join(f"{number:02d}" for number in range(100)))
 _NUMBER_ROOM = 25
 _LEVEL_ROOM = len(_PRICE) + len(_LONG) + len(_SHORT) + 2 + 2 * _NUMBER_ROOM
 _INTERVAL_ROOM = len(_CREATED) + len(_CONSUMED) + len(_DEAD_LONG) + len(_DEAD_SHORT) + 2 + 4 * _NUMBER_ROOM
+_PART_LEVELS = 4096
+"""Levels of a part, about 0.3 MB."""
 _SCALE = 10_000
 _EXACT = 9e14
 """Volumes from here on are written as whole USDT: times the scale they would not be exact any more."""
@@ -75,8 +82,8 @@ def nested(
     counts: Ints,
     consumed: Floats,
     meta: bytes,
-) -> bytes:
-    """Return the JSON of a heatmap, `{"data": [...], "meta": ...}`.
+) -> Iterator[bytes | memoryview]:
+    """Yield the JSON of a heatmap, `{"data": [...], "meta": ...}`, in parts.
 
     Args:
         stamps: time of each snapshot, ISO 8601, n of them.
@@ -89,17 +96,20 @@ def nested(
         consumed: USDT consumed per snapshot, long and short, shape (n, 2).
         meta: JSON.
     """
-    opening, closing = b'{"data":', b',"meta":' + meta + b"}"
     heads, head_sizes = texts([f'{{"timestamp":"{stamp}","levels":[' for stamp in stamps])
     prices, price_sizes = texts(list(price_texts))
-    room = 2 + len(stamps) * (heads.shape[1] + _INTERVAL_ROOM) + len(bins) * (_LEVEL_ROOM + prices.shape[1])
-    out = np.empty(len(opening) + room + len(closing), dtype=np.uint8)
-    out[: len(opening)] = np.frombuffer(opening, dtype=np.uint8)
-    size = _write(
-        out, len(opening), heads, head_sizes, prices, price_sizes, starts, bins, long, short, counts, consumed
-    )
-    out[size : size + len(closing)] = np.frombuffer(closing, dtype=np.uint8)
-    return out[: size + len(closing)].tobytes()
+    # A part ends with the snapshot that reaches its number of levels.
+    ends = np.searchsorted(starts[1:], np.arange(_PART_LEVELS, len(bins), _PART_LEVELS)) + 1
+    cuts = np.unique(np.concatenate(([0], ends, [len(stamps)])))
+    per_snapshot, per_level = heads.shape[1] + _INTERVAL_ROOM, _LEVEL_ROOM + prices.shape[1]
+    out = np.empty((np.diff(cuts) * per_snapshot + np.diff(starts[cuts]) * per_level).max(initial=0), dtype=np.uint8)
+    yield b'{"data":['
+    for begin, end in pairwise(cuts.tolist()):
+        size = _write(
+            out, begin, end, heads, head_sizes, prices, price_sizes, starts, bins, long, short, counts, consumed
+        )
+        yield memoryview(out)[:size]
+    yield b'],"meta":' + meta + b"}"
 
 
 _compiled = njit(cache=True, nogil=True, error_model="numpy")
@@ -109,12 +119,11 @@ _compiled = njit(cache=True, nogil=True, error_model="numpy")
 
 @_compiled
 def _write(  # type: ignore[no-untyped-def]
-    out, at, heads, head_sizes, prices, price_sizes, starts, bins, long, short, counts, consumed
+    out, begin, end, heads, head_sizes, prices, price_sizes, starts, bins, long, short, counts, consumed
 ):
-    """Write the list of snapshots from a place in the buffer; return the place after it."""
-    out[at] = 91  # [
-    at += 1
-    for i in range(len(heads)):
+    """Write snapshots, each but the first of all after a comma; return how many bytes that is."""
+    at = 0
+    for i in range(begin, end):
         if i > 0:
             out[at] = 44  # ,
             at += 1
@@ -141,8 +150,7 @@ def _write(  # type: ignore[no-untyped-def]
         at = _volume(out, at, consumed[i, 1])
         out[at] = 125
         at += 1
-    out[at] = 93  # ]
-    return at + 1
+    return at
 
 
 @njit(nogil=True, error_model="numpy", inline="always")  # a constant is one only where it is written
@@ -207,17 +215,21 @@ def _volume(out, at, value):  # type: ignore[no-untyped-def]
     return at
 
 
-def compress(body: bytes, encoding: str, *, thorough: bool = False) -> bytes:
+def compress(body: Body, encoding: str, *, thorough: bool = False) -> bytes:
     """Return a body in a content coding: zstd, gzip or identity; `thorough` for what is compressed once only."""
-    if encoding == "zstd":
-        return zstandard.ZstdCompressor(level=12 if thorough else 1).compress(body)
-    if encoding == "gzip":
-        return gzip.compress(body, compresslevel=9 if thorough else 1, mtime=0)
-    return body
+    parts = [body] if isinstance(body, bytes) else body
+    if encoding == "identity":
+        return body if isinstance(body, bytes) else b"".join(bytes(part) for part in parts)
+    coder: Any = (
+        zstandard.ZstdCompressor(level=12 if thorough else 1).compressobj()
+        if encoding == "zstd"
+        else zlib.compressobj(9 if thorough else 1, wbits=16 + zlib.MAX_WBITS)  # framed as gzip, without a time
+    )
+    return b"".join([*(coder.compress(part) for part in parts), coder.flush()])
 
 
 def decompress(body: bytes, encoding: str) -> bytes:
     """Return the body of a content coding."""
     if encoding == "zstd":
-        return zstandard.ZstdDecompressor().decompress(body)
+        return zstandard.ZstdDecompressor().decompressobj().decompress(body)
     return gzip.decompress(body) if encoding == "gzip" else body

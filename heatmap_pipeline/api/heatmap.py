@@ -43,13 +43,13 @@ class Plan:
     Attributes:
         key: with `fingerprint` all that its bytes depend on.
         fingerprint: of the data.
-        make: make the bytes; may raise `ApiError`.
+        make: make the body; may raise `ApiError`, but not while its parts are read.
         live: whether it holds the newest data, which the next publication will change.
     """
 
     key: tuple[object, ...]
     fingerprint: str
-    make: Callable[[], bytes]
+    make: Callable[[], encode.Body]
     live: bool
 
 
@@ -70,13 +70,13 @@ def plan_heatmap(version: Version, books: Books, query: HeatmapQuery) -> Plan:
     rows = 0 if units is not None else query.max_rows
     key = ("heatmap", symbol.name, model.name, weights, window, units, rows, query.format)
 
-    def make() -> bytes:
+    def make() -> encode.Body:
         return _body(source, window, query.interval, units, rows, query.format)
 
     return Plan(key, symbol.fingerprint, make, window.last >= model.end)
 
 
-def _body(source: Source, window: Window, interval: str, units: int | None, rows: int, form: str) -> bytes:
+def _body(source: Source, window: Window, interval: str, units: int | None, rows: int, form: str) -> encode.Body:
     present = intervals_with_candles(source, window)
     played = replay(source, window.first, window.last, window.seconds)
     price = _last_close(source, window)
@@ -146,7 +146,7 @@ def _page_meta(source: Source, window: Window, price: float) -> dict[str, Any]:
     }
 
 
-def _nested(window: Window, present: Ints, played: Replay, grid: Grid, meta: dict[str, Any]) -> bytes:
+def _nested(window: Window, present: Ints, played: Replay, grid: Grid, meta: dict[str, Any]) -> encode.Body:
     keep = (grid.long > 0) | (grid.short > 0)
     interval = grid.interval[keep]
     starts = np.searchsorted(interval, present)

@@ -18,9 +18,8 @@ from heatmap_pipeline.api.app import create_app
 from heatmap_pipeline.errors import HeatmapError
 from heatmap_pipeline.settings import Settings
 
-_MMAP_THRESHOLD = -3
-_TRIM_THRESHOLD = -1
-_LARGE = 8 << 20
+_MALLOC = {-8: 1, -3: 64 << 20, -1: 128 << 20}
+"""Parameters of glibc's mallopt: number of arenas, size from which a piece is mapped by itself, freed bytes to keep."""
 _LONGEST_HEAD = 64 << 10
 """Bytes of a request's line and headers."""
 
@@ -94,7 +93,7 @@ def serve(settings: Settings, host: str, port: int, tell: Callable[[str], None])
     Raises:
         ServeError: as `listen`.
     """
-    _give_memory_back()
+    _reuse_memory()
     bound = listen(host, port)
     address = bound.getsockname()
     shown = f"[{host}]" if ":" in host else host
@@ -105,15 +104,16 @@ def serve(settings: Settings, host: str, port: int, tell: Callable[[str], None])
         make_server(create_app(settings, tell=tell)).run(sockets=[bound])
 
 
-def _give_memory_back() -> None:
-    """Have what large answers took go back to the system when they are sent.
+def _reuse_memory() -> None:
+    """Have answers use the memory of those before them, up to a bound.
 
-    Left alone, the allocator of Linux keeps ever larger freed pieces for later: measured twice the memory.
+    Left alone, the allocator of Linux gives the arrays of an answer back to the system and asks for them again, which
+    doubles its processor time, while each thread keeps ever larger freed pieces of its own.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
-        mallopt(_MMAP_THRESHOLD, _LARGE)
-        mallopt(_TRIM_THRESHOLD, _LARGE)
+        for parameter, value in _MALLOC.items():
+            mallopt(parameter, value)
 
 
 def make_server(app: FastAPI) -> uvicorn.Server:

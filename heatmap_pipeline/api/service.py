@@ -103,7 +103,7 @@ class Service:
             )
 
     def _maker(
-        self, key: tuple[object, ...], make: Callable[[], bytes], encoding: str, thorough: bool
+        self, key: tuple[object, ...], make: Callable[[], encode.Body], encoding: str, thorough: bool
     ) -> Callable[[], bytes]:
         """Return what makes the bytes: from another coding of the same body if there is one, else from the start."""
         for other in ENCODINGS:
@@ -131,7 +131,8 @@ class Service:
         """Have everything compiled before the first request."""
         for symbol in list(version.symbols)[:1]:
             with suppress(HeatmapError):  # what is wrong with it is said to who asks for it
-                plan_heatmap(version, self.books, HeatmapQuery(symbol=symbol, interval="1d")).make()
+                plan = plan_heatmap(version, self.books, HeatmapQuery(symbol=symbol, interval="1d"))
+                encode.compress(plan.make(), "identity")
 
     def report(self) -> dict[str, Any]:
         """Return what /cache/stats answers."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import orjson
 import pytest
@@ -25,7 +27,7 @@ def write(volumes: list[float], counts: list[int]) -> dict[str, object]:
         consumed=np.array([[volumes[0] if n else 0.0, 0.0]]),
         meta=b'{"a":1}',
     )
-    found: dict[str, object] = orjson.loads(body)
+    found: dict[str, object] = orjson.loads(compress(body, "identity"))
     return found
 
 
@@ -70,7 +72,7 @@ def test_snapshots_without_levels() -> None:
         np.zeros((3, 2)),
         b"null",
     )
-    data = orjson.loads(body)["data"]
+    data = orjson.loads(compress(body, "identity"))["data"]
     assert [one["timestamp"] for one in data] == ["a", "b", "c"]
     assert [len(one["levels"]) for one in data] == [0, 1, 0]
     assert data[1]["levels"] == [{"price": 1.5, "long_density": 2.25, "short_density": 0}]
@@ -82,6 +84,33 @@ def test_snapshots_without_levels() -> None:
         "consumed_long",
         "consumed_short",
     ]
+
+
+@pytest.mark.parametrize("encoding", ["zstd", "gzip", "identity"])
+def test_many_parts_are_one_body(encoding: str) -> None:
+    levels = np.random.default_rng(1).integers(0, 900, 60)
+    total = int(levels.sum())
+    volumes = np.arange(total) / 7
+
+    def parts() -> Iterator[bytes | memoryview]:
+        return nested(
+            [str(one) for one in range(60)],
+            np.concatenate(([0], np.cumsum(levels))),
+            ["1.5"],
+            np.zeros(total, dtype=np.int64),
+            volumes,
+            volumes[::-1].copy(),
+            np.zeros((60, 2), dtype=np.int64),
+            np.zeros((60, 2)),
+            b"null",
+        )
+
+    assert len(list(parts())) > 4
+    data = orjson.loads(decompress(compress(parts(), encoding), encoding))["data"]
+    assert [one["timestamp"] for one in data] == [str(one) for one in range(60)]
+    assert [len(one["levels"]) for one in data] == levels.tolist()
+    written = [level["long_density"] for one in data for level in one["levels"]]
+    assert written == pytest.approx(volumes.tolist(), abs=5.0001e-5)
 
 
 @pytest.mark.parametrize("encoding", ["zstd", "gzip", "identity"])
