@@ -1,5 +1,5 @@
 // Drawing a map: its cells on a canvas, and above that axes, candles, bubbles and profile with Plotly. Cells are not a
-// Plotly heatmap, because that takes half a second per redraw, and colours have to follow a moving handle.
+// Plotly heatmap, which is drawn anew as a whole for every change of colour, and colours have to follow a moving handle.
 
 const PRICE_LABELS = 66; // pixels between the map and the profile
 const CONFIG = { displayModeBar: false, scrollZoom: true, doubleClick: false, responsive: false, displaylogo: false };
