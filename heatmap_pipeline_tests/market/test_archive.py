@@ -13,8 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from heatmap_pipeline.errors import HeatmapError
 from heatmap_pipeline.market import archive_file
@@ -466,80 +464,6 @@ def test_only_so_many_days_wait() -> None:
     assert next(stream) == 14
     stream.close()  # type: ignore[attr-defined]
     assert len(started) <= 4
-
-
-# --- mutated files ---------------------------------------------------------------------------------------------------
-
-
-def mutations(size: int) -> st.SearchStrategy[list[tuple[int, int, bytes]]]:
-    """Cuts and replacements: (from, length, replacement)."""
-    noise = st.one_of(
-        st.binary(max_size=4), st.sampled_from([b",", b"\n", b"\r", b'"', b"-", b"e9", b"nan", b"\x00", b""])
-    )
-    return st.lists(st.tuples(st.integers(0, size), st.integers(0, 30), noise), min_size=1, max_size=4)
-
-
-def mutate(data: bytes, changes: list[tuple[int, int, bytes]]) -> bytes:
-    for start, length, replacement in changes:
-        data = data[:start] + replacement + data[start + length :]
-    return data
-
-
-CANDLES = csv_text(candle_rows(16, 300), CANDLE_HEADER)
-METRICS = csv_text(sample_rows(16), METRICS_HEADER)
-WHOLE = candle_rows()
-
-
-def reads_or_refuses(root: Path) -> None:
-    """Read both files of the day: a valid clean day or a MarketError, nothing else."""
-    reader = ArchiveReader(root)
-    table = ArchiveReader(root / "whole").read_candles("BTCUSDT", DAY, 300).table
-    for use in (
-        lambda: reader.read_candles("BTCUSDT", DAY, 300),
-        lambda: reader.read_open_interest("BTCUSDT", DAY, table, 300),
-    ):
-        try:
-            clean = use()
-        except MarketError:
-            continue
-        time = clean.table.iloc[:, 0].to_numpy().astype(np.int64)
-        assert (np.diff(time) > 0).all()
-        assert ((time >= at(0)) & (time <= at(86400))).all()
-        numbers = clean.table.drop(columns=["value"], errors="ignore").iloc[:, 1:].to_numpy(dtype=np.float64)
-        assert np.isfinite(numbers).all()
-        assert (numbers >= 0).all()
-        assert all(count > 0 for count in clean.repairs.values())
-
-
-@pytest.fixture(scope="module")
-def spoiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder for spoiled files, with a whole day of candles in it."""
-    root = tmp_path_factory.mktemp("spoiled")
-    write_candles(root / "whole")
-    return root
-
-
-@settings(deadline=None, max_examples=300)
-@given(mutations(len(CANDLES)), mutations(len(METRICS)))
-def test_spoiled_csv_is_read_or_refused(
-    spoiled: Path, candles: list[tuple[int, int, bytes]], metrics: list[tuple[int, int, bytes]]
-) -> None:
-    write(candles_path(spoiled), mutate(CANDLES, candles))
-    write(metrics_path(spoiled), mutate(METRICS, metrics))
-    reads_or_refuses(spoiled)
-
-
-PACKED = [zipped("a.csv", CANDLES), zipped("a.csv", METRICS)]
-
-
-@settings(deadline=None, max_examples=300)
-@given(mutations(len(PACKED[0])), mutations(len(PACKED[1])))
-def test_spoiled_zip_is_read_or_refused(
-    spoiled: Path, candles: list[tuple[int, int, bytes]], metrics: list[tuple[int, int, bytes]]
-) -> None:
-    write_bytes(candles_path(spoiled), mutate(PACKED[0], candles))
-    write_bytes(metrics_path(spoiled), mutate(PACKED[1], metrics))
-    reads_or_refuses(spoiled)
 
 
 # --- real files ------------------------------------------------------------------------------------------------------
