@@ -8,8 +8,9 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import date
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -197,12 +198,13 @@ def load_settings(**overrides: Any) -> Settings:
     """Read the settings from the environment; keyword arguments that are not None win.
 
     Raises:
-        SettingsError: naming the variable, its value and what is allowed.
+        SettingsError: naming the variable, its value and what is allowed; also for a HEATMAP_* variable that is none.
 
     Example:
         >>> load_settings(symbols=("BTCUSDT",)).symbols
         ('BTCUSDT',)
     """
+    _refuse_unknown(os.environ)
     per_symbol: dict[str, dict[str, str]] = {}
     for name, value in sorted(os.environ.items()):
         match = _PER_SYMBOL.fullmatch(name)
@@ -219,6 +221,18 @@ def load_settings(**overrides: Any) -> Settings:
         return Settings(per_symbol=symbols, **given)
     except ValidationError as error:
         raise SettingsError(_sentence(error)) from None
+
+
+def _refuse_unknown(names: Iterable[str]) -> None:
+    """Raise for a variable that would be ignored, most likely a typing error. HEATMAP_TEST_* belong to the tests."""
+    known = [name.upper() for name in Settings.model_fields if name != "per_symbol"]
+    for name in sorted(names):
+        own = name.removeprefix("HEATMAP_")
+        ours = own != name and not own.startswith("TEST_")
+        if ours and own not in known and not _PER_SYMBOL.fullmatch(name):
+            near = get_close_matches(own, known, 1)
+            hint = f", do you mean HEATMAP_{near[0]}?" if near else ";"
+            raise SettingsError(f"{name} is not a setting{hint} README.md lists them all; unset it or mend its name")
 
 
 def _sentence(error: ValidationError, suffix: str = "") -> str:

@@ -172,3 +172,16 @@ def test_intervals_have_names() -> None:
     assert {interval_name(seconds): seconds for seconds in SECONDS.values()} == SECONDS
     with pytest.raises(SettingsError, match="180 s has no name"):
         interval_name(180)
+
+
+def test_a_misspelt_variable_is_refused_and_not_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEATMAP_TEST_ANYTHING", "1")
+    monkeypatch.setenv("HEATMAP_BUCKET_XYZUSDT", "5")
+    load_settings()
+    monkeypatch.setenv("HEATMAP_SYMBOL", "BTCUSDT")
+    with pytest.raises(SettingsError, match=r"HEATMAP_SYMBOL is not a setting, do you mean HEATMAP_SYMBOLS\?"):
+        load_settings()
+    monkeypatch.delenv("HEATMAP_SYMBOL")
+    monkeypatch.setenv("HEATMAP_WQX", "1")
+    with pytest.raises(SettingsError, match=r"HEATMAP_WQX is not a setting; README\.md lists them all"):
+        load_settings()
