@@ -53,14 +53,13 @@ def ingest_candles(
         record = stored.get_symbol(con, symbol)
         known = set(stored.raw_days(con, symbol)["candles"]) if record is not None else set()
     # A lost warehouse is made again as it was: by the choices that the published history was made with.
-    published = None if record is not None else (published_histories(Warehouse(settings.home)) or {}).get(symbol)
-    chosen = record if published is None else published.record
+    published = (published_histories(Warehouse(settings.home), any_version=True) or {}).get(symbol)
+    chosen = record or (published.record if published is not None else None)
     _same_kind(chosen, settings, symbol)
     market.prepare(symbol, days)
-    inside = [day for day in days if known and min(known) <= day <= max(known)]
-    if published is not None and published.raw_days:
-        first, last = min(published.raw_days), max(published.raw_days)
-        inside = [day for day in days if first < day < last and day not in published.raw_days]
+    held = published.raw_days - known if published is not None else frozenset()
+    span = known | held
+    inside = [day for day in days if span and min(span) <= day <= max(span) and day not in held]
     available = market.available(symbol, inside)
     # Neither a stored day whose file is gone nor a day of a gap between two histories is asked for.
     wanted = [day for day in days if day not in inside or day in available]

@@ -17,10 +17,10 @@ from heatmap_pipeline.errors import HeatmapError
 from heatmap_pipeline.settings import Settings, load_settings
 from heatmap_pipeline.store import chain as stored
 from heatmap_pipeline.store.read import PublishedHistory, published_histories
-from heatmap_pipeline.store.warehouse import StoreError, UnusableError, Warehouse
+from heatmap_pipeline.store.warehouse import StoreError, UnusableError, Warehouse, free_name
 
 DAMAGED = "damaged"
-"""Folder of the home that a damaged file is moved to by the command that rebuilds it."""
+"""Folder of the home that a damaged file is moved to by the command that rebuilds it; a second one gets a number."""
 
 
 class RecoveryError(HeatmapError):
@@ -112,7 +112,7 @@ def naming_the_rebuild(settings: Settings) -> Iterator[None]:
         commands = rebuild_commands(settings)
         if not commands or error.path.name != "warehouse.duckdb":
             raise
-        folder = shlex.quote(str(settings.home / DAMAGED))
+        folder = shlex.quote(str(free_name(settings.home / DAMAGED)))
         away = f"mkdir -p {folder} && mv {shlex.quote(str(error.path))}* {folder}"
         raise StoreError(
             f"{error.reason}; move it away and compute it again from the archive files with "

@@ -20,7 +20,7 @@ import duckdb
 from heatmap_pipeline.store import spare
 from heatmap_pipeline.store.raw import SYMBOL_TABLES
 from heatmap_pipeline.store.sql import Connection, rows, transaction
-from heatmap_pipeline.store.warehouse import READER_PREFIX, SCHEMA_VERSION, StoreError, Warehouse, quoted
+from heatmap_pipeline.store.warehouse import READER_PREFIX, SCHEMA_VERSION, StoreError, Warehouse, free_name, quoted
 
 _PRIVATE = ("failed_days",)
 _FINGERPRINT = ("symbols", "raw_days", "heatmap_days", "snapshot_days", "saved_snapshots")
@@ -187,7 +187,7 @@ def _set_aside(warehouse: Warehouse) -> None:
     """Keep the published file of another version under a name that says which, beside the one that replaces it."""
     with warehouse.read(any_version=True) as con:
         ((version,),) = rows(con, "SELECT max(version) FROM schema_version")
-    aside = warehouse.home / f"heatmap.schema-{version}.duckdb"
+    aside = free_name(warehouse.home / f"heatmap.schema-{version}.duckdb")
     _log.warning("%s has schema version %s: it is kept as %s", warehouse.published, version, aside.name)
     copy = _temporary(warehouse, "aside")
     shutil.copyfile(warehouse.published, copy)
@@ -206,11 +206,12 @@ def _make_public(warehouse: Warehouse, new: Path, others: Sequence[str], old: Pa
             for table in SYMBOL_TABLES if others else ():
                 con.execute(f"DELETE FROM {table} WHERE symbol IN (SELECT unnest(?))", [others])  # noqa: S608 - ours
                 if old is not None:
-                    con.execute(
-                        f"INSERT INTO {table} SELECT * FROM old.main.{table} "  # noqa: S608 - ours
-                        "WHERE symbol IN (SELECT unnest(?))",
-                        [others],
-                    )
+                    with warehouse.explaining(warehouse.published):  # a block that is damaged is one of it
+                        con.execute(
+                            f"INSERT INTO {table} SELECT * FROM old.main.{table} "  # noqa: S608 - ours
+                            "WHERE symbol IN (SELECT unnest(?))",
+                            [others],
+                        )
         con.execute("CHECKPOINT")
 
 
@@ -221,11 +222,14 @@ def _temporary(warehouse: Warehouse, use: str) -> Path:
 def _remove_leftovers(warehouse: Warehouse) -> None:
     """Remove the temporary files of this and of killed publications; only the holder of the lock makes any."""
     for path in warehouse.home.glob(".heatmap.duckdb.*"):
-        path.unlink(missing_ok=True)
+        if path.is_dir():  # what DuckDB put there when its memory was full
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
     for path in warehouse.home.glob(f"{READER_PREFIX}*"):  # of readers that were killed
         with suppress(FileNotFoundError):
             if time.time() - path.lstat().st_ctime > _READER_SECONDS:
-                path.unlink(missing_ok=True)
+                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def _sync(path: Path) -> None:

@@ -7,9 +7,13 @@ hold them: UTC without zone. What does not: anything that writes.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import duckdb
@@ -20,7 +24,7 @@ from heatmap_pipeline.market.tables import CANDLE_COLUMNS
 from heatmap_pipeline.model.book import Floats, Ints, Sides
 from heatmap_pipeline.store.raw import SymbolRecord, get_symbol
 from heatmap_pipeline.store.sql import Connection, arrow, column, naive, rows, scalar, side_column
-from heatmap_pipeline.store.warehouse import StoreError, Warehouse
+from heatmap_pipeline.store.warehouse import READER_PREFIX, StoreError, Warehouse
 
 
 @dataclass(frozen=True)
@@ -333,15 +337,27 @@ def published_histories(warehouse: Warehouse, *, any_version: bool = False) -> d
     if not warehouse.published.exists():
         return {}
     try:
-        with warehouse.read(any_version=any_version) as con:
-            names = [name for (name,) in rows(con, "SELECT symbol FROM symbols ORDER BY symbol")]
-            records = {name: get_symbol(con, name) for name in names}
-            raw = rows(con, "SELECT DISTINCT symbol, day FROM raw_days WHERE kind = 'candles'")
-            days = rows(
-                con, "SELECT symbol, model, day, state_hash FROM heatmap_days WHERE NOT provisional ORDER BY ALL"
-            )
-    except (StoreError, duckdb.Error):
-        return None
+        return _histories(warehouse, any_version)
+    except (StoreError, duckdb.Error) as error:
+        if "lock on file" not in str(error.__cause__):
+            return None
+    # Someone has opened it for writing, as the command-line client does unless told otherwise: read a copy.
+    with (
+        suppress(StoreError, duckdb.Error, OSError),
+        TemporaryDirectory(prefix=READER_PREFIX, dir=warehouse.home) as at,
+    ):
+        copy = Warehouse(Path(at))
+        shutil.copyfile(warehouse.published, copy.published)
+        return _histories(copy, any_version)
+    return None
+
+
+def _histories(warehouse: Warehouse, any_version: bool) -> dict[str, PublishedHistory]:
+    with warehouse.read(any_version=any_version) as con:
+        names = [name for (name,) in rows(con, "SELECT symbol FROM symbols ORDER BY symbol")]
+        records = {name: get_symbol(con, name) for name in names}
+        raw = rows(con, "SELECT DISTINCT symbol, day FROM raw_days WHERE kind = 'candles'")
+        days = rows(con, "SELECT symbol, model, day, state_hash FROM heatmap_days WHERE NOT provisional ORDER BY ALL")
     found: dict[str, PublishedHistory] = {}
     for name, record in records.items():
         of_models: dict[str, dict[date, str]] = {}

@@ -59,6 +59,8 @@ def spare_path(warehouse: Warehouse) -> Path:
 def seal(path: Path) -> None:
     """Mark a finished file by the fraction of its second of modification, which any later write changes."""
     found = path.stat()
+    if found.st_size < MINIMUM:  # never a spare one; and two made in one second stay different to who compares times
+        return
     os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns // 10**9 * 10**9 + _mark(found)))
 
 
@@ -124,7 +126,7 @@ def _is_local(folder: Path) -> bool:
     device = folder.stat().st_dev
     number = f"{os.major(device)}:{os.minor(device)}"
     try:
-        lines = Path("/proc/self/mountinfo").read_text().splitlines()
+        lines = Path("/proc/self/mountinfo").read_text(errors="replace").splitlines()
     except OSError:
         return False
     kinds = {line.partition(" - ")[2].split()[0] for line in lines if line.split()[2] == number}
@@ -184,7 +186,8 @@ def _same_schema(con: Connection) -> bool:
         "UNION ALL SELECT view_name, sql FROM duckdb_views() WHERE database_name = ? AND NOT internal ORDER BY ALL"
     )
     here = scalar(con, "SELECT current_database()")
-    return rows(con, query, [here, here]) == rows(con, query, ["private", "private"])
+    same_version = rows(con, "FROM schema_version") == rows(con, "FROM private.main.schema_version")
+    return same_version and rows(con, query, [here, here]) == rows(con, query, ["private", "private"])
 
 
 def _name_what_is_wanted(con: Connection, others: Sequence[str], published: bool) -> None:

@@ -9,11 +9,13 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import shlex
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.resources import files
+from itertools import chain, count
 from pathlib import Path
 
 import duckdb
@@ -67,7 +69,7 @@ class UnusableError(StoreError):
         self.path, self.reason = path, reason
         super().__init__(
             f"{reason}; move it away (with {path.name}.wal, if there is one), then "
-            f"`heatmap status --home {path.parent}` names the command that makes it again"
+            f"`heatmap status --home {shlex.quote(str(path.parent))}` names the command that makes it again"
         )
 
 
@@ -295,6 +297,12 @@ def _version(con: Connection) -> int | None:
     except duckdb.CatalogException:
         return None
     return int(version or 0)
+
+
+def free_name(path: Path) -> Path:
+    """Return a path, with -2, -3 ... at the end of its stem where there is something already."""
+    numbered = (path.with_name(f"{path.stem}-{number}{path.suffix}") for number in count(2))
+    return next(one for one in chain([path], numbered) if not one.exists())
 
 
 def quoted(path: Path) -> str:

@@ -20,6 +20,7 @@ from heatmap_pipeline.store import publish as module
 from heatmap_pipeline.store.chain import day_records, record_failure
 from heatmap_pipeline.store.publish import publish
 from heatmap_pipeline.store.raw import forget_symbol, save_raw
+from heatmap_pipeline.store.read import published_histories
 from heatmap_pipeline.store.warehouse import StoreError, Warehouse
 from heatmap_pipeline_tests.store.tiny import DAYS, MODELS_USED, commit, compute, dump, fill, market
 
@@ -306,3 +307,27 @@ def test_days_committed_later_are_published(warehouse: Warehouse) -> None:
 def test_a_symbol_without_rows_makes_no_file(warehouse: Warehouse) -> None:
     assert not publish(warehouse, ["NOSUCH"]).changed
     assert not warehouse.published.exists()
+
+
+def test_what_a_killed_publication_spilled_is_removed(warehouse: Warehouse) -> None:
+    spilled = warehouse.home / ".heatmap.duckdb.99.new.tmp"
+    spilled.mkdir()
+    (spilled / "duckdb_temp_storage").write_text("x")
+    assert publish(warehouse, ["BTCUSDT"]).changed
+    assert not spilled.exists()
+
+
+def test_what_is_published_is_known_while_someone_has_it_open_for_writing(warehouse: Warehouse) -> None:
+    """Else a lost warehouse would be published over it as if nothing were lost."""
+    publish(warehouse, ["BTCUSDT"])
+    free = published_histories(warehouse)
+    assert free
+    assert len(free["BTCUSDT"].raw_days) == len(DAYS)
+    script = f"import duckdb; con = duckdb.connect({str(warehouse.published)!r}); print('open', flush=True); input()"
+    command = [sys.executable, "-c", script]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as client:
+        assert client.stdout is not None
+        assert client.stdout.readline() == "open\n"
+        assert published_histories(warehouse) == free
+        client.communicate("\n", timeout=30)
+    assert not list(warehouse.home.glob(".heatmap.reader*"))

@@ -234,6 +234,16 @@ def test_what_is_not_certain_is_copied(settled: Warehouse, monkeypatch: pytest.M
     assert published(settled) == private(settled)
 
 
+def test_a_file_of_another_version_is_not_brought_up_to_date(settled: Warehouse) -> None:
+    """Its tables look the same, but every reader of the result would refuse it."""
+    with duckdb.connect(str(spare.spare_path(settled))) as con:
+        con.execute("UPDATE schema_version SET version = version - 1")
+    spare.seal(spare.spare_path(settled))
+    touch(settled, 9)
+    assert publish(settled, [BTC]).whole
+    assert published(settled) == private(settled)
+
+
 def test_a_file_in_use_is_seen(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.touch()

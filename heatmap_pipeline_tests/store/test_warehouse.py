@@ -18,7 +18,7 @@ from heatmap_pipeline.errors import HeatmapError
 from heatmap_pipeline.store import warehouse as module
 from heatmap_pipeline.store.schema import column_types
 from heatmap_pipeline.store.sql import transaction
-from heatmap_pipeline.store.warehouse import StoreError, Warehouse
+from heatmap_pipeline.store.warehouse import StoreError, Warehouse, free_name
 
 _HOLD = """
 import sys, time
@@ -234,3 +234,12 @@ def test_further_settings_reach_the_connection(warehouse: Warehouse) -> None:
     with warehouse.connect(config={"threads": "1", "memory_limit": "300MB"}) as con:
         assert con.execute("SELECT current_setting('threads')").fetchall() == [(1,)]
     assert module.STORAGE_VERSION == "v1.5.0"
+
+
+def test_a_name_that_is_taken_gets_a_number(tmp_path: Path) -> None:
+    wanted = tmp_path / "heatmap.schema-0.duckdb"
+    assert free_name(wanted) == wanted
+    wanted.touch()
+    assert free_name(wanted).name == "heatmap.schema-0-2.duckdb"
+    free_name(wanted).mkdir()
+    assert free_name(wanted).name == "heatmap.schema-0-3.duckdb"
