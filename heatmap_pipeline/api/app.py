@@ -23,7 +23,7 @@ from heatmap_pipeline.api.errors import ApiError
 from heatmap_pipeline.api.health import health
 from heatmap_pipeline.api.heatmap import plan_heatmap
 from heatmap_pipeline.api.listing import plan_klines, plan_symbols
-from heatmap_pipeline.api.pages import add_pages
+from heatmap_pipeline.api.pages import add_pages, page_files
 from heatmap_pipeline.api.parameters import HeatmapQuery, KlinesQuery, LevelsQuery, MapQuery, sentence
 from heatmap_pipeline.api.security import Shield, TokenGate, problem
 from heatmap_pipeline.api.service import Service
@@ -46,6 +46,7 @@ def create_app(settings: Settings, *, tell: Callable[[str], None] | None = None)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await asyncio.to_thread(page_files)  # made once, and not while others wait
         watching = asyncio.create_task(service.publications.watch(service.tidy))
         try:
             yield

@@ -26,7 +26,9 @@ def plan_symbols(version: Version) -> Plan:
             {"symbols": [_entry(symbol) for symbol in version.symbols.values()], "version": version.name}
         )
 
-    return Plan(("symbols",), version.name, make, live=True)
+    # In which order models are listed is a setting, and no part of the data.
+    order = tuple((name, *symbol.models) for name, symbol in version.symbols.items())
+    return Plan(("symbols", order), version.name, make, live=True)
 
 
 def _entry(symbol: SymbolData) -> dict[str, Any]:
@@ -71,8 +73,9 @@ def plan_klines(version: Version, query: KlinesQuery) -> Plan:
             f"{symbol.name} has candles from {iso(begin)} to {iso(end)}; start_time and end_time ask for none of them",
         )
     first, last = max(start, low), min(stop, high)
-    rows = np.arange(*np.searchsorted(candles.open_time, (first, last)))
-    starts = np.unique(candles.open_time[rows] // step * step)
+    low, high = np.searchsorted(candles.open_time, (first, last))
+    starts = candles.open_time[low:high] // step * step
+    starts = starts[np.diff(starts, prepend=-1) != 0]
     starts = starts[: query.limit] if query.start_time is not None else starts[-query.limit :]
     if not len(starts):
         raise ApiError(

@@ -20,7 +20,7 @@ _A_YEAR = "public, max-age=31536000, immutable"
 
 
 @cache
-def _page() -> dict[str, tuple[bytes, str, str]]:
+def page_files() -> dict[str, tuple[bytes, str, str]]:
     """Return content, media type and hash by path."""
     return {path: (content, kind, encode.digest(content)) for path, (content, kind) in live_page().items()}
 
@@ -30,7 +30,7 @@ def add_pages(app: FastAPI, service: Service) -> None:
 
     async def page(request: Request) -> Response:
         kept = _A_YEAR if "v" in request.query_params and request.url.path != "/" else "no-cache"
-        return await _shown(service, request, *_page()[request.url.path], kept)
+        return await _shown(service, request, *page_files()[request.url.path], kept)
 
     @cache
     def schema() -> tuple[bytes, str, str]:

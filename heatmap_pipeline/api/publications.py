@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 from heatmap_pipeline.api.data import Version
@@ -38,7 +39,7 @@ class Publications:
         tell: Callable[[str], None] | None = None,
         look_every: float = 1.0,
     ) -> None:
-        self._path, self._load, self._tell, self.look_every = path, load, tell or _log.info, look_every
+        self._path, self._load, self._line, self.look_every = path, load, tell or _log.info, look_every
         self.version: Version | None = None
         self.problem = ""
         self.loads = 0
@@ -103,11 +104,15 @@ class Publications:
         else:
             self.version, self.problem = new, ""
             self.loads += 1
-            self._say(before, new)
             if before is not None:
                 before.retire()
+            self._say(before, new)
         finally:
             self._seen, self._reading = seen, None
+
+    def _tell(self, line: str) -> None:
+        with suppress(OSError):  # the terminal or the pipe may be gone; serving goes on
+            self._line(line)
 
     def _failed(self, problem: str) -> None:
         if problem != self.problem:

@@ -17,6 +17,7 @@ from typing import TypeAlias
 import numpy as np
 
 from heatmap_pipeline.api.data import DAY, MICROSECONDS, ModelData, SymbolData, Version, day_of, day_start
+from heatmap_pipeline.api.errors import ApiError
 from heatmap_pipeline.model.book import Columns, DayResult, Floats, Ints, ModelState, Sides
 from heatmap_pipeline.model.engine import run_day, start_state
 from heatmap_pipeline.model.parameters import ModelParameters
@@ -101,10 +102,20 @@ class Source:
         return state
 
     def _carried(self, key: tuple[object, ...], day: date) -> ModelState:
-        """Return the books at the end of a day, carried there from the nearest kept ones or the history's beginning."""
+        """Return the books at the end of a day, carried there from the nearest kept ones or the history's beginning.
+
+        Raises:
+            ApiError: 404 where days before it are missing that the history does not begin after.
+        """
         first, state = day, None
         while first not in self.model.fresh and state is None:
             first -= _ONE_DAY
+            if first < self.model.days[0]:
+                raise ApiError(
+                    404,
+                    f"the stored history of {self.symbol.name} {self.model.name} has no beginning before {day}, from "
+                    "which other leverage_weights could be computed; `heatmap status` says what is broken",
+                )
             state = self.books.get((*key, first))
         if state is None:
             state = start_state(self.parameters(first), self.model.fresh[first])

@@ -98,8 +98,10 @@ class TokenGate:
             refused = problem(
                 401,
                 "this server asks for a token: send Authorization: Bearer TOKEN, or it as the password of Basic",
-                {"www-authenticate": 'Bearer realm="heatmap", Basic realm="heatmap", charset="UTF-8"'},
             )
+            # One line each: Chromium reads only the first scheme of a line.
+            refused.headers.append("www-authenticate", 'Bearer realm="heatmap"')
+            refused.headers.append("www-authenticate", 'Basic realm="heatmap", charset="UTF-8"')
             await refused(scope, receive, send)
             return
         await self.app(scope, receive, send)

@@ -94,11 +94,12 @@ class Service:
         return await asyncio.shield(flight)
 
     def _check_room(self) -> None:
-        if self.working >= self.settings.api_concurrency + self.settings.api_queue:
+        # Flights, as one that has not begun counts too.
+        if len(self._flights) >= self.settings.api_concurrency + self.settings.api_queue:
             self.cache.stats.rejected += 1
             raise ApiError(
                 503,
-                f"{self.working} answers are being made, as many as this server allows at a time; try again soon",
+                f"{len(self._flights)} answers are being made, as many as this server allows at a time; try again soon",
                 {"Retry-After": str(RETRY_SECONDS)},
             )
 

@@ -17,6 +17,9 @@ from pydantic import TypeAdapter
 from heatmap_pipeline.api import schemas
 from heatmap_pipeline.api.answers import best_encoding, matches
 from heatmap_pipeline.api.cache import ByteCache
+from heatmap_pipeline.api.errors import ApiError
+from heatmap_pipeline.api.heatmap import Plan
+from heatmap_pipeline.api.service import Service
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline_tests.api.homes import BTC, HEATMAP, MAP, TestClient, ask, client, day, refused, settings_of
 
@@ -172,6 +175,21 @@ def test_one_body_is_made_for_all_who_ask_at_once(published: Settings, monkeypat
     assert (found["misses"] - 1, found["coalesced"]) == (1, 5)
 
 
+def test_requests_of_one_instant_count_before_they_begin(published: Settings) -> None:
+    service = Service(settings_of(published.home, api_concurrency=1, api_queue=2))
+
+    async def at_once() -> list[bytes | BaseException]:
+        plans = [Plan((number,), "data", lambda: b"body", live=False) for number in range(10)]
+        bodies = (service.body(None, plan, "identity") for plan in plans)
+        found = await asyncio.gather(*bodies, return_exceptions=True)
+        await service.close()
+        return found
+
+    found = asyncio.run(at_once())
+    assert found[:3] == [b"body"] * 3
+    assert [one.status for one in found[3:] if isinstance(one, ApiError)] == [503] * 7
+
+
 def test_a_full_server_says_so(published: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     from heatmap_pipeline.api import heatmap
 
@@ -250,7 +268,8 @@ def test_only_who_knows_the_token_comes_in(published: Settings) -> None:
         for path in ("/symbols", "/", "/docs", "/openapi.json", "/nothing", "/cache/stats"):
             answer = one.get(path)
             assert answer.status_code == 401
-            assert answer.headers["www-authenticate"].startswith("Bearer")
+            schemes = answer.headers.get_list("www-authenticate")
+            assert [one.split()[0] for one in schemes] == ["Bearer", "Basic"], "a browser reads one scheme a line"
             assert answer.headers["x-content-type-options"] == "nosniff"
             for wrong in (
                 "Bearer",

@@ -42,5 +42,9 @@ function writeHash(choice) {
     const digits = Math.max(0, 6 - Math.floor(Math.log10(choice.view.y[1])));
     text.set("view", [...choice.view.x.map(Math.round), ...choice.view.y.map((price) => Number(price.toFixed(Math.min(digits, 12))))].join());
   }
-  history.replaceState(null, "", `#${text.toString().replaceAll("%2C", ",")}`);
+  try {
+    history.replaceState(null, "", `#${text.toString().replaceAll("%2C", ",")}`);
+  } catch {
+    // Safari allows 100 in 30 seconds, which two fingers exceed; the next change writes what this one could not.
+  }
 }

@@ -19,6 +19,15 @@ function retryButton(retry) {
   return button;
 }
 
+/** Words in place of everything that would be of another choice. */
+function blank(words, more) {
+  for (const id of ["price", "as-of", "coverage", "badges", "ladder"]) byId(id).replaceChildren();
+  for (const id of ["save-png", "save-csv"]) byId(id).disabled = true;
+  document.title = "Liquidation heatmap";
+  notice("");
+  say(words, more);
+}
+
 /** Words above a map that stays. */
 function notice(words, retry) {
   byId("notice").hidden = !words;
@@ -190,9 +199,11 @@ function start(source, { poll_seconds: seconds = POLL_SECONDS }) {
   async function show(payload, mine) {
     map = mapOf(payload);
     fitRange();
+    // A link may be older than what the range holds now.
+    if (choice.view && !overlaps(map, choice.view)) choice = { ...choice, view: null };
     if (!map.columns || !map.rows) {
       map = null;
-      say(`There are no data of ${choice.symbol} (${choice.model}) in this range. Choose a longer one, or run: heatmap refresh ${choice.symbol}`, { retry: update });
+      blank(`There are no data of ${choice.symbol} (${choice.model}) in this range. Choose a longer one, or run: heatmap refresh ${choice.symbol}`, { retry: update });
       return;
     }
     // Shown first: what is hidden has no size to draw in.
@@ -223,7 +234,10 @@ function start(source, { poll_seconds: seconds = POLL_SECONDS }) {
     }
     const words = error instanceof SourceError ? error.message : `This page failed: ${error.message}`;
     if (map && chart.view() && map.symbol === choice.symbol && map.model === choice.model) notice(`${words} Shown is what was loaded before.`, update);
-    else say(words, { picture: entry().files?.[choice.model]?.picture, retry: update });
+    else {
+      map = null; // so that the next look tries again
+      blank(words, { picture: entry().files?.[choice.model]?.picture, retry: update });
+    }
   }
 
   async function look() {

@@ -170,6 +170,9 @@ function candlesIn(map, from, to, most) {
   return { bars: merged, step };
 }
 
+/** Whether any of the map is within a view. */
+const overlaps = (map, { x, y }) => x[0] < map.end && x[1] > map.start && y[0] < map.high && y[1] > map.low;
+
 /** The part of the map that a range shows: its time, and prices around its candles. */
 function viewOf(map, range) {
   const span = Math.min(RANGES[range], map.end - map.start);

@@ -60,10 +60,13 @@ const KEPT = 12;
 function liveSource() {
   const kept = new Map();
 
+  /** A signal that also ends what does not answer for a minute. */
+  const bounded = (signal) => AbortSignal.any([AbortSignal.timeout(60000), ...(signal ? [signal] : [])]);
+
   async function get(address, signal) {
     let answer;
     try {
-      answer = await fetch(address, { signal, headers: { Accept: "application/json" }, cache: "no-cache" });
+      answer = await fetch(address, { signal: bounded(signal), headers: { Accept: "application/json" }, cache: "no-cache" });
     } catch (error) {
       if (error.name === "AbortError") throw error;
       throw new SourceError("The server does not answer. It may be restarting, or the network is down.");
@@ -100,7 +103,7 @@ function liveSource() {
     live: true,
     symbols: (signal) => get("symbols", signal),
     async health(signal) {
-      const answer = await fetch("health", { signal, cache: "no-cache" }).catch(() => null);
+      const answer = await fetch("health", { signal: bounded(signal), cache: "no-cache" }).catch(() => null);
       return answer && (answer.ok || answer.status === 503) ? answer.json().catch(() => null) : null;
     },
     forget: () => kept.clear(),
