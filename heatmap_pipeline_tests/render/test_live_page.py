@@ -175,6 +175,25 @@ def test_trouble_is_said_and_the_map_stays(page: Any, server: LiveServer) -> Non
     page.troubles.clear()
 
 
+def test_a_switch_that_fails_shows_nothing_of_the_choice_before(page: Any, server: LiveServer) -> None:
+    page.goto(server.url)
+    settle(page)
+    assert page.locator("#price").inner_text()
+    server.broken = 503
+    page.locator("#model button[data-value='delta']").click()
+    page.locator("#message .retry").wait_for()
+    assert "the database is being replaced; ask again" in page.locator("#message").inner_text()
+    for gone in ("#price", "#as-of", "#ladder"):
+        assert page.locator(gone).inner_text() == "", gone
+    assert page.locator("#save-csv").is_disabled()
+    server.broken = 0
+    look(page)
+    settle(page)
+    assert (state(page)["map"]["columns"], page.locator("#save-csv").is_disabled()) == (960, False)
+    assert all("Failed to load resource" in trouble for trouble in page.troubles)
+    page.troubles.clear()
+
+
 def test_a_choice_that_is_overtaken_is_given_up(page: Any, server: LiveServer) -> None:
     page.goto(server.url)
     settle(page)
