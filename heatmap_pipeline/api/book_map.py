@@ -30,6 +30,11 @@ def plan_map(version: Version, books: Books, query: MapQuery, *, levels: bool = 
     weights = own_or_other(model, read_weights(query.leverage_weights))
     units = bin_units(query.price_bin_size, symbol.bucket)
     source = Source(version, symbol, model, weights, books)
+    newest = float(symbol.candles.close[-1])
+    if units is not None and units / 1e8 > newest:
+        raise ApiError(
+            422, f"price_bin_size = {units / 1e8:g} is more than the price, {newest:g} USDT; ask for a smaller one"
+        )
     times, step = model.times, symbol.candles.step
     at = len(times) - 1 if query.time is None else int(np.searchsorted(times, query.time - step, side="right")) - 1
     if at < 0:

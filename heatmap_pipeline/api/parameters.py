@@ -20,6 +20,8 @@ MAX_ROWS = 2000
 MAX_LEVERAGE = 1000.0
 MAX_TIERS = 32
 _SPACE_FOR_PLUS = re.compile(r"(.*\d:?\d\d(?:[.,]\d+)?) (\d\d:?\d\d)", re.DOTALL)
+_NUMBER = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d{1,3})?|nan|[+-]?inf", re.ASCII | re.IGNORECASE)
+"""What JSON takes for a number, a sign before it, and the three that are refused by name."""
 _EPOCH = datetime(1970, 1, 1)
 
 
@@ -48,6 +50,13 @@ def read_moment(given: Any) -> int | None:
     return (moment.replace(tzinfo=None) - _EPOCH - offset) // timedelta(microseconds=1)
 
 
+def plain_number(given: Any) -> Any:
+    """Refuse what only a programming language takes for a number, such as 1_000."""
+    if isinstance(given, str) and not _NUMBER.fullmatch(given.strip()):
+        raise ValueError("not a number")
+    return given
+
+
 def read_weights(given: str | None) -> Weights | None:
     """Return weights written as `leverage:weight,...`, by rising leverage, with a sum of 1.
 
@@ -61,7 +70,7 @@ def read_weights(given: str | None) -> Weights | None:
     for part in given.split(","):
         words = part.split(":")
         try:
-            leverage, weight = (float(word) for word in words)
+            leverage, weight = (float(plain_number(word)) for word in words)
         except ValueError:
             raise ValueError(
                 f"{part!a} is not leverage:weight; write for example 5:15,10:30,25:25,50:20,100:10"
@@ -103,9 +112,11 @@ Moment = Annotated[int | None, BeforeValidator(read_moment), WithJsonSchema({"ty
 BinSize = Annotated[
     float | None,
     Field(gt=0, le=1e7, allow_inf_nan=False),
+    BeforeValidator(plain_number),
     WithJsonSchema({"type": "number", "exclusiveMinimum": 0, "maximum": 1e7}),
 ]
-Percent = Annotated[float, Field(ge=0.1, le=1000, allow_inf_nan=False)]
+Count = Annotated[int, BeforeValidator(plain_number)]
+Percent = Annotated[float, Field(ge=0.1, le=1000, allow_inf_nan=False), BeforeValidator(plain_number)]
 _WEIGHTS = r"^[1-9]\d{0,2}(\.\d{1,3})?:\d{1,6}(\.\d{1,3})?(,[1-9]\d{0,2}(\.\d{1,3})?:\d{1,6}(\.\d{1,3})?){0,31}$"
 LeverageWeights = Annotated[
     # A text until it is used: a list of numbers would be read from repeated parameters.
@@ -141,7 +152,7 @@ class HeatmapQuery(_Query):
         default=None,
         description=f"{_BIN_TEXT} Default: the bucket, or the smallest round multiple with at most max_rows rows.",
     )
-    max_rows: int = Field(
+    max_rows: Count = Field(
         default=MAX_ROWS, ge=10, le=MAX_ROWS, description="Most price bins, where price_bin_size is not given."
     )
     leverage_weights: LeverageWeights = Field(default=None, description=_WEIGHTS_TEXT)
@@ -183,7 +194,7 @@ class KlinesQuery(_Query):
     interval: Literal["1m", "5m", "15m", "30m", "1h", "4h", "1d"] = Field(
         default="15m", description="Width of a candle: the stored candles' own or a multiple of it."
     )
-    limit: int = Field(default=500, ge=10, le=1500, description="Most candles.")
+    limit: Count = Field(default=500, ge=10, le=1500, description="Most candles.")
     start_time: Moment = Field(
         default=None, description=f"{_START_TEXT} With it the first candles from there, without it the last ones."
     )

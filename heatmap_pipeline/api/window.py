@@ -123,7 +123,7 @@ def make_window(
         begin: start of the first candle there is.
         end: end of the newest one.
         seconds: width of an interval.
-        start_time: as asked; None means 7 days before the end.
+        start_time: as asked; None means 7 days before the end, or before the end of the data if that is earlier.
         end_time: as asked; None means the end of the newest data.
 
     Raises:
@@ -132,7 +132,7 @@ def make_window(
     """
     step = seconds * MICROSECONDS
     stop = end if end_time is None else end_time
-    start = stop - _WEEK if start_time is None else start_time
+    start = min(stop, end) - _WEEK if start_time is None else start_time
     if start_time is not None and end_time is not None and start >= stop:
         raise ApiError(422, "start_time is not before end_time; give an earlier start_time or a later end_time")
     first, last = start // step * step, -(-stop // step) * step
