@@ -20,9 +20,9 @@ import numpy as np
 
 from benchmarks import market
 from benchmarks.measure import Measured, Setting, repeat, row
+from heatmap_pipeline.chain.compute import advance, sample
+from heatmap_pipeline.chain.ingest import ingest_candles, ingest_open_interest
 from heatmap_pipeline.market.sources import open_market
-from heatmap_pipeline.orchestration.chain import advance, sample
-from heatmap_pipeline.orchestration.ingest import ingest_candles, ingest_open_interest
 from heatmap_pipeline.settings import load_settings
 from heatmap_pipeline.store.publish import publish
 from heatmap_pipeline.store.read import load_cells

@@ -11,7 +11,7 @@ from heatmap_pipeline.market.archive import ArchiveReader, read_many
 from heatmap_pipeline.model.book import DayResult
 from heatmap_pipeline.model.engine import run_day, start_state
 from heatmap_pipeline.model.parameters import MODELS
-from heatmap_pipeline.store.chain import DayRecord, commit_day, commit_snapshots
+from heatmap_pipeline.store.days import DayRecord, commit_day, commit_snapshots
 from heatmap_pipeline.store.publish import publish
 from heatmap_pipeline.store.warehouse import Warehouse
 

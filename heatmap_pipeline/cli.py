@@ -101,7 +101,7 @@ def demo(days: int, models: tuple[str, ...], home: Path | None) -> None:
       heatmap demo --days 90 --home /tmp/heatmap
     """
     settings = _settings(home=home, source="demo", models=models or None)
-    from heatmap_pipeline.orchestration.partitions import yesterday  # noqa: PLC0415
+    from heatmap_pipeline.chain.calendar import yesterday  # noqa: PLC0415
 
     end = yesterday()
     start = end - timedelta(days=days - 1)
@@ -158,7 +158,7 @@ def refresh(symbols: tuple[str, ...], source: str | None, archive: Path | None, 
       heatmap refresh BTCUSDT
     """
     settings = _settings(home=home, source=source, archive=archive, symbols=_symbols(symbols) or None)
-    from heatmap_pipeline.orchestration.due import due_days, last_due  # noqa: PLC0415
+    from heatmap_pipeline.chain.due import due_days, last_due  # noqa: PLC0415
 
     def plan(spans: dict[str, Span]) -> tuple[Requests, Refusals]:
         requests = due_days(settings, settings.symbols, last_due(settings))
@@ -185,7 +185,7 @@ def status(home: Path | None) -> None:
     Example:
       heatmap status
     """
-    from heatmap_pipeline.orchestration.report import status_lines  # noqa: PLC0415
+    from heatmap_pipeline.chain.status import status_lines  # noqa: PLC0415
 
     for line in status_lines(_settings(home=home)):
         click.echo(line)
@@ -269,7 +269,7 @@ def _settings(**given: Any) -> Settings:
 
 
 def _check_days(settings: Settings, start: date, end: date) -> None:
-    from heatmap_pipeline.orchestration.due import last_due  # noqa: PLC0415
+    from heatmap_pipeline.chain.due import last_due  # noqa: PLC0415
 
     if start > end:
         raise click.UsageError(f"--start {start} is after --end {end}")
@@ -339,7 +339,7 @@ def _execute(
 @contextmanager
 def _progress() -> Iterator[None]:
     """Show progress: bars on a terminal, plain lines elsewhere."""
-    from heatmap_pipeline.orchestration.progress import listening  # noqa: PLC0415
+    from heatmap_pipeline.chain.progress import listening  # noqa: PLC0415
 
     if not sys.stderr.isatty():
         with listening(_plain):

@@ -1,62 +1,11 @@
-"""The whole pipeline on one screen.
-
-Dagster loads `defs`, made from the HEATMAP_* settings; tests and the command line call `build_defs` with settings of
-their own.
-"""
+"""What Dagster loads: the pipeline as the HEATMAP_* settings say. `orchestration/build.py` puts it together."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Mapping
-from datetime import date
-from typing import Any
-
 import dagster as dg
 
-# BackfillPolicy is Beta and says so at every load; it is what makes a range of days one run.
-warnings.filterwarnings("ignore", category=dg.BetaWarning)
-
-from heatmap_pipeline.orchestration import partitions  # noqa: E402
-from heatmap_pipeline.orchestration.assets import build_assets  # noqa: E402
-from heatmap_pipeline.orchestration.checks import build_checks  # noqa: E402
-from heatmap_pipeline.orchestration.jobs import build_job  # noqa: E402
-from heatmap_pipeline.orchestration.resources import WarehouseResource, market_resource  # noqa: E402
-from heatmap_pipeline.orchestration.schedules import build_schedules  # noqa: E402
-from heatmap_pipeline.orchestration.sensors import build_failure_sensor  # noqa: E402
-from heatmap_pipeline.settings import Settings, load_settings  # noqa: E402
-from heatmap_pipeline.store.read import first_published_day  # noqa: E402
-from heatmap_pipeline.store.warehouse import Warehouse  # noqa: E402
-
-
-def build_defs(
-    settings: Settings, *, start: date | None = None, resources: Mapping[str, Any] | None = None
-) -> dg.Definitions:
-    """Return the pipeline for these settings.
-
-    Args:
-        settings: what the user set.
-        start: first day of the partitions, instead of HEATMAP_START. Published days before it are partitions too; where
-            there is none of all that, they begin 30 days ago.
-        resources: resources to use instead of the real ones.
-    """
-    warehouse = Warehouse(settings.home, lock_timeout=settings.lock_timeout)
-    starts = [day for day in (start or settings.start, first_published_day(warehouse)) if day is not None]
-    days = partitions.daily(min(starts, default=None), today=settings.source == "binance")
-    job = build_job()
-    return dg.Definitions(
-        assets=build_assets(settings, days),
-        asset_checks=build_checks(settings),
-        jobs=[job],
-        schedules=build_schedules(settings, job),
-        sensors=[build_failure_sensor(settings)],
-        # Steps run in one process, also those of backfills: each takes less time than starting a process for it would.
-        executor=dg.in_process_executor,
-        resources={
-            "warehouse": WarehouseResource(database=str(warehouse.path), lock_timeout=settings.lock_timeout),
-            "market": market_resource(settings),
-            **(resources or {}),
-        },
-    )
+from heatmap_pipeline.orchestration.build import build_defs
+from heatmap_pipeline.settings import load_settings
 
 
 @dg.definitions

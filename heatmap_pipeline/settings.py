@@ -18,12 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from heatmap_pipeline.errors import HeatmapError
-
-Interval = Literal["1m", "5m", "15m"]
-"""Step of the candle grid, written as the exchange writes it."""
-
-SnapshotInterval = Literal["1m", "5m", "15m", "30m", "1h", "4h", "1d"]
-"""Distance of two stored snapshots."""
+from heatmap_pipeline.instants import SECONDS, Interval, SnapshotInterval
 
 Source = Literal["archive", "binance", "demo"]
 """Where candles and open interest come from."""
@@ -33,17 +28,6 @@ ARCHIVE_URL = "https://data.binance.vision"
 
 REST_URL = "https://fapi.binance.com"
 """The exchange's public REST for USDT-margined perpetuals; a proxy may stand in for it."""
-
-SECONDS: Mapping[str, int] = {
-    "1m": 60,
-    "5m": 300,
-    "15m": 900,
-    "30m": 1800,
-    "1h": 3600,
-    "4h": 14400,
-    "1d": 86400,
-}
-"""Seconds of each interval that can be named."""
 
 SIMULATED_MARKER = "SIMULATED.txt"
 """File at the top of an archive folder that says that everything below was made up."""

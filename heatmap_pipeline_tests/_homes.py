@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+import heatmap_pipeline.chain.status
+
 # A module that is first imported while something of it is replaced would keep the replacement.
 import heatmap_pipeline.definitions
-import heatmap_pipeline.orchestration.report
 import heatmap_pipeline.orchestration.runs  # noqa: F401
+from heatmap_pipeline.chain import calendar
 from heatmap_pipeline.cli import main
-from heatmap_pipeline.orchestration import partitions
 
 
 def heatmap(*arguments: object) -> Result:
@@ -79,7 +80,7 @@ def clean_environment(patch: pytest.MonkeyPatch) -> None:
 
 def as_if_yesterday_were(patch: pytest.MonkeyPatch, day: date) -> None:
     """Set the last complete day, in every module that has taken the function by its name."""
-    real = partitions.yesterday
+    real = calendar.yesterday
     for name, module in list(sys.modules.items()):
         if name.startswith("heatmap_pipeline.") and getattr(module, "yesterday", None) is real:
             patch.setattr(module, "yesterday", lambda: day)

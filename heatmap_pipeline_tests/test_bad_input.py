@@ -433,8 +433,8 @@ FULL: dict[str, tuple[Callable[[Path, pytest.MonkeyPatch], Any], str]] = {
     "an event": (lambda _, patch: _full_history(patch, "handle_new_event"), "disk is full"),
     "raw candles": (lambda _, patch: _full_table("raw", "raw_candles", patch), "disk that holds"),
     "raw open interest": (lambda _, patch: _full_table("raw", "raw_open_interest", patch), "disk that holds"),
-    "a day's events": (lambda _, patch: _full_table("chain", "position_events", patch), "disk that holds"),
-    "snapshots": (lambda _, patch: _full_table("chain", "liquidation_snapshots", patch), "disk that holds"),
+    "a day's events": (lambda _, patch: _full_table("days", "position_events", patch), "disk that holds"),
+    "snapshots": (lambda _, patch: _full_table("days", "liquidation_snapshots", patch), "disk that holds"),
     "publication, copying": (
         lambda _, patch: patch.setattr("heatmap_pipeline.store.publish.shutil.copyfile", _full),
         "disk that holds",
@@ -531,7 +531,7 @@ STOPPED = "the run was stopped; what it did is kept, and the same command goes o
 
 def _stop_while_computing(patch: pytest.MonkeyPatch, by: signal.Signals) -> list[int]:
     """Send a signal to this process whenever a day is computed; return the list of how often it was."""
-    from heatmap_pipeline.orchestration import chain
+    from heatmap_pipeline.chain import compute as chain
 
     computed, calls = chain.run_day, []
 

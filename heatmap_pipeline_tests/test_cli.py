@@ -19,7 +19,7 @@ import yaml
 
 import heatmap_pipeline
 from heatmap_pipeline import cli
-from heatmap_pipeline.orchestration.progress import tell
+from heatmap_pipeline.chain.progress import tell
 from heatmap_pipeline.orchestration.runs import RunError, packaged_file
 from heatmap_pipeline_tests._homes import (
     as_if_yesterday_were,

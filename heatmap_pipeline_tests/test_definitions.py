@@ -10,8 +10,8 @@ import dagster as dg
 import pytest
 
 from heatmap_pipeline import cli, definitions
-from heatmap_pipeline.definitions import build_defs
-from heatmap_pipeline.orchestration.partitions import yesterday
+from heatmap_pipeline.chain.calendar import yesterday
+from heatmap_pipeline.orchestration.build import build_defs
 from heatmap_pipeline.settings import Settings, SymbolSettings, load_settings
 from heatmap_pipeline.store.schema import column_types
 

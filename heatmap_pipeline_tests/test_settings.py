@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from heatmap_pipeline.instants import SECONDS
 from heatmap_pipeline.settings import (
-    SECONDS,
     Settings,
     SettingsError,
     SymbolSettings,

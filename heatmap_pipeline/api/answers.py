@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping
 from starlette.requests import Request
 from starlette.responses import Response
 
-from heatmap_pipeline.api.data import Version
-from heatmap_pipeline.api.errors import ApiError
-from heatmap_pipeline.api.heatmap import Plan
+from heatmap_pipeline.api.plan import Plan
 from heatmap_pipeline.api.service import ENCODINGS, RETRY_SECONDS, Service, etag
 from heatmap_pipeline.errors import HeatmapError
+from heatmap_pipeline.views.data import Version
+from heatmap_pipeline.views.errors import ApiError
 
 _PAST_SECONDS = 300
 

@@ -17,17 +17,17 @@ from starlette.responses import Response
 from heatmap_pipeline import __version__
 from heatmap_pipeline.api import describe
 from heatmap_pipeline.api.answers import answer
-from heatmap_pipeline.api.book_map import plan_map
 from heatmap_pipeline.api.encode import dump
-from heatmap_pipeline.api.errors import ApiError
 from heatmap_pipeline.api.health import health
 from heatmap_pipeline.api.heatmap import plan_heatmap
+from heatmap_pipeline.api.liquidation_map import plan_map
 from heatmap_pipeline.api.listing import plan_klines, plan_symbols
 from heatmap_pipeline.api.pages import add_pages, page_files
 from heatmap_pipeline.api.parameters import HeatmapQuery, KlinesQuery, LevelsQuery, MapQuery, sentence
 from heatmap_pipeline.api.security import Shield, TokenGate, problem
 from heatmap_pipeline.api.service import Service
 from heatmap_pipeline.settings import Settings
+from heatmap_pipeline.views.errors import ApiError
 
 _DEPRECATED = {
     "Deprecation": "@1794787200",  # 2026-11-16: since then the map says the same and more

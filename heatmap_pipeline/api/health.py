@@ -9,8 +9,8 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from heatmap_pipeline.api.data import DAY, ModelData, SymbolData, Version, day_start
-from heatmap_pipeline.api.window import iso
+from heatmap_pipeline.instants import DAY, day_start, iso
+from heatmap_pipeline.views.data import ModelData, SymbolData, Version
 
 
 def health(

@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 
 from heatmap_pipeline.api import encode
-from heatmap_pipeline.api.data import MICROSECONDS, SymbolData, Version
-from heatmap_pipeline.api.errors import ApiError
-from heatmap_pipeline.api.grid import resample
-from heatmap_pipeline.api.heatmap import Plan
 from heatmap_pipeline.api.parameters import KlinesQuery, seconds_of
-from heatmap_pipeline.api.window import check_interval, find_symbol, iso
+from heatmap_pipeline.api.plan import Plan
+from heatmap_pipeline.bins import resample
+from heatmap_pipeline.instants import MICROSECONDS, iso
+from heatmap_pipeline.views.data import SymbolData, Version
+from heatmap_pipeline.views.errors import ApiError
+from heatmap_pipeline.views.window import check_interval, find_symbol
 
 _KLINE = ("open", "high", "low", "close", "volume", "quote_volume")
 KLINE_UNITS = {"time": "UTC", "price": "USDT", "volume": "contracts", "quote_volume": "USDT"}

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from heatmap_pipeline.api import encode
 from heatmap_pipeline.api.answers import finish
 from heatmap_pipeline.api.describe import docs_page
-from heatmap_pipeline.api.heatmap import Plan
+from heatmap_pipeline.api.plan import Plan
 from heatmap_pipeline.api.security import PAGE_POLICY
 from heatmap_pipeline.api.service import Service
 from heatmap_pipeline.render.page import live_page

@@ -13,10 +13,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
-from heatmap_pipeline.api.replay import Weights
-from heatmap_pipeline.settings import SECONDS
+from heatmap_pipeline.instants import SECONDS
+from heatmap_pipeline.views.replay import Weights
+from heatmap_pipeline.views.window import MAX_ROWS
 
-MAX_ROWS = 2000
 MAX_LEVERAGE = 1000.0
 MAX_TIERS = 32
 _SPACE_FOR_PLUS = re.compile(r"(.*\d:?\d\d(?:[.,]\d+)?) (\d\d:?\d\d)", re.DOTALL)

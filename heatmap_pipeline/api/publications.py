@@ -14,8 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
-from heatmap_pipeline.api.data import Version
 from heatmap_pipeline.errors import HeatmapError
+from heatmap_pipeline.views.data import Version
 
 _log = logging.getLogger(__name__)
 _RETRY_SECONDS = 5.0

@@ -16,15 +16,16 @@ from typing import Any
 from heatmap_pipeline import __version__
 from heatmap_pipeline.api import encode
 from heatmap_pipeline.api.cache import ByteCache
-from heatmap_pipeline.api.data import Version, load_version
-from heatmap_pipeline.api.errors import ApiError
-from heatmap_pipeline.api.heatmap import Plan, plan_heatmap
+from heatmap_pipeline.api.heatmap import plan_heatmap
 from heatmap_pipeline.api.parameters import HeatmapQuery
+from heatmap_pipeline.api.plan import Plan
 from heatmap_pipeline.api.publications import Publications
-from heatmap_pipeline.api.replay import Books
 from heatmap_pipeline.errors import HeatmapError
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store.warehouse import Warehouse
+from heatmap_pipeline.views.data import Version, load_version
+from heatmap_pipeline.views.errors import ApiError
+from heatmap_pipeline.views.replay import Books
 
 ENCODINGS = ("zstd", "gzip", "identity")
 BOOKS_BYTES = 64 << 20

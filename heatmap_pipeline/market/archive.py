@@ -20,10 +20,11 @@ from typing import TypeVar, get_args
 
 import pandas as pd
 
+from heatmap_pipeline.instants import SECONDS, Interval
 from heatmap_pipeline.market.archive_file import parse_candles, parse_samples, read_archive_csv
 from heatmap_pipeline.market.repair import clean_candles, clean_samples
 from heatmap_pipeline.market.tables import OPEN_INTEREST_COLUMNS, CleanDay, MarketError, NoDataError
-from heatmap_pipeline.settings import SECONDS, Interval, check_symbol, interval_name
+from heatmap_pipeline.settings import check_symbol, interval_name
 
 _DAILY = Path("futures") / "um" / "daily"
 _INTERVALS: tuple[Interval, ...] = get_args(Interval)

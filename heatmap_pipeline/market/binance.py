@@ -16,20 +16,12 @@ from typing import get_args
 
 import pandas as pd
 
+from heatmap_pipeline.instants import SECONDS, Interval
 from heatmap_pipeline.market.archive import ArchiveReader, read_many
 from heatmap_pipeline.market.download import ArchiveDownloader, ArchiveFile, Outcome, Progress
 from heatmap_pipeline.market.exchange import ExchangeReader
 from heatmap_pipeline.market.tables import CleanDay, MarketError, NoDataError
-from heatmap_pipeline.settings import (
-    ARCHIVE_URL,
-    REST_URL,
-    SECONDS,
-    SIMULATED_MARKER,
-    Interval,
-    Settings,
-    check_symbol,
-    interval_name,
-)
+from heatmap_pipeline.settings import ARCHIVE_URL, REST_URL, SIMULATED_MARKER, Settings, check_symbol, interval_name
 
 _HERE = (Outcome.CACHED, Outcome.FETCHED)
 _log = logging.getLogger(__name__)

@@ -18,9 +18,10 @@ from typing import Any, TypeVar
 import numpy as np
 import pandas as pd
 
+from heatmap_pipeline.instants import day_start
 from heatmap_pipeline.market import exchange_json as answers
 from heatmap_pipeline.market.exchange_json import ExchangeError, SymbolInfo
-from heatmap_pipeline.market.repair import clean_candles, clean_samples, day_start
+from heatmap_pipeline.market.repair import clean_candles, clean_samples
 from heatmap_pipeline.market.tables import CANDLE_COLUMNS, OPEN_INTEREST_COLUMNS, CleanDay, MarketError, NoDataError
 from heatmap_pipeline.market.web import Patience, Reply, TryAgainError, WebClient, WebError
 from heatmap_pipeline.settings import REST_URL, check_symbol, interval_name

@@ -13,8 +13,7 @@ from datetime import date
 import numpy as np
 from numpy.typing import NDArray
 
-from heatmap_pipeline.market.clock import MICROSECONDS
-from heatmap_pipeline.market.repair import day_start
+from heatmap_pipeline.instants import MICROSECONDS, day_start
 from heatmap_pipeline.market.tables import MarketError
 
 

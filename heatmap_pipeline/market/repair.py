@@ -21,7 +21,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from heatmap_pipeline.market.clock import MICROSECONDS, Clock, measure_clock
+from heatmap_pipeline.instants import MICROSECONDS
+from heatmap_pipeline.market.clock import Clock, measure_clock
 from heatmap_pipeline.market.tables import CANDLE_COLUMNS, OPEN_INTEREST_COLUMNS, CleanDay, MarketError
 
 MAX_PRICE = 1e7

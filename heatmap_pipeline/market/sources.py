@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias, get_args
 
 import pandas as pd
 
+from heatmap_pipeline.instants import Interval
 from heatmap_pipeline.market.archive import ArchiveReader, read_many
 from heatmap_pipeline.market.tables import CleanDay
-from heatmap_pipeline.settings import Interval, Settings
+from heatmap_pipeline.settings import Settings
 
 if TYPE_CHECKING:
     from heatmap_pipeline.market.download import ArchiveFile, Outcome

@@ -11,7 +11,11 @@ from typing import Any
 
 import dagster as dg
 
-from heatmap_pipeline.orchestration import partitions
+from heatmap_pipeline.chain import calendar
+from heatmap_pipeline.chain.commands import refresh_command
+from heatmap_pipeline.chain.due import first_due
+from heatmap_pipeline.chain.history import read_history, rebuilding, stale_days
+from heatmap_pipeline.chain.recovery import loss
 from heatmap_pipeline.orchestration.assets import (
     liquidation_snapshots,
     position_events,
@@ -19,10 +23,7 @@ from heatmap_pipeline.orchestration.assets import (
     raw_candles,
     raw_open_interest,
 )
-from heatmap_pipeline.orchestration.chain import read_history, rebuilding, stale_days
-from heatmap_pipeline.orchestration.due import first_due
 from heatmap_pipeline.orchestration.partitions import days_of_run
-from heatmap_pipeline.orchestration.recovery import loss, refresh_command
 from heatmap_pipeline.orchestration.resources import WarehouseResource
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store import checks, read
@@ -85,7 +86,7 @@ def _up_to_date(con: Any, settings: Settings, symbol: str, _model: str, *_: date
     if failed:
         stage, day, message = failed[0]
         return CheckReport(False, f"{day} failed at {stage}: {message}", {"failed_days": len(failed)})
-    until = partitions.yesterday()
+    until = calendar.yesterday()
     first = first_due(con, settings, symbol, until, published_histories(Warehouse(settings.home)))
     if settings.source == "archive" or first is None or first > until:
         return CheckReport(True, "nothing is missing or failed", {"failed_days": 0, "missing_days": 0})

@@ -5,10 +5,11 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
-from heatmap_pipeline.orchestration.chain import ChainError, resolve_parameters
+from heatmap_pipeline.chain.history import ChainError, resolve_parameters
+from heatmap_pipeline.instants import SECONDS
 from heatmap_pipeline.render.data import HeatmapData, make_heatmap_data
-from heatmap_pipeline.settings import SECONDS, Settings
-from heatmap_pipeline.store import chain as stored
+from heatmap_pipeline.settings import Settings
+from heatmap_pipeline.store import days as stored
 from heatmap_pipeline.store import raw as stored_raw
 from heatmap_pipeline.store import read
 

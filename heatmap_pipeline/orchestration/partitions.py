@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 
 import dagster as dg
+
+from heatmap_pipeline.chain.calendar import yesterday
 
 PARTITION_TAG = "dagster/partition"
 RANGE_TAGS = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
@@ -13,25 +15,6 @@ RANGE_TAGS = ("dagster/asset_partition_range_start", "dagster/asset_partition_ra
 
 DAYS_SHOWN = 30
 """Days before yesterday at which the partitions begin when neither HEATMAP_START nor stored data say more."""
-
-FIRST_CANDLE = timedelta(minutes=20)
-"""How long after midnight a day is first asked for: its first candle has closed by then, also one of 15 minutes, and
-also where this machine's clock is some minutes ahead."""
-
-
-def yesterday() -> date:
-    """Return the last day that is complete, in UTC."""
-    return datetime.now(UTC).date() - timedelta(days=1)
-
-
-def today() -> date:
-    """Return the day that is going on, in UTC; no data can be of a later one, unless this machine's clock is behind."""
-    return yesterday() + timedelta(days=1)
-
-
-def begun(now: datetime) -> date:
-    """Return the newest day of which a candle of any interval is finished for sure."""
-    return (now - FIRST_CANDLE).date()
 
 
 def daily(start: date | None, *, today: bool = False) -> dg.DailyPartitionsDefinition:

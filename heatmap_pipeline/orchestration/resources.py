@@ -10,8 +10,8 @@ from typing import Any
 import dagster as dg
 from dagster_duckdb import DuckDBResource
 
+from heatmap_pipeline.chain.progress import tell
 from heatmap_pipeline.market.sources import Market, open_market
-from heatmap_pipeline.orchestration.progress import tell
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store.warehouse import Warehouse
 

@@ -8,8 +8,9 @@ from typing import Any, TypeAlias
 
 import dagster as dg
 
-from heatmap_pipeline.orchestration.due import due_days, wrong_clock
-from heatmap_pipeline.orchestration.partitions import begun, range_tags
+from heatmap_pipeline.chain.calendar import begun
+from heatmap_pipeline.chain.due import due_days, wrong_clock
+from heatmap_pipeline.orchestration.partitions import range_tags
 from heatmap_pipeline.settings import Settings
 
 Asked: TypeAlias = dg.RunRequest | dg.SkipReason

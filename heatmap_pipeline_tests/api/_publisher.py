@@ -17,9 +17,9 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
+from heatmap_pipeline.chain.compute import advance, sample
 from heatmap_pipeline.market.sources import open_market
 from heatmap_pipeline.market.tables import CleanDay
-from heatmap_pipeline.orchestration.chain import advance, sample
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store.publish import publish
 from heatmap_pipeline.store.raw import save_raw

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from heatmap_pipeline.api.app import create_app
+from heatmap_pipeline.chain.compute import advance, sample
+from heatmap_pipeline.chain.ingest import ingest_candles, ingest_open_interest
 from heatmap_pipeline.market.sources import open_market
-from heatmap_pipeline.orchestration.chain import advance, sample
-from heatmap_pipeline.orchestration.ingest import ingest_candles, ingest_open_interest
 from heatmap_pipeline.settings import Settings, load_settings
 from heatmap_pipeline.store.publish import publish
 from heatmap_pipeline.store.warehouse import Warehouse

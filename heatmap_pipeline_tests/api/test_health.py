@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from heatmap_pipeline.api.data import Version, load_version
 from heatmap_pipeline.api.health import health
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store.publish import publish
 from heatmap_pipeline.store.warehouse import Warehouse
+from heatmap_pipeline.views.data import Version, load_version
 from heatmap_pipeline_tests.api.homes import BTC, TestClient, day
 
 AFTER = datetime(2024, 1, 8, tzinfo=UTC).timestamp()

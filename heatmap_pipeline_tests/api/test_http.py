@@ -17,10 +17,10 @@ from pydantic import TypeAdapter
 from heatmap_pipeline.api import schemas
 from heatmap_pipeline.api.answers import best_encoding, matches
 from heatmap_pipeline.api.cache import ByteCache
-from heatmap_pipeline.api.errors import ApiError
-from heatmap_pipeline.api.heatmap import Plan
+from heatmap_pipeline.api.plan import Plan
 from heatmap_pipeline.api.service import Service
 from heatmap_pipeline.settings import Settings
+from heatmap_pipeline.views.errors import ApiError
 from heatmap_pipeline_tests.api.homes import BTC, HEATMAP, MAP, TestClient, ask, client, day, refused, settings_of
 
 ORIGIN = "https://example.org"
@@ -395,7 +395,7 @@ def test_a_defect_of_ours_is_said_to_be_one(published: Settings, monkeypatch: py
 
 
 def test_nobody_waits_for_a_body_that_was_given_up(published: Settings) -> None:
-    from heatmap_pipeline.api.heatmap import Plan
+    from heatmap_pipeline.api.plan import Plan
     from heatmap_pipeline.api.service import Service
 
     async def run() -> bytes:

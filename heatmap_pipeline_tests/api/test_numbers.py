@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from heatmap_pipeline.instants import SECONDS
 from heatmap_pipeline.model.heatmap import calculate_time_evolving_heatmap
-from heatmap_pipeline.settings import SECONDS, Settings
+from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store.read import load_cells
 from heatmap_pipeline.store.sql import day_bounds
 from heatmap_pipeline.store.warehouse import Warehouse

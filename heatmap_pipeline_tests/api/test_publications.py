@@ -15,11 +15,11 @@ import pytest
 from fastapi import FastAPI
 
 from heatmap_pipeline.api.app import create_app
-from heatmap_pipeline.api.data import Version
 from heatmap_pipeline.api.server import ServeError, listen, make_server
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store.publish import publish
 from heatmap_pipeline.store.warehouse import Warehouse
+from heatmap_pipeline.views.data import Version
 from heatmap_pipeline_tests.api.homes import (
     BTC,
     ETH,

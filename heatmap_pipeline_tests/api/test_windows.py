@@ -12,7 +12,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from heatmap_pipeline.api.parameters import read_moment, read_weights
-from heatmap_pipeline.api.window import bin_units, choose_bins, make_window, round_multiples
+from heatmap_pipeline.bins import round_multiples
+from heatmap_pipeline.views.window import bin_units, choose_bins, make_window
 from heatmap_pipeline_tests.api.homes import BTC, ETH, HEATMAP, MAP, TestClient, ask, day, refused
 
 KLINES = "/prices/klines"
@@ -137,7 +138,7 @@ def test_refusals(served: TestClient, status: int, path: str, query: dict[str, A
 def test_too_large_an_answer_is_refused_with_what_to_change(
     served: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("heatmap_pipeline.api.window.MAX_INTERVALS", 100)
+    monkeypatch.setattr("heatmap_pipeline.views.window.MAX_INTERVALS", 100)
     text = refused(served, 413, symbol=BTC, interval="5m", start_time=day(3))
     assert "864 intervals, more than 100; ask for a longer interval" in text
     monkeypatch.setattr("heatmap_pipeline.api.heatmap.MAX_LEVELS", {"nested": 1000, "columns": 10})
@@ -164,7 +165,7 @@ def test_bins_are_the_smallest_round_ones_that_fit(served: TestClient) -> None:
 
 
 def test_a_bin_size_that_yields_too_many_rows_names_the_smallest_allowed() -> None:
-    from heatmap_pipeline.api.errors import ApiError
+    from heatmap_pipeline.views.errors import ApiError
 
     assert choose_bins(0, 10**13, 100.0, None, 2000) == 10**10
     with pytest.raises(
@@ -178,7 +179,7 @@ def test_a_bin_size_that_yields_too_many_rows_names_the_smallest_allowed() -> No
 @hypothesis_settings(deadline=None)
 @given(st.floats(min_value=1e-8, max_value=1e7), st.sampled_from([1e-8, 0.0002, 0.05, 5.0, 100.0]))
 def test_a_bin_size_is_a_multiple_or_the_refusal_names_one(size: float, bucket: float) -> None:
-    from heatmap_pipeline.api.errors import ApiError
+    from heatmap_pipeline.views.errors import ApiError
 
     try:
         units = bin_units(size, bucket)
@@ -195,7 +196,7 @@ def test_a_bin_size_is_a_multiple_or_the_refusal_names_one(size: float, bucket: 
 @hypothesis_settings(deadline=None)
 @given(st.integers(-(10**17), 10**17), st.integers(-(10**17), 10**17), st.sampled_from([300, 900, 3600, 14400, 86400]))
 def test_any_window_is_inside_the_data_or_refused(start: int, end: int, seconds: int) -> None:
-    from heatmap_pipeline.api.errors import ApiError
+    from heatmap_pipeline.views.errors import ApiError
 
     begin, stop = 1_704_240_900_000_000, 1_704_672_000_000_000
     try:

@@ -10,8 +10,8 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
+from heatmap_pipeline.instants import SECONDS
 from heatmap_pipeline.market.demo import write_demo_days
-from heatmap_pipeline.settings import SECONDS
 from heatmap_pipeline_tests.market._files import candles_path, metrics_path
 
 FIRST, CANDLES, SAMPLES = 100, 24, 30

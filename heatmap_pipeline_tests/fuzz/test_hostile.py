@@ -32,7 +32,8 @@ from heatmap_pipeline.market.sources import ArchiveMarket, DemoMarket
 from heatmap_pipeline.market.tables import MarketError
 from heatmap_pipeline.render.page import write_page
 from heatmap_pipeline.settings import SettingsError, check_symbol, load_settings
-from heatmap_pipeline.store import chain, raw, read
+from heatmap_pipeline.store import days as chain
+from heatmap_pipeline.store import raw, read
 from heatmap_pipeline.store.warehouse import Warehouse
 from heatmap_pipeline_tests.fuzz._mutate_zip import large_claims, large_end, pack, patched
 from heatmap_pipeline_tests.market._exchange_server import ExchangeServer, Fault

@@ -12,9 +12,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from heatmap_pipeline.instants import SECONDS, day_start
 from heatmap_pipeline.market.archive_file import CANDLE_HEADER, METRICS_HEADER
-from heatmap_pipeline.market.repair import day_start
-from heatmap_pipeline.settings import SECONDS
 
 DAY = date(2024, 9, 14)
 SECOND = 1_000_000

@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 
 from heatmap_pipeline.errors import HeatmapError
+from heatmap_pipeline.instants import SECONDS, Interval
 from heatmap_pipeline.market import archive_file
 from heatmap_pipeline.market.archive import ArchiveReader, read_many
 from heatmap_pipeline.market.archive_file import CANDLE_HEADER, METRICS_HEADER
 from heatmap_pipeline.market.tables import CANDLE_COLUMNS, OPEN_INTEREST_COLUMNS, CleanDay, MarketError, NoDataError
-from heatmap_pipeline.settings import SECONDS, Interval
 from heatmap_pipeline_tests.market._files import (
     DAY,
     at,

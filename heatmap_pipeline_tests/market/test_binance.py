@@ -12,13 +12,13 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from heatmap_pipeline.chain.ingest import ingest_candles, ingest_open_interest
 from heatmap_pipeline.market.archive import ArchiveReader
 from heatmap_pipeline.market.binance import BinanceSource
 from heatmap_pipeline.market.demo import write_demo_days
 from heatmap_pipeline.market.download import ArchiveDownloader
 from heatmap_pipeline.market.exchange import ExchangeReader
 from heatmap_pipeline.market.tables import CleanDay, MarketError, NoDataError
-from heatmap_pipeline.orchestration.ingest import ingest_candles, ingest_open_interest
 from heatmap_pipeline.settings import load_settings
 from heatmap_pipeline.store.warehouse import Warehouse
 from heatmap_pipeline_tests.market._exchange_server import ExchangeServer, Fault

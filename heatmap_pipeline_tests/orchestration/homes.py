@@ -21,11 +21,11 @@ import numpy as np
 import pyarrow as pa
 from click.testing import CliRunner
 
+from heatmap_pipeline.chain.status import status_lines
 from heatmap_pipeline.cli import main
-from heatmap_pipeline.definitions import build_defs
 from heatmap_pipeline.market.demo import write_demo_days
+from heatmap_pipeline.orchestration.build import build_defs
 from heatmap_pipeline.orchestration.partitions import range_tags
-from heatmap_pipeline.orchestration.report import status_lines
 from heatmap_pipeline.settings import SIMULATED_MARKER, Settings, load_settings
 from heatmap_pipeline.store.warehouse import Warehouse
 

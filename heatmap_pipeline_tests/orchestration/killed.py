@@ -160,11 +160,11 @@ def serve(folder: Path, requests: Iterator[str]) -> None:
 def _import_everything() -> None:
     import pandas as pd
 
+    import heatmap_pipeline.chain.due
+    import heatmap_pipeline.chain.status
     import heatmap_pipeline.cli
     import heatmap_pipeline.definitions
     import heatmap_pipeline.market.binance
-    import heatmap_pipeline.orchestration.due
-    import heatmap_pipeline.orchestration.report
     import heatmap_pipeline.orchestration.runs  # noqa: F401
     from heatmap_pipeline.model.heatmap import calculate_time_evolving_heatmap
 
@@ -263,7 +263,8 @@ def _plant(steps: _Steps, *, draw: bool, in_place: bool) -> None:
     """Make steps of what Python's audit events do not tell; leave the pictures away unless they are wanted."""
     from heatmap_pipeline.market.web import Reply
     from heatmap_pipeline.render import page, picture
-    from heatmap_pipeline.store import chain, publish, raw, spare
+    from heatmap_pipeline.store import days as chain
+    from heatmap_pipeline.store import publish, raw, spare
 
     sys.addaudithook(steps.hear)
     blocks = Reply.blocks

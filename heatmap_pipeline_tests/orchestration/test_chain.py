@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from heatmap_pipeline.orchestration.report import status_lines
+from heatmap_pipeline.chain.status import status_lines
 from heatmap_pipeline.orchestration.runs import RunError, Span, days_to_run
 from heatmap_pipeline.settings import Settings, load_settings
 from heatmap_pipeline_tests.orchestration.homes import (

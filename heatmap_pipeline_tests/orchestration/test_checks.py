@@ -9,9 +9,9 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from heatmap_pipeline.definitions import build_defs
 from heatmap_pipeline.orchestration import checks
 from heatmap_pipeline.orchestration.assets import STAGES
+from heatmap_pipeline.orchestration.build import build_defs
 from heatmap_pipeline.orchestration.checks import RULES, Rule
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store.checks import CheckReport

@@ -16,14 +16,16 @@ import pytest
 from dagster._core.test_utils import freeze_time
 
 import heatmap_pipeline
-from heatmap_pipeline.definitions import build_defs
+from heatmap_pipeline.chain import calendar, due
+from heatmap_pipeline.chain import compute as chain
+from heatmap_pipeline.chain.due import due_days
 from heatmap_pipeline.market import binance, exchange
 from heatmap_pipeline.market.demo import write_demo_days
-from heatmap_pipeline.orchestration import chain, due, partitions, runs
-from heatmap_pipeline.orchestration.due import due_days
+from heatmap_pipeline.orchestration import partitions, runs
+from heatmap_pipeline.orchestration.build import build_defs
 from heatmap_pipeline.orchestration.schedules import DAILY, INTRADAY
 from heatmap_pipeline.settings import load_settings
-from heatmap_pipeline.store import chain as stored
+from heatmap_pipeline.store import days as stored
 from heatmap_pipeline.store import publish, raw, spare
 from heatmap_pipeline_tests._homes import clean_environment, done, draw_nothing, heatmap, refused
 from heatmap_pipeline_tests.market._exchange_server import ExchangeServer
@@ -46,11 +48,11 @@ NOON = datetime.combine(TODAY, time(12, 2, 30))
 READERS = {
     "market/binance.py": binance,
     "market/exchange.py": exchange,
-    "orchestration/chain.py": chain,
-    "orchestration/due.py": due,
-    "orchestration/partitions.py": partitions,
+    "chain/compute.py": chain,
+    "chain/due.py": due,
+    "chain/calendar.py": calendar,
     "orchestration/runs.py": runs,
-    "store/chain.py": stored,
+    "store/days.py": stored,
     "store/publish.py": publish,
     "store/raw.py": raw,
     "store/spare.py": spare,
@@ -66,7 +68,7 @@ def test_no_other_module_looks_at_the_clock() -> None:
     looking = re.compile(r"\.now\(UTC\)|\btime\.time\(|\butcnow\(|date\.today\(|datetime\.now\(\)")
     found = {str(path.relative_to(package)) for path in package.rglob("*.py") if looking.search(path.read_text())}
     unrelated = "render/files.py"  # how old a left file is
-    assert {name for name in found if not name.startswith("api/")} - {unrelated} == set(READERS)
+    assert {name for name in found if not name.startswith(("api/", "views/"))} - {unrelated} == set(READERS)
 
 
 @pytest.fixture
@@ -127,7 +129,7 @@ def homes(market: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, P
         with _exchange(market, patch):
             done("run", BTC, "--start", DAYS[0], "--end", DAYS[2], "--home", home)
             before = copy_home(home, tmp_path_factory.mktemp("before"))
-            patch.setattr(partitions, "yesterday", lambda: DAYS[2])
+            patch.setattr(calendar, "yesterday", lambda: DAYS[2])
             done("refresh", "--home", home)
     return {"before": before, "after": home}
 
@@ -213,7 +215,7 @@ def test_the_window_of_replacement_does_not_depend_on_what_the_clock_was(after: 
     settings = load_settings(home=after, symbols=(BTC,), source="binance", models=("delta",))
     for jump, first in ((0, DAYS[2]), (6, DAYS[2]), (30, TODAY), (0, DAYS[2])):
         set_clock(NOON + timedelta(days=jump))
-        until = partitions.today()
+        until = calendar.today()
         assert due_days(settings, [BTC], until) == {BTC: (first, until)}, jump
     # A daily run until yesterday reaches to today so far where that is stored: it follows what may be replaced.
     assert due_days(settings, [BTC], DAYS[2]) == {BTC: (DAYS[2], TODAY)}

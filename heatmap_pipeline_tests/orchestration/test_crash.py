@@ -26,7 +26,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from heatmap_pipeline.orchestration.report import status_lines
+from heatmap_pipeline.chain.status import status_lines
 from heatmap_pipeline.orchestration.runs import close_killed_runs
 from heatmap_pipeline.settings import Settings, load_settings
 from heatmap_pipeline_tests._homes import last_line

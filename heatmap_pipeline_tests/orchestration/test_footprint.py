@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from heatmap_pipeline.orchestration import checks
-from heatmap_pipeline.store import chain, spare
+from heatmap_pipeline.store import days as chain
+from heatmap_pipeline.store import spare
 from heatmap_pipeline.store.publish import publish
 from heatmap_pipeline.store.sql import day_bounds
 from heatmap_pipeline.store.warehouse import Warehouse

@@ -14,9 +14,9 @@ import dagster as dg
 import duckdb
 import pytest
 
-from heatmap_pipeline.definitions import build_defs
+from heatmap_pipeline.chain.due import due_days, last_due
 from heatmap_pipeline.market.demo import write_demo_days
-from heatmap_pipeline.orchestration.due import due_days, last_due
+from heatmap_pipeline.orchestration.build import build_defs
 from heatmap_pipeline.orchestration.schedules import DAILY, INTRADAY
 from heatmap_pipeline.orchestration.sensors import FailureNotice, notices, post
 from heatmap_pipeline.settings import Settings, load_settings

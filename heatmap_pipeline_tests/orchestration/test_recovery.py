@@ -18,11 +18,11 @@ import dagster as dg
 import duckdb
 import pytest
 
+from heatmap_pipeline.chain.due import due_days
+from heatmap_pipeline.chain.recovery import RecoveryError, loss, refuse_loss
+from heatmap_pipeline.chain.status import status_lines
 from heatmap_pipeline.market.demo import write_demo_days
 from heatmap_pipeline.model.parameters import MODELS
-from heatmap_pipeline.orchestration.due import due_days
-from heatmap_pipeline.orchestration.recovery import RecoveryError, loss, refuse_loss
-from heatmap_pipeline.orchestration.report import status_lines
 from heatmap_pipeline.settings import load_settings
 from heatmap_pipeline.store.publish import publish
 from heatmap_pipeline.store.warehouse import StoreError, Warehouse

@@ -9,7 +9,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from heatmap_pipeline.definitions import build_defs
+from heatmap_pipeline.orchestration.build import build_defs
 from heatmap_pipeline.orchestration.checks import RULES
 from heatmap_pipeline.settings import Settings, load_settings
 from heatmap_pipeline_tests.orchestration.homes import (

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from heatmap_pipeline.chain.status import status_lines
 from heatmap_pipeline.errors import HeatmapError
-from heatmap_pipeline.orchestration.report import status_lines
 from heatmap_pipeline.orchestration.runs import run_days
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline_tests.orchestration.homes import (

@@ -8,7 +8,7 @@ from typing import Any
 import duckdb
 import pytest
 
-from heatmap_pipeline.orchestration.recovery import rebuild_commands
+from heatmap_pipeline.chain.commands import rebuild_commands
 from heatmap_pipeline.settings import load_settings
 from heatmap_pipeline.store.publish import publish
 from heatmap_pipeline.store.read import first_published_day, published_histories

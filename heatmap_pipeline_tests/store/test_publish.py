@@ -17,7 +17,7 @@ import duckdb
 import pytest
 
 from heatmap_pipeline.store import publish as module
-from heatmap_pipeline.store.chain import day_records, record_failure
+from heatmap_pipeline.store.days import day_records, record_failure
 from heatmap_pipeline.store.publish import publish
 from heatmap_pipeline.store.raw import forget_symbol, save_raw
 from heatmap_pipeline.store.read import published_histories

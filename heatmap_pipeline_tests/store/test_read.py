@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from heatmap_pipeline.store import read
-from heatmap_pipeline.store.chain import record_failure
+from heatmap_pipeline.store.days import record_failure
 from heatmap_pipeline.store.publish import publish
 from heatmap_pipeline.store.raw import save_raw
 from heatmap_pipeline.store.sql import Connection, day_bounds, micros

@@ -16,7 +16,7 @@ import pandas as pd
 from heatmap_pipeline.market.tables import CleanDay
 from heatmap_pipeline.model.book import BOOKS, LONG, SHORT, DayResult, Lots, ModelState
 from heatmap_pipeline.model.parameters import MODELS, ModelParameters
-from heatmap_pipeline.store.chain import DayRecord, commit_day, commit_snapshots
+from heatmap_pipeline.store.days import DayRecord, commit_day, commit_snapshots
 from heatmap_pipeline.store.raw import SymbolRecord, put_symbol, save_raw
 from heatmap_pipeline.store.sql import Connection
 

@@ -10,12 +10,12 @@ from typing import Any, TypeAlias
 
 import dagster as dg
 
+from heatmap_pipeline.chain.calendar import today, yesterday
+from heatmap_pipeline.chain.progress import tell
 from heatmap_pipeline.errors import HeatmapError
-from heatmap_pipeline.orchestration.partitions import today, yesterday
-from heatmap_pipeline.orchestration.progress import tell
 from heatmap_pipeline.orchestration.resources import WarehouseResource
 from heatmap_pipeline.settings import Settings
-from heatmap_pipeline.store import chain as stored
+from heatmap_pipeline.store import days as stored
 from heatmap_pipeline.store.schema import column_types
 
 OWNERS = ["team:heatmap"]

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 
 import dagster as dg
 
+from heatmap_pipeline.chain.compute import DayReport
+from heatmap_pipeline.chain.ingest import RawReport
 from heatmap_pipeline.orchestration.assets.common import Track
-from heatmap_pipeline.orchestration.chain import DayReport
-from heatmap_pipeline.orchestration.ingest import RawReport
 
 
 def describe_raw(context: dg.AssetExecutionContext, track: Track, reports: Iterable[RawReport]) -> dg.MaterializeResult:  # type: ignore[type-arg]

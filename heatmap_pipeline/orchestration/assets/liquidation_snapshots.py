@@ -2,10 +2,10 @@
 
 import dagster as dg
 
+from heatmap_pipeline.chain.compute import sample
 from heatmap_pipeline.orchestration.assets import position_events
 from heatmap_pipeline.orchestration.assets.common import daily_asset, failing_clearly
 from heatmap_pipeline.orchestration.assets.describe import describe_days
-from heatmap_pipeline.orchestration.chain import sample
 from heatmap_pipeline.orchestration.partitions import as_days
 from heatmap_pipeline.orchestration.resources import WarehouseResource
 from heatmap_pipeline.settings import Settings

@@ -2,11 +2,12 @@
 
 import dagster as dg
 
+from heatmap_pipeline.chain.compute import advance
+from heatmap_pipeline.chain.history import check_gap
 from heatmap_pipeline.market.sources import Market
 from heatmap_pipeline.orchestration.assets import raw_candles, raw_open_interest
 from heatmap_pipeline.orchestration.assets.common import daily_asset, failing_clearly
 from heatmap_pipeline.orchestration.assets.describe import describe_days
-from heatmap_pipeline.orchestration.chain import advance, check_gap
 from heatmap_pipeline.orchestration.partitions import as_days
 from heatmap_pipeline.orchestration.resources import WarehouseResource
 from heatmap_pipeline.settings import Settings

@@ -2,9 +2,9 @@
 
 import dagster as dg
 
+from heatmap_pipeline.chain.recovery import refuse_loss
 from heatmap_pipeline.orchestration.assets import heatmap_render
 from heatmap_pipeline.orchestration.assets.common import failing_clearly, symbol_asset
-from heatmap_pipeline.orchestration.recovery import refuse_loss
 from heatmap_pipeline.orchestration.resources import WarehouseResource
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store.publish import publish

@@ -2,11 +2,11 @@
 
 import dagster as dg
 
+from heatmap_pipeline.chain.ingest import ingest_open_interest
 from heatmap_pipeline.market.sources import Market
 from heatmap_pipeline.orchestration.assets import raw_candles
 from heatmap_pipeline.orchestration.assets.common import daily_asset, failing_clearly, network_retries
 from heatmap_pipeline.orchestration.assets.describe import describe_raw
-from heatmap_pipeline.orchestration.ingest import ingest_open_interest
 from heatmap_pipeline.orchestration.partitions import as_days
 from heatmap_pipeline.orchestration.resources import WarehouseResource
 from heatmap_pipeline.settings import Settings

@@ -6,18 +6,13 @@ from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Any
 
-from heatmap_pipeline.orchestration.chain import Stale, outdated_days, read_history
-from heatmap_pipeline.orchestration.due import clock_is_behind, unpublished, words_for_clock
-from heatmap_pipeline.orchestration.partitions import yesterday
-from heatmap_pipeline.orchestration.recovery import (
-    as_stored,
-    loss,
-    naming_the_rebuild,
-    rebuild_commands,
-    refresh_command,
-)
+from heatmap_pipeline.chain.calendar import yesterday
+from heatmap_pipeline.chain.commands import as_stored, rebuild_commands, refresh_command
+from heatmap_pipeline.chain.due import clock_is_behind, unpublished, words_for_clock
+from heatmap_pipeline.chain.history import Stale, outdated_days, read_history
+from heatmap_pipeline.chain.recovery import loss, naming_the_rebuild
 from heatmap_pipeline.settings import Settings
-from heatmap_pipeline.store import chain as stored
+from heatmap_pipeline.store import days as stored
 from heatmap_pipeline.store import raw as stored_raw
 from heatmap_pipeline.store import read
 from heatmap_pipeline.store.read import PublishedHistory, SymbolStatus, published_histories

@@ -11,24 +11,24 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from heatmap_pipeline.orchestration import partitions
-from heatmap_pipeline.orchestration.recovery import lost_days, naming_the_rebuild
+from heatmap_pipeline.chain import calendar
+from heatmap_pipeline.chain.recovery import lost_days, naming_the_rebuild
+from heatmap_pipeline.instants import ONE_DAY
 from heatmap_pipeline.settings import Settings
-from heatmap_pipeline.store import chain as stored
+from heatmap_pipeline.store import days as stored
 from heatmap_pipeline.store import raw as stored_raw
-from heatmap_pipeline.store.chain import DayRecord
+from heatmap_pipeline.store.days import DayRecord
 from heatmap_pipeline.store.raw import RawDay
 from heatmap_pipeline.store.read import PublishedHistory, published_histories
 from heatmap_pipeline.store.warehouse import Warehouse
 
-_ONE_DAY = timedelta(days=1)
 _WAITING = timedelta(days=7)
 """How long a day that came over REST is read again in the hope that the archive has it by now."""
 
 
 def last_due(settings: Settings) -> date:
     """Return the newest day that `refresh` asks for: today so far where the source has it, else yesterday."""
-    return partitions.yesterday() + (_ONE_DAY if settings.source == "binance" else timedelta(0))
+    return calendar.yesterday() + (ONE_DAY if settings.source == "binance" else timedelta(0))
 
 
 def due_days(settings: Settings, symbols: Sequence[str], until: date) -> dict[str, tuple[date, date]]:
@@ -43,7 +43,7 @@ def due_days(settings: Settings, symbols: Sequence[str], until: date) -> dict[st
     """
     warehouse = Warehouse(settings.home, lock_timeout=settings.lock_timeout)
     published = published_histories(warehouse)
-    until = min(until, partitions.begun(datetime.now(UTC)))
+    until = min(until, calendar.begun(datetime.now(UTC)))
     due: dict[str, tuple[date, date]] = {}
     with naming_the_rebuild(settings), _connected(warehouse) as con:
         for symbol in symbols:
@@ -85,7 +85,7 @@ def first_due(
         return min(lost, default=settings.start)
     raw = stored_raw.raw_days(con, symbol)
     # A model that has no day yet begins where the symbol's history does.
-    first = min(known) + _ONE_DAY if len(known) == len(records) else min(raw["candles"])
+    first = min(known) + ONE_DAY if len(known) == len(records) else min(raw["candles"])
     again = [day for kind in ("candles", "open_interest") for day in _to_read_again(raw[kind], until)]
     if unpublished(records, history):
         again.append(max(known))
@@ -99,7 +99,7 @@ def last_stored(con: Any, settings: Settings, symbol: str) -> date | None:
 
 def clock_is_behind(last: date | None) -> bool:
     """Whether a stored day cannot have begun yet by this machine's clock."""
-    return last is not None and last > partitions.today()
+    return last is not None and last > calendar.today()
 
 
 def wrong_clock(settings: Settings) -> str | None:
@@ -116,7 +116,7 @@ def wrong_clock(settings: Settings) -> str | None:
 def words_for_clock(symbol: str, last: date) -> str:
     """Return what to tell of a last stored day that has not begun by this machine's clock."""
     return (
-        f"{symbol} is stored until {last}, and by this machine's clock it is {partitions.today()} (UTC): set the clock "
+        f"{symbol} is stored until {last}, and by this machine's clock it is {calendar.today()} (UTC): set the clock "
         "right, or use another --home if it was wrong when that was computed"
     )
 

@@ -15,28 +15,15 @@ from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
 
+from heatmap_pipeline.instants import DAY, MICROSECONDS, day_start
 from heatmap_pipeline.model.book import DayCandles, Floats, Ints, ModelState
 from heatmap_pipeline.model.parameters import ModelParameters
-from heatmap_pipeline.store import serve
-from heatmap_pipeline.store.chain import DayRecord, day_records, load_state, snapshot_days
+from heatmap_pipeline.store import columns as serve
+from heatmap_pipeline.store.days import DayRecord, day_records, load_state, snapshot_days
 from heatmap_pipeline.store.publish import fingerprints
 from heatmap_pipeline.store.read import coverage, missing_days
 from heatmap_pipeline.store.sql import Connection
 from heatmap_pipeline.store.warehouse import StoreError, Warehouse
-
-MICROSECONDS = 1_000_000
-DAY = 86_400 * MICROSECONDS
-_EPOCH = date(1970, 1, 1)
-
-
-def day_start(day: date) -> int:
-    """Return the start of a day, microseconds since 1970-01-01 UTC."""
-    return (day - _EPOCH).days * DAY
-
-
-def day_of(instant: int) -> date:
-    """Return the day that holds an instant given in microseconds since 1970-01-01 UTC."""
-    return _EPOCH + timedelta(days=instant // DAY)
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,56 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from heatmap_pipeline.api import encode
-from heatmap_pipeline.api.data import DAY, MICROSECONDS, Version, day_of
-from heatmap_pipeline.api.errors import ApiError
-from heatmap_pipeline.api.grid import DECIMALS
-from heatmap_pipeline.api.heatmap import UNITS, Plan
-from heatmap_pipeline.api.parameters import MAX_ROWS, MapQuery, read_weights
-from heatmap_pipeline.api.replay import Books, Source, covered
-from heatmap_pipeline.api.window import bin_units, choose_bins, find_model, find_symbol, iso, own_or_other
+from heatmap_pipeline.instants import DAY, MICROSECONDS, day_of, iso
 from heatmap_pipeline.model.book import LONG, SHORT, Floats, Ints
 from heatmap_pipeline.model.clusters import Cluster, Move, landmarks
+from heatmap_pipeline.views.columns import UNITS
+from heatmap_pipeline.views.grid import DECIMALS
+from heatmap_pipeline.views.replay import Source, covered
+from heatmap_pipeline.views.window import MAX_ROWS, choose_bins
 
 
-def plan_map(version: Version, books: Books, query: MapQuery, *, levels: bool = False) -> Plan:
-    """Find out which state a request means; `levels` asks for the deprecated shape.
-
-    Raises:
-        ApiError: 404 or 422, naming the parameter and what is allowed.
-    """
-    symbol = find_symbol(version, query.symbol)
-    model = find_model(symbol, query.model)
-    weights = own_or_other(model, read_weights(query.leverage_weights))
-    units = bin_units(query.price_bin_size, symbol.bucket)
-    source = Source(version, symbol, model, weights, books)
-    newest = float(symbol.candles.close[-1])
-    if units is not None and units / 1e8 > newest:
-        raise ApiError(
-            422, f"price_bin_size = {units / 1e8:g} is more than the price, {newest:g} USDT; ask for a smaller one"
-        )
-    times, step = model.times, symbol.candles.step
-    at = len(times) - 1 if query.time is None else int(np.searchsorted(times, query.time - step, side="right")) - 1
-    if at < 0:
-        raise ApiError(
-            404,
-            f"{symbol.name} {model.name} has states from {iso(model.begin + step)} to {iso(model.end)}; time asks for "
-            "an earlier one",
-        )
-
-    def make() -> bytes:
-        record = _record(source, at, units, query.within_percent)
-        return encode.dump(_levels(record) if levels else record)
-
-    return Plan(
-        ("map", levels, symbol.name, model.name, weights, at, units, query.within_percent),
-        symbol.fingerprint,
-        make,
-        at == len(times) - 1,
-    )
-
-
-def _record(source: Source, at: int, units: int | None, within: float) -> dict[str, Any]:
+def map_record(source: Source, at: int, units: int | None, within: float) -> dict[str, Any]:
+    """Return the map after the model candle number `at`; `units` is the height of a bin (1e-8 USDT), None = as fits."""
     symbol, model = source.symbol, source.model
     row = int(model.rows[at])
     start, price = int(symbol.candles.open_time[row]), float(symbol.candles.close[row])
@@ -129,17 +90,3 @@ def _rounded(one: Cluster | Move | None) -> dict[str, Any] | None:
     if one is None:
         return None
     return {name: round(value, 6) if isinstance(value, float) else value for name, value in asdict(one).items()}
-
-
-def _levels(record: dict[str, Any]) -> dict[str, Any]:
-    """Return a map as the deprecated list: one entry per bucket and side, by price."""
-    return {
-        **{name: record[name] for name in ("symbol", "model", "time", "price", "price_bin_size")},
-        "levels": [
-            {"price": one["price"], "side": side, "volume": one[side], "distance_percent": one["distance_percent"]}
-            for one in record["buckets"]
-            for side in ("long", "short")
-            if one[side] > 0
-        ],
-        **{name: record[name] for name in ("coverage", "as_of", "simulated", "units")},
-    }

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from heatmap_pipeline.model.book import LONG, Lots, ModelState
-from heatmap_pipeline.store.chain import (
+from heatmap_pipeline.store.days import (
     ChainError,
     clear_failures,
     commit_day,
@@ -140,7 +140,7 @@ def test_a_killed_commit_leaves_the_day_as_it_was(warehouse: Warehouse) -> None:
     script = """
 import os, sys
 from pathlib import Path
-from heatmap_pipeline.store import chain
+from heatmap_pipeline.store import days as chain
 from heatmap_pipeline.store.warehouse import Warehouse
 from heatmap_pipeline_tests.store.tiny import compute
 insert = chain.insert

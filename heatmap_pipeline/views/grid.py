@@ -9,12 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from numba import njit
 
-from heatmap_pipeline.api.data import Candles
-from heatmap_pipeline.api.replay import Replay
 from heatmap_pipeline.model.book import LONG, SHORT, Floats, Ints
+from heatmap_pipeline.views.replay import Replay
 
 DECIMALS = 4
 _SCALE = 10.0**DECIMALS
@@ -121,34 +119,3 @@ def _merged(interval, price, side, active, consumed, units):  # type: ignore[no-
         for row in range(rows):
             volumes[column, row] = np.rint(volumes[column, row] * _SCALE) / _SCALE
     return intervals[:rows], bins[:rows], volumes[:, :rows]
-
-
-def _summed(amounts: Floats, begins: Ints) -> Floats:
-    """Return the sum of each part; a sum of 0.1 and 0.2 is 0.3."""
-    if len(begins) == len(amounts):
-        return amounts
-    total: Floats = np.add.reduceat(amounts, begins)
-    return total.round(8)
-
-
-def resample(candles: Candles, first: int, last: int, seconds: int) -> dict[str, npt.NDArray[np.int64] | Floats]:
-    """Return the candles of `seconds` each that start in [first, last), put together from the stored ones.
-
-    `open_time` is in microseconds; a quote volume of which a part is unknown is NaN.
-    """
-    low, high = (int(at) for at in np.searchsorted(candles.open_time, (first, last)))
-    times = candles.open_time[low:high] // (seconds * 1_000_000) * (seconds * 1_000_000)
-    begins = np.flatnonzero(np.diff(times, prepend=-1))
-    ends = np.append(begins[1:], len(times)) - 1
-    if not len(begins):
-        none = np.zeros(0)
-        return {"open_time": times, **dict.fromkeys(("open", "high", "low", "close", "volume", "quote_volume"), none)}
-    return {
-        "open_time": times[begins],
-        "open": candles.open[low:high][begins],
-        "high": np.maximum.reduceat(candles.high[low:high], begins),
-        "low": np.minimum.reduceat(candles.low[low:high], begins),
-        "close": candles.close[low:high][ends],
-        "volume": _summed(candles.volume[low:high], begins),
-        "quote_volume": _summed(candles.quote_volume[low:high], begins),
-    }

@@ -8,12 +8,13 @@ from datetime import date
 from itertools import islice
 from typing import Any
 
+from heatmap_pipeline.chain.history import Connect
 from heatmap_pipeline.errors import HeatmapError
+from heatmap_pipeline.instants import SECONDS
 from heatmap_pipeline.market.sources import Market
 from heatmap_pipeline.market.tables import CleanDay
 from heatmap_pipeline.model.parameters import choose_bucket
-from heatmap_pipeline.orchestration.chain import Connect
-from heatmap_pipeline.settings import SECONDS, Settings, interval_name
+from heatmap_pipeline.settings import Settings, interval_name
 from heatmap_pipeline.store import raw as stored
 from heatmap_pipeline.store.raw import SymbolRecord
 from heatmap_pipeline.store.read import published_histories

@@ -5,33 +5,23 @@ The one place of the rules in docs/api.md, "Windows" and "Price bins". All insta
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 
 import numpy as np
 
-from heatmap_pipeline.api.data import MICROSECONDS, Candles, ModelData, SymbolData, Version
-from heatmap_pipeline.api.errors import ApiError
-from heatmap_pipeline.api.parameters import MAX_ROWS
-from heatmap_pipeline.api.replay import Source, Weights
+from heatmap_pipeline.bins import round_multiples
+from heatmap_pipeline.instants import MICROSECONDS, iso
 from heatmap_pipeline.model.book import Ints
 from heatmap_pipeline.model.parameters import ModelError
+from heatmap_pipeline.views.data import Candles, ModelData, SymbolData, Version
+from heatmap_pipeline.views.errors import ApiError
+from heatmap_pipeline.views.replay import Source, Weights
 
 MAX_INTERVALS = 3000
+MAX_ROWS = 2000
 _WEEK = 7 * 86_400 * MICROSECONDS
 _UNITS = 100_000_000
 """Integer prices in a USDT."""
-
-
-def iso(instant: int) -> str:
-    """Return an instant as text.
-
-    Example:
-        >>> iso(0)
-        '1970-01-01T00:00:00Z'
-    """
-    return f"{(datetime(1970, 1, 1) + timedelta(microseconds=instant)).isoformat(timespec='auto')}Z"
 
 
 @dataclass(frozen=True)
@@ -179,15 +169,6 @@ def intervals_with_candles(source: Source, window: Window) -> Ints:
     times = source.model.times
     low, high = np.searchsorted(times, (window.first, window.last))
     return np.unique((times[low:high] - window.first) // window.step)
-
-
-def round_multiples() -> Iterator[int]:
-    """Yield 1, 2, 5, 10, 20, 25, 50, 100, 200, 250, 500 and so on."""
-    yield from (1, 2, 5)
-    power = 10
-    while True:
-        yield from (power, 2 * power, 5 * power // 2, 5 * power)
-        power *= 10
 
 
 def bin_units(size: float | None, bucket: float) -> int | None:

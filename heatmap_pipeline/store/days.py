@@ -1,7 +1,7 @@
 """Days of a model in and out: each in one transaction, each tied to the one before it by the hash of its state.
 
 What belongs here: heatmap_days, open_positions, position_events, book_ledger, liquidation_snapshots. What does not:
-which days have to be computed (`orchestration/`).
+which days have to be computed (`chain/`).
 """
 
 from __future__ import annotations

@@ -16,16 +16,16 @@ from typing import TypeAlias
 
 import numpy as np
 
-from heatmap_pipeline.api.data import DAY, MICROSECONDS, ModelData, SymbolData, Version, day_of, day_start
-from heatmap_pipeline.api.errors import ApiError
+from heatmap_pipeline.instants import DAY, MICROSECONDS, ONE_DAY, day_of, day_start
 from heatmap_pipeline.model.book import Columns, DayResult, Floats, Ints, ModelState, Sides
 from heatmap_pipeline.model.engine import run_day, start_state
 from heatmap_pipeline.model.parameters import ModelParameters
+from heatmap_pipeline.views.data import ModelData, SymbolData, Version
+from heatmap_pipeline.views.errors import ApiError
 
 Weights: TypeAlias = tuple[tuple[float, float], ...]
 """(leverage, weight) by rising leverage; weights sum to 1."""
 
-_ONE_DAY = timedelta(days=1)
 _EVERY = 16
 """Days from one kept book to the next on a long way."""
 
@@ -90,7 +90,7 @@ class Source:
         if day in self.model.fresh:
             return start_state(self.parameters(day), self.model.fresh[day])
         key = (self.symbol.name, self.symbol.fingerprint, self.model.name, self.weights)
-        yesterday = day - _ONE_DAY
+        yesterday = day - ONE_DAY
         known = self.books.get((*key, yesterday))
         if known is not None:
             return known
@@ -109,7 +109,7 @@ class Source:
         """
         first, state = day, None
         while first not in self.model.fresh and state is None:
-            first -= _ONE_DAY
+            first -= ONE_DAY
             if first < self.model.days[0]:
                 raise ApiError(
                     404,
@@ -120,7 +120,7 @@ class Source:
         if state is None:
             state = start_state(self.parameters(first), self.model.fresh[first])
         else:
-            first += _ONE_DAY
+            first += ONE_DAY
         for number in range((day - first).days + 1):
             today = first + timedelta(days=number)
             state = self.run(today, state, None).state
@@ -224,4 +224,4 @@ def _days(source: Source, first: int, last: int, seconds: int) -> Iterator[tuple
             result = source.run(here, state, seconds)
             state = result.state
             yield here, result
-        here += _ONE_DAY
+        here += ONE_DAY

@@ -1,0 +1,68 @@
+"""The liquidation map as the endpoint answers it: what is asked for, and the deprecated list of levels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from heatmap_pipeline.api import encode
+from heatmap_pipeline.api.parameters import MapQuery, read_weights
+from heatmap_pipeline.api.plan import Plan
+from heatmap_pipeline.instants import iso
+from heatmap_pipeline.views.book_map import map_record
+from heatmap_pipeline.views.data import Version
+from heatmap_pipeline.views.errors import ApiError
+from heatmap_pipeline.views.replay import Books, Source
+from heatmap_pipeline.views.window import bin_units, find_model, find_symbol, own_or_other
+
+
+def plan_map(version: Version, books: Books, query: MapQuery, *, levels: bool = False) -> Plan:
+    """Find out which state a request means; `levels` asks for the deprecated shape.
+
+    Raises:
+        ApiError: 404 or 422, naming the parameter and what is allowed.
+    """
+    symbol = find_symbol(version, query.symbol)
+    model = find_model(symbol, query.model)
+    weights = own_or_other(model, read_weights(query.leverage_weights))
+    units = bin_units(query.price_bin_size, symbol.bucket)
+    source = Source(version, symbol, model, weights, books)
+    newest = float(symbol.candles.close[-1])
+    if units is not None and units / 1e8 > newest:
+        raise ApiError(
+            422, f"price_bin_size = {units / 1e8:g} is more than the price, {newest:g} USDT; ask for a smaller one"
+        )
+    times, step = model.times, symbol.candles.step
+    at = len(times) - 1 if query.time is None else int(np.searchsorted(times, query.time - step, side="right")) - 1
+    if at < 0:
+        raise ApiError(
+            404,
+            f"{symbol.name} {model.name} has states from {iso(model.begin + step)} to {iso(model.end)}; time asks for "
+            "an earlier one",
+        )
+
+    def make() -> bytes:
+        record = map_record(source, at, units, query.within_percent)
+        return encode.dump(_levels(record) if levels else record)
+
+    return Plan(
+        ("map", levels, symbol.name, model.name, weights, at, units, query.within_percent),
+        symbol.fingerprint,
+        make,
+        at == len(times) - 1,
+    )
+
+
+def _levels(record: dict[str, Any]) -> dict[str, Any]:
+    """Return a map as the deprecated list: one entry per bucket and side, by price."""
+    return {
+        **{name: record[name] for name in ("symbol", "model", "time", "price", "price_bin_size")},
+        "levels": [
+            {"price": one["price"], "side": side, "volume": one[side], "distance_percent": one["distance_percent"]}
+            for one in record["buckets"]
+            for side in ("long", "short")
+            if one[side] > 0
+        ],
+        **{name: record[name] for name in ("coverage", "as_of", "simulated", "units")},
+    }

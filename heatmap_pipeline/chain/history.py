@@ -1,0 +1,270 @@
+"""What is stored of a symbol and what follows from it: what follows what, what is stale, with which parameters.
+
+Dagster enforces none of this on manual launches, schedules and re-runs, so everything that computes asks here first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import date, timedelta
+from functools import cache
+from typing import Any
+
+from heatmap_pipeline.errors import HeatmapError
+from heatmap_pipeline.instants import ONE_DAY, SECONDS
+from heatmap_pipeline.market.brackets import load_bracket
+from heatmap_pipeline.model.parameters import MODELS, Bracket, ModelError, ModelParameters
+from heatmap_pipeline.settings import Settings
+from heatmap_pipeline.store import days as stored
+from heatmap_pipeline.store import raw as stored_raw
+from heatmap_pipeline.store.days import DayRecord
+from heatmap_pipeline.store.raw import RawDay, SymbolRecord
+
+Connect = Callable[[], AbstractContextManager[Any]]
+"""Opens the warehouse under its lock; see `store.warehouse.Warehouse.connect`."""
+
+
+class ChainError(HeatmapError):
+    """A day that cannot be computed because of its neighbours; names the day and the command that repairs it."""
+
+
+@dataclass(frozen=True)
+class Stale:
+    """A stored day whose numbers no longer follow from what is before it; `first` is where a rebuild has to begin."""
+
+    day: date
+    reason: str
+    first: date
+
+
+@dataclass(frozen=True)
+class History:
+    """What is stored of one symbol: its raw days and, per model, the days of the chain and of the snapshots.
+
+    `snapshots` says per day which state they were made from, and their distance in seconds.
+    """
+
+    symbol: SymbolRecord
+    raw: Mapping[str, Mapping[date, RawDay]]
+    days: Mapping[str, Mapping[date, DayRecord]]
+    snapshots: Mapping[str, Mapping[date, tuple[str, int]]]
+
+    def input_hash(self, day: date) -> str | None:
+        """Return the hash of the clean rows a day is computed from, of what was repaired, and of whether it was over.
+
+        None where candles or samples are not stored.
+        """
+        candles, samples = self.raw["candles"].get(day), self.raw["open_interest"].get(day)
+        if candles is None or samples is None:
+            return None
+        known = [candles.content_hash, samples.content_hash, self.repairs(day), self.provisional(day)]
+        given = json.dumps(known, sort_keys=True)
+        return hashlib.blake2b(given.encode(), digest_size=16).hexdigest()
+
+    def repairs(self, day: date) -> dict[str, Any]:
+        """Return what was repaired in the rows of a stored day, and how the clock of its samples was told."""
+        candles, samples = self.raw["candles"][day], self.raw["open_interest"][day]
+        repairs: dict[str, Any] = {"candles": candles.repairs, "open_interest": samples.repairs}
+        if "clock" in samples.facts:
+            repairs["clock"] = samples.facts["clock"]
+        return repairs
+
+    def provisional(self, day: date) -> bool:
+        """Return whether a day's rows are those of a day that was not over when they were read."""
+        kinds = ("candles", "open_interest")
+        return any(bool(self.raw[kind][day].facts.get("provisional")) for kind in kinds if day in self.raw[kind])
+
+    @property
+    def tip(self) -> date | None:
+        """The newest day of any model."""
+        return max((day for days in self.days.values() for day in days), default=None)
+
+
+def read_history(con: Any, settings: Settings, symbol: str) -> History:
+    """Read what is stored of a symbol, for the models of the settings.
+
+    Raises:
+        ChainError: if the symbol was never ingested.
+    """
+    record = stored_raw.get_symbol(con, symbol)
+    if record is None:
+        raise ChainError(f"{symbol}: nothing is stored yet; ingest it with `heatmap run {symbol}`")
+    days = {model: stored.day_records(con, symbol, model) for model in settings.models}
+    snapshots = {model: stored.snapshot_days(con, symbol, model) for model in settings.models}
+    return History(record, stored_raw.raw_days(con, symbol), days, snapshots)
+
+
+def resolve_parameters(settings: Settings, record: SymbolRecord, model: str, day: date) -> ModelParameters:
+    """Return the parameters of a model for one symbol and day: settings win, then the bracket file, then the defaults.
+
+    Raises:
+        ChainError: if a bracket file is set and does not hold the symbol, or no model can be had of such settings.
+    """
+    own = settings.of(record.symbol)
+    bracket = Bracket()
+    if settings.leverage_brackets is not None and (own.maintenance_margin_rate is None or own.max_leverage is None):
+        found = load_bracket(settings.leverage_brackets, record.symbol, day)
+        if found is None:
+            raise ChainError(
+                f"{record.symbol} is not in HEATMAP_LEVERAGE_BRACKETS = {settings.leverage_brackets}; set "
+                f"HEATMAP_MAINTENANCE_MARGIN_RATE_{record.symbol} and HEATMAP_MAX_LEVERAGE_{record.symbol}, or add it"
+            )
+        bracket = Bracket(*found)
+    bracket = Bracket(
+        own.maintenance_margin_rate or bracket.maintenance_margin_rate, own.max_leverage or bracket.max_leverage
+    )
+    bucket = own.bucket or record.bucket
+    try:
+        return ModelParameters(MODELS[model], bucket, record.candle_interval_seconds, bracket)
+    except ModelError as error:
+        raise ChainError(
+            f"{record.symbol} {model}: {error}; change HEATMAP_MAX_LEVERAGE_{record.symbol}, "
+            f"HEATMAP_MAINTENANCE_MARGIN_RATE_{record.symbol} or HEATMAP_BUCKET_{record.symbol}"
+        ) from None
+
+
+def _wanted_parameters(settings: Settings, record: SymbolRecord, model: str) -> Callable[[date], str]:
+    """Return a function that says a day's parameters as JSON, made once where no bracket file tells days apart."""
+
+    def of_day(day: date) -> str:
+        return resolve_parameters(settings, record, model, day).to_json()
+
+    if settings.leverage_brackets is not None:
+        return of_day
+    once = cache(lambda: of_day(date.max))
+    return lambda _: once()
+
+
+def stale_days(settings: Settings, history: History, model: str) -> list[Stale]:
+    """Return the stored days of a model that no longer follow, in order, each with the reason.
+
+    A day is stale when its rows or its parameters changed, when the day before it has another state than the one it
+    started from, or when it comes after such a day.
+    """
+    stale: list[Stale] = []
+    records = history.days[model]
+    wanted = _wanted_parameters(settings, history.symbol, model)
+    before: DayRecord | None = None
+    broken: date | None = None
+    for day in sorted(records):
+        record = records[day]
+        reason, first = None, day
+        if record.previous_hash == "":
+            broken = None
+            if before is not None and before.day == day - ONE_DAY:
+                reason = f"it began a history, and now {before.day} is before it"
+        elif before is None or before.day != day - ONE_DAY:
+            reason = f"its predecessor {day - ONE_DAY} is missing"
+            first = day if before is None else before.day + ONE_DAY
+        elif record.previous_hash != before.state_hash:
+            reason = f"its predecessor {before.day} was computed again with another result"
+        if record.input_hash != history.input_hash(day):
+            reason = "its candles or open interest changed"
+        elif record.parameters != wanted(day):
+            reason = "it was computed with other parameters"
+        if reason is None and broken is not None:
+            reason = f"it follows {broken}"
+        if reason is not None:
+            stale.append(Stale(day, reason, first))
+            broken = broken or day
+        before = record
+    return stale
+
+
+def outdated_days(settings: Settings, history: History, model: str) -> list[Stale]:
+    """Return the stored days of a model to be made again, in order: `stale_days`, and those whose snapshots are old.
+
+    A run that was stopped between the two stages leaves days whose events are newer than their snapshots.
+    """
+    snapshots = history.snapshots[model]
+    seconds = SECONDS[settings.snapshot_interval_of(history.symbol.symbol)]
+    found = {
+        day: Stale(day, "its snapshots are not made from its present events, or at another interval", day)
+        for day, record in history.days[model].items()
+        if snapshots.get(day) != (record.state_hash, seconds)
+    }
+    found |= {stale.day: stale for stale in stale_days(settings, history, model)}
+    return [found[day] for day in sorted(found)]
+
+
+def rebuilding(settings: Settings, history: History, *, through: date | None = None) -> str:
+    """Return the command that makes every outdated day of a symbol again, to its newest day or to `through`."""
+    outdated = [one.first for model in history.days for one in outdated_days(settings, history, model)]
+    ends = [day for day in (history.tip, through) if day is not None]
+    return settings.repair_command(history.symbol.symbol, min(outdated, default=max(ends)), max(ends))
+
+
+def check_start(settings: Settings, history: History, model: str, day: date, restart: bool) -> DayRecord | None:
+    """Return the record a day has to start from, None for the start of a history.
+
+    Raises:
+        ChainError: for a gap, and for a predecessor that is stale; with the command that repairs it.
+    """
+    records = history.days[model]
+    earlier = [one for one in records if one < day]
+    name = history.symbol.symbol
+    if not earlier:
+        others = min((one for days in history.days.values() for one in days), default=day)
+        if others < day and not restart:
+            first = settings.repair_command(name, others, max(history.tip or day, day))
+            raise ChainError(
+                f"{name} {model}: it has no day before {day}, and other models begin at {others}; "
+                f"begin it there too, with `{first}`"
+            )
+        return None
+    last = max(earlier)
+    if last < day - ONE_DAY:
+        known_start = day in records and records[day].previous_hash == ""
+        if restart or known_start:
+            return None
+        fill = settings.repair_command(name, last + ONE_DAY, day - ONE_DAY)
+        raise ChainError(
+            f"{name} {model}: {day} does not follow the last stored day {last}; fill the gap first with "
+            f"`{fill}`, or begin a new history with --restart "
+            f"if the source has no data for the gap"
+        )
+    for stale in stale_days(settings, history, model):
+        if stale.day < day and not _fresh_start_between(records, stale.day, day):
+            raise ChainError(
+                f"{name} {model}: {day} cannot be computed, because {stale.day} before it is stale ({stale.reason}); "
+                f"rebuild with `{rebuilding(settings, history, through=day)}`"
+            )
+    return records[last]
+
+
+def _fresh_start_between(records: Mapping[date, DayRecord], first: date, last: date) -> bool:
+    return any(first < day < last and record.previous_hash == "" for day, record in records.items())
+
+
+def present_days(history: History, days: Sequence[date]) -> list[date]:
+    """Return the days without those of a gap between two stored histories, which the source has no data for."""
+    stored_raw_days = history.raw["candles"]
+    if not stored_raw_days:
+        return list(days)
+    first, last = min(stored_raw_days), max(stored_raw_days)
+    return [day for day in days if day in stored_raw_days or not first < day < last]
+
+
+def check_gap(
+    connect: Connect, settings: Settings, symbol: str, day: date, available: Callable[[Sequence[date]], set[date]]
+) -> None:
+    """Allow a new history at `day` only where the source has no data for the gap before it.
+
+    Raises:
+        ChainError: naming the first day of the gap that the source does have.
+    """
+    with connect() as con:
+        history = read_history(con, settings, symbol)
+    last = max((one for days in history.days.values() for one in days if one < day), default=None)
+    if last is None:
+        return
+    gap = [last + timedelta(days=step) for step in range(1, (day - last).days)]
+    if found := available(gap):
+        raise ChainError(
+            f"{symbol}: --restart at {day} would leave out days the source has, the first is {min(found)}; fill the "
+            f"gap with `{settings.repair_command(symbol, gap[0], gap[-1])}`"
+        )

@@ -1,0 +1,1 @@
+"""A heatmap to look at, as arrays: windows, bins, replay, clusters. No HTTP, no bytes, no Dagster."""
