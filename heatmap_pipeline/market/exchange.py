@@ -61,6 +61,7 @@ class ExchangeReader:
         backoff: seconds of the first pause between two tries.
         setting: where the user sets `base_url`, for messages.
         pause: what waits; for tests.
+        elapsed: seconds that have passed since some moment, whatever the clock of this machine is set to; for tests.
 
     Example:
         >>> reader = ExchangeReader(REST_URL)
@@ -78,10 +79,12 @@ class ExchangeReader:
         backoff: float = 0.5,
         setting: str = "HEATMAP_REST_URL",
         pause: Callable[[float], object] | None = None,
+        elapsed: Callable[[], float] = time.monotonic,
     ) -> None:
         self._web = WebClient(base_url, setting=setting, timeout=timeout, retries=retries, backoff=backoff)
         self._total_time = total_time
         self._pause = pause
+        self._elapsed = elapsed
         self._budget = _Budget()
         self._lock = threading.Lock()
         self._clock: tuple[int, float, float] | None = None
@@ -103,7 +106,7 @@ class ExchangeReader:
                 before = time.time()
                 server = self._ask(path, {}, 1, lambda answer: answers.parse_server_time(answer, self._web.name(path)))
                 # The answer is older than its arrival, so that what is counted on from here is never in the future.
-                self._clock = server, time.monotonic(), before - server / 1000
+                self._clock = server, self._elapsed(), before - server / 1000
                 if abs(self._clock[2]) >= _SKEW_SECONDS:
                     _log.warning(
                         "the clock of this machine differs from the exchange's by %.0f s; the exchange's counts, but "
@@ -111,7 +114,7 @@ class ExchangeReader:
                         self._clock[2],
                     )
             server, then, _ = self._clock
-        return _datetime(server + int((time.monotonic() - then) * 1000))
+        return _datetime(server + int((self._elapsed() - then) * 1000))
 
     @property
     def skew(self) -> float | None:

@@ -37,6 +37,7 @@ class Fault:
         edit: changes the rows of a REST answer.
         cut: bytes after which the connection is closed.
         hang: seconds of silence before anything is sent.
+        until: what is waited for in silence before anything is sent.
         drip: seconds between single bytes.
         endless: whether a chunked body without an end is sent.
     """
@@ -47,6 +48,7 @@ class Fault:
     edit: Callable[[Any], Any] | None = None
     cut: int | None = None
     hang: float = 0.0
+    until: threading.Event | None = None
     drip: float = 0.0
     endless: bool = False
 
@@ -266,6 +268,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _send(self, owner: ExchangeServer, fault: Fault, status: int, headers: dict[str, str], body: bytes) -> None:
         if fault.hang and owner.stopped.wait(fault.hang):
             return
+        if fault.until is not None:
+            fault.until.wait(60)
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, value)

@@ -68,10 +68,16 @@ def test_files_are_fetched_at_once_verified_and_never_asked_for_again(
 ) -> None:
     files = [ArchiveFile("BTCUSDT", day, kind) for day in DAYS for kind in ("5m", "")]
     told: list[tuple[int, int]] = []
-    # One of the four is slow: the others do not wait for it.
-    server.fault("BTCUSDT-5m-2024-09-14.zip", Fault(hang=0.2), Fault(hang=0.2))
+    others_done = threading.Event()
+    # The first is held until all others are here: they do not wait for it.
+    server.fault("BTCUSDT-5m-2024-09-14.zip", Fault(until=others_done))
 
-    first = loader(server, root).fetch(files, lambda done, total, *_: told.append((done, total)))
+    def tell(done: int, total: int, *_: object) -> None:
+        told.append((done, total))
+        if done == len(files) - 1:
+            others_done.set()
+
+    first = loader(server, root, timeout=30.0, total_time=60.0).fetch(files, tell)
 
     assert set(first.values()) == {Outcome.FETCHED}
     assert set(first) == set(files)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import date, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -135,7 +136,9 @@ def test_today_holds_finished_candles_only(server: ExchangeServer, market: Path)
 )
 def test_a_candle_is_finished_when_the_exchange_says_so(market: Path, now: datetime, finished: int) -> None:
     with ExchangeServer(market, now) as server:
-        rest = reader(server)
+        rest = reader(
+            server, elapsed=lambda: 0.0
+        )  # the exchange's clock stands still, so the one counted on from it does
         assert rest.reaches_candles("BTCUSDT", TODAY, 300) is (finished > 0)
         if not finished:
             with pytest.raises(NoDataError, match=r"no finished candle; the first one closes at 00:05 UTC"):
@@ -145,6 +148,18 @@ def test_a_candle_is_finished_when_the_exchange_says_so(market: Path, now: datet
         assert len(day.table) == finished
         assert "missing_candles" not in day.repairs
         assert day.facts.get("provisional", False) is (finished < 288)
+
+
+def test_time_that_passes_finishes_a_candle(market: Path) -> None:
+    passed = 1000.0
+    with ExchangeServer(market, datetime(2024, 9, 17, 0, 4, 59)) as server:
+        rest = reader(server, elapsed=lambda: passed)
+        assert rest.now() == server.now
+        for later, finished in ((0.999, False), (1.0, True), (86_400.0, True)):
+            passed = 1000.0 + later
+            assert rest.now() == server.now + timedelta(seconds=later)
+            assert rest.reaches_candles("BTCUSDT", TODAY, 300) is finished
+    assert len(server.paths("/time")) == 1
 
 
 def test_the_clock_of_this_machine_decides_nothing(
@@ -159,6 +174,24 @@ def test_the_clock_of_this_machine_decides_nothing(
         assert len(rest.read_candles("BTCUSDT", TODAY, 300).table) == 144
         assert "set it right" in caplog.text
         assert rest.skew == pytest.approx(real() + ahead - server.now_ms / 1000, abs=5)
+
+
+def test_what_the_exchange_has_counted_never_makes_less_of_what_was_spent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its answers come in any order: an old one knows of less."""
+    now = 5000.0
+    monkeypatch.setattr(exchange, "time", SimpleNamespace(monotonic=lambda: now))
+    budget = exchange._Budget()
+    assert budget.spend(1000) == 0
+    budget.seen("7")
+    assert budget.spend(exchange.WEIGHT_PER_MINUTE - 999) == 60
+    assert budget.spend(exchange.WEIGHT_PER_MINUTE - 1000) == 0
+    now += 60
+    assert budget.spend(1) == 0
+    budget.seen(str(exchange.WEIGHT_PER_MINUTE))  # others use the same address
+    for unreadable in ("", "-1", "1e3", "9" * 10):
+        budget.seen(unreadable)
+    now += 20
+    assert budget.spend(1) == 40
 
 
 def test_a_candle_still_missing_of_a_day_so_far_is_counted(server: ExchangeServer) -> None:
