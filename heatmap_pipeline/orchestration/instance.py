@@ -1,11 +1,14 @@
 """Dagster's history of runs, opened for one run in this process, without what makes it slow.
 
 A run over 90 days stores some 970 events, each in a transaction of its own, and by default each makes a new database
-engine, compiles its SQL anew and waits for the disk: a third of the time of the run.
+engine, compiles its SQL anew and waits for the disk: a third of the time of the run. The remedy leans on names that
+Dagster keeps to itself; where a version does not have them, its history works as it is, only slower.
 """
 
 from __future__ import annotations
 
+import inspect
+import logging
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,8 +17,18 @@ from typing import Any
 
 import dagster as dg
 import sqlalchemy
-from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
 from sqlalchemy.engine import Connection, Engine
+
+_STORAGE = "SqliteEventLogStorage"
+"""Class of the storage that is meant; any other is somebody's own choice in dagster.yaml."""
+
+_CALLED = {"_connect": 1, "_initdb": 1, "conn_string_for_shard": 1}
+"""Its methods that are replaced or called, and with how many arguments."""
+
+_KEPT = ("_db_lock", "_initialized_dbs")
+"""What it keeps itself and is used here."""
+
+_log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -27,15 +40,8 @@ def open_history(folder: Path) -> Iterator[dg.DagsterInstance]:
     """
     sqlalchemy.event.listen(Engine, "connect", _do_not_wait)
     try:
-        with dg.DagsterInstance.from_config(str(folder)) as instance:
-            storage = instance.event_log_storage
-            if type(storage) is SqliteEventLogStorage:  # any other is somebody's own choice in dagster.yaml
-                storage.__class__ = _KeptEngines
-            try:
-                yield instance
-            finally:
-                for engine in storage.__dict__.get("_kept", {}).values():
-                    engine.dispose()
+        with dg.DagsterInstance.from_config(str(folder)) as instance, _keeping_engines(instance.event_log_storage):
+            yield instance
     finally:
         sqlalchemy.event.remove(Engine, "connect", _do_not_wait)
 
@@ -49,18 +55,53 @@ def _do_not_wait(connection: Any, _record: Any) -> None:
         connection.execute("PRAGMA synchronous=NORMAL")
 
 
-class _KeptEngines(SqliteEventLogStorage):
-    """The same storage in the same files, opened once per file, with each statement compiled once."""
+@contextmanager
+def _keeping_engines(storage: Any) -> Iterator[dict[str, Engine]]:
+    """Have the storage use the same files, opened once per file, with each statement compiled once.
+
+    Yields the engines that are kept, by name of the file.
+    """
+    engines: dict[str, Engine] = {}
+    if type(storage).__name__ != _STORAGE:
+        yield engines
+        return
+    if missing := _missing(storage):
+        _log.warning(
+            "Dagster %s keeps its history in another way than this program knows (%s): runs take up to half as long "
+            "again; use the version that constraints.txt names",
+            dg.__version__,
+            ", ".join(missing),
+        )
+        yield engines
+        return
 
     @contextmanager
-    def _connect(self, shard: str) -> Iterator[Connection]:
-        with self._db_lock:
-            engines: dict[str, Engine] = self.__dict__.setdefault("_kept", {})
+    def connect(shard: str) -> Iterator[Connection]:
+        with storage._db_lock:
             if shard not in engines:
-                address = self.conn_string_for_shard(shard)
+                address = storage.conn_string_for_shard(shard)
                 engines[shard] = sqlalchemy.create_engine(address, connect_args={"timeout": 60})
-            if shard not in self._initialized_dbs:
-                self._initdb(engines[shard])
-                self._initialized_dbs.add(shard)
+            if shard not in storage._initialized_dbs:
+                storage._initdb(engines[shard])
+                storage._initialized_dbs.add(shard)
             with engines[shard].begin() as connection:
                 yield connection
+
+    storage._connect = connect  # of this one object, before its class's
+    try:
+        yield engines
+    finally:
+        del storage._connect
+        for engine in engines.values():
+            engine.dispose()
+
+
+def _missing(storage: Any) -> list[str]:
+    """Return the names that this version of the storage does not have, or that are called in another way."""
+    missing = [name for name in _KEPT if not hasattr(storage, name)]
+    for name, count in _CALLED.items():
+        try:
+            inspect.signature(getattr(storage, name)).bind(*[None] * count)
+        except (AttributeError, TypeError, ValueError):
+            missing.append(name)
+    return missing

@@ -1,0 +1,116 @@
+"""Dagster's history kept open: what it leans on is there, it saves what it is for, and without it all works."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+import sqlalchemy
+from sqlalchemy.engine import Engine
+
+from heatmap_pipeline.orchestration import instance as history
+
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder for a history of its own."""
+    shutil.copyfile(Path(history.__file__).parents[2] / "dagster.yaml", tmp_path / "dagster.yaml")
+    return tmp_path
+
+
+@pytest.fixture
+def opened() -> Iterator[list[str]]:
+    """The SQLite files that are opened, one entry each time."""
+    names: list[str] = []
+
+    def listen(connection: Any, _record: Any) -> None:
+        names.append(Path(connection.execute("PRAGMA database_list").fetchone()[2]).name)
+
+    sqlalchemy.event.listen(Engine, "connect", listen)
+    yield names
+    sqlalchemy.event.remove(Engine, "connect", listen)
+
+
+@dg.op
+def step() -> None: ...
+
+
+@dg.job
+def four_steps() -> None:
+    for number in range(4):
+        step.alias(f"step{number}")()
+
+
+def run(instance: dg.DagsterInstance) -> int:
+    """Run a job and return how many events of it are stored."""
+    result = four_steps.execute_in_process(instance=instance, run_config=QUIET)
+    assert result.success
+    records = instance.all_logs(result.run_id)
+    assert [one.dagster_event.event_type_value for one in records if one.dagster_event][-1] == "PIPELINE_SUCCESS"
+    return len(records)
+
+
+def test_dagster_has_the_names_that_are_used(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with dg.DagsterInstance.from_config(str(folder)) as instance:
+        assert type(instance.event_log_storage).__name__ == history._STORAGE
+        assert history._missing(instance.event_log_storage) == []
+    with history.open_history(folder):
+        pass
+    assert not caplog.records
+
+
+def test_a_file_is_opened_once_and_not_once_per_event(folder: Path, opened: list[str]) -> None:
+    with history.open_history(folder) as instance:
+        run(instance)
+        opened.clear()
+        events = run(instance)
+        storage = [name for name in opened if name != "runs.db"]
+    assert events > 15
+    assert 1 <= len(storage) <= 2, "the file of the second run, twice while it is made"
+    # What it is for: without, each of these events opens it again.
+    with dg.DagsterInstance.from_config(str(folder)) as instance:
+        opened.clear()
+        events = run(instance)
+    assert len([name for name in opened if name != "runs.db"]) > events
+
+
+def test_the_storage_is_left_as_it_was(folder: Path) -> None:
+    with history.open_history(folder) as instance:
+        run(instance)
+        storage = instance.event_log_storage
+        assert "_connect" in vars(storage)
+    assert "_connect" not in vars(storage)
+    with dg.DagsterInstance.from_config(str(folder)) as instance:
+        assert len(instance.get_run_ids()) == 1
+
+
+@pytest.mark.parametrize("moved", ["a name of the object", "a method", "its arguments"])
+def test_where_names_have_moved_the_history_works_as_it_is(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, moved: str
+) -> None:
+    if moved == "a name of the object":
+        monkeypatch.setattr(history, "_KEPT", (*history._KEPT, "_moved"))
+    else:
+        called = {"_moved": 1} if moved == "a method" else {"_connect": 7}
+        monkeypatch.setattr(history, "_CALLED", {**history._CALLED, **called})
+    with caplog.at_level(logging.WARNING), history.open_history(folder) as instance:
+        assert run(instance) > 15
+        assert "_connect" not in vars(instance.event_log_storage)
+    (record,) = caplog.records
+    assert record.name == history.__name__
+    assert f"Dagster {dg.__version__} keeps its history in another way" in record.message
+    assert ("_moved" if moved != "its arguments" else "_connect") in record.message
+
+
+def test_a_storage_of_somebody_elses_choice_is_left_alone(caplog: pytest.LogCaptureFixture) -> None:
+    with dg.DagsterInstance.ephemeral() as instance, history._keeping_engines(instance.event_log_storage) as engines:
+        run(instance)
+        assert engines == {}
+    assert not caplog.records
