@@ -35,7 +35,10 @@ def test_it_is_the_step_by_step_model_a_snapshot_per_candle(model: str) -> None:
                 {(cell.price_bucket, cell.side): getattr(cell, name) for cell in theirs.cells},
                 f"{name} at {mine.timestamp}",
             )
-        assert mine.positions_created == theirs.positions_created
+        assert (mine.positions_created, mine.positions_consumed) == (
+            theirs.positions_created,
+            theirs.positions_consumed,
+        )
         assert mine.total_long_volume == pytest.approx(theirs.total_long_volume, rel=1e-9, abs=1e-3)
 
 

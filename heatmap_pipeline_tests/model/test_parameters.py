@@ -151,6 +151,14 @@ def test_bucket_is_the_smallest_round_number_not_below_a_thousandth(close: float
     assert bucket * (1 + 1e-12) >= close / 1000 > below * (1 - 1e-12)
 
 
+@pytest.mark.parametrize("power", range(-5, 9))
+@pytest.mark.parametrize("digit", [1, 2, 5])
+def test_a_close_that_is_a_rung_takes_that_rung(digit: int, power: int) -> None:
+    """A thousandth of it may be a little more than the bucket, as 0.0001 / 1000 is more than 1e-7."""
+    close = float(f"{digit}e{power}")
+    assert choose_bucket("ANYUSDT", close) == float(f"{digit}e{power - 3}")
+
+
 @pytest.mark.parametrize("close", [0.0, -1.0, math.nan, math.inf])
 def test_bucket_needs_a_price(close: float) -> None:
     with pytest.raises(ModelError, match="first_close"):

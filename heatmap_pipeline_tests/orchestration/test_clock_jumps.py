@@ -213,7 +213,7 @@ def test_a_clock_that_is_behind_is_said_and_nothing_is_done(
 def test_the_window_of_replacement_does_not_depend_on_what_the_clock_was(after: Path, set_clock: SetClock) -> None:
     """The 16th came over REST: it is asked for again for a week, whatever the clock said in between."""
     settings = load_settings(home=after, symbols=(BTC,), source="binance", models=("delta",))
-    for jump, first in ((0, DAYS[2]), (6, DAYS[2]), (30, TODAY), (0, DAYS[2])):
+    for jump, first in ((0, DAYS[2]), (6, DAYS[2]), (7, TODAY), (30, TODAY), (0, DAYS[2])):
         set_clock(NOON + timedelta(days=jump))
         until = calendar.today()
         assert due_days(settings, [BTC], until) == {BTC: (first, until)}, jump

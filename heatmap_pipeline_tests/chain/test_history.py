@@ -1,0 +1,78 @@
+"""Which stored days no longer follow, and what is said of them: days written down here, without a database."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+
+from heatmap_pipeline.chain.history import History, Stale, resolve_parameters, stale_days
+from heatmap_pipeline.settings import Settings
+from heatmap_pipeline.store.days import DayRecord
+from heatmap_pipeline.store.raw import RawDay, SymbolRecord
+
+SYMBOL = SymbolRecord("BTCUSDT", 300, 100.0, "archive", simulated=False)
+MODEL = "turnover"
+FIRST = date(2024, 3, 4)
+DAYS = [FIRST + timedelta(days=number) for number in range(6)]
+
+
+def chain(settings: Settings) -> History:
+    """Return six days, each made from the rows stored of it and from the day before."""
+    raw = {
+        kind: {day: RawDay(f"{kind} {day}", 300, 288, {}, {}, "file") for day in DAYS}
+        for kind in ("candles", "open_interest")
+    }
+    history = History(SYMBOL, raw, {MODEL: {}}, {MODEL: {}})
+    parameters = resolve_parameters(settings, SYMBOL, MODEL, FIRST).to_json()
+    made = datetime(2024, 4, 1, tzinfo=UTC)
+    records = {}
+    for day in DAYS:
+        previous = f"state {day - timedelta(days=1)}" if day != FIRST else ""
+        rows = history.input_hash(day)
+        assert rows is not None
+        records[day] = DayRecord("BTCUSDT", MODEL, day, rows, previous, f"state {day}", parameters, {}, False, {}, made)
+    return replace(history, days={MODEL: records})
+
+
+def test_days_that_follow_are_not_stale() -> None:
+    settings = Settings()
+    assert stale_days(settings, chain(settings), MODEL) == []
+
+
+def test_what_comes_after_a_changed_day_names_the_first_one_that_is_stale() -> None:
+    """That is where a rebuild has to begin; the day just before is as stale as the one it is asked about."""
+    settings = Settings()
+    history = chain(settings)
+    changed = replace(history.raw["candles"][DAYS[1]], content_hash="other rows")
+    history = replace(history, raw={**history.raw, "candles": {**history.raw["candles"], DAYS[1]: changed}})
+    assert stale_days(settings, history, MODEL) == [
+        Stale(DAYS[1], "its candles or open interest changed", DAYS[1]),
+        *(Stale(day, f"it follows {DAYS[1]}", day) for day in DAYS[2:]),
+    ]
+
+
+def test_a_second_reason_does_not_hide_the_first_day() -> None:
+    settings = Settings()
+    history = chain(settings)
+    days = dict(history.days[MODEL])
+    days[DAYS[1]] = replace(days[DAYS[1]], parameters="{}")
+    days[DAYS[3]] = replace(days[DAYS[3]], input_hash="of other rows")
+    history = replace(history, days={MODEL: days})
+    assert [stale.reason for stale in stale_days(settings, history, MODEL)] == [
+        "it was computed with other parameters",
+        f"it follows {DAYS[1]}",
+        "its candles or open interest changed",
+        f"it follows {DAYS[1]}",
+        f"it follows {DAYS[1]}",
+    ]
+
+
+def test_a_new_history_does_not_follow_what_is_stale_before_it() -> None:
+    settings = Settings()
+    history = chain(settings)
+    days = dict(history.days[MODEL])
+    days[DAYS[0]] = replace(days[DAYS[0]], parameters="{}")
+    del days[DAYS[2]]
+    days[DAYS[3]] = replace(days[DAYS[3]], previous_hash="")
+    history = replace(history, days={MODEL: days})
+    assert [stale.day for stale in stale_days(settings, history, MODEL)] == DAYS[:2]

@@ -1,0 +1,33 @@
+"""What a replay says of books whose totals differ; how it equals the stored tables is held in api/test_numbers.py."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from heatmap_pipeline.model.book import DayResult, Lots, ModelState
+from heatmap_pipeline.views.replay import covered
+
+
+def uneven_day() -> DayResult:
+    """Return a day of two candles, with a book of 40 contracts, 30 of them located, and one of 10, 2 of them located.
+
+    At the end of the first candle it was 5 of 40 and 1 of 10.
+    """
+    times = np.repeat(np.array([0, 300_000_000]), 2)
+    located = np.array([5.0, 1.0, 30.0, 2.0])
+    zeros = np.zeros(4)
+    ledger = {"timestamp": times, "book": np.array([0, 1, 0, 1]), "located": located}
+    ledger["unlocated"] = np.array([40.0, 10.0, 40.0, 10.0]) - located
+    ledger |= dict.fromkeys(("active_volume", "consumed_volume", "liquidated"), zeros)
+    sides = {"side": np.zeros(0, dtype=np.int8)}
+    state = ModelState(Lots.empty(), (10.0, 8.0), 50.0)
+    return DayResult(state, ledger, sides, sides, {"book": np.zeros(0, dtype=np.int64)})
+
+
+@pytest.mark.parametrize(
+    ("end", "share"), [(0, 0.25), (1, 6 / 50), (300_000_000, 6 / 50), (300_000_001, 32 / 50), (10**12, 32 / 50)]
+)
+def test_the_coverage_of_two_books_is_of_all_their_contracts(end: int, share: float) -> None:
+    """Not the mean of their shares; before the first candle it is what it was."""
+    assert covered(uneven_day(), end, 0.25) == pytest.approx(share)
