@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+import heatmap_pipeline_tests._examples  # noqa: F401 - sets the profile of every property test
+
 _BESIDE = Path(__file__).resolve().parents[2] / "shared" / "market"
 
 

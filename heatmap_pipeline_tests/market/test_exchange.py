@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from heatmap_pipeline.market import exchange
@@ -26,6 +26,7 @@ from heatmap_pipeline.market.repair import clean_candles, clean_samples
 from heatmap_pipeline.market.tables import CANDLE_COLUMNS, CleanDay, MarketError, NoDataError
 from heatmap_pipeline.market.web import TryAgainError
 from heatmap_pipeline.settings import SettingsError
+from heatmap_pipeline_tests._examples import examples
 from heatmap_pipeline_tests.market._exchange_server import ExchangeServer, Fault
 
 DAYS = [date(2024, 9, day) for day in (14, 15, 16, 17)]
@@ -515,7 +516,7 @@ def _a_sentence(error: Exception) -> bool:
     return bool(str(error)) and str(error).isprintable()
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@examples(150, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(data=st.data())
 def test_any_answer_is_cleaned_or_refused(served: tuple[Any, Any], data: st.DataObject) -> None:
     """Mutated answers: rows in order and in bounds, or a sentence; never another exception."""
@@ -548,7 +549,7 @@ def test_any_answer_is_cleaned_or_refused(served: tuple[Any, Any], data: st.Data
 _NAMES = st.sampled_from(["symbols", "symbol", "status", "filters", "serverTime", "onboardDate", "code", "msg"])
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(answer=st.recursive(_JUNK, lambda one: st.lists(one, max_size=3) | st.dictionaries(_NAMES, one, max_size=4)))
 def test_any_description_of_symbols_is_read_or_refused(answer: Any) -> None:
     wrapped = {"symbols": [answer, {"symbol": "BTCUSDT", "onboardDate": 1569398400000, "filters": answer}]}

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from heatmap_pipeline.market.archive import ArchiveReader
 from heatmap_pipeline.market.flows import Carried, DayFlow, compute_flow
 from heatmap_pipeline.market.tables import MarketError
+from heatmap_pipeline_tests._examples import examples
 from heatmap_pipeline_tests.market._files import DAY, at
 
 MINUTE, HOUR = 60, 3600
@@ -288,7 +289,7 @@ class Reference:
             self.pending += change
 
 
-@settings(deadline=None, max_examples=300)
+@examples(300)
 @given(random_days())
 def test_a_chain_of_days_equals_the_reference(case: tuple[int, list[RandomDay]]) -> None:
     interval, days = case

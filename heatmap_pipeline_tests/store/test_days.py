@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from heatmap_pipeline.model.book import LONG, Lots, ModelState
@@ -26,6 +26,7 @@ from heatmap_pipeline.store.days import (
 )
 from heatmap_pipeline.store.sql import Connection
 from heatmap_pipeline.store.warehouse import Warehouse
+from heatmap_pipeline_tests._examples import examples
 from heatmap_pipeline_tests.store.tiny import DAYS, INTERVAL, MODELS_USED, commit, compute, dump, make_record
 
 
@@ -50,7 +51,7 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
     return Warehouse(tmp_path_factory.mktemp("state"))
 
 
-@settings(max_examples=20, deadline=None)
+@examples(20)
 @given(st.data())
 def test_any_state_comes_back(empty: Warehouse, data: st.DataObject) -> None:
     number = st.floats(1e-12, 1e12)
