@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import ipaddress
+import logging
 import socket
 import sys
 from collections.abc import Callable
@@ -22,6 +23,8 @@ _MALLOC = {-8: 1, -3: 64 << 20, -1: 128 << 20}
 """Parameters of glibc's mallopt: number of arenas, size from which a piece is mapped by itself, freed bytes to keep."""
 _LONGEST_HEAD = 64 << 10
 """Bytes of a request's line and headers."""
+
+_log = logging.getLogger(__name__)
 
 
 class ServeError(HeatmapError):
@@ -108,12 +111,23 @@ def _reuse_memory() -> None:
     """Have answers use the memory of those before them, up to a bound.
 
     Left alone, the allocator of Linux gives the arrays of an answer back to the system and asks for them again, which
-    doubles its processor time, while each thread keeps ever larger freed pieces of its own.
+    doubles its processor time, while each thread keeps ever larger freed pieces of its own. Where the allocator is
+    another one, or does not know a parameter any more, this is said once, and answers are as right as ever.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt is not None:
-        for parameter, value in _MALLOC.items():
-            mallopt(parameter, value)
+    if sys.platform != "linux":
+        return
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        refused = ["mallopt"]
+    else:
+        refused = [str(parameter) for parameter, value in _MALLOC.items() if not mallopt(parameter, value)]
+    if refused:
+        _log.warning(
+            "the memory allocator of this system cannot be told to keep what answers free (%s is not there): they take "
+            "up to twice the processor time",
+            ", ".join(refused),
+        )
 
 
 def make_server(app: FastAPI) -> uvicorn.Server:

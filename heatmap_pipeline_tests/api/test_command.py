@@ -9,6 +9,7 @@ import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -109,3 +110,49 @@ def test_settings_that_mean_nothing(monkeypatch: pytest.MonkeyPatch, name: str, 
         load_settings()
     assert said in str(error.value)
     assert name != "TOKEN" or value not in str(error.value)
+
+
+_AGAIN_AND_AGAIN = """
+import resource, sys
+import numpy as np
+from heatmap_pipeline.api import server
+if sys.argv[1] == "reused":
+    server._reuse_memory()
+def answer():
+    np.ones(40 << 17)  # 40 MiB
+answer()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(10):
+    answer()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only the allocator of Linux gives memory back at once")
+def test_memory_is_asked_for_once() -> None:
+    """Pages that the system hands out anew are counted; it fails when the parameters do nothing any more."""
+    pages = {
+        way: int(subprocess.run([sys.executable, "-c", _AGAIN_AND_AGAIN, way], check=True, capture_output=True).stdout)
+        for way in ("reused", "left alone")
+    }
+    assert pages["reused"] < 10
+    assert pages["left alone"] > 100
+
+
+@pytest.mark.parametrize("moved", ["not this allocator", "not these parameters", "no library"])
+def test_an_allocator_that_cannot_be_told_is_left_alone(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, moved: str
+) -> None:
+    def library(_: None) -> object:
+        if moved == "no library":
+            raise OSError
+        return SimpleNamespace(**({"mallopt": lambda *_: 0} if moved == "not these parameters" else {}))
+
+    monkeypatch.setattr(server.sys, "platform", "linux")
+    monkeypatch.setattr(server.ctypes, "CDLL", library)
+    server._reuse_memory()
+    (record,) = caplog.records
+    assert record.message.endswith("they take up to twice the processor time")
+    monkeypatch.setattr(server.sys, "platform", "darwin")
+    server._reuse_memory()
+    assert len(caplog.records) == 1, "nothing is expected elsewhere"
