@@ -174,10 +174,12 @@ def test_readers_meet_no_error_and_no_mixture(warehouse: Warehouse) -> None:
     for reader in readers:
         assert reader.stdout is not None
         reader.stdout.readline()
-    for number in range(1, 21):
-        version(number)
-        assert publish(warehouse, ["BTCUSDT"]).changed
-    (warehouse.home / "enough").touch()
+    try:
+        for number in range(1, 21):
+            version(number)
+            assert publish(warehouse, ["BTCUSDT"]).changed
+    finally:
+        (warehouse.home / "enough").touch()
     for reader in readers:
         out, _ = reader.communicate(timeout=60)
         assert reader.returncode == 0

@@ -283,12 +283,14 @@ def test_readers_meet_no_error_and_no_mixture(settled: Warehouse) -> None:
         assert reader.stdout is not None
         reader.stdout.readline()
     wholes = []
-    for number in range(25):
-        with settled.connect() as con:
-            con.execute("UPDATE heatmap_days SET state_hash = ?, input_hash = ?", [f"v{number}", f"v{number}"])
-            con.execute("UPDATE snapshot_days SET state_hash = ?", [f"v{number}"])
-        wholes.append(publish(settled, [BTC]).whole)
-    (settled.home / "enough").touch()
+    try:
+        for number in range(25):
+            with settled.connect() as con:
+                con.execute("UPDATE heatmap_days SET state_hash = ?, input_hash = ?", [f"v{number}", f"v{number}"])
+                con.execute("UPDATE snapshot_days SET state_hash = ?", [f"v{number}"])
+            wholes.append(publish(settled, [BTC]).whole)
+    finally:
+        (settled.home / "enough").touch()
     assert wholes.count(False) >= 5
     for reader in readers:
         out, _ = reader.communicate(timeout=60)
