@@ -532,8 +532,10 @@ STOPPED = "the run was stopped; what it did is kept, and the same command goes o
 def _stop_while_computing(patch: pytest.MonkeyPatch, by: signal.Signals) -> list[int]:
     """Send a signal to this process whenever a day is computed; return the list of how often it was."""
     from heatmap_pipeline.chain import compute as chain
+    from heatmap_pipeline.model.engine import run_day
 
-    computed, calls = chain.run_day, []
+    calls: list[int] = []
+    computed = run_day
 
     def stop(*arguments: Any) -> Any:
         calls.append(len(calls))

@@ -66,7 +66,8 @@ class Ran:
 
     def number(self, query: str, *parameters: Any) -> float:
         """Return the one number that a query to the published database gives."""
-        return float(self.ask(query, *parameters).iloc[0, 0])
+        number: Any = self.ask(query, *parameters).iloc[0, 0]
+        return float(number)
 
 
 @pytest.fixture(scope="module")
@@ -196,22 +197,26 @@ def test_open_interest_is_that_of_the_files(case: tuple[Ran, str, str], market_d
     )
     ledger = ran.ask(query, symbol)
     assert ledger["timestamp"].iloc[0] == samples.index[0].ceil(f"{CANDLES[name, symbol]}s")
-    ends = pd.Index(ledger["timestamp"] + pd.Timedelta(seconds=CANDLES[name, symbol]))
+    ends = pd.DatetimeIndex(ledger["timestamp"] + pd.Timedelta(seconds=CANDLES[name, symbol]))
     level = pd.Series(ledger["level"].to_numpy(), index=ends)
+    minute, hour = ends.minute, ends.hour
     if SETS[name].hourly:
         # Known at every full hour but midnight, whose sample stands in the file of the day that begins.
-        hours = level[(level.index.minute == 0) & (level.index.hour > 0)]
+        hours = level[(minute == 0) & (hour > 0)]
         assert len(hours) >= 23 * 39
         assert (hours == samples.reindex(hours.index)).all()
-        midnights = level[(level.index.minute == 0) & (level.index.hour == 0)]
-        assert (midnights.to_numpy() == samples.reindex(midnights.index - pd.Timedelta(hours=1)).to_numpy()).all()
+        midnights = level[(minute == 0) & (hour == 0)]
+        assert (
+            midnights.to_numpy()
+            == samples.reindex(ends[(minute == 0) & (hour == 0)] - pd.Timedelta(hours=1)).to_numpy()
+        ).all()
         # Between two hours nothing leaves their range.
         low = pd.concat([samples, samples.shift(-1)], axis=1).min(axis=1).reindex(level.index, method="ffill")
-        inside = level[level.index.hour > 0]
+        inside = level[hour > 0]
         assert (inside >= low.reindex(inside.index) * (1 - 1e-12)).all()
     else:
         # A sample taken at midnight belongs to the day in whose file it stands: in set B to the day that begins.
-        known = level.index.where((level.index.hour > 0) | (level.index.minute > 0) | (name == "C"), level.index - FIVE)
+        known = ends.where((hour > 0) | (minute > 0) | (name == "C"), ends - FIVE)
         assert (level.to_numpy() == samples.reindex(known, method="ffill").to_numpy()).all()
     assert level.iloc[-1] == samples[samples.index <= level.index[-1]].iloc[-1]
 
@@ -253,6 +258,7 @@ def test_flows_sum_to_the_change_of_open_interest(case: tuple[Ran, str, str]) ->
     first = ran.number(
         "SELECT contracts FROM raw_open_interest WHERE symbol = ? ORDER BY snapshot_time LIMIT 1", symbol
     )
+    row: Any  # pandas does not say what is in a row
     for row in ran.ask(query, symbol).itertuples():
         begun = first if row.model == "turnover" else 0.0
         end = begun + row.opened - row.closed - row.liquidated - row.dropped
@@ -375,7 +381,7 @@ SHARED = ("symbol", "model", "timestamp", "price_bucket", "long_volume", "short_
 
 def _is_a_map(chart: pd.DataFrame, close: float, bucket: float) -> None:
     """Assert what the columns say of the price, and that longs lie below it and shorts above."""
-    scale = float(chart[["long_volume", "short_volume"]].sum(axis=None))
+    scale = float(chart[["long_volume", "short_volume"]].to_numpy().sum())
     assert (chart["close"] == close).all()
     distance = 100 * (chart["price_bucket"] / close - 1)
     assert chart["distance_percent"].to_numpy() == pytest.approx(distance.to_numpy(), abs=1e-9)
@@ -415,7 +421,7 @@ def agreement(ran: Ran, market_dir: Path, symbol: str, model: str, side: str) ->
     real = pd.read_csv(path)
     real = real[real["side"] == side.upper()]
     hours = pd.DatetimeIndex(pd.to_datetime(real["time"], utc=True)).tz_localize(None)
-    quantity = pd.Series(real["quantity"].to_numpy(), index=hours)["2024-06-24":"2024-07-28"]  # type: ignore[misc]
+    quantity = pd.Series(real["quantity"].to_numpy(), index=hours)["2024-06-24":"2024-07-28"]
     assert len(quantity) > 800
     modelled = ran.ask(LIQUIDATED, symbol, model, side).set_index("hour")["quantity"]
     return float(quantity.rank().corr(modelled.reindex(quantity.index).fillna(0.0).rank()))

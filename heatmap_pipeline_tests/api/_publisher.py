@@ -131,7 +131,12 @@ def main(home: str, records: str, pause: str) -> None:
     """Publish until the standard input ends."""
     settings = settings_of(Path(home))
     over = threading.Event()
-    threading.Thread(target=lambda: (sys.stdin.read(), over.set()), daemon=True).start()
+
+    def wait_for_the_end() -> None:
+        sys.stdin.read()
+        over.set()
+
+    threading.Thread(target=wait_for_the_end, daemon=True).start()
     with Warehouse(settings.home).read() as con:
         last = dict(con.execute("SELECT symbol, max(day) FROM heatmap_days GROUP BY 1 ORDER BY 1").fetchall())
     with Path(records).open("w", encoding="utf-8") as out:

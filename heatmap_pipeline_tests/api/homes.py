@@ -21,6 +21,23 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # about the name of the library below it
     from starlette.testclient import TestClient
 
+__all__ = [
+    "BTC",
+    "ETH",
+    "FIRST",
+    "HEATMAP",
+    "MAP",
+    "TestClient",
+    "ask",
+    "client",
+    "compute",
+    "day",
+    "publish_all",
+    "refused",
+    "rows",
+    "settings_of",
+]
+
 BTC, ETH = "BTCUSDT", "ETHUSDT"
 FIRST = date(2024, 1, 3)
 HEATMAP = "/liquidations/heatmap-timeseries"

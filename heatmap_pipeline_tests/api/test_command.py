@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import signal
 import subprocess
@@ -148,11 +149,11 @@ def test_an_allocator_that_cannot_be_told_is_left_alone(
             raise OSError
         return SimpleNamespace(**({"mallopt": lambda *_: 0} if moved == "not these parameters" else {}))
 
-    monkeypatch.setattr(server.sys, "platform", "linux")
-    monkeypatch.setattr(server.ctypes, "CDLL", library)
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(ctypes, "CDLL", library)
     server._reuse_memory()
     (record,) = caplog.records
     assert record.message.endswith("they take up to twice the processor time")
-    monkeypatch.setattr(server.sys, "platform", "darwin")
+    monkeypatch.setattr(sys, "platform", "darwin")
     server._reuse_memory()
     assert len(caplog.records) == 1, "nothing is expected elsewhere"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import orjson
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from heatmap_pipeline.api.encode import compress, decompress, nested
 
 
-def write(volumes: list[float], counts: list[int]) -> dict[str, object]:
+def write(volumes: list[float], counts: list[int]) -> dict[str, Any]:
     """Write one snapshot whose levels hold these volumes as longs, and twice as shorts the other way round."""
     n = len(volumes)
     body = nested(
@@ -27,7 +28,7 @@ def write(volumes: list[float], counts: list[int]) -> dict[str, object]:
         consumed=np.array([[volumes[0] if n else 0.0, 0.0]]),
         meta=b'{"a":1}',
     )
-    found: dict[str, object] = orjson.loads(compress(body, "identity"))
+    found: dict[str, Any] = orjson.loads(compress(body, "identity"))
     return found
 
 
@@ -38,7 +39,7 @@ def write(volumes: list[float], counts: list[int]) -> dict[str, object]:
 )
 def test_numbers_come_back_to_four_decimals(volumes: list[float], counts: list[int]) -> None:
     body = write(volumes, counts)
-    (snapshot,) = body["data"]  # type: ignore[misc]
+    (snapshot,) = body["data"]
     assert body["meta"] == {"a": 1}
     read = [level["long_density"] for level in snapshot["levels"]]
     assert read == pytest.approx(volumes, rel=1e-15, abs=5.0001e-5)
@@ -55,7 +56,7 @@ def test_numbers_come_back_to_four_decimals(volumes: list[float], counts: list[i
     + [8.999e14, 9e14, 9.2e18, 1e30],
 )
 def test_numbers_of_every_length(number: float) -> None:
-    (snapshot,) = write([number], [0, 0])["data"]  # type: ignore[misc]
+    (snapshot,) = write([number], [0, 0])["data"]
     exact = round(number, 4) if number < 9e14 else min(number, 9e18)
     assert snapshot["levels"][0]["long_density"] == pytest.approx(exact, rel=1e-15)
 

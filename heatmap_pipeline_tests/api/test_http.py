@@ -153,9 +153,10 @@ def test_the_least_used_body_goes_first_and_a_huge_one_never_comes() -> None:
 def test_one_body_is_made_for_all_who_ask_at_once(published: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     from heatmap_pipeline.api import heatmap
 
-    made, gate, real = [], threading.Event(), heatmap._body
+    made: list[int] = []
+    gate, real = threading.Event(), heatmap._body
 
-    def slow(*arguments: Any) -> bytes:
+    def slow(*arguments: Any) -> Any:
         made.append(1)
         gate.wait(10)
         return real(*arguments)
@@ -197,7 +198,7 @@ def test_a_full_server_says_so(published: Settings, monkeypatch: pytest.MonkeyPa
         ask(one, interval="1d")
         gate, real = threading.Event(), heatmap._body
 
-        def slow(*arguments: Any) -> bytes:
+        def slow(*arguments: Any) -> Any:
             gate.wait(10)
             return real(*arguments)
 
@@ -308,7 +309,7 @@ def test_origins_that_may_read(published: Settings) -> None:
 
 
 def test_the_schema_describes_the_bodies(served: TestClient) -> None:
-    bodies = {
+    bodies: dict[tuple[str, str], Any] = {
         (HEATMAP, "symbol=BTCUSDT&interval=4h"): schemas.Nested,
         (HEATMAP, "symbol=BTCUSDT&interval=4h&format=columns&leverage_weights=5:1"): schemas.Columns,
         (MAP, "symbol=BTCUSDT"): schemas.LiquidationMap,
@@ -324,7 +325,7 @@ def test_the_schema_describes_the_bodies(served: TestClient) -> None:
         TypeAdapter(shape).validate_python(body, strict=False)
         assert set(body) - set(shape.model_fields) == set(), "a field that the schema does not name"
         if "meta" in body:
-            assert set(body["meta"]) == set(shape.model_fields["meta"].annotation.model_fields)  # type: ignore[union-attr]
+            assert set(body["meta"]) == set(shape.model_fields["meta"].annotation.model_fields)
     schema = served.get("/openapi.json").json()
     assert sorted(schema["paths"]) == sorted({path for path, _ in bodies})
     assert schema["paths"]["/liquidations/levels"]["get"]["deprecated"]

@@ -22,7 +22,7 @@ from heatmap_pipeline_tests.api.homes import BTC, ETH, HEATMAP, MAP, TestClient,
 
 BUCKET = 100.0
 WHOLE = {"start_time": "2024-01-01"}
-CLOSE = {"rel": 1e-9, "abs": 1e-4}
+CLOSE: dict[str, Any] = {"rel": 1e-9, "abs": 1e-4}
 WEIGHTS = "5:2,20:1,75:0.5"
 PARSED = {5.0: 2.0, 20.0: 1.0, 75.0: 0.5}
 
@@ -86,7 +86,7 @@ def test_every_cell_equals_sql_in_both_formats(
     published: Settings, served: TestClient, model: str, interval: str, bin_size: float, days: tuple[int, int]
 ) -> None:
     window = {"start_time": day(days[0]), "end_time": day(days[1] + 1)}
-    query = {"model": model, "interval": interval, "price_bin_size": bin_size, **window}
+    query: dict[str, Any] = {"model": model, "interval": interval, "price_bin_size": bin_size, **window}
     body = ask(served, **query)
     columns = ask(served, format="columns", **query)
     expected = stored_cells(published, model, interval, bin_size, days)

@@ -156,7 +156,8 @@ def test_a_version_is_closed_when_its_last_request_is_done(home: Settings) -> No
             con.execute("UPDATE heatmap_days SET created_at = created_at + INTERVAL 1 HOUR WHERE symbol = 'ETHUSDT'")
         publish_all(home, ETH)
         wait_for(lambda: publications.version is not old, "the new version was not read")
-        assert not old.closed
+        closed = old.closed
+        assert not closed
         assert old.state(BTC, "turnover", day(2)).open_interest > 0
         old.release()
         assert old.closed

@@ -89,7 +89,7 @@ def answered(asked: float, total: float, **facts: Any) -> Got:
 )
 def test_a_mixed_or_old_answer_is_seen(answers: list[Got], problem: str | None) -> None:
     report = Report(got=answers, records=[told(0, 10.0), told(1, 20.0), told(2, 30.0)])
-    assert [problem in found for found in report.problems()] == ([True] if problem else [])
+    assert [str(problem) in found for found in report.problems()] == ([True] if problem else [])
 
 
 def test_an_answer_whose_parts_are_of_two_versions_is_seen() -> None:
@@ -97,7 +97,7 @@ def test_an_answer_whose_parts_are_of_two_versions_is_seen() -> None:
     snapshot = {"levels": [level] * 3, "consumed_long": 100.0, "consumed_short": 0.0}
     meta = {"symbol": BTC, "model": "delta", "as_of": "", "total_snapshots": 2}
     meta |= {"total_long_volume": 15.0, "total_short_volume": 21.0, "total_consumed": 200.0}
-    body = {"data": [snapshot] * 2, "meta": meta}
+    body: dict[str, Any] = {"data": [snapshot] * 2, "meta": meta}
     assert read_heatmap(body, "2024-01-01")["consumed"] == 200.0
     for name in ("total_long_volume", "total_consumed", "total_snapshots"):
         mixed = deepcopy(body)

@@ -176,7 +176,8 @@ def _time(table: Table, where: Where) -> None:
 def _closing_time(table: Table, where: Where) -> None:
     row = where.row(table)
     if len(row) > 6:
-        row[6] = (*TIMES, lambda text: "0", lambda text: "")[where.below(len(TIMES) + 2)](row[6])
+        changes: list[Callable[[str], str]] = [*TIMES, lambda _: "0", lambda _: ""]
+        row[6] = changes[where.below(len(changes))](row[6])
 
 
 def _fields_swapped(table: Table, where: Where) -> None:

@@ -47,6 +47,7 @@ JUNK: tuple[Any, ...] = (
 
 def _nodes(value: Any, depth: int = 0) -> list[tuple[Any, Any]]:
     """Return every place in a value as (container, key), containers first."""
+    places: list[tuple[Any, Any]]
     if isinstance(value, dict):
         places = [(value, key) for key in value]
     elif isinstance(value, list) and not isinstance(value, Pairs):
@@ -63,7 +64,9 @@ def _place(root: list[Any], where: Where) -> tuple[Any, Any]:
 
 def _rows(root: list[Any], where: Where) -> list[Any]:
     """Return one of the longer lists, usually the rows of the answer."""
-    lists = [box[key] for box, key in _nodes(root) if isinstance(box[key], list) and not isinstance(box[key], Pairs)]
+    lists: list[list[Any]] = [
+        box[key] for box, key in _nodes(root) if isinstance(box[key], list) and not isinstance(box[key], Pairs)
+    ]
     lists = sorted(lists, key=len, reverse=True) or [root]
     return lists[where.below(2) % len(lists)]
 

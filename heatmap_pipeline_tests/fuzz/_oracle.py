@@ -251,9 +251,9 @@ def check_samples(clean: CleanDay, said: Said, day: date, seconds: int, after: i
         for label, (contracts, value) in sorted(kept.items())
         if 0 <= label + offset * SECOND - midnight(day) <= DAY and label + offset * SECOND > after
     ]
-    contracts, value = _columns(clean)
-    known = [None if math.isnan(one) else one for one in value]
-    found = list(zip(_times(clean), contracts, known, strict=True))
+    amounts, values = _columns(clean)
+    known = [None if math.isnan(number) else number for number in values]
+    found = list(zip(_times(clean), amounts, known, strict=True))
     assert found == expected, _difference(found, expected)
 
 

@@ -12,6 +12,7 @@ from datetime import date, timedelta
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from heatmap_pipeline.errors import HeatmapError
@@ -363,7 +364,7 @@ def test_a_symbol_carries_no_path(tmp_path: Path, symbol: str) -> None:
     for use in (
         lambda: reader.days(symbol, "5m"),
         lambda: reader.read_candles(symbol, DAY, 300),
-        lambda: reader.read_open_interest(symbol, DAY, None, 300),
+        lambda: reader.read_open_interest(symbol, DAY, pd.DataFrame(), 300),
         lambda: reader.choose_interval(symbol, [DAY], None, False),
     ):
         with pytest.raises(HeatmapError, match="is not a symbol"):

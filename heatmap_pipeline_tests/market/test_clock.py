@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
+from typing import Any
 
 import numpy as np
 import pytest
@@ -44,7 +45,7 @@ def clock(
 def test_prices_decide_against_any_convention(day: date, offset: int) -> None:
     measured = clock([300 * i for i in range(200)], [OPEN[i + offset] + 0.1 for i in range(200)], day=day)
     assert (measured.rule, measured.offset, measured.samples) == ("measured", 300 * offset, 200)
-    differences = [measured.at_label, measured.step_later]
+    differences: list[Any] = [measured.at_label, measured.step_later]
     assert differences[offset] == pytest.approx(0.1)
     assert differences[1 - offset] > 1
 
@@ -70,7 +71,7 @@ def test_twelve_samples_are_enough() -> None:
 
 @pytest.mark.parametrize(("ratio", "rule"), [(0.69, "measured"), (0.71, "convention")])
 def test_the_smaller_difference_must_be_clearly_smaller(ratio: float, rule: str) -> None:
-    rising = 100.0 + np.arange(N + 1)
+    rising = 100.0 + np.arange(N + 1, dtype=np.float64)
     opened = np.array([at(300 * i, AFTER) for i in range(N)], dtype=np.int64)
     price = rising[:100] + ratio / (1 + ratio)  # stands between its two instants
     found = measure_clock(opened[:100], price, opened, rising[:-1], rising[1:], interval=300, step=300, day=AFTER)

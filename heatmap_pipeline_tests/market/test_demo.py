@@ -23,6 +23,7 @@ from heatmap_pipeline.market.demo import (
     write_demo_days,
 )
 from heatmap_pipeline.market.tables import MarketError
+from heatmap_pipeline.settings import SIMULATED_MARKER
 
 _DAY = timedelta(days=1)
 _FIRST = date(2026, 6, 23)
@@ -54,7 +55,7 @@ def test_same_seed_same_bytes_in_any_order_and_company(tmp_path: Path) -> None:
     write_demo_days(tmp_path / "c", "ETHUSDT", _FEW, seed=8)
     other = _tree(tmp_path / "c")
     assert other.keys() == first.keys()
-    assert all(other[name] != first[name] for name in first if name != demo_files.SIMULATED_MARKER)
+    assert all(other[name] != first[name] for name in first if name != SIMULATED_MARKER)
 
 
 def test_bytes_are_those_of_every_other_machine(tmp_path: Path) -> None:
@@ -243,7 +244,12 @@ def test_an_interrupted_write_is_never_visible(tmp_path: Path, monkeypatch: pyte
     monkeypatch.undo()
     replaced: list[str] = []
     replace = Path.replace
-    monkeypatch.setattr(Path, "replace", lambda self, to: (replaced.append(Path(to).name), replace(self, to))[1])
+
+    def replace_and_say(self: Path, to: Path) -> Path:
+        replaced.append(to.name)
+        return replace(self, to)
+
+    monkeypatch.setattr(Path, "replace", replace_and_say)
     write_demo_days(tmp_path, "BTCUSDT", _FEW[:1])
     name, other = "BTCUSDT-5m-2026-06-23.zip", "BTCUSDT-metrics-2026-06-23.zip"
     assert replaced == [name, f"{name}.CHECKSUM", other, f"{other}.CHECKSUM"]

@@ -339,10 +339,11 @@ def test_days_the_exchange_cannot_have_are_said_so(server: ExchangeServer, marke
     rest = reader(server)
     with pytest.raises(NoDataError, match="2024-09-15 is before the day it was listed, 2024-09-16"):
         rest.read_candles("BTCUSDT", DAY, 300)
-    for read in (
+    reads: tuple[Callable[[], object], ...] = (
         lambda: rest.read_candles("BTCUSDT", date(2024, 9, 18), 300),
         lambda: rest.read_open_interest("BTCUSDT", date(2024, 9, 18), archive_day(market, DAY)[0].table, 300),
-    ):
+    )
+    for read in reads:
         with pytest.raises(NoDataError, match=r"2024-09-18 has not begun, .* clock it is 2024-09-17 12:02"):
             read()
     assert server.paths("klines") == []
@@ -464,7 +465,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any]:
         return tuple(
             server.rest(path, {**window, "interval": "5m"})[1][:40]
             for path in ("/fapi/v1/klines", "/futures/data/openInterestHist")
-        )  # type: ignore[return-value]
+        )
 
 
 _JUNK = st.one_of(

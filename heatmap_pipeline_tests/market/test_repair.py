@@ -198,7 +198,7 @@ def test_absurd_values_do_not_decide_the_clock() -> None:
     value = raw["open"].to_numpy()[:200] * 2
     contracts = np.full(200, 2.0)
     value[50], value[51], contracts[51] = 1e12, 1e308, 1e-300
-    clean = samples(raw_samples(seconds, contracts, value))
+    clean = samples(raw_samples(seconds, contracts.tolist(), value.tolist()))
     assert clean.facts["clock"]["rule"] == "measured"
     assert clean.facts["clock"]["samples"] == 198
     assert clean.facts["clock"]["offset_seconds"] == 0
@@ -212,7 +212,7 @@ def test_samples_taken_outside_the_day_are_dropped() -> None:
 
 def test_the_day_is_judged_after_the_clock_is_applied() -> None:
     later = raw_samples([-300, 0, 86100, 86400], [1, 2, 3, 4], [NAN] * 4)
-    price = candles(raw_candles()).table["open"].to_numpy()[1:101]
+    price = candles(raw_candles()).table["open"].tolist()[1:101]
     measured = raw_samples([300 * i for i in range(100)], [1] * 100, price)  # a label is the start of its step
     clean = samples(pd.concat([later.iloc[:1], measured, later.iloc[2:]]))
     assert clean.facts["clock"]["offset_seconds"] == 300

@@ -150,11 +150,11 @@ def compare(parameters: ModelParameters, market: DayCandles) -> None:
     for name, found in engine.items():
         same(found, expected[name], name)
 
-    lots = results[-1].state.lots
+    left = results[-1].state.lots
     mine = {
         (SIDE_NAMES[int(side)], float(leverage), int(price)): (float(volume), int(opened_at))
         for side, leverage, price, volume, opened_at in zip(
-            lots.side, lots.leverage, lots.liq_price, lots.volume, lots.opened_at, strict=True
+            left.side, left.leverage, left.liq_price, left.volume, left.opened_at, strict=True
         )
     }
     theirs = {lot.key: lot for book in oracle.books for lot in book.lots.values()}
@@ -166,10 +166,10 @@ def compare(parameters: ModelParameters, market: DayCandles) -> None:
         for number, outcome in enumerate(oracle.outcomes)
         if outcome.closed >= (1 - 1e-9) * (outcome.closed + outcome.located + outcome.unlocated - outcome.opened)
     }
-    for key in mine.keys() & theirs.keys():
-        first, second = sorted((mine[key][1], theirs[key].opened_at))
-        book = 0 if len(books) == 1 or key[0] == "long" else 1
-        assert first == second or any(first < when <= second and number == book for when, number in emptied), key
+    for lot_key in theirs.keys() & mine.keys():
+        first, second = sorted((mine[lot_key][1], theirs[lot_key].opened_at))
+        book = 0 if len(books) == 1 or lot_key[0] == "long" else 1
+        assert first == second or any(first < when <= second and number == book for when, number in emptied), lot_key
 
 
 @settings(max_examples=60, deadline=None)
@@ -305,7 +305,7 @@ def test_a_survival_factor_near_zero_is_folded_into_the_lots() -> None:
     """Closing 99.9 % of the book in each of 200 candles would take the factor to 1e-600, below any float."""
     parameters = ModelParameters(SPECS["turnover, no dust, few tiers"], 1.0)
     n = 200
-    price = 100.0 + np.arange(n) * 0.01
+    price = 100.0 + np.arange(n, dtype=np.float64) * 0.01
     level = np.full(n, 1000.0)
     volume = np.full(n, 0.999 * 1000.0 / parameters.spec.turnover)
     market = DayCandles(FIRST + np.arange(n) * STEP, price, price, price, price, volume, np.zeros(n), level)

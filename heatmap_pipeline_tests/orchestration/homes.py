@@ -134,7 +134,11 @@ def ran(events: Sequence[dg.DagsterEvent], success: bool) -> Ran:
             result.checks[name] = (check.passed, check.description or "")
         elif kind == "STEP_FAILURE":
             data = event.step_failure_data
-            text = data.user_failure_data.description if data.user_failure_data else data.error.to_string()
+            text = (
+                data.user_failure_data.description
+                if data.user_failure_data
+                else str(data.error and data.error.to_string())
+            )
             result.failures[event.step_key or ""] = str(text)
     return result
 
@@ -212,7 +216,7 @@ def assert_same(one: dict[str, Any], other: dict[str, Any]) -> None:
         assert table.num_rows == against.num_rows, f"{name}: {table.num_rows} rows and {against.num_rows}"
         for column in table.column_names:
             pair = [rows.column(column).combine_chunks() for rows in (table, against)]
-            different = np.flatnonzero(_bits(pair[0]) != _bits(pair[1])) if _may_differ(*pair) else ()
+            different: Any = np.flatnonzero(_bits(pair[0]) != _bits(pair[1])) if _may_differ(*pair) else ()
             assert not len(different), (
                 f"{name}.{column}: {len(different)} rows differ, the first: "
                 f"{table.slice(different[0], 1).to_pylist()} and {against.slice(different[0], 1).to_pylist()}"

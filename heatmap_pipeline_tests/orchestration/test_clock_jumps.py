@@ -81,7 +81,7 @@ def set_clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[SetClock]:
 
             class Clock(datetime):
                 @classmethod
-                def now(cls, tz: Any = None) -> datetime:
+                def now(cls, tz: Any = None) -> Any:
                     return moment.astimezone(tz) if tz else moment.replace(tzinfo=None)
 
             for module in READERS.values():

@@ -87,7 +87,7 @@ def flipped(*where: slice) -> Callable[[bytes], bytes]:
     return flip
 
 
-DAMAGES = {
+DAMAGES: dict[str, Callable[[bytes], bytes]] = {
     "first header": flipped(slice(0, 64)),
     "both other headers": flipped(slice(4096, 12288)),
     "the rows": flipped(slice(12288, None)),
@@ -280,7 +280,7 @@ def test_parameters_that_changed_in_the_code_are_published_whole_or_not_at_all(
     used = "SELECT DISTINCT parameters FROM heatmap_days WHERE model = 'delta'"
     former = ask(settings, used, published=True)
     weights = ((5.0, 10.0), (10.0, 90.0))
-    monkeypatch.setitem(MODELS, "delta", replace(MODELS["delta"], leverage_weights=weights))  # type: ignore[arg-type]
+    monkeypatch.setitem(MODELS, "delta", replace(MODELS["delta"], leverage_weights=weights))
     with untouched(home / "heatmap.duckdb"):
         message = run_job(settings, 5).failures[f"{BTC}__position_events"]
         assert "it was computed with other parameters" in message

@@ -60,8 +60,7 @@ def test_a_run_of_a_range_tells_the_numbers_of_each_day(archive: Path, tmp_path:
         run = run_job(settings, 1, 3, instance=instance).ok()
         keys = {day(number).isoformat() for number in (1, 2, 3)}
         for name in DAILY:
-            key = dg.AssetKey([BTC, name])
-            assert instance.get_materialized_partitions(key) == keys
+            assert instance.get_materialized_partitions(dg.AssetKey([BTC, name])) == keys
     candles = run.materialised[f"{BTC}/raw_candles"]
     assert {candles[key]["dagster/partition_row_count"] for key in keys} == {288}
     assert all(candles[key]["changed"] for key in keys)

@@ -111,7 +111,7 @@ def trace(page: Any, name: str) -> Any:
 
 def colours_at(page: Any, places: list[tuple[float, float]]) -> list[list[int]]:
     """The colours (red, green, blue, opacity) of the map at (time in ms, price), as the screen has them."""
-    return page.evaluate(
+    colours: list[list[int]] = page.evaluate(
         """places => {
         const { xaxis, yaxis } = document.getElementById('chart')._fullLayout;
         const canvas = document.getElementById('density');
@@ -127,6 +127,7 @@ def colours_at(page: Any, places: list[tuple[float, float]]) -> list[list[int]]:
     }""",
         [list(place) for place in places],
     )
+    return colours
 
 
 def unpack(array: dict[str, Any]) -> np.ndarray:

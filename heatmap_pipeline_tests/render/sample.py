@@ -37,6 +37,7 @@ def cells(candles: pd.DataFrame, seed: int = 1) -> dict[str, Any]:
     random = np.random.default_rng(seed)
     rows: list[tuple[Any, ...]] = []
     book: dict[tuple[int, int], float] = {}
+    bar: Any  # pandas does not say what is in a row
     for bar in candles.itertuples():
         dead: dict[tuple[int, int], float] = {}
         for key in list(book):

@@ -159,7 +159,7 @@ def test_candles_are_merged_to_the_columns_or_finer() -> None:
 
 def test_profile_sums_outward_from_the_price() -> None:
     data = draw([(1, 590, 1, 5.0, 0.0), (1, 580, 1, 7.0, 0.0), (1, 610, -1, 3.0, 0.0), (1, 620, -1, 4.0, 0.0)], 2)
-    book = profile(data).set_index("bucket")
+    book: Any = profile(data).set_index("bucket")
     assert book.loc[[595, 590, 585, 580, 570], "long_cumulative"].tolist() == [0, 5, 5, 12, 12]
     assert book.loc[[605, 610, 615, 620, 630], "short_cumulative"].tolist() == [0, 3, 3, 7, 7]
     assert book.loc[590, ["price_low", "price_high"]].tolist() == [59_000, 59_100]

@@ -222,7 +222,12 @@ def test_a_link_opens_exactly_what_its_sender_saw(page: Any, renders: Path) -> N
 
 def test_the_keyboard_does_what_the_mouse_does(page: Any, renders: Path) -> None:
     visit(page, renders)
-    pressed = {"l": ("side", "long"), "s": ("side", "short"), "b": ("side", "both"), "g": ("scale", "log")}
+    pressed: dict[str, tuple[str, str | bool]] = {
+        "l": ("side", "long"),
+        "s": ("side", "short"),
+        "b": ("side", "both"),
+        "g": ("scale", "log"),
+    }
     pressed |= {"2": ("range", "24h"), "m": ("model", "delta"), "h": ("map", False), "c": ("candles", False)}
     pressed |= {"x": ("bubbles", False), "p": ("profile", False), "k": ("levels", False)}
     for key, (name, value) in pressed.items():

@@ -84,6 +84,7 @@ def test_a_consumed_level_ends_at_the_candle_that_crossed_it(page: Any, renders:
     swept = data.consumed_cells
     view = state(page)["view"]
     checked = 0
+    cell: Any  # pandas does not say what is in a row
     for cell in swept.sort_values("volume", ascending=False).itertuples():
         grid = getattr(data, cell.side)
         price = (data.edges[cell.row] + data.edges[cell.row + 1]) / 2
@@ -117,7 +118,9 @@ def test_hover_tells_time_price_and_volume(page: Any, renders: Path) -> None:
     page.mouse.move(600, 500)
     words = page.locator("#tip").inner_text()
     assert re.search(r"2024-07-\d\d \d\d:\d\d – \d\d:\d\d UTC", words)
-    low = float(re.search(r"Price\s+([\d,]+) – [\d,]+", words)[1].replace(",", ""))
+    price = re.search(r"Price\s+([\d,]+) – [\d,]+", words)
+    assert price is not None
+    low = float(price[1].replace(",", ""))
     assert re.search(r"From last price\s+[+−][\d.]+ %", words)
     for name in ("Long", "Short", "Total"):
         assert re.search(rf"{name}\s+[\d.]+( [kMB])? USDT", words)
@@ -144,8 +147,8 @@ def test_clusters_are_those_of_the_endpoint(page: Any, renders: Path) -> None:
     for part in (False, True):
         found = page.evaluate(ask, part)
         first = round((found["low"] - data.edges[0]) / BUCKET)
-        book = [grid[first : first + found["rows"], -1].astype(float) for grid in (data.long, data.short)]
-        expected = landmarks(found["low"], data.bucket, *book, found["price"])
+        long, short = (grid[first : first + found["rows"], -1].astype(float) for grid in (data.long, data.short))
+        expected = landmarks(found["low"], data.bucket, long, short, found["price"])
         for where, listed in (("above", expected.above), ("below", expected.below)):
             nearest, pain = getattr(expected, f"nearest_{where}"), getattr(expected, f"max_pain_{where}")
             for one, other in zip(found["clusters"][where], listed, strict=True):
@@ -182,7 +185,7 @@ def test_the_table_holds_the_cells_in_view(page: Any, renders: Path) -> None:
     rows = list(csv.DictReader(io.StringIO(Path(download.value.path()).read_text())))
     assert list(rows[0]) == ["timestamp_utc", "price_low", "price_high", "long_usdt", "short_usdt"]
     prices, columns = in_view(data, view)
-    expected = [
+    expected: list[tuple[Any, ...]] = [
         (
             f"{data.times[t].astype('datetime64[s]')}Z",
             data.edges[p],

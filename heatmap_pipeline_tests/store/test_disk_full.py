@@ -16,6 +16,7 @@ import subprocess
 from collections.abc import Iterator
 from datetime import datetime, time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -85,7 +86,7 @@ class Runs:
     def run(self, home: Path, source: str, last: int, *, draw: bool = False) -> Ended:
         where = ("--archive", self._archive) if source == "archive" else ("--source", source)
         words = ("run", BTC, *where, "--start", day(1), "--end", day(last), "--home", home)
-        address = {"HEATMAP_ARCHIVE_URL": self._server.url, "HEATMAP_REST_URL": self._server.url}
+        address: dict[str, Any] = {"HEATMAP_ARCHIVE_URL": self._server.url, "HEATMAP_REST_URL": self._server.url}
         return self._forks.heatmap(*words, draw=draw, **address, HEATMAP_SNAPSHOT_INTERVAL="1h")
 
 

@@ -65,7 +65,7 @@ def test_only_changed_days_are_written(con: Connection) -> None:
     assert save_raw(con, "open_interest", samples, "demo") == []
     assert con.execute("SELECT * FROM raw_days ORDER BY ALL").fetchall() == made
     table = candles[1].table.copy()
-    table.loc[5, "volume"] += 1
+    table.loc[table.index == 5, "volume"] += 1
     changed = replace(candles[1], table=table, repairs={"dropped": 3})
     assert save_raw(con, "candles", [candles[0], changed, candles[2]], "archive") == [DAYS[1]]
     after = dump(con)

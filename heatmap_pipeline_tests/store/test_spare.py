@@ -97,9 +97,14 @@ def settled(warehouse: Warehouse) -> Iterator[Warehouse]:
 
 
 def test_only_what_changed_is_written(settled: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
-    written = []
+    written: list[tuple[Any, ...]] = []
     replace_days = spare._replace_days
-    monkeypatch.setattr(spare, "_replace_days", lambda con, *span: (written.append(span), replace_days(con, *span)))
+
+    def replace_and_say(con: Connection, *span: Any) -> None:
+        written.append(span)
+        replace_days(con, *span)
+
+    monkeypatch.setattr(spare, "_replace_days", replace_and_say)
     inode = settled.published.stat().st_ino
     for number in (3, 4, 5):
         touch(settled, number)
