@@ -13,7 +13,7 @@ from heatmap_pipeline.instants import iso
 from heatmap_pipeline.model.book import Ints
 from heatmap_pipeline.views.columns import as_columns, last_close, page_meta, window_meta
 from heatmap_pipeline.views.data import Version
-from heatmap_pipeline.views.errors import ApiError
+from heatmap_pipeline.views.errors import ViewError
 from heatmap_pipeline.views.grid import Grid, make_grid, price_span
 from heatmap_pipeline.views.replay import Books, Replay, Source, replay
 from heatmap_pipeline.views.window import (
@@ -36,7 +36,7 @@ def plan_heatmap(version: Version, books: Books, query: HeatmapQuery) -> Plan:
     """Find out what a request means in a version.
 
     Raises:
-        ApiError: 404, 413 or 422, naming the parameter and what is allowed.
+        ViewError: of any kind, naming the parameter and what is allowed.
     """
     symbol = find_symbol(version, query.symbol)
     model = find_model(symbol, query.model)
@@ -62,8 +62,8 @@ def _body(source: Source, window: Window, interval: str, units: int | None, rows
     span = price_span(played, round(price * 1e8))
     grid = make_grid(played, choose_bins(*span, source.symbol.bucket, units, rows), span, window.count)
     if len(grid.interval) > MAX_LEVELS[form]:
-        raise ApiError(
-            413,
+        raise ViewError(
+            "too_large",
             f"the answer would hold {len(grid.interval)} levels, more than {MAX_LEVELS[form]}; ask for a longer "
             "interval, a larger price_bin_size, or less time between start_time and end_time",
         )

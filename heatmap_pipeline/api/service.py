@@ -16,6 +16,7 @@ from typing import Any
 from heatmap_pipeline import __version__
 from heatmap_pipeline.api import encode
 from heatmap_pipeline.api.cache import ByteCache
+from heatmap_pipeline.api.errors import ApiError
 from heatmap_pipeline.api.heatmap import plan_heatmap
 from heatmap_pipeline.api.parameters import HeatmapQuery
 from heatmap_pipeline.api.plan import Plan
@@ -24,7 +25,6 @@ from heatmap_pipeline.errors import HeatmapError
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store.warehouse import Warehouse
 from heatmap_pipeline.views.data import Version, load_version
-from heatmap_pipeline.views.errors import ApiError
 from heatmap_pipeline.views.replay import Books
 
 ENCODINGS = ("zstd", "gzip", "identity")
@@ -72,7 +72,8 @@ class Service:
             thorough: whether to compress as well as can be, and to keep it for as long as there is room.
 
         Raises:
-            ApiError: what the plan raises, and 503 if too many bodies are being made.
+            ViewError: what the plan raises.
+            ApiError: 503 if too many bodies are being made.
         """
         key = (plan.fingerprint, plan.key)
         found = self.cache.get((*key, encoding))

@@ -21,7 +21,7 @@ from heatmap_pipeline.model.book import Columns, DayResult, Floats, Ints, ModelS
 from heatmap_pipeline.model.engine import run_day, start_state
 from heatmap_pipeline.model.parameters import ModelParameters
 from heatmap_pipeline.views.data import ModelData, SymbolData, Version
-from heatmap_pipeline.views.errors import ApiError
+from heatmap_pipeline.views.errors import ViewError
 
 Weights: TypeAlias = tuple[tuple[float, float], ...]
 """(leverage, weight) by rising leverage; weights sum to 1."""
@@ -105,14 +105,14 @@ class Source:
         """Return the books at the end of a day, carried there from the nearest kept ones or the history's beginning.
 
         Raises:
-            ApiError: 404 where days before it are missing that the history does not begin after.
+            ViewError: not found where days before it are missing that the history does not begin after.
         """
         first, state = day, None
         while first not in self.model.fresh and state is None:
             first -= ONE_DAY
             if first < self.model.days[0]:
-                raise ApiError(
-                    404,
+                raise ViewError(
+                    "not_found",
                     f"the stored history of {self.symbol.name} {self.model.name} has no beginning before {day}, from "
                     "which other leverage_weights could be computed; `heatmap status` says what is broken",
                 )

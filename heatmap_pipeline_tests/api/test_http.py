@@ -17,10 +17,10 @@ from pydantic import TypeAdapter
 from heatmap_pipeline.api import schemas
 from heatmap_pipeline.api.answers import best_encoding, matches
 from heatmap_pipeline.api.cache import ByteCache
+from heatmap_pipeline.api.errors import ApiError
 from heatmap_pipeline.api.plan import Plan
 from heatmap_pipeline.api.service import Service
 from heatmap_pipeline.settings import Settings
-from heatmap_pipeline.views.errors import ApiError
 from heatmap_pipeline_tests.api.homes import BTC, HEATMAP, MAP, TestClient, ask, client, day, refused, settings_of
 
 ORIGIN = "https://example.org"
