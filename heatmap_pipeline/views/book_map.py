@@ -10,8 +10,8 @@ import numpy as np
 from heatmap_pipeline.instants import DAY, MICROSECONDS, day_of, iso
 from heatmap_pipeline.model.book import LONG, SHORT, Floats, Ints
 from heatmap_pipeline.model.clusters import Cluster, Move, landmarks
-from heatmap_pipeline.views.columns import UNITS
 from heatmap_pipeline.views.grid import DECIMALS
+from heatmap_pipeline.views.heatmap import UNITS
 from heatmap_pipeline.views.replay import Source, covered
 from heatmap_pipeline.views.window import MAX_ROWS, choose_bins
 
