@@ -93,8 +93,8 @@ def plan_klines(version: Version, query: KlinesQuery) -> Plan:
 
 def _klines(symbol: SymbolData, interval: str, seconds: int, first: int, last: int) -> bytes:
     bars = resample(symbol.candles, first, last, seconds)
-    columns = [bars[name].tolist() for name in _KLINE]
-    times = [iso(time) for time in bars["open_time"].tolist()]
+    columns = [getattr(bars, name).tolist() for name in _KLINE]
+    times = [iso(time) for time in bars.open_time.tolist()]
     after = int(np.searchsorted(symbol.candles.open_time, last))
     return encode.dump(
         {

@@ -24,7 +24,7 @@ from heatmap_pipeline.api.publications import Publications
 from heatmap_pipeline.errors import HeatmapError
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store.warehouse import Warehouse
-from heatmap_pipeline.views.data import Version, load_version
+from heatmap_pipeline.views.data import Version, published_version
 from heatmap_pipeline.views.replay import Books
 
 ENCODINGS = ("zstd", "gzip", "identity")
@@ -40,7 +40,7 @@ class Service:
         warehouse = Warehouse(settings.home)
 
         def load(before: Version | None) -> Version:
-            version = load_version(warehouse, before, settings.models)
+            version = published_version(warehouse, before, settings.models)
             if before is None:
                 self._warm(version)
             return version

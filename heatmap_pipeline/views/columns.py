@@ -10,9 +10,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from heatmap_pipeline.bins import Floats, Ints, resample
+from heatmap_pipeline.bins import Candles, Floats, Ints, resample
 from heatmap_pipeline.instants import SECONDS, day_of
-from heatmap_pipeline.views.data import Candles
 from heatmap_pipeline.views.heatmap import Heatmap
 from heatmap_pipeline.views.window import Window
 
@@ -40,16 +39,14 @@ class Columns:
         times: start of each column, shape (T,), evenly spaced; columns without candles are there and empty.
         prices: lower edge of each row, shape (P,), evenly spaced.
         cells: of each of `VOLUMES`, to 0.0001 USDT.
-        candle_seconds: width of a candle.
-        candles: open_time, open, high, low, close, volume, shape (n,) each; as wide as the columns or narrower.
+        candles: as wide as the columns or narrower.
         meta: what the heatmap says of itself, as in docs/api.md.
     """
 
     times: Ints
     prices: Floats
     cells: Mapping[str, Cells]
-    candle_seconds: int
-    candles: Mapping[str, Any]
+    candles: Candles
     meta: Mapping[str, Any]
 
     @property
@@ -94,9 +91,9 @@ class Columns:
                 for name, cells in self.cells.items()
             },
             "candles": {
-                "interval_seconds": self.candle_seconds,
-                **self.candles,
-                "open_time": self.candles["open_time"] // 1000,
+                "interval_seconds": self.candles.seconds,
+                "open_time": self.candles.open_time // 1000,
+                **{name: getattr(self.candles, name) for name in ("open", "high", "low", "close", "volume")},
             },
             "meta": self.meta,
         }
@@ -107,8 +104,6 @@ def as_columns(heatmap: Heatmap) -> Columns:
     window, grid = heatmap.window, heatmap.grid
     candles = heatmap.source.symbol.candles
     width = candle_seconds(candles, window)
-    bars = resample(candles, window.first, min(window.last, heatmap.source.model.end), width)
-    del bars["quote_volume"]
 
     def cells(volume: Floats) -> Cells:
         there = np.flatnonzero(volume > 0)
@@ -118,8 +113,7 @@ def as_columns(heatmap: Heatmap) -> Columns:
         times=window.first + np.arange(window.count) * window.step,
         prices=grid.prices,
         cells={name: cells(getattr(grid, name)) for name in VOLUMES},
-        candle_seconds=width,
-        candles=bars,
+        candles=resample(candles, window.first, min(window.last, heatmap.source.model.end), width),
         meta={**heatmap.meta(), **_page_meta(heatmap)},
     )
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from heatmap_pipeline.bins import round_multiples
+from heatmap_pipeline.bins import Candles, round_multiples
 from heatmap_pipeline.instants import MICROSECONDS, iso
 from heatmap_pipeline.model.book import Ints
 from heatmap_pipeline.model.parameters import ModelError
-from heatmap_pipeline.views.data import Candles, ModelData, SymbolData, Version
+from heatmap_pipeline.views.data import ModelData, SymbolData, Version
 from heatmap_pipeline.views.errors import ViewError
 from heatmap_pipeline.views.replay import Source, Weights
 

@@ -14,7 +14,7 @@ from heatmap_pipeline.api.health import health
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store.publish import publish
 from heatmap_pipeline.store.warehouse import Warehouse
-from heatmap_pipeline.views.data import Version, load_version
+from heatmap_pipeline.views.data import Version, published_version
 from heatmap_pipeline_tests.api.homes import BTC, TestClient, day
 
 AFTER = datetime(2024, 1, 8, tzinfo=UTC).timestamp()
@@ -23,7 +23,7 @@ AFTER = datetime(2024, 1, 8, tzinfo=UTC).timestamp()
 
 @pytest.fixture
 def version(published: Settings) -> Iterator[Version]:
-    found = load_version(Warehouse(published.home), None, ("turnover", "delta"))
+    found = published_version(Warehouse(published.home), None, ("turnover", "delta"))
     yield found
     found.retire()
 
@@ -35,7 +35,7 @@ def changed(published: Settings, folder: Path, statement: str) -> Version:
     with warehouse.connect() as con:
         con.execute(statement)
     publish(warehouse, ["BTCUSDT", "ETHUSDT"])
-    return load_version(warehouse, None, ("turnover", "delta"))
+    return published_version(warehouse, None, ("turnover", "delta"))
 
 
 def of(body: dict[str, Any], symbol: str, model: str = "turnover") -> dict[str, Any]:
