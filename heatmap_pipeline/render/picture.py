@@ -99,7 +99,7 @@ def _png(figure: Figure) -> bytes:
     return out.getvalue()
 
 
-def _colour_map() -> LinearSegmentedColormap:
+def colour_map() -> LinearSegmentedColormap:
     """The page's colours: viridis after a short run-in from the background, so empty is dark and little nearly so."""
     from matplotlib import colormaps  # noqa: PLC0415
     from matplotlib.colors import LinearSegmentedColormap, to_rgba  # noqa: PLC0415
@@ -266,7 +266,7 @@ class _Canvas:
             aspect="auto",
             interpolation="nearest",
             extent=(self.left, self.right, part.edges[0], part.edges[-1]),
-            cmap=_colour_map(),
+            cmap=colour_map(),
             norm=Normalize(0, top),
             zorder=0,
         )
@@ -283,7 +283,7 @@ class _Canvas:
     def _colour_bar(self, top: float) -> None:
         axes = self._axes(930, 52, 316, 10)
         ramp = np.linspace(0, 1, 256)[None, :]
-        axes.imshow(ramp, aspect="auto", cmap=_colour_map(), extent=(0, 1, 0, 1), interpolation="bilinear")
+        axes.imshow(ramp, aspect="auto", cmap=colour_map(), extent=(0, 1, 0, 1), interpolation="bilinear")
         values = _spread_values(top)
         axes.set_yticks([])
         axes.set_xticks([value / top for value in values])
