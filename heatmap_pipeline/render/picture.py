@@ -144,7 +144,7 @@ def colour_limit(part: Shown) -> float:
     """Return the volume (USDT) at which the colours end: 1 cell in 200 of those shown that hold something exceeds it.
 
     So one cell does not dim the rest. The rule of the page (`colourEnds`): every n-th cell is looked at where there are
-    more than 200,000. The colours run evenly from 0 to there; without any volume they end at 1 USDT.
+    more than 400,000. The colours run evenly from 0 to there; without any volume they end at 1 USDT.
     """
     total = (part.long.astype(np.float64) + part.short).T.ravel()
     looked_at = total[:: max(1, total.size // _CELLS_LOOKED_AT)]

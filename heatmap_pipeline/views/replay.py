@@ -2,7 +2,7 @@
 
 A day starts from the book that the day before left, as stored; with other weights from the first day of its history.
 What belongs here: which days to run, from which state, and the sparse cells that come out. What does not: price bins
-and bytes (`heatmap.py`, `encode.py`).
+and bytes (`grid.py`, `api/encode.py`).
 """
 
 from __future__ import annotations
@@ -78,8 +78,8 @@ class Source:
         Raises:
             ModelError: if the weights cannot be had under the day's leverage bracket.
         """
-        own = self.model.parameters[day]
-        return own if self.weights is None else own.with_weights(self.weights)
+        parameters = self.model.parameters[day]
+        return parameters if self.weights is None else parameters.with_weights(self.weights)
 
     def run(self, day: date, state: ModelState, step: int | None) -> DayResult:
         """Run a day; `step` is the distance of its snapshots in seconds."""

@@ -80,14 +80,14 @@ def own_or_other(model: ModelData, weights: Weights | None) -> Weights | None:
     """
     if weights is None:
         return None
-    own = True
+    all_same = True
     for parameters in set(model.parameters.values()):
         try:
             changed = parameters.with_weights(weights)
         except ModelError as error:
             raise ViewError("invalid", f"leverage_weights: {error}") from None
-        own = own and _same(changed.tiers, parameters.tiers)
-    return None if own else weights
+        all_same = all_same and _same(changed.tiers, parameters.tiers)
+    return None if all_same else weights
 
 
 def _same(some: Weights, others: Weights) -> bool:
@@ -139,8 +139,8 @@ def make_window(
         )
     clipped = [
         name
-        for name, given, far in (("start_time", start_time, first < low), ("end_time", end_time, last > high))
-        if given is not None and far
+        for name, asked, beyond in (("start_time", start_time, first < low), ("end_time", end_time, last > high))
+        if asked is not None and beyond
     ]
     window = Window(seconds, max(first, low), min(last, high), tuple(clipped))
     if window.count > MAX_INTERVALS:
@@ -190,7 +190,7 @@ def bin_units(size: float | None, bucket: float) -> int | None:
     times = max(round(units / bucket_units), 1)
     if abs(units - times * bucket_units) > 1e-6 * bucket_units + 1e-12 * units:
         around = {max(int(units // bucket_units) + more, 1) for more in (0, 1)}
-        near = " or ".join(f"{one * bucket_units / _UNITS:.12g}" for one in sorted(around))
+        near = " or ".join(f"{multiple * bucket_units / _UNITS:.12g}" for multiple in sorted(around))
         raise ViewError(
             "invalid", f"price_bin_size = {size:.12g} is no multiple of the bucket, {bucket:.12g} USDT; ask for {near}"
         )
