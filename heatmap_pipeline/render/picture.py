@@ -433,7 +433,7 @@ def _spread_values(top: float) -> list[float]:
     """Return 0, multiples of a round volume whose labels do not touch on a colour bar, and `top`."""
     power = 10.0 ** math.floor(math.log10(0.15 * top))
     step = next(digit * power for digit in (1, 2, 2.5, 5, 10) if digit * power >= 0.15 * top)
-    return [*np.arange(0, 0.8 * top, step).tolist(), top]
+    return [*np.arange(0, 0.7 * top, step).tolist(), top]
 
 
 def _round_down(value: float) -> float:
