@@ -6,7 +6,6 @@ and values are judged where those of the archive are judged.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -48,14 +47,12 @@ class SymbolInfo:
         status: TRADING, or why not.
         contract: PERPETUAL, or another kind.
         listed: UTC day trading began.
-        tick_size: smallest step of the price, USDT.
     """
 
     symbol: str
     status: str
     contract: str
     listed: date
-    tick_size: float
 
 
 def parse_json(data: bytes) -> Any:
@@ -153,16 +150,10 @@ def parse_symbol(answer: Any, symbol: str, place: str) -> SymbolInfo | None:
         if not isinstance(one, dict) or one.get("symbol") != symbol:
             continue
         listed = datetime.fromtimestamp(_instant(one.get("onboardDate"), place, number, "onboardDate") / 1000, UTC)
-        filters = one.get("filters")
-        prices = [
-            part for part in (filters if isinstance(filters, list) else [])
-            if isinstance(part, dict) and part.get("filterType") == "PRICE_FILTER"
-        ]  # fmt: skip
-        tick = _number(prices[0].get("tickSize") if prices else None, place, number, "tickSize")
         status, contract = (one.get(name) for name in ("status", "contractType"))
-        if not isinstance(status, str) or not isinstance(contract, str) or not 0 < tick < math.inf:
-            _refuse(place, number, "lacks status, contractType or tickSize")
-        return SymbolInfo(symbol, printable(status, 40), printable(contract, 40), listed.date(), tick)
+        if not isinstance(status, str) or not isinstance(contract, str):
+            _refuse(place, number, "lacks status or contractType")
+        return SymbolInfo(symbol, printable(status, 40), printable(contract, 40), listed.date())
     return None
 
 

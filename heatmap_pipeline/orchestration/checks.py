@@ -27,7 +27,7 @@ from heatmap_pipeline.orchestration.partitions import days_of_run
 from heatmap_pipeline.orchestration.resources import WarehouseResource
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store import checks, read
-from heatmap_pipeline.store.checks import CheckReport
+from heatmap_pipeline.store.checks import Check, CheckReport
 from heatmap_pipeline.store.read import published_histories, stored_days
 from heatmap_pipeline.store.warehouse import Warehouse
 
@@ -43,7 +43,7 @@ class Rule:
     per_model: bool = True
 
 
-def _stored(query: Callable[[Any, str, str, date, date], CheckReport]) -> Callable[..., CheckReport]:
+def _stored(query: Check) -> Callable[..., CheckReport]:
     def evaluate(con: Any, _: Settings, symbol: str, model: str, first: date, last: date) -> CheckReport:
         return query(con, symbol, model, first, last)
 

@@ -388,26 +388,3 @@ def snapshots_current(con: Connection, symbol: str, model: str, first: date, las
     )
     numbers: Numbers = {"first_day": str(found[0][0])} if found else {}
     return _report("snapshots", {"days_without_current_snapshots": len(found)}, **numbers)
-
-
-CHECKS: Mapping[str, Check] = {
-    check.__name__: check
-    for check in (
-        candles_valid,
-        candles_complete,
-        open_interest_valid,
-        open_interest_complete,
-        ledger_conserves,
-        totals_equal_open_interest,
-        levels_consumed,
-        cells_add_up,
-        cells_unique,
-        quantities_valid,
-        days_unique,
-        snapshots_current,
-    )
-}
-"""Every check by name."""
-
-INFORMATION = frozenset({"candles_complete", "open_interest_complete"})
-"""Checks that say something about the data; the other ones mean wrong data."""

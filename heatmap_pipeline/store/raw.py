@@ -98,13 +98,6 @@ def put_symbol(con: Connection, record: SymbolRecord) -> None:
         )
 
 
-def forget_symbol(con: Connection, symbol: str) -> None:
-    """Delete every row of a symbol."""
-    with transaction(con):
-        for table in SYMBOL_TABLES:
-            con.execute(f"DELETE FROM {table} WHERE symbol = ?", [symbol])  # noqa: S608 - a table name of ours
-
-
 def save_raw(con: Connection, kind: Kind, days: Sequence[CleanDay], source: str) -> list[date]:
     """Store clean days in one transaction; days stored already, with the same repairs and facts, are left alone.
 

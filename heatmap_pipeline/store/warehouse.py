@@ -116,19 +116,6 @@ class Warehouse:
             yield con
 
     @contextmanager
-    def reading(self) -> Iterator[Connection]:
-        """Open the private database read-only, alone.
-
-        Raises:
-            StoreError: as `connect` does, and if there is no warehouse yet.
-        """
-        if not self.path.exists():
-            raise StoreError(f"there is no {self.path} yet; run `heatmap demo` or `heatmap run` first")
-        with self.locked(), self.opened(self.path, read_only=True) as con:
-            self._check_version(con, self.path)
-            yield con
-
-    @contextmanager
     def read(self, *, any_version: bool = False) -> Iterator[Connection]:
         """Open the published database read-only; needs no lock, and sees the version that is newest now.
 
@@ -213,9 +200,7 @@ class Warehouse:
             return "another process"
 
     @contextmanager
-    def opened(
-        self, path: Path, *, read_only: bool = False, config: Mapping[str, str] | None = None
-    ) -> Iterator[Connection]:
+    def opened(self, path: Path, *, config: Mapping[str, str] | None = None) -> Iterator[Connection]:
         """Open a database file; whatever happens, roll back, close, and say in words why it failed.
 
         Raises:
@@ -224,7 +209,7 @@ class Warehouse:
         settings: dict[str, str | bool | int | float | list[str]] = {**_SETTINGS, **(config or {})}
         with self.explaining(self.published if path == Path(":memory:") else self.path):
             # What is opened in memory attaches the published file; any other name is a copy of the private one.
-            con = duckdb.connect(str(path), read_only=read_only, config=settings)
+            con = duckdb.connect(str(path), config=settings)
             try:
                 yield con
             finally:

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 
 import numpy as np
 
@@ -125,12 +125,10 @@ class Version:
     Attributes:
         name: equal as long as nothing that is published changed.
         symbols: by name, in order.
-        loaded_at: when it was read.
     """
 
     name: str
     symbols: Mapping[str, SymbolData]
-    loaded_at: datetime
     _con: Connection
     _close: ExitStack
     _users: int = 0
@@ -209,7 +207,7 @@ def load_version(warehouse: Warehouse, before: Version | None, models: Sequence[
                     record.symbol, prints[record.symbol], bucket, record.simulated, candles, kept
                 )
         digest = hashlib.blake2b(repr(sorted(prints.items())).encode(), digest_size=8)
-        return Version(digest.hexdigest(), symbols, datetime.now(UTC), con, stack.pop_all())
+        return Version(digest.hexdigest(), symbols, con, stack.pop_all())
 
 
 def _model(con: Connection, symbol: str, model: str, candles: Candles) -> ModelData | None:

@@ -361,8 +361,6 @@ def test_a_hostile_symbol_is_only_a_value_in_sql(tmp_path: Path) -> None:
             assert all(not days for days in raw.raw_days(con, symbol).values())
             assert raw.load_candles(con, symbol, DAY, DAY).empty
             assert chain.day_records(con, symbol, symbol) == {}
-            assert read.newest(con, symbol, symbol) is None
-            raw.forget_symbol(con, symbol)
             chain.record_failure(con, symbol, symbol, DAY, symbol)
             assert [stage for stage, *_ in read.failed_days(con, symbol)] == [symbol]
             chain.clear_failures(con, symbol, symbol, DAY, DAY)

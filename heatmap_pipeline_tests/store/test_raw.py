@@ -13,7 +13,6 @@ from heatmap_pipeline.market.tables import CANDLE_COLUMNS, OPEN_INTEREST_COLUMNS
 from heatmap_pipeline.store.raw import (
     SYMBOL_TABLES,
     SymbolRecord,
-    forget_symbol,
     get_symbol,
     load_candles,
     load_open_interest,
@@ -23,7 +22,7 @@ from heatmap_pipeline.store.raw import (
 )
 from heatmap_pipeline.store.sql import Connection
 from heatmap_pipeline.store.warehouse import Warehouse
-from heatmap_pipeline_tests.store.tiny import DAYS, dump, fill, market
+from heatmap_pipeline_tests.store.tiny import DAYS, dump, fill, forget_symbol, market
 
 
 def test_rows_come_back_bit_for_bit(con: Connection) -> None:

@@ -20,28 +20,12 @@ from heatmap_pipeline_tests.store.tiny import BUCKET, DAYS, INTERVAL, MODELS_USE
 _START, _END = day_bounds(DAYS[0], DAYS[-1])
 
 
-def test_newest(con: Connection) -> None:
-    candles, _ = market("BTCUSDT")
-    found = read.newest(con, "BTCUSDT", "turnover")
-    assert found is not None
-    assert (found.day, found.timestamp) == (DAYS[-1], _END - timedelta(seconds=STEP))
-    assert found.close == candles[-1].table["close"].iloc[-1]
-    assert (found.provisional, found.interval_seconds, found.parameters["bucket"]) == (False, INTERVAL, BUCKET)
-    assert read.newest(con, "ETHUSDT", "turnover") is None
-
-
-def test_windows_of_candles_and_liquidations(con: Connection) -> None:
+def test_windows_of_candles(con: Connection) -> None:
     candles, _ = market("BTCUSDT")
     start = datetime(2024, 3, 1, 23, tzinfo=UTC)
     found = read.load_candles_window(con, "BTCUSDT", start, start + timedelta(hours=2))
     expected = pd.concat([candles[0].table.iloc[-4:], candles[1].table.iloc[:4]], ignore_index=True)
     pd.testing.assert_frame_equal(found, expected, check_exact=True)
-    deaths = read.load_liquidations(con, "BTCUSDT", "delta", _START, _END)
-    assert len(deaths) == sum(len(result.liquidations["timestamp"]) for _, result in compute("BTCUSDT", "delta"))
-    assert set(deaths["side"]) == {"long", "short"}
-    assert deaths["timestamp"].is_monotonic_increasing
-    assert (deaths["opened_at"] < deaths["timestamp"]).all()
-    assert read.load_liquidations(con, "BTCUSDT", "delta", _END, _END).empty
 
 
 def _expected(model: str, step: int) -> dict[tuple[int, float, int], tuple[float, float]]:

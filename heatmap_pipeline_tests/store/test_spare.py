@@ -17,11 +17,11 @@ import pytest
 
 from heatmap_pipeline.store import spare
 from heatmap_pipeline.store.publish import publish
-from heatmap_pipeline.store.raw import SYMBOL_TABLES, forget_symbol
+from heatmap_pipeline.store.raw import SYMBOL_TABLES
 from heatmap_pipeline.store.sql import Connection, day_bounds
 from heatmap_pipeline.store.warehouse import StoreError, Warehouse
 from heatmap_pipeline_tests.store.test_publish import _READER as READER
-from heatmap_pipeline_tests.store.tiny import DAYS, fill
+from heatmap_pipeline_tests.store.tiny import DAYS, fill, forget_symbol
 
 BTC, ETH, SOL = "BTCUSDT", "ETHUSDT", "SOLUSDT"
 
@@ -76,7 +76,7 @@ def published(warehouse: Warehouse, symbol: str | None = None) -> dict[str, tupl
 
 
 def private(warehouse: Warehouse, symbol: str | None = None) -> dict[str, tuple[Any, ...]]:
-    with warehouse.reading() as con:
+    with warehouse.connect() as con:
         return digest(con, symbol)
 
 
