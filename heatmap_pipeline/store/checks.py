@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from heatmap_pipeline.model.book import Ints
+from heatmap_pipeline.store.schema import amounts, symbol_tables
 from heatmap_pipeline.store.sql import Connection, arrow, column, day_bounds, micros, rows, scalar, side_column
 
 Numbers: TypeAlias = dict[str, int | float | str]
@@ -328,36 +329,20 @@ def cells_unique(con: Connection, symbol: str, model: str, first: date, last: da
     return _report("uniqueness", counts)
 
 
-_QUANTITIES: Mapping[str, tuple[str, ...]] = {
-    "book_ledger": (
-        "open_interest",
-        "opened",
-        "liquidated",
-        "closed",
-        "dropped",
-        "located",
-        "unlocated",
-        "active_volume",
-        "consumed_volume",
-    ),
-    "position_events": ("quantity", "volume", "entry_price", "liq_price"),
-    "open_positions": ("quantity", "volume", "entry_price", "liq_price"),
-    "liquidation_snapshots": ("price_bucket", "active_volume", "consumed_volume"),
-}
-
-
 def quantities_valid(con: Connection, symbol: str, model: str, first: date, last: date) -> CheckReport:
-    """Every quantity, volume and price is finite and not negative; what is NULL in a close stays out of it."""
+    """Every quantity, volume, price and leverage is finite and not negative; NULL in a close stays out of it."""
     counts = {}
-    for table, names in _QUANTITIES.items():
+    for table in symbol_tables(private=False):
+        if "model" not in table.types or not (names := amounts(table.name)):
+            continue
         # NaN counts as the largest number in DuckDB, so it has to be asked for; isfinite does.
         bad = " OR ".join(f"NOT (isfinite({name}) AND {name} >= 0)" for name in names)
         days, bounds = "timestamp >= ? AND timestamp < ?", list[Any](day_bounds(first, last))
-        if table == "open_positions":
+        if table.time_column == "day":
             days, bounds = "day BETWEEN ? AND ?", [first, last]
-        counts[f"bad_rows_of_{table}"] = scalar(
+        counts[f"bad_rows_of_{table.name}"] = scalar(
             con,
-            f"SELECT count(*) FROM {table} WHERE symbol = ? AND model = ? AND {days} AND ({bad})",  # noqa: S608 - ours
+            f"SELECT count(*) FROM {table.name} WHERE symbol = ? AND model = ? AND {days} AND ({bad})",  # noqa: S608
             [symbol, model, *bounds],
         )
     return _report("quantities", counts)

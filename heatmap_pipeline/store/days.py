@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from heatmap_pipeline.instants import ONE_DAY
 from heatmap_pipeline.model.book import BOOKS, LONG, Columns, DayResult, Floats, Ints, Lots, ModelState, Sides
+from heatmap_pipeline.store.schema import amounts
 from heatmap_pipeline.store.sql import (
     Arrow,
     Connection,
@@ -36,17 +38,6 @@ from heatmap_pipeline.store.sql import (
 from heatmap_pipeline.store.warehouse import StoreError
 
 _EVENTS = ("liquidate", "close", "open")
-_LEDGER = (
-    "open_interest",
-    "opened",
-    "liquidated",
-    "closed",
-    "dropped",
-    "located",
-    "unlocated",
-    "active_volume",
-    "consumed_volume",
-)
 
 
 class ChainError(StoreError):
@@ -190,7 +181,7 @@ def commit_day(con: Connection, record: DayRecord, result: DayResult) -> None:
 
 
 def _check_predecessor(con: Connection, record: DayRecord) -> None:
-    before = record.day - timedelta(days=1)
+    before = record.day - ONE_DAY
     found = rows(
         con,
         "SELECT state_hash FROM heatmap_days WHERE symbol = ? AND model = ? AND day = ?",
@@ -203,7 +194,7 @@ def _check_predecessor(con: Connection, record: DayRecord) -> None:
             "SELECT max(day) FROM heatmap_days WHERE symbol = ? AND model = ? AND day < ?",
             [record.symbol, record.model, record.day],
         )
-        start = newest + timedelta(days=1) if newest else before
+        start = newest + ONE_DAY if newest else before
         raise ChainError(
             f"{name} needs {before} before it, which is not computed; "
             f"run `heatmap run {record.symbol} --start {start} --end {record.day}`"
@@ -281,7 +272,7 @@ def _ledger(record: DayRecord, ledger: Columns, books: tuple[int | None, ...]) -
         "timestamp": timestamps(ledger["timestamp"][order]),
         "side": sides(_book_sides(ledger["book"][order], books)),
     }
-    for name in _LEDGER:
+    for name in amounts("book_ledger"):
         columns[name] = pa.array(ledger[name][order])
     return columns
 

@@ -38,22 +38,6 @@ _COLUMNS: dict[str, tuple[str, tuple[str, ...]]] = {
     "open_interest": ("raw_open_interest", OPEN_INTEREST_COLUMNS),
 }
 
-SYMBOL_TABLES = (
-    "symbols",
-    "raw_days",
-    "raw_candles",
-    "raw_open_interest",
-    "position_events",
-    "open_positions",
-    "book_ledger",
-    "liquidation_snapshots",
-    "heatmap_days",
-    "snapshot_days",
-    "saved_snapshots",
-    "failed_days",
-)
-"""Every table that has rows of a symbol."""
-
 
 @dataclass(frozen=True)
 class SymbolRecord:

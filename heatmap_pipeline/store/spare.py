@@ -16,10 +16,12 @@ import signal
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from datetime import date, timedelta
+from datetime import date
+from itertools import permutations
 from pathlib import Path
 
-from heatmap_pipeline.store.raw import SYMBOL_TABLES
+from heatmap_pipeline.instants import ONE_DAY
+from heatmap_pipeline.store.schema import symbol_tables
 from heatmap_pipeline.store.sql import Connection, day_bounds, rows, scalar, transaction
 from heatmap_pipeline.store.warehouse import StoreError, Warehouse, quoted
 
@@ -31,12 +33,6 @@ MOST_DAYS = 31
 
 _YOUNGEST = 1.0
 """Seconds after which an opening that had found the file under its public name has long become an open file."""
-
-_BY_DAY = ("raw_days", "raw_candles", "raw_open_interest", "open_positions", "heatmap_days", "snapshot_days")
-_BY_TIME = ("position_events", "book_ledger", "liquidation_snapshots", "saved_snapshots")
-_WHOLE = ("symbols",)
-_VOUCHING = {"raw_days": "day", "heatmap_days": "day", "snapshot_days": "day", "saved_snapshots": "timestamp"}
-"""Tables that differ in a day if and only if anything of that day does, with the column that says the day."""
 
 _FICLONE = 0x40049409
 _LOCAL = frozenset({"ext2", "ext3", "ext4", "xfs", "f2fs", "tmpfs"})
@@ -153,9 +149,9 @@ def bring_up_to_date(warehouse: Warehouse, file: Path, others: Sequence[str]) ->
             if len(changed) > MOST_DAYS:
                 return False
             with transaction(con):
-                for table in _WHOLE:
-                    con.execute(f"DELETE FROM {table}")  # noqa: S608 - a table name of ours
-                    con.execute(f"INSERT INTO {table} FROM wanted_{table}")
+                for table in symbol_tables(private=False):
+                    if table.time_column is None:
+                        _replace(con, table.name, "true", [])
                 for symbol, first, last in _spans(changed):
                     _replace_days(con, symbol, first, last)
             con.execute("CHECKPOINT")
@@ -192,7 +188,7 @@ def _same_schema(con: Connection) -> bool:
 
 def _name_what_is_wanted(con: Connection, others: Sequence[str], published: bool) -> None:
     con.execute("CREATE TEMP TABLE others AS SELECT unnest(?::VARCHAR[]) AS symbol", [list(others)])
-    for table in (*_WHOLE, *_BY_DAY, *_BY_TIME):
+    for table in (table.name for table in symbol_tables(private=False)):
         query = f"FROM private.main.{table} WHERE symbol NOT IN (FROM others)"
         if published:
             query += f" UNION ALL FROM published.main.{table} WHERE symbol IN (FROM others)"
@@ -202,9 +198,10 @@ def _name_what_is_wanted(con: Connection, others: Sequence[str], published: bool
 def _changed_days(con: Connection) -> list[tuple[str, date]]:
     """Return symbol and day wherever the file differs from what is wanted, rising."""
     parts = [
-        f"SELECT symbol, CAST({column} AS DATE) AS day FROM (FROM {one} EXCEPT ALL FROM {other})"  # noqa: S608 - ours
-        for table, column in _VOUCHING.items()
-        for one, other in ((table, f"wanted_{table}"), (f"wanted_{table}", table))
+        f"SELECT symbol, CAST({table.time_column} AS DATE) AS day FROM (FROM {left} EXCEPT ALL FROM {right})"  # noqa: S608
+        for table in symbol_tables(private=False)
+        if table.vouches
+        for left, right in permutations((table.name, f"wanted_{table.name}"))
     ]
     return [(symbol, day) for symbol, day in rows(con, f"{' UNION '.join(parts)} ORDER BY ALL")]
 
@@ -213,7 +210,7 @@ def _spans(days: Sequence[tuple[str, date]]) -> list[tuple[str, date, date]]:
     """Return days in a row as one span: symbol, first day, last day."""
     spans: list[tuple[str, date, date]] = []
     for symbol, day in days:
-        if spans and spans[-1][0] == symbol and spans[-1][2] == day - timedelta(days=1):
+        if spans and spans[-1][0] == symbol and spans[-1][2] == day - ONE_DAY:
             spans[-1] = (symbol, spans[-1][1], day)
         else:
             spans.append((symbol, day, day))
@@ -222,10 +219,11 @@ def _spans(days: Sequence[tuple[str, date]]) -> list[tuple[str, date, date]]:
 
 def _replace_days(con: Connection, symbol: str, first: date, last: date) -> None:
     start, end = day_bounds(first, last)
-    for table in _BY_DAY:
-        _replace(con, table, "symbol = ? AND day BETWEEN ? AND ?", [symbol, first, last])
-    for table in _BY_TIME:
-        _replace(con, table, "symbol = ? AND timestamp >= ? AND timestamp < ?", [symbol, start, end])
+    for table in symbol_tables(private=False):
+        if table.time_column == "day":
+            _replace(con, table.name, "symbol = ? AND day BETWEEN ? AND ?", [symbol, first, last])
+        elif table.time_column == "timestamp":
+            _replace(con, table.name, "symbol = ? AND timestamp >= ? AND timestamp < ?", [symbol, start, end])
 
 
 def _replace(con: Connection, table: str, where: str, window: list[object]) -> None:
@@ -237,6 +235,5 @@ def _as_many_rows(con: Connection) -> bool:
     """Whether every table has as many rows as the private one; a guard, that costs nothing, against a defect here."""
     return all(
         scalar(con, f"SELECT count(*) FROM {table}") == scalar(con, f"SELECT count(*) FROM private.main.{table}")  # noqa: S608
-        for table in SYMBOL_TABLES
-        if table != "failed_days"
+        for table in (table.name for table in symbol_tables(private=False))
     )

@@ -14,7 +14,6 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from importlib.resources import files
 from itertools import chain, count
 from pathlib import Path
 
@@ -22,6 +21,7 @@ import duckdb
 from filelock import FileLock, Timeout
 
 from heatmap_pipeline.errors import HeatmapError
+from heatmap_pipeline.store.schema import schema_text
 from heatmap_pipeline.store.sql import Connection, roll_back, rows, transaction
 
 SCHEMA_VERSION = 1
@@ -242,7 +242,7 @@ class Warehouse:
         # Asked first, because it takes 11 ms less than listing the tables, and every stage of a run comes here.
         if _version(con) is None and not rows(con, "SELECT 1 FROM duckdb_tables() LIMIT 1"):
             with transaction(con):
-                con.execute(files("heatmap_pipeline.store").joinpath("schema.sql").read_text())
+                con.execute(schema_text())
         self._check_version(con, self.path)
 
     def _check_version(self, con: Connection, path: Path) -> None:

@@ -11,7 +11,6 @@ import pytest
 
 from heatmap_pipeline.market.tables import CANDLE_COLUMNS, OPEN_INTEREST_COLUMNS
 from heatmap_pipeline.store.raw import (
-    SYMBOL_TABLES,
     SymbolRecord,
     get_symbol,
     load_candles,
@@ -109,7 +108,6 @@ def test_symbols_are_kept_apart(con: Connection) -> None:
     }
     forget_symbol(con, "ETHUSDT")
     assert dump(con) == before
-    assert set(SYMBOL_TABLES) == set(before)
 
 
 def test_the_registry(tmp_path: Path) -> None:
