@@ -8,6 +8,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from heatmap_pipeline.instants import MICROSECONDS
+
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
@@ -54,7 +56,7 @@ def resample(candles: CandleColumns, first: int, last: int, seconds: int) -> dic
     `open_time` is in microseconds; a quote volume of which a part is unknown is NaN.
     """
     low, high = (int(at) for at in np.searchsorted(candles.open_time, (first, last)))
-    times = candles.open_time[low:high] // (seconds * 1_000_000) * (seconds * 1_000_000)
+    times = candles.open_time[low:high] // (seconds * MICROSECONDS) * (seconds * MICROSECONDS)
     begins = np.flatnonzero(np.diff(times, prepend=-1))
     ends = np.append(begins[1:], len(times)) - 1
     if not len(begins):

@@ -23,6 +23,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyarrow import csv
 
+from heatmap_pipeline.errors import printable
+from heatmap_pipeline.market.archive_names import checksum_beside, read_checksum
 from heatmap_pipeline.market.tables import CANDLE_COLUMNS, MarketError
 
 MAX_BYTES = 16 * 2**20
@@ -58,9 +60,6 @@ METRICS_HEADER = (
     "sum_taker_long_short_vol_ratio",
 )
 """Columns of a file of metrics, in their order; the four ratios are not read. The first four names are compared."""
-
-CHECKSUM = re.compile(rb"([0-9a-fA-F]{64})[ \t]+\*?(\S+)\s*")
-"""What stands in a CHECKSUM file: the sha256 of a zip and the zip's name."""
 
 _ARCHIVE_NAME = re.compile(r"[A-Z0-9_]+-(\d+[a-zA-Z]+|metrics)-\d{4}-\d{2}-\d{2}\.csv", re.IGNORECASE)
 _ARROW_MESSAGE = re.compile(
@@ -189,17 +188,18 @@ def _read_bytes(path: Path, limit: int) -> bytes:
 
 
 def _check_checksum(path: Path, digest: str) -> None:
-    beside = path.with_name(path.name + ".CHECKSUM")
+    beside = checksum_beside(path)
     try:
         text = _read_bytes(beside, 4096)
     except FileNotFoundError:
         return
-    match = CHECKSUM.fullmatch(text)
-    if not match:
+    published = read_checksum(text)
+    if published is None:
         refuse(beside, "is not a checksum file (one line: sha256, two blanks, file name)")
-    if match[2] != path.name.encode():
-        refuse(beside, f"is the checksum of {_printable(match[2].decode('utf-8', 'replace'))}, not of {path.name}")
-    if match[1].decode().lower() != digest:
+    sha256, name = published
+    if name != path.name.encode():
+        refuse(beside, f"is the checksum of {printable(name.decode('utf-8', 'replace'))}, not of {path.name}")
+    if sha256 != digest:
         refuse(path, f"does not match its CHECKSUM (sha256 is {digest})")
 
 
@@ -221,7 +221,7 @@ def _unpack(path: Path, packed: bytes) -> bytes:
             with archive.open(member) as stream:
                 data = stream.read(MAX_BYTES + 1)
     except _DAMAGE as error:
-        refuse(path, f"is not a whole zip file ({_printable(str(error))})")
+        refuse(path, f"is not a whole zip file ({printable(str(error))})")
     if len(data) > MAX_BYTES:
         refuse(path, f"unpacks to more than {MAX_BYTES} bytes, which no file of one day does")
     return data
@@ -266,14 +266,9 @@ def _read_csv(file: ArchiveCsv, names: tuple[str, ...], types: dict[str, Any], h
     except pa.ArrowInvalid as error:
         match = _ARROW_MESSAGE.fullmatch(str(error))
         if not match:
-            refuse(file.path, f"is not a CSV file of {len(names)} columns ({_printable(str(error))})")
+            refuse(file.path, f"is not a CSV file of {len(names)} columns ({printable(str(error))})")
         column = f"{names[int(match['column'])]}: " if match["column"] else ""
-        refuse(file.path, column + _printable(match["what"]), int(match["row"]))
-
-
-def _printable(text: str) -> str:
-    """Return text from a damaged file as one line fit for a terminal."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text[:200])
+        refuse(file.path, column + printable(match["what"]), int(match["row"]))
 
 
 def _instants(

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import numpy as np
 import pandas as pd
 
-from heatmap_pipeline.instants import day_start
+from heatmap_pipeline.instants import DAY, day_start
 from heatmap_pipeline.market import exchange_json as answers
 from heatmap_pipeline.market.exchange_json import ExchangeError, SymbolInfo
 from heatmap_pipeline.market.repair import clean_candles, clean_samples
@@ -42,7 +42,7 @@ LATE_SAMPLES = timedelta(hours=1)
 
 _LARGEST_ANSWER = 8 * 2**20  # all symbols: some MB; a day of candles: 0.3 MB; parsed it may take 27 times as much
 _SKEW_SECONDS = 30
-_DAY_MS = 86_400_000
+_DAY_MS = DAY // 1000
 _INVALID_SYMBOL = -1121
 
 _log = logging.getLogger(__name__)

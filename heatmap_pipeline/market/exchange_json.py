@@ -15,9 +15,10 @@ from typing import Any, NoReturn
 import numpy as np
 import pandas as pd
 
+from heatmap_pipeline.errors import printable
 from heatmap_pipeline.market.strict_json import load_json, shown
 from heatmap_pipeline.market.tables import CANDLE_COLUMNS, MarketError
-from heatmap_pipeline.market.web import TryAgainError, printable, web_page
+from heatmap_pipeline.market.web import TryAgainError, web_page
 
 _NUMBER = re.compile(r"-?\d{1,40}(\.\d{1,40})?([eE][+-]?\d{1,3})?", re.ASCII)
 _OLDEST, _NEWEST = 10**12, 10**14  # milliseconds: 2001 and 5138

@@ -18,7 +18,8 @@ from heatmap_pipeline.market.tables import CleanDay
 from heatmap_pipeline.settings import Settings
 
 if TYPE_CHECKING:
-    from heatmap_pipeline.market.download import ArchiveFile, Outcome
+    from heatmap_pipeline.market.archive_names import ArchiveFile
+    from heatmap_pipeline.market.download import Outcome
 
 Downloads: TypeAlias = Callable[[str, int, int], None]
 """Called with symbol, files done and files in all."""

@@ -22,13 +22,13 @@ import heatmap_pipeline
 from heatmap_pipeline.chain.due import clock_is_behind, words_for_clock
 from heatmap_pipeline.chain.recovery import naming_the_rebuild
 from heatmap_pipeline.errors import HeatmapError
+from heatmap_pipeline.files import replace_file
 from heatmap_pipeline.market.sources import open_market
 from heatmap_pipeline.orchestration import jobs
 from heatmap_pipeline.orchestration.assets import position_events, published_database
 from heatmap_pipeline.orchestration.build import build_defs
 from heatmap_pipeline.orchestration.instance import open_history
 from heatmap_pipeline.orchestration.partitions import range_tags
-from heatmap_pipeline.render.files import replace_file
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store import days as stored
 from heatmap_pipeline.store.warehouse import Warehouse

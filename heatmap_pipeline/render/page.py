@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from heatmap_pipeline.files import remove_half_written, replace_file
 from heatmap_pipeline.render.data import HeatmapData, RenderError
-from heatmap_pipeline.render.files import remove_half_written, replace_file
 from heatmap_pipeline.render.picture import write_png
 
 if TYPE_CHECKING:

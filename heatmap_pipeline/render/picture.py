@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from heatmap_pipeline.files import replace_file
 from heatmap_pipeline.render.data import HeatmapData, colour_limit, profile, resample_candles
-from heatmap_pipeline.render.files import replace_file
 
 if TYPE_CHECKING:
     import pandas as pd

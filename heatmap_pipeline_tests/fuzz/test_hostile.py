@@ -23,10 +23,11 @@ from heatmap_pipeline.errors import HeatmapError
 from heatmap_pipeline.market import download, exchange
 from heatmap_pipeline.market.archive import ArchiveReader
 from heatmap_pipeline.market.archive_file import MAX_ROWS, read_archive_csv
+from heatmap_pipeline.market.archive_names import ArchiveFile
 from heatmap_pipeline.market.binance import BinanceSource
 from heatmap_pipeline.market.brackets import load_bracket
 from heatmap_pipeline.market.demo import write_demo_days
-from heatmap_pipeline.market.download import ArchiveDownloader, ArchiveFile
+from heatmap_pipeline.market.download import ArchiveDownloader
 from heatmap_pipeline.market.exchange import ExchangeReader
 from heatmap_pipeline.market.sources import ArchiveMarket, DemoMarket
 from heatmap_pipeline.market.tables import MarketError

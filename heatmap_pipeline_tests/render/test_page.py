@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from heatmap_pipeline.files import replace_file
 from heatmap_pipeline.render import page
 from heatmap_pipeline.render.data import RenderError
-from heatmap_pipeline.render.files import replace_file
 from heatmap_pipeline.render.page import columnar, live_page, write_page
 from heatmap_pipeline_tests.render.browser import plain, unpack
 from heatmap_pipeline_tests.render.sample import sample
