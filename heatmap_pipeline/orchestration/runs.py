@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ from heatmap_pipeline.chain.due import clock_is_behind, words_for_clock
 from heatmap_pipeline.chain.recovery import naming_the_rebuild
 from heatmap_pipeline.errors import HeatmapError
 from heatmap_pipeline.files import replace_file
+from heatmap_pipeline.instants import ONE_DAY
+from heatmap_pipeline.locks import LockHeldError, file_lock
 from heatmap_pipeline.market.sources import open_market
 from heatmap_pipeline.orchestration import jobs
 from heatmap_pipeline.orchestration.assets import position_events, published_database
@@ -33,7 +35,6 @@ from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store import days as stored
 from heatmap_pipeline.store.warehouse import Warehouse
 
-_ONE_DAY = timedelta(days=1)
 _STOPPED = "the run was stopped; what it did is kept, and the same command goes on from there"
 _LAUNCHED_HERE = {"heatmap/launched_by": "command line"}
 """Tag of the runs of this file."""
@@ -118,14 +119,14 @@ def days_to_run(
         return start, end
     if clock_is_behind(span.last):
         raise RunError(words_for_clock(symbol, span.last))
-    if start > span.last + _ONE_DAY and not restart:
-        fill = settings.repair_command(symbol, span.last + _ONE_DAY, start - _ONE_DAY)
+    if start > span.last + ONE_DAY and not restart:
+        fill = settings.repair_command(symbol, span.last + ONE_DAY, start - ONE_DAY)
         raise RunError(
             f"{symbol}: {start} does not follow the last stored day {span.last}; fill the gap first with "
             f"`{fill}`, or begin a new history at {start} "
             f"with --restart where the source has no data for the gap"
         )
-    if start < span.first and end < span.first - _ONE_DAY:
+    if start < span.first and end < span.first - ONE_DAY:
         raise RunError(
             f"{symbol}: the stored history begins at {span.first}, and {start} .. {end} would leave a gap before it; "
             f"compute all of it with `{settings.repair_command(symbol, start, span.last)}`"
@@ -140,43 +141,32 @@ def one_run_at_a_time(settings: Settings, tell: Callable[[str], None]) -> Iterat
     Raises:
         RunError: if it is still held after `lock_timeout` seconds.
     """
-    path = settings.home / "run.lock"
-    holder = settings.home / "run.lock.holder"
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        who = _holder_name(holder)
-        tell(f"waiting for {who} to finish its run on {settings.home}")
+    path = _run_lock(settings)
+
+    def waiting(holder: str) -> None:
+        tell(f"waiting for {holder} to finish its run on {settings.home}")
+
+    with ExitStack() as stack:
         try:
-            lock.acquire(timeout=settings.lock_timeout)
-        except Timeout:
+            stack.enter_context(file_lock(path, timeout=settings.lock_timeout, patience=0.0, waiting=waiting))
+        except LockHeldError as error:
             raise RunError(
-                f"{who} still holds {path} after {settings.lock_timeout:g} s; try again when it is done"
+                f"{error.holder} still holds {path} after {settings.lock_timeout:g} s; try again when it is done"
             ) from None
-    except OSError as error:
-        raise RunError(f"{path} cannot be locked ({error.strerror}); choose another home with --home") from None
-    try:
-        with suppress(OSError):  # a full disk: the name of the holder is for others to read, the lock is what counts
-            holder.write_text(f"process {os.getpid()} (since {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC)\n")
+        except OSError as error:
+            raise RunError(f"{path} cannot be locked ({error.strerror}); choose another home with --home") from None
         yield
-    finally:
-        holder.unlink(missing_ok=True)
-        lock.release()
 
 
-def _holder_name(holder: Path) -> str:
-    try:
-        return holder.read_text().strip() or "another process"
-    except OSError:
-        return "another process"
+def _run_lock(settings: Settings) -> Path:
+    return settings.home / "run.lock"
 
 
 def close_killed_runs(settings: Settings) -> None:
     """Mark the runs of this file that were killed as failed, unless one is going on just now."""
     with (
         suppress(Timeout),
-        FileLock(settings.home / "run.lock").acquire(timeout=0),
+        FileLock(_run_lock(settings)).acquire(timeout=0),
         _history(prepare_home(settings)) as instance,
     ):
         _close_killed(instance)

@@ -13,14 +13,14 @@ import shlex
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import chain, count
 from pathlib import Path
 
 import duckdb
-from filelock import FileLock, Timeout
 
 from heatmap_pipeline.errors import HeatmapError
+from heatmap_pipeline.locks import LockHeldError, file_lock
 from heatmap_pipeline.store.schema import schema_text
 from heatmap_pipeline.store.sql import Connection, roll_back, rows, transaction
 
@@ -95,7 +95,6 @@ class Warehouse:
         self.published = home / "heatmap.duckdb"
         self.lock_timeout = lock_timeout
         self._lock_path = home / "warehouse.lock"
-        self._holder = home / "warehouse.lock.pid"
 
     @contextmanager
     def connect(self, *, config: Mapping[str, str] | None = None) -> Iterator[Connection]:
@@ -158,46 +157,31 @@ class Warehouse:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the lock of the private database; its holder's process id stands in `warehouse.lock.pid`.
+        """Hold the lock of the private database (see `locks.file_lock`).
 
         Raises:
             StoreError: if the home cannot be written or the lock is held for longer than `lock_timeout`.
         """
         if _held.get(self._lock_path) == threading.get_ident():
             raise RuntimeError(f"{self._lock_path} is already held here; pass the open connection on instead")
-        lock = FileLock(self._lock_path)
-        with self.explaining():
-            self.home.mkdir(parents=True, exist_ok=True)
-            self._acquire(lock)
-        try:
+
+        def waiting(holder: str) -> None:
+            _log.info("waiting for %s, which holds %s", holder, self._lock_path)
+
+        with ExitStack() as stack:
+            lock = file_lock(self._lock_path, timeout=self.lock_timeout, patience=2.0, waiting=waiting)
             with self.explaining():
-                self._holder.write_text(str(os.getpid()))
+                self.home.mkdir(parents=True, exist_ok=True)
+                try:
+                    stack.enter_context(lock)
+                except LockHeldError as error:
+                    raise StoreError(
+                        f"{self._lock_path} has been held by {error.holder} for over {self.lock_timeout:g} s; "
+                        "wait until that run has ended, or end it, and run again"
+                    ) from None
             _held[self._lock_path] = threading.get_ident()
+            stack.callback(_held.pop, self._lock_path, None)
             yield
-        finally:
-            _held.pop(self._lock_path, None)
-            self._holder.unlink(missing_ok=True)
-            lock.release()
-
-    def _acquire(self, lock: FileLock) -> None:
-        try:
-            lock.acquire(timeout=min(2.0, self.lock_timeout))
-            return
-        except Timeout:
-            _log.info("waiting for %s, which holds %s", self._holder_name(), self._lock_path)
-        try:
-            lock.acquire(timeout=max(self.lock_timeout - 2.0, 0.0))
-        except Timeout:
-            raise StoreError(
-                f"{self._lock_path} has been held by {self._holder_name()} for over {self.lock_timeout:g} s; "
-                "wait until that run has ended, or end it, and run again"
-            ) from None
-
-    def _holder_name(self) -> str:
-        try:
-            return f"process {self._holder.read_text()}"
-        except OSError:
-            return "another process"
 
     @contextmanager
     def opened(self, path: Path, *, config: Mapping[str, str] | None = None) -> Iterator[Connection]:

@@ -91,7 +91,10 @@ def test_what_was_not_committed_is_rolled_back(warehouse: Warehouse) -> None:
 def test_a_second_process_waits_or_names_the_holder(warehouse: Warehouse) -> None:
     process = _holder(warehouse.home, 1.5)
     hasty = Warehouse(warehouse.home, lock_timeout=0.2)
-    with pytest.raises(StoreError, match=rf"held by process {process.pid} for over 0.2 s"), hasty.connect():
+    with (
+        pytest.raises(StoreError, match=rf"held by process {process.pid} \(since .* UTC\) for over 0.2 s"),
+        hasty.connect(),
+    ):
         pass
     started = time.monotonic()
     with Warehouse(warehouse.home, lock_timeout=30).connect() as con:
