@@ -52,8 +52,8 @@ class ArchiveReader:
         """Return the days that have a file of candles of that interval (as the exchange writes it), sorted."""
         check_symbol(symbol)
         pattern = re.compile(rf"{symbol}-{re.escape(interval)}-(\d{{4}}-\d{{2}}-\d{{2}})\.zip")
-        found = (pattern.fullmatch(name) for name in _names(self.root / CANDLES_FOLDER / symbol / interval))
-        return sorted(day for match in found if match and (day := _day(match[1])))
+        matches = (pattern.fullmatch(name) for name in _names(self.root / CANDLES_FOLDER / symbol / interval))
+        return sorted(day for match in matches if match and (day := _day(match[1])))
 
     def choose_interval(self, symbol: str, days: Sequence[date], wanted: Interval | None, strict: bool) -> int:
         """Return the step of the candle grid to use, in seconds.
@@ -104,8 +104,8 @@ class ArchiveReader:
         try:
             file = read_archive_csv(path)
         except FileNotFoundError:
-            held = self.days(symbol, interval)
-            there = f"it holds {_ranges(held)}" if held else self._nothing(symbol)
+            days = self.days(symbol, interval)
+            there = f"it holds {_ranges(days)}" if days else self._nothing(symbol)
             raise NoDataError(
                 f"archive {self.root} has no {interval} candles of {symbol} for {day} ({path.name} is missing); "
                 f"{there}; add the file or choose other days"

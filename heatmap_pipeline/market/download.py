@@ -101,8 +101,8 @@ class ArchiveDownloader:
                 missing.append(file)
         patience = Patience(self._total_time)
         for symbol in dict.fromkeys(file.symbol for file in missing):
-            own = [file for file in missing if file.symbol == symbol]
-            with self._alone(symbol, patience), closing(self._fetch_all(own, patience)) as done:
+            of_symbol = [file for file in missing if file.symbol == symbol]
+            with self._alone(symbol, patience), closing(self._fetch_all(of_symbol, patience)) as done:
                 for file, outcome in done:
                     outcomes[file] = outcome
                     _tell(progress, outcomes, wanted, file)

@@ -147,11 +147,11 @@ def parse_symbol(answer: Any, symbol: str, place: str) -> SymbolInfo | None:
         MarketError: for anything but the published form.
     """
     known = answer.get("symbols") if isinstance(answer, dict) else None
-    for number, one in enumerate(_rows(known, place), 1):
-        if not isinstance(one, dict) or one.get("symbol") != symbol:
+    for number, entry in enumerate(_rows(known, place), 1):
+        if not isinstance(entry, dict) or entry.get("symbol") != symbol:
             continue
-        listed = datetime.fromtimestamp(_instant(one.get("onboardDate"), place, number, "onboardDate") / 1000, UTC)
-        status, contract = (one.get(name) for name in ("status", "contractType"))
+        listed = datetime.fromtimestamp(_instant(entry.get("onboardDate"), place, number, "onboardDate") / 1000, UTC)
+        status, contract = (entry.get(name) for name in ("status", "contractType"))
         if not isinstance(status, str) or not isinstance(contract, str):
             _refuse(place, number, "lacks status or contractType")
         return SymbolInfo(symbol, printable(status, 40), printable(contract, 40), listed.date())

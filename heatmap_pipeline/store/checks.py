@@ -68,7 +68,8 @@ def candles_valid(con: Connection, symbol: str, model: str, first: date, last: d
         """,
         [symbol, first, last],
     )
-    return _report("candles", {k: v for k, v in counts.items() if k != "candles"}, candles=counts["candles"])
+    candles = counts.pop("candles")
+    return _report("candles", counts, candles=candles)
 
 
 def candles_complete(con: Connection, symbol: str, model: str, first: date, last: date) -> CheckReport:
@@ -115,7 +116,8 @@ def open_interest_valid(con: Connection, symbol: str, model: str, first: date, l
         """,
         [symbol, first, last],
     )
-    return _report("open interest", {k: v for k, v in counts.items() if k != "samples"}, samples=counts["samples"])
+    samples = counts.pop("samples")
+    return _report("open interest", counts, samples=samples)
 
 
 def open_interest_complete(con: Connection, symbol: str, model: str, first: date, last: date) -> CheckReport:
@@ -293,7 +295,8 @@ def cells_add_up(con: Connection, symbol: str, model: str, first: date, last: da
         """,
         [symbol, model, start, end, symbol, model, start, end],
     )
-    return _report("cells = ledger", {k: v for k, v in counts.items() if k != "intervals"}, sums=counts["intervals"])
+    intervals = counts.pop("intervals")
+    return _report("cells = ledger", counts, sums=intervals)
 
 
 def cells_unique(con: Connection, symbol: str, model: str, first: date, last: date) -> CheckReport:
@@ -337,9 +340,7 @@ def quantities_valid(con: Connection, symbol: str, model: str, first: date, last
             continue
         # NaN counts as the largest number in DuckDB, so it has to be asked for; isfinite does.
         bad = " OR ".join(f"NOT (isfinite({name}) AND {name} >= 0)" for name in names)
-        days, bounds = "timestamp >= ? AND timestamp < ?", list[Any](day_bounds(first, last))
-        if table.time_column == "day":
-            days, bounds = "day BETWEEN ? AND ?", [first, last]
+        days, bounds = table.within(first, last)
         counts[f"bad_rows_of_{table.name}"] = scalar(
             con,
             f"SELECT count(*) FROM {table.name} WHERE symbol = ? AND model = ? AND {days} AND ({bad})",  # noqa: S608

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from heatmap_pipeline.instants import ONE_DAY
 from heatmap_pipeline.model.book import BOOKS, LONG, Columns, DayResult, Floats, Ints, Lots, ModelState, Sides
-from heatmap_pipeline.store.schema import amounts
+from heatmap_pipeline.store.schema import amounts, table
 from heatmap_pipeline.store.sql import (
     Arrow,
     Connection,
@@ -24,7 +24,6 @@ from heatmap_pipeline.store.sql import (
     column,
     constant,
     dates,
-    day_bounds,
     insert,
     naive,
     parsed,
@@ -113,19 +112,19 @@ def load_state(con: Connection, symbol: str, model: str, day: date) -> tuple[Mod
             f"{symbol} {model} {day} is not computed; run `heatmap run {symbol} --start {day} --end {day}`"
         )
     state = json.loads(found[0][0])
-    table = arrow(
+    lots_table = arrow(
         con,
         "SELECT side, leverage, liq_price, quantity, volume, opened_at FROM open_positions "
         "WHERE symbol = ? AND model = ? AND day = ? ORDER BY side, leverage, liq_price",
         [symbol, model, day],
     )
     lots = Lots(
-        side=side_column(table),
-        leverage=column(table, "leverage", np.float64),
-        liq_price=np.round(column(table, "liq_price", np.float64) * 1e8).astype(np.int64),
-        quantity=column(table, "quantity", np.float64),
-        volume=column(table, "volume", np.float64),
-        opened_at=column(table, "opened_at", np.int64),
+        side=side_column(lots_table),
+        leverage=column(lots_table, "leverage", np.float64),
+        liq_price=np.round(column(lots_table, "liq_price", np.float64) * 1e8).astype(np.int64),
+        quantity=column(lots_table, "quantity", np.float64),
+        volume=column(lots_table, "volume", np.float64),
+        opened_at=column(lots_table, "opened_at", np.int64),
     )
     return ModelState(lots, tuple(state["unlocated"]), state["open_interest"]), state["carried"]
 
@@ -139,21 +138,11 @@ def commit_day(con: Connection, record: DayRecord, result: DayResult) -> None:
     Raises:
         ChainError: if the day before is not stored, or its state is not the one that `record.previous_hash` names.
     """
-    bounds = day_bounds(record.day)
     books = BOOKS[json.loads(record.parameters)["books"]]
     with transaction(con):
         _check_predecessor(con, record)
-        for table in ("position_events", "book_ledger"):
-            con.execute(
-                f"DELETE FROM {table} "  # noqa: S608 - a table name of ours
-                "WHERE symbol = ? AND model = ? AND timestamp >= ? AND timestamp < ?",
-                [record.symbol, record.model, *bounds],
-            )
-        for table in ("open_positions", "heatmap_days", "snapshot_days"):
-            con.execute(
-                f"DELETE FROM {table} WHERE symbol = ? AND model = ? AND day = ?",  # noqa: S608 - ours
-                [record.symbol, record.model, record.day],
-            )
+        for name in ("position_events", "book_ledger", "open_positions", "heatmap_days", "snapshot_days"):
+            _delete_day(con, name, record.symbol, record.model, record.day)
         insert(con, "position_events", _events(record, result, books))
         insert(con, "open_positions", _positions(record, result.state.lots))
         insert(con, "book_ledger", _ledger(record, result.ledger, books))
@@ -178,6 +167,12 @@ def commit_day(con: Connection, record: DayRecord, result: DayResult) -> None:
                 json.dumps(carried, sort_keys=True),
             ],
         )
+
+
+def _delete_day(con: Connection, name: str, symbol: str, model: str, day: date) -> None:
+    """Delete what a table holds of a day of a model."""
+    days, bounds = table(name).within(day, day)
+    con.execute(f"DELETE FROM {name} WHERE symbol = ? AND model = ? AND {days}", [symbol, model, *bounds])  # noqa: S608
 
 
 def _check_predecessor(con: Connection, record: DayRecord) -> None:
@@ -302,13 +297,8 @@ def commit_snapshots(
     count = len(cells["timestamp"])
     edges = cells["price_bucket"].astype(np.int64) * round(bucket * 1e8) / 1e8
     with transaction(con):
-        for table in ("liquidation_snapshots", "saved_snapshots"):
-            con.execute(
-                f"DELETE FROM {table} "  # noqa: S608 - a table name of ours
-                "WHERE symbol = ? AND model = ? AND timestamp >= ? AND timestamp < ?",
-                [symbol, model, *day_bounds(day)],
-            )
-        con.execute("DELETE FROM snapshot_days WHERE symbol = ? AND model = ? AND day = ?", [symbol, model, day])
+        for name in ("liquidation_snapshots", "saved_snapshots", "snapshot_days"):
+            _delete_day(con, name, symbol, model, day)
         insert(
             con,
             "liquidation_snapshots",

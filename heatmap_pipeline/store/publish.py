@@ -73,12 +73,12 @@ def publish(warehouse: Warehouse, symbols: Sequence[str]) -> PublishReport:
             warehouse.ensure_schema(con)
             con.execute("CHECKPOINT")
             private = fingerprints(con)
-        found = _published_fingerprints(warehouse)
-        before = found or {}
+        published_prints = _published_fingerprints(warehouse)
+        before = published_prints or {}
         differ = {name for name in {*private, *before} if private.get(name) != before.get(name)}
         changed, whole = bool(differ & set(symbols)), False
         if changed:
-            whole = _replace(warehouse, sorted(differ - set(symbols)), carry=found is not None)
+            whole = _replace(warehouse, sorted(differ - set(symbols)), carry=published_prints is not None)
         size = warehouse.published.stat().st_size if warehouse.published.exists() else 0
     published = tuple(name for name in dict.fromkeys(symbols) if name in private)
     kept = tuple(sorted(before.keys() - set(symbols)))

@@ -20,7 +20,7 @@ import pandas as pd
 
 from heatmap_pipeline.market.tables import CANDLE_COLUMNS
 from heatmap_pipeline.model.book import Floats, Ints, Sides
-from heatmap_pipeline.store.raw import SymbolRecord, get_symbol
+from heatmap_pipeline.store.raw import SymbolRecord, clean_frame, get_symbol
 from heatmap_pipeline.store.sql import Connection, arrow, column, naive, rows, scalar, side_column
 from heatmap_pipeline.store.warehouse import READER_PREFIX, StoreError, Warehouse
 
@@ -94,10 +94,7 @@ def load_candles_window(con: Connection, symbol: str, start: datetime, end: date
         "WHERE symbol = ? AND open_time >= ? AND open_time < ? ORDER BY open_time",
         [symbol, naive(start), naive(end)],
     )
-    frame = pd.DataFrame({"open_time": column(found, "open_time", np.int64).astype("datetime64[us]")})
-    for name in CANDLE_COLUMNS[1:]:
-        frame[name] = column(found, name, np.int64 if name == "trades" else np.float64)
-    return frame
+    return clean_frame(found, CANDLE_COLUMNS)
 
 
 def load_cells(con: Connection, symbol: str, model: str, start: datetime, end: datetime, step_seconds: int) -> Cells:

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date
 from functools import cache
 from importlib.resources import files
 from typing import Literal
 
 import duckdb
+
+from heatmap_pipeline.store.sql import day_bounds
 
 _PRIVATE = "private, never published"
 """What the comment of a table says that readers never get."""
@@ -36,6 +39,18 @@ class Table:
     def time_column(self) -> Literal["day", "timestamp"] | None:
         """The column that says which day a row belongs to; None where a table has one row per symbol."""
         return "day" if "day" in self.types else "timestamp" if "timestamp" in self.types else None
+
+    def within(self, first: date, last: date) -> tuple[str, list[date]]:
+        """Return the condition, with its values, that a row belongs to the days first..last.
+
+        Raises:
+            ValueError: for a table whose rows belong to no day.
+        """
+        if self.time_column == "day":
+            return "day BETWEEN ? AND ?", [first, last]
+        if self.time_column == "timestamp":
+            return "timestamp >= ? AND timestamp < ?", list(day_bounds(first, last))
+        raise ValueError(f"the rows of {self.name} belong to no day")
 
     @property
     def vouches(self) -> bool:
@@ -71,7 +86,17 @@ def symbol_tables(*, private: bool = True) -> tuple[Table, ...]:
     return tuple(table for table in tables() if "symbol" in table.types and (private or not table.private))
 
 
-def column_types(table: str) -> tuple[tuple[str, str], ...]:
+@cache
+def _by_name() -> Mapping[str, Table]:
+    return {table.name: table for table in tables()}
+
+
+def table(name: str) -> Table:
+    """Return one table; raises KeyError if there is none of that name."""
+    return _by_name()[name]
+
+
+def column_types(name: str) -> tuple[tuple[str, str], ...]:
     """Return (name, DuckDB type) of a table's columns in order.
 
     Raises:
@@ -81,14 +106,14 @@ def column_types(table: str) -> tuple[tuple[str, str], ...]:
         >>> column_types("open_positions")[0]
         ('symbol', 'VARCHAR')
     """
-    return tuple({table.name: table for table in tables()}[table].types.items())
+    return tuple(_by_name()[name].types.items())
 
 
-def amounts(table: str) -> tuple[str, ...]:
+def amounts(name: str) -> tuple[str, ...]:
     """Return the columns of a table that hold numbers with a fraction: prices, contracts, USDT, leverage.
 
     Example:
         >>> amounts("liquidation_snapshots")
         ('price_bucket', 'active_volume', 'consumed_volume')
     """
-    return tuple(name for name, kind in column_types(table) if kind == "DOUBLE")
+    return tuple(column for column, kind in column_types(name) if kind == "DOUBLE")

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from heatmap_pipeline.instants import ONE_DAY
 from heatmap_pipeline.store.schema import symbol_tables
-from heatmap_pipeline.store.sql import Connection, day_bounds, rows, scalar, transaction
+from heatmap_pipeline.store.sql import Connection, rows, scalar, transaction
 from heatmap_pipeline.store.warehouse import StoreError, Warehouse, quoted
 
 MINIMUM = 64_000_000
@@ -41,8 +41,8 @@ _LOCAL = frozenset({"ext2", "ext3", "ext4", "xfs", "f2fs", "tmpfs"})
 
 def clone(source: Path, target: Path) -> bool:
     """Make `target` share the blocks of `source` until one of them changes; False where the file system cannot."""
-    with source.open("rb") as given, target.open("wb") as made, suppress(OSError):
-        fcntl.ioctl(made, _FICLONE, given.fileno())
+    with source.open("rb") as read_from, target.open("wb") as written, suppress(OSError):
+        fcntl.ioctl(written, _FICLONE, read_from.fileno())
         return True
     return False
 
@@ -54,19 +54,19 @@ def spare_path(warehouse: Warehouse) -> Path:
 
 def seal(path: Path) -> None:
     """Mark a finished file by the fraction of its second of modification, which any later write changes."""
-    found = path.stat()
-    if found.st_size < MINIMUM:  # never a spare one; and two made in one second stay different to who compares times
+    status = path.stat()
+    if status.st_size < MINIMUM:  # never a spare one; and two made in one second stay different to who compares times
         return
-    os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns // 10**9 * 10**9 + _mark(found)))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns // 10**9 * 10**9 + _mark(status)))
 
 
-def _mark(found: os.stat_result) -> int:
-    name = f"{found.st_ino} {found.st_size}".encode()
+def _mark(status: os.stat_result) -> int:
+    name = f"{status.st_ino} {status.st_size}".encode()
     return int.from_bytes(hashlib.blake2b(name, digest_size=8).digest()) % 10**9
 
 
-def _sealed(found: os.stat_result) -> bool:
-    return found.st_mtime_ns % 10**9 == _mark(found)
+def _sealed(status: os.stat_result) -> bool:
+    return status.st_mtime_ns % 10**9 == _mark(status)
 
 
 def keep(warehouse: Warehouse) -> None:
@@ -77,8 +77,8 @@ def keep(warehouse: Warehouse) -> None:
     spare = spare_path(warehouse)
     spare.unlink(missing_ok=True)
     with suppress(OSError):  # none is published yet, or the file system has no links
-        found = warehouse.published.stat()
-        if found.st_size >= MINIMUM and _sealed(found) and _is_local(warehouse.home):
+        status = warehouse.published.stat()
+        if status.st_size >= MINIMUM and _sealed(status) and _is_local(warehouse.home):
             spare.hardlink_to(warehouse.published)
 
 
@@ -86,11 +86,11 @@ def take(warehouse: Warehouse, target: Path) -> bool:
     """Move the spare file to `target` where nobody else can have it open; else remove it and return False."""
     spare = spare_path(warehouse)
     with suppress(FileNotFoundError):
-        found = spare.stat()
+        status = spare.stat()
         spare.replace(target)
         # One name: it is not the published file, and no reader has given it a name to open it by.
-        settled = time.time() - found.st_ctime >= _YOUNGEST
-        if found.st_nlink == 1 and settled and _sealed(found) and _is_local(warehouse.home) and unread(target):
+        settled = time.time() - status.st_ctime >= _YOUNGEST
+        if status.st_nlink == 1 and settled and _sealed(status) and _is_local(warehouse.home) and unread(target):
             return True
         target.unlink()
     return False
@@ -218,12 +218,10 @@ def _spans(days: Sequence[tuple[str, date]]) -> list[tuple[str, date, date]]:
 
 
 def _replace_days(con: Connection, symbol: str, first: date, last: date) -> None:
-    start, end = day_bounds(first, last)
     for table in symbol_tables(private=False):
-        if table.time_column == "day":
-            _replace(con, table.name, "symbol = ? AND day BETWEEN ? AND ?", [symbol, first, last])
-        elif table.time_column == "timestamp":
-            _replace(con, table.name, "symbol = ? AND timestamp >= ? AND timestamp < ?", [symbol, start, end])
+        if table.time_column is not None:
+            days, bounds = table.within(first, last)
+            _replace(con, table.name, f"symbol = ? AND {days}", [symbol, *bounds])
 
 
 def _replace(con: Connection, table: str, where: str, window: list[object]) -> None:
