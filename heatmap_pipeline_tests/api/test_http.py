@@ -157,9 +157,7 @@ def test_a_body_may_take_a_quarter_of_the_room() -> None:
         cache.put(name, bytes(2000))
     assert (len(cache), cache.size, cache.stats.evictions) == (4, 10_000, 0)
     cache.put("b", bytes(2000))
-    assert (len(cache), cache.size, cache.stats.evictions) == (4, 10_000, 0), (
-        "one that is made anew takes its own room"
-    )
+    assert (len(cache), cache.size, cache.stats.evictions) == (4, 10_000, 0), "one that is made anew takes its own room"
     cache.put("e", bytes(1))
     assert (cache.get("a"), cache.stats.evictions) == (None, 1)
 
