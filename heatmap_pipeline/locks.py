@@ -20,7 +20,9 @@ class LockHeldError(Exception):
 
 
 @contextmanager
-def file_lock(path: Path, *, timeout: float, patience: float, waiting: Callable[[str], None]) -> Iterator[None]:
+def file_lock(
+    path: Path, *, timeout: float, patience: float, waiting: Callable[[str], None], must_name: bool = False
+) -> Iterator[None]:
     """Hold a lock; while it is held, its holder stands in `NAME.holder` beside it.
 
     Args:
@@ -28,10 +30,11 @@ def file_lock(path: Path, *, timeout: float, patience: float, waiting: Callable[
         timeout: seconds to wait before giving up.
         patience: seconds of waiting that are nothing to speak of.
         waiting: told after those who holds it.
+        must_name: whether a name that cannot be written is an error, so that a full disk is found at once.
 
     Raises:
         LockHeldError: if somebody else holds it all the time.
-        OSError: if there can be no such file.
+        OSError: if there can be no such file; with `must_name` also if the name cannot be written.
     """
     holder = path.with_name(f"{path.name}.holder")
     lock = FileLock(path)
@@ -44,7 +47,8 @@ def file_lock(path: Path, *, timeout: float, patience: float, waiting: Callable[
         except Timeout:
             raise LockHeldError(_name_in(holder)) from None
     try:
-        with suppress(OSError):  # a full disk: the name is for others to read, the lock is what counts
+        # The name is for others to read, the lock is what counts.
+        with suppress(*(() if must_name else (OSError,))):
             holder.write_text(f"process {os.getpid()} (since {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC)\n")
         yield
     finally:

@@ -169,7 +169,7 @@ class Warehouse:
             _log.info("waiting for %s, which holds %s", holder, self._lock_path)
 
         with ExitStack() as stack:
-            lock = file_lock(self._lock_path, timeout=self.lock_timeout, patience=2.0, waiting=waiting)
+            lock = file_lock(self._lock_path, timeout=self.lock_timeout, patience=2.0, waiting=waiting, must_name=True)
             with self.explaining():
                 self.home.mkdir(parents=True, exist_ok=True)
                 try:
