@@ -10,8 +10,7 @@
 5. Null: the same with brightness shuffled within each band. Its spread takes cells for independent, which cells of one
    hour are not; the interval of the lift itself draws whole days and is the one to judge by.
 
-Brightness is compared across hours, so part of the lift is that busy times are both brighter and more violent. The
-share of liquidations in the brightest zones, without bands, measures nearness and is not computed.
+The share of liquidations in the brightest zones, without bands, measures nearness and is not computed.
 """
 
 from __future__ import annotations

@@ -113,8 +113,9 @@ def score(
     for window, chosen in ((f"{trailing_days}d", usable & (start >= end - trailing_days * DAY)), ("all", usable)):
         for row, side in enumerate(SIDES):
             part = _Part(hours, window, row, SIDE_NAMES[side], chosen, resamples, seed)
-            rows += part.counts()
-            if not_enough(int(rows[-1].value), int(rows[-2].value)) is not None:
+            reports, days = part.counts()
+            rows += [reports, days]
+            if not_enough(int(days.value), int(reports.value)) is not None:
                 continue
             for horizon in HORIZONS:
                 rows += part.ranks(horizon)
@@ -160,13 +161,13 @@ class _Part:
     resamples: int
     seed: int
 
-    def counts(self) -> list[ScoreRow]:
+    def counts(self) -> tuple[ScoreRow, ScoreRow]:
         start = self.hours.market.start[self.chosen]
         reports = self._of(self.hours.reported)[self.chosen] > 0
-        return [
+        return (
             self._row("", "hours_with_reports", float(reports.sum()), n=len(start)),
             self._row("", "days", float(len(np.unique(start // DAY))), n=len(start)),
-        ]
+        )
 
     def ranks(self, horizon: Horizon) -> list[ScoreRow]:
         model, reported = self._of(predicted(self.hours, horizon)), self._of(self.hours.reported)
