@@ -22,7 +22,7 @@ import numpy as np
 from heatmap_pipeline.model.book import LONG, Floats, Ints, Sides
 from heatmap_pipeline.model.parameters import ModelError
 from heatmap_pipeline.model.score.hours import SIDES, Flags, ScoreHours
-from heatmap_pipeline.model.score.ranks import DayResamples, interval, resample_days
+from heatmap_pipeline.model.score.ranks import ELEMENTS, DayResamples, interval, resample_days
 
 BANDS = (0.0, 0.002, 0.004, 0.006, 0.008, 0.01, 0.015, 0.02, 0.03, np.inf)
 """Edges of the bands of distance, as a share of the hour's open."""
@@ -126,11 +126,10 @@ def brightest_lift(reached: ReachedCells, start: Ints, *, resamples: int, seed: 
     bright = _bright(band, reached.brightness[enough])
     draws = resample_days(start[hour], resamples, seed)
     low, high = interval(_resampled(band, seen, bright, draws))
-    generator = np.random.default_rng(seed)
-    null = np.array([_lift(band, seen, _shuffled(band, bright, generator)) for _ in range(resamples)])
-    return Lift(
-        _lift(band, seen, bright), low, high, float(null.mean()), *interval(null), len(hour), len(np.unique(hour))
-    )
+    expected = float(bright @ (np.bincount(band, weights=seen) / np.maximum(np.bincount(band), 1))[band])
+    null = _shuffled(band, seen, bright, resamples, seed) / expected
+    value = float(bright @ seen) / expected
+    return Lift(value, low, high, float(null.mean()), *interval(null), len(hour), len(np.unique(hour)))
 
 
 def _brightness(cells: MapCells, side: int, hour: Ints, bucket: Ints) -> Floats:
@@ -161,17 +160,16 @@ def _bright(band: Ints, brightness: Floats) -> Floats:
     return bright
 
 
-def _shuffled(band: Ints, bright: Floats, generator: np.random.Generator) -> Floats:
-    """Deal the brightness of each band's cells out anew among them."""
-    order = np.argsort(band, kind="stable")
-    dealt = np.empty_like(bright)
-    dealt[order] = bright[np.lexsort((generator.random(len(band)), band))]
-    return dealt
-
-
-def _lift(band: Ints, seen: Floats, bright: Floats) -> float:
-    expected = np.bincount(band, weights=seen) / np.maximum(np.bincount(band), 1)
-    return float((bright @ seen) / (bright @ expected[band]))
+def _shuffled(band: Ints, seen: Floats, bright: Floats, shuffles: int, seed: int) -> Floats:
+    """Return what bright cells saw in total when brightness is dealt out anew within each band, shape (shuffles,)."""
+    generator, saw = np.random.default_rng(seed), np.zeros(shuffles)
+    for which in np.unique(band):
+        of = band == which
+        rows = max(1, ELEMENTS // int(of.sum()))
+        for first in range(0, shuffles, rows):
+            part = saw[first : first + rows]
+            part += generator.permuted(np.tile(bright[of], (len(part), 1)), axis=1) @ seen[of]
+    return saw
 
 
 def _resampled(band: Ints, seen: Floats, bright: Floats, draws: DayResamples) -> Floats:

@@ -15,7 +15,7 @@ from scipy.stats import rankdata, spearmanr
 from heatmap_pipeline.model.book import Floats, Ints
 
 DAY = 86_400_000_000
-_ELEMENTS = 1 << 16
+ELEMENTS = 1 << 16
 """Resamples are computed in parts of about this many numbers per array: that fits the processor's cache, and years of
 hours fit in memory."""
 _FLAT = 1e-12
@@ -82,7 +82,7 @@ class DayResamples:
         Args:
             statistic: takes weights of shape (r, n), how often each hour counts, and returns r values, last axis.
         """
-        rows = max(1, _ELEMENTS // max(1, len(self.day)))
+        rows = max(1, ELEMENTS // max(1, len(self.day)))
         parts = [self.counts[first : first + rows] for first in range(0, len(self.counts), rows)]
         return np.concatenate([statistic(part[:, self.day]) for part in parts], axis=-1)
 

@@ -86,7 +86,7 @@ def test_parts_of_resamples_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
     x, y, z = np.random.default_rng(5).random((3, len(start)))
     draws = resample_days(start, 30, 2)
     whole = resampled_spearman([x, z], y, draws), resampled_partial(x, y, [z], draws)
-    monkeypatch.setattr(ranks, "_ELEMENTS", 7 * len(start))
+    monkeypatch.setattr(ranks, "ELEMENTS", 7 * len(start))
     parts = resampled_spearman([x, z], y, draws), resampled_partial(x, y, [z], draws)
     assert parts[0].shape == (2, 30)
     for one, other in zip(whole, parts, strict=True):
