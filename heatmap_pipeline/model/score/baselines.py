@@ -16,12 +16,22 @@ HORIZONS: tuple[Horizon, ...] = ("nowcast", "at_start")
 
 VOLUME_ONLY = "volume-only map"
 
+
+def _reported_before(hours: ScoreHours) -> Floats:
+    start = hours.market.start
+    known = np.where(hours.recorded, hours.reported, np.nan)
+    before = np.full_like(known, np.nan)
+    follows = np.flatnonzero(np.diff(start) == HOUR) + 1
+    before[:, follows] = known[:, follows - 1]
+    return before
+
+
 RULES: dict[str, Callable[[ScoreHours], Floats]] = {
     "move x volume": lambda hours: hours.market.move * hours.market.volume,
     "move": lambda hours: hours.market.move,
     "new extreme x volume": lambda hours: hours.market.extreme * hours.market.volume,
     "new extreme": lambda hours: hours.market.extreme,
-    "reported the hour before": lambda hours: _reported_before(hours),  # noqa: PLW0108 - defined below
+    "reported the hour before": _reported_before,
 }
 """Each gives shape (2, n), nan where the hour lacks what the rule needs. Move: `HourlyMarket.move`, the way from the
 hour's open to its low for longs, to its high for shorts; extreme: `HourlyMarket.extreme`. Rules without volume know the
@@ -38,12 +48,3 @@ def baseline_series(hours: ScoreHours, horizon: Horizon) -> dict[str, Floats]:
     series = {name: rule(hours) for name, rule in RULES.items()}
     volume_only = hours.volume_only if horizon == "nowcast" else hours.volume_only_at_start
     return series if volume_only is None else {**series, VOLUME_ONLY: volume_only}
-
-
-def _reported_before(hours: ScoreHours) -> Floats:
-    start = hours.market.start
-    known = np.where(hours.recorded, hours.reported, np.nan)
-    before = np.full_like(known, np.nan)
-    follows = np.flatnonzero(np.diff(start) == HOUR) + 1
-    before[:, follows] = known[:, follows - 1]
-    return before

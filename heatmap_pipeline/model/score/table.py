@@ -174,9 +174,8 @@ class _Part:
         series = {"": model, **{name: self._of(x) for name, x in baseline_series(self.hours, horizon).items()}}
         known = {name: self.chosen & np.isfinite(x) for name, x in series.items()}
         rows: dict[str, ScoreRow] = {}
-        for at in {
-            mask.tobytes(): mask for mask in known.values()
-        }.values():  # each set of hours once, the model's first
+        sets = {mask.tobytes(): mask for mask in known.values()}  # each set of hours once, the model's own first
+        for at in sets.values():
             columns = {name: x[at] for name, x in series.items() if not name or np.array_equal(known[name], at)}
             rows = {**self._spearman(horizon, columns, reported[at], at), **rows}
         market, at = self.hours.market, self.chosen
@@ -199,10 +198,8 @@ class _Part:
         error, sure = NAN, (NAN, NAN)
         if both.any():
             errors = np.abs(np.log10(x[both] / y[both]))
-            error, sure = (
-                float(np.median(errors)),
-                interval(_medians(errors, DayResamples(draws.day[both], draws.counts))),
-            )
+            error = float(np.median(errors))
+            sure = interval(_medians(errors, DayResamples(draws.day[both], draws.counts)))
         return [
             self._row("nowcast", "level", float(x.sum() / y.sum()), interval(ratios), n=len(x)),
             self._row("nowcast", "log_error", error, sure, n=int(both.sum())),
