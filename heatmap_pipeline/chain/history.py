@@ -14,7 +14,7 @@ from datetime import date, timedelta
 from functools import cache
 from typing import Any
 
-from heatmap_pipeline.errors import HeatmapError
+from heatmap_pipeline.errors import HeatmapError, listed
 from heatmap_pipeline.instants import ONE_DAY, SECONDS
 from heatmap_pipeline.market.brackets import load_bracket
 from heatmap_pipeline.model.parameters import MODELS, Bracket, ModelError, ModelParameters
@@ -102,8 +102,11 @@ def resolve_parameters(settings: Settings, record: SymbolRecord, model: str, day
     """Return the parameters of a model for one symbol and day: settings win, then the bracket file, then the defaults.
 
     Raises:
-        ChainError: if a bracket file is set and does not hold the symbol, or no model can be had of such settings.
+        ChainError: if a bracket file is set and does not hold the symbol, or no model can be had of such settings, or
+            there is no such model.
     """
+    if model not in MODELS:
+        raise ChainError(f"{record.symbol} {model}: this program has no such model; it has {listed(MODELS)}")
     own = settings.of(record.symbol)
     bracket = Bracket()
     if settings.leverage_brackets is not None and (own.maintenance_margin_rate is None or own.max_leverage is None):

@@ -12,6 +12,7 @@ from heatmap_pipeline.chain.due import clock_is_behind, unpublished, words_for_c
 from heatmap_pipeline.chain.history import Stale, outdated_days, read_history
 from heatmap_pipeline.chain.recovery import loss, naming_the_rebuild
 from heatmap_pipeline.settings import Settings
+from heatmap_pipeline.source_kinds import SOURCES
 from heatmap_pipeline.store import days as stored
 from heatmap_pipeline.store import raw as stored_raw
 from heatmap_pipeline.store import read
@@ -135,7 +136,11 @@ def _problems(settings: Settings, one: SymbolStatus, stale: list[Stale]) -> Iter
         yield f"stale   {one.symbol} {one.model} from {stale[0].day}: {stale[0].reason}; rebuild with `{command}`"
     if one.last_day is not None and clock_is_behind(one.last_day):
         yield f"clock   {words_for_clock(one.symbol, one.last_day)}"
-    if one.source != "archive" and one.last_day is not None and one.last_day < yesterday():
+    if (
+        (one.source not in SOURCES or SOURCES[one.source].grows)
+        and one.last_day is not None
+        and one.last_day < yesterday()
+    ):
         missing = f"{one.last_day + timedelta(days=1)} .. {yesterday()}"
         command = refresh_command(settings, one.symbol)
         yield f"missing {one.symbol} {missing}: not computed yet; catch up with `{command}`"
