@@ -162,6 +162,7 @@ def refresh(symbols: tuple[str, ...], source: str | None, archive: Path | None, 
     """
     settings = _settings(home=home, source=source, archive=archive, symbols=_symbols(symbols) or None)
     from heatmap_pipeline.chain.due import due_days, last_due  # noqa: PLC0415
+    from heatmap_pipeline.commands import command  # noqa: PLC0415
 
     def plan(spans: dict[str, Span]) -> tuple[Requests, Refusals]:
         requests = due_days(settings, settings.symbols, last_due(settings))
@@ -172,7 +173,7 @@ def refresh(symbols: tuple[str, ...], source: str | None, archive: Path | None, 
             elif symbol not in requests:
                 refused[symbol] = (
                     f"{symbol}: nothing is stored yet and HEATMAP_START is {settings.start or 'not set'}; "
-                    f"begin with `heatmap run {symbol} --start DAY --end DAY`"
+                    f"begin with `{command(settings, 'run', symbol, days=('DAY', 'DAY'))}`"
                 )
         return requests, refused
 

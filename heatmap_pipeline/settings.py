@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 from collections.abc import Iterable, Mapping
 from datetime import date
 from difflib import get_close_matches
@@ -144,18 +143,6 @@ class Settings(BaseSettings):
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
         return None if value is None else value.expanduser().resolve()
-
-    def repair_command(self, symbol: str, first: date, last: date) -> str:
-        """Return the command that computes days of a symbol, with the options that the environment does not say."""
-        plain = load_settings()
-        words = ["heatmap", "run", symbol, "--start", str(first), "--end", str(last)]
-        if (self.source, self.archive) != (plain.source, plain.archive):
-            words += ["--archive", str(self.archive)] if self.source == "archive" else ["--source", self.source]
-        if self.home != plain.home:
-            words += ["--home", str(self.home)]
-        if set(self.models) != set(plain.models):
-            words += [word for model in self.models for word in ("--model", model)]
-        return shlex.join(words)
 
     def of(self, symbol: str) -> SymbolSettings:
         """Return the settings of one symbol."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import shlex
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -21,6 +20,7 @@ from pathlib import Path
 import duckdb
 from filelock import FileLock, Timeout
 
+from heatmap_pipeline.commands import at, command, first_commands
 from heatmap_pipeline.errors import HeatmapError
 from heatmap_pipeline.store.sql import Connection, roll_back, rows, transaction
 
@@ -69,7 +69,7 @@ class UnusableError(StoreError):
         self.path, self.reason = path, reason
         super().__init__(
             f"{reason}; move it away (with {path.name}.wal, if there is one), then "
-            f"`heatmap status --home {shlex.quote(str(path.parent))}` names the command that makes it again"
+            f"`{command(at(path.parent), 'status')}` names the command that makes it again"
         )
 
 
@@ -123,7 +123,7 @@ class Warehouse:
             StoreError: as `connect` does, and if there is no warehouse yet.
         """
         if not self.path.exists():
-            raise StoreError(f"there is no {self.path} yet; run `heatmap demo` or `heatmap run` first")
+            raise StoreError(f"there is no {self.path} yet; run {first_commands(self.home)} first")
         with self.locked(), self.opened(self.path, read_only=True) as con:
             self._check_version(con, self.path)
             yield con
@@ -140,7 +140,7 @@ class Warehouse:
                 another version.
         """
         if not self.published.exists():
-            raise StoreError(f"nothing is published in {self.home} yet; run `heatmap demo` or `heatmap run` first")
+            raise StoreError(f"nothing is published in {self.home} yet; run {first_commands(self.home)} first")
         # Attached to a database of its own: within one process DuckDB hands out the file it already has open under a
         # path, which may be the version before the last replacement.
         with self.opened(Path(":memory:")) as con:

@@ -142,7 +142,9 @@ def test_a_lost_warehouse_is_said_and_nothing_less_than_before_is_published(
     (pair / "warehouse.duckdb").unlink()
     told = done("status", "--home", pair).stdout
     assert f"lost    {pair / 'warehouse.duckdb'} is missing; heatmap.duckdb serves" in told
-    assert f"heatmap run {BTC} {ETH} --start {day(1)} --end {day(3)} --archive DIR" in told, "nobody has said where"
+    assert f"heatmap run {BTC} {ETH} --start {day(1)} --end {day(3)} --archive {archive} --home" in told, "as before"
+    (pair / "archives.json").unlink()
+    assert "--archive DIR --home" in done("status", "--home", pair).stdout, "nobody has said where"
     assert not (pair / "warehouse.duckdb").exists(), "looking makes nothing"
     monkeypatch.setenv("HEATMAP_ARCHIVE", str(archive))
     monkeypatch.setenv("HEATMAP_SOURCE", "archive")
