@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -36,7 +36,8 @@ def status_lines(settings: Settings) -> Iterator[str]:
         stale = {(entry.symbol, entry.model): _stale(con, settings, entry) for entry in entries}
         names = sorted({*(entry.symbol for entry in entries), *(published or {})})
         lost = {name: text for name in names if (text := loss(con, settings, name))}
-        waiting = {(entry.symbol, entry.model): _waiting(con, settings, entry, published) for entry in entries}
+        again = {entry.symbol: _as_stored(settings, entry.symbol, entries) for entry in entries}
+        waiting = {(entry.symbol, entry.model): _waiting(con, again, entry, published) for entry in entries}
     if not entries and not lost:
         yield f"nothing is stored in {settings.home} yet; begin with {first_commands(settings.home)}"
         return
@@ -54,8 +55,9 @@ def status_lines(settings: Settings) -> Iterator[str]:
     for entry in entries:
         key = entry.symbol, entry.model
         # The command that brings lost days back, or rebuilds stale ones, makes and publishes the rest too.
-        again = [] if entry.symbol in lost else stale[key]
-        for line in [*_problems(settings, entry, again), *([] if entry.symbol in lost or again else waiting[key])]:
+        rebuilt = [] if entry.symbol in lost else stale[key]
+        rest = [] if entry.symbol in lost or rebuilt else waiting[key]
+        for line in [*_problems(again[entry.symbol], entry, rebuilt), *rest]:
             if line not in problems:
                 problems.add(line)
                 yield line
@@ -83,8 +85,15 @@ def _unusable(warehouse: Warehouse) -> str | None:
         return None
 
 
+def _as_stored(settings: Settings, symbol: str, entries: Sequence[SymbolStatus]) -> Settings:
+    """Return the settings that a symbol's history is computed again with: its source, its folder and its models."""
+    (source,) = {entry.source for entry in entries if entry.symbol == symbol}
+    models = tuple(entry.model for entry in entries if entry.symbol == symbol and entry.model is not None)
+    return as_stored(settings, symbol, source).model_copy(update={"models": models or settings.models})
+
+
 def _waiting(
-    con: Any, settings: Settings, entry: SymbolStatus, published: Mapping[str, PublishedHistory] | None
+    con: Any, again: Mapping[str, Settings], entry: SymbolStatus, published: Mapping[str, PublishedHistory] | None
 ) -> list[str]:
     """Return what is stored and not published; nothing where the published database cannot be read now."""
     if entry.last_day is None or entry.model is None or published is None:
@@ -92,7 +101,7 @@ def _waiting(
     records = {entry.model: stored.day_records(con, entry.symbol, entry.model)}
     if not unpublished(records, published.get(entry.symbol)):
         return []
-    line = run_command(as_stored(settings, entry.symbol, entry.source), entry.symbol, entry.last_day, entry.last_day)
+    line = run_command(again[entry.symbol], entry.symbol, entry.last_day, entry.last_day)
     return [f"waiting {entry.symbol}: computed and not published yet; publish it with `{line}`"]
 
 
@@ -129,7 +138,6 @@ def _line(cells: tuple[str, ...]) -> str:
 
 
 def _problems(settings: Settings, entry: SymbolStatus, stale: list[Stale]) -> Iterator[str]:
-    settings = as_stored(settings, entry.symbol, entry.source)
     for stage, day, message in entry.failed:
         yield f"failed  {entry.symbol} {day} {stage}: {message}"
     if stale and entry.last_day is not None:

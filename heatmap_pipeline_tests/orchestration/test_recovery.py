@@ -165,6 +165,35 @@ def test_a_lost_warehouse_is_said_and_nothing_less_than_before_is_published(
     assert "nothing is failed, stale or missing" in done("status", "--home", pair).stdout
 
 
+def test_status_names_lines_that_work_as_they_stand(
+    pair: Path, both: Path, archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder of the first run and the models come from what is remembered: nobody has set anything."""
+    as_if_yesterday_were(monkeypatch, day(3))
+    (pair / "warehouse.duckdb").unlink()
+    status = done("status", "--home", pair).stdout
+    assert f"--archive {archive} --home '{pair}' --model delta" in status
+    obey_line(status)
+    assert_same(tables(pair / "heatmap.duckdb"), tables(both / "heatmap.duckdb"))
+    ask(load_settings(home=pair), f"UPDATE heatmap_days SET parameters = '{{}}' WHERE day = '{day(2)}'")
+    status = done("status", "--home", pair).stdout
+    assert status.count("it was computed with other parameters") == 2
+    for line in status.splitlines():
+        if line.startswith("stale"):
+            obey_line(line)
+    assert_same(tables(pair / "heatmap.duckdb"), tables(both / "heatmap.duckdb"))
+    assert done("status", "--home", pair).stdout.endswith("nothing is failed, stale or missing\n")
+    # The files of one symbol move: its line names the new place, the other's the old one.
+    moved = Path(shutil.copytree(archive, pair / "moved"))
+    done("run", ETH, "--archive", moved, "--start", day(3), "--end", day(3), "--model", "delta", "--home", pair)
+    (pair / "heatmap.duckdb").unlink()
+    for line in done("status", "--home", pair).stdout.splitlines():
+        if line.startswith("waiting"):
+            assert f"--archive {archive if BTC in line else shlex.quote(str(moved))} --home" in line
+            obey_line(line)
+    assert_same(tables(pair / "heatmap.duckdb"), tables(both / "heatmap.duckdb"))
+
+
 def test_what_was_chosen_once_and_a_gap_come_back_with_a_lost_warehouse(
     archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

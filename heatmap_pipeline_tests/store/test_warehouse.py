@@ -216,7 +216,7 @@ def test_a_full_disk_is_said_so(warehouse: Warehouse, error: Exception) -> None:
 
 
 def test_reading_what_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="run `heatmap demo`"), Warehouse(tmp_path).reading():
+    with pytest.raises(StoreError, match="run `heatmap demo --home "), Warehouse(tmp_path).reading():
         pass
     with pytest.raises(StoreError, match="nothing is published"), Warehouse(tmp_path).read():
         pass
