@@ -138,7 +138,7 @@ def test_no_message_names_a_command_by_itself() -> None:
 def test_a_second_source_of_folders_is_named_beside_its_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     from heatmap_pipeline.source_kinds import SOURCES, SourceKind
 
-    monkeypatch.setitem(SOURCES, "copies", SourceKind("copies", grows=False, given_folder=True))  # type: ignore[arg-type]
+    monkeypatch.setitem(SOURCES, "copies", SourceKind("copies", grows=False, given_folder=True))
     settings = load_settings(source="copies", archive=Path("/files"))
     assert command(settings, "refresh") == "heatmap refresh --source copies --archive /files"
     assert command(load_settings(source="archive", archive=Path("/files")), "refresh") == (

@@ -37,10 +37,10 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def rows(files: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Add a model and a source to the tables; return the command as it is with them."""
     gentle = replace(MODELS["turnover"], name="gentle", turnover=0.01, leverage_weights=((2.0, 1.0), (10.0, 1.0)))
-    monkeypatch.setitem(MODELS, "gentle", gentle)  # type: ignore[arg-type]
+    monkeypatch.setitem(MODELS, "gentle", gentle)
     mirror = SourceKind("mirror", grows=True, has_today=True, over_network=True)
-    monkeypatch.setitem(SOURCES, "mirror", mirror)  # type: ignore[arg-type]
-    monkeypatch.setitem(OPENERS, "mirror", lambda _settings, _progress: ArchiveMarket(files))  # type: ignore[arg-type]
+    monkeypatch.setitem(SOURCES, "mirror", mirror)
+    monkeypatch.setitem(OPENERS, "mirror", lambda _settings, _progress: ArchiveMarket(files))
     monkeypatch.setattr(dg.DagsterInstance, "from_config", lambda _: dg.DagsterInstance.ephemeral())
     # The choices of the command are made when it is imported: it is imported once more, beside the one of the others.
     spec = spec_from_file_location("cli_with_new_rows", heatmap_pipeline.cli.__file__)
@@ -124,6 +124,7 @@ def test_what_a_source_can_do_decides_and_not_its_name(rows: Any, tmp_path: Path
         names = {schedule.name for schedule in made.schedules or ()}
         assert ("heatmap_intraday_schedule" in names) == today
         op = made.resolve_job_def("heatmap_daily").graph.node_named(f"{BTC}__raw_candles").definition
+        assert isinstance(op, dg.OpDefinition)
         assert (op.retry_policy is not None) == network
         assert type(open_market(settings)).__name__ in {"ArchiveMarket", "BinanceSource", "DemoMarket"}
 
