@@ -21,6 +21,7 @@ from heatmap_pipeline.market.archive_file import (
     parse_liquidation_orders,
     read_archive_csv,
 )
+from heatmap_pipeline.market.liquidations.sides import position_side
 from heatmap_pipeline.market.liquidations.tables import (
     Liquidations,
     clean_liquidations,
@@ -35,7 +36,6 @@ from heatmap_pipeline.settings import check_symbol
 SOURCE = "binance_archive"
 
 _FOLDER = Path("futures") / "um" / "daily" / "liquidationSnapshot"
-_CLOSES = {"SELL": "long", "BUY": "short"}
 _COIN_MARGINED = re.compile(r"[A-Z0-9]+USD_(PERP|\d{6})")
 
 
@@ -119,17 +119,17 @@ class LiquidationArchive:
 
 def _positions(orders: pd.DataFrame, place: str) -> pd.DataFrame:
     """Return orders as positions that they closed: what was filled, at the price it was filled at."""
-    side = orders["side"].str.strip().str.upper().map(_CLOSES)
-    unknown = side.isna().to_numpy()
-    if unknown.any():
-        first = int(np.argmax(unknown))
-        word = str(orders["side"].iloc[first])[:20]
-        refuse_row(place, int(orders["row"].iloc[first]), f"the side of the order is {word!r}, neither BUY nor SELL")
+    side = []
+    for word, row in zip(orders["side"], orders["row"], strict=True):
+        closed = position_side("binance", str(word))
+        if closed is None:
+            refuse_row(place, row, f"the side of the order is {str(word)[:20]!r}, neither BUY nor SELL")
+        side.append(closed)
     average = orders["average_price"].to_numpy(np.float64)
     return pd.DataFrame(
         {
             "time": microseconds(orders["time"]),
-            "side": side.astype("str"),
+            "side": pd.array(side, dtype="str"),
             "price": np.where(average > 0, average, orders["price"].to_numpy(np.float64)),
             "quantity": orders["filled"].to_numpy(np.float64),
             "volume": np.nan,
