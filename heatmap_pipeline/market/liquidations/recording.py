@@ -256,6 +256,9 @@ class _Hours:
         for number, line in enumerate(lines, 1):
             if not line:
                 continue
+            if line[:9] == b'{"alive":' and line[-1:] == b"}" and line[9:-1].isdigit():  # nearly all
+                self._listened(int(line[9:-1]))
+                continue
             try:
                 entry = load_json(line)
                 kind = next(iter(entry)) if isinstance(entry, dict) and entry else ""
@@ -284,7 +287,14 @@ class _Hours:
                     self.recorded[-1] = self.recorded[-1][0], min(self.recorded[-1][1], at * 1000)
                 self._stretch = self._stretch[0], at
             self._end()
-        elif kind == "open" or self._stretch is None or at - self._stretch[1] > LONGEST_PAUSE:
+        else:
+            if kind == "open":
+                self._end()
+            self._listened(at)
+
+    def _listened(self, at: int) -> None:
+        """Take note that the stream was listened to, since the sign of life before unless that is too long ago."""
+        if self._stretch is None or at - self._stretch[1] > LONGEST_PAUSE:
             self._end()
             self._stretch = at, at
         else:
