@@ -9,7 +9,7 @@ Sizes are contracts; `quanto_multiplier` of the contract makes units of the base
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -159,7 +159,7 @@ class GateReader:
             if answered - _DELAY < hour + HOUR:
                 break
         begin = until
-        if any(self._orders(symbol, start - back * HOUR, start - (back - 1) * HOUR)[0] for back in self._back()):
+        if until > start and self._served_before(symbol, start):
             begin = start
         elif orders:
             begin = min(order[0] for order in orders) // HOUR * HOUR
@@ -181,9 +181,10 @@ class GateReader:
             facts={"via": "rest", "multiplier": multiplier},
         )
 
-    @staticmethod
-    def _back() -> Sequence[int]:
-        return range(1, _LOOK_BACK + 1)
+    def _served_before(self, symbol: str, start: int) -> bool:
+        """Return whether an order of the hours before is still served."""
+        hours = (start - back * HOUR for back in range(1, _LOOK_BACK + 1))
+        return any(self._orders(symbol, hour, hour + HOUR)[0] for hour in hours)
 
     def _orders(self, symbol: str, start: int, end: int) -> tuple[list[_Order], int]:
         """Return the orders in [start, end) and when that was answered; a window that is full is asked in halves."""

@@ -85,6 +85,22 @@ class Liquidations:
         return digest.hexdigest()
 
 
+def joined(parts: Sequence[Liquidations]) -> Liquidations:
+    """Return as one what a source says in several parts, of different stretches of time and in their order.
+
+    Args:
+        parts: at least one, all of the same symbol and source; facts are those of the first, and their number.
+    """
+    repairs: dict[str, int] = {}
+    for part in parts:
+        for name, count in part.repairs.items():
+            _count(repairs, name, count)
+    table = pd.concat([part.table for part in parts], ignore_index=True)
+    recorded = merge_ranges(np.concatenate([part.recorded for part in parts]))
+    facts = parts[0].facts if len(parts) == 1 else {**parts[0].facts, "parts": len(parts)}
+    return replace(parts[0], table=table, recorded=recorded, repairs=repairs, facts=facts)
+
+
 @dataclass(frozen=True)
 class HourlySums:
     """Sums per hour and side; column 0 is long, column 1 short.
