@@ -33,6 +33,8 @@ LONGEST_BACKOFF = 60.0
 _MARK = 0.5  # seconds between two signs of life; with the time they take to reach the disk, less than a second
 _STEADY = 60.0  # seconds a connection has to last before the next failure counts as the first again
 
+_SKEW = 30_000  # milliseconds between the exchange's clock and this one beyond which hours are told wrong
+
 _log = logging.getLogger(__name__)
 
 
@@ -180,6 +182,7 @@ class _Listener:
     def __init__(self, owner: Recorder, stream: Stream, state: StreamState, writer: RecordingWriter) -> None:
         self.owner, self.stream, self.state, self.writer = owner, stream, state, writer
         self._messages = 0
+        self._skewed = False
         self._heard = 0
         self._began = 0.0
 
@@ -199,7 +202,7 @@ class _Listener:
                 now = _now()
                 self._ended(now if orderly else self._heard, why, now)
             except asyncio.CancelledError:
-                self._ended(_now(), "stopped", _now())
+                self._ended(self._heard, "stopped", _now())
                 raise
             failures = 1 if time.monotonic() - started >= _STEADY else failures + 1
             pause = self.owner.pause(failures)
@@ -216,6 +219,9 @@ class _Listener:
             pings = asyncio.create_task(self._send_pings(socket)) if self.stream.ping else None
             try:
                 await self._listen(socket)
+            except asyncio.CancelledError:
+                self._heard = _now()  # stopped, not cut: it listened until now
+                raise
             finally:
                 if pings is not None:
                     pings.cancel()
@@ -255,6 +261,13 @@ class _Listener:
             self.state.trouble = ""
             self.writer.open(now)
         self._messages += 1
+        if message.sent and not self._skewed and abs(now - message.sent) > _SKEW:
+            self._skewed = True
+            self.owner.tell(
+                self.state,
+                f"this machine's clock and the exchange's differ by {(now - message.sent) / 1000:.0f} s, so that what "
+                "was recorded is noted wrong: set it right",
+            )
         for event in message.events:
             self.writer.event(event, self._messages, now)
             self.state.events += 1

@@ -49,11 +49,13 @@ class Message:
         events: liquidations of the symbol asked for.
         confirmed: whether it says that the subscription stands.
         refused: why the exchange does not want to serve it, in its words.
+        sent: milliseconds since 1970 by the exchange's clock, 0 where it does not say.
     """
 
     events: tuple[Event, ...] = ()
     confirmed: bool = False
     refused: str = ""
+    sent: int = 0
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ def read_bybit(data: bytes, symbol: str) -> Message:
         if message["topic"] != f"allLiquidation.{symbol}" or not isinstance(rows, list):
             raise ValueError("it is about something else")
         mine = [row for row in map(_object, rows) if row.get("s") == symbol]
-        return Message(tuple(_event(row, "T", "S", "p", "v") for row in mine))
+        return Message(tuple(_event(row, "T", "S", "p", "v") for row in mine), sent=_sent(message.get("ts")))
     words = message.get("ret_msg")
     if message.get("op") == "subscribe":
         refused = "" if message.get("success") is True else printable(str(words)) or "no reason given"
@@ -112,18 +114,19 @@ def read_binance(data: bytes, symbol: str) -> Message:
     message = _object(load_json(data))
     if "stream" in message:
         message = _object(message.get("data"))
+    sent = _sent(message.get("E"))
     if message.get("e") == "forceOrder":
         order = _object(message.get("o"))
         if order.get("s") != symbol:
-            return Message()
+            return Message(sent=sent)
         average = order.get("ap")
         priced = isinstance(average, str) and _NUMBER.fullmatch(average) and float(average) > 0
         event = _event(order, "T", "S", "ap" if priced else "p", "z")
-        return Message((event,) if float(event.quantity) > 0 else ())
+        return Message((event,) if float(event.quantity) > 0 else (), sent=sent)
     refused = message.get("error", message if "code" in message else None)
     if refused is not None:
         return Message(refused=printable(str(refused.get("msg", refused) if isinstance(refused, dict) else refused)))
-    return Message(confirmed="result" in message and message["result"] is None)
+    return Message(confirmed="result" in message and message["result"] is None, sent=sent)
 
 
 def _subscribe_bybit(symbol: str) -> str:
@@ -149,6 +152,10 @@ def _object(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError("it is not an object")
     return value
+
+
+def _sent(value: Any) -> int:
+    return value if type(value) is int and _OLDEST <= value < _NEWEST else 0
 
 
 def _event(row: dict[str, Any], time: str, side: str, price: str, quantity: str) -> Event:

@@ -130,6 +130,7 @@ def test_a_full_window_is_asked_in_halves(server: GateServer) -> None:
         reader(server).read_orders("BTCUSDT", DAY * SECOND, DAY * SECOND + HOUR)
 
 
+@pytest.mark.slow
 def test_what_may_not_be_kept_any_more_is_missing_and_not_0(server: GateServer) -> None:
     # An order of the evening before proves that the quiet morning was quiet.
     server.orders = [gate_order(DAY - 20 * 3600), gate_order(DAY + 5 * 3600)]

@@ -274,6 +274,16 @@ def test_whoever_says_goodbye_was_heard_until_then(tmp_path: Path) -> None:
     assert 650_000 < first[1] - first[0] < 1_500_000
 
 
+def test_a_clock_that_is_wrong_is_named_once(tmp_path: Path) -> None:
+    async def step(client: Client) -> None:
+        ahead = {**bybit(row(now())), "ts": now() + 90_000}
+        await client.send(ahead, ahead, bybit(row(now() + 1)))
+
+    trial = play(tmp_path, "bybit", script(step), events(3))
+    assert len(trial.said) == 1
+    assert "clock and the exchange's differ by -90 s" in trial.said[0]
+
+
 def test_a_server_that_comes_late_is_found(tmp_path: Path) -> None:
     async def scenario() -> list[str]:
         said: list[str] = []
