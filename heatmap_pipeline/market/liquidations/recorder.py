@@ -143,7 +143,8 @@ class Recorder:
         """Write signs of life, and put everything on the disk, twice a second."""
         while not stop.is_set():
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), _MARK)
+                async with asyncio.timeout(_MARK):
+                    await stop.wait()
             now = _now()
             for listener in listeners:
                 listener.writer.alive(now)
@@ -230,7 +231,9 @@ class _Listener:
         silence, quiet, _ = self.owner.limits
         while True:
             try:
-                data = await asyncio.wait_for(socket.recv(decode=False), silence)
+                # Not wait_for: where a message comes in the same instant, Python 3.11's loses that it was cancelled.
+                async with asyncio.timeout(silence):
+                    data = await socket.recv(decode=False)
             except TimeoutError:
                 after = "acknowledged and sent" if self.state.listening else "accepted the connection and sent"
                 raise _SilentError(

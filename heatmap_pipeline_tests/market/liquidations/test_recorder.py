@@ -413,3 +413,27 @@ def test_a_killed_recorder_loses_less_than_a_second(tmp_path: Path, end: signal.
     assert start // 1000 - sent[0] < 1000
     assert killed - 1000 <= until // 1000 <= killed + 1000
     assert made.repairs.get("torn_lines", 0) <= 1
+
+
+@pytest.mark.slow
+def test_it_stops_in_the_middle_of_a_flood(tmp_path: Path) -> None:
+    async def flood(client: Client) -> None:
+        await client.acknowledge()
+        while True:
+            await client.send(mark_price())
+            await asyncio.sleep(0)
+
+    async def scenario() -> None:
+        async with StreamServer("binance", flood) as server:
+            for number in range(60):
+                stop = asyncio.Event()
+                recorder = Recorder(tmp_path, ["BTCUSDT"], ["binance"], urls={"binance": server.url})
+                running = asyncio.create_task(recorder.run(stop))
+                await reached(lambda recorder=recorder: recorder.states[0].listening)  # type: ignore[misc]
+                await asyncio.sleep(0.001 * number)
+                stop.set()
+                _, late = await asyncio.wait([running], timeout=5)
+                assert not late, "it does not stop"
+                await running
+
+    asyncio.run(scenario())
