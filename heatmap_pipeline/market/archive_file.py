@@ -61,7 +61,26 @@ METRICS_HEADER = (
 )
 """Columns of a file of metrics, in their order; the four ratios are not read. The first four names are compared."""
 
-_ARCHIVE_NAME = re.compile(r"[A-Z0-9_]+-(\d+[a-zA-Z]+|metrics)-\d{4}-\d{2}-\d{2}\.csv", re.IGNORECASE)
+LIQUIDATION_HEADER = (
+    "time",
+    "side",
+    "order_type",
+    "time_in_force",
+    "original_quantity",
+    "price",
+    "average_price",
+    "order_status",
+    "last_fill_quantity",
+    "accumulated_fill_quantity",
+)
+"""Columns of a file of liquidation orders (`liquidationSnapshot`), in their order; all names are compared."""
+
+MAX_LIQUIDATION_ROWS = 200_000
+"""Most lines of a file of liquidation orders: one order a second, every row printed twice, and some."""
+
+_ARCHIVE_NAME = re.compile(
+    r"[A-Z0-9_]+-(\d+[a-zA-Z]+|metrics|liquidationSnapshot)-\d{4}-\d{2}-\d{2}\.csv", re.IGNORECASE
+)
 _ARROW_MESSAGE = re.compile(
     r"(?:In CSV column #(?P<column>\d+): )?(?:CSV parse error: )?Row #(?P<row>\d+): (?P<what>.*)", re.S
 )
@@ -91,8 +110,12 @@ class ArchiveCsv:
     data: bytes
 
 
-def read_archive_csv(path: Path) -> ArchiveCsv:
+def read_archive_csv(path: Path, max_rows: int = MAX_ROWS) -> ArchiveCsv:
     """Read the one CSV of an archive file, and check it against the CHECKSUM beside it if there is one.
+
+    Args:
+        path: the zip.
+        max_rows: most lines that a right file of its kind has.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -102,8 +125,8 @@ def read_archive_csv(path: Path) -> ArchiveCsv:
     digest = hashlib.sha256(packed).hexdigest()
     _check_checksum(path, digest)
     data = _unpack(path, packed).removeprefix(b"\xef\xbb\xbf").rstrip(b"\r\n")
-    if max(data.count(b"\n"), data.count(b"\r")) >= MAX_ROWS:
-        refuse(path, f"has more than {MAX_ROWS} lines, which no file of one day has")
+    if max(data.count(b"\n"), data.count(b"\r")) >= max_rows:
+        refuse(path, f"has more than {max_rows} lines, which no file of one day has")
     try:
         data.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -168,6 +191,27 @@ def parse_samples(file: ArchiveCsv, symbol: str) -> tuple[pd.DataFrame, dict[str
     contracts, value = (table[name].to_numpy() for name in ("sum_open_interest", "sum_open_interest_value"))
     raw = pd.DataFrame({"label": label, "contracts": contracts, "value": value, "row": row})
     return raw, _facts(file, header, unit)
+
+
+def parse_liquidation_orders(file: ArchiveCsv) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Return the rows of a file of liquidation orders, and facts about the file; nothing is judged or repaired.
+
+    Columns: `time` (datetime64[us]), `side` (of the ORDER, as written), `price` (the order's), `average_price` (of what
+    was filled), `filled` (contracts in all), and `row`; float64 with NaN for blank.
+
+    Raises:
+        MarketError: as `parse_candles`.
+    """
+    header = _has_header(file, LIQUIDATION_HEADER, len(LIQUIDATION_HEADER))
+    types = {name: pa.float64() for name in ("price", "average_price", "accumulated_fill_quantity")}
+    types |= {"time": pa.string(), "side": pa.string()}
+    table = _read_csv(file, LIQUIDATION_HEADER, types, header)
+    row = np.arange(len(table)) + 1 + header
+    time, unit = _instants(file, table["time"], "time", row)
+    columns: dict[str, Any] = {"time": time, "side": pd.array(table["side"].to_pylist(), dtype="str")}
+    columns |= {name: table[name].to_numpy() for name in ("price", "average_price")}
+    columns |= {"filled": table["accumulated_fill_quantity"].to_numpy(), "row": row}
+    return pd.DataFrame(columns), _facts(file, header, unit)
 
 
 def _facts(file: ArchiveCsv, header: bool, unit: str) -> dict[str, Any]:

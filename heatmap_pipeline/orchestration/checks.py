@@ -12,10 +12,10 @@ from typing import Any
 import dagster as dg
 
 from heatmap_pipeline.chain import calendar
-from heatmap_pipeline.chain.commands import refresh_command
 from heatmap_pipeline.chain.due import first_due
 from heatmap_pipeline.chain.history import read_history, rebuilding, stale_days
 from heatmap_pipeline.chain.recovery import loss
+from heatmap_pipeline.commands import command
 from heatmap_pipeline.orchestration.assets import (
     liquidation_snapshots,
     position_events,
@@ -88,9 +88,9 @@ def _up_to_date(con: Any, settings: Settings, symbol: str, _model: str, *_: date
         return CheckReport(False, f"{day} failed at {stage}: {message}", {"failed_days": len(failed)})
     until = calendar.yesterday()
     first = first_due(con, settings, symbol, until, published_histories(Warehouse(settings.home)))
-    if settings.source == "archive" or first is None or first > until:
+    if not settings.kind.grows or first is None or first > until:
         return CheckReport(True, "nothing is missing or failed", {"failed_days": 0, "missing_days": 0})
-    text = f"{first} .. {until} are missing or not final; catch up with `{refresh_command(settings, symbol)}`"
+    text = f"{first} .. {until} are missing or not final; catch up with `{command(settings, 'refresh', symbol)}`"
     return CheckReport(False, text, {"failed_days": 0, "missing_days": (until - first).days + 1})
 
 

@@ -19,8 +19,10 @@ from filelock import FileLock, Timeout
 from sqlalchemy.exc import SQLAlchemyError
 
 import heatmap_pipeline
+from heatmap_pipeline.chain.commands import run_command
 from heatmap_pipeline.chain.due import clock_is_behind, words_for_clock
 from heatmap_pipeline.chain.recovery import naming_the_rebuild
+from heatmap_pipeline.commands import command
 from heatmap_pipeline.errors import HeatmapError
 from heatmap_pipeline.files import replace_file
 from heatmap_pipeline.instants import ONE_DAY
@@ -120,7 +122,7 @@ def days_to_run(
     if clock_is_behind(span.last):
         raise RunError(words_for_clock(symbol, span.last))
     if start > span.last + ONE_DAY and not restart:
-        fill = settings.repair_command(symbol, span.last + ONE_DAY, start - ONE_DAY)
+        fill = run_command(settings, symbol, span.last + ONE_DAY, start - ONE_DAY)
         raise RunError(
             f"{symbol}: {start} does not follow the last stored day {span.last}; fill the gap first with "
             f"`{fill}`, or begin a new history at {start} "
@@ -129,7 +131,7 @@ def days_to_run(
     if start < span.first and end < span.first - ONE_DAY:
         raise RunError(
             f"{symbol}: the stored history begins at {span.first}, and {start} .. {end} would leave a gap before it; "
-            f"compute all of it with `{settings.repair_command(symbol, start, span.last)}`"
+            f"compute all of it with `{run_command(settings, symbol, start, span.last)}`"
         )
     return start, max(end, span.last)
 
@@ -263,15 +265,16 @@ def _failures(settings: Settings, events: Sequence[dg.DagsterEvent]) -> dict[str
             if not check.passed and check.blocking:
                 failures[symbol] = f"check {check.check_name} failed: {check.description}"
         elif event.event_type_value == "STEP_FAILURE":
-            failures[symbol] = _cause(event)
-    unreached = _STOPPED if _STOPPED in failures.values() else "the run failed outside of its steps; see `heatmap ui`"
+            failures[symbol] = _cause(settings, event)
+    outside = f"the run failed outside of its steps; see `{command(settings, 'ui')}`"
+    unreached = _STOPPED if _STOPPED in failures.values() else outside
     for symbol in settings.symbols:
         if symbol not in failures and f"{symbol}__{published_database.NAME}" not in done:
             failures[symbol] = unreached
     return failures
 
 
-def _cause(event: dg.DagsterEvent) -> str:
+def _cause(settings: Settings, event: dg.DagsterEvent) -> str:
     data = event.step_failure_data
     if data.user_failure_data is not None and data.user_failure_data.description:
         return str(data.user_failure_data.description)
@@ -282,4 +285,4 @@ def _cause(event: dg.DagsterEvent) -> str:
         error = error.cause
     stage = (event.step_key or "").partition("__")[2] or "the run"
     reason = error.message.strip().splitlines()[-1] if error is not None and error.message.strip() else "unknown error"
-    return f"{stage}: {reason} (unexpected; the whole error is in the run's log, see `heatmap ui`)"
+    return f"{stage}: {reason} (unexpected; the whole error is in the run's log, see `{command(settings, 'ui')}`)"

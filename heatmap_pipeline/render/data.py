@@ -312,7 +312,7 @@ def _clean_candles(symbol: str, candles: pd.DataFrame, fallback: int) -> tuple[p
     if missing:
         raise RenderError(f"candles of {symbol} have no column {', '.join(missing)}")
     if candles.empty:
-        raise RenderError(f"{symbol} has no candles, so there is nothing to draw; run `heatmap run {symbol}` first")
+        raise RenderError(f"{symbol} has no candles, so there is nothing to draw; compute a day of it first")
     bars = candles.loc[:, list(CANDLE_COLUMNS)].sort_values("open_time", ignore_index=True)
     bars["open_time"] = bars["open_time"].astype("datetime64[us]")
     steps = np.diff(bars["open_time"].to_numpy().astype(np.int64))

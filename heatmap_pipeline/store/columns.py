@@ -12,6 +12,7 @@ from datetime import date
 import numpy as np
 
 from heatmap_pipeline.model.book import Floats, Ints
+from heatmap_pipeline.store.origin import stored_command
 from heatmap_pipeline.store.raw import SYMBOL_COLUMNS, SymbolRecord
 from heatmap_pipeline.store.sql import Connection, arrow, column, rows
 from heatmap_pipeline.store.warehouse import StoreError
@@ -78,6 +79,7 @@ def first_samples(con: Connection, symbol: str, days: Iterable[date]) -> dict[da
     missing = set(wanted) - {day for day, _ in found}
     if missing:
         raise StoreError(
-            f"{symbol} {min(missing)} has no open interest to start from; run `heatmap refresh {symbol}` again"
+            f"{symbol} {min(missing)} has no open interest to start from; "
+            f"run `{stored_command(con, 'refresh', symbol)}` again"
         )
     return dict(found)

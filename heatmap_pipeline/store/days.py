@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from heatmap_pipeline.instants import ONE_DAY
 from heatmap_pipeline.model.book import BOOKS, LONG, Columns, DayResult, Floats, Ints, Lots, ModelState, Sides
+from heatmap_pipeline.store.origin import stored_command
 from heatmap_pipeline.store.schema import amounts, table
 from heatmap_pipeline.store.sql import (
     Arrow,
@@ -109,7 +110,7 @@ def load_state(con: Connection, symbol: str, model: str, day: date) -> tuple[Mod
     found = rows(con, "SELECT state FROM heatmap_days WHERE symbol = ? AND model = ? AND day = ?", [symbol, model, day])
     if not found:
         raise ChainError(
-            f"{symbol} {model} {day} is not computed; run `heatmap run {symbol} --start {day} --end {day}`"
+            f"{symbol} {model} {day} is not computed; run `{stored_command(con, 'run', symbol, days=(day, day))}`"
         )
     state = json.loads(found[0][0])
     lots_table = arrow(
@@ -192,12 +193,12 @@ def _check_predecessor(con: Connection, record: DayRecord) -> None:
         start = newest + ONE_DAY if newest else before
         raise ChainError(
             f"{name} needs {before} before it, which is not computed; "
-            f"run `heatmap run {record.symbol} --start {start} --end {record.day}`"
+            f"run `{stored_command(con, 'run', record.symbol, days=(start, record.day))}`"
         )
     if found and found[0][0] != record.previous_hash:
         raise ChainError(
             f"{name} was computed from another state than {before} has now (did another run rebuild it?); "
-            f"run `heatmap run {record.symbol} --start {record.day} --end {record.day}`"
+            f"run `{stored_command(con, 'run', record.symbol, days=(record.day, record.day))}`"
         )
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import duckdb
 
+from heatmap_pipeline.commands import first_commands
 from heatmap_pipeline.store import spare
 from heatmap_pipeline.store.schema import symbol_tables
 from heatmap_pipeline.store.sql import Connection, rows, transaction
@@ -66,7 +67,7 @@ def publish(warehouse: Warehouse, symbols: Sequence[str]) -> PublishReport:
     """
     started = time.monotonic()
     if not warehouse.path.exists():
-        raise StoreError(f"there is no {warehouse.path} to publish; run `heatmap demo` or `heatmap run` first")
+        raise StoreError(f"there is no {warehouse.path} to publish; run {first_commands(warehouse.home)} first")
     with warehouse.locked(), warehouse.explaining():
         _remove_leftovers(warehouse)
         with warehouse.opened(warehouse.path) as con:

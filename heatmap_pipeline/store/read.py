@@ -20,6 +20,7 @@ import pandas as pd
 
 from heatmap_pipeline.market.tables import CANDLE_COLUMNS
 from heatmap_pipeline.model.book import Floats, Ints, Sides
+from heatmap_pipeline.store.origin import stored_command
 from heatmap_pipeline.store.raw import SymbolRecord, clean_frame, get_symbol
 from heatmap_pipeline.store.sql import Connection, arrow, column, naive, rows, scalar, side_column
 from heatmap_pipeline.store.warehouse import READER_PREFIX, StoreError, Warehouse
@@ -308,7 +309,8 @@ def stored_days(con: Connection, symbol: str) -> tuple[date, date]:
     """
     ((first, last),) = rows(con, "SELECT min(day), max(day) FROM raw_days WHERE symbol = ?", [symbol])
     if first is None:
-        raise StoreError(f"{symbol}: nothing is stored yet; run `heatmap run {symbol}` first")
+        line = stored_command(con, "run", symbol, days=("DAY", "DAY"))
+        raise StoreError(f"{symbol}: nothing is stored yet; run `{line}` first")
     return first, last
 
 

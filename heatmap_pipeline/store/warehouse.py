@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import shlex
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -19,6 +18,7 @@ from pathlib import Path
 
 import duckdb
 
+from heatmap_pipeline.commands import at, command, first_commands
 from heatmap_pipeline.errors import HeatmapError
 from heatmap_pipeline.locks import LockHeldError, file_lock
 from heatmap_pipeline.store.schema import schema_text
@@ -69,7 +69,7 @@ class UnusableError(StoreError):
         self.path, self.reason = path, reason
         super().__init__(
             f"{reason}; move it away (with {path.name}.wal, if there is one), then "
-            f"`heatmap status --home {shlex.quote(str(path.parent))}` names the command that makes it again"
+            f"`{command(at(path.parent), 'status')}` names the command that makes it again"
         )
 
 
@@ -126,7 +126,7 @@ class Warehouse:
                 another version.
         """
         if not self.published.exists():
-            raise StoreError(f"nothing is published in {self.home} yet; run `heatmap demo` or `heatmap run` first")
+            raise StoreError(f"nothing is published in {self.home} yet; run {first_commands(self.home)} first")
         # Attached to a database of its own: within one process DuckDB hands out the file it already has open under a
         # path, which may be the version before the last replacement.
         with self.opened(Path(":memory:")) as con:

@@ -20,6 +20,7 @@ from heatmap_pipeline.model.book import DayCandles, Floats, Ints, ModelState
 from heatmap_pipeline.model.parameters import ModelParameters
 from heatmap_pipeline.store import columns as serve
 from heatmap_pipeline.store.days import DayRecord, day_records, load_state, snapshot_days
+from heatmap_pipeline.store.origin import stored_command
 from heatmap_pipeline.store.publish import fingerprints
 from heatmap_pipeline.store.read import coverage, missing_days
 from heatmap_pipeline.store.sql import Connection
@@ -91,12 +92,13 @@ class ModelData:
 
 @dataclass(frozen=True, eq=False)
 class SymbolData:
-    """A symbol: `fingerprint` is equal as long as none of its rows changed, `bucket` is in USDT."""
+    """A symbol: `fingerprint` is equal as long as none of its rows changed, `bucket` is in USDT, `source` its own."""
 
     name: str
     fingerprint: str
     bucket: float
     simulated: bool
+    source: str
     candles: Candles
     models: Mapping[str, ModelData]
 
@@ -204,7 +206,7 @@ def load_version(warehouse: Warehouse, before: Version | None, models: Sequence[
                 newest = next(iter(kept.values()))
                 bucket = newest.parameters[newest.days[-1]].bucket
                 symbols[record.symbol] = SymbolData(
-                    record.symbol, prints[record.symbol], bucket, record.simulated, candles, kept
+                    record.symbol, prints[record.symbol], bucket, record.simulated, record.source, candles, kept
                 )
         digest = hashlib.blake2b(repr(sorted(prints.items())).encode(), digest_size=8)
         return Version(digest.hexdigest(), symbols, con, stack.pop_all())
@@ -220,7 +222,7 @@ def _model(con: Connection, symbol: str, model: str, candles: Candles) -> ModelD
     if rows[-1] >= len(candles.open_time) or not np.array_equal(candles.open_time[rows], times):
         raise StoreError(
             f"{symbol} {model}: the published ledger names candles that are not published; "
-            f"run `heatmap refresh {symbol}` to publish again"
+            f"run `{stored_command(con, 'refresh', symbol)}` to publish again"
         )
     days = tuple(records)
     starts = np.array([day_start(day) for day in days], dtype=np.int64)

@@ -114,7 +114,7 @@ class Source:
                 raise ApiError(
                     404,
                     f"the stored history of {self.symbol.name} {self.model.name} has no beginning before {day}, from "
-                    "which other leverage_weights could be computed; `heatmap status` says what is broken",
+                    "which other leverage_weights could be computed; GET /health says what is broken",
                 )
             state = self.books.get((*key, first))
         if state is None:

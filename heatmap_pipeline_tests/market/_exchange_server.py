@@ -18,7 +18,7 @@ from datetime import UTC, date, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 from urllib.parse import parse_qsl, urlsplit
 
 STEP_MS = 300_000
@@ -111,7 +111,7 @@ class ExchangeServer:
     def url(self) -> str:
         return f"http://127.0.0.1:{self._http.server_port}"
 
-    def __enter__(self) -> ExchangeServer:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

@@ -283,7 +283,7 @@ def test_a_full_disk_leaves_the_old_file(warehouse: Warehouse, monkeypatch: pyte
 
 
 def test_what_cannot_be_published(warehouse: Warehouse, tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="run `heatmap demo`"):
+    with pytest.raises(StoreError, match=r"run `heatmap demo --home [^`]+/nothing`"):
         publish(Warehouse(tmp_path / "nothing"), ["BTCUSDT"])
     assert not (tmp_path / "nothing").exists()
     publish(warehouse, ["BTCUSDT"])
