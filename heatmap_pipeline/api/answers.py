@@ -10,6 +10,7 @@ from starlette.responses import Response
 from heatmap_pipeline.api.errors import ApiError
 from heatmap_pipeline.api.plan import Plan
 from heatmap_pipeline.api.service import ENCODINGS, RETRY_SECONDS, Service, etag
+from heatmap_pipeline.commands import first_commands
 from heatmap_pipeline.errors import HeatmapError
 from heatmap_pipeline.views.data import Version
 from heatmap_pipeline.views.errors import ViewError
@@ -70,7 +71,7 @@ async def answer(
     if version is None:
         raise ApiError(
             503,
-            service.publications.problem or "nothing is published yet; run `heatmap demo` or `heatmap run`",
+            service.publications.problem or f"nothing is published yet; run {first_commands(service.settings.home)}",
             {"Retry-After": str(RETRY_SECONDS)},
         )
     try:

@@ -124,7 +124,7 @@ def _routes(service: Service) -> APIRouter:
     async def how_it_is() -> Response:
         version = await service.publications.current()
         try:
-            status, body = health(version, service.publications.problem, settings.api_stale_hours)
+            status, body = health(version, service.publications.problem, settings)
         finally:
             if version is not None:
                 version.release()

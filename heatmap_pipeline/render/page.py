@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from heatmap_pipeline.errors import HeatmapError
-from heatmap_pipeline.render.files import remove_half_written, replace_file
+from heatmap_pipeline.files import remove_half_written, replace_file
 from heatmap_pipeline.render.picture import write_png
 from heatmap_pipeline.views.columns import Columns
 

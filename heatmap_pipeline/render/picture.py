@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from heatmap_pipeline.bins import Candles, Floats, resample
+from heatmap_pipeline.files import replace_file
 from heatmap_pipeline.instants import MICROSECONDS
-from heatmap_pipeline.render.files import replace_file
 from heatmap_pipeline.views.columns import Columns, Dense
 
 if TYPE_CHECKING:

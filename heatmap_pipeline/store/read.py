@@ -1,12 +1,11 @@
 """What `heatmap status` and the endpoint ask of a database, published or private.
 
-What belongs here: the newest state, coverage, and a summary per symbol. Times come back as the tables hold them: UTC
-without zone. What does not: anything that writes.
+What belongs here: coverage, and a summary per symbol. Times come back as the tables hold them: UTC without zone.
+What does not: anything that writes.
 """
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -14,35 +13,13 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import duckdb
-import pandas as pd
 
+from heatmap_pipeline.store.origin import stored_command
 from heatmap_pipeline.store.raw import SymbolRecord, get_symbol
-from heatmap_pipeline.store.sql import Connection, arrow, naive, rows, scalar
+from heatmap_pipeline.store.sql import Connection, rows, scalar
 from heatmap_pipeline.store.warehouse import READER_PREFIX, StoreError, Warehouse
-
-
-@dataclass(frozen=True)
-class Newest:
-    """The newest computed state of a symbol and model.
-
-    Attributes:
-        day: the newest computed day.
-        timestamp: start of the newest model candle.
-        close: close of that candle, USDT.
-        provisional: whether the day was not over yet.
-        parameters: what the day was computed with.
-        interval_seconds: distance of the day's snapshots; None where it has none.
-    """
-
-    day: date
-    timestamp: datetime
-    close: float
-    provisional: bool
-    parameters: dict[str, Any]
-    interval_seconds: int | None
 
 
 @dataclass(frozen=True)
@@ -78,48 +55,6 @@ class SymbolStatus:
     failed: tuple[tuple[str, date, str], ...]
     coverage: float
     newest_candle: datetime | None
-
-
-def newest(con: Connection, symbol: str, model: str) -> Newest | None:
-    """Return the newest state of a symbol and model, None where there is none."""
-    days = rows(
-        con,
-        "SELECT day, provisional, parameters FROM heatmap_days WHERE symbol = ? AND model = ? "
-        "ORDER BY day DESC LIMIT 1",
-        [symbol, model],
-    )
-    candles = rows(
-        con,
-        "SELECT open_time, close FROM raw_candles WHERE symbol = ? AND open_time = "
-        "(SELECT max(timestamp) FROM book_ledger WHERE symbol = ? AND model = ?)",
-        [symbol, symbol, model],
-    )
-    if not days or not candles:
-        return None
-    (day, provisional, parameters), (timestamp, close) = days[0], candles[0]
-    interval = scalar(
-        con,
-        "SELECT max(interval_seconds) FROM snapshot_days WHERE symbol = ? AND model = ? AND day = ?",
-        [symbol, model, day],
-    )
-    return Newest(day, timestamp, close, provisional, json.loads(parameters), interval)
-
-
-def load_liquidations(con: Connection, symbol: str, model: str, start: datetime, end: datetime) -> pd.DataFrame:
-    """Return the lots liquidated in candles that open in [start, end), in the order of the events.
-
-    Columns: timestamp (UTC without zone), side (text), leverage, entry_price, liq_price, quantity, volume, opened_at.
-    """
-    found = arrow(
-        con,
-        "SELECT timestamp, CAST(side AS VARCHAR) AS side, leverage, entry_price, liq_price, quantity, volume, "
-        "opened_at "
-        "FROM position_events WHERE symbol = ? AND model = ? AND timestamp >= ? AND timestamp < ? "
-        "AND event_type = 'liquidate' ORDER BY timestamp, position_events.side, leverage, liq_price",
-        [symbol, model, naive(start), naive(end)],
-    )
-    frame: pd.DataFrame = found.to_pandas()
-    return frame
 
 
 def coverage(con: Connection, symbol: str, model: str) -> float:
@@ -258,7 +193,8 @@ def stored_days(con: Connection, symbol: str) -> tuple[date, date]:
     """
     ((first, last),) = rows(con, "SELECT min(day), max(day) FROM raw_days WHERE symbol = ?", [symbol])
     if first is None:
-        raise StoreError(f"{symbol}: nothing is stored yet; run `heatmap run {symbol}` first")
+        line = stored_command(con, "run", symbol, days=("DAY", "DAY"))
+        raise StoreError(f"{symbol}: nothing is stored yet; run `{line}` first")
     return first, last
 
 

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from heatmap_pipeline.model.book import DayCandles, Floats, Ints, ModelState
 from heatmap_pipeline.model.parameters import ModelParameters
 from heatmap_pipeline.store import columns as serve
 from heatmap_pipeline.store.days import DayRecord, day_records, load_state, snapshot_days
+from heatmap_pipeline.store.origin import stored_command
 from heatmap_pipeline.store.publish import fingerprints
 from heatmap_pipeline.store.read import coverage, missing_days
 from heatmap_pipeline.store.sql import Connection
@@ -73,12 +74,13 @@ class ModelData:
 
 @dataclass(frozen=True, eq=False)
 class SymbolData:
-    """A symbol: `fingerprint` is equal as long as none of its rows changed, `bucket` is in USDT."""
+    """A symbol: `fingerprint` is equal as long as none of its rows changed, `bucket` is in USDT, `source` its own."""
 
     name: str
     fingerprint: str
     bucket: float
     simulated: bool
+    source: str
     candles: Candles
     models: Mapping[str, ModelData]
 
@@ -107,12 +109,10 @@ class Version:
     Attributes:
         name: equal as long as nothing that is published changed.
         symbols: by name, in order.
-        loaded_at: when it was read.
     """
 
     name: str
     symbols: Mapping[str, SymbolData]
-    loaded_at: datetime
     _con: Connection
     _close: ExitStack = field(default_factory=ExitStack)
     _users: int = 0
@@ -209,10 +209,10 @@ def load_version(
             newest = next(iter(kept.values()))
             bucket = newest.parameters[newest.days[-1]].bucket
             symbols[record.symbol] = SymbolData(
-                record.symbol, prints[record.symbol], bucket, record.simulated, candles, kept
+                record.symbol, prints[record.symbol], bucket, record.simulated, record.source, candles, kept
             )
     digest = hashlib.blake2b(repr(sorted(prints.items())).encode(), digest_size=8)
-    return Version(digest.hexdigest(), symbols, datetime.now(UTC), con)
+    return Version(digest.hexdigest(), symbols, con)
 
 
 def _model(con: Connection, symbol: str, model: str, candles: Candles) -> ModelData | None:
@@ -225,7 +225,7 @@ def _model(con: Connection, symbol: str, model: str, candles: Candles) -> ModelD
     if rows[-1] >= len(candles.open_time) or not np.array_equal(candles.open_time[rows], times):
         raise StoreError(
             f"{symbol} {model}: the published ledger names candles that are not published; "
-            f"run `heatmap refresh {symbol}` to publish again"
+            f"run `{stored_command(con, 'refresh', symbol)}` to publish again"
         )
     days = tuple(records)
     starts = np.array([day_start(day) for day in days], dtype=np.int64)

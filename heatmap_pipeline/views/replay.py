@@ -8,13 +8,13 @@ and bytes (`grid.py`, `api/encode.py`).
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import TypeAlias
 
 import numpy as np
+from cachetools import LRUCache
 
 from heatmap_pipeline.instants import DAY, MICROSECONDS, ONE_DAY, day_of, day_start
 from heatmap_pipeline.model.book import Columns, DayResult, Floats, Ints, ModelState, Sides
@@ -34,32 +34,32 @@ class Books:
     """Books that days started from, the most recently used ones, up to a number of bytes. Safe between threads."""
 
     def __init__(self, max_bytes: int) -> None:
-        self.max_bytes = max_bytes
-        self.bytes = 0
-        self._kept: OrderedDict[tuple[object, ...], tuple[ModelState, int]] = OrderedDict()
+        self._kept: LRUCache[tuple[object, ...], ModelState] = LRUCache(max_bytes, _size)
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._kept)
 
+    @property
+    def size(self) -> int:
+        """Bytes that the kept books take."""
+        return int(self._kept.currsize)
+
     def get(self, key: tuple[object, ...]) -> ModelState | None:
         """Return a kept book."""
         with self._lock:
-            if key not in self._kept:
-                return None
-            self._kept.move_to_end(key)
-            return self._kept[key][0]
+            return self._kept.get(key)
 
     def put(self, key: tuple[object, ...], state: ModelState) -> None:
         """Keep a book, and forget the ones not used for longest where there is no room."""
-        size = 1000 + 41 * len(state.lots)
         with self._lock:
-            if key in self._kept or size > self.max_bytes:
-                return
-            self._kept[key] = (state, size)
-            self.bytes += size
-            while self.bytes > self.max_bytes:
-                self.bytes -= self._kept.popitem(last=False)[1][1]
+            if key not in self._kept and _size(state) <= self._kept.maxsize:
+                self._kept[key] = state
+
+
+def _size(state: ModelState) -> int:
+    """Return about how many bytes a book takes."""
+    return 1000 + 41 * len(state.lots)
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +114,7 @@ class Source:
                 raise ViewError(
                     "not_found",
                     f"the stored history of {self.symbol.name} {self.model.name} has no beginning before {day}, from "
-                    "which other leverage_weights could be computed; `heatmap status` says what is broken",
+                    "which other leverage_weights could be computed; GET /health says what is broken",
                 )
             state = self.books.get((*key, first))
         if state is None:

@@ -86,7 +86,7 @@ def source(
         coverage=0.0,
         snapshot_seconds=bars.seconds,
     )
-    history = SymbolData(symbol, "", bucket, bool(changes.get("simulated")), bars, {model: data})
+    history = SymbolData(symbol, "", bucket, bool(changes.get("simulated")), "demo", bars, {model: data})
     return Source(Version("", {symbol: history}, datetime.now(UTC), None), history, data, None, Books(0))
 
 

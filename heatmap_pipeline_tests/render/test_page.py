@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from heatmap_pipeline.files import replace_file
 from heatmap_pipeline.render import page
-from heatmap_pipeline.render.files import replace_file
 from heatmap_pipeline.render.page import RenderError, live_page, pack, write_page
 from heatmap_pipeline_tests.render.browser import unpack
 from heatmap_pipeline_tests.render.sample import sample

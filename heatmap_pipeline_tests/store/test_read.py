@@ -18,25 +18,6 @@ from heatmap_pipeline_tests.store.tiny import BUCKET, DAYS, INTERVAL, MODELS_USE
 _START, _END = day_bounds(DAYS[0], DAYS[-1])
 
 
-def test_newest(con: Connection) -> None:
-    candles, _ = market("BTCUSDT")
-    found = read.newest(con, "BTCUSDT", "turnover")
-    assert found is not None
-    assert (found.day, found.timestamp) == (DAYS[-1], _END - timedelta(seconds=STEP))
-    assert found.close == candles[-1].table["close"].iloc[-1]
-    assert (found.provisional, found.interval_seconds, found.parameters["bucket"]) == (False, INTERVAL, BUCKET)
-    assert read.newest(con, "ETHUSDT", "turnover") is None
-
-
-def test_windows_of_liquidations(con: Connection) -> None:
-    deaths = read.load_liquidations(con, "BTCUSDT", "delta", _START, _END)
-    assert len(deaths) == sum(len(result.liquidations["timestamp"]) for _, result in compute("BTCUSDT", "delta"))
-    assert set(deaths["side"]) == {"long", "short"}
-    assert deaths["timestamp"].is_monotonic_increasing
-    assert (deaths["opened_at"] < deaths["timestamp"]).all()
-    assert read.load_liquidations(con, "BTCUSDT", "delta", _END, _END).empty
-
-
 def test_an_empty_book_is_not_shown_as_the_one_before(con: Connection) -> None:
     """The last interval exists, though it has no cell: what was active before it is not the map."""
     last = _END - timedelta(seconds=INTERVAL)
