@@ -25,7 +25,6 @@ from heatmap_pipeline.chain.ingest import ingest_candles, ingest_open_interest
 from heatmap_pipeline.market.sources import open_market
 from heatmap_pipeline.settings import load_settings
 from heatmap_pipeline.store.publish import publish
-from heatmap_pipeline.store.read import load_cells
 from heatmap_pipeline.store.sql import arrow
 from heatmap_pipeline.store.warehouse import Warehouse
 
@@ -106,7 +105,7 @@ def _weighted(server: Server, days: int, setting: Setting) -> Iterator[Measured]
 
 
 def _plain_sql(home: Path, end: date, setting: Setting) -> list[Measured]:
-    """Return the rows of the same seven days at 15 minutes as a query, to Arrow, and as `load_cells`, to arrays."""
+    """Return the row of the same seven days at 15 minutes as a query, to Arrow."""
     stop = datetime.combine(end, datetime.min.time())
     start = stop - timedelta(days=7)
     where = [market.SYMBOL, MODEL, start, stop]
@@ -120,8 +119,6 @@ def _plain_sql(home: Path, end: date, setting: Setting) -> list[Measured]:
     with Warehouse(home).read() as con:
         sizes = arrow(con, query, where).num_rows
         queried = repeat(lambda: arrow(con, query, where), repetitions)
-        cells = len(load_cells(con, market.SYMBOL, MODEL, start, stop, 900))
-        loaded = repeat(lambda: load_cells(con, market.SYMBOL, MODEL, start, stop, 900), repetitions)
     limit = "reading, sorting and grouping the stored rows; JSON and compression would come on top"
     return [
         row(
@@ -130,14 +127,6 @@ def _plain_sql(home: Path, end: date, setting: Setting) -> list[Measured]:
             per=1000.0,
             name="plain SQL",
             what=f"7 days at 15m as a query in this process, both cores, to Arrow ({sizes:,} rows), no bytes of JSON",
-            limit=limit,
-        ),
-        row(
-            loaded,
-            unit="ms",
-            per=1000.0,
-            name="plain SQL, load_cells",
-            what=f"7 days at 15m as the pictures read them, to arrays ({cells:,} cells), no bytes of JSON",
             limit=limit,
         ),
     ]

@@ -3,32 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Protocol
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+
+from heatmap_pipeline.instants import MICROSECONDS
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 
-class CandleColumns(Protocol):
-    """Candles on a regular grid, rising, shape (n,) each: times in microseconds UTC, prices in the quote asset."""
+@dataclass(frozen=True, eq=False)
+class Candles:
+    """Candles on a regular grid, rising, shape (n,) each.
+
+    Attributes:
+        seconds: width of a candle.
+        open_time: microseconds UTC.
+        open: quote asset, as the other prices.
+        high: see above.
+        low: see above.
+        close: see above.
+        volume: contracts.
+        quote_volume: quote asset; NaN = unknown.
+    """
+
+    seconds: int
+    open_time: Ints
+    open: Floats
+    high: Floats
+    low: Floats
+    close: Floats
+    volume: Floats
+    quote_volume: Floats
 
     @property
-    def open_time(self) -> Ints: ...  # noqa: D102
-    @property
-    def open(self) -> Floats: ...  # noqa: D102
-    @property
-    def high(self) -> Floats: ...  # noqa: D102
-    @property
-    def low(self) -> Floats: ...  # noqa: D102
-    @property
-    def close(self) -> Floats: ...  # noqa: D102
-    @property
-    def volume(self) -> Floats: ...  # noqa: D102
-    @property
-    def quote_volume(self) -> Floats: ...  # noqa: D102
+    def step(self) -> int:
+        """Width of a candle, microseconds."""
+        return self.seconds * MICROSECONDS
 
 
 def round_multiples() -> Iterator[int]:
@@ -48,24 +61,26 @@ def _summed(amounts: Floats, begins: Ints) -> Floats:
     return total.round(8)
 
 
-def resample(candles: CandleColumns, first: int, last: int, seconds: int) -> dict[str, npt.NDArray[np.int64] | Floats]:
+def resample(candles: Candles, first: int, last: int, seconds: int) -> Candles:
     """Return the candles of `seconds` each that start in [first, last), put together from the stored ones.
 
-    `open_time` is in microseconds; a quote volume of which a part is unknown is NaN.
+    A quote volume of which a part is unknown is NaN.
     """
     low, high = (int(at) for at in np.searchsorted(candles.open_time, (first, last)))
-    times = candles.open_time[low:high] // (seconds * 1_000_000) * (seconds * 1_000_000)
+    step = seconds * MICROSECONDS
+    times = candles.open_time[low:high] // step * step
     begins = np.flatnonzero(np.diff(times, prepend=-1))
-    ends = np.append(begins[1:], len(times)) - 1
     if not len(begins):
         none = np.zeros(0)
-        return {"open_time": times, **dict.fromkeys(("open", "high", "low", "close", "volume", "quote_volume"), none)}
-    return {
-        "open_time": times[begins],
-        "open": candles.open[low:high][begins],
-        "high": np.maximum.reduceat(candles.high[low:high], begins),
-        "low": np.minimum.reduceat(candles.low[low:high], begins),
-        "close": candles.close[low:high][ends],
-        "volume": _summed(candles.volume[low:high], begins),
-        "quote_volume": _summed(candles.quote_volume[low:high], begins),
-    }
+        return Candles(seconds, times, none, none, none, none, none, none)
+    ends = np.append(begins[1:], len(times)) - 1
+    return Candles(
+        seconds,
+        open_time=times[begins],
+        open=candles.open[low:high][begins],
+        high=np.maximum.reduceat(candles.high[low:high], begins),
+        low=np.minimum.reduceat(candles.low[low:high], begins),
+        close=candles.close[low:high][ends],
+        volume=_summed(candles.volume[low:high], begins),
+        quote_volume=_summed(candles.quote_volume[low:high], begins),
+    )

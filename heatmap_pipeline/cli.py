@@ -14,6 +14,8 @@ import click
 
 from heatmap_pipeline import __version__
 from heatmap_pipeline.errors import HeatmapError
+from heatmap_pipeline.model.parameters import MODELS
+from heatmap_pipeline.source_kinds import SOURCES, folder_sources
 
 if TYPE_CHECKING:
     from heatmap_pipeline.orchestration.runs import Span
@@ -42,15 +44,16 @@ _home = click.option(
     "--home", type=click.Path(file_okay=False, path_type=Path), help="Folder of all data (HEATMAP_HOME; ~/heatmap)."
 )
 _market = _options(
-    click.option("--source", type=click.Choice(["binance", "archive", "demo"]), help="Where from (HEATMAP_SOURCE)."),
+    click.option("--source", type=click.Choice(list(SOURCES)), help="Where from (HEATMAP_SOURCE)."),
     click.option(
         "--archive",
         type=click.Path(file_okay=False, path_type=Path),
-        help="Folder of the exchange's archive, futures/um/daily/... below it; implies --source archive.",
+        help="Folder of the exchange's archive, futures/um/daily/... below it; "
+        f"implies --source {folder_sources()[0]}.",
     ),
 )
 _models = click.option(
-    "--model", "models", multiple=True, type=click.Choice(["delta", "turnover"]), help="Only this model; repeatable."
+    "--model", "models", multiple=True, type=click.Choice(list(MODELS)), help="Only this model; repeatable."
 )
 
 
@@ -159,6 +162,7 @@ def refresh(symbols: tuple[str, ...], source: str | None, archive: Path | None, 
     """
     settings = _settings(home=home, source=source, archive=archive, symbols=_symbols(symbols) or None)
     from heatmap_pipeline.chain.due import due_days, last_due  # noqa: PLC0415
+    from heatmap_pipeline.commands import command  # noqa: PLC0415
 
     def plan(spans: dict[str, Span]) -> tuple[Requests, Refusals]:
         requests = due_days(settings, settings.symbols, last_due(settings))
@@ -169,7 +173,7 @@ def refresh(symbols: tuple[str, ...], source: str | None, archive: Path | None, 
             elif symbol not in requests:
                 refused[symbol] = (
                     f"{symbol}: nothing is stored yet and HEATMAP_START is {settings.start or 'not set'}; "
-                    f"begin with `heatmap run {symbol} --start DAY --end DAY`"
+                    f"begin with `{command(settings, 'run', symbol, days=('DAY', 'DAY'))}`"
                 )
         return requests, refused
 
@@ -253,15 +257,16 @@ def _symbols(symbols: tuple[str, ...]) -> tuple[str, ...]:
         raise click.UsageError(str(error)) from None
 
 
-def _settings(**given: Any) -> Settings:
-    from heatmap_pipeline.settings import SettingsError, load_settings  # noqa: PLC0415
+def _settings(*, source: str | None = None, archive: Path | None = None, **options: Any) -> Settings:
+    from heatmap_pipeline.chain.settings import load_checked_settings  # noqa: PLC0415
+    from heatmap_pipeline.settings import SettingsError  # noqa: PLC0415
 
-    if given.get("archive") is not None:
-        if given.get("source") not in (None, "archive"):
-            raise click.UsageError(f"--archive and --source {given['source']} exclude each other; give one of them")
-        given["source"] = "archive"
+    if archive is not None:
+        if source is not None and source not in folder_sources():
+            raise click.UsageError(f"--archive and --source {source} exclude each other; give one of them")
+        source = source or folder_sources()[0]
     try:
-        settings = load_settings(**given)
+        settings = load_checked_settings(source=source, archive=archive, **options)
         settings.archive_root  # noqa: B018  # an archive without a folder is wrong usage
     except SettingsError as error:
         raise click.UsageError(str(error)) from None
@@ -274,7 +279,7 @@ def _check_days(settings: Settings, start: date, end: date) -> None:
     if start > end:
         raise click.UsageError(f"--start {start} is after --end {end}")
     if end > last_due(settings):
-        last = "the day going on" if settings.source == "binance" else "the last complete day"
+        last = "the day going on" if settings.kind.has_today else "the last complete day"
         raise click.UsageError(f"--end {end} is not complete yet; {last} is {last_due(settings)} (UTC)")
     if start < _FIRST_DAY:
         raise click.UsageError(f"--start {start} is before {_FIRST_DAY}, when there were no such perpetuals")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dagster as dg
 
+from heatmap_pipeline.chain.settings import load_checked_settings
 from heatmap_pipeline.orchestration.build import build_defs
-from heatmap_pipeline.settings import load_settings
 
 
 @dg.definitions
 def defs() -> dg.Definitions:
     """What Dagster loads, made from the environment when it does."""
-    return build_defs(load_settings())
+    return build_defs(load_checked_settings())

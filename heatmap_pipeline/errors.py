@@ -1,8 +1,12 @@
-"""The one base class of errors that are meant to be read by people.
+"""The base class of errors meant to be read by people, and how names and the words of strangers are put into them.
 
 Its message says which file or argument, what is wrong, and what to do; the command line prints it as the last line and
 shows no traceback. Anything else that is raised is a defect of ours.
 """
+
+from __future__ import annotations
+
+from collections.abc import Iterable
 
 
 class HeatmapError(Exception):
@@ -13,3 +17,24 @@ class HeatmapError(Exception):
     """
 
     temporary = False
+
+
+def printable(text: str, limit: int = 200) -> str:
+    """Return text of a stranger as one line fit for a terminal, at most `limit` letters of it.
+
+    Example:
+        >>> printable("two" + chr(10) + "lines")
+        'two?lines'
+    """
+    return "".join(letter if letter.isprintable() else "?" for letter in text[:limit])
+
+
+def listed(names: Iterable[str], conjunction: str = "and") -> str:
+    """Return names as a sentence lists them.
+
+    Example:
+        >>> listed(["a", "b", "c"]), listed(["a", "b"], "or"), listed(["a"])
+        ('a, b and c', 'a or b', 'a')
+    """
+    *others, last = names
+    return f"{', '.join(others)} {conjunction} {last}" if others else last

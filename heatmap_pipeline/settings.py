@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 from collections.abc import Iterable, Mapping
 from datetime import date
 from difflib import get_close_matches
@@ -17,11 +16,9 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from heatmap_pipeline.errors import HeatmapError
+from heatmap_pipeline.errors import HeatmapError, listed
 from heatmap_pipeline.instants import SECONDS, Interval, SnapshotInterval
-
-Source = Literal["archive", "binance", "demo"]
-"""Where candles and open interest come from."""
+from heatmap_pipeline.source_kinds import SOURCES, SourceKind
 
 ARCHIVE_URL = "https://data.binance.vision"
 """The exchange's public archive; a mirror may stand in for it."""
@@ -77,7 +74,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="HEATMAP_", frozen=True, extra="ignore", env_ignore_empty=True)
 
     home: Path = Path("~/heatmap")
-    source: Source = "demo"
+    source: str = "demo"
     archive: Path | None = None
     archive_url: str = ARCHIVE_URL
     rest_url: str = REST_URL
@@ -115,13 +112,17 @@ class Settings(BaseSettings):
             raise ValueError("name at least one symbol")
         return tuple(dict.fromkeys(value))
 
+    @field_validator("source")
+    @classmethod
+    def _source(cls, value: str) -> str:
+        if value not in SOURCES:
+            raise ValueError(f"Input should be {listed([repr(name) for name in sorted(SOURCES)], 'or')}")
+        return value
+
     @field_validator("models")
     @classmethod
     def _models(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        unknown = [name for name in value if name not in ("delta", "turnover")]
-        if unknown or not value:
-            raise ValueError(f"unknown model {', '.join(unknown) or '(none)'}; allowed are delta and turnover")
-        return tuple(dict.fromkeys(value))
+        return tuple(dict.fromkeys(value))  # which ones there are, the model says: `chain.settings` asks it
 
     @field_validator("api_token")
     @classmethod
@@ -143,18 +144,6 @@ class Settings(BaseSettings):
     def _absolute(cls, value: Path | None) -> Path | None:
         return None if value is None else value.expanduser().resolve()
 
-    def repair_command(self, symbol: str, first: date, last: date) -> str:
-        """Return the command that computes days of a symbol, with the options that the environment does not say."""
-        plain = load_settings()
-        words = ["heatmap", "run", symbol, "--start", str(first), "--end", str(last)]
-        if (self.source, self.archive) != (plain.source, plain.archive):
-            words += ["--archive", str(self.archive)] if self.source == "archive" else ["--source", self.source]
-        if self.home != plain.home:
-            words += ["--home", str(self.home)]
-        if set(self.models) != set(plain.models):
-            words += [word for model in self.models for word in ("--model", model)]
-        return shlex.join(words)
-
     def of(self, symbol: str) -> SymbolSettings:
         """Return the settings of one symbol."""
         return self.per_symbol.get(symbol, SymbolSettings())
@@ -164,18 +153,23 @@ class Settings(BaseSettings):
         return self.of(symbol).snapshot_interval or self.snapshot_interval
 
     @property
+    def kind(self) -> SourceKind:
+        """What the source can do."""
+        return SOURCES[self.source]
+
+    @property
     def archive_root(self) -> Path:
         """Folder that holds `futures/um/daily/...`: the archive given, or the source's own under the home."""
-        if self.source != "archive":
+        if not self.kind.given_folder:
             return self.home / "archive" / self.source
         if self.archive is None:
-            raise SettingsError("source archive needs a folder: give --archive DIR or set HEATMAP_ARCHIVE")
+            raise SettingsError(f"source {self.source} needs a folder: give --archive DIR or set HEATMAP_ARCHIVE")
         return self.archive
 
     @property
     def simulated(self) -> bool:
         """Whether the data are made up: by the demo market, or by it earlier, in a folder now read as an archive."""
-        return self.source == "demo" or (self.archive_root / SIMULATED_MARKER).is_file()
+        return self.kind.simulated or (self.archive_root / SIMULATED_MARKER).is_file()
 
 
 def load_settings(**overrides: Any) -> Settings:

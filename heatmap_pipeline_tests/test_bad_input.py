@@ -24,6 +24,7 @@ from typing import Any
 import dagster as dg
 import duckdb
 import pytest
+from filelock import FileLock
 from sqlalchemy.exc import OperationalError
 
 from heatmap_pipeline.orchestration import runs as command
@@ -364,10 +365,12 @@ def test_a_home_that_may_not_be_written(home: Path, files: Path, monkeypatch: py
         text = f'IO Error: Cannot open file "{home / place}": Permission denied'
         monkeypatch.setattr("duckdb.connect", partial(_raise, duckdb.IOException(text)))
     else:
-        monkeypatch.setattr(
-            f"heatmap_pipeline.{'orchestration.runs' if place == 'run.lock' else 'store.warehouse'}.FileLock.acquire",
-            deny,
-        )
+        acquire = FileLock.acquire
+
+        def deny_this(lock: FileLock, *arguments: Any, **options: Any) -> Any:
+            return deny() if Path(lock.lock_file).name == place else acquire(lock, *arguments, **options)
+
+        monkeypatch.setattr(FileLock, "acquire", deny_this)
     refused(run(home, files), 1, home, "ermission denied", "choose another", "--home")
 
 

@@ -207,7 +207,8 @@ def test_status_is_a_line_per_symbol_and_model(shown: tuple[Path, str, str]) -> 
 def test_status_of_nothing(tmp_path: Path) -> None:
     out = done("status", "--home", tmp_path / "none").stdout
     assert str(tmp_path / "none") in out
-    assert "begin with `heatmap demo`" in out
+    home = tmp_path / "none"
+    assert f"begin with `heatmap demo --home {home}` or `heatmap run --home {home}`" in out
     assert not (tmp_path / "none").exists(), "looking makes nothing"
 
 

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from heatmap_pipeline.chain.settings import load_checked_settings
 from heatmap_pipeline.instants import SECONDS
 from heatmap_pipeline.settings import (
     Settings,
@@ -87,10 +88,11 @@ def test_paths_are_absolute_and_the_tilde_is_the_users_home(monkeypatch: pytest.
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
-        ("SOURCE", "binanze", "'demo'"),
+        ("SOURCE", "binanze", "HEATMAP_SOURCE = 'binanze': Input should be 'archive', 'binance' or 'demo'"),
         ("SYMBOLS", "BTCUSDT,../etc", "'../etc' is not a symbol"),
         ("SYMBOLS", " , ", "at least one symbol"),
         ("MODELS", "delta,gamma", "unknown model gamma; allowed are delta and turnover"),
+        ("MODELS", " , ", "unknown model (none); allowed are delta and turnover"),
         ("START", "2024-02-30", "date"),
         ("CANDLE_INTERVAL", "3m", "'5m'"),
         ("SNAPSHOT_INTERVAL", "7m", "'15m'"),
@@ -113,7 +115,7 @@ def test_a_refusal_names_variable_value_and_what_is_allowed(
 ) -> None:
     monkeypatch.setenv(f"HEATMAP_{name}", value)
     with pytest.raises(SettingsError) as error:
-        load_settings()
+        load_checked_settings()
     text = str(error.value)
     assert f"HEATMAP_{name} = '" in text
     assert value.strip(" ,") in text

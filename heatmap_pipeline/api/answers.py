@@ -7,11 +7,13 @@ from collections.abc import Callable, Mapping
 from starlette.requests import Request
 from starlette.responses import Response
 
+from heatmap_pipeline.api.errors import ApiError
 from heatmap_pipeline.api.plan import Plan
 from heatmap_pipeline.api.service import ENCODINGS, RETRY_SECONDS, Service, etag
+from heatmap_pipeline.commands import first_commands
 from heatmap_pipeline.errors import HeatmapError
 from heatmap_pipeline.views.data import Version
-from heatmap_pipeline.views.errors import ApiError
+from heatmap_pipeline.views.errors import ViewError
 
 _PAST_SECONDS = 300
 
@@ -62,20 +64,21 @@ async def answer(
         more: more headers.
 
     Raises:
-        ApiError: what the plan raises, and 503 where nothing is published or the server is full.
+        ViewError: what the plan raises.
+        ApiError: 503 where nothing is published or the server is full.
     """
     version = await service.publications.current()
     if version is None:
         raise ApiError(
             503,
-            service.publications.problem or "nothing is published yet; run `heatmap demo` or `heatmap run`",
+            service.publications.problem or f"nothing is published yet; run {first_commands(service.settings.home)}",
             {"Retry-After": str(RETRY_SECONDS)},
         )
     try:
         planned = plan(version)
         age = "no-cache" if planned.live else f"max-age={_PAST_SECONDS}"
         return await finish(service, request, version, planned, {"Cache-Control": age, **(more or {})})
-    except ApiError:
+    except (ApiError, ViewError):
         raise
     except HeatmapError as error:
         # The request was understood; what is stored contradicts itself or cannot be read.

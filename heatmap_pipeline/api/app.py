@@ -18,6 +18,7 @@ from heatmap_pipeline import __version__
 from heatmap_pipeline.api import describe
 from heatmap_pipeline.api.answers import answer
 from heatmap_pipeline.api.encode import dump
+from heatmap_pipeline.api.errors import STATUS, ApiError
 from heatmap_pipeline.api.health import health
 from heatmap_pipeline.api.heatmap import plan_heatmap
 from heatmap_pipeline.api.liquidation_map import plan_map
@@ -27,7 +28,7 @@ from heatmap_pipeline.api.parameters import HeatmapQuery, KlinesQuery, LevelsQue
 from heatmap_pipeline.api.security import Shield, TokenGate, problem
 from heatmap_pipeline.api.service import Service
 from heatmap_pipeline.settings import Settings
-from heatmap_pipeline.views.errors import ApiError
+from heatmap_pipeline.views.errors import ViewError
 
 _DEPRECATED = {
     "Deprecation": "@1794787200",  # 2026-11-16: since then the map says the same and more
@@ -123,7 +124,7 @@ def _routes(service: Service) -> APIRouter:
     async def how_it_is() -> Response:
         version = await service.publications.current()
         try:
-            status, body = health(version, service.publications.problem, settings.api_stale_hours)
+            status, body = health(version, service.publications.problem, settings)
         finally:
             if version is not None:
                 version.release()
@@ -147,6 +148,10 @@ def _answer_errors(app: FastAPI) -> None:
     @app.exception_handler(ApiError)
     async def refused(_: Request, error: ApiError) -> Response:
         return problem(error.status, str(error), error.headers)
+
+    @app.exception_handler(ViewError)
+    async def no_view(_: Request, error: ViewError) -> Response:
+        return problem(STATUS[error.kind], str(error))
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+
+from cachetools import LRUCache
 
 _OVERHEAD = 500
 """Bytes an entry takes besides its body."""
@@ -38,43 +39,47 @@ class ByteCache:
     """
 
     def __init__(self, max_bytes: int, max_age: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self.max_bytes, self.max_age, self.bytes = max_bytes, max_age, 0
+        self.max_bytes, self.max_age = max_bytes, max_age
         self.stats = Stats()
         self._clock = clock
-        self._kept: OrderedDict[Hashable, tuple[bytes, float]] = OrderedDict()  # a body and the end of its time
+        # A body and the end of its time.
+        self._kept: LRUCache[Hashable, tuple[bytes, float]] = LRUCache(max_bytes, lambda entry: _size(entry[0]))
 
     def __len__(self) -> int:
         return len(self._kept)
 
+    @property
+    def size(self) -> int:
+        """Bytes that the kept bodies take."""
+        return int(self._kept.currsize)
+
     def get(self, key: Hashable) -> bytes | None:
         """Return a body that is kept and not too old."""
-        if key not in self._kept:
+        entry = self._kept.get(key)
+        if entry is None:
             return None
-        body, end = self._kept[key]
+        body, end = entry
         if self._clock() > end:
-            self._forget(key)
+            del self._kept[key]
             self.stats.expired += 1
             return None
-        self._kept.move_to_end(key)
         return body
 
     def put(self, key: Hashable, body: bytes, *, lasting: bool = False) -> None:
         """Keep a body, a lasting one until there is no room; what was used longest ago makes room."""
-        if len(body) + _OVERHEAD > self.max_bytes // 4:
+        if _size(body) > self.max_bytes // 4:
             return
-        if key in self._kept:
-            self._forget(key)
+        self._kept.pop(key, None)
+        before = len(self._kept)
         self._kept[key] = (body, math.inf if lasting else self._clock() + self.max_age)
-        self.bytes += len(body) + _OVERHEAD
-        while self.bytes > self.max_bytes:
-            self._forget(next(iter(self._kept)))
-            self.stats.evictions += 1
+        self.stats.evictions += before + 1 - len(self._kept)
 
     def sweep(self) -> None:
         """Forget what is too old, whether anybody asks for it again or not."""
         for key in [key for key, (_, end) in self._kept.items() if self._clock() > end]:
-            self._forget(key)
+            del self._kept[key]
             self.stats.expired += 1
 
-    def _forget(self, key: Hashable) -> None:
-        self.bytes -= len(self._kept.pop(key)[0]) + _OVERHEAD
+
+def _size(body: bytes) -> int:
+    return len(body) + _OVERHEAD

@@ -9,24 +9,27 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from heatmap_pipeline.commands import command, first_commands
 from heatmap_pipeline.instants import DAY, day_start, iso
+from heatmap_pipeline.settings import Settings
+from heatmap_pipeline.store.origin import as_stored
 from heatmap_pipeline.views.data import ModelData, SymbolData, Version
 
 
 def health(
-    version: Version | None, problem: str, stale_hours: float, now: float | None = None
+    version: Version | None, problem: str, settings: Settings, now: float | None = None
 ) -> tuple[int, dict[str, Any]]:
     """Return the status and the body of GET /health.
 
     Args:
         version: what is served; None where there is nothing.
         problem: why the newest file could not be read, or ''.
-        stale_hours: age of the newest complete day beyond which a symbol is stale.
+        settings: the home, and the age of the newest complete day beyond which a symbol is stale.
         now: seconds since 1970-01-01 UTC, for tests.
     """
     moment = time.time() if now is None else now
     if version is None or not version.symbols:
-        reason = problem or "nothing is published yet; run `heatmap demo` or `heatmap run`"
+        reason = problem or f"nothing is published yet; run {first_commands(settings.home)}"
         return 503, {
             "status": "empty",
             "version": None,
@@ -37,7 +40,7 @@ def health(
             "reason": reason,
         }
     reports = [
-        _report(symbol, model, stale_hours, moment)
+        _report(symbol, model, settings, moment)
         for symbol in version.symbols.values()
         for model in symbol.models.values()
     ]
@@ -59,18 +62,20 @@ def health(
     return (503 if reasons else 200), body
 
 
-def _report(symbol: SymbolData, model: ModelData, stale_hours: float, now: float) -> dict[str, Any]:
+def _report(symbol: SymbolData, model: ModelData, settings: Settings, now: float) -> dict[str, Any]:
     newest = model.newest_complete
     end = (day_start(newest) + DAY if newest is not None else model.begin) / 1e6
     age = max(int(now - end), 0)
     reasons = []
-    if age > stale_hours * 3600:
+    if age > settings.api_stale_hours * 3600:
         what = f"the newest complete day is {newest}" if newest is not None else "no day is complete yet"
-        reasons.append(f"{what}, {age // 3600} h old, which is more than {stale_hours:g} h; run `heatmap refresh`")
+        line = command(as_stored(settings, symbol.name, symbol.source), "refresh", symbol.name)
+        limit = f"{settings.api_stale_hours:g} h"
+        reasons.append(f"{what}, {age // 3600} h old, which is more than {limit}; run `{line}`")
     if model.broken:
         reasons.append(
-            f"{model.broken[0]} does not follow from the day before it; `heatmap status` names the command that "
-            "rebuilds it"
+            f"{model.broken[0]} does not follow from the day before it; `{command(settings, 'status')}` names the "
+            "command that rebuilds it"
         )
     report: dict[str, Any] = {
         "symbol": symbol.name,

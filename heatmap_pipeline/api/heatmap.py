@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from heatmap_pipeline.api import encode
 from heatmap_pipeline.api.parameters import HeatmapQuery, read_weights, seconds_of
 from heatmap_pipeline.api.plan import Plan
 from heatmap_pipeline.instants import iso
-from heatmap_pipeline.model.book import Ints
-from heatmap_pipeline.views.columns import as_columns, last_close, page_meta, window_meta
+from heatmap_pipeline.views.columns import as_columns
 from heatmap_pipeline.views.data import Version
-from heatmap_pipeline.views.errors import ApiError
-from heatmap_pipeline.views.grid import Grid, make_grid, price_span
-from heatmap_pipeline.views.replay import Books, Replay, Source, replay
+from heatmap_pipeline.views.errors import ViewError
+from heatmap_pipeline.views.heatmap import Heatmap, make_heatmap
+from heatmap_pipeline.views.replay import Books, Source
 from heatmap_pipeline.views.window import (
     Window,
     bin_units,
     check_interval,
-    choose_bins,
     find_model,
     find_symbol,
-    intervals_with_candles,
     model_window,
     own_or_other,
 )
@@ -36,7 +31,7 @@ def plan_heatmap(version: Version, books: Books, query: HeatmapQuery) -> Plan:
     """Find out what a request means in a version.
 
     Raises:
-        ApiError: 404, 413 or 422, naming the parameter and what is allowed.
+        ViewError: of any kind, naming the parameter and what is allowed.
     """
     symbol = find_symbol(version, query.symbol)
     model = find_model(symbol, query.model)
@@ -56,31 +51,25 @@ def plan_heatmap(version: Version, books: Books, query: HeatmapQuery) -> Plan:
 
 
 def _body(source: Source, window: Window, interval: str, units: int | None, rows: int, form: str) -> encode.Body:
-    present = intervals_with_candles(source, window)
-    played = replay(source, window.first, window.last, window.seconds)
-    price = last_close(source, window)
-    span = price_span(played, round(price * 1e8))
-    grid = make_grid(played, choose_bins(*span, source.symbol.bucket, units, rows), span, window.count)
-    if len(grid.interval) > MAX_LEVELS[form]:
-        raise ApiError(
-            413,
-            f"the answer would hold {len(grid.interval)} levels, more than {MAX_LEVELS[form]}; ask for a longer "
+    heatmap = make_heatmap(source, window, interval, units, rows)
+    levels = len(heatmap.grid.interval)
+    if levels > MAX_LEVELS[form]:
+        raise ViewError(
+            "too_large",
+            f"the answer would hold {levels} levels, more than {MAX_LEVELS[form]}; ask for a longer "
             "interval, a larger price_bin_size, or less time between start_time and end_time",
         )
-    meta = window_meta(source, window, present, interval, played, grid)
-    if form == "columns":
-        meta.update(page_meta(source, window, price))
-        return encode.dump(as_columns(source, window, grid, meta))
-    return _nested(window, present, played, grid, meta)
+    return encode.dump(as_columns(heatmap).record()) if form == "columns" else _nested(heatmap)
 
 
-def _nested(window: Window, present: Ints, played: Replay, grid: Grid, meta: dict[str, Any]) -> encode.Body:
+def _nested(heatmap: Heatmap) -> encode.Body:
+    window, present, grid, played = heatmap.window, heatmap.present, heatmap.grid, heatmap.played
     keep = (grid.long > 0) | (grid.short > 0)
     interval = grid.interval[keep]
     starts = np.searchsorted(interval, present)
     prices = encode.dump(grid.prices)[1:-1].decode().split(",")
     return encode.nested(
-        stamps=[iso(window.first + int(one) * window.step) for one in present],
+        stamps=[iso(window.first + int(number) * window.step) for number in present],
         starts=np.append(starts, len(interval)).astype(np.int64),
         price_texts=prices,
         bins=grid.bin[keep],
@@ -88,5 +77,5 @@ def _nested(window: Window, present: Ints, played: Replay, grid: Grid, meta: dic
         short=grid.short[keep],
         counts=np.stack((played.created[present], played.liquidated[present]), axis=1),
         consumed=np.stack((grid.dead_long[present], grid.dead_short[present]), axis=1),
-        meta=encode.dump(meta),
+        meta=encode.dump(heatmap.meta()),
     )

@@ -12,7 +12,7 @@ from heatmap_pipeline.api.plan import Plan
 from heatmap_pipeline.instants import iso
 from heatmap_pipeline.views.book_map import map_record
 from heatmap_pipeline.views.data import Version
-from heatmap_pipeline.views.errors import ApiError
+from heatmap_pipeline.views.errors import ViewError
 from heatmap_pipeline.views.replay import Books, Source
 from heatmap_pipeline.views.window import bin_units, find_model, find_symbol, own_or_other
 
@@ -21,7 +21,7 @@ def plan_map(version: Version, books: Books, query: MapQuery, *, levels: bool = 
     """Find out which state a request means; `levels` asks for the deprecated shape.
 
     Raises:
-        ApiError: 404 or 422, naming the parameter and what is allowed.
+        ViewError: not found or invalid, naming the parameter and what is allowed.
     """
     symbol = find_symbol(version, query.symbol)
     model = find_model(symbol, query.model)
@@ -30,14 +30,15 @@ def plan_map(version: Version, books: Books, query: MapQuery, *, levels: bool = 
     source = Source(version, symbol, model, weights, books)
     newest = float(symbol.candles.close[-1])
     if units is not None and units / 1e8 > newest:
-        raise ApiError(
-            422, f"price_bin_size = {units / 1e8:g} is more than the price, {newest:g} USDT; ask for a smaller one"
+        raise ViewError(
+            "invalid",
+            f"price_bin_size = {units / 1e8:g} is more than the price, {newest:g} USDT; ask for a smaller one",
         )
     times, step = model.times, symbol.candles.step
     at = len(times) - 1 if query.time is None else int(np.searchsorted(times, query.time - step, side="right")) - 1
     if at < 0:
-        raise ApiError(
-            404,
+        raise ViewError(
+            "not_found",
             f"{symbol.name} {model.name} has states from {iso(model.begin + step)} to {iso(model.end)}; time asks for "
             "an earlier one",
         )

@@ -12,7 +12,7 @@ from heatmap_pipeline.api.plan import Plan
 from heatmap_pipeline.bins import resample
 from heatmap_pipeline.instants import MICROSECONDS, iso
 from heatmap_pipeline.views.data import SymbolData, Version
-from heatmap_pipeline.views.errors import ApiError
+from heatmap_pipeline.views.errors import ViewError
 from heatmap_pipeline.views.window import check_interval, find_symbol
 
 _KLINE = ("open", "high", "low", "close", "volume", "quote_volume")
@@ -55,7 +55,7 @@ def plan_klines(version: Version, query: KlinesQuery) -> Plan:
     """Find out which candles a request means.
 
     Raises:
-        ApiError: 404 or 422, naming the parameter and what is allowed.
+        ViewError: not found or invalid, naming the parameter and what is allowed.
     """
     symbol = find_symbol(version, query.symbol)
     candles = symbol.candles
@@ -67,10 +67,10 @@ def plan_klines(version: Version, query: KlinesQuery) -> Plan:
     start = low if query.start_time is None else query.start_time // step * step
     stop = high if query.end_time is None else -(-query.end_time // step) * step
     if query.start_time is not None and query.end_time is not None and query.start_time >= query.end_time:
-        raise ApiError(422, "start_time is not before end_time; give an earlier start_time or a later end_time")
+        raise ViewError("invalid", "start_time is not before end_time; give an earlier start_time or a later end_time")
     if stop <= low or start >= high:
-        raise ApiError(
-            404,
+        raise ViewError(
+            "not_found",
             f"{symbol.name} has candles from {iso(begin)} to {iso(end)}; start_time and end_time ask for none of them",
         )
     first, last = max(start, low), min(stop, high)
@@ -79,8 +79,9 @@ def plan_klines(version: Version, query: KlinesQuery) -> Plan:
     starts = starts[np.diff(starts, prepend=-1) != 0]
     starts = starts[: query.limit] if query.start_time is not None else starts[-query.limit :]
     if not len(starts):
-        raise ApiError(
-            404, f"{symbol.name} has no candle from {iso(first)} to {iso(last)}; ask for more with start_time, end_time"
+        raise ViewError(
+            "not_found",
+            f"{symbol.name} has no candle from {iso(first)} to {iso(last)}; ask for more with start_time, end_time",
         )
     first, last = int(starts[0]), int(starts[-1]) + step
 
@@ -92,8 +93,8 @@ def plan_klines(version: Version, query: KlinesQuery) -> Plan:
 
 def _klines(symbol: SymbolData, interval: str, seconds: int, first: int, last: int) -> bytes:
     bars = resample(symbol.candles, first, last, seconds)
-    columns = [bars[name].tolist() for name in _KLINE]
-    times = [iso(time) for time in bars["open_time"].tolist()]
+    columns = [getattr(bars, name).tolist() for name in _KLINE]
+    times = [iso(time) for time in bars.open_time.tolist()]
     after = int(np.searchsorted(symbol.candles.open_time, last))
     return encode.dump(
         {

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from heatmap_pipeline.instants import SECONDS
+from heatmap_pipeline.model.parameters import MAX_PRICE
 from heatmap_pipeline.views.replay import Weights
 from heatmap_pipeline.views.window import MAX_ROWS
 
@@ -111,9 +112,9 @@ Model = Annotated[
 Moment = Annotated[int | None, BeforeValidator(read_moment), WithJsonSchema({"type": "string", "format": "date-time"})]
 BinSize = Annotated[
     float | None,
-    Field(gt=0, le=1e7, allow_inf_nan=False),
+    Field(gt=0, le=MAX_PRICE, allow_inf_nan=False),
     BeforeValidator(plain_number),
-    WithJsonSchema({"type": "number", "exclusiveMinimum": 0, "maximum": 1e7}),
+    WithJsonSchema({"type": "number", "exclusiveMinimum": 0, "maximum": MAX_PRICE}),
 ]
 Count = Annotated[int, BeforeValidator(plain_number)]
 Percent = Annotated[float, Field(ge=0.1, le=1000, allow_inf_nan=False), BeforeValidator(plain_number)]

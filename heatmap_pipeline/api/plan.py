@@ -15,7 +15,7 @@ class Plan:
     Attributes:
         key: with `fingerprint` all that its bytes depend on.
         fingerprint: of the data.
-        make: make the body; may raise `ApiError`, but not while its parts are read.
+        make: make the body; may raise `ViewError`, but not while its parts are read.
         live: whether it holds the newest data, which the next publication will change.
     """
 

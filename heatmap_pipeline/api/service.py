@@ -16,6 +16,7 @@ from typing import Any
 from heatmap_pipeline import __version__
 from heatmap_pipeline.api import encode
 from heatmap_pipeline.api.cache import ByteCache
+from heatmap_pipeline.api.errors import ApiError
 from heatmap_pipeline.api.heatmap import plan_heatmap
 from heatmap_pipeline.api.parameters import HeatmapQuery
 from heatmap_pipeline.api.plan import Plan
@@ -23,8 +24,7 @@ from heatmap_pipeline.api.publications import Publications
 from heatmap_pipeline.errors import HeatmapError
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store.warehouse import Warehouse
-from heatmap_pipeline.views.data import Version, load_version
-from heatmap_pipeline.views.errors import ApiError
+from heatmap_pipeline.views.data import Version, published_version
 from heatmap_pipeline.views.replay import Books
 
 ENCODINGS = ("zstd", "gzip", "identity")
@@ -40,7 +40,7 @@ class Service:
         warehouse = Warehouse(settings.home)
 
         def load(before: Version | None) -> Version:
-            version = load_version(warehouse, before, settings.models)
+            version = published_version(warehouse, before, settings.models)
             if before is None:
                 self._warm(version)
             return version
@@ -72,7 +72,8 @@ class Service:
             thorough: whether to compress as well as can be, and to keep it for as long as there is room.
 
         Raises:
-            ApiError: what the plan raises, and 503 if too many bodies are being made.
+            ViewError: what the plan raises.
+            ApiError: 503 if too many bodies are being made.
         """
         key = (plan.fingerprint, plan.key)
         found = self.cache.get((*key, encoding))
@@ -144,14 +145,14 @@ class Service:
             **asdict(cache.stats),
             "hit_ratio": round((cache.stats.hits + cache.stats.coalesced) / asked, 6) if asked else 0.0,
             "entries": len(cache),
-            "bytes": cache.bytes,
+            "bytes": cache.size,
             "max_bytes": cache.max_bytes,
             "max_age_seconds": cache.max_age,
             "working": self.working,
             "max_working": self.settings.api_concurrency,
             "max_waiting": self.settings.api_queue,
             "books": len(self.books),
-            "books_bytes": self.books.bytes,
+            "books_bytes": self.books.size,
             "version": version.name if version is not None else None,
             "loads": self.publications.loads,
         }

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from heatmap_pipeline.chain.commands import run_command
 from heatmap_pipeline.chain.history import (
     ChainError,
     Connect,
@@ -63,7 +64,7 @@ def _load_inputs(con: Any, settings: Settings, history: History, days: Sequence[
         if history.input_hash(day) is None:
             raise ChainError(
                 f"{symbol}: the candles and open interest of {day} are not stored; "
-                f"ingest them with `{settings.repair_command(symbol, day, day)}`"
+                f"ingest them with `{run_command(settings, symbol, day, day)}`"
             )
     candles = stored_raw.load_candles(con, symbol, days[0], days[-1])
     samples = stored_raw.load_open_interest(con, symbol, days[0], days[-1])
@@ -282,7 +283,7 @@ def sample(connect: Connect, settings: Settings, symbol: str, days: Sequence[dat
         if missing:
             raise ChainError(
                 f"{symbol} {model}: {missing[0]} has no position events; "
-                f"compute them with `{settings.repair_command(symbol, missing[0], missing[-1])}`"
+                f"compute them with `{run_command(settings, symbol, missing[0], missing[-1])}`"
             )
         walks[model] = _Walk(settings, history, model, _stored_before(history, model, days[0]))
     commits = _Commits(connect)
@@ -320,7 +321,7 @@ def _sample_day(
     if record.state_hash != known.state_hash:
         raise ChainError(
             f"{symbol} {model}: {day} is stale, its snapshots would not match its events; "
-            f"rebuild with `{walk.settings.repair_command(symbol, day, max(history.days[model]))}`"
+            f"rebuild with `{run_command(walk.settings, symbol, day, max(history.days[model]))}`"
         )
     bucket = resolve_parameters(walk.settings, history.symbol, model, day).bucket
     commits.add(

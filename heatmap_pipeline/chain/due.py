@@ -28,7 +28,7 @@ _WAITING = timedelta(days=7)
 
 def last_due(settings: Settings) -> date:
     """Return the newest day that `refresh` asks for: today so far where the source has it, else yesterday."""
-    return calendar.yesterday() + (ONE_DAY if settings.source == "binance" else timedelta(0))
+    return calendar.yesterday() + (ONE_DAY if settings.kind.has_today else timedelta(0))
 
 
 def due_days(settings: Settings, symbols: Sequence[str], until: date) -> dict[str, tuple[date, date]]:

@@ -14,7 +14,9 @@ from datetime import date, timedelta
 from functools import cache
 from typing import Any
 
-from heatmap_pipeline.errors import HeatmapError
+from heatmap_pipeline.chain.commands import run_command
+from heatmap_pipeline.commands import command
+from heatmap_pipeline.errors import HeatmapError, listed
 from heatmap_pipeline.instants import ONE_DAY, SECONDS
 from heatmap_pipeline.market.brackets import load_bracket
 from heatmap_pipeline.model.parameters import MODELS, Bracket, ModelError, ModelParameters
@@ -92,7 +94,8 @@ def read_history(con: Any, settings: Settings, symbol: str) -> History:
     """
     record = stored_raw.get_symbol(con, symbol)
     if record is None:
-        raise ChainError(f"{symbol}: nothing is stored yet; ingest it with `heatmap run {symbol}`")
+        begin = command(settings, "run", symbol, days=("DAY", "DAY"))
+        raise ChainError(f"{symbol}: nothing is stored yet; ingest it with `{begin}`")
     days = {model: stored.day_records(con, symbol, model) for model in settings.models}
     snapshots = {model: stored.snapshot_days(con, symbol, model) for model in settings.models}
     return History(record, stored_raw.raw_days(con, symbol), days, snapshots)
@@ -102,8 +105,11 @@ def resolve_parameters(settings: Settings, record: SymbolRecord, model: str, day
     """Return the parameters of a model for one symbol and day: settings win, then the bracket file, then the defaults.
 
     Raises:
-        ChainError: if a bracket file is set and does not hold the symbol, or no model can be had of such settings.
+        ChainError: if a bracket file is set and does not hold the symbol, or no model can be had of such settings, or
+            there is no such model.
     """
+    if model not in MODELS:
+        raise ChainError(f"{record.symbol} {model}: this program has no such model; it has {listed(MODELS)}")
     own = settings.of(record.symbol)
     bracket = Bracket()
     if settings.leverage_brackets is not None and (own.maintenance_margin_rate is None or own.max_leverage is None):
@@ -193,9 +199,9 @@ def outdated_days(settings: Settings, history: History, model: str) -> list[Stal
 
 def rebuilding(settings: Settings, history: History, *, through: date | None = None) -> str:
     """Return the command that makes every outdated day of a symbol again, to its newest day or to `through`."""
-    outdated = [one.first for model in history.days for one in outdated_days(settings, history, model)]
+    outdated = [stale.first for model in history.days for stale in outdated_days(settings, history, model)]
     ends = [day for day in (history.tip, through) if day is not None]
-    return settings.repair_command(history.symbol.symbol, min(outdated, default=max(ends)), max(ends))
+    return run_command(settings, history.symbol.symbol, min(outdated, default=max(ends)), max(ends))
 
 
 def check_start(settings: Settings, history: History, model: str, day: date, restart: bool) -> DayRecord | None:
@@ -210,7 +216,7 @@ def check_start(settings: Settings, history: History, model: str, day: date, res
     if not earlier:
         others = min((one for days in history.days.values() for one in days), default=day)
         if others < day and not restart:
-            first = settings.repair_command(name, others, max(history.tip or day, day))
+            first = run_command(settings, name, others, max(history.tip or day, day))
             raise ChainError(
                 f"{name} {model}: it has no day before {day}, and other models begin at {others}; "
                 f"begin it there too, with `{first}`"
@@ -221,7 +227,7 @@ def check_start(settings: Settings, history: History, model: str, day: date, res
         known_start = day in records and records[day].previous_hash == ""
         if restart or known_start:
             return None
-        fill = settings.repair_command(name, last + ONE_DAY, day - ONE_DAY)
+        fill = run_command(settings, name, last + ONE_DAY, day - ONE_DAY)
         raise ChainError(
             f"{name} {model}: {day} does not follow the last stored day {last}; fill the gap first with "
             f"`{fill}`, or begin a new history with --restart "
@@ -266,5 +272,5 @@ def check_gap(
     if found := available(gap):
         raise ChainError(
             f"{symbol}: --restart at {day} would leave out days the source has, the first is {min(found)}; fill the "
-            f"gap with `{settings.repair_command(symbol, gap[0], gap[-1])}`"
+            f"gap with `{run_command(settings, symbol, gap[0], gap[-1])}`"
         )

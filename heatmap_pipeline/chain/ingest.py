@@ -8,6 +8,7 @@ from datetime import date
 from itertools import islice
 from typing import Any
 
+from heatmap_pipeline.chain.commands import run_command
 from heatmap_pipeline.chain.history import Connect
 from heatmap_pipeline.errors import HeatmapError
 from heatmap_pipeline.instants import SECONDS
@@ -16,6 +17,7 @@ from heatmap_pipeline.market.tables import CleanDay
 from heatmap_pipeline.model.parameters import choose_bucket
 from heatmap_pipeline.settings import Settings, interval_name
 from heatmap_pipeline.store import raw as stored
+from heatmap_pipeline.store.origin import remember_archive
 from heatmap_pipeline.store.raw import SymbolRecord
 from heatmap_pipeline.store.read import published_histories
 from heatmap_pipeline.store.warehouse import Warehouse
@@ -78,6 +80,7 @@ def ingest_candles(
                 record = SymbolRecord(symbol, interval, bucket, settings.source, settings.simulated)
                 stored.put_symbol(con, record)
             changed = set(stored.save_raw(con, "candles", chunk, settings.source))
+            remember_archive(settings, symbol)
         yield from _reports(chunk, changed)
 
 
@@ -101,7 +104,7 @@ def ingest_open_interest(
         day = missing[0] if missing else days[0]
         raise IngestError(
             f"{symbol}: the candles of {day} are not stored, and the clock of its open interest is measured against "
-            f"them; ingest both with `{settings.repair_command(symbol, day, day)}`"
+            f"them; ingest both with `{run_command(settings, symbol, day, day)}`"
         )
     for start in range(0, len(days), _CHUNK):
         chunk_days = days[start : start + _CHUNK]

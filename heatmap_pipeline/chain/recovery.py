@@ -12,10 +12,11 @@ from contextlib import contextmanager
 from datetime import date
 from typing import Any
 
-from heatmap_pipeline.chain.commands import as_stored, rebuild_commands
+from heatmap_pipeline.chain.commands import rebuild_commands, run_command
 from heatmap_pipeline.errors import HeatmapError
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store import days as stored
+from heatmap_pipeline.store.origin import as_stored
 from heatmap_pipeline.store.read import PublishedHistory, published_histories
 from heatmap_pipeline.store.warehouse import StoreError, UnusableError, Warehouse, free_name
 
@@ -43,8 +44,8 @@ def loss(con: Any, settings: Settings, symbol: str) -> str | None:
         return None
     days = [*lost, *(day for model in settings.models for day in stored.day_records(con, symbol, model))]
     models = tuple(dict.fromkeys((*settings.models, *published.days)))
-    again = as_stored(settings, published.record.source).model_copy(update={"models": models})
-    command = again.repair_command(symbol, lost[0], max(days))
+    again = as_stored(settings, symbol, published.record.source).model_copy(update={"models": models})
+    command = run_command(again, symbol, lost[0], max(days))
     return (
         f"{symbol} {lost[0]} .. {lost[-1]}: published and not stored any more (was the warehouse deleted or replaced?);"
         f" compute them again with `{command}`, or move heatmap.duckdb away to give them up"

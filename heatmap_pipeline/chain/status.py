@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
 from heatmap_pipeline.chain.calendar import yesterday
-from heatmap_pipeline.chain.commands import as_stored, rebuild_commands, refresh_command
+from heatmap_pipeline.chain.commands import rebuild_commands, run_command
 from heatmap_pipeline.chain.due import clock_is_behind, unpublished, words_for_clock
 from heatmap_pipeline.chain.history import Stale, outdated_days, read_history
 from heatmap_pipeline.chain.recovery import loss, naming_the_rebuild
+from heatmap_pipeline.commands import command, first_commands
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store import days as stored
 from heatmap_pipeline.store import raw as stored_raw
 from heatmap_pipeline.store import read
+from heatmap_pipeline.store.origin import as_stored
 from heatmap_pipeline.store.read import PublishedHistory, SymbolStatus, published_histories
 from heatmap_pipeline.store.warehouse import StoreError, UnusableError, Warehouse
 
@@ -30,34 +32,36 @@ def status_lines(settings: Settings) -> Iterator[str]:
         return
     published = published_histories(warehouse)
     with naming_the_rebuild(settings), warehouse.connect() as con:
-        found = read.status(con)
-        stale = {(one.symbol, one.model): _stale(con, settings, one) for one in found}
-        names = sorted({*(one.symbol for one in found), *(published or {})})
+        entries = read.status(con)
+        stale = {(entry.symbol, entry.model): _stale(con, settings, entry) for entry in entries}
+        names = sorted({*(entry.symbol for entry in entries), *(published or {})})
         lost = {name: text for name in names if (text := loss(con, settings, name))}
-        waiting = {(one.symbol, one.model): _waiting(con, settings, one, published) for one in found}
-    if not found and not lost:
-        yield f"nothing is stored in {settings.home} yet; begin with `heatmap demo` or `heatmap run`"
+        again = {entry.symbol: _as_stored(settings, entry.symbol, entries) for entry in entries}
+        waiting = {(entry.symbol, entry.model): _waiting(con, again, entry, published) for entry in entries}
+    if not entries and not lost:
+        yield f"nothing is stored in {settings.home} yet; begin with {first_commands(settings.home)}"
         return
     yield f"home {settings.home}"
     yield _line(_HEADER)
-    for one in found:
-        yield _line(_row(one, len(stale[one.symbol, one.model])))
-    told: set[str] = set()
+    for entry in entries:
+        yield _line(_row(entry, len(stale[entry.symbol, entry.model])))
+    problems: set[str] = set()
     if published is None and (line := _unusable(warehouse)):
-        told.add(line)
+        problems.add(line)
         yield line
     for name, text in lost.items():
-        told.add(name)
+        problems.add(name)
         yield f"lost    {text}"
-    for one in found:
-        key = one.symbol, one.model
+    for entry in entries:
+        key = entry.symbol, entry.model
         # The command that brings lost days back, or rebuilds stale ones, makes and publishes the rest too.
-        again = [] if one.symbol in lost else stale[key]
-        for line in [*_problems(settings, one, again), *([] if one.symbol in lost or again else waiting[key])]:
-            if line not in told:
-                told.add(line)
+        rebuilt = [] if entry.symbol in lost else stale[key]
+        rest = [] if entry.symbol in lost or rebuilt else waiting[key]
+        for line in [*_problems(again[entry.symbol], entry, rebuilt), *rest]:
+            if line not in problems:
+                problems.add(line)
                 yield line
-    yield "nothing is failed, stale or missing" if not told else f"{len(told)} to look at"
+    yield "nothing is failed, stale or missing" if not problems else f"{len(problems)} to look at"
 
 
 def _without_warehouse(settings: Settings, warehouse: Warehouse) -> str:
@@ -67,7 +71,7 @@ def _without_warehouse(settings: Settings, warehouse: Warehouse) -> str:
             f"lost    {warehouse.path} is missing; heatmap.duckdb serves what was published: compute it again from the "
             f"archive files with `{' && '.join(commands)}`"
         )
-    return f"nothing is stored in {settings.home} yet; begin with `heatmap demo` or `heatmap run`"
+    return f"nothing is stored in {settings.home} yet; begin with {first_commands(settings.home)}"
 
 
 def _unusable(warehouse: Warehouse) -> str | None:
@@ -81,66 +85,72 @@ def _unusable(warehouse: Warehouse) -> str | None:
         return None
 
 
+def _as_stored(settings: Settings, symbol: str, entries: Sequence[SymbolStatus]) -> Settings:
+    """Return the settings that a symbol's history is computed again with: its source, its folder and its models."""
+    (source,) = {entry.source for entry in entries if entry.symbol == symbol}
+    models = tuple(entry.model for entry in entries if entry.symbol == symbol and entry.model is not None)
+    return as_stored(settings, symbol, source).model_copy(update={"models": models or settings.models})
+
+
 def _waiting(
-    con: Any, settings: Settings, one: SymbolStatus, published: Mapping[str, PublishedHistory] | None
+    con: Any, again: Mapping[str, Settings], entry: SymbolStatus, published: Mapping[str, PublishedHistory] | None
 ) -> list[str]:
     """Return what is stored and not published; nothing where the published database cannot be read now."""
-    if one.last_day is None or one.model is None or published is None:
+    if entry.last_day is None or entry.model is None or published is None:
         return []
-    records = {one.model: stored.day_records(con, one.symbol, one.model)}
-    if not unpublished(records, published.get(one.symbol)):
+    records = {entry.model: stored.day_records(con, entry.symbol, entry.model)}
+    if not unpublished(records, published.get(entry.symbol)):
         return []
-    command = as_stored(settings, one.source).repair_command(one.symbol, one.last_day, one.last_day)
-    return [f"waiting {one.symbol}: computed and not published yet; publish it with `{command}`"]
+    line = run_command(again[entry.symbol], entry.symbol, entry.last_day, entry.last_day)
+    return [f"waiting {entry.symbol}: computed and not published yet; publish it with `{line}`"]
 
 
-def _stale(con: Any, settings: Settings, one: SymbolStatus) -> list[Stale]:
-    if one.model is None or stored_raw.get_symbol(con, one.symbol) is None:
+def _stale(con: Any, settings: Settings, entry: SymbolStatus) -> list[Stale]:
+    if entry.model is None or stored_raw.get_symbol(con, entry.symbol) is None:
         return []
-    settings = settings.model_copy(update={"models": (one.model,)})
-    return outdated_days(settings, read_history(con, settings, one.symbol), one.model)
+    settings = settings.model_copy(update={"models": (entry.model,)})
+    return outdated_days(settings, read_history(con, settings, entry.symbol), entry.model)
 
 
-def _row(one: SymbolStatus, stale: int) -> tuple[str, ...]:
+def _row(entry: SymbolStatus, stale: int) -> tuple[str, ...]:
     return (
-        one.symbol,
-        one.model or "-",
-        str(one.days),
-        str(one.first_day or "-"),
-        str(one.last_day or "-"),
-        str(len(one.gaps)),
+        entry.symbol,
+        entry.model or "-",
+        str(entry.days),
+        str(entry.first_day or "-"),
+        str(entry.last_day or "-"),
+        str(len(entry.gaps)),
         str(stale),
-        str(len({day for _, day, _ in one.failed})),
-        f"{one.coverage:.1%}" if one.model else "-",
-        (f"{one.newest_candle:%Y-%m-%d %H:%M}" if one.newest_candle else "-") + _marks(one),
+        str(len({day for _, day, _ in entry.failed})),
+        f"{entry.coverage:.1%}" if entry.model else "-",
+        (f"{entry.newest_candle:%Y-%m-%d %H:%M}" if entry.newest_candle else "-") + _marks(entry),
     )
 
 
-def _marks(one: SymbolStatus) -> str:
+def _marks(entry: SymbolStatus) -> str:
     """Return what has to be said of the newest data: made up, or of a day that was not over."""
-    provisional = one.last_day is not None and one.last_day in one.provisional_days
-    return (" simulated" if one.simulated else "") + (" provisional" if provisional else "")
+    provisional = entry.last_day is not None and entry.last_day in entry.provisional_days
+    return (" simulated" if entry.simulated else "") + (" provisional" if provisional else "")
 
 
 def _line(cells: tuple[str, ...]) -> str:
     return "  ".join(cell.ljust(width) for cell, width in zip(cells, _WIDTHS, strict=True)).rstrip()
 
 
-def _problems(settings: Settings, one: SymbolStatus, stale: list[Stale]) -> Iterator[str]:
-    settings = as_stored(settings, one.source)
-    for stage, day, message in one.failed:
-        yield f"failed  {one.symbol} {day} {stage}: {message}"
-    if stale and one.last_day is not None:
-        command = settings.repair_command(one.symbol, min(day.first for day in stale), one.last_day)
-        yield f"stale   {one.symbol} {one.model} from {stale[0].day}: {stale[0].reason}; rebuild with `{command}`"
-    if one.last_day is not None and clock_is_behind(one.last_day):
-        yield f"clock   {words_for_clock(one.symbol, one.last_day)}"
-    if one.source != "archive" and one.last_day is not None and one.last_day < yesterday():
-        missing = f"{one.last_day + timedelta(days=1)} .. {yesterday()}"
-        command = refresh_command(settings, one.symbol)
-        yield f"missing {one.symbol} {missing}: not computed yet; catch up with `{command}`"
-    if one.gaps:
+def _problems(settings: Settings, entry: SymbolStatus, stale: list[Stale]) -> Iterator[str]:
+    for stage, day, message in entry.failed:
+        yield f"failed  {entry.symbol} {day} {stage}: {message}"
+    if stale and entry.last_day is not None:
+        line = run_command(settings, entry.symbol, min(day.first for day in stale), entry.last_day)
+        yield f"stale   {entry.symbol} {entry.model} from {stale[0].day}: {stale[0].reason}; rebuild with `{line}`"
+    if entry.last_day is not None and clock_is_behind(entry.last_day):
+        yield f"clock   {words_for_clock(entry.symbol, entry.last_day)}"
+    if settings.kind.grows and entry.last_day is not None and entry.last_day < yesterday():
+        missing = f"{entry.last_day + timedelta(days=1)} .. {yesterday()}"
+        line = command(settings, "refresh", entry.symbol)
+        yield f"missing {entry.symbol} {missing}: not computed yet; catch up with `{line}`"
+    if entry.gaps:
         yield (
-            f"gap     {one.symbol} {one.gaps[0]} .. {one.gaps[-1]}: {len(one.gaps)} days without data between "
+            f"gap     {entry.symbol} {entry.gaps[0]} .. {entry.gaps[-1]}: {len(entry.gaps)} days without data between "
             f"two histories"
         )

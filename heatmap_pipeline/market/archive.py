@@ -1,9 +1,6 @@
 """The tree of the exchange's public archive: which days it holds, and its files as clean days.
 
-    ROOT/futures/um/daily/klines/SYMBOL/INTERVAL/SYMBOL-INTERVAL-YYYY-MM-DD.zip
-    ROOT/futures/um/daily/metrics/SYMBOL/SYMBOL-metrics-YYYY-MM-DD.zip
-
-Each with an optional `.CHECKSUM` beside it. What stands inside a file is the business of `archive_file.py`.
+What its files are called is the business of `archive_names.py`, what stands inside one that of `archive_file.py`.
 """
 
 from __future__ import annotations
@@ -14,19 +11,19 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import date
 from pathlib import Path
 from typing import TypeVar, get_args
 
 import pandas as pd
 
-from heatmap_pipeline.instants import SECONDS, Interval
+from heatmap_pipeline.instants import ONE_DAY, SECONDS, Interval
 from heatmap_pipeline.market.archive_file import parse_candles, parse_samples, read_archive_csv
+from heatmap_pipeline.market.archive_names import CANDLES_FOLDER, ArchiveFile
 from heatmap_pipeline.market.repair import clean_candles, clean_samples
 from heatmap_pipeline.market.tables import OPEN_INTEREST_COLUMNS, CleanDay, MarketError, NoDataError
 from heatmap_pipeline.settings import check_symbol, interval_name
 
-_DAILY = Path("futures") / "um" / "daily"
 _INTERVALS: tuple[Interval, ...] = get_args(Interval)
 
 Result = TypeVar("Result")
@@ -49,14 +46,14 @@ class ArchiveReader:
 
     def symbols(self) -> list[str]:
         """Return the symbols that have a folder of candles, sorted."""
-        return [name for name in _names(self.root / _DAILY / "klines") if re.fullmatch(r"[A-Z0-9]{2,30}", name)]
+        return [name for name in _names(self.root / CANDLES_FOLDER) if re.fullmatch(r"[A-Z0-9]{2,30}", name)]
 
     def days(self, symbol: str, interval: str) -> list[date]:
         """Return the days that have a file of candles of that interval (as the exchange writes it), sorted."""
         check_symbol(symbol)
         pattern = re.compile(rf"{symbol}-{re.escape(interval)}-(\d{{4}}-\d{{2}}-\d{{2}})\.zip")
-        found = (pattern.fullmatch(name) for name in _names(self.root / _DAILY / "klines" / symbol / interval))
-        return sorted(day for match in found if match and (day := _day(match[1])))
+        matches = (pattern.fullmatch(name) for name in _names(self.root / CANDLES_FOLDER / symbol / interval))
+        return sorted(day for match in matches if match and (day := _day(match[1])))
 
     def choose_interval(self, symbol: str, days: Sequence[date], wanted: Interval | None, strict: bool) -> int:
         """Return the step of the candle grid to use, in seconds.
@@ -103,12 +100,12 @@ class ArchiveReader:
         """
         check_symbol(symbol)
         interval = interval_name(interval_seconds)
-        path = self.root / _DAILY / "klines" / symbol / interval / f"{symbol}-{interval}-{day.isoformat()}.zip"
+        path = self.root / ArchiveFile(symbol, day, interval).path
         try:
             file = read_archive_csv(path)
         except FileNotFoundError:
-            held = self.days(symbol, interval)
-            there = f"it holds {_ranges(held)}" if held else self._nothing(symbol)
+            days = self.days(symbol, interval)
+            there = f"it holds {_ranges(days)}" if days else self._nothing(symbol)
             raise NoDataError(
                 f"archive {self.root} has no {interval} candles of {symbol} for {day} ({path.name} is missing); "
                 f"{there}; add the file or choose other days"
@@ -132,7 +129,7 @@ class ArchiveReader:
             MarketError: for a file that cannot be used.
         """
         check_symbol(symbol)
-        path = self.root / _DAILY / "metrics" / symbol / f"{symbol}-metrics-{day.isoformat()}.zip"
+        path = self.root / ArchiveFile(symbol, day).path
         try:
             file = read_archive_csv(path)
         except FileNotFoundError:
@@ -148,13 +145,13 @@ class ArchiveReader:
         symbols = self.symbols()
         if not symbols:
             return (
-                f"archive {self.root} is empty: no {(_DAILY / 'klines').as_posix()}/SYMBOL/ in it; "
+                f"archive {self.root} is empty: no {CANDLES_FOLDER}/SYMBOL/ in it; "
                 "give the folder that holds futures/um/daily"
             )
         if symbol not in symbols:
             shown = ", ".join(symbols[:20]) + (", ..." if len(symbols) > 20 else "")
             return f"archive {self.root} does not know the symbol {symbol}; it holds {shown}"
-        names = _names(self.root / _DAILY / "klines" / symbol)
+        names = _names(self.root / CANDLES_FOLDER / symbol)
         others = ", ".join(name[:40] if name.isprintable() else repr(name[:40]) for name in names[:20]) or "nothing"
         return (
             f"archive {self.root} has no 1m, 5m or 15m candles of {symbol} (its folder holds {others}); add such files"
@@ -213,7 +210,7 @@ def _ranges(days: Iterable[date]) -> str:
     """Return days as text, runs of days as 'first to last', at most five runs."""
     runs: list[list[date]] = []
     for day in sorted(set(days)):
-        if runs and day - runs[-1][1] == timedelta(days=1):
+        if runs and day - runs[-1][1] == ONE_DAY:
             runs[-1][1] = day
         else:
             runs.append([day, day])

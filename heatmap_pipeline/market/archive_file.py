@@ -23,6 +23,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyarrow import csv
 
+from heatmap_pipeline.errors import printable
+from heatmap_pipeline.market.archive_names import checksum_beside, read_checksum
 from heatmap_pipeline.market.tables import CANDLE_COLUMNS, MarketError
 
 MAX_BYTES = 16 * 2**20
@@ -59,10 +61,26 @@ METRICS_HEADER = (
 )
 """Columns of a file of metrics, in their order; the four ratios are not read. The first four names are compared."""
 
-CHECKSUM = re.compile(rb"([0-9a-fA-F]{64})[ \t]+\*?(\S+)\s*")
-"""What stands in a CHECKSUM file: the sha256 of a zip and the zip's name."""
+LIQUIDATION_HEADER = (
+    "time",
+    "side",
+    "order_type",
+    "time_in_force",
+    "original_quantity",
+    "price",
+    "average_price",
+    "order_status",
+    "last_fill_quantity",
+    "accumulated_fill_quantity",
+)
+"""Columns of a file of liquidation orders (`liquidationSnapshot`), in their order; all names are compared."""
 
-_ARCHIVE_NAME = re.compile(r"[A-Z0-9_]+-(\d+[a-zA-Z]+|metrics)-\d{4}-\d{2}-\d{2}\.csv", re.IGNORECASE)
+MAX_LIQUIDATION_ROWS = 200_000
+"""Most lines of a file of liquidation orders: one order a second, every row printed twice, and some."""
+
+_ARCHIVE_NAME = re.compile(
+    r"[A-Z0-9_]+-(\d+[a-zA-Z]+|metrics|liquidationSnapshot)-\d{4}-\d{2}-\d{2}\.csv", re.IGNORECASE
+)
 _ARROW_MESSAGE = re.compile(
     r"(?:In CSV column #(?P<column>\d+): )?(?:CSV parse error: )?Row #(?P<row>\d+): (?P<what>.*)", re.S
 )
@@ -92,8 +110,12 @@ class ArchiveCsv:
     data: bytes
 
 
-def read_archive_csv(path: Path) -> ArchiveCsv:
+def read_archive_csv(path: Path, max_rows: int = MAX_ROWS) -> ArchiveCsv:
     """Read the one CSV of an archive file, and check it against the CHECKSUM beside it if there is one.
+
+    Args:
+        path: the zip.
+        max_rows: most lines that a right file of its kind has.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -103,8 +125,8 @@ def read_archive_csv(path: Path) -> ArchiveCsv:
     digest = hashlib.sha256(packed).hexdigest()
     _check_checksum(path, digest)
     data = _unpack(path, packed).removeprefix(b"\xef\xbb\xbf").rstrip(b"\r\n")
-    if max(data.count(b"\n"), data.count(b"\r")) >= MAX_ROWS:
-        refuse(path, f"has more than {MAX_ROWS} lines, which no file of one day has")
+    if max(data.count(b"\n"), data.count(b"\r")) >= max_rows:
+        refuse(path, f"has more than {max_rows} lines, which no file of one day has")
     try:
         data.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -171,6 +193,27 @@ def parse_samples(file: ArchiveCsv, symbol: str) -> tuple[pd.DataFrame, dict[str
     return raw, _facts(file, header, unit)
 
 
+def parse_liquidation_orders(file: ArchiveCsv) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Return the rows of a file of liquidation orders, and facts about the file; nothing is judged or repaired.
+
+    Columns: `time` (datetime64[us]), `side` (of the ORDER, as written), `price` (the order's), `average_price` (of what
+    was filled), `filled` (contracts in all), and `row`; float64 with NaN for blank.
+
+    Raises:
+        MarketError: as `parse_candles`.
+    """
+    header = _has_header(file, LIQUIDATION_HEADER, len(LIQUIDATION_HEADER))
+    types = {name: pa.float64() for name in ("price", "average_price", "accumulated_fill_quantity")}
+    types |= {"time": pa.string(), "side": pa.string()}
+    table = _read_csv(file, LIQUIDATION_HEADER, types, header)
+    row = np.arange(len(table)) + 1 + header
+    time, unit = _instants(file, table["time"], "time", row)
+    columns: dict[str, Any] = {"time": time, "side": pd.array(table["side"].to_pylist(), dtype="str")}
+    columns |= {name: table[name].to_numpy() for name in ("price", "average_price")}
+    columns |= {"filled": table["accumulated_fill_quantity"].to_numpy(), "row": row}
+    return pd.DataFrame(columns), _facts(file, header, unit)
+
+
 def _facts(file: ArchiveCsv, header: bool, unit: str) -> dict[str, Any]:
     return {"file": file.path.name, "sha256": file.sha256, "header": header, "time_unit": unit}
 
@@ -189,17 +232,18 @@ def _read_bytes(path: Path, limit: int) -> bytes:
 
 
 def _check_checksum(path: Path, digest: str) -> None:
-    beside = path.with_name(path.name + ".CHECKSUM")
+    beside = checksum_beside(path)
     try:
         text = _read_bytes(beside, 4096)
     except FileNotFoundError:
         return
-    match = CHECKSUM.fullmatch(text)
-    if not match:
+    published = read_checksum(text)
+    if published is None:
         refuse(beside, "is not a checksum file (one line: sha256, two blanks, file name)")
-    if match[2] != path.name.encode():
-        refuse(beside, f"is the checksum of {_printable(match[2].decode('utf-8', 'replace'))}, not of {path.name}")
-    if match[1].decode().lower() != digest:
+    sha256, name = published
+    if name != path.name.encode():
+        refuse(beside, f"is the checksum of {printable(name.decode('utf-8', 'replace'))}, not of {path.name}")
+    if sha256 != digest:
         refuse(path, f"does not match its CHECKSUM (sha256 is {digest})")
 
 
@@ -221,7 +265,7 @@ def _unpack(path: Path, packed: bytes) -> bytes:
             with archive.open(member) as stream:
                 data = stream.read(MAX_BYTES + 1)
     except _DAMAGE as error:
-        refuse(path, f"is not a whole zip file ({_printable(str(error))})")
+        refuse(path, f"is not a whole zip file ({printable(str(error))})")
     if len(data) > MAX_BYTES:
         refuse(path, f"unpacks to more than {MAX_BYTES} bytes, which no file of one day does")
     return data
@@ -266,14 +310,9 @@ def _read_csv(file: ArchiveCsv, names: tuple[str, ...], types: dict[str, Any], h
     except pa.ArrowInvalid as error:
         match = _ARROW_MESSAGE.fullmatch(str(error))
         if not match:
-            refuse(file.path, f"is not a CSV file of {len(names)} columns ({_printable(str(error))})")
+            refuse(file.path, f"is not a CSV file of {len(names)} columns ({printable(str(error))})")
         column = f"{names[int(match['column'])]}: " if match["column"] else ""
-        refuse(file.path, column + _printable(match["what"]), int(match["row"]))
-
-
-def _printable(text: str) -> str:
-    """Return text from a damaged file as one line fit for a terminal."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text[:200])
+        refuse(file.path, column + printable(match["what"]), int(match["row"]))
 
 
 def _instants(

@@ -18,7 +18,8 @@ import pandas as pd
 
 from heatmap_pipeline.instants import SECONDS, Interval
 from heatmap_pipeline.market.archive import ArchiveReader, read_many
-from heatmap_pipeline.market.download import ArchiveDownloader, ArchiveFile, Outcome, Progress
+from heatmap_pipeline.market.archive_names import ArchiveFile
+from heatmap_pipeline.market.download import ArchiveDownloader, Outcome, Progress
 from heatmap_pipeline.market.exchange import ExchangeReader
 from heatmap_pipeline.market.tables import CleanDay, MarketError, NoDataError
 from heatmap_pipeline.settings import ARCHIVE_URL, REST_URL, SIMULATED_MARKER, Settings, check_symbol, interval_name

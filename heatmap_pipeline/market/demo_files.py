@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
-import threading
 import zipfile
 from collections.abc import Sequence
 from datetime import date, datetime, timedelta
@@ -17,11 +15,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from heatmap_pipeline.files import replace_file
+from heatmap_pipeline.instants import day_start
+from heatmap_pipeline.market.archive_file import CANDLE_HEADER, METRICS_HEADER
+from heatmap_pipeline.market.archive_names import ArchiveFile, checksum_beside, checksum_text
+from heatmap_pipeline.market.clock import LABEL_IS_START_FROM
 from heatmap_pipeline.market.tables import MarketError
 from heatmap_pipeline.settings import SIMULATED_MARKER
-
-START_LABELS_FROM = date(2026, 6, 25)
-"""First day whose samples are labelled with the start of their step instead of the instant they were taken."""
 
 _MARKER = """SIMULATED DATA
 
@@ -29,25 +29,18 @@ Every file below this folder was made up by the demo market of the heatmap pipel
 nobody traded at these prices. The files have the form of a public archive so that the pipeline reads them the way it
 reads real ones. The folder may be deleted at any time; the pipeline writes what it needs again.
 """
-_CANDLE_HEADER = (
-    "open_time,open,high,low,close,volume,close_time,quote_volume,count,taker_buy_volume,taker_buy_quote_volume,ignore"
-)
-_METRICS_HEADER = (
-    "create_time,symbol,sum_open_interest,sum_open_interest_value,count_toptrader_long_short_ratio,"
-    "sum_toptrader_long_short_ratio,count_long_short_ratio,sum_taker_long_short_vol_ratio"
-)
 _STEP = timedelta(minutes=5)
 _STEP_MS = 300_000
 
 
 def candles_path(root: Path, symbol: str, day: date) -> Path:
     """Return where the archive keeps the 5m candles of a symbol and day."""
-    return root / "futures/um/daily/klines" / symbol / "5m" / f"{symbol}-5m-{day.isoformat()}.zip"
+    return root / ArchiveFile(symbol, day, "5m").path
 
 
 def metrics_path(root: Path, symbol: str, day: date) -> Path:
     """Return where the archive keeps the open interest of a symbol and day."""
-    return root / "futures/um/daily/metrics" / symbol / f"{symbol}-metrics-{day.isoformat()}.zip"
+    return root / ArchiveFile(symbol, day).path
 
 
 def candles_csv(day: date, columns: Sequence[npt.NDArray[np.float64]], price_decimals: int, lot_decimals: int) -> str:
@@ -61,8 +54,8 @@ def candles_csv(day: date, columns: Sequence[npt.NDArray[np.float64]], price_dec
         lot_decimals: decimals of contracts.
     """
     p, q = f".{price_decimals}f", f".{lot_decimals}f"
-    start = round((datetime(day.year, day.month, day.day) - datetime(1970, 1, 1)).total_seconds() * 1000)
-    lines = [_CANDLE_HEADER]
+    start = day_start(day) // 1000
+    lines = [",".join(CANDLE_HEADER)]
     rows = zip(*(column.tolist() for column in columns), strict=True)
     for time, (o, h, low, c, volume, quote, trades, buy, buy_quote) in zip(
         range(start, start + 86_400_000, _STEP_MS), rows, strict=True
@@ -80,16 +73,16 @@ def metrics_csv(
     """Return the CSV of a day of open interest; its value columns are contracts times mark price.
 
     Args:
-        day: UTC; decides what the labels mean (see `START_LABELS_FROM`).
+        day: UTC; decides what the labels mean (see `clock.LABEL_IS_START_FROM`).
         symbol: as the exchange writes it.
         contracts: open interest taken at 00:05, 00:10, ... 24:00 of the day.
         mark: mark price in USDT at the same instants.
         lot_decimals: decimals of contracts.
     """
-    label = datetime(day.year, day.month, day.day) + (_STEP if day < START_LABELS_FROM else timedelta(0))
+    label = datetime(day.year, day.month, day.day) + (_STEP if day < LABEL_IS_START_FROM else timedelta(0))
     padding = "0" * (16 - lot_decimals)
     dot = "" if lot_decimals else "."
-    lines = [_METRICS_HEADER]
+    lines = [",".join(METRICS_HEADER)]
     for held, price in zip(contracts.tolist(), mark.tolist(), strict=True):
         lines.append(f"{label},{symbol},{held:.{lot_decimals}f}{dot}{padding},{held * price:.4f}000000000000,,,,")
         label += _STEP
@@ -117,7 +110,7 @@ def is_complete(path: Path, comment: str) -> bool:
     """Return whether `path` is a whole file of this demo market (`comment`) whose checksum stands beside it."""
     try:
         content = path.read_bytes()
-        return content.endswith(comment.encode()) and _checksum_path(path).read_text() == _checksum(path, content)
+        return content.endswith(comment.encode()) and checksum_beside(path).read_text() == _checksum(path, content)
     except (FileNotFoundError, UnicodeDecodeError):
         return False
     except OSError as error:
@@ -144,7 +137,7 @@ def write_zip(path: Path, csv: str, comment: str) -> None:
         archive.writestr(entry, csv)
         archive.comment = comment.encode()
     content = buffer.getvalue()
-    checksum = _checksum_path(path)
+    checksum = checksum_beside(path)
     try:
         checksum.unlink(missing_ok=True)  # an older checksum must not stand beside the new zip
     except OSError as error:
@@ -153,23 +146,14 @@ def write_zip(path: Path, csv: str, comment: str) -> None:
     _replace(checksum, _checksum(path, content).encode())
 
 
-def _checksum_path(path: Path) -> Path:
-    return path.with_name(f"{path.name}.CHECKSUM")
-
-
 def _checksum(path: Path, content: bytes) -> str:
-    return f"{hashlib.sha256(content).hexdigest()}  {path.name}\n"
+    return checksum_text(hashlib.sha256(content).hexdigest(), path.name)
 
 
 def _replace(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            temporary.write_bytes(content)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        replace_file(path, content)
     except OSError as error:
         raise _cannot("write", path, error) from error
 

@@ -10,40 +10,21 @@ import hashlib
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import closing, suppress
-from dataclasses import dataclass
-from datetime import date
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-from heatmap_pipeline.market.archive_file import CHECKSUM, MAX_BYTES
+from heatmap_pipeline.files import replace_file
+from heatmap_pipeline.market.archive_file import MAX_BYTES
+from heatmap_pipeline.market.archive_names import ArchiveFile, checksum_beside, checksum_text, read_checksum
 from heatmap_pipeline.market.tables import MarketError
 from heatmap_pipeline.market.web import Patience, Reply, TryAgainError, WebClient, web_page
 from heatmap_pipeline.settings import check_symbol
 
 _PREFIX = "data/"
 _LARGEST_CHECKSUM = 4096
-
-
-@dataclass(frozen=True, order=True)
-class ArchiveFile:
-    """One daily file: candles of an interval (as the exchange writes it), or metrics where the interval is ''."""
-
-    symbol: str
-    day: date
-    interval: str = ""
-
-    @property
-    def path(self) -> str:
-        """Where it lies below the root, and below `data/` of the archive."""
-        if self.interval:
-            return (
-                f"futures/um/daily/klines/{self.symbol}/{self.interval}/"
-                f"{self.symbol}-{self.interval}-{self.day.isoformat()}.zip"
-            )
-        return f"futures/um/daily/metrics/{self.symbol}/{self.symbol}-metrics-{self.day.isoformat()}.zip"
 
 
 class Outcome(Enum):
@@ -120,8 +101,8 @@ class ArchiveDownloader:
                 missing.append(file)
         patience = Patience(self._total_time)
         for symbol in dict.fromkeys(file.symbol for file in missing):
-            own = [file for file in missing if file.symbol == symbol]
-            with self._alone(symbol, patience), closing(self._fetch_all(own, patience)) as done:
+            of_symbol = [file for file in missing if file.symbol == symbol]
+            with self._alone(symbol, patience), closing(self._fetch_all(of_symbol, patience)) as done:
                 for file, outcome in done:
                     outcomes[file] = outcome
                     _tell(progress, outcomes, wanted, file)
@@ -164,7 +145,7 @@ class ArchiveDownloader:
                 if sha256 is None:
                     return Outcome.NOT_PUBLISHED
                 if _sha256(target) == sha256:
-                    self._write_checksum(file, sha256)
+                    replace_file(checksum_beside(target), checksum_text(sha256, target.name).encode())
                     return Outcome.CACHED
                 part = target.with_name(target.name + ".part")
                 if not self._fetch_part(file, part, patience):
@@ -172,9 +153,9 @@ class ArchiveDownloader:
                 problem = _problem(part, sha256)
                 if not problem:
                     # No old checksum may stand beside the new zip. It is written last: without it, nothing is cached.
-                    self._checksum_path(file).unlink(missing_ok=True)
+                    checksum_beside(target).unlink(missing_ok=True)
                     part.replace(target)
-                    self._write_checksum(file, sha256)
+                    replace_file(checksum_beside(target), checksum_text(sha256, target.name).encode())
                     return Outcome.FETCHED
                 part.unlink(missing_ok=True)
         except OSError as error:
@@ -194,14 +175,14 @@ class ArchiveDownloader:
         text = self._web.get(path, take, patience=patience, accept=frozenset({200, 404}))
         if text is None:
             return None
-        match = CHECKSUM.fullmatch(text)
-        if not match or match[2] != Path(file.path).name.encode():
+        published = read_checksum(text)
+        if published is None or published[1] != Path(file.path).name.encode():
             what = "a web page" if web_page(text) else "something else"
             raise MarketError(
                 f"{self._web.name(path)}: {what} instead of the sha256 of {Path(file.path).name}; see what stands "
                 "between here and the archive (a login page, a proxy, a mirror)"
             )
-        return match[1].decode().lower()
+        return published[0]
 
     def _fetch_part(self, file: ArchiveFile, part: Path, patience: Patience) -> bool:
         """Complete the partial file, from where it stops if the server can do that; False if there is no file."""
@@ -231,24 +212,14 @@ class ArchiveDownloader:
         accept = frozenset({200, 206, 404, 416})
         return self._web.get(_PREFIX + file.path, take, patience=patience, headers=headers, accept=accept)
 
-    def _checksum_path(self, file: ArchiveFile) -> Path:
-        return self.root / f"{file.path}.CHECKSUM"
-
     def _is_whole(self, file: ArchiveFile) -> bool:
         """Whether the zip is there and is what the CHECKSUM beside it says."""
         try:
-            with self._checksum_path(file).open("rb") as stream:
-                match = CHECKSUM.fullmatch(stream.read(_LARGEST_CHECKSUM))
-            sha256 = _sha256(self.root / file.path) if match else None
+            with checksum_beside(self.root / file.path).open("rb") as stream:
+                published = read_checksum(stream.read(_LARGEST_CHECKSUM))
+            return published is not None and _sha256(self.root / file.path) == published[0]
         except OSError:
             return False
-        return match is not None and sha256 == match[1].decode().lower()
-
-    def _write_checksum(self, file: ArchiveFile, sha256: str) -> None:
-        path = self._checksum_path(file)
-        temporary = path.with_name(path.name + ".part")
-        temporary.write_text(f"{sha256}  {Path(file.path).name}\n")
-        temporary.replace(path)
 
 
 def _tell(

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import numpy as np
 import pandas as pd
 
-from heatmap_pipeline.instants import day_start
+from heatmap_pipeline.instants import DAY, day_start
 from heatmap_pipeline.market import exchange_json as answers
 from heatmap_pipeline.market.exchange_json import ExchangeError, SymbolInfo
 from heatmap_pipeline.market.repair import clean_candles, clean_samples
@@ -42,7 +42,7 @@ LATE_SAMPLES = timedelta(hours=1)
 
 _LARGEST_ANSWER = 8 * 2**20  # all symbols: some MB; a day of candles: 0.3 MB; parsed it may take 27 times as much
 _SKEW_SECONDS = 30
-_DAY_MS = 86_400_000
+_DAY_MS = DAY // 1000
 _INVALID_SYMBOL = -1121
 
 _log = logging.getLogger(__name__)
@@ -87,7 +87,7 @@ class ExchangeReader:
         self._elapsed = elapsed
         self._budget = _Budget()
         self._lock = threading.Lock()
-        self._clock: tuple[int, float, float] | None = None
+        self._clock: tuple[int, float] | None = None
         self._symbols: dict[str, SymbolInfo] = {}
 
     def close(self) -> None:
@@ -106,20 +106,16 @@ class ExchangeReader:
                 before = time.time()
                 server = self._ask(path, {}, 1, lambda answer: answers.parse_server_time(answer, self._web.name(path)))
                 # The answer is older than its arrival, so that what is counted on from here is never in the future.
-                self._clock = server, self._elapsed(), before - server / 1000
-                if abs(self._clock[2]) >= _SKEW_SECONDS:
+                self._clock = server, self._elapsed()
+                ahead = before - server / 1000
+                if abs(ahead) >= _SKEW_SECONDS:
                     _log.warning(
                         "the clock of this machine differs from the exchange's by %.0f s; the exchange's counts, but "
                         "schedules run by this one: set it right",
-                        self._clock[2],
+                        ahead,
                     )
-            server, then, _ = self._clock
+            server, then = self._clock
         return _datetime(server + int((self._elapsed() - then) * 1000))
-
-    @property
-    def skew(self) -> float | None:
-        """Seconds by which this machine's clock is ahead of the exchange's (negative: behind); None before `now`."""
-        return None if self._clock is None else self._clock[2]
 
     def symbol(self, symbol: str) -> SymbolInfo:
         """Return what the exchange says of a symbol that is traded now.

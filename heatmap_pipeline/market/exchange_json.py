@@ -6,7 +6,6 @@ and values are judged where those of the archive are judged.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,9 +15,10 @@ from typing import Any, NoReturn
 import numpy as np
 import pandas as pd
 
+from heatmap_pipeline.errors import printable
 from heatmap_pipeline.market.strict_json import load_json, shown
 from heatmap_pipeline.market.tables import CANDLE_COLUMNS, MarketError
-from heatmap_pipeline.market.web import TryAgainError, printable, web_page
+from heatmap_pipeline.market.web import TryAgainError, web_page
 
 _NUMBER = re.compile(r"-?\d{1,40}(\.\d{1,40})?([eE][+-]?\d{1,3})?", re.ASCII)
 _OLDEST, _NEWEST = 10**12, 10**14  # milliseconds: 2001 and 5138
@@ -48,14 +48,12 @@ class SymbolInfo:
         status: TRADING, or why not.
         contract: PERPETUAL, or another kind.
         listed: UTC day trading began.
-        tick_size: smallest step of the price, USDT.
     """
 
     symbol: str
     status: str
     contract: str
     listed: date
-    tick_size: float
 
 
 def parse_json(data: bytes) -> Any:
@@ -94,18 +92,18 @@ def parse_candles(answer: Any, interval: int, place: str) -> pd.DataFrame:
     Raises:
         MarketError: for anything but rows of 12 fields, or candles of another length.
     """
-    rows = _rows(answer, place)
+    rows = as_rows(answer, place)
     opened, closed = [], []
     values: list[list[float]] = []
     for number, row in enumerate(rows, 1):
         if not isinstance(row, list) or len(row) < 11:
-            _refuse(place, number, "is not a candle of 12 fields")
+            refuse_answer(place, number, "is not a candle of 12 fields")
         start, end = (_instant(row[at], place, number, name) for at, name in ((0, "open time"), (6, "close time")))
         if end != start + interval * 1000 - 1:
-            _refuse(place, number, f"is not a candle of {interval} s")
+            refuse_answer(place, number, f"is not a candle of {interval} s")
         opened.append(start)
         closed.append(end)
-        values.append([_number(row[at], place, number, name) for at, name in _fields()])
+        values.append([as_number(row[at], place, number, name) for at, name in _fields()])
     table = pd.DataFrame(np.array(values, dtype=np.float64).reshape(len(rows), 9), columns=list(CANDLE_COLUMNS[1:]))
     table.insert(0, "open_time", _times(opened))
     return table.assign(close_time=_times(closed), row=np.arange(len(rows)) + 1)
@@ -122,16 +120,16 @@ def parse_open_interest(answer: Any, symbol: str, place: str) -> pd.DataFrame:
     Raises:
         MarketError: for anything but objects of the known fields, or another symbol.
     """
-    rows = _rows(answer, place)
+    rows = as_rows(answer, place)
     label, contracts, value = [], [], []
     for number, row in enumerate(rows, 1):
         if not isinstance(row, dict):
-            _refuse(place, number, "is not an object")
+            refuse_answer(place, number, "is not an object")
         if row.get("symbol") != symbol:
-            _refuse(place, number, f"is about {shown(row.get('symbol'))}, not {symbol}")
+            refuse_answer(place, number, f"is about {shown(row.get('symbol'))}, not {symbol}")
         label.append(_instant(row.get("timestamp"), place, number, "timestamp"))
-        contracts.append(_number(row.get("sumOpenInterest"), place, number, "sumOpenInterest"))
-        value.append(_number(row.get("sumOpenInterestValue"), place, number, "sumOpenInterestValue"))
+        contracts.append(as_number(row.get("sumOpenInterest"), place, number, "sumOpenInterest"))
+        value.append(as_number(row.get("sumOpenInterestValue"), place, number, "sumOpenInterestValue"))
     columns = {"label": _times(label), "contracts": np.array(contracts, float), "value": np.array(value, float)}
     return pd.DataFrame(columns).assign(row=np.arange(len(rows)) + 1)
 
@@ -149,20 +147,14 @@ def parse_symbol(answer: Any, symbol: str, place: str) -> SymbolInfo | None:
         MarketError: for anything but the published form.
     """
     known = answer.get("symbols") if isinstance(answer, dict) else None
-    for number, one in enumerate(_rows(known, place), 1):
-        if not isinstance(one, dict) or one.get("symbol") != symbol:
+    for number, entry in enumerate(as_rows(known, place), 1):
+        if not isinstance(entry, dict) or entry.get("symbol") != symbol:
             continue
-        listed = datetime.fromtimestamp(_instant(one.get("onboardDate"), place, number, "onboardDate") / 1000, UTC)
-        filters = one.get("filters")
-        prices = [
-            part for part in (filters if isinstance(filters, list) else [])
-            if isinstance(part, dict) and part.get("filterType") == "PRICE_FILTER"
-        ]  # fmt: skip
-        tick = _number(prices[0].get("tickSize") if prices else None, place, number, "tickSize")
-        status, contract = (one.get(name) for name in ("status", "contractType"))
-        if not isinstance(status, str) or not isinstance(contract, str) or not 0 < tick < math.inf:
-            _refuse(place, number, "lacks status, contractType or tickSize")
-        return SymbolInfo(symbol, printable(status, 40), printable(contract, 40), listed.date(), tick)
+        listed = datetime.fromtimestamp(_instant(entry.get("onboardDate"), place, number, "onboardDate") / 1000, UTC)
+        status, contract = (entry.get(name) for name in ("status", "contractType"))
+        if not isinstance(status, str) or not isinstance(contract, str):
+            refuse_answer(place, number, "lacks status or contractType")
+        return SymbolInfo(symbol, printable(status, 40), printable(contract, 40), listed.date())
     return None
 
 
@@ -170,7 +162,8 @@ def _fields() -> zip[tuple[int, str]]:
     return zip(_VALUES, CANDLE_COLUMNS[1:], strict=True)
 
 
-def _rows(answer: Any, place: str) -> Sequence[Any]:
+def as_rows(answer: Any, place: str) -> Sequence[Any]:
+    """Return an answer that has to be a list."""
     if not isinstance(answer, list):
         raise MarketError(f"{place}: the answer is not a list; {_ADVICE}")
     return answer
@@ -179,18 +172,18 @@ def _rows(answer: Any, place: str) -> Sequence[Any]:
 def _instant(value: Any, place: str, row: int, name: str) -> int:
     """Return a time in milliseconds since 1970 that is written as a whole number."""
     if type(value) is not int or not _OLDEST <= value < _NEWEST:
-        _refuse(place, row, f"{name} {shown(value)} is not in milliseconds since 1970")
+        refuse_answer(place, row, f"{name} {shown(value)} is not in milliseconds since 1970")
     return value
 
 
-def _number(value: Any, place: str, row: int, name: str) -> float:
+def as_number(value: Any, place: str, row: int, name: str) -> float:
     """Return a number that is written as one or as text; NaN for one left blank."""
     if value is None or value == "":
         return float("nan")
     if isinstance(value, str) and _NUMBER.fullmatch(value):
         return float(value)
     if type(value) is not float and not (type(value) is int and abs(value) < _LARGEST_WHOLE):
-        _refuse(place, row, f"{name} {shown(value)} is not a number")
+        refuse_answer(place, row, f"{name} {shown(value)} is not a number")
     return float(value)
 
 
@@ -198,5 +191,6 @@ def _times(milliseconds: Sequence[int]) -> np.ndarray[Any, Any]:
     return (np.array(milliseconds, dtype=np.int64) * 1000).astype("datetime64[us]")
 
 
-def _refuse(place: str, row: int, what: str) -> NoReturn:
+def refuse_answer(place: str, row: int, what: str) -> NoReturn:
+    """Raise for a row of an answer that is not as published."""
     raise MarketError(f"{place}, row {row}: {what}; {_ADVICE}")

@@ -1,11 +1,12 @@
 """The sources by name: what ingestion asks of any of them, and which object answers for each.
 
-Another exchange is another file beside `binance.py` and another line in `open_market`.
+Another exchange is another file beside `binance.py`, a line in `OPENERS`, and a row in `source_kinds.py` that says what
+it can do.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeAlias, get_args
@@ -18,7 +19,8 @@ from heatmap_pipeline.market.tables import CleanDay
 from heatmap_pipeline.settings import Settings
 
 if TYPE_CHECKING:
-    from heatmap_pipeline.market.download import ArchiveFile, Outcome
+    from heatmap_pipeline.market.archive_names import ArchiveFile
+    from heatmap_pipeline.market.download import Outcome
 
 Downloads: TypeAlias = Callable[[str, int, int], None]
 """Called with symbol, files done and files in all."""
@@ -54,13 +56,14 @@ class ArchiveMarket:
 
     def available(self, symbol: str, days: Sequence[date]) -> set[date]:
         """Return those of the days that have a file of candles, at any interval."""
-        held = {day for interval in get_args(Interval) for day in self._reader.days(symbol, interval)}
-        return held & set(days)
+        in_files = {day for interval in get_args(Interval) for day in self._reader.days(symbol, interval)}
+        return in_files & set(days)
 
     def interval(self, settings: Settings, symbol: str, days: Sequence[date]) -> int:
         """Return the candle step in seconds: the symbol's setting, else the common one, else the finest there is."""
-        own = settings.of(symbol).candle_interval
-        return self._reader.choose_interval(symbol, days, own or settings.candle_interval, strict=own is not None)
+        of_symbol = settings.of(symbol).candle_interval
+        wanted = of_symbol or settings.candle_interval
+        return self._reader.choose_interval(symbol, days, wanted, strict=of_symbol is not None)
 
     def candles(self, symbol: str, days: Sequence[date], interval: int) -> Iterator[CleanDay]:
         """Yield the clean candles of each day, in order; files are read ahead in threads."""
@@ -94,21 +97,17 @@ class DemoMarket(ArchiveMarket):
         return set(days)
 
 
-def open_market(settings: Settings, progress: Downloads | None = None) -> Market:
-    """Return the source that the settings name.
+def _open_archive(settings: Settings, progress: Downloads | None) -> Market:
+    del progress  # nothing comes over the network
+    return ArchiveMarket(settings.archive_root)
 
-    Args:
-        settings: of the home.
-        progress: told symbol, files done and files in all, as files come over the network.
 
-    Raises:
-        SettingsError: for the source archive without a folder.
-        MarketError: for an address that is none, or a folder of simulated files where real ones belong.
-    """
-    if settings.source == "demo":
-        return DemoMarket(settings.archive_root, settings.demo_seed)
-    if settings.source == "archive":
-        return ArchiveMarket(settings.archive_root)
+def _open_demo(settings: Settings, progress: Downloads | None) -> Market:
+    del progress
+    return DemoMarket(settings.archive_root, settings.demo_seed)
+
+
+def _open_binance(settings: Settings, progress: Downloads | None) -> Market:
     from heatmap_pipeline.market.binance import BinanceSource  # noqa: PLC0415  # HTTP is loaded where it is used
 
     def tell(done: int, total: int, file: ArchiveFile, outcome: Outcome) -> None:
@@ -122,3 +121,25 @@ def open_market(settings: Settings, progress: Downloads | None = None) -> Market
         interval=settings.candle_interval or "5m",
         progress=tell,
     )
+
+
+OPENERS: Mapping[str, Callable[[Settings, Downloads | None], Market]] = {
+    "binance": _open_binance,
+    "archive": _open_archive,
+    "demo": _open_demo,
+}
+"""What opens each source of `source_kinds.SOURCES`."""
+
+
+def open_market(settings: Settings, progress: Downloads | None = None) -> Market:
+    """Return the source that the settings name.
+
+    Args:
+        settings: of the home.
+        progress: told symbol, files done and files in all, as files come over the network.
+
+    Raises:
+        SettingsError: for a source that reads a folder, without one.
+        MarketError: for an address that is none, or a folder of simulated files where real ones belong.
+    """
+    return OPENERS[settings.source](settings, progress)

@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 from typing import Any, NoReturn
 
+from heatmap_pipeline.errors import printable
+
 
 def load_json(data: bytes) -> Any:
     """Return the value that a JSON text stands for.
@@ -34,7 +36,7 @@ def shown(value: Any, limit: int = 40) -> str:
     """
     if value and isinstance(value, list | dict):  # however long it is, and however deep it nests
         return "a list" if isinstance(value, list) else "an object"
-    return "".join(letter if letter.isprintable() else "?" for letter in repr(value)[:limit])
+    return printable(repr(value), limit)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -349,11 +349,6 @@ def web_page(beginning: bytes) -> bool:
     return beginning.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"<"
 
 
-def printable(text: str, limit: int = 200) -> str:
-    """Return text of a stranger as one line fit for a terminal."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text[:limit])
-
-
 def _checked(base_url: str, setting: str) -> SplitResult:
     try:
         base = urlsplit(base_url)

@@ -37,7 +37,7 @@ def build_defs(
     """
     warehouse = Warehouse(settings.home, lock_timeout=settings.lock_timeout)
     starts = [day for day in (start or settings.start, first_published_day(warehouse)) if day is not None]
-    days = partitions.daily(min(starts, default=None), today=settings.source == "binance")
+    days = partitions.daily(min(starts, default=None), today=settings.kind.has_today)
     job = build_job()
     return dg.Definitions(
         assets=build_assets(settings, days),

@@ -12,10 +12,10 @@ from typing import Any
 import dagster as dg
 
 from heatmap_pipeline.chain import calendar
-from heatmap_pipeline.chain.commands import refresh_command
 from heatmap_pipeline.chain.due import first_due
 from heatmap_pipeline.chain.history import read_history, rebuilding, stale_days
 from heatmap_pipeline.chain.recovery import loss
+from heatmap_pipeline.commands import command
 from heatmap_pipeline.orchestration.assets import (
     liquidation_snapshots,
     position_events,
@@ -27,7 +27,7 @@ from heatmap_pipeline.orchestration.partitions import days_of_run
 from heatmap_pipeline.orchestration.resources import WarehouseResource
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store import checks, read
-from heatmap_pipeline.store.checks import CheckReport
+from heatmap_pipeline.store.checks import Check, CheckReport
 from heatmap_pipeline.store.read import published_histories, stored_days
 from heatmap_pipeline.store.warehouse import Warehouse
 
@@ -43,7 +43,7 @@ class Rule:
     per_model: bool = True
 
 
-def _stored(query: Callable[[Any, str, str, date, date], CheckReport]) -> Callable[..., CheckReport]:
+def _stored(query: Check) -> Callable[..., CheckReport]:
     def evaluate(con: Any, _: Settings, symbol: str, model: str, first: date, last: date) -> CheckReport:
         return query(con, symbol, model, first, last)
 
@@ -88,9 +88,9 @@ def _up_to_date(con: Any, settings: Settings, symbol: str, _model: str, *_: date
         return CheckReport(False, f"{day} failed at {stage}: {message}", {"failed_days": len(failed)})
     until = calendar.yesterday()
     first = first_due(con, settings, symbol, until, published_histories(Warehouse(settings.home)))
-    if settings.source == "archive" or first is None or first > until:
+    if not settings.kind.grows or first is None or first > until:
         return CheckReport(True, "nothing is missing or failed", {"failed_days": 0, "missing_days": 0})
-    text = f"{first} .. {until} are missing or not final; catch up with `{refresh_command(settings, symbol)}`"
+    text = f"{first} .. {until} are missing or not final; catch up with `{command(settings, 'refresh', symbol)}`"
     return CheckReport(False, text, {"failed_days": 0, "missing_days": (until - first).days + 1})
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 from dagster_duckdb import DuckDBResource
@@ -13,27 +12,42 @@ from dagster_duckdb import DuckDBResource
 from heatmap_pipeline.chain.progress import tell
 from heatmap_pipeline.market.sources import Market, open_market
 from heatmap_pipeline.settings import Settings
-from heatmap_pipeline.store.warehouse import Warehouse
+from heatmap_pipeline.store.sql import Connection
+from heatmap_pipeline.store.warehouse import StoreError, Warehouse
 
 
 class WarehouseResource(DuckDBResource):
-    """The private warehouse under its lock.
+    """dagster-duckdb's resource for the private warehouse: `database` is its file, `connection_config` its settings.
 
-    The stock resource leaves its connection open after an exception and fights over the file without a lock; this one
-    opens it through `store.warehouse.Warehouse`, which does neither.
+    How it is configured and shown is dagster-duckdb's; how the file is opened is not, for three reasons. The stock
+    `get_connection` leaves the connection, and with it DuckDB's lock on the file, open after an exception. It knows no
+    lock of ours, under which the file is made, written and published. And an opening that fails is tried again ten
+    times in a hundred seconds, whatever the reason: a damaged file, a full disk. So the file is opened through
+    `store.warehouse.Warehouse`, which also says in words why it failed.
+
+    Attributes:
+        lock_timeout: seconds to wait for another process before giving up.
     """
 
     lock_timeout: float = 600.0
 
     @property
     def warehouse(self) -> Warehouse:
-        """The warehouse itself, for what is more than one connection: publication."""
-        return Warehouse(Path(self.database).parent, lock_timeout=self.lock_timeout)
+        """The warehouse itself, for what is more than one connection: publication.
+
+        Raises:
+            StoreError: if `database` is not the warehouse of a home.
+        """
+        database = Path(self.database)
+        warehouse = Warehouse(database.parent, lock_timeout=self.lock_timeout)
+        if database != warehouse.path:
+            raise StoreError(f"{database} is not the warehouse of a home; give the path of its {warehouse.path.name}")
+        return warehouse
 
     @contextmanager
-    def get_connection(self) -> Iterator[Any]:
-        """Open the warehouse; it is closed again whatever happens."""
-        with self.warehouse.connect() as con:
+    def get_connection(self) -> Iterator[Connection]:
+        """Open the warehouse; it is closed again whatever happens. Raises as `Warehouse.connect` does."""
+        with self.warehouse.connect(config=self.connection_config) as con:
             yield con
 
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -19,21 +19,24 @@ from filelock import FileLock, Timeout
 from sqlalchemy.exc import SQLAlchemyError
 
 import heatmap_pipeline
+from heatmap_pipeline.chain.commands import run_command
 from heatmap_pipeline.chain.due import clock_is_behind, words_for_clock
 from heatmap_pipeline.chain.recovery import naming_the_rebuild
+from heatmap_pipeline.commands import command
 from heatmap_pipeline.errors import HeatmapError
+from heatmap_pipeline.files import replace_file
+from heatmap_pipeline.instants import ONE_DAY
+from heatmap_pipeline.locks import LockHeldError, file_lock
 from heatmap_pipeline.market.sources import open_market
 from heatmap_pipeline.orchestration import jobs
 from heatmap_pipeline.orchestration.assets import position_events, published_database
 from heatmap_pipeline.orchestration.build import build_defs
 from heatmap_pipeline.orchestration.instance import open_history
 from heatmap_pipeline.orchestration.partitions import range_tags
-from heatmap_pipeline.render.files import replace_file
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store import days as stored
 from heatmap_pipeline.store.warehouse import Warehouse
 
-_ONE_DAY = timedelta(days=1)
 _STOPPED = "the run was stopped; what it did is kept, and the same command goes on from there"
 _LAUNCHED_HERE = {"heatmap/launched_by": "command line"}
 """Tag of the runs of this file."""
@@ -118,17 +121,17 @@ def days_to_run(
         return start, end
     if clock_is_behind(span.last):
         raise RunError(words_for_clock(symbol, span.last))
-    if start > span.last + _ONE_DAY and not restart:
-        fill = settings.repair_command(symbol, span.last + _ONE_DAY, start - _ONE_DAY)
+    if start > span.last + ONE_DAY and not restart:
+        fill = run_command(settings, symbol, span.last + ONE_DAY, start - ONE_DAY)
         raise RunError(
             f"{symbol}: {start} does not follow the last stored day {span.last}; fill the gap first with "
             f"`{fill}`, or begin a new history at {start} "
             f"with --restart where the source has no data for the gap"
         )
-    if start < span.first and end < span.first - _ONE_DAY:
+    if start < span.first and end < span.first - ONE_DAY:
         raise RunError(
             f"{symbol}: the stored history begins at {span.first}, and {start} .. {end} would leave a gap before it; "
-            f"compute all of it with `{settings.repair_command(symbol, start, span.last)}`"
+            f"compute all of it with `{run_command(settings, symbol, start, span.last)}`"
         )
     return start, max(end, span.last)
 
@@ -140,43 +143,32 @@ def one_run_at_a_time(settings: Settings, tell: Callable[[str], None]) -> Iterat
     Raises:
         RunError: if it is still held after `lock_timeout` seconds.
     """
-    path = settings.home / "run.lock"
-    holder = settings.home / "run.lock.holder"
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        who = _holder_name(holder)
-        tell(f"waiting for {who} to finish its run on {settings.home}")
+    path = _run_lock(settings)
+
+    def waiting(holder: str) -> None:
+        tell(f"waiting for {holder} to finish its run on {settings.home}")
+
+    with ExitStack() as stack:
         try:
-            lock.acquire(timeout=settings.lock_timeout)
-        except Timeout:
+            stack.enter_context(file_lock(path, timeout=settings.lock_timeout, patience=0.0, waiting=waiting))
+        except LockHeldError as error:
             raise RunError(
-                f"{who} still holds {path} after {settings.lock_timeout:g} s; try again when it is done"
+                f"{error.holder} still holds {path} after {settings.lock_timeout:g} s; try again when it is done"
             ) from None
-    except OSError as error:
-        raise RunError(f"{path} cannot be locked ({error.strerror}); choose another home with --home") from None
-    try:
-        with suppress(OSError):  # a full disk: the name of the holder is for others to read, the lock is what counts
-            holder.write_text(f"process {os.getpid()} (since {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC)\n")
+        except OSError as error:
+            raise RunError(f"{path} cannot be locked ({error.strerror}); choose another home with --home") from None
         yield
-    finally:
-        holder.unlink(missing_ok=True)
-        lock.release()
 
 
-def _holder_name(holder: Path) -> str:
-    try:
-        return holder.read_text().strip() or "another process"
-    except OSError:
-        return "another process"
+def _run_lock(settings: Settings) -> Path:
+    return settings.home / "run.lock"
 
 
 def close_killed_runs(settings: Settings) -> None:
     """Mark the runs of this file that were killed as failed, unless one is going on just now."""
     with (
         suppress(Timeout),
-        FileLock(settings.home / "run.lock").acquire(timeout=0),
+        FileLock(_run_lock(settings)).acquire(timeout=0),
         _history(prepare_home(settings)) as instance,
     ):
         _close_killed(instance)
@@ -273,15 +265,16 @@ def _failures(settings: Settings, events: Sequence[dg.DagsterEvent]) -> dict[str
             if not check.passed and check.blocking:
                 failures[symbol] = f"check {check.check_name} failed: {check.description}"
         elif event.event_type_value == "STEP_FAILURE":
-            failures[symbol] = _cause(event)
-    unreached = _STOPPED if _STOPPED in failures.values() else "the run failed outside of its steps; see `heatmap ui`"
+            failures[symbol] = _cause(settings, event)
+    outside = f"the run failed outside of its steps; see `{command(settings, 'ui')}`"
+    unreached = _STOPPED if _STOPPED in failures.values() else outside
     for symbol in settings.symbols:
         if symbol not in failures and f"{symbol}__{published_database.NAME}" not in done:
             failures[symbol] = unreached
     return failures
 
 
-def _cause(event: dg.DagsterEvent) -> str:
+def _cause(settings: Settings, event: dg.DagsterEvent) -> str:
     data = event.step_failure_data
     if data.user_failure_data is not None and data.user_failure_data.description:
         return str(data.user_failure_data.description)
@@ -292,4 +285,4 @@ def _cause(event: dg.DagsterEvent) -> str:
         error = error.cause
     stage = (event.step_key or "").partition("__")[2] or "the run"
     reason = error.message.strip().splitlines()[-1] if error is not None and error.message.strip() else "unknown error"
-    return f"{stage}: {reason} (unexpected; the whole error is in the run's log, see `heatmap ui`)"
+    return f"{stage}: {reason} (unexpected; the whole error is in the run's log, see `{command(settings, 'ui')}`)"

@@ -34,7 +34,7 @@ def build_schedules(settings: Settings, job: Any) -> Sequence[dg.ScheduleDefinit
     def daily(context: dg.ScheduleEvaluationContext) -> Asked:
         return request(settings, context.scheduled_execution_time.date() - timedelta(days=1), "")
 
-    if settings.source != "binance":
+    if not settings.kind.has_today:
         return [daily]
     running = settings.intraday_minutes is not None
 

@@ -2,7 +2,7 @@
 
 A page opened as file:// may not fetch, so there the numbers of a symbol and model are a script that calls
 `heatmapData(...)`; the page adds it when it is asked for. Served, the same page asks the endpoint for the same shape.
-`columnar` is that shape.
+`pack` makes that shape of a heatmap.
 """
 
 from __future__ import annotations
@@ -14,17 +14,14 @@ import re
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from heatmap_pipeline.render.data import HeatmapData, RenderError
-from heatmap_pipeline.render.files import remove_half_written, replace_file
+from heatmap_pipeline.errors import HeatmapError
+from heatmap_pipeline.files import remove_half_written, replace_file
 from heatmap_pipeline.render.picture import write_png
-
-if TYPE_CHECKING:
-    import pandas as pd
+from heatmap_pipeline.views.columns import Columns
 
 _SYMBOL = re.compile(r"[A-Z0-9]{2,30}")
 _MODEL = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
@@ -48,7 +45,11 @@ _SCRIPTS = (
 _TYPES = {"u1": "|u1", "u2": "<u2", "u4": "<u4", "f4": "<f4", "f8": "<f8"}
 
 
-def write_page(folder: Path, symbol: str, models: Mapping[str, HeatmapData]) -> Path:
+class RenderError(HeatmapError):
+    """Something that cannot be drawn; names the symbol or argument and what it needs."""
+
+
+def write_page(folder: Path, symbol: str, models: Mapping[str, Columns]) -> Path:
     """Write one symbol's pictures and numbers and bring the page up to date.
 
     Written are `SYMBOL/heatmap.png` (the first model, with which the page opens), `SYMBOL/heatmap-MODEL.png` and
@@ -71,7 +72,7 @@ def write_page(folder: Path, symbol: str, models: Mapping[str, HeatmapData]) -> 
     home.mkdir(parents=True, exist_ok=True)
     entries = []
     for number, (name, data) in enumerate(models.items()):
-        script = f"heatmapData({json.dumps(columnar(data), separators=(',', ':'))});\n".encode()
+        script = f"heatmapData({json.dumps(pack(data), separators=(',', ':'))});\n".encode()
         replace_file(home / f"{name}.js", script)
         write_png(data, home / f"heatmap-{name}.png")
         picture = (home / f"heatmap-{name}.png").read_bytes()
@@ -102,62 +103,32 @@ def live_page() -> dict[str, tuple[bytes, str]]:
     return {"/": (index, "text/html; charset=utf-8"), **served}
 
 
-def columnar(data: HeatmapData) -> dict[str, Any]:
-    """Return `data` in the endpoint's `format=columns`, with its arrays packed as base64 of little-endian numbers.
+def pack(data: Columns) -> dict[str, Any]:
+    """Return the endpoint's `format=columns` with its arrays packed as base64 of little-endian numbers.
 
     An array is `{"type": "f4", "data": base64}`, type u1, u2, u4, f4 or f8; the rising `time` of cells is
-    `{"runs": array}`, in which the number i stands `runs[i]` times. Times are milliseconds since 1970-01-01 UTC, prices
-    and volumes USDT. `timestamps` and `prices` are the starts of columns and the lower edges of rows, evenly spaced.
-    `long`, `short`, `consumed_long`, `consumed_short` are cells that hold something: index of column and row, volume.
+    `{"runs": array}`, in which the number i stands `runs[i]` times. Volumes are rounded to 32 bits, in which the page
+    keeps them anyhow.
     """
-    times = _milliseconds(data.times)
-    swept = data.consumed_cells
-    bars = data.candles
-    return {
-        "format": 2,
-        "timestamps": _packed(times, "f8"),
-        "prices": _packed(data.edges[:-1], "f8"),
-        "long": _filled(data.long),
-        "short": _filled(data.short),
-        **{f"consumed_{side}": _listed(swept[swept["side"] == side], len(times)) for side in ("long", "short")},
-        "candles": {
-            "interval_seconds": data.candle_seconds,
-            "open_time": _packed(_milliseconds(bars["open_time"]), "f8"),
-            **{name: _packed(bars[name], "f8") for name in ("open", "high", "low", "close")},
-            "volume": _packed(bars["volume"], "f4"),
-        },
-        "meta": _meta(data, times),
-    }
+    record = data.record()
+    for name in ("timestamps", "prices"):
+        record[name] = _packed(record[name], "f8")
+    for name in data.cells:
+        cells = record[name]
+        runs = np.bincount(cells["time"], minlength=len(data.times))
+        record[name] = {
+            "time": {"runs": _packed(runs, "u2")},
+            "price": _packed(cells["price"], "u2"),
+            "volume": _packed(cells["volume"], "f4"),
+        }
+    bars = record["candles"]
+    for name in ("open_time", "open", "high", "low", "close"):
+        bars[name] = _packed(bars[name], "f8")
+    bars["volume"] = _packed(bars["volume"], "f4")
+    return record
 
 
-def _meta(data: HeatmapData, times: npt.NDArray[np.int64]) -> dict[str, Any]:
-    ends = _instants(np.array([times[0], times[-1] + data.interval_seconds * 1000]))
-    return {
-        "symbol": data.symbol,
-        "model": data.model,
-        "start_time": ends[0],
-        "end_time": ends[1],
-        "interval": _interval_name(data.interval_seconds),
-        "interval_seconds": data.interval_seconds,
-        "total_snapshots": len(times),
-        "bucket": data.own_bucket,
-        "price_bin_size": data.bucket,
-        "price_range": {"min": float(data.edges[0]), "max": float(data.edges[-1])},
-        "total_long_volume": float(data.long[:, -1].sum(dtype=np.float64)),
-        "total_short_volume": float(data.short[:, -1].sum(dtype=np.float64)),
-        "total_consumed": float(data.consumed["volume"].sum()),
-        "coverage": data.coverage,
-        "price": data.price,
-        "as_of": _instants(_milliseconds(data.as_of))[0],
-        "simulated": data.simulated,
-        "provisional": data.provisional,
-        "first_day": data.first_day.isoformat(),
-        "last_day": data.last_day.isoformat(),
-        "units": {"price": "USDT", "volume": "USDT", "time": "UTC"},
-    }
-
-
-def _check_names(symbol: str, models: Mapping[str, HeatmapData]) -> None:
+def _check_names(symbol: str, models: Mapping[str, Columns]) -> None:
     if not _SYMBOL.fullmatch(symbol):
         raise RenderError(f"symbol {symbol!r} cannot name a folder; write it as the exchange does, for example BTCUSDT")
     if not models:
@@ -167,36 +138,9 @@ def _check_names(symbol: str, models: Mapping[str, HeatmapData]) -> None:
             raise RenderError(f"model {name!r} cannot name a file; use a-z, 0-9, _ and -")
 
 
-def _milliseconds(column: Any) -> npt.NDArray[np.int64]:
-    return np.asarray(column).astype("datetime64[ms]").astype(np.int64)
-
-
 def _packed(values: Any, kind: str) -> dict[str, str]:
     numbers = np.ascontiguousarray(np.asarray(values).astype(_TYPES[kind]))
     return {"type": kind, "data": base64.b64encode(numbers.tobytes()).decode("ascii")}
-
-
-def _filled(grid: npt.NDArray[np.float32]) -> dict[str, Any]:
-    columns, rows = np.nonzero(grid.T)
-    return _cells(columns, rows, grid[rows, columns], grid.shape[1])
-
-
-def _listed(cells: pd.DataFrame, columns: int) -> dict[str, Any]:
-    return _cells(cells["column"].to_numpy(), cells["row"].to_numpy(), cells["volume"].to_numpy(), columns)
-
-
-def _cells(column: npt.NDArray[Any], row: npt.NDArray[Any], volume: npt.NDArray[Any], columns: int) -> dict[str, Any]:
-    runs = np.bincount(column, minlength=columns)
-    return {"time": {"runs": _packed(runs, "u2")}, "price": _packed(row, "u2"), "volume": _packed(volume, "f4")}
-
-
-def _instants(milliseconds: npt.NDArray[np.int64]) -> list[str]:
-    return [f"{instant}Z" for instant in np.atleast_1d(milliseconds).astype("datetime64[ms]").astype("datetime64[s]")]
-
-
-def _interval_name(seconds: int) -> str:
-    size, unit = next((size, unit) for size, unit in ((86400, "d"), (3600, "h"), (60, "m")) if seconds % size == 0)
-    return f"{seconds // size}{unit}"
 
 
 def _digest(content: bytes) -> str:

@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
-from heatmap_pipeline.render.data import HeatmapData, colour_limit, profile, resample_candles
-from heatmap_pipeline.render.files import replace_file
+from heatmap_pipeline.bins import Candles, Floats, resample
+from heatmap_pipeline.files import replace_file
+from heatmap_pipeline.instants import MICROSECONDS
+from heatmap_pipeline.views.columns import Columns, Dense
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.axes import Axes
-    from matplotlib.colors import LinearSegmentedColormap, Normalize
+    from matplotlib.colors import LinearSegmentedColormap
     from matplotlib.figure import Figure
 
 BACKGROUND = "#0b0e14"
@@ -32,15 +34,19 @@ PRICE = "#ffffff"
 SMALL_LIMIT = 100_000
 """Bytes that a picture in the metadata of a run must stay below."""
 
+RUN_IN = 0.14
+"""Share of the colours between the background and the first of viridis."""
+
 _DPI = 100
 _CANDLES_SHOWN = 400
 _BUBBLES_SHOWN = 160
+_CELLS_LOOKED_AT = 200_000
 _NOTE: dict[str, Any] = {"color": MUTED, "fontsize": 9.5}
 _PLATE = {"boxstyle": "round,pad=0.2", "facecolor": BACKGROUND, "edgecolor": "none", "alpha": 0.75}
 _CANDLE_SECONDS = (300, 900, 1800, 3600, 7200, 14400, 21600, 43200, 86400, 172800, 604800)
 
 
-def write_png(data: HeatmapData, path: Path, *, size: tuple[int, int] = (1600, 900)) -> None:
+def write_png(data: Columns, path: Path, *, size: tuple[int, int] = (1600, 900)) -> None:
     """Write the picture of `data` to `path`, replacing what is there in one step.
 
     Args:
@@ -51,7 +57,7 @@ def write_png(data: HeatmapData, path: Path, *, size: tuple[int, int] = (1600, 9
     replace_file(path, _png(_Canvas(data, size).draw()))
 
 
-def small_png(data: HeatmapData) -> bytes:
+def small_png(data: Columns) -> bytes:
     """Return a small picture, below 100 kB, for the metadata of a run."""
     from PIL import Image  # noqa: PLC0415 - comes with matplotlib, slow to import
 
@@ -93,34 +99,126 @@ def _png(figure: Figure) -> bytes:
     return out.getvalue()
 
 
-def _colour_map() -> LinearSegmentedColormap:
-    """Viridis with a short run-in from the background, so that empty is dark and little is nearly so."""
+def colour_map() -> LinearSegmentedColormap:
+    """The page's colours: viridis after a short run-in from the background, so empty is dark and little nearly so."""
     from matplotlib import colormaps  # noqa: PLC0415
     from matplotlib.colors import LinearSegmentedColormap, to_rgba  # noqa: PLC0415
 
     stops = [(0.0, to_rgba(BACKGROUND))]
-    stops += [(0.16 + 0.84 * share, colormaps["viridis"](share)) for share in np.linspace(0, 1, 32)]
+    stops += [(RUN_IN + (1 - RUN_IN) * share, colormaps["viridis"](share)) for share in np.linspace(0, 1, 16)]
     return LinearSegmentedColormap.from_list("viridis_from_dark", stops)
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """The rows of a heatmap that a picture shows, those around its candles, by the rule of the page (`viewOf`).
+
+    Attributes:
+        low: lower end of the picture, USDT.
+        high: upper end.
+        edges: prices between the rows, shape (P + 1,).
+        long: open long volume of every cell, USDT, shape (P, T).
+        short: the same for shorts.
+    """
+
+    low: float
+    high: float
+    edges: Floats
+    long: Dense
+    short: Dense
+
+
+def shown(data: Columns) -> Shown:
+    """Return what a picture shows: its candles and, where levels are, 80 % of their range or 4 % of the price more."""
+    lowest, highest = float(data.candles.low.min()), float(data.candles.high.max())
+    margin = max(0.8 * (highest - lowest), 0.04 * data.meta["price"])
+    low = min(lowest, max(float(data.edges[0]), lowest - margin))
+    high = max(highest, min(float(data.edges[-1]), highest + margin))
+    first, size = data.edges[0], data.bin_size
+    bottom = min(max(0, math.floor((low - first) / size)), len(data.prices) - 1)
+    top = max(bottom + 1, min(len(data.prices), math.ceil((high - first) / size)))
+    return Shown(low, high, data.edges[bottom : top + 1], data.long[bottom:top], data.short[bottom:top])
+
+
+def colour_limit(part: Shown) -> float:
+    """Return the volume (USDT) at which the colours end: 1 cell in 200 of those shown that hold something exceeds it.
+
+    So one cell does not dim the rest. The rule of the page (`colourEnds`): every n-th cell is looked at where there are
+    more than 400,000. The colours run evenly from 0 to there; without any volume they end at 1 USDT.
+    """
+    total = (part.long.astype(np.float64) + part.short).T.ravel()
+    looked_at = total[:: max(1, total.size // _CELLS_LOOKED_AT)]
+    filled = np.sort(looked_at[looked_at > 0])
+    if not filled.size:
+        return float(total.max(initial=0.0)) or 1.0
+    return float(np.float32(filled[min(filled.size - 1, math.floor(0.995 * filled.size))]))
+
+
+@dataclass(frozen=True, eq=False)
+class Profile:
+    """The newest book by price, USDT: what price would meet on its way, and how much of it in sum, shape (P,) each.
+
+    Attributes:
+        long: in each row.
+        short: the same.
+        long_sum: from the price downwards.
+        short_sum: from the price upwards.
+    """
+
+    long: Floats
+    short: Floats
+    long_sum: Floats
+    short_sum: Floats
+
+
+def profile(part: Shown) -> Profile:
+    """Return the newest book of what is shown."""
+    long, short = (side[:, -1].astype(np.float64) for side in (part.long, part.short))
+    return Profile(long, short, np.cumsum(long[::-1])[::-1], np.cumsum(short))
+
+
+@dataclass(frozen=True, eq=False)
+class Bubbles:
+    """What was liquidated in one column and side: its column, mean price by volume, and volume (USDT), shape (n,)."""
+
+    column: npt.NDArray[np.int64]
+    price: Floats
+    volume: Floats
+    is_long: npt.NDArray[np.bool_]
+
+
+def bubbles(data: Columns, most: int = _BUBBLES_SHOWN) -> Bubbles:
+    """Return the largest bubbles, the largest first."""
+    sides = []
+    for is_long, name in ((True, "consumed_long"), (False, "consumed_short")):
+        cells = data.cells[name]
+        volume = np.bincount(cells.column, cells.volume, len(data.times))
+        worth = np.bincount(cells.column, cells.volume * (data.prices[cells.row] + data.bin_size / 2), len(data.times))
+        there = np.flatnonzero(volume)
+        sides.append((there, worth[there] / volume[there], volume[there], np.full(len(there), is_long)))
+    columns, prices, volumes, are_long = (np.concatenate(parts) for parts in zip(*sides, strict=True))
+    largest = np.argsort(-volumes, kind="stable")[:most]
+    return Bubbles(columns[largest], prices[largest], volumes[largest], are_long[largest].astype(np.bool_))
 
 
 @dataclass
 class _Canvas:
     """One figure in the making; positions are pixels from the upper left corner of a 1600 x 900 sheet."""
 
-    data: HeatmapData
+    data: Columns
     size: tuple[int, int]
 
     def draw(self) -> Figure:
         from matplotlib.figure import Figure  # noqa: PLC0415
 
         self.figure: Figure = Figure(figsize=(self.size[0] / _DPI, self.size[1] / _DPI), dpi=_DPI, facecolor=BACKGROUND)
-        edges = self.data.edges
+        self.shown = shown(self.data)
         times = self._days(self.data.times)
-        self.left, self.right = float(times[0]), float(times[-1]) + self.data.interval_seconds / 86400
+        self.left, self.right = float(times[0]), float(times[-1]) + self.data.seconds / 86400
         self.chart = self._axes(28, 92, 1218, 756)
         self.side = self._axes(1330, 92, 242, 756)
         for axes in (self.chart, self.side):
-            axes.set_ylim(edges[0], edges[-1])
+            axes.set_ylim(self.shown.low, self.shown.high)
         self._map()
         self._candles()
         self._bubbles()
@@ -148,8 +246,8 @@ class _Canvas:
 
     @staticmethod
     def _days(instants: Any) -> Any:
-        """Matplotlib's dates: days since 1970 as floats."""
-        return np.asarray(instants).astype("datetime64[us]").astype(np.int64) / 86_400e6
+        """Matplotlib's dates, days since 1970 as floats, of microseconds."""
+        return np.asarray(instants) / 86_400e6
 
     @staticmethod
     def _date(days: float) -> str:
@@ -157,20 +255,19 @@ class _Canvas:
         return f"{instant:%H:%M}" if instant.hour or instant.minute else f"{instant.day} {instant:%b}"
 
     def _map(self) -> None:
-        from matplotlib.colors import PowerNorm  # noqa: PLC0415
+        from matplotlib.colors import Normalize  # noqa: PLC0415
         from matplotlib.dates import AutoDateLocator  # noqa: PLC0415
 
-        top = colour_limit(self.data)
-        norm = PowerNorm(0.6, 0, top)
-        total = self.data.long + self.data.short
+        part = self.shown
+        top = colour_limit(part)
         self.chart.imshow(
-            total,
+            part.long + part.short,
             origin="lower",
             aspect="auto",
             interpolation="nearest",
-            extent=(self.left, self.right, self.data.edges[0], self.data.edges[-1]),
-            cmap=_colour_map(),
-            norm=norm,
+            extent=(self.left, self.right, part.edges[0], part.edges[-1]),
+            cmap=colour_map(),
+            norm=Normalize(0, top),
             zorder=0,
         )
         self.chart.set_xlim(self.left, self.right)
@@ -179,36 +276,37 @@ class _Canvas:
         self.chart.xaxis.set_major_locator(locator)
         self.chart.xaxis.set_major_formatter(lambda days, _: self._date(days))
         self.chart.yaxis.tick_right()
-        decimals = max(0, math.ceil(-math.log10(self.data.bucket)))
+        decimals = max(0, math.ceil(-math.log10(self.data.bin_size)))
         self.chart.yaxis.set_major_formatter(lambda price, _: f"{price:,.{decimals}f}")
-        self._colour_bar(norm, top)
+        self._colour_bar(top)
 
-    def _colour_bar(self, norm: Normalize, top: float) -> None:
+    def _colour_bar(self, top: float) -> None:
         axes = self._axes(930, 52, 316, 10)
         ramp = np.linspace(0, 1, 256)[None, :]
-        axes.imshow(ramp, aspect="auto", cmap=_colour_map(), extent=(0, 1, 0, 1), interpolation="bilinear")
-        values = _spread_values(top, norm)
+        axes.imshow(ramp, aspect="auto", cmap=colour_map(), extent=(0, 1, 0, 1), interpolation="bilinear")
+        values = _spread_values(top)
         axes.set_yticks([])
-        axes.set_xticks([float(norm(value)) for value in values])
+        axes.set_xticks([value / top for value in values])
         axes.set_xticklabels([format_usdt(value) for value in values[:-1]] + [f"≥ {format_usdt(top)}"])
         axes.tick_params(labelsize=9, pad=3)
         axes.get_xticklabels()[-1].set_horizontalalignment("right")
-        height = f"{self.data.bucket:.10f}".rstrip("0").rstrip(".")
+        height = f"{self.data.bin_size:.10f}".rstrip("0").rstrip(".")
         self._text(930, 36, f"Volume to be liquidated, per {height} USDT of price", **_NOTE)
 
     def _candles(self) -> None:
         from matplotlib.collections import LineCollection  # noqa: PLC0415
 
-        bars, seconds = self._shown_candles()
-        centre = self._days(bars["open_time"]) + seconds / 2 / 86400
-        opens, highs, lows, closes = (bars[name].to_numpy() for name in ("open", "high", "low", "close"))
+        bars = self._shown_candles()
+        seconds = bars.seconds
+        centre = self._days(bars.open_time) + seconds / 2 / 86400
+        opens, highs, lows, closes = bars.open, bars.high, bars.low, bars.close
         colours = np.where(closes >= opens, CANDLE_UP, CANDLE_DOWN)
         pixel = 1218 * self.size[0] / 1600 / (self.right - self.left)  # per day
         body = max(0.62 * seconds / 86400 * pixel, 1.0) * 72 / _DPI
-        smallest = (self.data.edges[-1] - self.data.edges[0]) / 756  # a doji is one pixel high
+        smallest = (self.shown.high - self.shown.low) / 756  # a doji is one pixel high
         bottom, top = np.minimum(opens, closes), np.maximum(opens, closes)
         top = np.maximum(top, bottom + smallest)
-        dark = np.full(len(bars), BACKGROUND)  # a halo, so that candles stay readable where the map is bright
+        dark = np.full(len(centre), BACKGROUND)  # a halo, so that candles stay readable where the map is bright
         for low, high, width, colour in (
             (lows, highs, 2.4, dark),
             (bottom, top, body + 1.4, dark),
@@ -219,23 +317,24 @@ class _Canvas:
             strokes = LineCollection(list(lines), colors=list(colour), linewidths=width, capstyle="butt", zorder=3)
             self.chart.add_collection(strokes, autolim=False)
 
-    def _shown_candles(self) -> tuple[pd.DataFrame, int]:
+    def _shown_candles(self) -> Candles:
         span = (self.right - self.left) * 86400
-        for seconds in (self.data.candle_seconds, *_CANDLE_SECONDS):
-            if seconds % self.data.candle_seconds == 0 and span / seconds <= _CANDLES_SHOWN:
-                return resample_candles(self.data.candles, seconds), seconds
-        return self.data.candles, self.data.candle_seconds
+        bars = self.data.candles
+        for seconds in _CANDLE_SECONDS:
+            if seconds % bars.seconds == 0 and span / seconds <= _CANDLES_SHOWN:
+                end = int(self.data.times[-1]) + self.data.seconds * MICROSECONDS
+                return resample(bars, int(self.data.times[0]), end, seconds)
+        return bars
 
     def _bubbles(self) -> None:
-        biggest = self.data.consumed.nlargest(_BUBBLES_SHOWN, "volume")
-        if biggest.empty:
+        largest = bubbles(self.data)
+        if not largest.volume.size:
             return
-        size = biggest["volume"] / biggest["volume"].max()
         self.chart.scatter(
-            self._days(biggest["timestamp"]) + self.data.interval_seconds / 2 / 86400,
-            biggest["price"],
-            s=size * 420,
-            c=np.where(biggest["side"] == "long", LONG, SHORT),
+            self._days(self.data.times[largest.column]) + self.data.seconds / 2 / 86400,
+            largest.price,
+            s=largest.volume / largest.volume[0] * 420,
+            c=np.where(largest.is_long, LONG, SHORT),
             alpha=0.45,
             edgecolors="white",
             linewidths=0.7,
@@ -243,21 +342,20 @@ class _Canvas:
         )
 
     def _profile(self) -> None:
-        book = profile(self.data)
-        middle = (book["price_low"] + book["price_high"]) / 2
+        part = self.shown
+        book = profile(part)
+        middle = (part.edges[:-1] + part.edges[1:]) / 2
         sums = self.side.twiny()
         sums.set_zorder(1)
-        for side, colour in (("long", LONG), ("short", SHORT)):
-            bars = book[side].to_numpy()
+        for bars, curve, colour in ((book.long, book.long_sum, LONG), (book.short, book.short_sum, SHORT)):
             self.side.stairs(
-                bars, self.data.edges, orientation="horizontal", fill=True, color=colour, alpha=0.85, linewidth=0
+                bars, part.edges, orientation="horizontal", fill=True, color=colour, alpha=0.85, linewidth=0
             )
-            curve = book[f"{side}_cumulative"]
-            shown = curve > 0
-            sums.plot(curve[shown], middle[shown], color=colour, linewidth=1.4, zorder=3)
-            sums.fill_betweenx(middle[shown], 0, curve[shown], color=colour, alpha=0.10, linewidth=0, zorder=1)
-        for axes, names in ((self.side, ("long", "short")), (sums, ("long_cumulative", "short_cumulative"))):
-            peak = max(float(book[list(names)].to_numpy().max()), 1.0)
+            some = curve > 0
+            sums.plot(curve[some], middle[some], color=colour, linewidth=1.4, zorder=3)
+            sums.fill_betweenx(middle[some], 0, curve[some], color=colour, alpha=0.10, linewidth=0, zorder=1)
+        for axes, long, short in ((self.side, book.long, book.short), (sums, book.long_sum, book.short_sum)):
+            peak = max(float(long.max()), float(short.max()), 1.0)
             axes.set_xlim(0, peak * 1.06)
             half = _round_down(peak / 2)
             axes.set_xticks([0, half] + ([2 * half] if 2 * half <= peak else []))
@@ -274,7 +372,7 @@ class _Canvas:
         ):
             sums.annotate(
                 words,
-                (0.97, self.data.price),
+                (0.97, self.data.meta["price"]),
                 xycoords=("axes fraction", "data"),
                 xytext=(0, offset),
                 textcoords="offset points",
@@ -287,7 +385,7 @@ class _Canvas:
             )
 
     def _price(self) -> None:
-        price = self.data.price
+        price = self.data.meta["price"]
         for axes in (self.chart, self.side):
             axes.axhline(price, color=PRICE, linewidth=0.9, linestyle=(0, (5, 4)), alpha=0.9, zorder=5)
         self.chart.annotate(
@@ -306,13 +404,16 @@ class _Canvas:
         )
 
     def _header(self) -> None:
-        data = self.data
-        last = self._text(28, 34, data.symbol, fontsize=19, fontweight="bold", color="white")
-        badges = [("SIMULATED DATA", "#ffd166")] * data.simulated + [("provisional", "#b7c0d1")] * data.provisional
-        for words, colour in badges:
-            last = self._badge(last, words, colour)
-        as_of = str(data.as_of.astype("datetime64[m]")).replace("T", " ")
-        facts = f"{data.model} model", f"as of {as_of} UTC", f"coverage {data.coverage:.1%} of open interest"
+        meta = self.data.meta
+        last = self._text(28, 34, meta["symbol"], fontsize=19, fontweight="bold", color="white")
+        for name, words, colour in (
+            ("simulated", "SIMULATED DATA", "#ffd166"),
+            ("provisional", "provisional", "#b7c0d1"),
+        ):
+            if meta[name]:
+                last = self._badge(last, words, colour)
+        as_of = meta["as_of"][:16].replace("T", " ")
+        facts = f"{meta['model']} model", f"as of {as_of} UTC", f"coverage {meta['coverage']:.1%} of open interest"
         self._text(28, 66, "   ·   ".join(("Liquidation heatmap", *facts)), color=MUTED)
 
     def _badge(self, after: Any, words: str, colour: str) -> Any:
@@ -328,15 +429,11 @@ class _Canvas:
         self._text(1246, 884, "time in UTC", ha="right", **_NOTE)
 
 
-def _spread_values(top: float, norm: Normalize) -> list[float]:
-    """Return 0, round volumes (1, 2, 5 x 10^k) whose labels do not touch on a colour bar, and `top`."""
-    power = math.floor(math.log10(top))
-    chosen = [0.0]
-    for value in (digit * 10.0**exponent for exponent in range(power - 3, power + 1) for digit in (1, 2, 5)):
-        position = float(norm(value))
-        if position - float(norm(chosen[-1])) >= 0.15 and position <= 0.80:
-            chosen.append(value)
-    return [*chosen, top]
+def _spread_values(top: float) -> list[float]:
+    """Return 0, multiples of a round volume whose labels do not touch on a colour bar, and `top`."""
+    power = 10.0 ** math.floor(math.log10(0.15 * top))
+    step = next(digit * power for digit in (1, 2, 2.5, 5, 10) if digit * power >= 0.15 * top)
+    return [*np.arange(0, 0.7 * top, step).tolist(), top]
 
 
 def _round_down(value: float) -> float:

@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from heatmap_pipeline.model.book import Ints
+from heatmap_pipeline.store.schema import amounts, symbol_tables
 from heatmap_pipeline.store.sql import Connection, arrow, column, day_bounds, micros, rows, scalar, side_column
 
 Numbers: TypeAlias = dict[str, int | float | str]
@@ -67,7 +68,8 @@ def candles_valid(con: Connection, symbol: str, model: str, first: date, last: d
         """,
         [symbol, first, last],
     )
-    return _report("candles", {k: v for k, v in counts.items() if k != "candles"}, candles=counts["candles"])
+    candles = counts.pop("candles")
+    return _report("candles", counts, candles=candles)
 
 
 def candles_complete(con: Connection, symbol: str, model: str, first: date, last: date) -> CheckReport:
@@ -114,7 +116,8 @@ def open_interest_valid(con: Connection, symbol: str, model: str, first: date, l
         """,
         [symbol, first, last],
     )
-    return _report("open interest", {k: v for k, v in counts.items() if k != "samples"}, samples=counts["samples"])
+    samples = counts.pop("samples")
+    return _report("open interest", counts, samples=samples)
 
 
 def open_interest_complete(con: Connection, symbol: str, model: str, first: date, last: date) -> CheckReport:
@@ -292,7 +295,8 @@ def cells_add_up(con: Connection, symbol: str, model: str, first: date, last: da
         """,
         [symbol, model, start, end, symbol, model, start, end],
     )
-    return _report("cells = ledger", {k: v for k, v in counts.items() if k != "intervals"}, sums=counts["intervals"])
+    intervals = counts.pop("intervals")
+    return _report("cells = ledger", counts, sums=intervals)
 
 
 def cells_unique(con: Connection, symbol: str, model: str, first: date, last: date) -> CheckReport:
@@ -328,36 +332,18 @@ def cells_unique(con: Connection, symbol: str, model: str, first: date, last: da
     return _report("uniqueness", counts)
 
 
-_QUANTITIES: Mapping[str, tuple[str, ...]] = {
-    "book_ledger": (
-        "open_interest",
-        "opened",
-        "liquidated",
-        "closed",
-        "dropped",
-        "located",
-        "unlocated",
-        "active_volume",
-        "consumed_volume",
-    ),
-    "position_events": ("quantity", "volume", "entry_price", "liq_price"),
-    "open_positions": ("quantity", "volume", "entry_price", "liq_price"),
-    "liquidation_snapshots": ("price_bucket", "active_volume", "consumed_volume"),
-}
-
-
 def quantities_valid(con: Connection, symbol: str, model: str, first: date, last: date) -> CheckReport:
-    """Every quantity, volume and price is finite and not negative; what is NULL in a close stays out of it."""
+    """Every quantity, volume, price and leverage is finite and not negative; NULL in a close stays out of it."""
     counts = {}
-    for table, names in _QUANTITIES.items():
+    for table in symbol_tables(private=False):
+        if "model" not in table.types or not (names := amounts(table.name)):
+            continue
         # NaN counts as the largest number in DuckDB, so it has to be asked for; isfinite does.
         bad = " OR ".join(f"NOT (isfinite({name}) AND {name} >= 0)" for name in names)
-        days, bounds = "timestamp >= ? AND timestamp < ?", list[Any](day_bounds(first, last))
-        if table == "open_positions":
-            days, bounds = "day BETWEEN ? AND ?", [first, last]
-        counts[f"bad_rows_of_{table}"] = scalar(
+        days, bounds = table.within(first, last)
+        counts[f"bad_rows_of_{table.name}"] = scalar(
             con,
-            f"SELECT count(*) FROM {table} WHERE symbol = ? AND model = ? AND {days} AND ({bad})",  # noqa: S608 - ours
+            f"SELECT count(*) FROM {table.name} WHERE symbol = ? AND model = ? AND {days} AND ({bad})",  # noqa: S608
             [symbol, model, *bounds],
         )
     return _report("quantities", counts)
@@ -388,26 +374,3 @@ def snapshots_current(con: Connection, symbol: str, model: str, first: date, las
     )
     numbers: Numbers = {"first_day": str(found[0][0])} if found else {}
     return _report("snapshots", {"days_without_current_snapshots": len(found)}, **numbers)
-
-
-CHECKS: Mapping[str, Check] = {
-    check.__name__: check
-    for check in (
-        candles_valid,
-        candles_complete,
-        open_interest_valid,
-        open_interest_complete,
-        ledger_conserves,
-        totals_equal_open_interest,
-        levels_consumed,
-        cells_add_up,
-        cells_unique,
-        quantities_valid,
-        days_unique,
-        snapshots_current,
-    )
-}
-"""Every check by name."""
-
-INFORMATION = frozenset({"candles_complete", "open_interest_complete"})
-"""Checks that say something about the data; the other ones mean wrong data."""

@@ -12,7 +12,8 @@ from datetime import date
 import numpy as np
 
 from heatmap_pipeline.model.book import Floats, Ints
-from heatmap_pipeline.store.raw import SymbolRecord
+from heatmap_pipeline.store.origin import stored_command
+from heatmap_pipeline.store.raw import SYMBOL_COLUMNS, SymbolRecord
 from heatmap_pipeline.store.sql import Connection, arrow, column, rows
 from heatmap_pipeline.store.warehouse import StoreError
 
@@ -29,11 +30,10 @@ def served_symbols(con: Connection) -> list[tuple[SymbolRecord, tuple[str, ...]]
     """Return every symbol that has computed days, by name, and the models it has them of."""
     found = rows(
         con,
-        "SELECT s.symbol, s.candle_interval_seconds, s.bucket, s.source, s.simulated, "
-        "list_sort(list(DISTINCT d.model)) "
+        f"SELECT {', '.join(f's.{name}' for name in SYMBOL_COLUMNS)}, list_sort(list(DISTINCT d.model)) "  # noqa: S608
         "FROM symbols AS s JOIN heatmap_days AS d ON d.symbol = s.symbol GROUP BY ALL ORDER BY s.symbol",
     )
-    return [(SymbolRecord(*row[:5]), tuple(row[5])) for row in found]
+    return [(SymbolRecord(*row[:-1]), tuple(row[-1])) for row in found]
 
 
 def candle_columns(con: Connection, symbol: str) -> tuple[Ints, dict[str, Floats]]:
@@ -43,7 +43,7 @@ def candle_columns(con: Connection, symbol: str) -> tuple[Ints, dict[str, Floats
     """
     found = arrow(
         con,
-        "SELECT open_time, open, high, low, close, volume, "
+        f"SELECT open_time, {', '.join(CANDLE_FLOATS[:-1])}, "  # noqa: S608 - names of ours
         "CASE WHEN quote_volume = 0 AND volume > 0 THEN NULL ELSE quote_volume END AS quote_volume "
         "FROM raw_candles WHERE symbol = ? ORDER BY open_time",
         [symbol],
@@ -79,6 +79,7 @@ def first_samples(con: Connection, symbol: str, days: Iterable[date]) -> dict[da
     missing = set(wanted) - {day for day, _ in found}
     if missing:
         raise StoreError(
-            f"{symbol} {min(missing)} has no open interest to start from; run `heatmap refresh {symbol}` again"
+            f"{symbol} {min(missing)} has no open interest to start from; "
+            f"run `{stored_command(con, 'refresh', symbol)}` again"
         )
     return dict(found)

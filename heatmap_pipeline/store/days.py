@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from heatmap_pipeline.instants import ONE_DAY
 from heatmap_pipeline.model.book import BOOKS, LONG, Columns, DayResult, Floats, Ints, Lots, ModelState, Sides
+from heatmap_pipeline.store.origin import stored_command
+from heatmap_pipeline.store.schema import amounts, table
 from heatmap_pipeline.store.sql import (
     Arrow,
     Connection,
@@ -22,7 +25,6 @@ from heatmap_pipeline.store.sql import (
     column,
     constant,
     dates,
-    day_bounds,
     insert,
     naive,
     parsed,
@@ -36,17 +38,6 @@ from heatmap_pipeline.store.sql import (
 from heatmap_pipeline.store.warehouse import StoreError
 
 _EVENTS = ("liquidate", "close", "open")
-_LEDGER = (
-    "open_interest",
-    "opened",
-    "liquidated",
-    "closed",
-    "dropped",
-    "located",
-    "unlocated",
-    "active_volume",
-    "consumed_volume",
-)
 
 
 class ChainError(StoreError):
@@ -119,22 +110,22 @@ def load_state(con: Connection, symbol: str, model: str, day: date) -> tuple[Mod
     found = rows(con, "SELECT state FROM heatmap_days WHERE symbol = ? AND model = ? AND day = ?", [symbol, model, day])
     if not found:
         raise ChainError(
-            f"{symbol} {model} {day} is not computed; run `heatmap run {symbol} --start {day} --end {day}`"
+            f"{symbol} {model} {day} is not computed; run `{stored_command(con, 'run', symbol, days=(day, day))}`"
         )
     state = json.loads(found[0][0])
-    table = arrow(
+    lots_table = arrow(
         con,
         "SELECT side, leverage, liq_price, quantity, volume, opened_at FROM open_positions "
         "WHERE symbol = ? AND model = ? AND day = ? ORDER BY side, leverage, liq_price",
         [symbol, model, day],
     )
     lots = Lots(
-        side=side_column(table),
-        leverage=column(table, "leverage", np.float64),
-        liq_price=np.round(column(table, "liq_price", np.float64) * 1e8).astype(np.int64),
-        quantity=column(table, "quantity", np.float64),
-        volume=column(table, "volume", np.float64),
-        opened_at=column(table, "opened_at", np.int64),
+        side=side_column(lots_table),
+        leverage=column(lots_table, "leverage", np.float64),
+        liq_price=np.round(column(lots_table, "liq_price", np.float64) * 1e8).astype(np.int64),
+        quantity=column(lots_table, "quantity", np.float64),
+        volume=column(lots_table, "volume", np.float64),
+        opened_at=column(lots_table, "opened_at", np.int64),
     )
     return ModelState(lots, tuple(state["unlocated"]), state["open_interest"]), state["carried"]
 
@@ -148,21 +139,11 @@ def commit_day(con: Connection, record: DayRecord, result: DayResult) -> None:
     Raises:
         ChainError: if the day before is not stored, or its state is not the one that `record.previous_hash` names.
     """
-    bounds = day_bounds(record.day)
     books = BOOKS[json.loads(record.parameters)["books"]]
     with transaction(con):
         _check_predecessor(con, record)
-        for table in ("position_events", "book_ledger"):
-            con.execute(
-                f"DELETE FROM {table} "  # noqa: S608 - a table name of ours
-                "WHERE symbol = ? AND model = ? AND timestamp >= ? AND timestamp < ?",
-                [record.symbol, record.model, *bounds],
-            )
-        for table in ("open_positions", "heatmap_days", "snapshot_days"):
-            con.execute(
-                f"DELETE FROM {table} WHERE symbol = ? AND model = ? AND day = ?",  # noqa: S608 - ours
-                [record.symbol, record.model, record.day],
-            )
+        for name in ("position_events", "book_ledger", "open_positions", "heatmap_days", "snapshot_days"):
+            _delete_day(con, name, record.symbol, record.model, record.day)
         insert(con, "position_events", _events(record, result, books))
         insert(con, "open_positions", _positions(record, result.state.lots))
         insert(con, "book_ledger", _ledger(record, result.ledger, books))
@@ -189,8 +170,14 @@ def commit_day(con: Connection, record: DayRecord, result: DayResult) -> None:
         )
 
 
+def _delete_day(con: Connection, name: str, symbol: str, model: str, day: date) -> None:
+    """Delete what a table holds of a day of a model."""
+    days, bounds = table(name).within(day, day)
+    con.execute(f"DELETE FROM {name} WHERE symbol = ? AND model = ? AND {days}", [symbol, model, *bounds])  # noqa: S608
+
+
 def _check_predecessor(con: Connection, record: DayRecord) -> None:
-    before = record.day - timedelta(days=1)
+    before = record.day - ONE_DAY
     found = rows(
         con,
         "SELECT state_hash FROM heatmap_days WHERE symbol = ? AND model = ? AND day = ?",
@@ -203,15 +190,15 @@ def _check_predecessor(con: Connection, record: DayRecord) -> None:
             "SELECT max(day) FROM heatmap_days WHERE symbol = ? AND model = ? AND day < ?",
             [record.symbol, record.model, record.day],
         )
-        start = newest + timedelta(days=1) if newest else before
+        start = newest + ONE_DAY if newest else before
         raise ChainError(
             f"{name} needs {before} before it, which is not computed; "
-            f"run `heatmap run {record.symbol} --start {start} --end {record.day}`"
+            f"run `{stored_command(con, 'run', record.symbol, days=(start, record.day))}`"
         )
     if found and found[0][0] != record.previous_hash:
         raise ChainError(
             f"{name} was computed from another state than {before} has now (did another run rebuild it?); "
-            f"run `heatmap run {record.symbol} --start {record.day} --end {record.day}`"
+            f"run `{stored_command(con, 'run', record.symbol, days=(record.day, record.day))}`"
         )
 
 
@@ -281,7 +268,7 @@ def _ledger(record: DayRecord, ledger: Columns, books: tuple[int | None, ...]) -
         "timestamp": timestamps(ledger["timestamp"][order]),
         "side": sides(_book_sides(ledger["book"][order], books)),
     }
-    for name in _LEDGER:
+    for name in amounts("book_ledger"):
         columns[name] = pa.array(ledger[name][order])
     return columns
 
@@ -311,13 +298,8 @@ def commit_snapshots(
     count = len(cells["timestamp"])
     edges = cells["price_bucket"].astype(np.int64) * round(bucket * 1e8) / 1e8
     with transaction(con):
-        for table in ("liquidation_snapshots", "saved_snapshots"):
-            con.execute(
-                f"DELETE FROM {table} "  # noqa: S608 - a table name of ours
-                "WHERE symbol = ? AND model = ? AND timestamp >= ? AND timestamp < ?",
-                [symbol, model, *day_bounds(day)],
-            )
-        con.execute("DELETE FROM snapshot_days WHERE symbol = ? AND model = ? AND day = ?", [symbol, model, day])
+        for name in ("liquidation_snapshots", "saved_snapshots", "snapshot_days"):
+            _delete_day(con, name, symbol, model, day)
         insert(
             con,
             "liquidation_snapshots",

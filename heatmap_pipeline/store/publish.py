@@ -17,14 +17,11 @@ from pathlib import Path
 
 import duckdb
 
+from heatmap_pipeline.commands import first_commands
 from heatmap_pipeline.store import spare
-from heatmap_pipeline.store.raw import SYMBOL_TABLES
+from heatmap_pipeline.store.schema import symbol_tables
 from heatmap_pipeline.store.sql import Connection, rows, transaction
 from heatmap_pipeline.store.warehouse import READER_PREFIX, SCHEMA_VERSION, StoreError, Warehouse, free_name, quoted
-
-_PRIVATE = ("failed_days",)
-_FINGERPRINT = ("symbols", "raw_days", "heatmap_days", "snapshot_days", "saved_snapshots")
-"""Tables that change whenever anything of a symbol changes, all of them small."""
 
 
 class _OtherVersionError(StoreError):
@@ -70,19 +67,19 @@ def publish(warehouse: Warehouse, symbols: Sequence[str]) -> PublishReport:
     """
     started = time.monotonic()
     if not warehouse.path.exists():
-        raise StoreError(f"there is no {warehouse.path} to publish; run `heatmap demo` or `heatmap run` first")
+        raise StoreError(f"there is no {warehouse.path} to publish; run {first_commands(warehouse.home)} first")
     with warehouse.locked(), warehouse.explaining():
         _remove_leftovers(warehouse)
         with warehouse.opened(warehouse.path) as con:
             warehouse.ensure_schema(con)
             con.execute("CHECKPOINT")
             private = fingerprints(con)
-        found = _published_fingerprints(warehouse)
-        before = found or {}
+        published_prints = _published_fingerprints(warehouse)
+        before = published_prints or {}
         differ = {name for name in {*private, *before} if private.get(name) != before.get(name)}
         changed, whole = bool(differ & set(symbols)), False
         if changed:
-            whole = _replace(warehouse, sorted(differ - set(symbols)), carry=found is not None)
+            whole = _replace(warehouse, sorted(differ - set(symbols)), carry=published_prints is not None)
         size = warehouse.published.stat().st_size if warehouse.published.exists() else 0
     published = tuple(name for name in dict.fromkeys(symbols) if name in private)
     kept = tuple(sorted(before.keys() - set(symbols)))
@@ -95,9 +92,11 @@ def fingerprints(con: Connection, schema: str = "main") -> dict[str, str]:
     `schema` is where the tables are, for an attached database `name.main`.
     """
     digests: dict[str, hashlib.blake2b] = {}
-    for table in _FINGERPRINT:
-        for symbol, *rest in rows(con, f"SELECT * FROM {schema}.{table} ORDER BY ALL"):  # noqa: S608 - ours
-            digests.setdefault(symbol, hashlib.blake2b(digest_size=16)).update(repr((table, *rest)).encode())
+    for table in symbol_tables(private=False):
+        if table.vouches or table.time_column is None:  # the small ones, one of which changes whatever changes
+            for symbol, *rest in rows(con, f"SELECT * FROM {schema}.{table.name} ORDER BY ALL"):  # noqa: S608 - ours
+                digest = digests.setdefault(symbol, hashlib.blake2b(digest_size=16))
+                digest.update(repr((table.name, *rest)).encode())
     return {symbol: digest.hexdigest() for symbol, digest in sorted(digests.items())}
 
 
@@ -201,9 +200,9 @@ def _make_public(warehouse: Warehouse, new: Path, others: Sequence[str], old: Pa
         if old is not None:
             _attach(con, old)
         with transaction(con):
-            for table in _PRIVATE:
+            for table in (table.name for table in symbol_tables() if table.private):
                 con.execute(f"DELETE FROM {table}")  # noqa: S608 - a table name of ours
-            for table in SYMBOL_TABLES if others else ():
+            for table in (table.name for table in symbol_tables() if others):
                 con.execute(f"DELETE FROM {table} WHERE symbol IN (SELECT unnest(?))", [others])  # noqa: S608 - ours
                 if old is not None:
                     with warehouse.explaining(warehouse.published):  # a block that is damaged is one of it

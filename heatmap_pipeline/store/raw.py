@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, fields
 from datetime import UTC, date, datetime
 from typing import Any, Literal, TypeAlias
 
@@ -38,22 +38,6 @@ _COLUMNS: dict[str, tuple[str, tuple[str, ...]]] = {
     "open_interest": ("raw_open_interest", OPEN_INTEREST_COLUMNS),
 }
 
-SYMBOL_TABLES = (
-    "symbols",
-    "raw_days",
-    "raw_candles",
-    "raw_open_interest",
-    "position_events",
-    "open_positions",
-    "book_ledger",
-    "liquidation_snapshots",
-    "heatmap_days",
-    "snapshot_days",
-    "saved_snapshots",
-    "failed_days",
-)
-"""Every table that has rows of a symbol."""
-
 
 @dataclass(frozen=True)
 class SymbolRecord:
@@ -64,6 +48,10 @@ class SymbolRecord:
     bucket: float
     source: str
     simulated: bool
+
+
+SYMBOL_COLUMNS = tuple(field.name for field in fields(SymbolRecord))
+"""Columns of the table `symbols`."""
 
 
 @dataclass(frozen=True)
@@ -80,12 +68,12 @@ class RawDay:
 
 def get_symbol(con: Connection, symbol: str) -> SymbolRecord | None:
     """Return what is recorded for a symbol, None where nothing is."""
-    found = rows(
+    matches = rows(
         con,
-        "SELECT symbol, candle_interval_seconds, bucket, source, simulated FROM symbols WHERE symbol = ?",
+        f"SELECT {', '.join(SYMBOL_COLUMNS)} FROM symbols WHERE symbol = ?",  # noqa: S608 - names of ours
         [symbol],
     )
-    return SymbolRecord(*found[0]) if found else None
+    return SymbolRecord(*matches[0]) if matches else None
 
 
 def put_symbol(con: Connection, record: SymbolRecord) -> None:
@@ -93,16 +81,9 @@ def put_symbol(con: Connection, record: SymbolRecord) -> None:
     with transaction(con):
         con.execute("DELETE FROM symbols WHERE symbol = ?", [record.symbol])
         con.execute(
-            "INSERT INTO symbols VALUES (?, ?, ?, ?, ?)",
-            [record.symbol, record.candle_interval_seconds, record.bucket, record.source, record.simulated],
+            f"INSERT INTO symbols ({', '.join(SYMBOL_COLUMNS)}) VALUES (?, ?, ?, ?, ?)",  # noqa: S608 - ours
+            astuple(record),
         )
-
-
-def forget_symbol(con: Connection, symbol: str) -> None:
-    """Delete every row of a symbol."""
-    with transaction(con):
-        for table in SYMBOL_TABLES:
-            con.execute(f"DELETE FROM {table} WHERE symbol = ?", [symbol])  # noqa: S608 - a table name of ours
 
 
 def save_raw(con: Connection, kind: Kind, days: Sequence[CleanDay], source: str) -> list[date]:
@@ -123,8 +104,8 @@ def save_raw(con: Connection, kind: Kind, days: Sequence[CleanDay], source: str)
     with transaction(con):
         for symbol in dict.fromkeys(day.symbol for day in days):
             stored = raw_days(con, symbol)[kind]
-            given = {day.day: day for day in days if day.symbol == symbol}
-            new = [day for day in given.values() if _differs(day, stored.get(day.day))]
+            latest = {day.day: day for day in days if day.symbol == symbol}
+            new = [day for day in latest.values() if _differs(day, stored.get(day.day))]
             replaced = [day.day for day in new if day.day in stored]
             for name in (table, "raw_days") if replaced else ():
                 con.execute(
@@ -160,7 +141,7 @@ def _differs(day: CleanDay, stored: RawDay | None) -> bool:
     """Whether a day has other rows than the stored one, or the same but read in another way."""
     if stored is None or (stored.content_hash, stored.step) != (day.content_hash(), day.step):
         return True
-    known, read = (json.dumps([one.repairs, one.facts], sort_keys=True) for one in (stored, day))
+    known, read = (json.dumps([version.repairs, version.facts], sort_keys=True) for version in (stored, day))
     return known != read
 
 
@@ -209,14 +190,20 @@ def load_open_interest(con: Connection, symbol: str, first: date, last: date) ->
 
 def _load(con: Connection, kind: Kind, symbol: str, first: date, last: date) -> pd.DataFrame:
     table, names = _COLUMNS[kind]
-    found = arrow(
+    stored = arrow(
         con,
         f"SELECT {', '.join(names)}, day FROM {table} "  # noqa: S608 - names of ours
         f"WHERE symbol = ? AND day BETWEEN ? AND ? ORDER BY day, {names[0]}",
         [symbol, first, last],
     )
-    frame = pd.DataFrame({names[0]: column(found, names[0], np.int64).astype("datetime64[us]")})
+    frame = clean_frame(stored, names)
+    frame["day"] = stored.column("day").to_pandas()
+    return frame
+
+
+def clean_frame(rows_read: Arrow, names: Sequence[str]) -> pd.DataFrame:
+    """Return stored rows as they were saved: the first column is a time, `trades` is whole, all else float64."""
+    frame = pd.DataFrame({names[0]: column(rows_read, names[0], np.int64).astype("datetime64[us]")})
     for name in names[1:]:
-        frame[name] = column(found, name, np.int64 if name == "trades" else np.float64)
-    frame["day"] = found.column("day").to_pandas()
+        frame[name] = column(rows_read, name, np.int64 if name == "trades" else np.float64)
     return frame

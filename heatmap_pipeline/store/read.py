@@ -1,12 +1,11 @@
-"""What pictures and `heatmap status` ask of a database, published or private.
+"""What `heatmap status` and the endpoint ask of a database, published or private.
 
-What belongs here: windows of candles, cells and liquidations, and a summary per symbol. Times come back as the tables
-hold them: UTC without zone. What does not: anything that writes.
+What belongs here: coverage, and a summary per symbol. Times come back as the tables hold them: UTC without zone.
+What does not: anything that writes.
 """
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -14,64 +13,13 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import duckdb
-import numpy as np
-import pandas as pd
 
-from heatmap_pipeline.market.tables import CANDLE_COLUMNS
-from heatmap_pipeline.model.book import Floats, Ints, Sides
+from heatmap_pipeline.store.origin import stored_command
 from heatmap_pipeline.store.raw import SymbolRecord, get_symbol
-from heatmap_pipeline.store.sql import Connection, arrow, column, naive, rows, scalar, side_column
+from heatmap_pipeline.store.sql import Connection, rows, scalar
 from heatmap_pipeline.store.warehouse import READER_PREFIX, StoreError, Warehouse
-
-
-@dataclass(frozen=True)
-class Newest:
-    """The newest computed state of a symbol and model.
-
-    Attributes:
-        day: the newest computed day.
-        timestamp: start of the newest model candle.
-        close: close of that candle, USDT.
-        provisional: whether the day was not over yet.
-        parameters: what the day was computed with.
-        interval_seconds: distance of the day's snapshots; None where it has none.
-    """
-
-    day: date
-    timestamp: datetime
-    close: float
-    provisional: bool
-    parameters: dict[str, Any]
-    interval_seconds: int | None
-
-
-@dataclass(frozen=True, eq=False)
-class Cells:
-    """Cells of a window, all arrays of shape (n,), sorted by time, bucket, long before short.
-
-    Attributes:
-        timestamps: start of each cell's step, microseconds since 1970-01-01 UTC.
-        price_buckets: lower edges, USDT.
-        sides: +1 long, -1 short.
-        active: USDT open at the end of the last snapshot of the step.
-        consumed: USDT liquidated within the step.
-    """
-
-    timestamps: Ints
-    price_buckets: Floats
-    sides: Sides
-    active: Floats
-    consumed: Floats
-
-    def __len__(self) -> int:
-        return len(self.timestamps)
-
-    def indices(self, bucket: float) -> Ints:
-        """Return each cell's bucket as an integer: lower edge / bucket."""
-        return np.rint(self.price_buckets / bucket).astype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -107,137 +55,6 @@ class SymbolStatus:
     failed: tuple[tuple[str, date, str], ...]
     coverage: float
     newest_candle: datetime | None
-
-
-def newest(con: Connection, symbol: str, model: str) -> Newest | None:
-    """Return the newest state of a symbol and model, None where there is none."""
-    days = rows(
-        con,
-        "SELECT day, provisional, parameters FROM heatmap_days WHERE symbol = ? AND model = ? "
-        "ORDER BY day DESC LIMIT 1",
-        [symbol, model],
-    )
-    candles = rows(
-        con,
-        "SELECT open_time, close FROM raw_candles WHERE symbol = ? AND open_time = "
-        "(SELECT max(timestamp) FROM book_ledger WHERE symbol = ? AND model = ?)",
-        [symbol, symbol, model],
-    )
-    if not days or not candles:
-        return None
-    (day, provisional, parameters), (timestamp, close) = days[0], candles[0]
-    interval = scalar(
-        con,
-        "SELECT max(interval_seconds) FROM snapshot_days WHERE symbol = ? AND model = ? AND day = ?",
-        [symbol, model, day],
-    )
-    return Newest(day, timestamp, close, provisional, json.loads(parameters), interval)
-
-
-def load_candles_window(con: Connection, symbol: str, start: datetime, end: datetime) -> pd.DataFrame:
-    """Return the clean candles that open in [start, end): `CANDLE_COLUMNS`, `open_time` UTC without zone."""
-    found = arrow(
-        con,
-        f"SELECT {', '.join(CANDLE_COLUMNS)} FROM raw_candles "  # noqa: S608 - names of ours
-        "WHERE symbol = ? AND open_time >= ? AND open_time < ? ORDER BY open_time",
-        [symbol, naive(start), naive(end)],
-    )
-    frame = pd.DataFrame({"open_time": column(found, "open_time", np.int64).astype("datetime64[us]")})
-    for name in CANDLE_COLUMNS[1:]:
-        frame[name] = column(found, name, np.int64 if name == "trades" else np.float64)
-    return frame
-
-
-def load_cells(con: Connection, symbol: str, model: str, start: datetime, end: datetime, step_seconds: int) -> Cells:
-    """Return the cells of the snapshots in [start, end), sampled: last existing state of each step, sum of consumed.
-
-    An interval whose book is empty exists too, where its candles do.
-
-    Raises:
-        StoreError: if a stored snapshot interval does not divide the step.
-    """
-    window = [symbol, model, naive(start), naive(end)]
-    intervals = [
-        value
-        for (value,) in rows(
-            con,
-            "SELECT DISTINCT interval_seconds FROM snapshot_days WHERE symbol = ? AND model = ? "
-            "AND day >= CAST(? AS DATE) AND CAST(day AS TIMESTAMP) < ? ORDER BY 1",
-            window,
-        )
-    ]
-    for interval in intervals:
-        if step_seconds % interval:
-            raise StoreError(
-                f"{symbol} {model}: step {step_seconds} s is not a multiple of the stored snapshots' {interval} s; "
-                "choose a longer one, or set HEATMAP_SNAPSHOT_INTERVAL and run again"
-            )
-    where = "WHERE symbol = ? AND model = ? AND timestamp >= ? AND timestamp < ?"
-    if intervals == [step_seconds]:
-        query = (
-            "SELECT timestamp, price_bucket, side, active_volume AS active, consumed_volume AS consumed "  # noqa: S608
-            f"FROM liquidation_snapshots {where} ORDER BY timestamp, price_bucket, side"
-        )
-        found = arrow(con, query, window)
-    else:
-        found = arrow(con, _SAMPLED.format(where=where), [step_seconds * 1_000_000, *window, *window, *window])
-    return Cells(
-        timestamps=column(found, "timestamp", np.int64),
-        price_buckets=column(found, "price_bucket", np.float64),
-        sides=side_column(found),
-        active=column(found, "active", np.float64),
-        consumed=column(found, "consumed", np.float64),
-    )
-
-
-_SAMPLED = """
-WITH step AS (SELECT CAST(? AS BIGINT) AS us),
-cells AS NOT MATERIALIZED (SELECT * FROM liquidation_snapshots {where}),
-ledger AS (SELECT DISTINCT timestamp, CAST(timestamp AS DATE) AS day FROM book_ledger {where}),
-days AS (
-    SELECT l.timestamp, d.interval_seconds * 1000000 AS us FROM ledger AS l
-    JOIN snapshot_days AS d ON d.day = l.day WHERE d.symbol = ? AND d.model = ?
-    AND CAST(d.day AS TIMESTAMP) + INTERVAL 1 DAY > ? AND CAST(d.day AS TIMESTAMP) < ?
-),
-instants AS (
-    SELECT make_timestamp(epoch_us(timestamp) // us * us) AS timestamp FROM days
-    UNION SELECT DISTINCT timestamp FROM cells
-),
-last AS (
-    SELECT epoch_us(i.timestamp) // s.us * s.us AS step_us, max(i.timestamp) AS timestamp
-    FROM instants AS i, step AS s GROUP BY 1
-),
-alive AS (
-    SELECT l.step_us, c.price_bucket, c.side, c.active_volume AS active
-    FROM cells AS c JOIN last AS l ON c.timestamp = l.timestamp WHERE c.active_volume > 0
-),
-dead AS (
-    SELECT epoch_us(c.timestamp) // s.us * s.us AS step_us, c.price_bucket, c.side,
-        sum(c.consumed_volume ORDER BY c.timestamp) AS consumed
-    FROM cells AS c, step AS s WHERE c.consumed_volume > 0 GROUP BY 1, 2, 3
-)
-SELECT make_timestamp(step_us) AS timestamp, price_bucket, side,
-    coalesce(active, 0) AS active, coalesce(consumed, 0) AS consumed
-FROM alive FULL JOIN dead USING (step_us, price_bucket, side)
-ORDER BY step_us, price_bucket, side
-"""
-
-
-def load_liquidations(con: Connection, symbol: str, model: str, start: datetime, end: datetime) -> pd.DataFrame:
-    """Return the lots liquidated in candles that open in [start, end), in the order of the events.
-
-    Columns: timestamp (UTC without zone), side (text), leverage, entry_price, liq_price, quantity, volume, opened_at.
-    """
-    found = arrow(
-        con,
-        "SELECT timestamp, CAST(side AS VARCHAR) AS side, leverage, entry_price, liq_price, quantity, volume, "
-        "opened_at "
-        "FROM position_events WHERE symbol = ? AND model = ? AND timestamp >= ? AND timestamp < ? "
-        "AND event_type = 'liquidate' ORDER BY timestamp, position_events.side, leverage, liq_price",
-        [symbol, model, naive(start), naive(end)],
-    )
-    frame: pd.DataFrame = found.to_pandas()
-    return frame
 
 
 def coverage(con: Connection, symbol: str, model: str) -> float:
@@ -376,7 +193,8 @@ def stored_days(con: Connection, symbol: str) -> tuple[date, date]:
     """
     ((first, last),) = rows(con, "SELECT min(day), max(day) FROM raw_days WHERE symbol = ?", [symbol])
     if first is None:
-        raise StoreError(f"{symbol}: nothing is stored yet; run `heatmap run {symbol}` first")
+        line = stored_command(con, "run", symbol, days=("DAY", "DAY"))
+        raise StoreError(f"{symbol}: nothing is stored yet; run `{line}` first")
     return first, last
 
 

@@ -1,15 +1,102 @@
-"""What the tables look like, read from schema.sql itself, for everyone who describes them."""
+"""What the tables look like, read from schema.sql itself, for everyone who describes, fills, copies or checks them.
+
+A column is said in schema.sql and nowhere else. The columns of a table also say how it is stored: by `day`, by
+`timestamp`, or as a whole; and a table with a hash in its rows vouches for the other tables' rows of the same day.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
 from functools import cache
 from importlib.resources import files
+from typing import Literal
 
 import duckdb
 
+from heatmap_pipeline.store.sql import day_bounds
+
+_PRIVATE = "private, never published"
+"""What the comment of a table says that readers never get."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table of schema.sql.
+
+    Attributes:
+        name: of the table.
+        types: DuckDB type of each column, in order.
+        private: whether its rows are left out of the published database.
+    """
+
+    name: str
+    types: Mapping[str, str]
+    private: bool
+
+    @property
+    def time_column(self) -> Literal["day", "timestamp"] | None:
+        """The column that says which day a row belongs to; None where a table has one row per symbol."""
+        return "day" if "day" in self.types else "timestamp" if "timestamp" in self.types else None
+
+    def within(self, first: date, last: date) -> tuple[str, list[date]]:
+        """Return the condition, with its values, that a row belongs to the days first..last.
+
+        Raises:
+            ValueError: for a table whose rows belong to no day.
+        """
+        if self.time_column == "day":
+            return "day BETWEEN ? AND ?", [first, last]
+        if self.time_column == "timestamp":
+            return "timestamp >= ? AND timestamp < ?", list(day_bounds(first, last))
+        raise ValueError(f"the rows of {self.name} belong to no day")
+
+    @property
+    def vouches(self) -> bool:
+        """Whether its rows carry a hash, so that they change whenever any row of the same day does."""
+        return any(name.endswith("_hash") for name in self.types)
+
+
+def schema_text() -> str:
+    """Return the statements that make every table and view."""
+    return files("heatmap_pipeline.store").joinpath("schema.sql").read_text()
+
 
 @cache
-def column_types(table: str) -> tuple[tuple[str, str], ...]:
+def tables() -> tuple[Table, ...]:
+    """Return every table, in the order of schema.sql."""
+    with duckdb.connect(":memory:") as con:
+        con.execute(schema_text())
+        names = con.execute(
+            "SELECT table_name, coalesce(comment, '') FROM duckdb_tables() ORDER BY table_oid"
+        ).fetchall()
+        columns = con.execute(
+            "SELECT table_name, column_name, data_type FROM duckdb_columns() ORDER BY table_oid, column_index"
+        ).fetchall()
+    return tuple(
+        Table(name, {column: kind for table, column, kind in columns if table == name}, comment.endswith(_PRIVATE))
+        for name, comment in names
+    )
+
+
+@cache
+def symbol_tables(*, private: bool = True) -> tuple[Table, ...]:
+    """Return the tables that have rows of a symbol; without the private ones if they are not wanted."""
+    return tuple(table for table in tables() if "symbol" in table.types and (private or not table.private))
+
+
+@cache
+def _by_name() -> Mapping[str, Table]:
+    return {table.name: table for table in tables()}
+
+
+def table(name: str) -> Table:
+    """Return one table; raises KeyError if there is none of that name."""
+    return _by_name()[name]
+
+
+def column_types(name: str) -> tuple[tuple[str, str], ...]:
     """Return (name, DuckDB type) of a table's columns in order.
 
     Raises:
@@ -19,11 +106,14 @@ def column_types(table: str) -> tuple[tuple[str, str], ...]:
         >>> column_types("open_positions")[0]
         ('symbol', 'VARCHAR')
     """
-    with duckdb.connect(":memory:") as con:
-        con.execute(files("heatmap_pipeline.store").joinpath("schema.sql").read_text())
-        found = con.execute(
-            "SELECT column_name, data_type FROM duckdb_columns() WHERE table_name = ? ORDER BY column_index", [table]
-        ).fetchall()
-    if not found:
-        raise KeyError(table)
-    return tuple((str(name), str(kind)) for name, kind in found)
+    return tuple(_by_name()[name].types.items())
+
+
+def amounts(name: str) -> tuple[str, ...]:
+    """Return the columns of a table that hold numbers with a fraction: prices, contracts, USDT, leverage.
+
+    Example:
+        >>> amounts("liquidation_snapshots")
+        ('price_bucket', 'active_volume', 'consumed_volume')
+    """
+    return tuple(column for column, kind in column_types(name) if kind == "DOUBLE")

@@ -1,6 +1,9 @@
 -- Every table and view, in one place. Timestamps are UTC; a candle or interval is named by its start, its state is the
 -- one at its end. Prices and volumes are USDT, quantities contracts. No PRIMARY KEY and no UNIQUE: an index costs 11
 -- times the disk and 25 times the time of a repeated day, and rows stored in time order need none to be found.
+-- The program reads from here which columns a table has (schema.py): a `symbol` makes a table one of each symbol, `day` or
+-- `timestamp` says which day a row belongs to, and a table with a column `..._hash` differs in a day if and only if any
+-- other table does. A comment that ends in "private, never published" keeps a table out of the published database.
 
 CREATE TYPE side_name AS ENUM ('long', 'short');
 -- In the order in which they happen within a candle.

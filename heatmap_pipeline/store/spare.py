@@ -16,11 +16,13 @@ import signal
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from datetime import date, timedelta
+from datetime import date
+from itertools import permutations
 from pathlib import Path
 
-from heatmap_pipeline.store.raw import SYMBOL_TABLES
-from heatmap_pipeline.store.sql import Connection, day_bounds, rows, scalar, transaction
+from heatmap_pipeline.instants import ONE_DAY
+from heatmap_pipeline.store.schema import symbol_tables
+from heatmap_pipeline.store.sql import Connection, rows, scalar, transaction
 from heatmap_pipeline.store.warehouse import StoreError, Warehouse, quoted
 
 MINIMUM = 64_000_000
@@ -32,12 +34,6 @@ MOST_DAYS = 31
 _YOUNGEST = 1.0
 """Seconds after which an opening that had found the file under its public name has long become an open file."""
 
-_BY_DAY = ("raw_days", "raw_candles", "raw_open_interest", "open_positions", "heatmap_days", "snapshot_days")
-_BY_TIME = ("position_events", "book_ledger", "liquidation_snapshots", "saved_snapshots")
-_WHOLE = ("symbols",)
-_VOUCHING = {"raw_days": "day", "heatmap_days": "day", "snapshot_days": "day", "saved_snapshots": "timestamp"}
-"""Tables that differ in a day if and only if anything of that day does, with the column that says the day."""
-
 _FICLONE = 0x40049409
 _LOCAL = frozenset({"ext2", "ext3", "ext4", "xfs", "f2fs", "tmpfs"})
 """File systems that nobody reaches past this kernel, so that it knows of everyone who has a file open."""
@@ -45,8 +41,8 @@ _LOCAL = frozenset({"ext2", "ext3", "ext4", "xfs", "f2fs", "tmpfs"})
 
 def clone(source: Path, target: Path) -> bool:
     """Make `target` share the blocks of `source` until one of them changes; False where the file system cannot."""
-    with source.open("rb") as given, target.open("wb") as made, suppress(OSError):
-        fcntl.ioctl(made, _FICLONE, given.fileno())
+    with source.open("rb") as read_from, target.open("wb") as written, suppress(OSError):
+        fcntl.ioctl(written, _FICLONE, read_from.fileno())
         return True
     return False
 
@@ -58,19 +54,19 @@ def spare_path(warehouse: Warehouse) -> Path:
 
 def seal(path: Path) -> None:
     """Mark a finished file by the fraction of its second of modification, which any later write changes."""
-    found = path.stat()
-    if found.st_size < MINIMUM:  # never a spare one; and two made in one second stay different to who compares times
+    status = path.stat()
+    if status.st_size < MINIMUM:  # never a spare one; and two made in one second stay different to who compares times
         return
-    os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns // 10**9 * 10**9 + _mark(found)))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns // 10**9 * 10**9 + _mark(status)))
 
 
-def _mark(found: os.stat_result) -> int:
-    name = f"{found.st_ino} {found.st_size}".encode()
+def _mark(status: os.stat_result) -> int:
+    name = f"{status.st_ino} {status.st_size}".encode()
     return int.from_bytes(hashlib.blake2b(name, digest_size=8).digest()) % 10**9
 
 
-def _sealed(found: os.stat_result) -> bool:
-    return found.st_mtime_ns % 10**9 == _mark(found)
+def _sealed(status: os.stat_result) -> bool:
+    return status.st_mtime_ns % 10**9 == _mark(status)
 
 
 def keep(warehouse: Warehouse) -> None:
@@ -81,8 +77,8 @@ def keep(warehouse: Warehouse) -> None:
     spare = spare_path(warehouse)
     spare.unlink(missing_ok=True)
     with suppress(OSError):  # none is published yet, or the file system has no links
-        found = warehouse.published.stat()
-        if found.st_size >= MINIMUM and _sealed(found) and _is_local(warehouse.home):
+        status = warehouse.published.stat()
+        if status.st_size >= MINIMUM and _sealed(status) and _is_local(warehouse.home):
             spare.hardlink_to(warehouse.published)
 
 
@@ -90,11 +86,11 @@ def take(warehouse: Warehouse, target: Path) -> bool:
     """Move the spare file to `target` where nobody else can have it open; else remove it and return False."""
     spare = spare_path(warehouse)
     with suppress(FileNotFoundError):
-        found = spare.stat()
+        status = spare.stat()
         spare.replace(target)
         # One name: it is not the published file, and no reader has given it a name to open it by.
-        settled = time.time() - found.st_ctime >= _YOUNGEST
-        if found.st_nlink == 1 and settled and _sealed(found) and _is_local(warehouse.home) and unread(target):
+        settled = time.time() - status.st_ctime >= _YOUNGEST
+        if status.st_nlink == 1 and settled and _sealed(status) and _is_local(warehouse.home) and unread(target):
             return True
         target.unlink()
     return False
@@ -153,9 +149,9 @@ def bring_up_to_date(warehouse: Warehouse, file: Path, others: Sequence[str]) ->
             if len(changed) > MOST_DAYS:
                 return False
             with transaction(con):
-                for table in _WHOLE:
-                    con.execute(f"DELETE FROM {table}")  # noqa: S608 - a table name of ours
-                    con.execute(f"INSERT INTO {table} FROM wanted_{table}")
+                for table in symbol_tables(private=False):
+                    if table.time_column is None:
+                        _replace(con, table.name, "true", [])
                 for symbol, first, last in _spans(changed):
                     _replace_days(con, symbol, first, last)
             con.execute("CHECKPOINT")
@@ -192,7 +188,7 @@ def _same_schema(con: Connection) -> bool:
 
 def _name_what_is_wanted(con: Connection, others: Sequence[str], published: bool) -> None:
     con.execute("CREATE TEMP TABLE others AS SELECT unnest(?::VARCHAR[]) AS symbol", [list(others)])
-    for table in (*_WHOLE, *_BY_DAY, *_BY_TIME):
+    for table in (table.name for table in symbol_tables(private=False)):
         query = f"FROM private.main.{table} WHERE symbol NOT IN (FROM others)"
         if published:
             query += f" UNION ALL FROM published.main.{table} WHERE symbol IN (FROM others)"
@@ -202,9 +198,10 @@ def _name_what_is_wanted(con: Connection, others: Sequence[str], published: bool
 def _changed_days(con: Connection) -> list[tuple[str, date]]:
     """Return symbol and day wherever the file differs from what is wanted, rising."""
     parts = [
-        f"SELECT symbol, CAST({column} AS DATE) AS day FROM (FROM {one} EXCEPT ALL FROM {other})"  # noqa: S608 - ours
-        for table, column in _VOUCHING.items()
-        for one, other in ((table, f"wanted_{table}"), (f"wanted_{table}", table))
+        f"SELECT symbol, CAST({table.time_column} AS DATE) AS day FROM (FROM {left} EXCEPT ALL FROM {right})"  # noqa: S608
+        for table in symbol_tables(private=False)
+        if table.vouches
+        for left, right in permutations((table.name, f"wanted_{table.name}"))
     ]
     return [(symbol, day) for symbol, day in rows(con, f"{' UNION '.join(parts)} ORDER BY ALL")]
 
@@ -213,7 +210,7 @@ def _spans(days: Sequence[tuple[str, date]]) -> list[tuple[str, date, date]]:
     """Return days in a row as one span: symbol, first day, last day."""
     spans: list[tuple[str, date, date]] = []
     for symbol, day in days:
-        if spans and spans[-1][0] == symbol and spans[-1][2] == day - timedelta(days=1):
+        if spans and spans[-1][0] == symbol and spans[-1][2] == day - ONE_DAY:
             spans[-1] = (symbol, spans[-1][1], day)
         else:
             spans.append((symbol, day, day))
@@ -221,11 +218,10 @@ def _spans(days: Sequence[tuple[str, date]]) -> list[tuple[str, date, date]]:
 
 
 def _replace_days(con: Connection, symbol: str, first: date, last: date) -> None:
-    start, end = day_bounds(first, last)
-    for table in _BY_DAY:
-        _replace(con, table, "symbol = ? AND day BETWEEN ? AND ?", [symbol, first, last])
-    for table in _BY_TIME:
-        _replace(con, table, "symbol = ? AND timestamp >= ? AND timestamp < ?", [symbol, start, end])
+    for table in symbol_tables(private=False):
+        if table.time_column is not None:
+            days, bounds = table.within(first, last)
+            _replace(con, table.name, f"symbol = ? AND {days}", [symbol, *bounds])
 
 
 def _replace(con: Connection, table: str, where: str, window: list[object]) -> None:
@@ -237,6 +233,5 @@ def _as_many_rows(con: Connection) -> bool:
     """Whether every table has as many rows as the private one; a guard, that costs nothing, against a defect here."""
     return all(
         scalar(con, f"SELECT count(*) FROM {table}") == scalar(con, f"SELECT count(*) FROM private.main.{table}")  # noqa: S608
-        for table in SYMBOL_TABLES
-        if table != "failed_days"
+        for table in (table.name for table in symbol_tables(private=False))
     )

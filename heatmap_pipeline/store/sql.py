@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from heatmap_pipeline.instants import DAY, ONE_DAY, day_start
 from heatmap_pipeline.model.book import LONG, Ints
 
 Connection: TypeAlias = duckdb.DuckDBPyConnection
@@ -101,8 +102,8 @@ def timestamps(microseconds: Ints) -> Arrow:
 
 def dates(days: Sequence[date], counts: Sequence[int]) -> Arrow:
     """Return a column of dates, each repeated as often as `counts` says."""
-    numbers = np.array([day.toordinal() for day in days], dtype=np.int32) - date(1970, 1, 1).toordinal()
-    return pa.array(np.repeat(numbers.astype(np.int32), counts)).cast(pa.date32())
+    numbers = np.array([day_start(day) // DAY for day in days], dtype=np.int32)
+    return pa.array(np.repeat(numbers, counts)).cast(pa.date32())
 
 
 def constant(value: str | None, count: int) -> Arrow:
@@ -120,7 +121,7 @@ def sides(signs: npt.NDArray[np.int8]) -> Arrow:
 def day_bounds(first: date, last: date | None = None) -> tuple[datetime, datetime]:
     """Return the start of the first day and the end of the last one, without zone as the tables hold them."""
     start = datetime.combine(first, time())
-    return start, datetime.combine(last or first, time()) + timedelta(days=1)
+    return start, datetime.combine(last or first, time()) + ONE_DAY
 
 
 def naive(moment: datetime) -> datetime:

@@ -9,19 +9,19 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import shlex
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from importlib.resources import files
+from contextlib import ExitStack, contextmanager
 from itertools import chain, count
 from pathlib import Path
 
 import duckdb
-from filelock import FileLock, Timeout
 
+from heatmap_pipeline.commands import at, command, first_commands
 from heatmap_pipeline.errors import HeatmapError
+from heatmap_pipeline.locks import LockHeldError, file_lock
+from heatmap_pipeline.store.schema import schema_text
 from heatmap_pipeline.store.sql import Connection, roll_back, rows, transaction
 
 SCHEMA_VERSION = 1
@@ -69,7 +69,7 @@ class UnusableError(StoreError):
         self.path, self.reason = path, reason
         super().__init__(
             f"{reason}; move it away (with {path.name}.wal, if there is one), then "
-            f"`heatmap status --home {shlex.quote(str(path.parent))}` names the command that makes it again"
+            f"`{command(at(path.parent), 'status')}` names the command that makes it again"
         )
 
 
@@ -95,7 +95,6 @@ class Warehouse:
         self.published = home / "heatmap.duckdb"
         self.lock_timeout = lock_timeout
         self._lock_path = home / "warehouse.lock"
-        self._holder = home / "warehouse.lock.pid"
 
     @contextmanager
     def connect(self, *, config: Mapping[str, str] | None = None) -> Iterator[Connection]:
@@ -116,19 +115,6 @@ class Warehouse:
             yield con
 
     @contextmanager
-    def reading(self) -> Iterator[Connection]:
-        """Open the private database read-only, alone.
-
-        Raises:
-            StoreError: as `connect` does, and if there is no warehouse yet.
-        """
-        if not self.path.exists():
-            raise StoreError(f"there is no {self.path} yet; run `heatmap demo` or `heatmap run` first")
-        with self.locked(), self.opened(self.path, read_only=True) as con:
-            self._check_version(con, self.path)
-            yield con
-
-    @contextmanager
     def read(self, *, any_version: bool = False) -> Iterator[Connection]:
         """Open the published database read-only; needs no lock, and sees the version that is newest now.
 
@@ -140,7 +126,7 @@ class Warehouse:
                 another version.
         """
         if not self.published.exists():
-            raise StoreError(f"nothing is published in {self.home} yet; run `heatmap demo` or `heatmap run` first")
+            raise StoreError(f"nothing is published in {self.home} yet; run {first_commands(self.home)} first")
         # Attached to a database of its own: within one process DuckDB hands out the file it already has open under a
         # path, which may be the version before the last replacement.
         with self.opened(Path(":memory:")) as con:
@@ -171,51 +157,34 @@ class Warehouse:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the lock of the private database; its holder's process id stands in `warehouse.lock.pid`.
+        """Hold the lock of the private database (see `locks.file_lock`).
 
         Raises:
             StoreError: if the home cannot be written or the lock is held for longer than `lock_timeout`.
         """
         if _held.get(self._lock_path) == threading.get_ident():
             raise RuntimeError(f"{self._lock_path} is already held here; pass the open connection on instead")
-        lock = FileLock(self._lock_path)
-        with self.explaining():
-            self.home.mkdir(parents=True, exist_ok=True)
-            self._acquire(lock)
-        try:
+
+        def waiting(holder: str) -> None:
+            _log.info("waiting for %s, which holds %s", holder, self._lock_path)
+
+        with ExitStack() as stack:
+            lock = file_lock(self._lock_path, timeout=self.lock_timeout, patience=2.0, waiting=waiting, must_name=True)
             with self.explaining():
-                self._holder.write_text(str(os.getpid()))
+                self.home.mkdir(parents=True, exist_ok=True)
+                try:
+                    stack.enter_context(lock)
+                except LockHeldError as error:
+                    raise StoreError(
+                        f"{self._lock_path} has been held by {error.holder} for over {self.lock_timeout:g} s; "
+                        "wait until that run has ended, or end it, and run again"
+                    ) from None
             _held[self._lock_path] = threading.get_ident()
+            stack.callback(_held.pop, self._lock_path, None)
             yield
-        finally:
-            _held.pop(self._lock_path, None)
-            self._holder.unlink(missing_ok=True)
-            lock.release()
-
-    def _acquire(self, lock: FileLock) -> None:
-        try:
-            lock.acquire(timeout=min(2.0, self.lock_timeout))
-            return
-        except Timeout:
-            _log.info("waiting for %s, which holds %s", self._holder_name(), self._lock_path)
-        try:
-            lock.acquire(timeout=max(self.lock_timeout - 2.0, 0.0))
-        except Timeout:
-            raise StoreError(
-                f"{self._lock_path} has been held by {self._holder_name()} for over {self.lock_timeout:g} s; "
-                "wait until that run has ended, or end it, and run again"
-            ) from None
-
-    def _holder_name(self) -> str:
-        try:
-            return f"process {self._holder.read_text()}"
-        except OSError:
-            return "another process"
 
     @contextmanager
-    def opened(
-        self, path: Path, *, read_only: bool = False, config: Mapping[str, str] | None = None
-    ) -> Iterator[Connection]:
+    def opened(self, path: Path, *, config: Mapping[str, str] | None = None) -> Iterator[Connection]:
         """Open a database file; whatever happens, roll back, close, and say in words why it failed.
 
         Raises:
@@ -224,7 +193,7 @@ class Warehouse:
         settings: dict[str, str | bool | int | float | list[str]] = {**_SETTINGS, **(config or {})}
         with self.explaining(self.published if path == Path(":memory:") else self.path):
             # What is opened in memory attaches the published file; any other name is a copy of the private one.
-            con = duckdb.connect(str(path), read_only=read_only, config=settings)
+            con = duckdb.connect(str(path), config=settings)
             try:
                 yield con
             finally:
@@ -257,7 +226,7 @@ class Warehouse:
         # Asked first, because it takes 11 ms less than listing the tables, and every stage of a run comes here.
         if _version(con) is None and not rows(con, "SELECT 1 FROM duckdb_tables() LIMIT 1"):
             with transaction(con):
-                con.execute(files("heatmap_pipeline.store").joinpath("schema.sql").read_text())
+                con.execute(schema_text())
         self._check_version(con, self.path)
 
     def _check_version(self, con: Connection, path: Path) -> None:

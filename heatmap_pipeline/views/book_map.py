@@ -10,8 +10,8 @@ import numpy as np
 from heatmap_pipeline.instants import DAY, MICROSECONDS, day_of, iso
 from heatmap_pipeline.model.book import LONG, SHORT, Floats, Ints
 from heatmap_pipeline.model.clusters import Cluster, Move, landmarks
-from heatmap_pipeline.views.columns import UNITS
 from heatmap_pipeline.views.grid import DECIMALS
+from heatmap_pipeline.views.heatmap import UNITS
 from heatmap_pipeline.views.replay import Source, covered
 from heatmap_pipeline.views.window import MAX_ROWS, choose_bins
 
@@ -33,7 +33,7 @@ def map_record(source: Source, at: int, units: int | None, within: float) -> dic
     edges = (first + np.arange(bins)) * height / 1e8
     near = np.flatnonzero((edges >= price * (1 - within / 100)) & (edges + size <= price * (1 + within / 100)))
     seen = slice(near[0], near[-1] + 1) if len(near) else slice(0, 0)
-    found = landmarks(float(edges[seen][0]) if len(near) else price, size, long[seen], short[seen], price)
+    marks = landmarks(float(edges[seen][0]) if len(near) else price, size, long[seen], short[seen], price)
     end = iso(start + symbol.candles.step)
     return {
         "symbol": symbol.name,
@@ -43,16 +43,19 @@ def map_record(source: Source, at: int, units: int | None, within: float) -> dic
         "price_bin_size": size,
         "within_percent": within,
         "buckets": _buckets(edges, long, short, price),
-        "clusters": {"above": [_rounded(one) for one in found.above], "below": [_rounded(one) for one in found.below]},
-        "nearest": {"above": _rounded(found.nearest_above), "below": _rounded(found.nearest_below)},
-        "max_pain": {"above": _rounded(found.max_pain_above), "below": _rounded(found.max_pain_below)},
+        "clusters": {
+            "above": [_rounded(cluster) for cluster in marks.above],
+            "below": [_rounded(cluster) for cluster in marks.below],
+        },
+        "nearest": {"above": _rounded(marks.nearest_above), "below": _rounded(marks.nearest_below)},
+        "max_pain": {"above": _rounded(marks.max_pain_above), "below": _rounded(marks.max_pain_below)},
         "total_long_volume": round(float(long.sum()), DECIMALS),
         "total_short_volume": round(float(short.sum()), DECIMALS),
         "coverage": coverage,
         "as_of": end,
         "simulated": symbol.simulated,
         "provisional": day_of(start) in model.provisional,
-        "leverage_weights": None if source.weights is None else [list(one) for one in source.weights],
+        "leverage_weights": None if source.weights is None else [list(row) for row in source.weights],
         "units": {name: UNITS[name] for name in ("time", "price", "volume")},
     }
 
@@ -86,7 +89,7 @@ def _buckets(edges: Floats, long: Floats, short: Floats, price: float) -> list[d
     return [dict(zip(columns, row, strict=True)) for row in rows]
 
 
-def _rounded(one: Cluster | Move | None) -> dict[str, Any] | None:
-    if one is None:
+def _rounded(landmark: Cluster | Move | None) -> dict[str, Any] | None:
+    if landmark is None:
         return None
-    return {name: round(value, 6) if isinstance(value, float) else value for name, value in asdict(one).items()}
+    return {name: round(value, 6) if isinstance(value, float) else value for name, value in asdict(landmark).items()}

@@ -1,110 +1,139 @@
-"""A window as columns: what the page draws, cell by cell, and the words about it."""
+"""A heatmap as columns of time and rows of price: what the page and the picture draw, cell by cell."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
-from heatmap_pipeline.bins import resample
-from heatmap_pipeline.instants import day_of, iso
-from heatmap_pipeline.model.book import Ints
-from heatmap_pipeline.views.data import Candles
-from heatmap_pipeline.views.grid import DECIMALS, Grid
-from heatmap_pipeline.views.replay import Replay, Source
-from heatmap_pipeline.views.window import (
-    Window,
-)
+from heatmap_pipeline.bins import Candles, Floats, Ints, resample
+from heatmap_pipeline.instants import SECONDS, day_of
+from heatmap_pipeline.views.heatmap import Heatmap
+from heatmap_pipeline.views.window import Window
 
 MAX_CANDLES = 3000
-UNITS = {"time": "UTC", "price": "USDT", "volume": "USDT", "density": "USDT per price bin and side"}
-_CANDLE_WIDTHS = (60, 300, 900, 1800, 3600, 14400, 86400)
+VOLUMES = ("long", "short", "consumed_long", "consumed_short")
+"""The four volumes of a cell, USDT: open at the end of the column, and liquidated within it."""
+
+Dense: TypeAlias = npt.NDArray[np.float32]
 
 
-def last_close(source: Source, window: Window) -> float:
-    """Return the close of the newest model candle in a window, USDT."""
-    last = int(np.searchsorted(source.model.times, window.last)) - 1
-    return float(source.symbol.candles.close[source.model.rows[last]])
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """Cells that hold something, by column, then row, each once: indices and volume (USDT), shape (n,) each."""
+
+    column: Ints
+    row: Ints
+    volume: Floats
 
 
-def newest_end(source: Source, window: Window) -> int:
-    """Return the end of the newest model candle in a window, microseconds."""
-    times = source.model.times
-    return int(times[np.searchsorted(times, window.last) - 1]) + source.symbol.candles.step
+@dataclass(frozen=True, eq=False)
+class Columns:
+    """A heatmap to draw. Instants are microseconds UTC, prices and volumes USDT.
+
+    Attributes:
+        times: start of each column, shape (T,), evenly spaced; columns without candles are there and empty.
+        prices: lower edge of each row, shape (P,), evenly spaced.
+        cells: of each of `VOLUMES`, to 0.0001 USDT.
+        candles: as wide as the columns or narrower.
+        meta: what the heatmap says of itself, as in docs/api.md.
+    """
+
+    times: Ints
+    prices: Floats
+    cells: Mapping[str, Cells]
+    candles: Candles
+    meta: Mapping[str, Any]
+
+    @property
+    def seconds(self) -> int:
+        """Width of a column."""
+        return int(self.meta["interval_seconds"])
+
+    @property
+    def bin_size(self) -> float:
+        """Height of a row, USDT."""
+        return float(self.meta["price_bin_size"])
+
+    @property
+    def edges(self) -> Floats:
+        """Prices between the rows, shape (P + 1,)."""
+        return np.append(self.prices, self.meta["price_range"]["max"])
+
+    @cached_property
+    def long(self) -> Dense:
+        """Open long volume of every cell, shape (P, T)."""
+        return self._dense("long")
+
+    @cached_property
+    def short(self) -> Dense:
+        """Open short volume of every cell, shape (P, T)."""
+        return self._dense("short")
+
+    def _dense(self, name: str) -> Dense:
+        dense = np.zeros((len(self.prices), len(self.times)), dtype=np.float32)
+        cells = self.cells[name]
+        dense[cells.row, cells.column] = cells.volume
+        return dense
+
+    def record(self) -> dict[str, Any]:
+        """Return the endpoint's `format=columns` with its arrays as they are; who sends it encodes them."""
+        return {
+            "format": 2,
+            "timestamps": self.times // 1000,
+            "prices": self.prices,
+            **{
+                name: {"time": cells.column, "price": cells.row, "volume": cells.volume}
+                for name, cells in self.cells.items()
+            },
+            "candles": {
+                "interval_seconds": self.candles.seconds,
+                "open_time": self.candles.open_time // 1000,
+                **{name: getattr(self.candles, name) for name in ("open", "high", "low", "close", "volume")},
+            },
+            "meta": self.meta,
+        }
 
 
-def window_meta(
-    source: Source, window: Window, present: Ints, interval: str, played: Replay, grid: Grid
-) -> dict[str, Any]:
-    """Return what a heatmap says of itself in every format."""
-    newest = played.interval == present[-1]
-    is_long = played.side > 0
-    return {
-        "symbol": source.symbol.name,
-        "model": source.model.name,
-        "start_time": iso(window.first),
-        "end_time": iso(window.last),
-        "clipped": list(window.clipped),
-        "interval": interval,
-        "total_snapshots": len(present),
-        "price_bin_size": grid.bin_size,
-        "price_range": {
-            "min": grid.first_bin * grid.units / 1e8,
-            "max": (grid.first_bin + grid.bins) * grid.units / 1e8,
-        },
-        "total_long_volume": round(float(played.active[newest & is_long].sum()), DECIMALS),
-        "total_short_volume": round(float(played.active[newest & ~is_long].sum()), DECIMALS),
-        "total_consumed": round(float(played.consumed.sum()), DECIMALS),
-        "coverage": played.coverage,
-        "as_of": iso(newest_end(source, window)),
-        "simulated": source.symbol.simulated,
-        "units": UNITS,
-        "leverage_weights": None if source.weights is None else [list(row) for row in source.weights],
-    }
+def as_columns(heatmap: Heatmap) -> Columns:
+    """Return a heatmap as it is drawn."""
+    window, grid = heatmap.window, heatmap.grid
+    candles = heatmap.source.symbol.candles
+    width = candle_seconds(candles, window)
 
-
-def page_meta(source: Source, window: Window, price: float) -> dict[str, Any]:
-    """Return what the page has to know besides `window_meta`."""
-    days = source.model.days
-    touched = {day_of(window.first), day_of(newest_end(source, window) - 1)}
-    return {
-        "bucket": source.symbol.bucket,
-        "interval_seconds": window.seconds,
-        "price": price,
-        "provisional": bool(touched & source.model.provisional),
-        "first_day": days[0].isoformat(),
-        "last_day": days[-1].isoformat(),
-    }
-
-
-def as_columns(source: Source, window: Window, grid: Grid, meta: dict[str, Any]) -> dict[str, Any]:
-    """Return a window as the page takes it: columns of time and price, and the cells that hold something."""
-
-    def column(volume: Any) -> dict[str, Any]:
+    def cells(volume: Floats) -> Cells:
         there = np.flatnonzero(volume > 0)
-        return {"time": grid.interval[there], "price": grid.bin[there], "volume": volume[there]}
+        return Cells(grid.interval[there], grid.bin[there], volume[there])
 
-    candles = source.symbol.candles
-    seconds = candle_seconds(candles, window)
-    bars = resample(candles, window.first, min(window.last, source.model.end), seconds)
-    del bars["quote_volume"]
-    bars["open_time"] = bars["open_time"] // 1000
+    return Columns(
+        times=window.first + np.arange(window.count) * window.step,
+        prices=grid.prices,
+        cells={name: cells(getattr(grid, name)) for name in VOLUMES},
+        candles=resample(candles, window.first, min(window.last, heatmap.source.model.end), width),
+        meta={**heatmap.meta(), **_page_meta(heatmap)},
+    )
+
+
+def _page_meta(heatmap: Heatmap) -> dict[str, Any]:
+    """Return what who draws a heatmap has to know besides its `meta`."""
+    model = heatmap.source.model
+    touched = {day_of(heatmap.window.first), day_of(heatmap.end - 1)}
     return {
-        "format": 2,
-        "timestamps": (window.first + np.arange(window.count) * window.step) // 1000,
-        "prices": grid.prices,
-        "long": column(grid.long),
-        "short": column(grid.short),
-        "consumed_long": column(grid.consumed_long),
-        "consumed_short": column(grid.consumed_short),
-        "candles": {"interval_seconds": seconds, **bars},
-        "meta": meta,
+        "bucket": heatmap.source.symbol.bucket,
+        "interval_seconds": heatmap.window.seconds,
+        "price": heatmap.price,
+        "provisional": bool(touched & model.provisional),
+        "first_day": model.days[0].isoformat(),
+        "last_day": model.days[-1].isoformat(),
     }
 
 
 def candle_seconds(candles: Candles, window: Window) -> int:
     """Return the finest width of candles that divides an interval and is not too fine to draw."""
     span = window.count * window.seconds
-    widths = (candles.seconds, *_CANDLE_WIDTHS)
-    fitting = (one for one in sorted(widths) if one % candles.seconds == 0 and window.seconds % one == 0)
-    return next((one for one in fitting if span // one <= MAX_CANDLES), window.seconds)
+    fitting = (width for width in SECONDS.values() if width % candles.seconds == 0 and window.seconds % width == 0)
+    return next((width for width in fitting if span // width <= MAX_CANDLES), window.seconds)

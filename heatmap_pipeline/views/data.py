@@ -1,7 +1,7 @@
-"""One published version in memory: candles, open interest and the chain of days of every symbol, as arrays.
+"""What a database holds, in memory: candles, open interest and the chain of days of every symbol, as arrays.
 
-What belongs here: what is read when a file is published, and the books that days started from, read when needed. What
-does not: when it is read (`publications.py`), and what is computed from it (`replay.py`).
+What belongs here: what is read at once, and the books that days started from, read when needed. What does not: when a
+published file is read (`api/publications.py`), and what is computed from it (`replay.py`).
 """
 
 from __future__ import annotations
@@ -11,38 +11,21 @@ import threading
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 
 import numpy as np
 
-from heatmap_pipeline.instants import DAY, MICROSECONDS, day_start
+from heatmap_pipeline.bins import Candles
+from heatmap_pipeline.instants import DAY, day_start
 from heatmap_pipeline.model.book import DayCandles, Floats, Ints, ModelState
 from heatmap_pipeline.model.parameters import ModelParameters
 from heatmap_pipeline.store import columns as serve
 from heatmap_pipeline.store.days import DayRecord, day_records, load_state, snapshot_days
+from heatmap_pipeline.store.origin import stored_command
 from heatmap_pipeline.store.publish import fingerprints
 from heatmap_pipeline.store.read import coverage, missing_days
 from heatmap_pipeline.store.sql import Connection
 from heatmap_pipeline.store.warehouse import StoreError, Warehouse
-
-
-@dataclass(frozen=True, eq=False)
-class Candles:
-    """All clean candles of a symbol, rising, shape (n,) each: prices USDT, volume contracts, NaN = unknown."""
-
-    seconds: int
-    open_time: Ints
-    open: Floats
-    high: Floats
-    low: Floats
-    close: Floats
-    volume: Floats
-    quote_volume: Floats
-
-    @property
-    def step(self) -> int:
-        """Width of a candle, microseconds."""
-        return self.seconds * MICROSECONDS
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,12 +74,13 @@ class ModelData:
 
 @dataclass(frozen=True, eq=False)
 class SymbolData:
-    """A symbol: `fingerprint` is equal as long as none of its rows changed, `bucket` is in USDT."""
+    """A symbol: `fingerprint` is equal as long as none of its rows changed, `bucket` is in USDT, `source` its own."""
 
     name: str
     fingerprint: str
     bucket: float
     simulated: bool
+    source: str
     candles: Candles
     models: Mapping[str, ModelData]
 
@@ -120,19 +104,17 @@ class SymbolData:
 
 @dataclass(eq=False)
 class Version:
-    """What one publication holds. The connection is closed when it is retired and nobody uses it any more.
+    """What a database holds; one that was published is closed when it is retired and nobody uses it any more.
 
     Attributes:
         name: equal as long as nothing that is published changed.
         symbols: by name, in order.
-        loaded_at: when it was read.
     """
 
     name: str
     symbols: Mapping[str, SymbolData]
-    loaded_at: datetime
     _con: Connection
-    _close: ExitStack
+    _close: ExitStack = field(default_factory=ExitStack)
     _users: int = 0
     _retired: bool = False
     _closed: bool = False
@@ -176,13 +158,13 @@ class Version:
             return load_state(self._con, symbol, model, day)[0]
 
 
-def load_version(warehouse: Warehouse, before: Version | None, models: Sequence[str]) -> Version:
-    """Read what is published now.
+def published_version(warehouse: Warehouse, before: Version | None, models: Sequence[str]) -> Version:
+    """Read what is published now, and keep the file open.
 
     Args:
         warehouse: whose published file.
         before: an earlier version; symbols that are still the same are taken over from it.
-        models: names in the order in which a symbol's models are listed; others follow by name.
+        models: as `load_version`.
 
     Raises:
         StoreError: if nothing is published, or the file cannot be read or contradicts itself.
@@ -190,26 +172,47 @@ def load_version(warehouse: Warehouse, before: Version | None, models: Sequence[
     with ExitStack() as stack:
         con = stack.enter_context(warehouse.read())
         serve.modest(con)
-        prints = fingerprints(con)
-        symbols = {}
-        for record, names in serve.served_symbols(con):
-            known = before.symbols.get(record.symbol) if before is not None else None
-            if known is not None and known.fingerprint == prints[record.symbol]:
-                symbols[record.symbol] = known
-                continue
-            times, columns = serve.candle_columns(con, record.symbol)
-            candles = Candles(record.candle_interval_seconds, times, **columns)
-            ordered = sorted(names, key=lambda name: (models.index(name) if name in models else len(models), name))
-            found = {name: _model(con, record.symbol, name, candles) for name in ordered}
-            kept = {name: data for name, data in found.items() if data is not None}
-            if kept:
-                newest = next(iter(kept.values()))
-                bucket = newest.parameters[newest.days[-1]].bucket
-                symbols[record.symbol] = SymbolData(
-                    record.symbol, prints[record.symbol], bucket, record.simulated, candles, kept
-                )
-        digest = hashlib.blake2b(repr(sorted(prints.items())).encode(), digest_size=8)
-        return Version(digest.hexdigest(), symbols, datetime.now(UTC), con, stack.pop_all())
+        version = load_version(con, models, before=before)
+        version._close = stack.pop_all()
+        return version
+
+
+def load_version(
+    con: Connection, models: Sequence[str], *, only: str | None = None, before: Version | None = None
+) -> Version:
+    """Read what a database holds, published or private; the connection is the caller's and stays in use.
+
+    Args:
+        con: the database.
+        models: names in the order in which a symbol's models are listed; others follow by name.
+        only: a symbol, the only one to read; None means all.
+        before: an earlier version; symbols that are still the same are taken over from it.
+
+    Raises:
+        StoreError: if the database contradicts itself.
+    """
+    prints = fingerprints(con)
+    symbols = {}
+    for record, names in serve.served_symbols(con):
+        if only not in (None, record.symbol):
+            continue
+        known = before.symbols.get(record.symbol) if before is not None else None
+        if known is not None and known.fingerprint == prints[record.symbol]:
+            symbols[record.symbol] = known
+            continue
+        times, columns = serve.candle_columns(con, record.symbol)
+        candles = Candles(record.candle_interval_seconds, times, **columns)
+        ordered = sorted(names, key=lambda name: (models.index(name) if name in models else len(models), name))
+        loaded = {name: _model(con, record.symbol, name, candles) for name in ordered}
+        kept = {name: data for name, data in loaded.items() if data is not None}
+        if kept:
+            newest = next(iter(kept.values()))
+            bucket = newest.parameters[newest.days[-1]].bucket
+            symbols[record.symbol] = SymbolData(
+                record.symbol, prints[record.symbol], bucket, record.simulated, record.source, candles, kept
+            )
+    digest = hashlib.blake2b(repr(sorted(prints.items())).encode(), digest_size=8)
+    return Version(digest.hexdigest(), symbols, con)
 
 
 def _model(con: Connection, symbol: str, model: str, candles: Candles) -> ModelData | None:
@@ -222,7 +225,7 @@ def _model(con: Connection, symbol: str, model: str, candles: Candles) -> ModelD
     if rows[-1] >= len(candles.open_time) or not np.array_equal(candles.open_time[rows], times):
         raise StoreError(
             f"{symbol} {model}: the published ledger names candles that are not published; "
-            f"run `heatmap refresh {symbol}` to publish again"
+            f"run `{stored_command(con, 'refresh', symbol)}` to publish again"
         )
     days = tuple(records)
     starts = np.array([day_start(day) for day in days], dtype=np.int64)
@@ -233,7 +236,7 @@ def _model(con: Connection, symbol: str, model: str, candles: Candles) -> ModelD
         name=model,
         days=days,
         parameters={day: by_text[record.parameters] for day, record in records.items()},
-        fresh=serve.first_samples(con, symbol, [day for day, one in records.items() if one.previous_hash == ""]),
+        fresh=serve.first_samples(con, symbol, [day for day, record in records.items() if record.previous_hash == ""]),
         provisional=frozenset(day for day, record in records.items() if record.provisional),
         missing=missing_days(days),
         broken=_broken(records),

@@ -1,21 +1,22 @@
-"""What the endpoint answers when it cannot answer: a status and a sentence."""
+"""What a view answers when it cannot answer: the kind of refusal, and a sentence."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from typing import Literal, TypeAlias
 
 from heatmap_pipeline.errors import HeatmapError
 
+Kind: TypeAlias = Literal["not_found", "invalid", "too_large"]
+"""Nothing there is of what was asked for; something cannot be asked for so; the answer would be too large."""
 
-class ApiError(HeatmapError):
-    """A request that gets no data; the sentence names the parameter and what is allowed.
+
+class ViewError(HeatmapError):
+    """A view that cannot be made; the sentence names what was asked for and what is allowed.
 
     Attributes:
-        status: HTTP status.
-        headers: more headers of the answer.
+        kind: what is the matter.
     """
 
-    def __init__(self, status: int, sentence: str, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(self, kind: Kind, sentence: str) -> None:
         super().__init__(sentence)
-        self.status = status
-        self.headers = dict(headers or {})
+        self.kind: Kind = kind

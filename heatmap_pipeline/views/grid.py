@@ -1,7 +1,7 @@
 """A replayed window in price bins: the one shape that both formats of the heatmap are written from.
 
 What belongs here: merging buckets into bins, long and short side by side, rounding, totals. What does not: bytes
-(`encode.py`) and the words around the numbers (`heatmap.py`).
+(`api/encode.py`) and the words around the numbers (`heatmap.py`).
 """
 
 from __future__ import annotations
@@ -108,9 +108,9 @@ def _merged(interval, price, side, active, consumed, units):  # type: ignore[no-
     volumes = np.zeros((4, cells))
     rows = 0
     for cell in range(cells):
-        one = price[cell] // units
-        if rows == 0 or intervals[rows - 1] != interval[cell] or bins[rows - 1] != one:
-            intervals[rows], bins[rows] = interval[cell], one
+        number = price[cell] // units
+        if rows == 0 or intervals[rows - 1] != interval[cell] or bins[rows - 1] != number:
+            intervals[rows], bins[rows] = interval[cell], number
             rows += 1
         short = 0 if side[cell] > 0 else 1
         volumes[short, rows - 1] += active[cell]

@@ -2,26 +2,26 @@
 
 A day starts from the book that the day before left, as stored; with other weights from the first day of its history.
 What belongs here: which days to run, from which state, and the sparse cells that come out. What does not: price bins
-and bytes (`heatmap.py`, `encode.py`).
+and bytes (`grid.py`, `api/encode.py`).
 """
 
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import TypeAlias
 
 import numpy as np
+from cachetools import LRUCache
 
 from heatmap_pipeline.instants import DAY, MICROSECONDS, ONE_DAY, day_of, day_start
 from heatmap_pipeline.model.book import Columns, DayResult, Floats, Ints, ModelState, Sides
 from heatmap_pipeline.model.engine import run_day, start_state
 from heatmap_pipeline.model.parameters import ModelParameters
 from heatmap_pipeline.views.data import ModelData, SymbolData, Version
-from heatmap_pipeline.views.errors import ApiError
+from heatmap_pipeline.views.errors import ViewError
 
 Weights: TypeAlias = tuple[tuple[float, float], ...]
 """(leverage, weight) by rising leverage; weights sum to 1."""
@@ -34,32 +34,32 @@ class Books:
     """Books that days started from, the most recently used ones, up to a number of bytes. Safe between threads."""
 
     def __init__(self, max_bytes: int) -> None:
-        self.max_bytes = max_bytes
-        self.bytes = 0
-        self._kept: OrderedDict[tuple[object, ...], tuple[ModelState, int]] = OrderedDict()
+        self._kept: LRUCache[tuple[object, ...], ModelState] = LRUCache(max_bytes, _size)
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._kept)
 
+    @property
+    def size(self) -> int:
+        """Bytes that the kept books take."""
+        return int(self._kept.currsize)
+
     def get(self, key: tuple[object, ...]) -> ModelState | None:
         """Return a kept book."""
         with self._lock:
-            if key not in self._kept:
-                return None
-            self._kept.move_to_end(key)
-            return self._kept[key][0]
+            return self._kept.get(key)
 
     def put(self, key: tuple[object, ...], state: ModelState) -> None:
         """Keep a book, and forget the ones not used for longest where there is no room."""
-        size = 1000 + 41 * len(state.lots)
         with self._lock:
-            if key in self._kept or size > self.max_bytes:
-                return
-            self._kept[key] = (state, size)
-            self.bytes += size
-            while self.bytes > self.max_bytes:
-                self.bytes -= self._kept.popitem(last=False)[1][1]
+            if key not in self._kept and _size(state) <= self._kept.maxsize:
+                self._kept[key] = state
+
+
+def _size(state: ModelState) -> int:
+    """Return about how many bytes a book takes."""
+    return 1000 + 41 * len(state.lots)
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,8 +78,8 @@ class Source:
         Raises:
             ModelError: if the weights cannot be had under the day's leverage bracket.
         """
-        own = self.model.parameters[day]
-        return own if self.weights is None else own.with_weights(self.weights)
+        parameters = self.model.parameters[day]
+        return parameters if self.weights is None else parameters.with_weights(self.weights)
 
     def run(self, day: date, state: ModelState, step: int | None) -> DayResult:
         """Run a day; `step` is the distance of its snapshots in seconds."""
@@ -105,16 +105,16 @@ class Source:
         """Return the books at the end of a day, carried there from the nearest kept ones or the history's beginning.
 
         Raises:
-            ApiError: 404 where days before it are missing that the history does not begin after.
+            ViewError: not found where days before it are missing that the history does not begin after.
         """
         first, state = day, None
         while first not in self.model.fresh and state is None:
             first -= ONE_DAY
             if first < self.model.days[0]:
-                raise ApiError(
-                    404,
+                raise ViewError(
+                    "not_found",
                     f"the stored history of {self.symbol.name} {self.model.name} has no beginning before {day}, from "
-                    "which other leverage_weights could be computed; `heatmap status` says what is broken",
+                    "which other leverage_weights could be computed; GET /health says what is broken",
                 )
             state = self.books.get((*key, first))
         if state is None:

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from heatmap_pipeline.bins import round_multiples
+from heatmap_pipeline.bins import Candles, round_multiples
 from heatmap_pipeline.instants import MICROSECONDS, iso
 from heatmap_pipeline.model.book import Ints
 from heatmap_pipeline.model.parameters import ModelError
-from heatmap_pipeline.views.data import Candles, ModelData, SymbolData, Version
-from heatmap_pipeline.views.errors import ApiError
+from heatmap_pipeline.views.data import ModelData, SymbolData, Version
+from heatmap_pipeline.views.errors import ViewError
 from heatmap_pipeline.views.replay import Source, Weights
 
 MAX_INTERVALS = 3000
@@ -48,10 +48,12 @@ def find_symbol(version: Version, name: str) -> SymbolData:
     """Return a symbol.
 
     Raises:
-        ApiError: 404, naming those there are.
+        ViewError: not found, naming those there are.
     """
     if name not in version.symbols:
-        raise ApiError(404, f"symbol {name} is not published; there are {', '.join(version.symbols) or 'none yet'}")
+        raise ViewError(
+            "not_found", f"symbol {name} is not published; there are {', '.join(version.symbols) or 'none yet'}"
+        )
     return version.symbols[name]
 
 
@@ -59,12 +61,14 @@ def find_model(symbol: SymbolData, name: str | None) -> ModelData:
     """Return a model of a symbol, its first one by default.
 
     Raises:
-        ApiError: 404, naming those there are.
+        ViewError: not found, naming those there are.
     """
     if name is None:
         return next(iter(symbol.models.values()))
     if name not in symbol.models:
-        raise ApiError(404, f"model {name} of {symbol.name} is not published; there are {', '.join(symbol.models)}")
+        raise ViewError(
+            "not_found", f"model {name} of {symbol.name} is not published; there are {', '.join(symbol.models)}"
+        )
     return symbol.models[name]
 
 
@@ -72,18 +76,18 @@ def own_or_other(model: ModelData, weights: Weights | None) -> Weights | None:
     """Return the weights asked for, None where they are the model's own on every day.
 
     Raises:
-        ApiError: 422 where a day's leverage bracket does not allow them.
+        ViewError: invalid where a day's leverage bracket does not allow them.
     """
     if weights is None:
         return None
-    own = True
+    all_same = True
     for parameters in set(model.parameters.values()):
         try:
             changed = parameters.with_weights(weights)
         except ModelError as error:
-            raise ApiError(422, f"leverage_weights: {error}") from None
-        own = own and _same(changed.tiers, parameters.tiers)
-    return None if own else weights
+            raise ViewError("invalid", f"leverage_weights: {error}") from None
+        all_same = all_same and _same(changed.tiers, parameters.tiers)
+    return None if all_same else weights
 
 
 def _same(some: Weights, others: Weights) -> bool:
@@ -95,11 +99,12 @@ def check_interval(seconds: int, name: str, candles: Candles) -> None:
     """Accept an interval that the stored candles can be put together to.
 
     Raises:
-        ApiError: 422.
+        ViewError: invalid.
     """
     if seconds % candles.seconds:
-        raise ApiError(
-            422, f"interval {name} is finer than the stored candles of {candles.seconds // 60}m; choose a longer one"
+        raise ViewError(
+            "invalid",
+            f"interval {name} is finer than the stored candles of {candles.seconds // 60}m; choose a longer one",
         )
 
 
@@ -117,29 +122,30 @@ def make_window(
         end_time: as asked; None means the end of the newest data.
 
     Raises:
-        ApiError: 422 for a window that ends before it starts, 404 for one outside of the data, 413 for too many
-            intervals.
+        ViewError: invalid for a window that ends before it starts, not found for one outside of the data, too large for
+            one of too many intervals.
     """
     step = seconds * MICROSECONDS
     stop = end if end_time is None else end_time
     start = min(stop, end) - _WEEK if start_time is None else start_time
     if start_time is not None and end_time is not None and start >= stop:
-        raise ApiError(422, "start_time is not before end_time; give an earlier start_time or a later end_time")
+        raise ViewError("invalid", "start_time is not before end_time; give an earlier start_time or a later end_time")
     first, last = start // step * step, -(-stop // step) * step
     low, high = begin // step * step, -(-end // step) * step
     if last <= low or first >= high:
-        raise ApiError(
-            404, f"{source} has data from {iso(begin)} to {iso(end)}; start_time and end_time ask for none of it"
+        raise ViewError(
+            "not_found",
+            f"{source} has data from {iso(begin)} to {iso(end)}; start_time and end_time ask for none of it",
         )
     clipped = [
         name
-        for name, given, far in (("start_time", start_time, first < low), ("end_time", end_time, last > high))
-        if given is not None and far
+        for name, asked, beyond in (("start_time", start_time, first < low), ("end_time", end_time, last > high))
+        if asked is not None and beyond
     ]
     window = Window(seconds, max(first, low), min(last, high), tuple(clipped))
     if window.count > MAX_INTERVALS:
-        raise ApiError(
-            413,
+        raise ViewError(
+            "too_large",
             f"the window holds {window.count} intervals, more than {MAX_INTERVALS}; ask for a longer interval, or for "
             "less time between start_time and end_time",
         )
@@ -150,15 +156,15 @@ def model_window(source: Source, seconds: int, start_time: int | None, end_time:
     """Return a window of a model.
 
     Raises:
-        ApiError: as `make_window`, and 404 where the window lies in a gap.
+        ViewError: as `make_window`, and not found where the window lies in a gap.
     """
     model = source.model
     name = f"{source.symbol.name} {model.name}"
     window = make_window(name, model.begin, model.end, seconds, start_time, end_time)
     low, high = np.searchsorted(model.times, (window.first, window.last))
     if low == high:
-        raise ApiError(
-            404,
+        raise ViewError(
+            "not_found",
             f"{name} has a gap from {iso(window.first)} to {iso(window.last)}; ask for more with start_time, end_time",
         )
     return window
@@ -175,7 +181,7 @@ def bin_units(size: float | None, bucket: float) -> int | None:
     """Return a bin size that was asked for in 1e-8 USDT.
 
     Raises:
-        ApiError: 422 if it is no whole multiple of the bucket.
+        ViewError: invalid if it is no whole multiple of the bucket.
     """
     if size is None:
         return None
@@ -184,9 +190,9 @@ def bin_units(size: float | None, bucket: float) -> int | None:
     times = max(round(units / bucket_units), 1)
     if abs(units - times * bucket_units) > 1e-6 * bucket_units + 1e-12 * units:
         around = {max(int(units // bucket_units) + more, 1) for more in (0, 1)}
-        near = " or ".join(f"{one * bucket_units / _UNITS:.12g}" for one in sorted(around))
-        raise ApiError(
-            422, f"price_bin_size = {size:.12g} is no multiple of the bucket, {bucket:.12g} USDT; ask for {near}"
+        near = " or ".join(f"{multiple * bucket_units / _UNITS:.12g}" for multiple in sorted(around))
+        raise ViewError(
+            "invalid", f"price_bin_size = {size:.12g} is no multiple of the bucket, {bucket:.12g} USDT; ask for {near}"
         )
     return times * bucket_units
 
@@ -202,7 +208,7 @@ def choose_bins(low: int, high: int, bucket: float, asked: int | None, max_rows:
         max_rows: see above.
 
     Raises:
-        ApiError: 422 if what was asked for yields more than `MAX_ROWS` rows.
+        ViewError: invalid if what was asked for yields more than `MAX_ROWS` rows.
     """
     bucket_units = round(bucket * _UNITS)
 
@@ -215,8 +221,8 @@ def choose_bins(low: int, high: int, bucket: float, asked: int | None, max_rows:
         times = max((high - low) // (MAX_ROWS * bucket_units), 1)
         while rows(times * bucket_units) > MAX_ROWS:
             times += 1
-        raise ApiError(
-            422,
+        raise ViewError(
+            "invalid",
             f"price_bin_size = {asked / _UNITS:.10g} yields {rows(asked)} rows, more than {MAX_ROWS}; the smallest "
             f"allowed here is {times * bucket_units / _UNITS:.10g}",
         )

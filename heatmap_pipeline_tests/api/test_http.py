@@ -17,10 +17,10 @@ from pydantic import TypeAdapter
 from heatmap_pipeline.api import schemas
 from heatmap_pipeline.api.answers import best_encoding, matches
 from heatmap_pipeline.api.cache import ByteCache
+from heatmap_pipeline.api.errors import ApiError
 from heatmap_pipeline.api.plan import Plan
 from heatmap_pipeline.api.service import Service
 from heatmap_pipeline.settings import Settings
-from heatmap_pipeline.views.errors import ApiError
 from heatmap_pipeline_tests.api.homes import BTC, HEATMAP, MAP, TestClient, ask, client, day, refused, settings_of
 
 ORIGIN = "https://example.org"
@@ -134,7 +134,7 @@ def test_a_body_has_its_time() -> None:
     cache.put("c", b"3")
     now[0] = 200
     cache.sweep()
-    assert (len(cache), cache.bytes, cache.stats.expired) == (1, 501, 2)
+    assert (len(cache), cache.size, cache.stats.expired) == (1, 501, 2)
 
 
 def test_the_least_used_body_goes_first_and_a_huge_one_never_comes() -> None:
@@ -144,10 +144,22 @@ def test_the_least_used_body_goes_first_and_a_huge_one_never_comes() -> None:
     assert cache.get("a") is not None
     cache.put("e", bytes(1900))
     assert [cache.get(name) is None for name in "abcde"] == [False, True, False, False, False]
-    cache.put("huge", bytes(5000))
-    assert cache.get("huge") is None
+    cache.put("huge", bytes(2001))
+    assert cache.get("huge") is None, "more than a quarter of the room, with what an entry takes besides"
+    assert [cache.get(name) is None for name in "acde"] == [False] * 4, "and nothing made room for it"
     cache.put("e", b"")
-    assert cache.bytes == sum(len(cache.get(name) or b"") + 500 for name in "acde")
+    assert cache.size == sum(len(cache.get(name) or b"") + 500 for name in "acde")
+
+
+def test_a_body_may_take_a_quarter_of_the_room() -> None:
+    cache = ByteCache(10_000, 60)
+    for name in "abcd":
+        cache.put(name, bytes(2000))
+    assert (len(cache), cache.size, cache.stats.evictions) == (4, 10_000, 0)
+    cache.put("b", bytes(2000))
+    assert (len(cache), cache.size, cache.stats.evictions) == (4, 10_000, 0), "one that is made anew takes its own room"
+    cache.put("e", bytes(1))
+    assert (cache.get("a"), cache.stats.evictions) == (None, 1)
 
 
 def test_one_body_is_made_for_all_who_ask_at_once(published: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,6 @@ import pytest
 from heatmap_pipeline.instants import SECONDS
 from heatmap_pipeline.model.heatmap import calculate_time_evolving_heatmap
 from heatmap_pipeline.settings import Settings
-from heatmap_pipeline.store.read import load_cells
 from heatmap_pipeline.store.sql import day_bounds
 from heatmap_pipeline.store.warehouse import Warehouse
 from heatmap_pipeline_tests.api.homes import BTC, ETH, HEATMAP, MAP, TestClient, ask, day, rows
@@ -25,6 +24,26 @@ WHOLE = {"start_time": "2024-01-01"}
 CLOSE: dict[str, Any] = {"rel": 1e-9, "abs": 1e-4}
 WEIGHTS = "5:2,20:1,75:0.5"
 PARSED = {5.0: 2.0, 20.0: 1.0, 75.0: 0.5}
+
+
+# Snapshots are as fine as candles here, so a bin's state is that of an interval's last candle in the ledger.
+_IN_BINS = """
+WITH candles AS (
+    SELECT DISTINCT timestamp, time_bucket(to_seconds($1), timestamp) AS step FROM book_ledger
+    WHERE symbol = $3 AND model = $4 AND timestamp >= $5 AND timestamp < $6
+),
+intervals AS (SELECT timestamp, step, timestamp = max(timestamp) OVER (PARTITION BY step) AS is_last FROM candles),
+cells AS (
+    SELECT i.step, i.is_last, c.* FROM intervals AS i JOIN liquidation_snapshots AS c USING (timestamp)
+    WHERE c.symbol = $3 AND c.model = $4
+)
+SELECT strftime(step, '%Y-%m-%dT%H:%M:%SZ') AS time, floor(price_bucket / $2) * $2 AS price,
+    coalesce(sum(active_volume) FILTER (is_last AND side = 'long'), 0) AS long,
+    coalesce(sum(active_volume) FILTER (is_last AND side = 'short'), 0) AS short,
+    coalesce(sum(consumed_volume) FILTER (side = 'long'), 0) AS consumed_long,
+    coalesce(sum(consumed_volume) FILTER (side = 'short'), 0) AS consumed_short
+FROM cells GROUP BY ALL
+"""
 
 
 def nested_cells(body: dict[str, Any]) -> dict[tuple[str, float], tuple[float, float]]:
@@ -55,19 +74,7 @@ def stored_cells(settings: Settings, model: str, interval: str, bin_size: float,
     """Return what SQL says of some days, in bins: time, price, long, short, consumed_long, consumed_short."""
     start, end = day_bounds(day(days[0]), day(days[1]))
     with Warehouse(settings.home).read() as con:
-        cells = load_cells(con, BTC, model, start, end, SECONDS[interval])
-    is_long = cells.sides > 0
-    frame = pd.DataFrame(
-        {
-            "time": [f"{stamp}Z" for stamp in cells.timestamps.astype("datetime64[us]").astype("datetime64[s]")],
-            "price": np.floor(cells.indices(BUCKET) * BUCKET / bin_size) * bin_size,
-            "long": np.where(is_long, cells.active, 0.0),
-            "short": np.where(is_long, 0.0, cells.active),
-            "consumed_long": np.where(is_long, cells.consumed, 0.0),
-            "consumed_short": np.where(is_long, 0.0, cells.consumed),
-        }
-    )
-    return frame.groupby(["time", "price"], as_index=False).sum()
+        return con.execute(_IN_BINS, [SECONDS[interval], bin_size, BTC, model, start, end]).df()
 
 
 @pytest.mark.parametrize("model", ["turnover", "delta"])

@@ -153,13 +153,6 @@ def test_nesting_is_refused_at_every_depth(tmp_path: Path, depth: int) -> None:
         load_bracket(file, "BTCUSDT", date(2024, 9, 14))
 
 
-def test_a_tick_is_finite() -> None:
-    one = {"symbol": "BTCUSDT", "status": "TRADING", "contractType": "PERPETUAL", "onboardDate": 1569398400000}
-    filters = [{"filterType": "PRICE_FILTER", "tickSize": "1e400"}]
-    with pytest.raises(MarketError, match="tickSize"):
-        answers.parse_symbol({"symbols": [{**one, "filters": filters}]}, "BTCUSDT", "place")
-
-
 def test_a_refusal_of_the_exchange_has_a_number_of_its_own() -> None:
     assert answers.refusal({"code": -1121, "msg": "Invalid symbol."}) == (-1121, "Invalid symbol.")
     for code in (True, 10**400, "-1121", None, 1.5):

@@ -18,7 +18,7 @@ from datetime import UTC, date, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 from urllib.parse import parse_qsl, urlsplit
 
 STEP_MS = 300_000
@@ -95,6 +95,8 @@ class ExchangeServer:
         self.status = status
         self.listed = listed
         self.ranges = ranges
+        self.answers_at: float | None = None
+        """What the Date of every answer says, seconds since 1970; None: this machine's clock."""
         self.hidden: list[str] = []
         self.asked: list[Asked] = []
         self.stopped = threading.Event()
@@ -113,7 +115,7 @@ class ExchangeServer:
     def url(self) -> str:
         return f"http://127.0.0.1:{self._http.server_port}"
 
-    def __enter__(self) -> ExchangeServer:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -233,6 +235,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(owner, fault, fault.status or status, {**headers, **fault.headers}, body)
         except (BrokenPipeError, ConnectionResetError):
             self.close_connection = True
+
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        return super().date_time_string(self.server_of.answers_at if timestamp is None else timestamp)
 
     def log_message(self, format: str, *args: object) -> None:
         """Say nothing."""

@@ -13,8 +13,9 @@ import pytest
 
 from heatmap_pipeline.market import download, web
 from heatmap_pipeline.market.archive import ArchiveReader
+from heatmap_pipeline.market.archive_names import ArchiveFile
 from heatmap_pipeline.market.demo import write_demo_days
-from heatmap_pipeline.market.download import ArchiveDownloader, ArchiveFile, Outcome
+from heatmap_pipeline.market.download import ArchiveDownloader, Outcome
 from heatmap_pipeline.market.tables import MarketError
 from heatmap_pipeline.market.web import WebClient
 from heatmap_pipeline.settings import SettingsError

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 import time
 from collections.abc import Callable, Iterator
 from datetime import date, datetime, timedelta
@@ -173,8 +174,9 @@ def test_the_clock_of_this_machine_decides_nothing(
         assert abs((rest.now() - server.now).total_seconds()) < 5
         assert rest.now() >= server.now
         assert len(rest.read_candles("BTCUSDT", TODAY, 300).table) == 144
-        assert "set it right" in caplog.text
-        assert rest.skew == pytest.approx(real() + ahead - server.now_ms / 1000, abs=5)
+        (said,) = re.findall(r"differs from the exchange's by (-?\d+) s; .* set it right", caplog.text)
+        assert float(said) == pytest.approx(real() + ahead - server.now_ms / 1000, abs=5)
+        caplog.clear()
 
 
 def test_what_the_exchange_has_counted_never_makes_less_of_what_was_spent(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -352,7 +354,7 @@ def test_days_the_exchange_cannot_have_are_said_so(server: ExchangeServer, marke
 def test_symbols_are_known_traded_and_plain(server: ExchangeServer) -> None:
     rest = reader(server)
     info = rest.symbol("BTCUSDT")
-    assert (info.status, info.contract, info.listed, info.tick_size) == ("TRADING", "PERPETUAL", date(2019, 9, 8), 0.1)
+    assert (info.status, info.contract, info.listed) == ("TRADING", "PERPETUAL", date(2019, 9, 8))
     with pytest.raises(NoDataError, match="does not know the symbol BTCUSD; write it as the exchange does"):
         rest.read_candles("BTCUSD", DAY, 300)
     with pytest.raises(SettingsError):

@@ -268,6 +268,7 @@ def untouched(path: Path) -> Iterator[None]:
 def copy_home(finished: Path, home: Path) -> Path:
     """Copy a finished home, without Dagster's history and the pictures."""
     home.mkdir(parents=True, exist_ok=True)
-    for name in ("warehouse.duckdb", "heatmap.duckdb"):
-        shutil.copyfile(finished / name, home / name)
+    for name in ("warehouse.duckdb", "heatmap.duckdb", "archives.json"):
+        if (finished / name).exists():  # no folder was named where the market is simulated
+            shutil.copyfile(finished / name, home / name)
     return home

@@ -254,7 +254,7 @@ class _Steps:
 
 def _kind_of(name: str) -> str:
     top = name.split("/", 1)[0]
-    kinds = {"archive": "download", "renders": "page", "dagster": "history", "warehouse.lock.pid": "warehouse"}
+    kinds = {"archive": "download", "renders": "page", "dagster": "history", "warehouse.lock.holder": "warehouse"}
     published = top.startswith(("heatmap.", ".heatmap."))
     return "publication" if published else kinds.get(top, "home")
 

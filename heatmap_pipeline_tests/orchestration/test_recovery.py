@@ -142,7 +142,9 @@ def test_a_lost_warehouse_is_said_and_nothing_less_than_before_is_published(
     (pair / "warehouse.duckdb").unlink()
     told = done("status", "--home", pair).stdout
     assert f"lost    {pair / 'warehouse.duckdb'} is missing; heatmap.duckdb serves" in told
-    assert f"heatmap run {BTC} {ETH} --start {day(1)} --end {day(3)} --archive DIR" in told, "nobody has said where"
+    assert f"heatmap run {BTC} {ETH} --start {day(1)} --end {day(3)} --archive {archive} --home" in told, "as before"
+    (pair / "archives.json").unlink()
+    assert "--archive DIR --home" in done("status", "--home", pair).stdout, "nobody has said where"
     assert not (pair / "warehouse.duckdb").exists(), "looking makes nothing"
     monkeypatch.setenv("HEATMAP_ARCHIVE", str(archive))
     monkeypatch.setenv("HEATMAP_SOURCE", "archive")
@@ -161,6 +163,35 @@ def test_a_lost_warehouse_is_said_and_nothing_less_than_before_is_published(
     assert_same(tables(pair / "heatmap.duckdb"), tables(both / "heatmap.duckdb"))
     assert_same(tables(pair / "warehouse.duckdb"), tables(both / "warehouse.duckdb"))
     assert "nothing is failed, stale or missing" in done("status", "--home", pair).stdout
+
+
+def test_status_names_lines_that_work_as_they_stand(
+    pair: Path, both: Path, archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder of the first run and the models come from what is remembered: nobody has set anything."""
+    as_if_yesterday_were(monkeypatch, day(3))
+    (pair / "warehouse.duckdb").unlink()
+    status = done("status", "--home", pair).stdout
+    assert f"--archive {archive} --home '{pair}' --model delta" in status
+    obey_line(status)
+    assert_same(tables(pair / "heatmap.duckdb"), tables(both / "heatmap.duckdb"))
+    ask(load_settings(home=pair), f"UPDATE heatmap_days SET parameters = '{{}}' WHERE day = '{day(2)}'")
+    status = done("status", "--home", pair).stdout
+    assert status.count("it was computed with other parameters") == 2
+    for line in status.splitlines():
+        if line.startswith("stale"):
+            obey_line(line)
+    assert_same(tables(pair / "heatmap.duckdb"), tables(both / "heatmap.duckdb"))
+    assert done("status", "--home", pair).stdout.endswith("nothing is failed, stale or missing\n")
+    # The files of one symbol move: its line names the new place, the other's the old one.
+    moved = Path(shutil.copytree(archive, pair / "moved"))
+    done("run", ETH, "--archive", moved, "--start", day(3), "--end", day(3), "--model", "delta", "--home", pair)
+    (pair / "heatmap.duckdb").unlink()
+    for line in done("status", "--home", pair).stdout.splitlines():
+        if line.startswith("waiting"):
+            assert f"--archive {archive if BTC in line else shlex.quote(str(moved))} --home" in line
+            obey_line(line)
+    assert_same(tables(pair / "heatmap.duckdb"), tables(both / "heatmap.duckdb"))
 
 
 def test_what_was_chosen_once_and_a_gap_come_back_with_a_lost_warehouse(

@@ -14,8 +14,9 @@ from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 
-from heatmap_pipeline.render.data import HeatmapData
-from heatmap_pipeline.render.page import columnar, live_page
+from heatmap_pipeline.api.encode import dump
+from heatmap_pipeline.render.page import live_page
+from heatmap_pipeline.views.columns import Columns
 
 CHROMIUM = Path("/usr/bin/chromium")
 FLAGS = [
@@ -138,30 +139,17 @@ def unpack(array: dict[str, Any]) -> np.ndarray:
     return np.frombuffer(base64.b64decode(array["data"]), array["type"].replace("u1", "|u1"))
 
 
-def milliseconds(data: HeatmapData) -> np.ndarray:
+def milliseconds(data: Columns) -> np.ndarray:
     """Start of each column."""
-    return data.times.astype("datetime64[ms]").astype(np.int64)
+    return data.times // 1000
 
 
-def in_view(data: HeatmapData, view: Any) -> tuple[slice, slice]:
+def in_view(data: Columns, view: Any) -> tuple[slice, slice]:
     """Rows and columns of which any part is in view."""
-    times, width = milliseconds(data), data.interval_seconds * 1000
+    times, width = milliseconds(data), data.seconds * 1000
     columns = np.flatnonzero((times + width > view["x"][0]) & (times < view["x"][1]))
     rows = np.flatnonzero((data.edges[1:] > view["y"][0]) & (data.edges[:-1] < view["y"][1]))
     return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
-
-
-def plain(data: HeatmapData) -> dict[str, Any]:
-    """The payload as an HTTP endpoint sends it: the same as `columnar`, in plain arrays."""
-
-    def walk(value: Any) -> Any:
-        if isinstance(value, dict) and ("runs" in value or set(value) == {"type", "data"}):
-            return unpack(value).tolist()
-        return {key: walk(one) for key, one in value.items()} if isinstance(value, dict) else value
-
-    found = walk(columnar(data))
-    assert isinstance(found, dict)
-    return found
 
 
 class LiveServer:
@@ -206,20 +194,20 @@ class LiveServer:
         manifest = json.dumps({"live": True, "poll_seconds": poll_seconds}).encode()
         self.files["/"] = index.replace(b'{"live": true}', manifest), kind
 
-    def show(self, *data: HeatmapData, version: str = "1") -> None:
+    def show(self, *data: Columns, version: str = "1") -> None:
         """Publish maps."""
         rows: dict[str, Any] = {}
         for one in data:
-            row = rows.setdefault(one.symbol, {"symbol": one.symbol, "models": [], "coverage": {}})
-            meta = columnar(one)["meta"]
-            row["models"].append(one.model)
+            symbol = one.meta["symbol"]
+            row = rows.setdefault(symbol, {"symbol": symbol, "models": [], "coverage": {}})
+            row["models"].append(one.meta["model"])
             row.update(
                 {
-                    key: meta[key]
+                    key: one.meta[key]
                     for key in ("bucket", "first_day", "last_day", "as_of", "price", "simulated", "provisional")
                 }
             )
-            self.payloads[one.symbol, one.model] = json.dumps(plain(one)).encode()
+            self.payloads[symbol, one.meta["model"]] = dump(one.record())
         self.symbols = {"symbols": list(rows.values()), "version": version}
 
     def answer(self, request: BaseHTTPRequestHandler) -> None:

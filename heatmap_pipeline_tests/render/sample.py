@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from heatmap_pipeline.render.data import HeatmapData, make_heatmap_data
+from heatmap_pipeline.bins import Candles
+from heatmap_pipeline.instants import DAY, MICROSECONDS, SECONDS, day_of, day_start
+from heatmap_pipeline.views.columns import Cells, Columns, as_columns
+from heatmap_pipeline.views.data import ModelData, SymbolData, Version
+from heatmap_pipeline.views.heatmap import binned
+from heatmap_pipeline.views.replay import Books, Replay, Source
+from heatmap_pipeline.views.window import make_window
 
 BUCKET = 100.0
 
@@ -54,25 +61,65 @@ def cells(candles: pd.DataFrame, seed: int = 1) -> dict[str, Any]:
     return {name: np.array(column) for name, column in zip(names, zip(*rows, strict=True), strict=True)}
 
 
-def sample(
-    symbol: str = "BTCUSDT", model: str = "turnover", days: int = 3, seed: int = 1, **changes: Any
-) -> HeatmapData:
-    """What `make_heatmap_data` makes of the small book; `changes` are other arguments of it."""
+def source(
+    candles: pd.DataFrame, symbol: str = "BTCUSDT", model: str = "turnover", bucket: float = BUCKET, **changes: Any
+) -> Source:
+    """A history over these candles; `changes` may say that it is simulated or that its last day is provisional."""
+    stamps = candles["open_time"].to_numpy().astype("datetime64[us]").astype(np.int64)
+    prices = {name: candles[name].to_numpy(dtype=float) for name in ("open", "high", "low", "close", "volume")}
+    bars = Candles(int(np.diff(stamps).min()) // MICROSECONDS, stamps, **prices, quote_volume=prices["volume"])
+    days = sorted({day_of(int(stamp)) for stamp in stamps})
+    data = ModelData(
+        name=model,
+        days=tuple(days),
+        parameters={},
+        fresh={},
+        provisional=frozenset(days[-1:] if changes.get("provisional") else []),
+        missing=(),
+        broken=(),
+        times=stamps,
+        rows=np.arange(len(stamps)),
+        open_interest=np.ones(len(stamps)),
+        bounds={day: tuple(np.searchsorted(stamps, (day_start(day), day_start(day) + DAY)).tolist()) for day in days},
+        begin=int(stamps[0]),
+        end=int(stamps[-1]) + bars.step,
+        coverage=0.0,
+        snapshot_seconds=bars.seconds,
+    )
+    history = SymbolData(symbol, "", bucket, bool(changes.get("simulated")), "demo", bars, {model: data})
+    nothing: Any = None  # no database stands behind it
+    return Source(Version("", {symbol: history}, nothing), history, data, None, Books(0))
+
+
+def draw(past: Source, interval: str = "15m", coverage: float = 0.9, max_rows: int = 1000, **table: Any) -> Columns:
+    """What is drawn of a history that consists of the cells of `table`, see `cells`."""
+    model, seconds = past.model, SECONDS[interval]
+    window = make_window(past.symbol.name, model.begin, model.end, seconds, model.begin, None)
+    column = (table["timestamps"].astype("datetime64[us]").astype(np.int64) - window.first) // window.step
+    price = table["buckets"].astype(np.int64) * round(past.symbol.bucket * 1e8)
+    order = np.lexsort((-table["sides"], price, column))
+    nothing = np.zeros(window.count, dtype=np.int64)
+    active, consumed = (table[name][order].astype(float) for name in ("active", "consumed"))
+    sides = table["sides"][order].astype(np.int8)
+    played = Replay(column[order], price[order], sides, active, consumed, nothing, nothing, coverage)
+    return as_columns(binned(past, window, interval, played, None, max_rows))
+
+
+def sample(symbol: str = "BTCUSDT", model: str = "turnover", days: int = 3, seed: int = 1, **changes: Any) -> Columns:
+    """What is drawn of the small book; `changes` are other candles, other arguments of `source` or columns of cells."""
     candles = walk(days, seed)
-    arguments: dict[str, Any] = {
-        "symbol": symbol,
-        "model": model,
-        "bucket": BUCKET,
-        "interval_seconds": 900,
-        "candles": candles,
-        "coverage": 0.9,
-        "simulated": False,
-        **cells(candles, seed),
-    }
-    return make_heatmap_data(**{**arguments, **changes})
+    table = cells(candles, seed)
+    table |= {name: changes.pop(name) for name in table.keys() & changes.keys()}
+    return draw(source(changes.pop("candles", candles), symbol, model, **changes), **table)
+
+
+def without_levels(data: Columns) -> Columns:
+    """The same heatmap when nothing is open and nothing was liquidated."""
+    none = np.zeros(0, dtype=np.int64)
+    return replace(data, cells=dict.fromkeys(data.cells, Cells(none, none, np.zeros(0))))
 
 
 @cache
-def ten_days(model: str = "turnover") -> HeatmapData:
+def ten_days(model: str = "turnover") -> Columns:
     """Ten days of the small book, another one per model; made once, so leave it as it is."""
     return sample(model=model, days=10, seed=1 if model == "turnover" else 2)

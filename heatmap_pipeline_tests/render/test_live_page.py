@@ -40,7 +40,7 @@ def test_the_live_page_draws_under_a_strict_policy(page: Any, server: LiveServer
     settle(page)
     now, data = state(page), ten_days()
     assert now["map"]["long"] == pytest.approx(float(data.long.sum(dtype=float)), rel=1e-5)
-    assert now["map"]["consumed"] == pytest.approx(data.consumed_cells["volume"].sum(), rel=1e-5)
+    assert now["map"]["consumed"] == pytest.approx(data.meta["total_consumed"], rel=1e-5)
     assert server.asked == [
         {
             "symbol": "BTCUSDT",

@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from heatmap_pipeline.files import replace_file
 from heatmap_pipeline.render import page
-from heatmap_pipeline.render.data import RenderError
-from heatmap_pipeline.render.files import replace_file
-from heatmap_pipeline.render.page import columnar, live_page, write_page
-from heatmap_pipeline_tests.render.browser import plain, unpack
+from heatmap_pipeline.render.page import RenderError, live_page, pack, write_page
+from heatmap_pipeline_tests.render.browser import unpack
 from heatmap_pipeline_tests.render.sample import sample
 
 
@@ -114,7 +113,7 @@ def test_the_numbers_survive_the_way_into_the_page(tmp_path: Path) -> None:
     write_page(tmp_path, "BTCUSDT", {"turnover": data})
     script = (tmp_path / "BTCUSDT" / "turnover.js").read_text()
     payload = json.loads(script.removeprefix("heatmapData(").removesuffix(");\n"))
-    assert payload == json.loads(json.dumps(columnar(data)))
+    assert payload == json.loads(json.dumps(pack(data)))
     shape = len(unpack(payload["timestamps"])), len(unpack(payload["prices"]))
     for side in ("long", "short"):
         cells = [unpack(payload[side][name]) for name in ("time", "price", "volume")]
@@ -123,16 +122,15 @@ def test_the_numbers_survive_the_way_into_the_page(tmp_path: Path) -> None:
         np.testing.assert_array_equal(grid.T, getattr(data, side))
         assert (np.diff(cells[0] * shape[1] + cells[1]) > 0).all(), "sorted by time, then price, none twice"
         swept = [unpack(payload[f"consumed_{side}"][name]) for name in ("time", "price", "volume")]
-        expected = data.consumed_cells[data.consumed_cells["side"] == side]
-        for found, name in zip(swept, ("column", "row", "volume"), strict=True):
-            np.testing.assert_allclose(found, expected[name], rtol=1e-6)
-    np.testing.assert_array_equal(unpack(payload["timestamps"]).astype("datetime64[ms]"), data.times)
+        expected = data.cells[f"consumed_{side}"]
+        for numbers, name in zip(swept, ("column", "row", "volume"), strict=True):
+            np.testing.assert_allclose(numbers, getattr(expected, name), rtol=1e-6)
+    np.testing.assert_array_equal(unpack(payload["timestamps"]) * 1000, data.times)
     np.testing.assert_array_equal(unpack(payload["prices"]), data.edges[:-1])
     bars = payload["candles"]
-    assert bars["interval_seconds"] == data.candle_seconds
-    times = unpack(bars["open_time"]).astype("datetime64[ms]")
-    np.testing.assert_array_equal(times, data.candles["open_time"].to_numpy())
-    np.testing.assert_array_equal(unpack(bars["close"]), data.candles["close"])
+    assert bars["interval_seconds"] == data.candles.seconds
+    np.testing.assert_array_equal(unpack(bars["open_time"]) * 1000, data.candles.open_time)
+    np.testing.assert_array_equal(unpack(bars["close"]), data.candles.close)
 
 
 def test_runs_are_indices_written_short() -> None:
@@ -140,8 +138,8 @@ def test_runs_are_indices_written_short() -> None:
 
 
 def test_the_payload_says_what_it_is() -> None:
-    data = sample(simulated=True, max_columns=100)
-    meta = columnar(data)["meta"]
+    data = sample(simulated=True)
+    meta = pack(data)["meta"]
     assert (meta["symbol"], meta["model"], meta["simulated"], meta["provisional"]) == (
         "BTCUSDT",
         "turnover",
@@ -149,14 +147,15 @@ def test_the_payload_says_what_it_is() -> None:
         False,
     )
     assert (meta["start_time"], meta["end_time"]) == ("2024-07-01T00:00:00Z", "2024-07-04T00:00:00Z")
-    assert (meta["interval"], meta["interval_seconds"], meta["total_snapshots"]) == ("1h", 3600, 72)
+    assert (meta["interval"], meta["interval_seconds"], meta["total_snapshots"]) == ("15m", 900, 288)
     assert (meta["bucket"], meta["price_bin_size"]) == (100.0, 100.0)
     assert meta["price_range"] == {"min": data.edges[0], "max": data.edges[-1]}
     assert meta["as_of"] == "2024-07-04T00:00:00Z"
     assert (meta["first_day"], meta["last_day"]) == ("2024-07-01", "2024-07-03")
     assert meta["total_long_volume"] == pytest.approx(float(data.long[:, -1].sum(dtype=float)))
-    assert meta["total_consumed"] == pytest.approx(data.consumed["volume"].sum())
-    json.dumps(plain(data))
+    assert meta["total_consumed"] == pytest.approx(
+        sum(data.cells[f"consumed_{side}"].volume.sum() for side in ("long", "short"))
+    )
 
 
 def test_the_live_page_is_the_same_page_without_numbers() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from heatmap_pipeline.instants import iso
 from heatmap_pipeline.model.clusters import landmarks
 from heatmap_pipeline.render.page import write_page
+from heatmap_pipeline.views.columns import Cells
 from heatmap_pipeline_tests.render.browser import (
     DARK,
     colours_at,
@@ -26,7 +29,7 @@ from heatmap_pipeline_tests.render.browser import (
     trace,
     visit,
 )
-from heatmap_pipeline_tests.render.sample import BUCKET, sample, ten_days
+from heatmap_pipeline_tests.render.sample import BUCKET, sample, ten_days, without_levels
 
 pytestmark = pytest.mark.slow
 
@@ -38,10 +41,10 @@ def test_the_page_draws_the_map_and_says_what_it_is(page: Any, renders: Path) ->
     assert (now["map"]["rows"], now["map"]["columns"]) == data.long.shape
     assert now["map"]["long"] == pytest.approx(float(data.long.sum(dtype=float)), rel=1e-5)
     assert now["map"]["short"] == pytest.approx(float(data.short.sum(dtype=float)), rel=1e-5)
-    assert now["map"]["consumed"] == pytest.approx(data.consumed_cells["volume"].sum(), rel=1e-5)
+    assert now["map"]["consumed"] == pytest.approx(data.meta["total_consumed"], rel=1e-5)
     for name in ("candles", "consumed", "long profile", "short profile", "long cumulative", "short cumulative"):
         assert trace(page, name)["points"] > 0
-    assert page.locator("#price").inner_text() == f"{data.price:,.0f}"
+    assert page.locator("#price").inner_text() == f"{data.meta['price']:,.0f}"
     assert "2024-07-11 00:00 UTC" in page.locator("#as-of").inner_text()
     assert "90.0 %" in page.locator("#coverage").inner_text()
     assert page.locator("#badges").inner_text() == ""
@@ -59,7 +62,7 @@ def test_colours_stand_where_the_levels_are(page: Any, renders: Path) -> None:
     middle = milliseconds(data) + 450_000
     prices = (data.edges[:-1] + data.edges[1:]) / 2
     random = np.random.default_rng(5)
-    near_price = np.abs(prices - data.price) < 2 * BUCKET
+    near_price = np.abs(prices - data.meta["price"]) < 2 * BUCKET
     chosen = [
         (int(p), int(t))
         for p, t in zip(
@@ -81,28 +84,26 @@ def test_colours_stand_where_the_levels_are(page: Any, renders: Path) -> None:
 def test_a_consumed_level_ends_at_the_candle_that_crossed_it(page: Any, renders: Path) -> None:
     data = ten_days()
     visit(page, renders, "#range=30d&candles=0&bubbles=0&scale=log&low=1000")
-    swept = data.consumed_cells
     view = state(page)["view"]
+    swept = sorted(
+        (
+            (volume, side, column, row)
+            for side in ("long", "short")
+            for column, row, volume in zip(*vars(data.cells[f"consumed_{side}"]).values(), strict=True)
+        ),
+        reverse=True,
+    )
     checked = 0
-    cell: Any  # pandas does not say what is in a row
-    for cell in swept.sort_values("volume", ascending=False).itertuples():
-        grid = getattr(data, cell.side)
-        price = (data.edges[cell.row] + data.edges[cell.row + 1]) / 2
-        both = (
-            data.long[cell.row, cell.column - 1 : cell.column + 1]
-            + data.short[cell.row, cell.column - 1 : cell.column + 1]
-        )
-        if (
-            cell.column == 0
-            or not (grid[cell.row, cell.column - 1] > 0 == both[1])
-            or not view["y"][0] < price < view["y"][1]
-        ):
+    for _, side, column, row in swept:
+        grid = getattr(data, side)
+        price = (data.edges[row] + data.edges[row + 1]) / 2
+        both = data.long[row, column - 1 : column + 1] + data.short[row, column - 1 : column + 1]
+        if column == 0 or not (grid[row, column - 1] > 0 == both[1]) or not view["y"][0] < price < view["y"][1]:
             continue
-        bar = data.candles.iloc[cell.column]
-        assert bar["low"] <= data.edges[cell.row + 1]
-        assert bar["high"] >= data.edges[cell.row]
-        width = data.interval_seconds * 1000
-        start = float(milliseconds(data)[cell.column])
+        assert data.candles.low[column] <= data.edges[row + 1]
+        assert data.candles.high[column] >= data.edges[row]
+        width = data.seconds * 1000
+        start = float(milliseconds(data)[column])
         before, after = colours_at(page, [(start - width / 2, price), (start + width / 2, price)])
         assert before != DARK
         assert after == DARK
@@ -148,7 +149,7 @@ def test_clusters_are_those_of_the_endpoint(page: Any, renders: Path) -> None:
         found = page.evaluate(ask, part)
         first = round((found["low"] - data.edges[0]) / BUCKET)
         long, short = (grid[first : first + found["rows"], -1].astype(float) for grid in (data.long, data.short))
-        expected = landmarks(found["low"], data.bucket, long, short, found["price"])
+        expected = landmarks(found["low"], data.bin_size, long, short, found["price"])
         for where, listed in (("above", expected.above), ("below", expected.below)):
             nearest, pain = getattr(expected, f"nearest_{where}"), getattr(expected, f"max_pain_{where}")
             for one, other in zip(found["clusters"][where], listed, strict=True):
@@ -158,7 +159,7 @@ def test_clusters_are_those_of_the_endpoint(page: Any, renders: Path) -> None:
             assert found["clusters"]["nearest"][where]["price"] == pytest.approx(nearest.price, rel=1e-9)
             for key in ("price", "volume", "volume_per_percent", "distance_percent"):
                 assert found["pain"][where][key] == pytest.approx(getattr(pain, key), rel=1e-9)
-    assert found["rows"] < len(data.buckets)
+    assert found["rows"] < len(data.prices)
     words = page.locator("#ladder").inner_text()
     for one in (expected.above[0], expected.below[0]):
         assert f"{one.price:,.0f}" in words
@@ -187,7 +188,7 @@ def test_the_table_holds_the_cells_in_view(page: Any, renders: Path) -> None:
     prices, columns = in_view(data, view)
     expected: list[tuple[Any, ...]] = [
         (
-            f"{data.times[t].astype('datetime64[s]')}Z",
+            f"{iso(int(data.times[t]))}",
             data.edges[p],
             data.edges[p + 1],
             data.long[p, t],
@@ -282,12 +283,11 @@ def test_missing_files_are_explained(page: Any, tmp_path: Path) -> None:
 
 
 def test_an_empty_book_is_drawn_and_said(page: Any, tmp_path: Path) -> None:
-    data = sample()
-    data.long[:] = data.short[:] = 0
+    data = without_levels(sample())
     write_page(tmp_path, "BTCUSDT", {"turnover": data})
     visit(page, tmp_path)
     press(page, "scale", "log")
-    assert state(page)["map"]["rows"] == len(data.buckets)
+    assert state(page)["map"]["rows"] == len(data.prices)
     assert trace(page, "candles")["points"] > 0
     assert "book is empty" in page.locator("#notice").inner_text()
     assert "no cluster" in page.locator("#ladder").inner_text()
@@ -295,17 +295,18 @@ def test_an_empty_book_is_drawn_and_said(page: Any, tmp_path: Path) -> None:
 
 def test_the_first_paint_is_measured(browser: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """7 days in columns of 15 minutes and about 400 rows; the time is printed, no limit is set here."""
-    data = sample(days=7, bucket=52.0)
-    random = np.random.default_rng(3)
-    data.long[:] = random.lognormal(13, 1, data.long.shape)
+    data = sample(days=7)
+    columns, rows = 7 * 96, 400
+    first = np.floor(data.meta["price"] / BUCKET) * BUCKET - rows / 2 * BUCKET
+    volume = np.random.default_rng(3).lognormal(13, 1, columns * rows)
+    full = Cells(np.repeat(np.arange(columns), rows), np.tile(np.arange(rows), columns), volume)
+    data = replace(data, prices=first + np.arange(rows) * BUCKET, cells={**without_levels(data).cells, "long": full})
     write_page(tmp_path, "BTCUSDT", {"turnover": data})
     with opened(browser, now=None) as page:
         visit(page, tmp_path)
         measured = "performance.getEntriesByName('heatmap-first-paint')"
         page.wait_for_function(f"() => {measured}.length > 0")
         took = page.evaluate(f"() => {measured}[0].duration")
-    assert data.long.shape[1] == 672
-    assert 350 < data.long.shape[0] <= 400
     assert took > 0
     with capsys.disabled():
-        print(f"\nfirst paint of 7 days, {data.long.shape[1]} columns x {data.long.shape[0]} rows: {took:.0f} ms")  # noqa: T201
+        print(f"\nfirst paint of 7 days, {columns} columns x {rows} rows: {took:.0f} ms")  # noqa: T201

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from heatmap_pipeline.render.picture import SMALL_LIMIT, format_price, format_usdt, small_png, write_png
-from heatmap_pipeline_tests.render.sample import BUCKET, cells, sample, walk
+from heatmap_pipeline.render.picture import (
+    SMALL_LIMIT,
+    bubbles,
+    colour_limit,
+    format_price,
+    format_usdt,
+    profile,
+    shown,
+    small_png,
+    write_png,
+)
+from heatmap_pipeline.views.columns import Columns
+from heatmap_pipeline_tests.render.sample import BUCKET, cells, draw, sample, source, ten_days, walk, without_levels
 
 
 def pixels(path: Path) -> np.ndarray:
@@ -22,8 +34,7 @@ def test_the_picture_has_the_size_asked_for_and_shows_the_data(tmp_path: Path) -
     one, two, bare = tmp_path / "one.png", tmp_path / "two.png", tmp_path / "bare.png"
     write_png(sample(), one)
     write_png(sample(seed=2), two)
-    nothing = {name: column[:0] for name, column in cells(walk(1)).items()}
-    write_png(sample(**nothing), bare, size=(800, 450))
+    write_png(without_levels(sample()), bare, size=(800, 450))
     assert pixels(one).shape == (900, 1600, 3)
     assert pixels(bare).shape == (450, 800, 3)
     assert np.abs(pixels(one) - pixels(two)).mean() > 1
@@ -85,3 +96,66 @@ def test_volumes_are_written_short(value: float, words: str) -> None:
 )
 def test_prices_have_the_decimals_their_size_asks_for(price: float, words: str) -> None:
     assert format_price(price) == words
+
+
+def rows_of(table: list[tuple[int, int, int, float]], columns: int = 2) -> Columns:
+    """What is drawn of cells (column, bucket, side, active) over two quiet candles at 60,000."""
+    flat = walk(1).iloc[:columns].assign(open=60_000.0, high=60_050.0, low=59_950.0, close=60_000.0)
+    column, bucket, side, active = np.array(table, dtype=float).reshape(-1, 4).T
+    stamps = flat["open_time"].to_numpy()[column.astype(int)]
+    kinds: dict[str, Any] = {
+        "buckets": bucket.astype(int),
+        "sides": side.astype(int),
+        "active": active,
+        "consumed": 0 * active,
+    }
+    return draw(source(flat), timestamps=stamps, **kinds)
+
+
+def test_a_picture_shows_the_prices_around_its_candles() -> None:
+    wide = rows_of([(0, 400, 1, 5.0), (1, 590, 1, 5.0), (1, 610, -1, 5.0), (0, 900, -1, 5.0)])
+    part = shown(wide)
+    assert (part.low, part.high) == (59_950 - 2_400, 60_050 + 2_400)
+    assert (part.edges[0], part.edges[-1]) == (57_500, 62_500)
+    assert part.long.shape == part.short.shape == (50, 2)
+    assert (part.long.sum(), part.short.sum()) == (5, 5)
+    near = shown(rows_of([(0, 595, 1, 5.0), (0, 598, 1, 5.0)]))
+    assert (near.low, near.high) == (59_500, 60_050), "no further than levels reach, but all candles"
+    none = shown(rows_of([]))
+    assert (none.low, none.high) == (59_950, 60_100), "the one empty row at the price"
+    assert none.long.shape == (1, 2)
+
+
+def test_profile_sums_outward_from_the_price() -> None:
+    data = rows_of([(1, 590, 1, 5.0), (1, 580, 1, 7.0), (0, 585, 1, 9.0), (1, 610, -1, 3.0), (1, 620, -1, 4.0)])
+    part = shown(data)
+    book = profile(part)
+    at = {int(edge // BUCKET): row for row, edge in enumerate(part.edges[:-1])}
+    assert [book.long_sum[at[bucket]] for bucket in (595, 590, 585, 580)] == [0, 5, 5, 12]
+    assert [book.short_sum[at[bucket]] for bucket in (605, 610, 615, 620)] == [0, 3, 3, 7]
+    assert (book.long.sum(), book.short.sum()) == (12, 7)
+
+
+def test_the_colours_end_where_few_cells_are_above() -> None:
+    assert colour_limit(shown(rows_of([]))) == 1
+    rows = [(column, bucket, 1, float(bucket - 579)) for bucket in range(580, 620) for column in range(10)]
+    assert colour_limit(shown(rows_of(rows, 10))) == 40
+    assert colour_limit(shown(rows_of([*rows[:-1], (9, 619, 1, 1e9)], 10))) == 40
+    assert colour_limit(shown(rows_of([(0, 600, 1, 7.0)]))) == 7
+
+
+def test_a_bubble_is_what_one_column_lost_on_a_side() -> None:
+    data = ten_days()
+    lost = bubbles(data, most=10_000)
+    assert lost.volume.sum() == pytest.approx(data.meta["total_consumed"])
+    assert (np.diff(lost.volume) <= 0).all()
+    assert len({*zip(lost.column, lost.is_long, strict=True)}) == len(lost.column)
+    for is_long, name in ((True, "consumed_long"), (False, "consumed_short")):
+        cells_ = data.cells[name]
+        side = lost.is_long == is_long
+        price = {int(column): number for column, number in zip(lost.column[side], lost.price[side], strict=True)}
+        column = int(lost.column[side][0])
+        there = cells_.column == column
+        middle = data.prices[cells_.row[there]] + BUCKET / 2
+        assert price[column] == pytest.approx(np.average(middle, weights=cells_.volume[there]))
+    np.testing.assert_array_equal(bubbles(data, most=5).volume, lost.volume[:5])

@@ -13,12 +13,10 @@ import dagster as dg
 import pytest
 
 from heatmap_pipeline.market.demo import write_demo_days
-from heatmap_pipeline.orchestration.drawing import load_heatmap
-from heatmap_pipeline.render.data import HeatmapData
-from heatmap_pipeline.render.page import columnar
 from heatmap_pipeline.render.picture import write_png
-from heatmap_pipeline.settings import load_settings
 from heatmap_pipeline.store.warehouse import Warehouse
+from heatmap_pipeline.views.columns import Columns
+from heatmap_pipeline.views.newest import newest_days
 from heatmap_pipeline_tests._homes import as_if_yesterday_were, done
 from heatmap_pipeline_tests.market._exchange_server import ExchangeServer
 
@@ -52,9 +50,9 @@ def in_page(home: Path) -> dict[str, Any]:
     return payload
 
 
-def newest(home: Path) -> HeatmapData:
+def newest(home: Path) -> Columns:
     with Warehouse(home).read() as con:
-        return load_heatmap(con, load_settings(), BTC, "delta")
+        return newest_days(con, BTC, ("delta",), 3600)["delta"]
 
 
 @pytest.mark.slow
@@ -65,11 +63,10 @@ def test_today_so_far_is_marked_everywhere_until_it_is_over(server: ExchangeServ
     assert days(home) == [(YESTERDAY, False), (TODAY, True)]
     assert in_page(home)["meta"]["provisional"] is True
     data = newest(home)
-    assert data.provisional
-    assert columnar(data)["meta"]["provisional"] is True, "what the endpoint gives the page"
+    assert data.meta["provisional"] is True, "what the endpoint gives the page"
     write_png(data, tmp_path / "again.png")
     assert picture.read_bytes() == (tmp_path / "again.png").read_bytes()
-    write_png(replace(data, provisional=False), tmp_path / "unmarked.png")
+    write_png(replace(data, meta={**data.meta, "provisional": False}), tmp_path / "unmarked.png")
     assert picture.read_bytes() != (tmp_path / "unmarked.png").read_bytes(), "the mark can be seen"
     status = done("status").stdout
     (row,) = [line for line in status.splitlines() if line.startswith(BTC)]
@@ -81,7 +78,7 @@ def test_today_so_far_is_marked_everywhere_until_it_is_over(server: ExchangeServ
     done("run", BTC, "--start", TODAY, "--end", TODAY)
     assert days(home) == [(YESTERDAY, False), (TODAY, False)]
     assert in_page(home)["meta"]["provisional"] is False
-    assert not newest(home).provisional
+    assert not newest(home).meta["provisional"]
     assert picture.read_bytes() != former
     status = done("status").stdout
     assert "provisional" not in status

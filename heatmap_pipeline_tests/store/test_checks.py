@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import shutil
 from collections.abc import Iterator
 from datetime import timedelta
@@ -10,10 +11,18 @@ from typing import Any
 
 import pytest
 
-from heatmap_pipeline.store.checks import CHECKS, INFORMATION, CheckReport
+from heatmap_pipeline.store import checks
+from heatmap_pipeline.store.checks import Check, CheckReport
 from heatmap_pipeline.store.sql import Connection
 from heatmap_pipeline.store.warehouse import Warehouse
 from heatmap_pipeline_tests.store.tiny import DAYS, MODELS_USED
+
+CHECKS: dict[str, Check] = {
+    name: check
+    for name, check in inspect.getmembers(checks, inspect.isfunction)
+    if check.__module__ == checks.__name__ and not name.startswith("_")
+}
+"""Every rule there is: one that is added has to have a fault below."""
 
 _ANY = "rowid = (SELECT min(rowid) FROM {table} WHERE model = 'turnover' AND {condition})"
 
@@ -214,7 +223,6 @@ def test_dropped_contracts_are_accounted_for(con: Connection) -> None:
 
 def test_every_check_has_a_fault() -> None:
     assert {name for name, _ in _FAULTS.values()} == set(CHECKS)
-    assert set(CHECKS) > INFORMATION
 
 
 def test_conservation_is_checked_from_the_start_of_a_new_history(con: Connection) -> None:

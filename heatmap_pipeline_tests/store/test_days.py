@@ -118,7 +118,7 @@ def test_the_day_before_must_be_the_one_computed_from(con: Connection) -> None:
     with pytest.raises(ChainError, match="another state"):
         commit_day(con, replace(record, previous_hash=""), result)
     gap = replace(record, day=DAYS[2] + timedelta(days=4))
-    with pytest.raises(ChainError, match=r"run `heatmap run BTCUSDT --start 2024-03-04 --end 2024-03-07`"):
+    with pytest.raises(ChainError, match=r"run `heatmap run BTCUSDT --start 2024-03-04 --end 2024-03-07 --home [^`]+`"):
         commit_day(con, gap, result)
     with pytest.raises(ChainError, match="needs 2023-12-31 before it"):
         commit_day(con, replace(record, day=DAYS[0].replace(month=1)), result)

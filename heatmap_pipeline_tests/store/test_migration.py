@@ -48,7 +48,7 @@ def test_a_warehouse_of_another_version_is_refused_with_the_line_that_rebuilds_i
             f"heatmap run BTCUSDT --start {DAYS[0]} --end {DAYS[2]}",
         )
         assert "use the program that made it, or rebuild it" in line
-    with pytest.raises(UnusableError, match=f"schema version {version}"), warehouse.reading():
+    with pytest.raises(UnusableError, match=f"schema version {version}"), warehouse.connect():
         pass
     assert (warehouse.path.read_bytes(), warehouse.published.read_bytes()) == before
 
@@ -88,7 +88,7 @@ def test_a_published_file_of_another_version_blocks_nothing_and_nothing_of_it_is
     aside = warehouse.home / f"heatmap.schema-{version}.duckdb"
     assert aside.read_bytes() == old
     publish(warehouse, ["ETHUSDT"])
-    with warehouse.read() as con, warehouse.reading() as private:
+    with warehouse.read() as con, warehouse.connect() as private:
         assert dump(con) == dump(private)
     assert aside.read_bytes() == old, "it is kept, once"
     assert sorted(path.name for path in warehouse.home.glob("*.duckdb")) == [

@@ -19,10 +19,10 @@ import pytest
 from heatmap_pipeline.store import publish as module
 from heatmap_pipeline.store.days import day_records, record_failure
 from heatmap_pipeline.store.publish import publish
-from heatmap_pipeline.store.raw import forget_symbol, save_raw
+from heatmap_pipeline.store.raw import save_raw
 from heatmap_pipeline.store.read import published_histories
 from heatmap_pipeline.store.warehouse import StoreError, Warehouse
-from heatmap_pipeline_tests.store.tiny import DAYS, MODELS_USED, commit, compute, dump, fill, market
+from heatmap_pipeline_tests.store.tiny import DAYS, MODELS_USED, commit, compute, dump, fill, forget_symbol, market
 
 
 def _bytes(warehouse: Warehouse) -> tuple[bytes, int]:
@@ -35,7 +35,7 @@ def _published(warehouse: Warehouse, symbol: str | None = None) -> dict[str, lis
 
 
 def _private(warehouse: Warehouse, symbol: str | None = None) -> dict[str, list[tuple[Any, ...]]]:
-    with warehouse.reading() as con:
+    with warehouse.connect() as con:
         return dump(con, symbol)
 
 
@@ -285,7 +285,7 @@ def test_a_full_disk_leaves_the_old_file(warehouse: Warehouse, monkeypatch: pyte
 
 
 def test_what_cannot_be_published(warehouse: Warehouse, tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="run `heatmap demo`"):
+    with pytest.raises(StoreError, match=r"run `heatmap demo --home [^`]+/nothing`"):
         publish(Warehouse(tmp_path / "nothing"), ["BTCUSDT"])
     assert not (tmp_path / "nothing").exists()
     publish(warehouse, ["BTCUSDT"])

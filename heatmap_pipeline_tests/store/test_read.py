@@ -1,95 +1,30 @@
-"""What pictures and status are told, and the views for people."""
+"""What status is told, and the views for people."""
 
 from __future__ import annotations
 
 import json
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 
-import numpy as np
-import pandas as pd
 import pytest
 
 from heatmap_pipeline.store import read
 from heatmap_pipeline.store.days import record_failure
 from heatmap_pipeline.store.publish import publish
 from heatmap_pipeline.store.raw import save_raw
-from heatmap_pipeline.store.sql import Connection, day_bounds, micros
+from heatmap_pipeline.store.sql import Connection, day_bounds
 from heatmap_pipeline.store.warehouse import StoreError, Warehouse
 from heatmap_pipeline_tests.store.tiny import BUCKET, DAYS, INTERVAL, MODELS_USED, STEP, compute, market
 
 _START, _END = day_bounds(DAYS[0], DAYS[-1])
 
 
-def test_newest(con: Connection) -> None:
-    candles, _ = market("BTCUSDT")
-    found = read.newest(con, "BTCUSDT", "turnover")
-    assert found is not None
-    assert (found.day, found.timestamp) == (DAYS[-1], _END - timedelta(seconds=STEP))
-    assert found.close == candles[-1].table["close"].iloc[-1]
-    assert (found.provisional, found.interval_seconds, found.parameters["bucket"]) == (False, INTERVAL, BUCKET)
-    assert read.newest(con, "ETHUSDT", "turnover") is None
-
-
-def test_windows_of_candles_and_liquidations(con: Connection) -> None:
-    candles, _ = market("BTCUSDT")
-    start = datetime(2024, 3, 1, 23, tzinfo=UTC)
-    found = read.load_candles_window(con, "BTCUSDT", start, start + timedelta(hours=2))
-    expected = pd.concat([candles[0].table.iloc[-4:], candles[1].table.iloc[:4]], ignore_index=True)
-    pd.testing.assert_frame_equal(found, expected, check_exact=True)
-    deaths = read.load_liquidations(con, "BTCUSDT", "delta", _START, _END)
-    assert len(deaths) == sum(len(result.liquidations["timestamp"]) for _, result in compute("BTCUSDT", "delta"))
-    assert set(deaths["side"]) == {"long", "short"}
-    assert deaths["timestamp"].is_monotonic_increasing
-    assert (deaths["opened_at"] < deaths["timestamp"]).all()
-    assert read.load_liquidations(con, "BTCUSDT", "delta", _END, _END).empty
-
-
-def _expected(model: str, step: int) -> dict[tuple[int, float, int], tuple[float, float]]:
-    """Sample in the plainest way: last interval of each step, sum of consumed."""
-    rows = [
-        tuple(values)
-        for _, result in compute("BTCUSDT", model)
-        for values in zip(*(column.tolist() for column in result.cells.values()), strict=True)
-    ]
-    cells: dict[tuple[int, float, int], tuple[float, float]] = {}
-    for time, bucket, side, active, consumed in rows:
-        at = time // (step * 10**6) * step * 10**6
-        was = cells.get((at, bucket * BUCKET, side), (0.0, 0.0))
-        is_last = time == at + (step - INTERVAL) * 10**6
-        cells[at, bucket * BUCKET, side] = (active if is_last else was[0], was[1] + consumed)
-    return {key: value for key, value in cells.items() if value != (0.0, 0.0)}
-
-
-@pytest.mark.parametrize("step", [INTERVAL, 2 * INTERVAL, 14400, 86400])
-@pytest.mark.parametrize("model", MODELS_USED)
-def test_cells_are_sampled(con: Connection, model: str, step: int) -> None:
-    found = read.load_cells(con, "BTCUSDT", model, _START, _END, step)
-    keys = list(zip(found.timestamps.tolist(), found.price_buckets.tolist(), found.sides.tolist(), strict=True))
-    assert keys == sorted(keys, key=lambda key: (key[0], key[1], -key[2]))
-    expected = _expected(model, step)
-    assert set(keys) == set(expected)
-    assert len(found) == len(keys)
-    np.testing.assert_array_equal(found.active, [expected[key][0] for key in keys])
-    np.testing.assert_allclose(found.consumed, [expected[key][1] for key in keys], rtol=1e-12)
-    np.testing.assert_array_equal(found.indices(BUCKET) * BUCKET, found.price_buckets)
-
-
 def test_an_empty_book_is_not_shown_as_the_one_before(con: Connection) -> None:
-    """The last interval of the step exists, though it has no cell: what was active before it must not be drawn."""
+    """The last interval exists, though it has no cell: what was active before it is not the map."""
     last = _END - timedelta(seconds=INTERVAL)
     con.execute("DELETE FROM liquidation_snapshots WHERE timestamp = ? AND model = 'delta'", [last])
-    con.execute("UPDATE liquidation_snapshots SET consumed_volume = 0")
-    found = read.load_cells(con, "BTCUSDT", "delta", _START, _END, 2 * INTERVAL)
-    assert found.timestamps.max() < micros(_END) - 2 * INTERVAL * 10**6
     empty = "SELECT count(*) FROM liquidation_map WHERE model = ?"
     assert con.execute(empty, ["delta"]).fetchall() == [(0,)]
     assert con.execute(empty, ["turnover"]).fetchall()[0][0] > 0
-
-
-def test_a_step_must_be_a_multiple(con: Connection) -> None:
-    with pytest.raises(StoreError, match="step 900 s is not a multiple of the stored snapshots' 1800 s"):
-        read.load_cells(con, "BTCUSDT", "delta", _START, _END, 900)
-    assert len(read.load_cells(con, "NOSUCH", "delta", _START, _END, 900)) == 0
 
 
 def test_coverage(con: Connection) -> None:

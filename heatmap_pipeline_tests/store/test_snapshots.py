@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 
 from heatmap_pipeline.model.levels import HeatmapCell, HeatmapSnapshot
-from heatmap_pipeline.store.checks import CHECKS
+from heatmap_pipeline.store.checks import snapshots_current
 from heatmap_pipeline.store.snapshots import load_snapshots, save_snapshots
 from heatmap_pipeline.store.sql import Connection, micros
 from heatmap_pipeline_tests.store.tiny import DAYS, INTERVAL, dump
@@ -73,6 +73,6 @@ def test_the_pipelines_own_snapshots_load_too(con: Connection) -> None:
 
 def test_a_day_written_over_is_no_longer_the_pipelines(con: Connection) -> None:
     save_snapshots(con, "BTCUSDT", "turnover", _snapshots(3))
-    assert not CHECKS["snapshots_current"](con, "BTCUSDT", "turnover", DAYS[0], DAYS[0]).passed
-    assert CHECKS["snapshots_current"](con, "BTCUSDT", "turnover", DAYS[1], DAYS[2]).passed
-    assert CHECKS["snapshots_current"](con, "BTCUSDT", "delta", DAYS[0], DAYS[2]).passed
+    assert not snapshots_current(con, "BTCUSDT", "turnover", DAYS[0], DAYS[0]).passed
+    assert snapshots_current(con, "BTCUSDT", "turnover", DAYS[1], DAYS[2]).passed
+    assert snapshots_current(con, "BTCUSDT", "delta", DAYS[0], DAYS[2]).passed

@@ -17,11 +17,11 @@ import pytest
 
 from heatmap_pipeline.store import spare
 from heatmap_pipeline.store.publish import publish
-from heatmap_pipeline.store.raw import SYMBOL_TABLES, forget_symbol
+from heatmap_pipeline.store.schema import symbol_tables
 from heatmap_pipeline.store.sql import Connection, day_bounds
 from heatmap_pipeline.store.warehouse import StoreError, Warehouse
 from heatmap_pipeline_tests.store.test_publish import _READER as READER
-from heatmap_pipeline_tests.store.tiny import DAYS, fill
+from heatmap_pipeline_tests.store.tiny import DAYS, fill, forget_symbol
 
 BTC, ETH, SOL = "BTCUSDT", "ETHUSDT", "SOLUSDT"
 
@@ -64,9 +64,8 @@ def digest(con: Connection, symbol: str | None) -> dict[str, tuple[Any, ...]]:
     """Return the number of rows of each table, and a sum over all their values that no order changes."""
     where = f"WHERE symbol = '{symbol}'" if symbol else ""
     return {
-        table: con.execute(f"SELECT count(*), sum(hash(t)::HUGEINT) FROM {table} AS t {where}").fetchall()[0]
-        for table in SYMBOL_TABLES
-        if table != "failed_days"
+        table.name: con.execute(f"SELECT count(*), sum(hash(t)::HUGEINT) FROM {table.name} AS t {where}").fetchall()[0]
+        for table in symbol_tables(private=False)
     }
 
 
@@ -76,7 +75,7 @@ def published(warehouse: Warehouse, symbol: str | None = None) -> dict[str, tupl
 
 
 def private(warehouse: Warehouse, symbol: str | None = None) -> dict[str, tuple[Any, ...]]:
-    with warehouse.reading() as con:
+    with warehouse.connect() as con:
         return digest(con, symbol)
 
 
@@ -118,10 +117,6 @@ def test_only_what_changed_is_written(settled: Warehouse, monkeypatch: pytest.Mo
         con.execute("UPDATE symbols SET bucket = 50")
     assert not publish(settled, [BTC]).whole
     assert published(settled) == private(settled)
-
-
-def test_every_table_of_a_symbol_is_brought_up_to_date() -> None:
-    assert {*spare._WHOLE, *spare._BY_DAY, *spare._BY_TIME} == {*SYMBOL_TABLES} - {"failed_days"}
 
 
 def test_other_symbols_keep_what_is_published(warehouse: Warehouse) -> None:

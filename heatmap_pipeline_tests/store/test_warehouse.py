@@ -84,16 +84,17 @@ def test_what_was_not_committed_is_rolled_back(warehouse: Warehouse) -> None:
 
     with pytest.raises(KeyError):
         fail()
-    with warehouse.reading() as con:
+    with warehouse.connect() as con:
         assert con.execute("SELECT count(*) FROM raw_days").fetchall() == [(6,)]
-        with pytest.raises(duckdb.InvalidInputException, match="read-only"):
-            con.execute("DELETE FROM raw_days")
 
 
 def test_a_second_process_waits_or_names_the_holder(warehouse: Warehouse) -> None:
     process = _holder(warehouse.home, 1.5)
     hasty = Warehouse(warehouse.home, lock_timeout=0.2)
-    with pytest.raises(StoreError, match=rf"held by process {process.pid} for over 0.2 s"), hasty.connect():
+    with (
+        pytest.raises(StoreError, match=rf"held by process {process.pid} \(since .* UTC\) for over 0.2 s"),
+        hasty.connect(),
+    ):
         pass
     started = time.monotonic()
     with Warehouse(warehouse.home, lock_timeout=30).connect() as con:
@@ -168,8 +169,6 @@ def test_another_schema_is_refused(warehouse: Warehouse, tmp_path: Path) -> None
         con.execute("UPDATE schema_version SET version = 99")
     with pytest.raises(StoreError, match="schema version 99"), warehouse.connect():
         pass
-    with pytest.raises(StoreError, match="schema version 99"), warehouse.reading():
-        pass
     other = tmp_path / "other"
     other.mkdir()
     with duckdb.connect(str(other / "warehouse.duckdb")) as raw:
@@ -211,13 +210,11 @@ def test_a_full_disk_is_said_so(warehouse: Warehouse, error: Exception) -> None:
 
     with pytest.raises(StoreError, match="is full; make room"):
         fail()
-    with warehouse.reading() as con:
+    with warehouse.connect() as con:
         assert con.execute("SELECT count(*) FROM raw_days").fetchall() == [(6,)]
 
 
 def test_reading_what_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="run `heatmap demo`"), Warehouse(tmp_path).reading():
-        pass
     with pytest.raises(StoreError, match="nothing is published"), Warehouse(tmp_path).read():
         pass
     assert list(tmp_path.iterdir()) == []

@@ -18,7 +18,8 @@ from heatmap_pipeline.model.book import BOOKS, LONG, SHORT, DayResult, Lots, Mod
 from heatmap_pipeline.model.parameters import MODELS, ModelParameters
 from heatmap_pipeline.store.days import DayRecord, commit_day, commit_snapshots
 from heatmap_pipeline.store.raw import SymbolRecord, put_symbol, save_raw
-from heatmap_pipeline.store.sql import Connection
+from heatmap_pipeline.store.schema import symbol_tables
+from heatmap_pipeline.store.sql import Connection, transaction
 
 FIRST = date(2024, 3, 1)
 DAYS = tuple(FIRST + timedelta(days=n) for n in range(3))
@@ -253,6 +254,13 @@ def fill(con: Connection, symbol: str = "BTCUSDT", seed: int = 1) -> None:
     for model in MODELS_USED:
         for record, result in compute(symbol, model, seed):
             commit(con, record, result)
+
+
+def forget_symbol(con: Connection, symbol: str) -> None:
+    """Delete every row of a symbol."""
+    with transaction(con):
+        for table in symbol_tables():
+            con.execute(f"DELETE FROM {table.name} WHERE symbol = ?", [symbol])
 
 
 def dump(con: Connection, symbol: str | None = None) -> dict[str, list[tuple[Any, ...]]]:

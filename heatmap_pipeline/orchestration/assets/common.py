@@ -71,7 +71,7 @@ class Track:
 
 def network_retries(settings: Settings) -> dg.RetryPolicy | None:
     """Return how ingestion is retried: only where it comes over the network, after the client itself gave up."""
-    if settings.source != "binance":
+    if not settings.kind.over_network:
         return None
     return dg.RetryPolicy(max_retries=2, delay=20, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
 

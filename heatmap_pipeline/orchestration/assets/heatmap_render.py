@@ -5,11 +5,12 @@ from datetime import timedelta
 
 import dagster as dg
 
+from heatmap_pipeline.instants import SECONDS
 from heatmap_pipeline.orchestration.assets import liquidation_snapshots
 from heatmap_pipeline.orchestration.assets.common import failing_clearly, symbol_asset
-from heatmap_pipeline.orchestration.drawing import load_heatmap
 from heatmap_pipeline.orchestration.resources import WarehouseResource
 from heatmap_pipeline.settings import Settings
+from heatmap_pipeline.views.newest import newest_days
 
 NAME = "heatmap_render"
 
@@ -34,21 +35,21 @@ def build(settings: Settings, symbol: str, _days: dg.DailyPartitionsDefinition) 
 
         with failing_clearly(warehouse, symbol, NAME) as track:
             with warehouse.get_connection() as con:
-                drawn = {model: load_heatmap(con, settings, symbol, model) for model in settings.models}
+                drawn = newest_days(con, symbol, settings.models, SECONDS[settings.snapshot_interval_of(symbol)])
             folder = settings.home / "renders"
             write_page(folder, symbol, drawn)
-            newest = drawn[settings.models[0]]
-            picture = base64.b64encode(small_png(newest)).decode()
+            first = drawn[settings.models[0]]
+            picture = base64.b64encode(small_png(first)).decode()
             track.done(track.day)
         return dg.MaterializeResult(
             metadata={
                 "page": dg.MetadataValue.path(str(folder / "index.html")),
                 "picture": dg.MetadataValue.path(str(folder / symbol / "heatmap.png")),
                 "preview": dg.MetadataValue.md(f"![heatmap of {symbol}](data:image/png;base64,{picture})"),
-                "newest_day": newest.last_day.isoformat(),
-                "price_usdt": newest.price,
-                **{f"coverage_{model}": data.coverage for model, data in drawn.items()},
-                "simulated": newest.simulated,
+                "newest_day": first.meta["last_day"],
+                "price_usdt": first.meta["price"],
+                **{f"coverage_{model}": data.meta["coverage"] for model, data in drawn.items()},
+                "simulated": first.meta["simulated"],
             }
         )
 

@@ -173,7 +173,7 @@ function candlesIn(map, from, to, most) {
 /** Whether any of the map is within a view. */
 const overlaps = (map, { x, y }) => x[0] < map.end && x[1] > map.start && y[0] < map.high && y[1] > map.low;
 
-/** The part of the map that a range shows: its time, and prices around its candles. */
+/** The part of the map that a range shows: its time, and its candles with prices around them as far as the map reaches. */
 function viewOf(map, range) {
   const span = Math.min(RANGES[range], map.end - map.start);
   const from = Math.max(map.start, map.end - RANGES[range]);
@@ -181,7 +181,7 @@ function viewOf(map, range) {
   const [low, high] = priceSpan(map.candles, from);
   if (!(low <= high)) return { x, y: [map.low, map.high] };
   const margin = Math.max(0.8 * (high - low), 0.04 * map.price);
-  return { x, y: [Math.max(map.low, low - margin), Math.min(map.high, high + margin)] };
+  return { x, y: [Math.min(low, Math.max(map.low, low - margin)), Math.max(high, Math.min(map.high, high + margin))] };
 }
 
 /**

@@ -1,4 +1,4 @@
-"""How a file of the page is replaced: whole or not at all, so that a browser never reads half of one."""
+"""How a file is replaced: whole or not at all, so that nobody ever reads half of one."""
 
 from __future__ import annotations
 

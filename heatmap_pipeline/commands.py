@@ -1,0 +1,91 @@
+"""Command lines that messages name: the words to type, without what the environment says already.
+
+Every message that tells someone to type `heatmap ...` builds the line here; what needs stored knowledge besides
+(`store/origin.py`, `chain/commands.py`) makes the settings first and then asks here, too.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from datetime import date
+from pathlib import Path
+
+from heatmap_pipeline.settings import Settings, SettingsError, load_settings
+from heatmap_pipeline.source_kinds import SOURCES, folder_sources
+
+TAKES: Mapping[str, frozenset[str]] = {
+    "demo": frozenset({"home", "model"}),
+    "run": frozenset({"start", "restart", "source", "home", "model"}),
+    "refresh": frozenset({"source", "home"}),
+    "status": frozenset({"home"}),
+    "ui": frozenset({"source", "home"}),
+    "serve": frozenset({"home"}),
+}
+"""Which options each verb takes."""
+
+WHERE_NOBODY_SAID = Path("DIR")
+"""Stands for the archive folder that the user has to fill in, as in the help."""
+
+
+def environment() -> Settings:
+    """Return what the environment says; where it says nonsense nothing is left out, for its own error has to tell."""
+    try:
+        return load_settings()
+    except SettingsError:
+        return Settings.model_construct()
+
+
+def command(
+    settings: Settings,
+    verb: str,
+    *symbols: str,
+    days: tuple[date | str, date | str] | None = None,
+    restart: bool = False,
+) -> str:
+    """Return a line to type that does with these settings what a message asks for.
+
+    Args:
+        settings: home, source, archive folder and models to work with; what the environment says alike is left out.
+        verb: of the `heatmap` command.
+        symbols: its arguments.
+        days: first and last day.
+        restart: whether a new history begins after a gap.
+
+    Example:
+        >>> command(load_settings(source="binance"), "run", "BTCUSDT", days=(date(2024, 7, 1), date(2024, 7, 2)))
+        'heatmap run BTCUSDT --start 2024-07-01 --end 2024-07-02 --source binance'
+    """
+    plain, takes = environment(), TAKES[verb]
+    words = ["heatmap", verb, *symbols]
+    if days is not None:
+        words += ["--start", str(days[0]), "--end", str(days[1])]
+    if restart:
+        words.append("--restart")
+    if "source" in takes:
+        words += _source_words(settings, plain)
+    if settings.home != plain.home:
+        words += ["--home", str(settings.home)]
+    if "model" in takes and set(settings.models) != set(plain.models):
+        words += [word for model in settings.models for word in ("--model", model)]
+    return shlex.join(words)
+
+
+def at(home: Path) -> Settings:
+    """Return what the environment says, for a home: for messages of those who know nothing else."""
+    return environment().model_copy(update={"home": home.expanduser().resolve()})
+
+
+def first_commands(home: Path) -> str:
+    """Return, in backquotes, what to begin with where nothing is stored."""
+    return " or ".join(f"`{command(at(home), verb)}`" for verb in ("demo", "run"))
+
+
+def _source_words(settings: Settings, plain: Settings) -> list[str]:
+    if not SOURCES[settings.source].given_folder:
+        return ["--source", settings.source] if settings.source != plain.source else []
+    if (settings.source, settings.archive) == (plain.source, plain.archive):
+        return []
+    implied = settings.source == folder_sources()[0]
+    named = [] if implied else ["--source", settings.source]
+    return [*named, "--archive", str(settings.archive or WHERE_NOBODY_SAID)]

@@ -1,0 +1,88 @@
+"""Where a symbol's history came from: its source, the archive folder of earlier runs, and lines that go on from there.
+
+The folders stand in `archives.json` of the home, not in a database: they are of this machine, so they never belong in
+heatmap.duckdb, which is a copy of the other file, and they are needed most when that other file is lost.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import date
+from pathlib import Path
+
+from heatmap_pipeline.commands import WHERE_NOBODY_SAID, at, command, environment
+from heatmap_pipeline.settings import Settings
+from heatmap_pipeline.source_kinds import SOURCES
+from heatmap_pipeline.store.raw import get_symbol
+from heatmap_pipeline.store.sql import Connection, scalar
+
+_NAME = "archives.json"
+
+
+def archive_folders(home: Path) -> dict[str, Path]:
+    """Return the folder each symbol was last read from, as far as that was one the user named.
+
+    A file that cannot be read says nothing: the user then has to.
+    """
+    try:
+        folders = json.loads((home / _NAME).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    if not isinstance(folders, dict):
+        return {}
+    return {symbol: Path(folder) for symbol, folder in folders.items() if isinstance(folder, str)}
+
+
+def remember_archive(settings: Settings, symbol: str) -> None:
+    """Remember the folder that a symbol was read from; the caller holds the warehouse's lock.
+
+    Raises:
+        OSError: if the home cannot be written.
+    """
+    if not settings.kind.given_folder:
+        return
+    folders = archive_folders(settings.home)
+    if folders.get(symbol) == settings.archive_root:
+        return
+    folders[symbol] = settings.archive_root
+    path = settings.home / _NAME
+    new = path.with_name(f".{_NAME}.{os.getpid()}")
+    try:
+        new.write_text(json.dumps({name: str(folders[name]) for name in sorted(folders)}, indent=1) + "\n")
+        new.replace(path)
+    finally:
+        new.unlink(missing_ok=True)
+
+
+def as_stored(settings: Settings, symbol: str, source: str) -> Settings:
+    """Return the settings with the source and the archive folder of a symbol's history, for commands that continue it.
+
+    A folder that was named in this very command wins, then the one of the symbol's last run if it still is there, then
+    the environment's; where nobody has said any, DIR stands for it.
+
+    Args:
+        settings: of the command that tells.
+        symbol: as the exchange writes it.
+        source: what is recorded of the symbol; '' or an unknown one changes nothing.
+    """
+    if source not in SOURCES:
+        return settings
+    if not SOURCES[source].given_folder:
+        return settings.model_copy(update={"source": source})
+    if settings.source == source and settings.archive not in (None, environment().archive):
+        return settings
+    folder = archive_folders(settings.home).get(symbol)
+    if folder is None or (settings.archive is not None and not folder.is_dir()):
+        folder = settings.archive or WHERE_NOBODY_SAID
+    return settings.model_copy(update={"source": source, "archive": folder})
+
+
+def stored_command(
+    con: Connection, verb: str, symbol: str, *, days: tuple[date | str, date | str] | None = None
+) -> str:
+    """Return the line that goes on with a symbol of an open database, private or published, as it is stored there."""
+    path = scalar(con, "SELECT path FROM duckdb_databases() WHERE database_name = current_database()")
+    settings = at(Path(path).parent) if path else environment()
+    record = get_symbol(con, symbol)
+    return command(as_stored(settings, symbol, record.source if record else ""), verb, symbol, days=days)

@@ -1,0 +1,108 @@
+"""The heatmap of a window: what happened in it, in price bins, and what it says of itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from heatmap_pipeline.instants import iso
+from heatmap_pipeline.model.book import Ints
+from heatmap_pipeline.views.grid import DECIMALS, Grid, make_grid, price_span
+from heatmap_pipeline.views.replay import Replay, Source, replay
+from heatmap_pipeline.views.window import Window, choose_bins, intervals_with_candles
+
+UNITS = {"time": "UTC", "price": "USDT", "volume": "USDT", "density": "USDT per price bin and side"}
+
+
+@dataclass(frozen=True, eq=False)
+class Heatmap:
+    """A window of a history in price bins; everything that shows one is made from this.
+
+    Attributes:
+        source: symbol, model and weights.
+        window: its intervals.
+        interval: their width by name.
+        present: numbers of the intervals in which there are candles, rising.
+        played: the window bucket by bucket.
+        grid: the same in bins.
+    """
+
+    source: Source
+    window: Window
+    interval: str
+    present: Ints
+    played: Replay
+    grid: Grid
+
+    @property
+    def price(self) -> float:
+        """Close of the newest model candle in the window, USDT."""
+        return last_close(self.source, self.window)
+
+    @property
+    def end(self) -> int:
+        """End of the newest model candle in the window, microseconds."""
+        times = self.source.model.times
+        return int(times[np.searchsorted(times, self.window.last) - 1]) + self.source.symbol.candles.step
+
+    def meta(self) -> dict[str, Any]:
+        """Return what a heatmap says of itself in every format."""
+        grid, played = self.grid, self.played
+        newest = played.interval == self.present[-1]
+        is_long = played.side > 0
+        weights = self.source.weights
+        return {
+            "symbol": self.source.symbol.name,
+            "model": self.source.model.name,
+            "start_time": iso(self.window.first),
+            "end_time": iso(self.window.last),
+            "clipped": list(self.window.clipped),
+            "interval": self.interval,
+            "total_snapshots": len(self.present),
+            "price_bin_size": grid.bin_size,
+            "price_range": {
+                "min": grid.first_bin * grid.units / 1e8,
+                "max": (grid.first_bin + grid.bins) * grid.units / 1e8,
+            },
+            "total_long_volume": round(float(played.active[newest & is_long].sum()), DECIMALS),
+            "total_short_volume": round(float(played.active[newest & ~is_long].sum()), DECIMALS),
+            "total_consumed": round(float(played.consumed.sum()), DECIMALS),
+            "coverage": played.coverage,
+            "as_of": iso(self.end),
+            "simulated": self.source.symbol.simulated,
+            "units": UNITS,
+            "leverage_weights": None if weights is None else [list(row) for row in weights],
+        }
+
+
+def make_heatmap(source: Source, window: Window, interval: str, units: int | None, max_rows: int) -> Heatmap:
+    """Replay a window and put it into price bins.
+
+    Args:
+        source: what to replay.
+        window: when.
+        interval: name of the window's intervals.
+        units: height of a bin, 1e-8 USDT; None means the smallest round multiple of the bucket with at most `max_rows`.
+        max_rows: see above.
+
+    Raises:
+        ViewError: invalid where `units` yields too many rows.
+        ModelError: if the weights cannot be had.
+    """
+    return binned(source, window, interval, replay(source, window.first, window.last, window.seconds), units, max_rows)
+
+
+def binned(source: Source, window: Window, interval: str, played: Replay, units: int | None, max_rows: int) -> Heatmap:
+    """Put a replayed window into price bins; as `make_heatmap`."""
+    span = price_span(played, round(last_close(source, window) * 1e8))
+    height = choose_bins(*span, source.symbol.bucket, units, max_rows)
+    grid = make_grid(played, height, span, window.count)
+    return Heatmap(source, window, interval, intervals_with_candles(source, window), played, grid)
+
+
+def last_close(source: Source, window: Window) -> float:
+    """Return the close of the newest model candle in a window, USDT."""
+    last = int(np.searchsorted(source.model.times, window.last)) - 1
+    return float(source.symbol.candles.close[source.model.rows[last]])

@@ -1,0 +1,46 @@
+"""The warehouse as the ops are given it: closed and unlocked whatever happens, and no other file than the one named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from heatmap_pipeline.orchestration.resources import WarehouseResource
+from heatmap_pipeline.store.sql import Connection
+from heatmap_pipeline.store.warehouse import StoreError
+
+
+def resource(home: Path, name: str = "warehouse.duckdb", **settings: str) -> WarehouseResource:
+    return WarehouseResource(database=str(home / name), connection_config=settings, lock_timeout=0.2)
+
+
+def test_a_failure_leaves_neither_connection_nor_lock(tmp_path: Path) -> None:
+    leaked: list[Connection] = []
+
+    def fail() -> None:
+        with resource(tmp_path).get_connection() as con:
+            leaked.append(con)
+            con.begin()
+            con.execute("INSERT INTO symbols VALUES ('BTCUSDT', 300, 1.0, 'demo', true)")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    with pytest.raises(duckdb.ConnectionException):
+        leaked[0].execute("SELECT 1")
+    with resource(tmp_path).get_connection() as con:
+        assert con.execute("SELECT count(*) FROM symbols").fetchall() == [(0,)]
+    assert not (tmp_path / "warehouse.lock.holder").exists()
+
+
+def test_its_settings_reach_the_connection(tmp_path: Path) -> None:
+    with resource(tmp_path, threads="1").get_connection() as con:
+        assert con.execute("SELECT current_setting('threads')").fetchall() == [(1,)]
+
+
+def test_another_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=r"other.duckdb is not the warehouse of a home; .* its warehouse.duckdb"):
+        _ = resource(tmp_path, "other.duckdb").warehouse
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,163 @@
+"""Picture, page and endpoint show the same numbers in the same colours: the three from one home, cell by cell."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+
+from heatmap_pipeline.instants import SECONDS
+from heatmap_pipeline.render.page import write_page
+from heatmap_pipeline.render.picture import BACKGROUND, RUN_IN, colour_limit, colour_map, shown, write_png
+from heatmap_pipeline.settings import Settings
+from heatmap_pipeline.store.warehouse import Warehouse
+from heatmap_pipeline.views.columns import VOLUMES
+from heatmap_pipeline.views.newest import newest_days
+from heatmap_pipeline_tests._homes import clean_environment
+from heatmap_pipeline_tests.api.homes import TestClient, ask, client
+from heatmap_pipeline_tests.orchestration.homes import BTC, real, run_job, write_archive
+from heatmap_pipeline_tests.render.browser import opened, state, unpack, visit
+from heatmap_pipeline_tests.render.sample import sample, ten_days
+
+pytestmark = pytest.mark.slow
+
+MODELS = ("turnover", "delta")
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """A home that one run of the job has computed, drawn and published: six days."""
+    with pytest.MonkeyPatch.context() as patch:
+        clean_environment(patch)
+        archive = write_archive(tmp_path_factory.mktemp("archive"), 6, BTC)
+        settings = real(tmp_path_factory.mktemp("drawn"), archive)
+        run_job(settings, 1, 6).ok()
+    return settings
+
+
+@pytest.fixture(scope="module")
+def served(drawn: Settings) -> Iterator[TestClient]:
+    """The endpoint over it."""
+    with client(drawn) as asking:
+        yield asking
+
+
+def page_numbers(home: Path, model: str) -> Any:
+    """Return what the page's script holds, its arrays unpacked."""
+
+    def walk(value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        if "runs" in value or set(value) == {"type", "data"}:
+            return unpack(value)
+        return {name: walk(part) for name, part in value.items()}
+
+    script = (home / "renders" / BTC / f"{model}.js").read_text()
+    return walk(json.loads(script.removeprefix("heatmapData(").removesuffix(");\n")))
+
+
+def as_answered(served: TestClient, meta: dict[str, Any], **more: Any) -> Any:
+    """Return the endpoint's columns for the window, interval and bin of a page."""
+    query = {"interval": meta["interval"], "price_bin_size": meta["price_bin_size"], "start_time": meta["start_time"]}
+    return ask(served, model=meta["model"], format="columns", **query, **more)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_page_holds_what_the_endpoint_answers(drawn: Settings, served: TestClient, model: str) -> None:
+    page = page_numbers(drawn.home, model)
+    answer = as_answered(served, page["meta"])
+    assert list(page) == list(answer)
+    for name in ("timestamps", "prices"):
+        assert page[name].tolist() == answer[name]
+    for name in VOLUMES:
+        assert len(answer[name]["volume"]) > 100
+        for part in ("time", "price"):
+            assert page[name][part].tolist() == answer[name][part]
+        np.testing.assert_array_equal(page[name]["volume"], np.array(answer[name]["volume"], dtype=np.float32))
+    for name in ("open_time", "open", "high", "low", "close"):
+        assert page["candles"][name].tolist() == answer["candles"][name]
+    np.testing.assert_array_equal(page["candles"]["volume"], np.array(answer["candles"]["volume"], dtype=np.float32))
+    assert page["candles"]["interval_seconds"] == answer["candles"]["interval_seconds"]
+    assert page["meta"] == answer["meta"]
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_picture_shows_what_the_endpoint_answers(
+    drawn: Settings, served: TestClient, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[tuple[Any, dict[str, Any]]] = []
+    imshow = Axes.imshow
+
+    def watched(axes: Axes, cells: Any, **how: Any) -> Any:
+        given.append((cells, how))
+        return imshow(axes, cells, **how)
+
+    monkeypatch.setattr(Axes, "imshow", watched)
+    with Warehouse(drawn.home).connect() as con:
+        data = newest_days(con, BTC, MODELS, SECONDS[drawn.snapshot_interval_of(BTC)])[model]
+    write_png(data, tmp_path / "again.png")
+    assert (tmp_path / "again.png").read_bytes() == (drawn.home / "renders" / BTC / f"heatmap-{model}.png").read_bytes()
+    cells, how = given[0]
+    answer = as_answered(served, dict(data.meta))
+    total = np.zeros((len(answer["prices"]), len(answer["timestamps"])), dtype=np.float32)
+    for side in ("long", "short"):
+        part = answer[side]
+        np.add.at(total, (part["price"], part["time"]), np.array(part["volume"], dtype=np.float32))
+    left, right, low, high = how["extent"]
+    first, last = (round((price - answer["prices"][0]) / data.bin_size) for price in (low, high))
+    assert (cells > 0).sum() > 1000
+    np.testing.assert_array_equal(cells, total[first:last])
+    stamps = answer["timestamps"]
+    assert (left * 86_400_000, right * 86_400_000) == pytest.approx((stamps[0], 2 * stamps[-1] - stamps[-2]), rel=1e-12)
+    assert (how["norm"].vmin, how["norm"].vmax) == (0, colour_limit(shown(data)))
+    place = np.array([0.0, 0.25, 0.5, 1.0]) * how["norm"].vmax
+    assert how["norm"](place).tolist() == pytest.approx([0.0, 0.25, 0.5, 1.0]), "even, as on the page"
+
+
+def test_picture_and_page_end_their_colours_at_the_same_volume(
+    browser: Any, drawn: Settings, renders: Path, tmp_path: Path
+) -> None:
+    with Warehouse(drawn.home).connect() as con:
+        days = newest_days(con, BTC, MODELS, SECONDS[drawn.snapshot_interval_of(BTC)])
+    large = sample(days=28)
+    assert shown(large).long.size > 2 * 200_000, "so large that not every cell is looked at"
+    write_page(tmp_path, BTC, {"turnover": large})
+    for folder, maps in (
+        (drawn.home / "renders", days),
+        (renders, {model: ten_days(model) for model in MODELS}),
+        (tmp_path, {"turnover": large}),
+    ):
+        for model, data in maps.items():
+            with opened(browser) as page:
+                visit(page, folder, f"#symbol=BTCUSDT&model={model}&range=30d")
+                on_page = state(page)
+            part = shown(data)
+            assert (on_page["low"], on_page["high"], on_page["log"]) == (0, colour_limit(part), False)
+            assert on_page["view"]["y"] == pytest.approx([part.low, part.high], rel=1e-12)
+            assert on_page["view"]["x"][0] == data.times[0] / 1000
+
+
+def test_picture_and_page_have_the_same_colours() -> None:
+
+    script = files("heatmap_pipeline.render").joinpath("static", "colours.js").read_text()
+
+    def said(pattern: str) -> str:
+        match = re.search(pattern, script, re.DOTALL)
+        assert match is not None, pattern
+        return match[1]
+
+    assert float(said(r"RUN_IN = ([\d.]+);")) == RUN_IN
+    stops = re.findall(r"#[0-9a-f]{6}", said(r"VIRIDIS = \[(.*?)\];"))
+    assert len(stops) == 16
+    assert said(r'background: "(#\w+)"') == BACKGROUND
+    ours = colour_map()
+    for place, colour in [(0.0, BACKGROUND)] + [(RUN_IN + (1 - RUN_IN) * i / 15, stop) for i, stop in enumerate(stops)]:
+        np.testing.assert_allclose(ours(place)[:3], to_rgb(colour), atol=5 / 255)

@@ -1,0 +1,68 @@
+"""What is read from schema.sql is what the tables are: nobody else says their columns."""
+
+from __future__ import annotations
+
+import pytest
+
+from heatmap_pipeline.market.tables import CANDLE_COLUMNS, OPEN_INTEREST_COLUMNS
+from heatmap_pipeline.store.raw import SYMBOL_COLUMNS
+from heatmap_pipeline.store.schema import amounts, column_types, symbol_tables, tables
+from heatmap_pipeline.store.sql import Connection
+from heatmap_pipeline_tests.store.tiny import DAYS, compute
+
+BY_DAY = {"raw_days", "raw_candles", "raw_open_interest", "open_positions", "heatmap_days", "snapshot_days"}
+BY_TIME = {"position_events", "book_ledger", "liquidation_snapshots", "saved_snapshots"}
+
+
+def test_every_table_is_stored_by_day_by_time_or_whole() -> None:
+    """Publication copies a table by what this says: a new table has to be thought about here."""
+    public = symbol_tables(private=False)
+    assert {table.name for table in public if table.time_column == "day"} == BY_DAY
+    assert {table.name for table in public if table.time_column == "timestamp"} == BY_TIME
+    assert [table.name for table in public if table.time_column is None] == ["symbols"]
+    assert {table.name for table in symbol_tables()} == BY_DAY | BY_TIME | {"symbols", "failed_days"}
+    assert {table.name for table in tables()} == {table.name for table in symbol_tables()} | {"schema_version"}
+
+
+def test_what_went_wrong_is_private() -> None:
+    assert [table.name for table in tables() if table.private] == ["failed_days"]
+
+
+def test_small_tables_vouch_for_the_large_ones() -> None:
+    names = [table.name for table in symbol_tables(private=False) if table.vouches]
+    assert names == ["raw_days", "heatmap_days", "snapshot_days", "saved_snapshots"]
+
+
+def test_tables_are_told_as_they_are_made(con: Connection) -> None:
+    for table in tables():
+        described = con.execute(f"DESCRIBE {table.name}").fetchall()
+        assert column_types(table.name) == tuple((name, kind) for name, kind, *_ in described)
+    with pytest.raises(KeyError):
+        column_types("no_table")
+
+
+def test_the_market_and_the_model_deliver_the_columns_that_are_stored() -> None:
+    def names(table: str) -> list[str]:
+        return [name for name, _ in column_types(table)]
+
+    assert names("raw_candles") == ["symbol", "day", *CANDLE_COLUMNS]
+    assert names("raw_open_interest") == ["symbol", "day", *OPEN_INTEREST_COLUMNS]
+    assert names("symbols") == list(SYMBOL_COLUMNS)
+    ledger = compute("BTCUSDT", "turnover")[0][1].ledger
+    assert {"timestamp", "book", *amounts("book_ledger")} == set(ledger)
+    assert names("book_ledger") == ["symbol", "model", "timestamp", "side", *amounts("book_ledger")]
+
+
+@pytest.mark.parametrize(
+    "table", [table.name for table in symbol_tables() if "model" in table.types and amounts(table.name)]
+)
+def test_every_amount_of_a_model_is_checked(con: Connection, table: str) -> None:
+    from heatmap_pipeline.store.checks import quantities_valid
+
+    for name in amounts(table):
+        con.begin()
+        con.execute(f"UPDATE {table} SET {name} = 'nan'::DOUBLE WHERE rowid = (SELECT min(rowid) FROM {table})")
+        model = con.execute(f"SELECT model FROM {table} WHERE isnan({name})").fetchall()[0][0]
+        report = quantities_valid(con, "BTCUSDT", model, DAYS[0], DAYS[-1])
+        assert report.numbers[f"bad_rows_of_{table}"] == 1, name
+        con.rollback()
