@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from heatmap_pipeline.orchestration import checks
-from heatmap_pipeline.store import days as chain
+from heatmap_pipeline.store import days as stored
 from heatmap_pipeline.store import spare
 from heatmap_pipeline.store.publish import publish
-from heatmap_pipeline.store.sql import day_bounds
 from heatmap_pipeline.store.warehouse import Warehouse
 from heatmap_pipeline_tests.orchestration.homes import BTC, ask, created, day, real, run_job
 
@@ -39,7 +38,7 @@ def test_a_refresh_of_one_day_touches_that_day_alone(
     run_job(settings, 1, 3).ok()
     before, made = rows_before(settings, 4), created(settings)
     looked_at: dict[str, set[date]] = {}
-    deleted: set[tuple[datetime, datetime]] = set()
+    deleted: set[date] = set()
 
     def result(*args: Any) -> Any:
         rule, first, last = args[4:]
@@ -47,17 +46,18 @@ def test_a_refresh_of_one_day_touches_that_day_alone(
             looked_at.setdefault(rule.name, set()).update((first, last))
         return whole_result(*args)
 
-    def bounds(*days: date) -> tuple[datetime, datetime]:
-        deleted.add(day_bounds(*days))
-        return day_bounds(*days)
+    def delete(con: Any, name: str, symbol: str, model: str, of_day: date) -> None:
+        deleted.add(of_day)
+        delete_day(con, name, symbol, model, of_day)
 
+    delete_day = stored._delete_day
     whole_result = checks._result
     monkeypatch.setattr(checks, "_result", result)
-    monkeypatch.setattr(chain, "day_bounds", bounds)
+    monkeypatch.setattr(stored, "_delete_day", delete)
     run_job(settings, 4).ok()
     assert rows_before(settings, 4) == before, "to the last bit, and when they were made"
     assert {key: when for key, when in created(settings).items() if key[2] < day(4)} == made
-    assert deleted == {day_bounds(day(4))}
+    assert deleted == {day(4)}
     assert len(looked_at) == len(checks.RULES) - len(ABOUT_ALL_DAYS)
     assert set.union(*looked_at.values()) == {day(4)}
     assert not publish(Warehouse(settings.home), [BTC]).changed
