@@ -269,6 +269,9 @@ def test_the_random_markets_contain_everything() -> None:
         for result in run_days(parameters, market):
             for column in ("liquidated", "liquidated_at_once", "dropped"):
                 seen[f"{name}: {column}"] += int((result.ledger[column] > 0).sum())
+            if name == "delta, ticks above the price":
+                levels = len(parameters.tiers) * int((result.ledger["opened"] > 0).sum())
+                seen["without a price"] += levels - len(result.opens["timestamp"])
             seen["rescaled"] += int((result.ledger["rescaled"] != 0).sum())
             at_wick = ~np.isin(result.opens["entry_price"], market.close)
             seen["at a wick"] += int(at_wick.sum())
@@ -278,7 +281,7 @@ def test_the_random_markets_contain_everything() -> None:
         assert seen[f"{name}: liquidated"] > 20
     for what in ("turnover: liquidated_at_once", "delta, ticks above the price: liquidated_at_once", "rescaled"):
         assert seen[what] > 5, what
-    for what in ("delta with large dust: dropped", "at a wick", "equal entry prices"):
+    for what in ("delta with large dust: dropped", "at a wick", "equal entry prices", "without a price"):
         assert seen[what] > 5, what
     assert seen["missing candles"] > 100
 
