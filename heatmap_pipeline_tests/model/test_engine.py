@@ -337,13 +337,50 @@ def test_contracts_of_another_size_give_the_same_map(random_: random.Random, nam
         usdt = contracts * float(market.high.max())
         for table in ("ledger", "opens", "liquidations", "closes", "cells"):
             for column in getattr(one, table).keys() - KEYS:
-                if column == "entry_price":
-                    continue  # volume by quantity, which both are compared
-                expected = {key: value * by for key, value in keyed(getattr(one, table), column).items()}
                 slack = by * (usdt if column.endswith("volume") else contracts)
-                same(keyed(getattr(other, table), column), expected, f"{table} {column}", slack)
-        expected = {key: value * by for key, value in keyed(vars(one.state.lots), "quantity").items()}
-        same(keyed(vars(other.state.lots), "quantity"), expected, "lot", by * contracts)
+                is_times(by, getattr(one, table), getattr(other, table), column, slack)
+        is_times(by, vars(one.state.lots), vars(other.state.lots), "quantity", by * contracts)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.integers(0, 2**32).map(random.Random), st.sampled_from(sorted(SPECS)), st.sampled_from([1e-3, 0.37, 2.0, 1e3])
+)
+def test_a_level_shift_is_another_unit_and_nothing_else(random_: random.Random, name: str, factor: float) -> None:
+    """From the shift on, in the middle of a day or at its start, all is `factor` times what it is without."""
+    parameters = ModelParameters(SPECS[name], 1.0)
+    market = make_market(random_, parameters, days=2, per_day=40, shifts=False)
+    shift = random_.choice([40, random_.randrange(1, 80)])
+    after = np.arange(len(market)) >= shift
+    unit = np.where(after, factor, 1.0)
+    amounts = {column: getattr(market, column) * unit for column in ("volume", "flow", "open_interest")}
+    shifted = replace(market, **amounts, factor=np.where(np.arange(len(market)) == shift, factor, 1.0))
+    before = 0.0
+    for one, other in zip(run_days(parameters, market), run_days(parameters, shifted), strict=True):
+        contracts = 1e-9 * float((one.ledger["located"] + one.ledger["unlocated"]).max())
+        usdt = contracts * float(market.high.max())
+        for table in ("ledger", "opens", "liquidations", "closes", "cells"):
+            mine, theirs = (
+                {key: values[rows["timestamp"] >= market.open_time[shift]] for key, values in rows.items()}
+                for rows in (getattr(one, table), getattr(other, table))
+            )
+            for column in mine.keys() - KEYS - {"rescaled"}:
+                slack = factor * (usdt if column.endswith("volume") else contracts)
+                is_times(factor, mine, theirs, column, slack)
+        rescaled, rows = other.ledger["rescaled"], other.ledger["timestamp"] == market.open_time[shift]
+        if rows.any():
+            total = one.ledger["located"] + one.ledger["unlocated"]
+            first = int(np.argmax(rows))
+            old = total[first - len(one.state.unlocated) : first].sum() if first else before
+            assert rescaled[rows].sum() == pytest.approx((factor - 1) * old, rel=1e-9, abs=contracts)
+        assert not rescaled[~rows].any()
+        before = float(one.state.lots.quantity.sum() + sum(one.state.unlocated))
+
+
+def is_times(by: float, one: dict[str, Any], other: dict[str, Any], column: str, slack: float) -> None:
+    """Check that a column of the one table is that of the other table times `by`, row by row."""
+    if column != "entry_price":  # volume by quantity, which both are compared
+        same(keyed(other, column), {key: value * by for key, value in keyed(one, column).items()}, column, slack)
 
 
 KEYS = {"timestamp", "book", "side", "leverage", "liq_price", "price_bucket", "opened_at"}
