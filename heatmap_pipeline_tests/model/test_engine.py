@@ -491,22 +491,6 @@ def test_a_survival_factor_near_zero_is_folded_into_the_lots() -> None:
     compare(parameters, market)
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_a_candle_that_trades_the_whole_book_leaves_nothing_of_before(seed: int) -> None:
-    """Not even the 1e-16 of it that rounding may leave: it would lend its age to what opens at its price."""
-    parameters = ModelParameters(replace(SPECS["turnover, no dust, few tiers"], entry=(("close", 1.0),)), 1.0)
-    random_ = np.random.default_rng(seed)
-    n = 40
-    price = 100.0 + 0.01 * random_.random(n)
-    level = 1000.0 * random_.random(n) + 1.0
-    flow = np.diff(level, prepend=level[0])
-    market = DayCandles(FIRST + np.arange(n) * STEP, price, price, price, price, np.full(n, 1e5), flow, level)
-    (result,) = run_days(parameters, market)
-    assert set(result.state.lots.opened_at) == {market.open_time[-1]}
-    for book in run_oracle(parameters, market).books:
-        assert {lot.opened_at for lot in book.lots.values()} == {market.open_time[-1]}
-
-
 @pytest.mark.parametrize(
     ("change", "said"),
     [
