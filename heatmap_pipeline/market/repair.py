@@ -160,7 +160,7 @@ def clean_samples(
         interval: step of the candles, seconds.
         candles: clean candles of that day, which tell the clock of the labels.
         file: named in errors.
-        convention: offset of the labels in seconds where the prices do not decide; None = the archive's for the date.
+        convention: offset of the labels in seconds where nothing else decides; None = the archive's for the date.
 
     Returns:
         The clean samples, possibly none. `facts["clock"]` says which rule decided the clock.
@@ -201,9 +201,9 @@ def clean_samples(
     value[unknown] = np.nan
     with np.errstate(over="ignore"):
         implied = value / contracts
-    # No mark price is beyond what a candle may be; one absurd value must not decide the mean of the others.
+    # No mark price is beyond what a candle may be; an absurd one says nothing about the clock.
     implied[implied > MAX_PRICE] = np.nan
-    clock = _clock(label, implied, candles, interval=interval, step=step, day=day, convention=convention)
+    clock = _clock(label, contracts, implied, candles, interval=interval, step=step, day=day, convention=convention)
     taken = label + clock.offset * MICROSECONDS
     inside = (taken >= day_start(day)) & (taken <= day_start(day) + DAY)
     repairs["outside_day"] = int((~inside).sum())
@@ -248,6 +248,7 @@ def _sort(time: NDArray[np.int64], repairs: dict[str, int]) -> NDArray[np.intp] 
 
 def _clock(
     label: NDArray[np.int64],
+    contracts: NDArray[np.float64],
     implied_price: NDArray[np.float64],
     candles: pd.DataFrame,
     *,
@@ -257,9 +258,17 @@ def _clock(
     convention: int | None,
 ) -> Clock:
     open_time = candles["open_time"].to_numpy().astype("datetime64[us]").astype(np.int64)
-    prices = (candles[name].to_numpy(np.float64) for name in ("open", "close"))
+    columns = (candles[name].to_numpy(np.float64) for name in ("open", "close", "volume"))
     return measure_clock(
-        label, implied_price, open_time, *prices, interval=interval, step=step, day=day, convention=convention
+        label,
+        contracts,
+        implied_price,
+        open_time,
+        *columns,
+        interval=interval,
+        step=step,
+        day=day,
+        convention=convention,
     )
 
 
