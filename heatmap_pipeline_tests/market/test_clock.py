@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from datetime import date, timedelta
+from datetime import date
 from pathlib import Path
 from typing import TypeAlias
 
@@ -19,6 +19,7 @@ from heatmap_pipeline.market.archive import ArchiveReader
 from heatmap_pipeline.market.clock import Clock, measure_clock
 from heatmap_pipeline.market.repair import clean_samples
 from heatmap_pipeline_tests.market._files import at
+from heatmap_pipeline_tests.market._real import RealDay, binance_days, bybit_days
 
 Floats: TypeAlias = NDArray[np.float64]
 
@@ -233,36 +234,6 @@ def test_equal_values_take_their_average_rank() -> None:
     changed = ranks([float(amount) for amount in change[:159]])
     assert found.volume_at_label == pytest.approx(correlation(changed, ranks(volume[:159].tolist())))
     assert found.volume_step_later == pytest.approx(correlation(changed, ranks(volume[1:].tolist())))
-
-
-RealDay: TypeAlias = tuple[date, pd.DataFrame, pd.DataFrame]
-"""A day, its candles, and its samples as `label` and `contracts`."""
-
-
-def bybit_days(market_dir: Path) -> Iterator[RealDay]:
-    """Give the candles and samples of each whole day of real rows that have no value, labelled when taken."""
-    folder = market_dir / "other_exchanges" / "bybit"
-    if not folder.is_dir():
-        pytest.skip(f"no real rows of another exchange at {folder}")
-    candles = pd.read_csv(next(folder.glob("BTCUSDT-kline-5-*.csv.gz")))
-    samples = pd.read_csv(next(folder.glob("BTCUSDT-open-interest-5min-*.csv.gz")))
-    candles["open_time"] = pd.to_datetime(candles["startTime"], unit="ms")
-    samples["contracts"] = samples["openInterest"] / 2
-    samples["label"] = pd.to_datetime(samples["timestamp"], unit="ms")
-    for day, of_day in candles.groupby(candles["open_time"].dt.date):
-        assert isinstance(day, date)
-        if len(of_day) == N:
-            yield day, of_day, samples[samples["label"].dt.date == day]
-
-
-def binance_days(market_dir: Path, symbol: str, first: date, count: int, interval: int) -> Iterator[RealDay]:
-    """Give the candles and samples of real days whose samples are labelled when taken."""
-    reader = ArchiveReader(market_dir / "binance_vision")
-    for number in range(count):
-        day = first + timedelta(days=number)
-        candles = reader.read_candles(symbol, day, interval).table
-        clean = reader.read_open_interest(symbol, day, candles, interval)
-        yield day, candles, clean.table.rename(columns={"snapshot_time": "label"})
 
 
 def with_spot_candles(market_dir: Path, days: Iterator[RealDay]) -> Iterator[RealDay]:
