@@ -367,6 +367,28 @@ def test_the_volume_of_the_day_before_counts() -> None:
     assert flow_of(GRID, {300: 9e9}, carried=hole.carried, day=TOMORROW).impossible_samples == 0
 
 
+def test_the_earlier_sample_gives_the_tolerance() -> None:
+    for later, impossible in ((1e6 + 100, 0), (1e6 + 100.005, 1), (1e6 - 100, 0), (1e6 - 100.005, 1)):
+        found = flow_of(GRID, {300: later}, volume=[0.0] * 12, carried=known(1e6))
+        assert found.impossible_samples == impossible
+
+
+def test_a_missing_candle_is_not_forgotten_over_a_day_without_samples() -> None:
+    held = evening({}, carry(-600, 1000))
+    assert held.carried.missing_since
+    assert flow_of(GRID, {300: 9e9}, carried=held.carried, day=TOMORROW).impossible_samples == 0
+
+
+def test_two_shifts_that_find_no_candle_are_both_carried_over() -> None:
+    seconds = range(85980, 86401, 60)
+    levels = [512.0, 1024, 1024, 1024, 4096, 4096, 4096, 4096]
+    opens = list(range(0, 86400, 900))
+    found = flow_of(opens, dict(zip(seconds, levels, strict=True)), step=60, volume=[0.01] * 96, interval=900)
+    assert (found.first, found.level_shifts, found.carried.factor) == (96, 2, 8.0)
+    later = flow_of([0, 900], {900: 4097}, carried=found.carried, day=TOMORROW, interval=900)
+    assert (later.factor.tolist(), later.flow.tolist()) == ([8, 1], [1, 0])
+
+
 def test_a_day_of_nothing_but_impossible_samples_is_held() -> None:
     found = flow_of(
         GRID, {300: 10.0, 600: 20.0}, volume=[1.0] * 12, carried=Carried(1e3, at(0), 1e3, 0, missing_since=False)
