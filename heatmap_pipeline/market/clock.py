@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from heatmap_pipeline.instants import MICROSECONDS
 from heatmap_pipeline.market.bound import sum_slices
 
 LABEL_IS_START_FROM = date(2026, 6, 25)
@@ -39,8 +40,6 @@ On 15 whole real days the right offset has .49 to .64, the wrong one .20 to .49.
 
 MIN_LEAD = 0.1
 """The volume decides when the larger correlation is above the other by at least this."""
-
-MICROSECONDS = 1_000_000
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from heatmap_pipeline.instants import MICROSECONDS
+from heatmap_pipeline.instants import DAY, MICROSECONDS, day_start
 from heatmap_pipeline.market.clock import Clock, measure_clock
 from heatmap_pipeline.market.tables import CANDLE_COLUMNS, OPEN_INTEREST_COLUMNS, CleanDay, MarketError
 
@@ -40,15 +40,9 @@ MAX_VALUE = MAX_CONTRACTS * MAX_PRICE
 SNAP_SECONDS = 30
 """A label this near to the grid of its step is taken to mean the grid."""
 
-DAY = 86400 * MICROSECONDS
 _MINUTE = 60 * MICROSECONDS
 _OPTIONAL = ("quote_volume", "taker_buy_volume", "taker_buy_quote_volume")
 _LARGEST_COUNT = 2.0**53
-
-
-def day_start(day: date) -> int:
-    """Return the microseconds since 1970 at which a UTC day begins."""
-    return (day - date(1970, 1, 1)).days * DAY
 
 
 def clean_candles(raw: pd.DataFrame, *, symbol: str, day: date, interval: int, file: str) -> CleanDay:
