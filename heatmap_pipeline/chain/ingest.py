@@ -76,7 +76,7 @@ def ingest_candles(
         with connect() as con:
             if record is None:
                 bucket = bucket or (chosen.bucket if chosen else None)
-                bucket = bucket or choose_bucket(symbol, float(chunk[0].table["close"].iloc[0]))
+                bucket = bucket or choose_bucket(float(chunk[0].table["close"].iloc[0]))
                 record = SymbolRecord(symbol, interval, bucket, settings.source, settings.simulated)
                 stored.put_symbol(con, record)
             changed = set(stored.save_raw(con, "candles", chunk, settings.source))

@@ -186,7 +186,7 @@ def test_the_reader_finds_nothing_to_repair_and_can_measure_the_clock(tmp_path: 
             samples = reader.read_open_interest(symbol, day, candles.table, 300)
             assert (len(candles.table), len(samples.table)) == (288, 288)
             assert candles.repairs == samples.repairs == {}
-            assert samples.facts["clock"]["rule"] == "measured"
+            assert samples.facts["clock"]["rule"] == "price"
             assert samples.table["snapshot_time"].iloc[-1].date() == day + _DAY
 
 
