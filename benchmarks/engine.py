@@ -44,7 +44,7 @@ def year(setting: Setting) -> Sequence[Measured]:
     """Measure a year of 5-minute candles, day by day: levels, ledger and a snapshot every 15 minutes."""
     count = setting.pick(365, 5)
     start, given = market.candles(count)
-    targets = {"delta": 1.0, "turnover": 2.0}
+    targets = {"delta": 1.0, "turnover": 1.2}
     return [
         row(
             repeat(_run(model, start, given, _SNAPSHOT), setting.pick(5, 2)),

@@ -47,7 +47,7 @@ def joined(parts: Sequence[DayCandles], count: int) -> DayCandles:
 
 def parameters(model: str) -> ModelParameters:
     """Return the parameters of a model as the pipeline has them for the symbol."""
-    return ModelParameters(MODELS[model], choose_bucket(SYMBOL, 1.0))
+    return ModelParameters(MODELS[model], choose_bucket(60_000.0))
 
 
 def archive(folder: Path, count: int) -> Path:

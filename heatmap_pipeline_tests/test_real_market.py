@@ -157,7 +157,7 @@ def test_the_run_is_published_and_its_facts_are_recorded(case: tuple[Ran, str, s
     # day, and for set C: a quarter of an hour and five minutes after it never both begin one of its candles.
     rules = [json.loads(text)["clock"]["rule"] for text in days["repairs"]]
     measured = {"A": len(rules) - 2, "B": len(rules), "C": 0}[name]
-    assert (rules.count("measured"), rules.count("convention")) == (measured, len(rules) - measured)
+    assert (rules.count("price"), rules.count("convention")) == (measured, len(rules) - measured)
     if one.drawn:
         assert symbol in (ran.home / "renders" / "index.html").read_text()
         assert (ran.home / "renders" / symbol / "heatmap.png").read_bytes().startswith(b"\x89PNG")

@@ -23,7 +23,7 @@ from heatmap_pipeline.market.tables import MarketError
 DEMO_EPOCH = date(2024, 1, 1)
 """First day of the demo market."""
 
-_VERSION = 1  # of the numbers: raise it when the same seed gives other ones, so that old files are written anew
+_VERSION = 2  # of the numbers: raise it when the same seed gives other ones, so that old files are written anew
 _ACT = 14  # days; one violent day per act on its day 3 to 10, hence never more than 21 days apart
 _CANDLES = 288
 _SUBSTEPS = 10  # steps of the path inside a candle, for its wicks
@@ -46,6 +46,7 @@ class DemoSymbol:
         volume: contracts of a typical candle.
         trade_size: contracts of a typical trade.
         open_interest: contracts, the level it wanders around.
+        net_share: standard deviation of a candle's change of open interest, as a share of its volume.
     """
 
     price: float
@@ -56,15 +57,19 @@ class DemoSymbol:
     volume: float
     trade_size: float
     open_interest: float
+    net_share: float
 
 
 DEMO_SYMBOLS: dict[str, DemoSymbol] = {
-    "BTCUSDT": DemoSymbol(76_000, 1, 3, 0.019, 0.97, 520, 0.2, 88_000),
-    "ETHUSDT": DemoSymbol(2_850, 2, 3, 0.025, 0.86, 14_500, 2.4, 1_950_000),
-    "SOLUSDT": DemoSymbol(155, 2, 2, 0.030, 0.80, 95_000, 24, 8_600_000),
-    "DOGEUSDT": DemoSymbol(0.19, 5, 0, 0.032, 0.74, 9_500_000, 12_000, 1_400_000_000),
+    "BTCUSDT": DemoSymbol(76_000, 1, 3, 0.019, 0.97, 600, 0.2, 88_000, 0.112),
+    "ETHUSDT": DemoSymbol(2_850, 2, 3, 0.0225, 0.86, 15_000, 2.4, 1_950_000, 0.112),
+    "SOLUSDT": DemoSymbol(155, 2, 2, 0.027, 0.80, 66_000, 24, 8_600_000, 0.125),
+    "DOGEUSDT": DemoSymbol(0.19, 5, 0, 0.029, 0.74, 9_900_000, 12_000, 1_400_000_000, 0.138),
 }
-"""The symbols the demo market knows."""
+"""The symbols the demo market knows.
+
+Volume against open interest, ranges and net shares are those of real days: BTCUSDT and ETHUSDT of June and July 2024,
+BTCUSDT and DOGEUSDT of September 2024, BTCUSDT of March 2026. SOLUSDT, of which there were none, lies between them."""
 
 
 @dataclass(frozen=True)
@@ -112,14 +117,12 @@ class _Event:
 
     Attributes:
         path: its log price (2,881).
-        progress: how much of it is done, 0 to 1 (2,881).
         heat: how excited each candle is, 1 in a move of 10 % (288).
         start: step it starts at.
         turn: step of its extreme.
     """
 
     path: Array
-    progress: Array
     heat: Array
     start: int
     turn: int
@@ -200,9 +203,9 @@ def simulate_plan(symbol: str, days: int, *, seed: int = 7) -> DemoPlan:
     noise = spec.correlation * shared + np.sqrt(1 - spec.correlation**2) * own
     mood = _autoregressive(shared[:, _ACT, 0], 0.86)
     target = 0.16 * np.sqrt(scale) * np.clip(_autoregressive(noise[:, _ACT, 0], 0.86), -2.2, 2.2)
-    held_target = 0.10 * np.clip(_autoregressive(noise[:, _ACT, 1], 0.7), -1.6, 1.6)
+    level_target = 0.10 * np.clip(_autoregressive(noise[:, _ACT, 1], 0.7), -1.6, 1.6)
 
-    price, held = [0.0], [-0.12]
+    price, level = [0.0], [-0.10]
     move, rebound, flush, violent = (np.zeros(acts * _ACT) for _ in range(4))
     busy = np.ones(acts * _ACT)
     for act in range(acts):
@@ -216,10 +219,10 @@ def simulate_plan(symbol: str, days: int, *, seed: int = 7) -> DemoPlan:
         violent[first + day] = 1
         move[first + day] = np.log1p(depth if up else -depth)
         rebound[first + day] = 0.3 + 0.25 * u[3]
-        flush[first + day] = np.log1p(-(0.17 + 0.11 * u[4]))
+        flush[first + day] = np.log1p(-(0.06 + 0.06 * u[4]))
         jump = move[first + day] * (1 - rebound[first + day])
         price += _act_levels(price[-1], target[act], day, jump, u, noise[act, :_ACT, 0], spec.daily_volatility)
-        _act_open_interest(held, held_target[act], flush[steps], noise[act, :_ACT, 1])
+        _act_open_interest(level, level_target[act], flush[steps], noise[act, :_ACT, 1])
         if u[5] < 0.62:
             busy[first : first + day] = 0.88  # a range: quiet, until it is not
         busy[first + day : first + _ACT] = 1 + 0.9 * np.exp(-np.arange(_ACT - day) / 1.6)
@@ -227,7 +230,7 @@ def simulate_plan(symbol: str, days: int, *, seed: int = 7) -> DemoPlan:
     weekday = np.where((np.arange(acts * _ACT) + DEMO_EPOCH.weekday()) % 7 >= 5, 0.74, 1.08)
     return DemoPlan(
         price=np.log(spec.price) + np.array(price[: days + 1]),
-        open_interest=np.log(spec.open_interest) + np.array(held[: days + 1]),
+        open_interest=np.log(spec.open_interest) + np.array(level[: days + 1]),
         volatility=(spec.daily_volatility * calm * weekday * busy)[: days + 1],
         move=move[:days],
         rebound=rebound[:days],
@@ -253,7 +256,7 @@ def simulate_day(symbol: str, plan: DemoPlan, day: date, *, seed: int = 7) -> De
     path = _bridge(plan.price[i], plan.price[i + 1], event.path, steps * spread, spread**2, event.pins)
     prices = _candle_prices(path, volatility, spec, own)
     quantities = _quantities(prices, volatility, event, spec, own)
-    contracts = _open_interest(plan, i, event, volatility / spec.daily_volatility, spec, own)
+    contracts = _open_interest(plan, i, event, quantities[0], spec, own)
     # The mark price follows an index: near the last trade, about half a basis point away.
     mark = np.round(prices[3] * (1 + 0.5e-4 * own.standard_normal(_CANDLES)), spec.price_decimals + 2)
     return DemoDay(np.vstack([prices, quantities]), contracts, mark)
@@ -284,7 +287,7 @@ def _sweeps(move: Array, rebound: Array, flush: Array, rng: np.random.Generator,
     size = (0.019 + 0.017 * u[1]) * np.sqrt(scale)
     move[on] = np.where(u[0] < 0.12, size, -size)[on]
     rebound[on] = (0.55 + 0.4 * u[2])[on]
-    flush[on] = -(0.012 + 0.03 * u[3])[on]
+    flush[on] = -(0.005 + 0.013 * u[3])[on]
 
 
 def _act_levels(start: float, target: float, day: int, jump: float, u: Array, noise: Array, sd: float) -> list[float]:
@@ -310,18 +313,19 @@ def _act_levels(start: float, target: float, day: int, jump: float, u: Array, no
     return [float(value) for value in level]
 
 
-def _act_open_interest(held: list[float], target: float, flush: Array, noise: Array) -> None:
+def _act_open_interest(level: list[float], target: float, flush: Array, noise: Array) -> None:
     """Append the log open interest at the end of each day of an act: it builds up towards a target and is flushed."""
     for gone, shock in zip(flush, noise, strict=True):
-        held.append(float(held[-1] + 0.095 * (target + 0.12 - held[-1]) + 0.007 * np.clip(shock, -2.5, 2.5) + gone))
+        build_up = 0.095 * (target + 0.10 - level[-1]) + 0.022 * np.clip(shock, -2.5, 2.5)
+        level.append(float(level[-1] + build_up + gone))
 
 
 def _event(plan: DemoPlan, i: int, rng: np.random.Generator) -> _Event:
     """Lay the day's fast move into its hours: it accelerates in legs to a climax, then part of it is taken back."""
     u = rng.random(5)  # drawn on every day, so that what follows does not depend on there being an event
-    path, progress = np.zeros(_STEPS + 1), np.zeros(_STEPS + 1)
+    path = np.zeros(_STEPS + 1)
     if plan.move[i] == 0:
-        return _Event(path, progress, np.zeros(_CANDLES), 0, 0)
+        return _Event(path, np.zeros(_CANDLES), 0, 0)
     violent = bool(plan.violent[i])
     start = int(_HOUR * (2.5 + 13 * u[0] if violent else 1 + 19 * u[0]))
     length = int(_HOUR * (1.6 + 2 * u[1] if violent else 0.3 + 0.7 * u[1]))
@@ -329,16 +333,14 @@ def _event(plan: DemoPlan, i: int, rng: np.random.Generator) -> _Event:
     x = (np.arange(length) + 0.5) / length
     legs = 2 + int(2 * u[2])
     speed = (0.12 + np.sin(np.pi * legs * x) ** 2) * (0.35 + x**2.5) + 2.2 * np.exp(-(((x - 0.94) / 0.045) ** 2))
-    progress[start + 1 : turn + 1] = np.cumsum(speed) / np.sum(speed)
-    progress[turn:] = 1
     hours = np.arange(_STEPS + 1 - turn) / _HOUR
     back = 1 - 0.3 * np.exp(-hours / 0.1) - 0.7 * np.exp(-hours / (0.5 + 1.2 * u[3]))  # a snap, then a slow recovery
-    path[: turn + 1] = plan.move[i] * progress[: turn + 1]
+    path[start + 1 : turn + 1] = plan.move[i] * (np.cumsum(speed) / np.sum(speed))
     path[turn:] = plan.move[i] * (1 - plan.rebound[i] * back / back[-1])
     step = (np.arange(_CANDLES) + 0.5) * _SUBSTEPS
     rising = np.interp(step, np.arange(start, turn), 0.4 + 0.6 * speed / speed.max(), left=0.0, right=1.0)
     heat = rising * np.exp(-np.maximum(step - turn, 0) / (2.2 * _HOUR)) * abs(plan.move[i]) / 0.1
-    return _Event(path, progress, heat, start, turn)
+    return _Event(path, heat, start, turn)
 
 
 def _season() -> Array:
@@ -400,13 +402,20 @@ def _quantities(prices: Array, volatility: Array, event: _Event, spec: DemoSymbo
 
 
 def _open_interest(
-    plan: DemoPlan, i: int, event: _Event, activity: Array, spec: DemoSymbol, rng: np.random.Generator
+    plan: DemoPlan, i: int, event: _Event, volume: Array, spec: DemoSymbol, rng: np.random.Generator
 ) -> Array:
-    """Return the contracts open at the end of each candle: the day's build-up, its noise and the flush."""
-    flush = plan.flush[i] * event.progress[::_SUBSTEPS]
-    pins = [step // _SUBSTEPS for step in event.pins]
-    spread = 0.0008 * np.clip(activity, 0.5, 2.5) ** 0.5
-    noise = spread * rng.standard_normal(_CANDLES)
-    ends = plan.open_interest[i], plan.open_interest[i + 1]
-    path = _bridge(*ends, flush, noise, spread**2, pins)
-    return np.asarray(np.rint(np.exp(path[1:]) * 10**spec.lot_decimals) / 10**spec.lot_decimals)
+    """Return the contracts open at the end of each candle: the day's build-up, its noise and the flush.
+
+    A trade opens or closes at most its own quantity, so every part of a change is a share of the candle's volume.
+    """
+    first, last = np.exp(plan.open_interest[i : i + 2])
+    start, turn = event.start // _SUBSTEPS, -(-event.turn // _SUBSTEPS)
+    flush = np.zeros(_CANDLES + 1)
+    flush[start + 1 : turn + 1] = np.cumsum(volume[start:turn]) / np.sum(volume[start:turn])
+    flush[turn:] = 1
+    drawn = rng.standard_normal((2, _CANDLES))
+    # On real days the share is as good as normal, and remembers a little: its deviation over an hour is 0.4 of that
+    # over 5 minutes, where independent shares would make it 0.29.
+    share = spec.net_share * np.clip(0.89 * drawn[0] + 0.46 * _autoregressive(drawn[1], 0.8), -4, 4)
+    path = _bridge(first, last, flush * first * np.expm1(plan.flush[i]), share * volume, volume, [start, turn])
+    return np.asarray(np.rint(path[1:] * 10**spec.lot_decimals) / 10**spec.lot_decimals)

@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from heatmap_pipeline.instants import MICROSECONDS
+from heatmap_pipeline.instants import DAY, MICROSECONDS, day_start
 from heatmap_pipeline.market.clock import Clock, measure_clock
 from heatmap_pipeline.market.tables import CANDLE_COLUMNS, OPEN_INTEREST_COLUMNS, CleanDay, MarketError
 
@@ -40,15 +40,9 @@ MAX_VALUE = MAX_CONTRACTS * MAX_PRICE
 SNAP_SECONDS = 30
 """A label this near to the grid of its step is taken to mean the grid."""
 
-DAY = 86400 * MICROSECONDS
 _MINUTE = 60 * MICROSECONDS
 _OPTIONAL = ("quote_volume", "taker_buy_volume", "taker_buy_quote_volume")
 _LARGEST_COUNT = 2.0**53
-
-
-def day_start(day: date) -> int:
-    """Return the microseconds since 1970 at which a UTC day begins."""
-    return (day - date(1970, 1, 1)).days * DAY
 
 
 def clean_candles(raw: pd.DataFrame, *, symbol: str, day: date, interval: int, file: str) -> CleanDay:
@@ -160,7 +154,7 @@ def clean_samples(
         interval: step of the candles, seconds.
         candles: clean candles of that day, which tell the clock of the labels.
         file: named in errors.
-        convention: offset of the labels in seconds where the prices do not decide; None = the archive's for the date.
+        convention: offset of the labels in seconds where nothing else decides; None = the archive's for the date.
 
     Returns:
         The clean samples, possibly none. `facts["clock"]` says which rule decided the clock.
@@ -201,9 +195,9 @@ def clean_samples(
     value[unknown] = np.nan
     with np.errstate(over="ignore"):
         implied = value / contracts
-    # No mark price is beyond what a candle may be; one absurd value must not decide the mean of the others.
+    # No mark price is beyond what a candle may be; an absurd one says nothing about the clock.
     implied[implied > MAX_PRICE] = np.nan
-    clock = _clock(label, implied, candles, interval=interval, step=step, day=day, convention=convention)
+    clock = _clock(label, contracts, implied, candles, interval=interval, step=step, day=day, convention=convention)
     taken = label + clock.offset * MICROSECONDS
     inside = (taken >= day_start(day)) & (taken <= day_start(day) + DAY)
     repairs["outside_day"] = int((~inside).sum())
@@ -248,6 +242,7 @@ def _sort(time: NDArray[np.int64], repairs: dict[str, int]) -> NDArray[np.intp] 
 
 def _clock(
     label: NDArray[np.int64],
+    contracts: NDArray[np.float64],
     implied_price: NDArray[np.float64],
     candles: pd.DataFrame,
     *,
@@ -257,9 +252,17 @@ def _clock(
     convention: int | None,
 ) -> Clock:
     open_time = candles["open_time"].to_numpy().astype("datetime64[us]").astype(np.int64)
-    prices = (candles[name].to_numpy(np.float64) for name in ("open", "close"))
+    columns = (candles[name].to_numpy(np.float64) for name in ("open", "close", "volume"))
     return measure_clock(
-        label, implied_price, open_time, *prices, interval=interval, step=step, day=day, convention=convention
+        label,
+        contracts,
+        implied_price,
+        open_time,
+        *columns,
+        interval=interval,
+        step=step,
+        day=day,
+        convention=convention,
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -21,7 +22,7 @@ Sides: TypeAlias = npt.NDArray[np.int8]
 
 LONG, SHORT = 1, -1
 SIDE_NAMES = {LONG: "long", SHORT: "short"}
-BOOKS = {"one": (None,), "two": (LONG, SHORT)}
+BOOKS: Mapping[str, tuple[int | None, ...]] = {"one": (None,), "two": (LONG, SHORT), "two growing": (LONG, SHORT)}
 """The books of a model, in the order of `ModelState.unlocated`: None = both sides in one book."""
 
 
@@ -30,7 +31,9 @@ class DayCandles:
     """The existing candles of one day, in time order, all arrays of shape (n,).
 
     `flow` is the change of open interest against the previous existing candle (contracts) and `open_interest` the
-    open interest at each candle's end (contracts).
+    open interest at each candle's end (contracts). `factor` is 1 except at a candle in which a level shift of the open
+    interest takes effect: all that is open is multiplied by it before the candle, and
+    `flow = open_interest - factor * open_interest of the previous candle`. Left out, there is no shift.
     """
 
     open_time: Ints
@@ -41,6 +44,11 @@ class DayCandles:
     volume: Floats
     flow: Floats
     open_interest: Floats
+    factor: Floats = field(default_factory=lambda: np.empty(0))
+
+    def __post_init__(self) -> None:
+        if not len(self.factor):
+            object.__setattr__(self, "factor", np.ones(len(self.open_time)))
 
     def __len__(self) -> int:
         return len(self.open_time)
@@ -101,6 +109,21 @@ class ModelState:
         return digest.hexdigest()
 
 
+def located_share(located: Sequence[float], open_interest: float) -> float:
+    """Return the share of the exchange's open interest that a map puts at a liquidation price; 0 without any interest.
+
+    Args:
+        located: contracts with a liquidation price in each book of the model. Where there is a book per side, each of
+            them stands against the whole open interest, for every contract has a long and a short: theirs is the mean.
+        open_interest: contracts at the same instant.
+
+    Example:
+        >>> located_share([30.0, 20.0], 1000.0)
+        0.025
+    """
+    return sum(located) / (len(located) * open_interest) if open_interest > 0 else 0.0
+
+
 Columns: TypeAlias = dict[str, npt.NDArray[Any]]
 """Equally long arrays by column name."""
 
@@ -111,12 +134,14 @@ class DayResult:
 
     Attributes:
         state: the books at the end of the day.
-        ledger: a row per candle and book: `timestamp`, `book` (0.. in the order of `BOOKS`), `open_interest`, `opened`,
-            `liquidated`, `closed`, `dropped`, `located`, `unlocated` (contracts), `active_volume`,
-            `consumed_volume` (USDT).
-        opens: a row per candle, side and leverage that opened: `timestamp`, `side`, `leverage`, `entry_price` (USDT),
-            `liq_price` (1e-8 USDT), `quantity`, `volume`.
-        liquidations: a row per lot: the same columns and `opened_at`.
+        ledger: a row per candle and book: `timestamp`, `book` (0.. in the order of `BOOKS`), `open_interest`,
+            `rescaled` (what a level shift added; below 0 it took away), `opened`, `liquidated` (lots of earlier
+            candles), `liquidated_at_once` (lots that their own candle passed; part of `opened`, and unlocated now),
+            `closed`, `dropped`, `located`, `unlocated` (contracts), `active_volume`, `consumed_volume` (USDT).
+        opens: a row per candle, side, leverage and entry price that opened: `timestamp`, `side`, `leverage`,
+            `entry_price` (USDT), `liq_price` (1e-8 USDT), `quantity`, `volume`.
+        liquidations: a row per lot, in the order of candles: the same columns and `opened_at`, which is `timestamp` for
+            a lot that its own candle passed.
         closes: a row per candle and book with closed > 0: `timestamp`, `book`, `quantity` (with unlocated's part),
             `volume` (of located lots).
         cells: a row per snapshot, bucket and side: `timestamp` (start of the interval), `price_bucket` (units of one

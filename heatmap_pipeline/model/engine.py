@@ -49,7 +49,7 @@ def start_state(parameters: ModelParameters, open_interest: float) -> ModelState
     """
     if not (np.isfinite(open_interest) and open_interest > 0):
         raise ModelError(f"open_interest = {open_interest!r} at the start of a history is not a positive number")
-    first = open_interest if parameters.spec.starts_with == "open_interest" else 0.0
+    first = open_interest if parameters.spec.rules.holds_open_interest else 0.0
     return ModelState(Lots.empty(), tuple(first for _ in BOOKS[parameters.spec.books]), float(open_interest))
 
 
@@ -69,17 +69,18 @@ def run_day(
 
     Raises:
         ModelError: for arrays of different length, numbers that are not finite, candles out of order, prices outside
-            (0, 1e7] USDT, a flow that is not the change of the open interest, or a snapshot distance that does not fit.
+            (0, 1e7] USDT, a factor that is not positive, a flow that is not what the open interest changed beyond it,
+            or a snapshot distance that does not fit.
     """
     _check(parameters, state, candles, snapshot_seconds)
     spec = parameters.spec
     rules = kernel.Rules(
-        nets=spec.nets,
+        holds_open_interest=spec.rules.holds_open_interest,
+        closes=spec.rules.closes,
         turnover=float(spec.turnover),
-        unlevered=float(spec.unlevered),
-        dust=float(spec.dust),
+        liquidable=float(spec.liquidable),
+        dust_share=float(spec.dust_share),
         drops_dust=spec.dust_rule == "drop",
-        holds_open_interest=spec.starts_with == "open_interest",
         snapshot_step=(snapshot_seconds or 1) * 1_000_000,
     )
     day = _day(parameters, state, candles, snapshot_seconds)
@@ -89,7 +90,7 @@ def run_day(
 
 def _check(parameters: ModelParameters, state: ModelState, candles: DayCandles, snapshot_seconds: int | None) -> None:
     n = len(candles)
-    for name in ("open", "high", "low", "close", "volume", "flow", "open_interest"):
+    for name in ("open", "high", "low", "close", "volume", "flow", "open_interest", "factor"):
         column = getattr(candles, name)
         if column.shape != (n,):
             raise ModelError(f"candles.{name} has shape {column.shape}, expected ({n},)")
@@ -101,8 +102,11 @@ def _check(parameters: ModelParameters, state: ModelState, candles: DayCandles, 
         raise ModelError(
             f"snapshot interval {snapshot_seconds} s is not a multiple of the candle interval {parameters.interval} s"
         )
-    if n == 0:
-        return
+    if n:
+        _check_values(state, candles)
+
+
+def _check_values(state: ModelState, candles: DayCandles) -> None:
     if (np.diff(candles.open_time) <= 0).any():
         raise ModelError("candles.open_time is not strictly rising")
     if candles.low.min() <= 0 or candles.high.max() > MAX_PRICE:
@@ -111,10 +115,14 @@ def _check(parameters: ModelParameters, state: ModelState, candles: DayCandles, 
         raise ModelError(f"candles.volume[{int(np.argmin(candles.volume))}] is negative")
     if candles.open_interest.min() < 0:
         raise ModelError(f"candles.open_interest[{int(np.argmin(candles.open_interest))}] is negative")
-    before = np.concatenate(([state.open_interest], candles.open_interest[:-1]))
+    if candles.factor.min() <= 0:
+        raise ModelError(f"candles.factor[{int(np.argmin(candles.factor))}] is not positive")
+    before = np.concatenate(([state.open_interest], candles.open_interest[:-1])) * candles.factor
     off = np.abs(before + candles.flow - candles.open_interest)
     if (off > 1e-9 * np.maximum(before, candles.open_interest)).any():
-        raise ModelError(f"candles.flow[{int(np.argmax(off))}] is not the change of candles.open_interest")
+        raise ModelError(
+            f"candles.flow[{int(np.argmax(off))}] is not what candles.open_interest changed beyond the factor"
+        )
 
 
 def _day(
@@ -124,8 +132,9 @@ def _day(
     n, old, books = len(candles), state.lots, len(state.unlocated)
     tiers = np.empty(len(parameters.tiers), kernel.TIER)
     tiers["leverage"], weight = np.array(parameters.tiers).T
-    tiers["share"] = weight * (1.0 - parameters.spec.unlevered)
-    prices = _birth_prices(parameters, candles.close, tiers["leverage"])
+    tiers["share"] = weight
+    entries = _entries(parameters, candles)
+    prices = _birth_prices(parameters, entries["price"], tiers["leverage"])
     if snapshot_seconds is None:  # one cell takes all, and is never looked at
         ends, numbers = np.zeros(n, dtype=np.bool_), np.zeros(1, dtype=np.int64)
         known_cell, birth_cell = np.zeros(len(old), dtype=np.int64), np.zeros_like(prices)
@@ -134,11 +143,11 @@ def _day(
         numbers, known_cell, birth_cell = _cells(parameters, (old.side < 0).astype(np.int64), old.liq_price, prices)
     cells = np.zeros(len(numbers), kernel.CELL)
     cells["number"] = numbers
-    most = n * len(tiers) * books  # opened on one day
+    most = books * entries.size * len(tiers)  # opened on one day
     capacity = len(old) + most
     return kernel.Day(
         candles=_candles(candles, ends),
-        births=kernel.Births(tiers, prices, birth_cell),
+        births=kernel.Births(tiers, entries, prices, birth_cell),
         known=kernel.Columns(
             _own(old.side),
             _own(old.leverage),
@@ -165,8 +174,9 @@ def _day(
 
 def _candles(candles: DayCandles, ends: npt.NDArray[np.bool_]) -> npt.NDArray[Any]:
     rows = np.empty(len(candles), kernel.CANDLE)
-    rows["low"], rows["high"] = _units(candles.low), _units(candles.high)
-    for name in ("open_time", "close", "volume", "flow", "open_interest"):
+    for name in ("low", "high", "close"):
+        rows[name] = _units(getattr(candles, name))
+    for name in ("open_time", "volume", "flow", "open_interest", "factor"):
         rows[name] = getattr(candles, name)
     rows["side"], rows["ends"] = candles.close < candles.open, ends
     return rows
@@ -202,15 +212,28 @@ def _units(price: npt.NDArray[np.float64]) -> Ints:
     return np.rint(price * 1e8).astype(np.int64)
 
 
+def _entries(parameters: ModelParameters, candles: DayCandles) -> npt.NDArray[Any]:
+    """Return the entries of each candle, shape (n candles, e entries), those with equal prices put together."""
+    entry = parameters.spec.entry
+    rows = np.empty((len(candles), len(entry)), kernel.ENTRY)
+    for e, (name, share) in enumerate(entry):
+        rows["price"][:, e], rows["share"][:, e] = getattr(candles, name), share
+        for earlier in range(e):
+            equal = (rows["price"][:, earlier] == rows["price"][:, e]) & (rows["share"][:, earlier] > 0)
+            rows["share"][equal, earlier] += rows["share"][equal, e]
+            rows["share"][equal, e] = 0.0
+    return rows
+
+
 def _birth_prices(
-    parameters: ModelParameters, close: npt.NDArray[np.float64], leverage: npt.NDArray[np.float64]
+    parameters: ModelParameters, entry: npt.NDArray[np.float64], leverage: npt.NDArray[np.float64]
 ) -> Ints:
-    """Return the liquidation price (1e-8 USDT) of what opens at each candle: shape (2 sides, n candles, k tiers)."""
+    """Return the liquidation prices (1e-8 USDT) of what may open: shape (2 sides, n candles, e entries, k tiers)."""
     spec, rate = parameters.spec, parameters.bracket.maintenance_margin_rate
-    prices = np.empty((2, len(close), len(leverage)), dtype=np.int64)
+    prices = np.empty((2, *entry.shape, len(leverage)), dtype=np.int64)
     for row, side in enumerate(("long", "short")):
         factor = np.array([price_factor(float(one), side, rate, spec.formula) for one in leverage])
-        prices[row] = np.floor(close[:, None] * factor / parameters.tick + 0.5).astype(np.int64) * parameters.tick_units
+        prices[row] = np.floor(entry[..., None] * factor / parameters.tick + 0.5) * parameters.tick_units
     return prices
 
 
@@ -220,7 +243,7 @@ def _cells(parameters: ModelParameters, lot_side: Ints, lots: Ints, births: Ints
     A cell is 2 x bucket + side (0 long, 1 short); they rise, so that they are in the order of the output.
     """
     of_lots = lots // parameters.bucket_units * 2 + lot_side
-    of_births = births // parameters.bucket_units * 2 + np.arange(2)[:, None, None]
+    of_births = births // parameters.bucket_units * 2 + np.arange(2)[:, None, None, None]
     if of_lots.size + of_births.size == 0:
         return of_lots, of_lots, of_births
     both = np.concatenate((of_lots, of_births.ravel()))
@@ -254,29 +277,9 @@ def _result(state: ModelState, candles: DayCandles, day: kernel.Day, with_cells:
         "open_interest": np.repeat(candles.open_interest, books),
     }
     table.update({name: day.ledger[name].ravel() for name in kernel.LEDGER.names or ()})
-    rows = day.opens[: tally.opens]
-    at, side, tier, quantity = (rows[name].copy() for name in ("at", "side", "tier", "quantity"))
-    entry = candles.close[at]
-    opens: Columns = {
-        "timestamp": time[at],
-        "side": _side(side),
-        "leverage": day.births.tiers["leverage"][tier],
-        "entry_price": entry,
-        "liq_price": day.births.price[side, at, tier],
-        "quantity": quantity,
-        "volume": quantity * entry,
-    }
-    rows = day.deaths[: tally.deaths]
-    liquidations: Columns = {
-        "timestamp": time[rows["at"]],
-        "side": _side(lots["side"][rows["lot"]]),
-        "leverage": lots["leverage"][rows["lot"]],
-        "entry_price": rows["volume"] / rows["quantity"],
-        "liq_price": lots["price"][rows["lot"]],
-        "quantity": rows["quantity"].copy(),
-        "volume": rows["volume"].copy(),
-        "opened_at": lots["opened_at"][rows["lot"]],
-    }
+    opened = day.opens[: tally.opens]
+    opens: Columns = {name: opened[name].copy() for name in kernel.OPEN.names or () if name != "passed"}
+    liquidations = _liquidations(time, lots, day.deaths[: tally.deaths], opens, np.flatnonzero(opened["passed"]))
     rows = day.closes[: tally.closes]
     closes: Columns = {"timestamp": time[rows["at"]]}
     closes.update({name: rows[name].copy() for name in ("book", "quantity", "volume")})
@@ -289,8 +292,24 @@ def _result(state: ModelState, candles: DayCandles, day: kernel.Day, with_cells:
     return DayResult(new, table, opens, liquidations, closes, snapshots)
 
 
-def _side(row: Ints) -> npt.NDArray[np.int8]:
-    return np.where(row == 0, LONG, SHORT).astype(np.int8)
+def _liquidations(time: Ints, lots: Any, deaths: Any, opens: Columns, passed: Ints) -> Columns:
+    """Return the lots that price reached and, of what opened, the rows that the close had passed, by candle."""
+    rows: Columns = {
+        "timestamp": time[deaths["at"]],
+        "side": np.where(lots["side"][deaths["lot"]] == 0, LONG, SHORT).astype(np.int8),
+        "leverage": lots["leverage"][deaths["lot"]],
+        "entry_price": deaths["volume"] / deaths["quantity"],
+        "liq_price": lots["price"][deaths["lot"]],
+        "quantity": deaths["quantity"].copy(),
+        "volume": deaths["volume"].copy(),
+        "opened_at": lots["opened_at"][deaths["lot"]],
+    }
+    if len(passed):
+        at_once = {name: column[passed] for name, column in opens.items()}
+        at_once["opened_at"] = at_once["timestamp"]
+        order = np.argsort(np.concatenate((rows["timestamp"], at_once["timestamp"])), kind="stable")
+        rows = {name: np.concatenate((column, at_once[name]))[order] for name, column in rows.items()}
+    return rows
 
 
 def _survivors(lots: Any, old: int) -> Lots:

@@ -36,11 +36,11 @@ def calculate_time_evolving_heatmap(
         candles: `open_time` (datetime64, UTC), `open`, `high`, `low`, `close` (USDT) and `volume` (contracts), one row
             per existing candle in time order.
         oi_deltas: change of open interest in contracts against the previous candle, one per candle.
-        symbol: decides the default bucket only.
+        symbol: the name of the market, for whoever reads the call; no number depends on it.
         model: a name in `MODELS`.
         start_open_interest: open interest before the first candle, contracts; `turnover` needs it.
         leverage_weights: weight by leverage, instead of the model's own; normalised by their sum.
-        bucket: height of a price bucket in USDT; None means the rule of `choose_bucket`.
+        bucket: height of a price bucket in USDT; None means `choose_bucket` of the first close.
 
     Returns:
         A snapshot per candle, in time order; each names its candle's start and holds the state at its end.
@@ -71,7 +71,7 @@ def calculate_time_evolving_heatmap(
     time = candles["open_time"].to_numpy().astype("datetime64[us]").astype(np.int64)
     parameters = ModelParameters(
         MODELS[model],
-        choose_bucket(symbol, float(candles["close"].iloc[0])) if bucket is None else bucket,
+        choose_bucket(float(candles["close"].iloc[0])) if bucket is None else bucket,
         _step(time),
     )
     if leverage_weights is not None:
@@ -110,7 +110,7 @@ def _levels(
     """Return the open interest before the first candle and at the end of each."""
     moved = np.cumsum(flow)
     if start is None:
-        if parameters.spec.starts_with == "open_interest":
+        if parameters.spec.rules.holds_open_interest:
             raise ModelError(f"start_open_interest is missing; model {parameters.spec.name} starts from it")
         # Any level does for a model that looks at changes only, as long as it never falls below zero.
         start = max(0.0, -float(moved.min())) + float(np.abs(flow).max()) + 1.0

@@ -30,17 +30,22 @@ CANDLE = _record(
     ("open_time", "i8"),
     ("low", "i8"),
     ("high", "i8"),
-    ("close", "f8"),
+    ("close", "i8"),
     ("volume", "f8"),
     ("flow", "f8"),
     ("open_interest", "f8"),
+    ("factor", "f8"),
     ("side", "i8"),
     ("ends", "i8"),
 )
-"""A candle: `low` and `high` in 1e-8 USDT, the `side` a book of both opens on, `ends` 1 if a snapshot is due."""
+"""A candle: prices in 1e-8 USDT, the `factor` of a level shift, the `side` a book of both opens on, `ends` 1 if a
+snapshot is due."""
 
 TIER = _record(("leverage", "f8"), ("share", "f8"))
-"""A leverage and its share of what opens."""
+"""A leverage and its share of what opens and is liquidable."""
+
+ENTRY = _record(("price", "f8"), ("share", "f8"))
+"""An entry price of a candle, USDT, and its share; 0 where another entry with that price has taken it over."""
 
 LOT = _record(
     ("side", "i8"),
@@ -79,8 +84,10 @@ TALLY = _record(("lots", "i8"), ("opens", "i8"), ("deaths", "i8"), ("closes", "i
 """How many rows of the day's arrays are in use."""
 
 LEDGER = _record(
+    ("rescaled", "f8"),
     ("opened", "f8"),
     ("liquidated", "f8"),
+    ("liquidated_at_once", "f8"),
     ("closed", "f8"),
     ("dropped", "f8"),
     ("located", "f8"),
@@ -90,19 +97,34 @@ LEDGER = _record(
 )
 """A candle in a book, as reported: contracts and USDT."""
 
-OPEN = _record(("at", "i8"), ("side", "i8"), ("tier", "i8"), ("quantity", "f8"))
+OPEN = _record(
+    ("timestamp", "i8"),
+    ("side", "i1"),
+    ("passed", "i1"),
+    ("leverage", "f8"),
+    ("entry_price", "f8"),
+    ("liq_price", "i8"),
+    ("quantity", "f8"),
+    ("volume", "f8"),
+)
 DEATH = _record(("at", "i8"), ("lot", "i8"), ("quantity", "f8"), ("volume", "f8"))
 CLOSE = _record(("at", "i8"), ("book", "i8"), ("quantity", "f8"), ("volume", "f8"))
-"""Events as reported, in contracts and USDT; `at`, `tier`, `lot` and `book` are numbers of rows."""
+"""Events as reported, in contracts and USDT; `at`, `lot` and `book` are numbers of rows.
+
+The `side` of what opened is +1 or -1 already, and `passed` 1 if the close had reached its price: it died at once."""
 
 _TINY = 1e-100
 """A survival factor below this is replaced by 1."""
 
 
 class Births(NamedTuple):
-    """What opens: `tiers` (k,) TIER; per side, candle and tier the price in 1e-8 USDT and the position of its cell."""
+    """What may open: `tiers` (k,) TIER and `entries` (n, e) ENTRY.
+
+    By side, candle, entry and tier, shape (2, n, e, k): the price in 1e-8 USDT and the position of its cell.
+    """
 
     tiers: Any
+    entries: Any
     price: Any
     cell: Any
 
@@ -131,12 +153,12 @@ class Snapshots(NamedTuple):
 class Rules(NamedTuple):
     """What distinguishes one model from another, and the distance of the snapshots in microseconds."""
 
-    nets: bool
-    turnover: float
-    unlevered: float
-    dust: float
-    drops_dust: bool
     holds_open_interest: bool
+    closes: bool
+    turnover: float
+    liquidable: float
+    dust_share: float
+    drops_dust: bool
     snapshot_step: int
 
 
@@ -153,7 +175,7 @@ class Day(NamedTuple):
         books: (B,) BOOK.
         cells: CELL in the order of the output.
         reach: (2, capacity) ITEM, a heap per side: lots by price, the one that dies first on top.
-        small: (B, capacity) ITEM, a heap per book: lots by volume, the smallest on top; unused unless dust is dropped.
+        small: (B, capacity) ITEM, a heap per book: lots by quantity, the smallest on top; empty unless dust drops.
         tally: (1,) TALLY.
         ledger: (n, B) LEDGER, all 0.
         opens: OPEN.
@@ -194,6 +216,7 @@ def run(day, rules):  # type: ignore[no-untyped-def]
         candle = candles[i]
         for b in range(len(books)):
             book, row = books[b], ledger[i, b]
+            row.rescaled = _rescale(candle.factor, book)
             for side in range(book.first_side, book.last_side + 1):
                 while _reached(candle, side, reach):
                     one = _pop(reach, side)
@@ -205,18 +228,29 @@ def run(day, rules):  # type: ignore[no-untyped-def]
             if book.survival < _TINY:
                 _renew(book, lots, cells, reach, small)
             if rules.drops_dust and row.closed > 0.0:
-                row.dropped = _drop_dust(rules.dust, book, lots, cells, small)
+                row.dropped = _drop_dust(rules.dust_share, book, lots, cells, small)
             if row.opened > 0.0:
-                _open(i, row.opened, rules, candle, births, book, tally, lots, places, cells, reach, small, opens)
+                _open(i, rules, candle, births, book, row, tally, lots, places, cells, reach, small, opens)
             if rules.holds_open_interest:
                 _correct(candle.open_interest, book)
             if not rules.drops_dust and i == len(candles) - 1:
-                _unlocate_dust(rules.dust, book, tally, lots, cells)
+                _unlocate_dust(rules.dust_share, book, tally, lots, cells)
             row.located, row.unlocated, row.active_volume = _located(book), book.unlocated, _active(book)
         if candle.ends:
             start = candle.open_time // rules.snapshot_step * rules.snapshot_step
             _snapshot(start, books, tally, cells, snapshots)
     _leave(tally, lots, books)
+
+
+@_compiled
+def _rescale(factor, book):  # type: ignore[no-untyped-def]
+    """Multiply all that is open by the factor of a level shift; return the contracts that this added."""
+    if factor == 1.0:
+        return 0.0
+    added = (factor - 1.0) * _total(book)
+    book.survival *= factor
+    book.unlocated *= factor
+    return added
 
 
 @_compiled
@@ -241,9 +275,13 @@ def _liquidate(i, one, lot, book, cell, row, tally, death):  # type: ignore[no-u
 @_compiled
 def _net(rules, candle, book, liquidated):  # type: ignore[no-untyped-def]
     """Step 2: return how many contracts open and close."""
-    net = candle.flow + liquidated if rules.nets else candle.flow
-    again = max(min(rules.turnover * candle.volume, _total(book) - max(-net, 0.0)), 0.0)
-    return max(net, 0.0) + again, max(-net, 0.0) + again
+    again = rules.turnover * candle.volume
+    if not rules.closes:
+        return again, 0.0
+    net = candle.flow + liquidated if rules.holds_open_interest else candle.flow
+    fall, total = max(-net, 0.0), _total(book)
+    # Where all that the fall leaves is closed too, it is all there is to the last bit, and no rest of 1e-16 stays.
+    return max(net, 0.0) + max(min(again, total - fall), 0.0), max(min(again + fall, total), fall)
 
 
 @_compiled
@@ -261,41 +299,65 @@ def _close(i, wanted, book, tally, close):  # type: ignore[no-untyped-def]
 
 @_compiled
 def _open(  # type: ignore[no-untyped-def]
-    i, opened, rules, candle, births, book, tally, lots, places, cells, reach, small, opens
+    i, rules, candle, births, book, row, tally, lots, places, cells, reach, small, opens
 ):
-    """Step 4: open at the close, each tier its share, into the living lot with its key or a new one.
+    """Step 4: open each entry and tier its share, into the living lot with its key or a new one.
 
-    What has no price to be liquidated at is unlocated.
+    What has no price to be liquidated at, or one that the close had passed, is unlocated.
     """
-    tiers, prices, cell_of = births
+    tiers, entries, prices, cell_of = births
     side = candle.side if book.first_side < book.last_side else book.first_side
-    book.unlocated += opened * rules.unlevered
-    for k in range(len(tiers)):
-        tier, price, cell = tiers[k], prices[side, i, k], cells[cell_of[side, i, k]]
-        quantity = opened * tier.share
-        volume = quantity * candle.close
-        if price <= 0:
-            book.unlocated += quantity
-        if price <= 0 or volume <= 0.0:
+    book.unlocated += row.opened * (1.0 - rules.liquidable)
+    for e in range(entries.shape[1]):
+        entry = entries[i, e]
+        opened = row.opened * rules.liquidable * entry.share
+        if opened <= 0.0:
             continue
-        row = opens[tally.opens]
-        row.at, row.side, row.tier, row.quantity = i, side, k, quantity
-        tally.opens += 1
-        place = _place(places, lots, side, tier.leverage, price)
-        one = places[place]
-        if one < 0 or not lots[one].alive:
-            one = tally.lots
-            tally.lots += 1
-            places[place] = one
-            lot = lots[one]
-            lot.side, lot.leverage, lot.price, lot.cell = side, tier.leverage, price, cell_of[side, i, k]
-            lot.base_quantity, lot.base_volume, lot.opened_at, lot.alive = 0.0, 0.0, candle.open_time, 1
-            book.lots += 1
-            cell.lots += 1
-            _push(reach, side, _reach_key(lot), one)
-            if rules.drops_dust:
-                _push(small, book.number, volume / book.survival, one)
-        _add(quantity / book.survival, volume / book.survival, lots[one], book, cell)
+        for k in range(len(tiers)):
+            tier, price, c = tiers[k], prices[side, i, e, k], cell_of[side, i, e, k]
+            quantity = opened * tier.share
+            volume = quantity * entry.price
+            if price <= 0 or volume <= 0.0:
+                book.unlocated += quantity
+                continue
+            event = opens[tally.opens]
+            tally.opens += 1
+            event.timestamp, event.side, event.leverage = candle.open_time, 1 - 2 * side, tier.leverage
+            event.entry_price, event.liq_price = entry.price, price
+            event.quantity, event.volume = quantity, volume
+            event.passed = candle.close <= price if side == 0 else candle.close >= price
+            if event.passed:
+                _die_at_once(event, book, row, cells[c])
+                continue
+            place = _place(places, lots, side, tier.leverage, price)
+            one = places[place]
+            if one < 0 or not lots[one].alive:
+                one = tally.lots
+                tally.lots += 1
+                places[place] = one
+                _begin(lots[one], side, tier.leverage, price, c, candle.open_time)
+                book.lots += 1
+                cells[c].lots += 1
+                _push(reach, side, _reach_key(lots[one]), one)
+                if rules.drops_dust:
+                    _push(small, book.number, quantity / book.survival, one)
+            _add(quantity / book.survival, volume / book.survival, lots[one], book, cells[c])
+
+
+@_compiled
+def _die_at_once(event, book, row, cell):  # type: ignore[no-untyped-def]
+    """Count what the close had passed when it opened; somebody holds it again, nobody knows where."""
+    row.liquidated_at_once += event.quantity
+    row.consumed_volume += event.volume
+    cell.consumed += event.volume
+    book.unlocated += event.quantity
+
+
+@_compiled
+def _begin(lot, side, leverage, price, cell, opened_at):  # type: ignore[no-untyped-def]
+    """Make an empty lot."""
+    lot.side, lot.leverage, lot.price, lot.cell = side, leverage, price, cell
+    lot.base_quantity, lot.base_volume, lot.opened_at, lot.alive = 0.0, 0.0, opened_at, 1
 
 
 @_compiled
@@ -310,16 +372,16 @@ def _correct(open_interest, book):  # type: ignore[no-untyped-def]
 
 
 @_compiled
-def _drop_dust(dust, book, lots, cells, small):  # type: ignore[no-untyped-def]
-    """Step 5, first rule: drop lots of less volume than `dust`, smallest first; return their contracts."""
-    dropped = 0.0
+def _drop_dust(dust_share, book, lots, cells, small):  # type: ignore[no-untyped-def]
+    """Step 5, first rule: drop lots of less than a share of the book, smallest first; return their contracts."""
+    dropped, limit = 0.0, dust_share * _total(book)
     b = book.number
-    while small[b, 0].lot > 0 and small[b, 1].key * book.survival < dust:
+    while small[b, 0].lot > 0 and small[b, 1].key * book.survival < limit:
         one = _pop(small, b)
         lot = lots[one]
         cell = cells[lot.cell]
-        if lot.alive and lot.base_volume * book.survival >= dust:  # it was joined since it got its place in the heap
-            _push(small, b, lot.base_volume, one)
+        if lot.alive and lot.base_quantity * book.survival >= limit:  # it was joined since it got its place in the heap
+            _push(small, b, lot.base_quantity, one)
         elif lot.alive:
             dropped += lot.base_quantity * book.survival
             _forget(lot, book, cell)
@@ -327,11 +389,12 @@ def _drop_dust(dust, book, lots, cells, small):  # type: ignore[no-untyped-def]
 
 
 @_compiled
-def _unlocate_dust(dust, book, tally, lots, cells):  # type: ignore[no-untyped-def]
-    """Step 5, second rule: move lots of less volume than `dust` to the unlocated quantity."""
+def _unlocate_dust(dust_share, book, tally, lots, cells):  # type: ignore[no-untyped-def]
+    """Step 5, second rule: move lots of less than a share of the book to the unlocated quantity."""
+    limit = dust_share * _total(book)
     for one in range(tally.lots):
         lot = lots[one]
-        if lot.alive and _holds(book, lot.side) and lot.base_volume * book.survival < dust:
+        if lot.alive and _holds(book, lot.side) and lot.base_quantity * book.survival < limit:
             book.unlocated += lot.base_quantity * book.survival
             _forget(lot, book, cells[lot.cell])
 
@@ -432,6 +495,8 @@ def _fold(book, lots, cells, reach, small):  # type: ignore[no-untyped-def]
             lot = lots[reach[side, position].lot]
             lot.base_quantity *= book.survival
             lot.base_volume *= book.survival
+            if lot.alive and not (lot.base_quantity > 0.0 and lot.base_volume > 0.0):
+                _forget(lot, book, cells[lot.cell])
     for position in range(1, small[book.number, 0].lot + 1):
         small[book.number, position].key *= book.survival
     for at in range(len(cells)):
@@ -447,8 +512,7 @@ def _enter(known, known_cell, rules, tally, lots, places, books, cells, reach, s
     side, leverage, price, quantity, volume, opened_at = known
     for one in range(len(side)):
         lot, cell = lots[one], cells[known_cell[one]]
-        lot.side, lot.leverage, lot.price, lot.cell = side[one] < 0, leverage[one], price[one], known_cell[one]
-        lot.base_quantity, lot.base_volume, lot.opened_at, lot.alive = 0.0, 0.0, opened_at[one], 1
+        _begin(lot, np.int64(side[one] < 0), leverage[one], price[one], known_cell[one], opened_at[one])
         book = books[min(lot.side, len(books) - 1)]
         book.lots += 1
         cell.lots += 1
@@ -456,7 +520,7 @@ def _enter(known, known_cell, rules, tally, lots, places, books, cells, reach, s
         places[_place(places, lots, lot.side, lot.leverage, lot.price)] = one
         _append(reach, lot.side, _reach_key(lot), one)
         if rules.drops_dust:
-            _append(small, book.number, lot.base_volume, one)
+            _append(small, book.number, lot.base_quantity, one)
     tally.lots = len(side)
     _order(reach)
     _order(small)

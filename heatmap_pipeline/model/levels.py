@@ -188,8 +188,8 @@ class HeatmapSnapshot:
         sides: +1 long, -1 short, int8, shape (n,).
         active_volumes: USDT, shape (n,).
         consumed_volumes: USDT, shape (n,).
-        positions_created: number of lots opened in the candle, one per side and leverage.
-        positions_consumed: number of lots liquidated in the candle.
+        positions_created: number of lots opened in the candle, one per side, leverage and entry price.
+        positions_consumed: number of lots liquidated in the candle, those that opened in it included.
 
     Raises:
         ModelError: if the arrays are not one-dimensional and equally long, or a count is negative.

@@ -9,9 +9,15 @@ Source of the exact formula: Binance, https://www.binance.com/en/support/faq/b3c
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from heatmap_pipeline.model.levels import Candle, LiquidationLevel, Side, side_sign
-from heatmap_pipeline.model.parameters import DEFAULT_MAINTENANCE_MARGIN_RATE, DEFAULT_MAX_LEVERAGE, ModelError
+from heatmap_pipeline.model.parameters import (
+    DEFAULT_MAINTENANCE_MARGIN_RATE,
+    DEFAULT_MAX_LEVERAGE,
+    EntryPrice,
+    ModelError,
+)
 
 
 def calculate_liq_price(
@@ -122,8 +128,28 @@ def infer_side(candle: Candle) -> Side:
     return "short" if candle.close < candle.open else "long"
 
 
+def entries(candle: Candle, entry: Sequence[tuple[EntryPrice, float]]) -> dict[float, float]:
+    """Return the share of what a candle opens by entry price, USDT; entries whose prices are equal are one.
+
+    Example:
+        >>> entries(Candle(0, 100.0, 102.0, 100.0, 102.0, 1.0), (("close", 0.5), ("high", 0.25), ("low", 0.25)))
+        {102.0: 0.75, 100.0: 0.25}
+    """
+    shares: dict[float, float] = {}
+    for name, share in entry:
+        price = getattr(candle, name)
+        shares[price] = shares.get(price, 0.0) + share
+    return shares
+
+
 def should_liquidate(level: LiquidationLevel, candle: Candle) -> bool:
     """Return whether the candle reached the lot's liquidation price: by touch, wick or gap."""
     if level.side == "long":
         return to_units(candle.low) <= level.liq_price
     return to_units(candle.high) >= level.liq_price
+
+
+def passed_at_once(level: LiquidationLevel, candle: Candle) -> bool:
+    """Return whether the close of the candle that opens a lot already reached the lot's liquidation price."""
+    close = to_units(candle.close)
+    return close <= level.liq_price if level.side == "long" else close >= level.liq_price

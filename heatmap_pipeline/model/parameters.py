@@ -11,7 +11,9 @@ import math
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from decimal import Decimal
+from itertools import count
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 from heatmap_pipeline.errors import HeatmapError
 
@@ -29,39 +31,78 @@ class ModelError(HeatmapError, ValueError):
     """An argument the model cannot compute with; the message names the argument and its value."""
 
 
+class BookRules(NamedTuple):
+    """What follows from the kind of books a model keeps.
+
+    Attributes:
+        holds_open_interest: a book starts with the first open interest, unlocated, and nets liquidations against the
+            flow (step 2), so that its total is the open interest after every candle; else it starts empty and does not.
+        closes: flow and turnover open and close contracts; else the turnover opens, and nobody closes.
+    """
+
+    holds_open_interest: bool
+    closes: bool
+
+
+BOOK_RULES: Mapping[str, BookRules] = {
+    "one": BookRules(holds_open_interest=False, closes=True),
+    "two": BookRules(holds_open_interest=True, closes=True),
+    "two growing": BookRules(holds_open_interest=False, closes=False),
+}
+"""The kinds of books: 'one' has both sides in it and opens the side that the candle names; 'two' are one per side, each
+opens its own side; 'two growing' are the same for a map that knows only the volume."""
+
+EntryPrice: TypeAlias = Literal["close", "high", "low"]
+
+
 @dataclass(frozen=True)
 class ModelSpec:
     """One model: its rules and their numbers, the same for every symbol (docs/model.md, section 4).
 
     Attributes:
         name: how users call it.
-        books: 'one' (both sides in it) or 'two' (one per side, each holding the whole open interest).
-        starts_with: what is in a book before the first candle: nothing, or the first open interest as unlocated.
-        nets: whether a liquidation is netted against the flow (step 2).
+        books: the kind of its books, a name in `BOOK_RULES`.
         turnover: share of a candle's volume that closes and opens again.
-        opens: 'candle' puts all on the side `infer_side` names, 'both' fills each book.
         leverage_weights: (leverage, weight) rows; weights are normalised by their sum.
+        liquidable: share of what opens that has a liquidation price at all; the rest is unlocated.
+        entry: (price of the candle, share) rows: which part of the liquidable enters at which price; shares sum to 1.
         price_tick: grid of liquidation prices in USDT; None means a tenth of the bucket.
-        dust: volume in USDT below which a lot is dust.
+        dust_share: share of the contracts of a book below which a lot is dust.
         dust_rule: 'drop' after closing, or 'unlocate' once a day.
         formula: 'exact' or 'simple' liquidation price.
-        unlevered: share of what opens that has no leverage and so no liquidation price.
+        role: what it is for, as users are told: the map to look at by default, or one to compare it with.
+
+    Raises:
+        ModelError: naming the field and its value.
     """
 
     name: str
-    books: Literal["one", "two"]
-    starts_with: Literal["nothing", "open_interest"]
-    nets: bool
+    books: Literal["one", "two", "two growing"]
     turnover: float
-    opens: Literal["candle", "both"]
     leverage_weights: tuple[tuple[float, float], ...]
+    liquidable: float
+    entry: tuple[tuple[EntryPrice, float], ...]
     price_tick: float | None
-    dust: float
+    dust_share: float
     dust_rule: Literal["drop", "unlocate"]
     formula: Literal["exact", "simple"] = "exact"
-    unlevered: float = 0.0
+    role: Literal["default", "comparison"] = "comparison"
 
     def __post_init__(self) -> None:
+        self._check_weights()
+        self._check_entry()
+        for name, known in _WORDS.items():
+            if getattr(self, name) not in known:
+                raise ModelError(f"{name} = {getattr(self, name)!r} is unknown; use {' or '.join(map(repr, known))}")
+        for name in ("turnover", "dust_share", "liquidable"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise ModelError(f"{name} = {value!r} is negative or not finite")
+        for name in ("dust_share", "liquidable"):
+            if getattr(self, name) > 1:
+                raise ModelError(f"{name} = {getattr(self, name)!r} is above 1; it is a share")
+
+    def _check_weights(self) -> None:
         if not self.leverage_weights:
             raise ModelError("leverage_weights is empty; give at least one leverage and weight")
         for leverage, weight in self.leverage_weights:
@@ -75,18 +116,28 @@ class ModelSpec:
             raise ModelError("leverage_weights names a leverage twice")
         if not sum(weight for _, weight in self.leverage_weights) > 0:
             raise ModelError("leverage_weights: the weights sum to 0")
-        for name in ("turnover", "dust", "unlevered"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value >= 0):
-                raise ModelError(f"{name} = {value!r} is negative or not finite")
-        ways = (self.books, self.opens, self.starts_with, self.nets)
-        if ways not in (("one", "candle", "nothing", False), ("two", "both", "open_interest", True)):
-            raise ModelError(
-                f"books, opens, starts_with, nets = {ways!r} is not defined: one book opens the candle's side, starts "
-                "with nothing and does not net; two books each open their own side, hold the open interest, and net"
-            )
-        if self.unlevered > 1:
-            raise ModelError(f"unlevered = {self.unlevered!r} is above 1; it is a share")
+
+    def _check_entry(self) -> None:
+        names = [name for name, _ in self.entry]
+        unknown = set(names) - set(get_args(EntryPrice))
+        if unknown:
+            raise ModelError(f"entry: {min(unknown)!r} is no price of a candle; use {', '.join(get_args(EntryPrice))}")
+        if len(set(names)) < len(names):
+            raise ModelError("entry names a price twice")
+        for name, share in self.entry:
+            if not (math.isfinite(share) and share > 0):
+                raise ModelError(f"entry: share {share!r} of {name} is not positive")
+        if abs(math.fsum(share for _, share in self.entry) - 1) > 1e-12:
+            raise ModelError(f"entry: the shares sum to {math.fsum(share for _, share in self.entry):g}, not to 1")
+
+    @property
+    def rules(self) -> BookRules:
+        """What follows from the kind of books."""
+        return BOOK_RULES[self.books]
+
+
+_WORDS = {"books": tuple(BOOK_RULES), "dust_rule": ("drop", "unlocate"), "formula": ("exact", "simple")}
+"""Fields of `ModelSpec` that take one of a few words."""
 
 
 MODELS: Mapping[str, ModelSpec] = {
@@ -95,44 +146,46 @@ MODELS: Mapping[str, ModelSpec] = {
         ModelSpec(
             name="delta",
             books="one",
-            starts_with="nothing",
-            nets=False,
             turnover=0.0,
-            opens="candle",
             leverage_weights=((5.0, 15.0), (10.0, 30.0), (25.0, 25.0), (50.0, 20.0), (100.0, 10.0)),
+            liquidable=1.0,
+            entry=(("close", 1.0),),
             price_tick=PRICE_UNIT,
-            dust=0.01,
+            dust_share=1e-8,
             dust_rule="drop",
         ),
         ModelSpec(
             name="turnover",
             books="two",
-            starts_with="open_interest",
-            nets=True,
-            turnover=0.05,
-            opens="both",
+            turnover=0.2,
             leverage_weights=tuple(
-                (leverage, 1.0 / leverage) for leverage in (3.0, 5.0, 10.0, 20.0, 25.0, 50.0, 75.0, 100.0, 125.0)
+                (leverage, 1.0 / math.sqrt(leverage))
+                for leverage in (3.0, 5.0, 10.0, 20.0, 25.0, 50.0, 75.0, 100.0, 125.0)
             ),
+            liquidable=0.03,
+            entry=(("close", 0.5), ("high", 0.25), ("low", 0.25)),
             price_tick=None,
-            dust=1000.0,
+            dust_share=1e-8,
             dust_rule="unlocate",
+            role="default",
         ),
     )
 }
 """The models by name."""
 
+VOLUME_ONLY = replace(MODELS["turnover"], name="volume only", books="two growing", role="comparison")
+"""The map from volume alone that `turnover` is scored against: the same engine with flow 0 and nobody closing.
+
+Each candle opens `turnover` of its volume on both sides, nobody closes, only price ends a lot. Open interest is passed
+through to the ledger and decides nothing. A baseline, not a model to show, so it is no row of `MODELS`."""
 
 _RECORDED = (
     "books",
-    "starts_with",
-    "nets",
     "turnover",
-    "opens",
-    "unlevered",
+    "liquidable",
     "formula",
     "price_tick",
-    "dust",
+    "dust_share",
     "dust_rule",
 )
 """Fields of `ModelSpec` that a record names alike."""
@@ -213,15 +266,13 @@ class ModelParameters:
         record: dict[str, Any] = {
             "model": spec.name,
             "books": spec.books,
-            "starts_with": spec.starts_with,
-            "nets": spec.nets,
             "turnover": spec.turnover,
-            "opens": spec.opens,
             "leverage_weights": [list(row) for row in self.tiers],
-            "unlevered": spec.unlevered,
+            "liquidable": spec.liquidable,
+            "entry": [list(row) for row in spec.entry],
             "formula": spec.formula,
             "price_tick": self.tick,
-            "dust": spec.dust,
+            "dust_share": spec.dust_share,
             "dust_rule": spec.dust_rule,
             "bucket": self.bucket,
             "candle_interval_seconds": self.interval,
@@ -238,10 +289,15 @@ class ModelParameters:
         normalised already, to the last bit but one.
 
         Raises:
-            ModelError: if the text is no such record.
+            ModelError: if the text is no such record, or one that an earlier version made by rules that are gone.
         """
         try:
             record = json.loads(text)
+            if "unlevered" in record:  # dust in USDT and all entries at the close: no parameters of today say the same
+                raise ModelError(
+                    f"the parameters of model {record['model']!r} were recorded by an earlier version, whose rules are "
+                    "gone; compute its days anew"
+                )
             rest = (
                 float(record["bucket"]),
                 int(record["candle_interval_seconds"]),
@@ -249,9 +305,14 @@ class ModelParameters:
             )
             spec = ModelSpec(
                 name=str(record["model"]),
-                leverage_weights=tuple((float(one), float(two)) for one, two in record["leverage_weights"]),
+                leverage_weights=tuple(
+                    (float(leverage), float(weight)) for leverage, weight in record["leverage_weights"]
+                ),
+                entry=tuple((name, float(share)) for name, share in record["entry"]),
                 **{name: record[name] for name in _RECORDED},
             )
+        except ModelError:
+            raise
         except (ValueError, KeyError, TypeError) as error:
             raise ModelError(f"parameters {text!r} are not a record of a model's numbers ({error!r})") from None
         known = MODELS.get(spec.name)
@@ -266,22 +327,53 @@ class ModelParameters:
         return replace(self, spec=replace(self.spec, leverage_weights=leverage_weights))
 
 
-def choose_bucket(symbol: str, first_close: float) -> float:
-    """Return the bucket of a symbol in USDT: 100 for BTCUSDT, else the smallest 1, 2, 5 x 10^k >= 0.1 % of the close.
+def choose_bucket(price: float) -> float:
+    """Return the bucket for a price, USDT: the smallest rung of the ladder that is not below 0.1 % of the price.
+
+    The ladder is 1 x 10^k and 5 x 10^k from 1e-7 up, so that each rung is a divisor of the next. Numbers are compared
+    as the decimals they are written as, without rounding.
+
+    Args:
+        price: USDT; a history takes the close of its first candle.
+
+    Raises:
+        ModelError: if the price is not positive and finite.
 
     Example:
-        >>> choose_bucket("ETHUSDT", 3500.0)
-        5.0
+        >>> choose_bucket(60_000.0), choose_bucket(50_000.0), choose_bucket(3_500.0)
+        (100.0, 50.0, 5.0)
     """
-    if not (math.isfinite(first_close) and first_close > 0):
-        raise ModelError(f"first_close = {first_close!r} is not a positive price")
-    if symbol == "BTCUSDT":
-        return 100.0
-    wanted = max(first_close / 1000, PRICE_UNIT)
-    exponent = math.floor(math.log10(wanted)) - 1
-    for power in range(exponent, exponent + 4):
-        for digit in (1, 2, 5):
-            candidate = float(f"{digit}e{power}")
-            if candidate >= wanted * (1 - 1e-12):  # 0.0001 / 1000 is a little more than 1e-7
-                return candidate
-    raise AssertionError("unreachable: four decades hold a candidate")  # pragma: no cover
+    wanted = _decimal("price", price) / 1000
+    ladder = (Decimal(digit).scaleb(power) for power in count(_FINEST_POWER) for digit in (1, 5))
+    return float(next(rung for rung in ladder if rung >= wanted))
+
+
+def follow_bucket(bucket: float, last_close: float) -> float:
+    """Return the bucket of the day after a close: the one of the day before while it suits the price, else a new one.
+
+    It suits from 0.02 % to 2 % of the price, both included, so that a bucket does not change with every move.
+
+    Args:
+        bucket: of the day before, USDT.
+        last_close: close of the last candle of the day before, USDT.
+
+    Raises:
+        ModelError: if one of them is not positive and finite.
+
+    Example:
+        >>> follow_bucket(100.0, 20_000.0), follow_bucket(100.0, 4_999.0)
+        (100.0, 5.0)
+    """
+    current, close = _decimal("bucket", bucket), _decimal("last_close", last_close)
+    return bucket if current * 5000 >= close and current * 50 <= close else choose_bucket(last_close)
+
+
+_FINEST_POWER = -7
+"""The finest rung is 1e-7: a tenth of it is still a whole integer price."""
+
+
+def _decimal(name: str, value: float) -> Decimal:
+    """Return a positive number as the shortest decimal that stands for it."""
+    if not (math.isfinite(value) and value > 0):
+        raise ModelError(f"{name} = {value!r} is not positive and finite")
+    return Decimal(repr(float(value)))

@@ -13,8 +13,15 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from heatmap_pipeline.model.levels import Candle, HeatmapCell, HeatmapSnapshot, Key, LiquidationLevel, Side
-from heatmap_pipeline.model.liquidation import infer_side, price_factor, round_liq_price, should_liquidate
-from heatmap_pipeline.model.parameters import ModelError, ModelParameters
+from heatmap_pipeline.model.liquidation import (
+    entries,
+    infer_side,
+    passed_at_once,
+    price_factor,
+    round_liq_price,
+    should_liquidate,
+)
+from heatmap_pipeline.model.parameters import ModelError, ModelParameters, ModelSpec
 
 _DAY = 86_400_000_000
 """Microseconds of a day."""
@@ -27,7 +34,8 @@ class Book:
     Attributes:
         side: the side of a book that holds one, None if it holds both.
         lots: by side, leverage and liquidation price.
-        unlocated: contracts whose entry or leverage is unknown; closed like any other, never liquidated, never drawn.
+        unlocated: contracts without a liquidation price that price will find: open before the first sample, not
+            liquidable, or dust; closed like any other, never liquidated, never drawn.
     """
 
     side: Side | None = None
@@ -43,12 +51,6 @@ class Book:
     def total(self) -> float:
         """All contracts of the book."""
         return self.located + self.unlocated
-
-    @property
-    def coverage(self) -> float:
-        """Located share of the total, 0 for an empty book."""
-        total = self.total
-        return self.located / total if total > 0 else 0.0
 
     @property
     def active_volume(self) -> float:
@@ -75,9 +77,10 @@ class Closing(NamedTuple):
 
 
 class Opening(NamedTuple):
-    """What a candle opened: the located part as levels, the rest as a quantity without a liquidation price."""
+    """What a candle opened: lots, lots that its close had passed already, and contracts without a liquidation price."""
 
     levels: tuple[LiquidationLevel, ...]
+    at_once: tuple[LiquidationLevel, ...]
     unlocated: float
 
 
@@ -85,16 +88,20 @@ class Opening(NamedTuple):
 class CandleOutcome:
     """What one candle did to one book, and the book after it.
 
-    Quantities are contracts, volumes USDT at entry. `opens` are the levels as they opened, before joining a lot;
-    `liquidations` the lots as they died; `closed_volume` the located lots' part of `closed`. `cells` are sorted by
-    bucket, long before short.
+    Quantities are contracts, volumes USDT at entry. `rescaled` is what a level shift added (below 0: took away).
+    `liquidated` is of lots of earlier candles, `liquidated_at_once` of those that opened where the close had passed
+    already, a part of `opened`. `opens` are the levels as they opened, before joining a lot; `liquidations` the lots as
+    they died, those at once last and among the `opens` too; `closed_volume` the located lots' part of `closed`.
+    `cells` are sorted by bucket, long before short.
     """
 
     timestamp: int
     side: Side | None
     open_interest: float
+    rescaled: float
     opened: float
     liquidated: float
+    liquidated_at_once: float
     closed: float
     dropped: float
     located: float
@@ -134,7 +141,7 @@ def new_books(parameters: ModelParameters, start_open_interest: float) -> tuple[
         parameters: the model.
         start_open_interest: open interest of the first sample, contracts.
     """
-    start = start_open_interest if parameters.spec.starts_with == "open_interest" else 0.0
+    start = start_open_interest if parameters.spec.rules.holds_open_interest else 0.0
     if parameters.spec.books == "one":
         return (Book(unlocated=start),)
     return (Book("long", unlocated=start), Book("short", unlocated=start))
@@ -151,12 +158,12 @@ def side_shares(book: Book, candle: Candle) -> dict[Side, float]:
 def create_positions(
     candle: Candle, opened: float, parameters: ModelParameters, shares: Mapping[Side, float]
 ) -> Opening:
-    """Return what opens at a candle's close: one level per side and leverage, and the rest as unlocated.
+    """Return what a candle opens: one level per side, entry price and leverage, and the rest as unlocated.
 
     Args:
-        candle: opens at its close, dated with its start.
+        candle: has the entry prices; what it opens is dated with its start.
         opened: contracts, not negative.
-        parameters: leverage weights, margin rate, price grid.
+        parameters: liquidable share, entries, leverage weights, margin rate, price grid.
         shares: share of `opened` by side (`side_shares`).
 
     Raises:
@@ -164,19 +171,43 @@ def create_positions(
     """
     _check_quantity("opened", opened)
     spec = parameters.spec
-    levels = []
-    located = 0.0
+    levels: list[LiquidationLevel] = []
+    at_once: list[LiquidationLevel] = []
+    liquidable = opened * spec.liquidable
+    unlocated = opened * (1 - spec.liquidable) + liquidable * (1 - math.fsum(shares.values()))
     for side, share in shares.items():
-        for leverage, weight in parameters.tiers:
-            quantity = opened * share * (1 - spec.unlevered) * weight
-            factor = price_factor(leverage, side, parameters.bracket.maintenance_margin_rate, spec.formula)
-            price = round_liq_price(candle.close, factor, parameters.tick, parameters.tick_units)
-            volume = quantity * candle.close
-            if price <= 0 or quantity <= 0 or volume <= 0:
-                continue  # no price to be liquidated at, or nothing to liquidate: stays in the remainder
-            levels.append(LiquidationLevel(side, leverage, price, quantity, volume, candle.open_time, parameters))
-            located += quantity
-    return Opening(tuple(levels), max(opened - located, 0.0))
+        for entry_price, entry_share in entries(candle, spec.entry).items():
+            for leverage, weight in parameters.tiers:
+                quantity = liquidable * share * entry_share * weight
+                factor = price_factor(leverage, side, parameters.bracket.maintenance_margin_rate, spec.formula)
+                price = round_liq_price(entry_price, factor, parameters.tick, parameters.tick_units)
+                volume = quantity * entry_price
+                if price <= 0 or volume <= 0:  # no price to be liquidated at, or nothing to liquidate
+                    unlocated += quantity
+                    continue
+                level = LiquidationLevel(side, leverage, price, quantity, volume, candle.open_time, parameters)
+                (at_once if passed_at_once(level, candle) else levels).append(level)
+    return Opening(tuple(levels), tuple(at_once), unlocated)
+
+
+def rescale(book: Book, factor: float) -> float:
+    """Multiply all that is open by the factor of a level shift and return the contracts that this added.
+
+    Args:
+        book: changed in place; prices and times of opening stay.
+        factor: new level of the open interest / old one.
+
+    Raises:
+        ModelError: if the factor is not positive and finite.
+    """
+    if not (math.isfinite(factor) and factor > 0):
+        raise ModelError(f"factor = {factor!r} is not positive and finite")
+    added = (factor - 1) * book.total
+    for lot in book.lots.values():
+        lot.quantity *= factor
+        lot.volume *= factor
+    book.unlocated *= factor
+    return added
 
 
 def remove_proportionally(book: Book, closed: float) -> Closing:
@@ -207,25 +238,30 @@ def process_candle(
     flow: float,
     parameters: ModelParameters,
     *,
+    factor: float = 1.0,
     last_of_day: bool = False,
     open_interest: float = math.nan,
 ) -> CandleOutcome:
     """Take one book through one candle: liquidate, net, close, open, dust, snapshot, in this order.
 
+    A level shift takes effect before all of it.
+
     Args:
         book: changed in place; all its lots were opened in earlier candles.
         candle: the candle.
-        flow: change of open interest against the previous existing candle, contracts.
+        flow: change of open interest against `factor` times that of the previous existing candle, contracts.
         parameters: the model.
+        factor: of a level shift that takes effect in this candle; 1 without any.
         last_of_day: whether this is the day's last existing candle, when dust may move to unlocated.
         open_interest: contracts at the candle's end; only passed on to the outcome.
 
     Raises:
-        ModelError: if the flow is not finite.
+        ModelError: if the flow is not finite, or the factor not positive and finite.
     """
     if not math.isfinite(flow):
         raise ModelError(f"flow = {flow!r} of candle {candle.open_time} is not finite")
     spec = parameters.spec
+    rescaled = rescale(book, factor)
 
     # 1. Liquidate
     liquidations = tuple(lot for lot in book.lots.values() if should_liquidate(lot, candle))
@@ -234,44 +270,59 @@ def process_candle(
     liquidated = math.fsum(lot.quantity for lot in liquidations)
 
     # 2. Net
-    net = flow + liquidated if spec.nets else flow
-    churn = max(min(spec.turnover * candle.volume, book.total - max(-net, 0.0)), 0.0)
+    opened, closed = _net(book, candle, flow, liquidated, spec)
 
     # 3. Close
-    closing = remove_proportionally(book, max(-net, 0.0) + churn)
+    closing = remove_proportionally(book, closed)
     dropped = 0.0
     if spec.dust_rule == "drop" and closing.ratio > 0:
-        dropped = _take_dust(book, spec.dust)
+        dropped = _take_dust(book, spec.dust_share)
 
     # 4. Open
-    opened = max(net, 0.0) + churn
     opening = create_positions(candle, opened, parameters, side_shares(book, candle))
     for level in opening.levels:
         book.add(level)
-    book.unlocated += opening.unlocated
+    liquidated_at_once = math.fsum(level.quantity for level in opening.at_once)
+    book.unlocated += opening.unlocated + liquidated_at_once  # somebody holds it again: open interest says so
 
     # 5. Dust (the other rule has had its turn after step 3)
     if spec.dust_rule == "unlocate" and last_of_day:
-        book.unlocated += _take_dust(book, spec.dust)
+        book.unlocated += _take_dust(book, spec.dust_share)
 
     # 6. Snapshot
+    consumed = liquidations + opening.at_once
     return CandleOutcome(
         timestamp=candle.open_time,
         side=book.side,
         open_interest=open_interest,
+        rescaled=rescaled,
         opened=opened,
         liquidated=liquidated,
+        liquidated_at_once=liquidated_at_once,
         closed=closing.quantity,
         dropped=dropped,
         located=book.located,
         unlocated=book.unlocated,
         active_volume=book.active_volume,
-        consumed_volume=math.fsum(lot.volume for lot in liquidations),
+        consumed_volume=math.fsum(lot.volume for lot in consumed),
         closed_volume=closing.volume,
-        opens=opening.levels,
-        liquidations=liquidations,
-        cells=_cells(book.lots.values(), liquidations, parameters.bucket_units),
+        opens=opening.levels + opening.at_once,
+        liquidations=consumed,
+        cells=_cells(book.lots.values(), consumed, parameters.bucket_units),
     )
+
+
+def _net(book: Book, candle: Candle, flow: float, liquidated: float, spec: ModelSpec) -> tuple[float, float]:
+    """Return the contracts that open and those that close."""
+    again = spec.turnover * candle.volume
+    if not spec.rules.closes:
+        return again, 0.0
+    net = flow + liquidated if spec.rules.holds_open_interest else flow
+    fall, total = max(-net, 0.0), book.total
+    opened = max(net, 0.0) + max(min(again, total - fall), 0.0)
+    # fall + g, written so that it is the total to the last bit where g is all that the fall leaves.
+    closed = max(min(fall + again, total), fall)
+    return opened, closed
 
 
 def run_stepwise(
@@ -280,21 +331,27 @@ def run_stepwise(
     parameters: ModelParameters,
     start_open_interest: float,
     books: Sequence[Book] | None = None,
+    factors: Sequence[float] | None = None,
 ) -> StepwiseRun:
     """Run a model over the candles of one or more days; the last candle given ends its day.
 
     Args:
         candles: existing candles in time order; a missing one is simply not there.
-        flows: change of open interest of each candle, contracts, same length.
+        flows: change of open interest of each candle, contracts, same length; what a level shift changed is no part.
         parameters: the model.
         start_open_interest: open interest before the first candle, contracts.
         books: books to continue with (they are changed); None starts a history.
+        factors: of the level shift that takes effect in each candle, same length, 1 where there is none; None: all 1.
 
     Raises:
-        ModelError: if lengths differ, the candles are not in time order or the starting open interest is negative.
+        ModelError: if lengths differ, a factor is not positive, the candles are not in time order or the starting open
+            interest is negative.
     """
     if len(flows) != len(candles):
         raise ModelError(f"flows has {len(flows)} values for {len(candles)} candles; give one per candle")
+    factors = [1.0] * len(candles) if factors is None else factors
+    if len(factors) != len(candles):
+        raise ModelError(f"factors has {len(factors)} values for {len(candles)} candles; give one per candle")
     _check_quantity("start_open_interest", start_open_interest)
     for one, other in pairwise(candles):
         if other.open_time <= one.open_time:
@@ -303,11 +360,11 @@ def run_stepwise(
     outcomes: list[CandleOutcome] = []
     snapshots = []
     open_interest = start_open_interest
-    for index, (candle, flow) in enumerate(zip(candles, flows, strict=True)):
-        open_interest += flow
+    for index, (candle, flow, factor) in enumerate(zip(candles, flows, factors, strict=True)):
+        open_interest = factor * open_interest + flow
         last = index + 1 == len(candles) or candles[index + 1].open_time // _DAY > candle.open_time // _DAY
         of_candle = [
-            process_candle(book, candle, flow, parameters, last_of_day=last, open_interest=open_interest)
+            process_candle(book, candle, flow, parameters, factor=factor, last_of_day=last, open_interest=open_interest)
             for book in current
         ]
         outcomes += of_candle
@@ -315,9 +372,10 @@ def run_stepwise(
     return StepwiseRun(tuple(outcomes), tuple(snapshots), current)
 
 
-def _take_dust(book: Book, dust: float) -> float:
-    """Take the lots of less volume than `dust` (USDT) out of a book and return their contracts."""
-    small = [lot for lot in book.lots.values() if lot.volume < dust]
+def _take_dust(book: Book, dust_share: float) -> float:
+    """Take the lots of less than a share of the book's contracts out of it and return their contracts."""
+    limit = dust_share * book.total
+    small = [lot for lot in book.lots.values() if lot.quantity < limit]
     for lot in small:
         del book.lots[lot.key]
     return math.fsum(lot.quantity for lot in small)

@@ -291,7 +291,7 @@ def test_the_value_tells_the_clock(tmp_path: Path) -> None:
         row[3] = f"{float(row[2]) * opened[i + 1]:.8f}"
     write_metrics(tmp_path, rows)
     clean = read_samples(tmp_path)
-    assert clean.facts["clock"]["rule"] == "measured"
+    assert clean.facts["clock"]["rule"] == "price"
     assert clean.table["snapshot_time"].iloc[0] == np.datetime64(at(300), "us")
     assert clean.repairs == {}
 
@@ -498,7 +498,7 @@ def test_real_sets(market_dir: Path, symbol: str, start: date, count: int, inter
         assert (samples.step, samples.repairs) == (step, {})
         measured = day != date(2024, 6, 19) and day.year != 2026  # three samples; no path every 5 minutes
         clock = samples.facts["clock"]
-        assert (clock["rule"], clock["offset_seconds"]) == ("measured" if measured else "convention", 0)
+        assert (clock["rule"], clock["offset_seconds"]) == ("price" if measured else "convention", 0)
         assert candles.facts["time_unit"] == "ms"
 
 

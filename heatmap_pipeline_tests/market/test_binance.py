@@ -115,7 +115,7 @@ def test_candles_and_open_interest_may_come_different_ways(server: ExchangeServe
     with source(server, tmp_path) as binance:
         candles, samples = read(binance, [YESTERDAY])
     assert (candles[0].facts["via"], samples[0].facts["via"]) == ("archive", "rest")
-    assert samples[0].facts["clock"]["rule"] == "measured"
+    assert samples[0].facts["clock"]["rule"] == "price"
 
 
 def test_a_day_that_nobody_has_is_said_and_the_days_before_it_are_kept(server: ExchangeServer, tmp_path: Path) -> None:

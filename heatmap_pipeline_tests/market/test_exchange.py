@@ -75,7 +75,7 @@ def test_a_finished_day_is_the_same_as_from_the_archive(server: ExchangeServer, 
         # The sample of the first midnight is the day before's.
         assert own.table["snapshot_time"].iloc[0] == pd.Timestamp(day) + pd.Timedelta(minutes=5)
         assert own.table["snapshot_time"].iloc[-1] == pd.Timestamp(day) + pd.Timedelta(days=1)
-        assert own.facts["clock"]["rule"] == "measured"
+        assert own.facts["clock"]["rule"] == "price"
         assert own.facts["clock"]["offset_seconds"] == 0
         assert "provisional" not in own.facts
     asked = [one for one in server.asked if one.path == "/futures/data/openInterestHist"]

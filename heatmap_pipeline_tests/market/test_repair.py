@@ -199,7 +199,7 @@ def test_absurd_values_do_not_decide_the_clock() -> None:
     contracts = np.full(200, 2.0)
     value[50], value[51], contracts[51] = 1e12, 1e308, 1e-300
     clean = samples(raw_samples(seconds, contracts.tolist(), value.tolist()))
-    assert clean.facts["clock"]["rule"] == "measured"
+    assert clean.facts["clock"]["rule"] == "price"
     assert clean.facts["clock"]["samples"] == 198
     assert clean.facts["clock"]["offset_seconds"] == 0
 

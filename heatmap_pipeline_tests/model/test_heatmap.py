@@ -22,7 +22,7 @@ def frame(market: Any) -> pd.DataFrame:
 @pytest.mark.parametrize("model", ["delta", "turnover"])
 def test_it_is_the_step_by_step_model_a_snapshot_per_candle(model: str) -> None:
     parameters = ModelParameters(MODELS[model], 1.0)
-    market = make_market(random.Random(4), parameters, days=3, per_day=80)
+    market = make_market(random.Random(4), parameters, days=3, per_day=80, shifts=False)
     snapshots = calculate_time_evolving_heatmap(
         frame(market), market.flow, symbol="X", model=model, start_open_interest=starting(market), bucket=1.0
     )
@@ -43,7 +43,7 @@ def test_it_is_the_step_by_step_model_a_snapshot_per_candle(model: str) -> None:
 
 
 def test_the_level_of_open_interest_does_not_matter_to_a_model_of_changes() -> None:
-    market = make_market(random.Random(4), ModelParameters(MODELS["delta"], 1.0), days=1, per_day=50)
+    market = make_market(random.Random(4), ModelParameters(MODELS["delta"], 1.0), days=1, per_day=50, shifts=False)
     one = calculate_time_evolving_heatmap(frame(market), market.flow, symbol="X", bucket=1.0)
     two = calculate_time_evolving_heatmap(frame(market), market.flow, symbol="X", bucket=1.0, start_open_interest=1e7)
     for a, b in zip(one, two, strict=True):
@@ -52,7 +52,7 @@ def test_the_level_of_open_interest_does_not_matter_to_a_model_of_changes() -> N
 
 
 def test_weights_and_bucket_are_the_callers() -> None:
-    market = make_market(random.Random(4), ModelParameters(MODELS["delta"], 1.0), days=1, per_day=5)
+    market = make_market(random.Random(4), ModelParameters(MODELS["delta"], 1.0), days=1, per_day=5, shifts=False)
     candles = frame(market)
     snapshots = calculate_time_evolving_heatmap(
         candles, [10.0, 0, 0, 0, 0], symbol="X", leverage_weights={10: 1.0}, bucket=0.3

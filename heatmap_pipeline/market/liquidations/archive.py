@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from heatmap_pipeline.instants import DAY, day_start
 from heatmap_pipeline.market.archive_file import (
     MAX_LIQUIDATION_ROWS,
     parse_liquidation_orders,
@@ -29,7 +30,6 @@ from heatmap_pipeline.market.liquidations.tables import (
     microseconds,
     refuse_row,
 )
-from heatmap_pipeline.market.repair import DAY, day_start
 from heatmap_pipeline.market.tables import MarketError, NoDataError
 from heatmap_pipeline.settings import check_symbol
 

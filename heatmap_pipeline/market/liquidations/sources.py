@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Protocol
 
 from heatmap_pipeline.errors import printable
+from heatmap_pipeline.instants import DAY, day_start
 from heatmap_pipeline.market.liquidations.archive import LiquidationArchive
 from heatmap_pipeline.market.liquidations.plain import PlainFolder
 from heatmap_pipeline.market.liquidations.recording import RecordingReader
 from heatmap_pipeline.market.liquidations.tables import Liquidations, joined
-from heatmap_pipeline.market.repair import DAY, day_start
 from heatmap_pipeline.market.tables import MarketError, NoDataError
 
 

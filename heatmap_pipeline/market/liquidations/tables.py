@@ -17,7 +17,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from heatmap_pipeline.market.repair import DAY, MAX_CONTRACTS, MAX_PRICE, MAX_VALUE, MIN_PRICE, day_start
+from heatmap_pipeline.instants import DAY, day_start
+from heatmap_pipeline.market.repair import MAX_CONTRACTS, MAX_PRICE, MAX_VALUE, MIN_PRICE
 from heatmap_pipeline.market.tables import MarketError
 
 LIQUIDATION_COLUMNS = ("timestamp", "side", "price", "quantity", "volume", "resolution_seconds", "complete")

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import rankdata, spearmanr
 
+from heatmap_pipeline.instants import DAY
 from heatmap_pipeline.model.book import Floats, Ints
 
-DAY = 86_400_000_000
 ELEMENTS = 1 << 16
 """Resamples are computed in parts of about this many numbers per array: that fits the processor's cache, and years of
 hours fit in memory."""

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from heatmap_pipeline.instants import DAY
 from heatmap_pipeline.model.book import SIDE_NAMES, Floats
 from heatmap_pipeline.model.parameters import ModelError
 from heatmap_pipeline.model.score.baselines import HORIZONS, Horizon, baseline_series, predicted
 from heatmap_pipeline.model.score.hours import SIDES, Flags, ScoreHours
 from heatmap_pipeline.model.score.lift import MapCells, brightest_lift, reached_cells
 from heatmap_pipeline.model.score.ranks import (
-    DAY,
     DayResamples,
     interval,
     partial_spearman,

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from heatmap_pipeline.instants import day_start
 from heatmap_pipeline.market.archive import ArchiveReader
-from heatmap_pipeline.market.repair import day_start
 from heatmap_pipeline.model.book import LONG, SHORT, Ints
 from heatmap_pipeline.model.score.hours import HOUR, HourlyMarket, ScoreHours, hourly_market, hourly_reported
 from heatmap_pipeline.model.score.table import ScoreRow, score
