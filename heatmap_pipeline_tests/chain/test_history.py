@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
-from heatmap_pipeline.chain.history import History, Stale, resolve_parameters, stale_days
+from heatmap_pipeline.chain.history import CLOSES, History, Stale, resolve_parameters, stale_days
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store.days import DayRecord
 from heatmap_pipeline.store.raw import RawDay, SymbolRecord
@@ -23,14 +23,17 @@ def chain(settings: Settings) -> History:
         for kind in ("candles", "open_interest")
     }
     history = History(SYMBOL, raw, {MODEL: {}}, {MODEL: {}})
-    parameters = resolve_parameters(settings, SYMBOL, MODEL, FIRST).to_json()
+    parameters = resolve_parameters(settings, SYMBOL, MODEL, FIRST, 100.0).to_json()
     made = datetime(2024, 4, 1, tzinfo=UTC)
+    state = {CLOSES: [60_000.0, 60_100.0]}
     records = {}
     for day in DAYS:
         previous = f"state {day - timedelta(days=1)}" if day != FIRST else ""
         rows = history.input_hash(day)
         assert rows is not None
-        records[day] = DayRecord("BTCUSDT", MODEL, day, rows, previous, f"state {day}", parameters, {}, False, {}, made)
+        records[day] = DayRecord(
+            "BTCUSDT", MODEL, day, rows, previous, f"state {day}", parameters, {}, False, state, made
+        )
     return replace(history, days={MODEL: records})
 
 

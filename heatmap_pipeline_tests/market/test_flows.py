@@ -662,7 +662,7 @@ def hold_to_the_reference(case: Chain) -> None:
         assert carried == found.carried
 
 
-@settings(deadline=None, max_examples=100)
+@examples(100)
 @given(random_days())
 def test_any_chain_of_days_equals_the_reference(case: Chain) -> None:
     hold_to_the_reference(case)
@@ -672,20 +672,20 @@ COARSE = [(HOUR, HOUR), (2 * HOUR, HOUR), (HOUR, 2 * HOUR), (2 * HOUR, 30 * MINU
 FINE = [(5 * MINUTE, 5 * MINUTE), (5 * MINUTE, HOUR), (15 * MINUTE, 5 * MINUTE)]
 
 
-@settings(deadline=None, max_examples=150)
+@examples(150)
 @given(spoiled_days(COARSE, 3))
 def test_spoiled_days_equal_the_reference(case: Chain) -> None:
     hold_to_the_reference(case)
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=60)
+@examples(60)
 @given(spoiled_days(FINE, 2))
 def test_spoiled_days_of_real_size_equal_the_reference(case: Chain) -> None:
     hold_to_the_reference(case)
 
 
-@settings(deadline=None, max_examples=50)
+@examples(50)
 @given(spoiled_days(COARSE, 3), st.sampled_from([2.0**-20, 0.5, 2.0**30]))
 def test_nothing_depends_on_the_unit_of_a_contract(case: Chain, unit: float) -> None:
     interval, days = case

@@ -14,8 +14,10 @@ _RULES_THEN = {
     "delta": {"dust": 0.01, "nets": False, "opens": "candle", "starts_with": "nothing", "turnover": 0.0},
     "turnover": {"dust": 1000.0, "nets": True, "opens": "both", "starts_with": "open_interest", "turnover": 0.05},
 }
-_SAME_THEN = ("model", "books", "formula", "price_tick", "dust_rule", "bucket", "candle_interval_seconds")
-_SAME_THEN += ("maintenance_margin_rate", "max_leverage", "leverage_weights")
+_SAME_THEN = (
+    *("model", "books", "formula", "price_tick", "dust_rule", "bucket", "candle_interval_seconds"),
+    *("maintenance_margin_rate", "max_leverage", "leverage_weights"),
+)
 
 
 def become_version_1(path: Path) -> None:

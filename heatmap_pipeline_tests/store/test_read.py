@@ -82,17 +82,6 @@ def test_stored_days(warehouse: Warehouse) -> None:
     assert read.first_published_day(warehouse) is None
 
 
-def test_the_coverage_of_two_books_is_of_all_their_contracts(con: Connection) -> None:
-    """A book of 40 contracts, 30 of them located, and one of 10, 2 of them located: not the mean of their shares."""
-    for side, located, unlocated in (("long", 30, 10), ("short", 2, 8)):
-        con.execute(
-            "UPDATE book_ledger SET located = ?, unlocated = ? WHERE model = 'turnover' AND side = ? "
-            "AND timestamp = (SELECT max(timestamp) FROM book_ledger)",
-            [located, unlocated, side],
-        )
-    assert read.coverage(con, "BTCUSDT", "turnover") == pytest.approx(32 / 50)
-
-
 @pytest.mark.parametrize("model", MODELS_USED)
 def test_the_map_runs_from_the_price_outward(con: Connection, model: str) -> None:
     rows = con.execute(

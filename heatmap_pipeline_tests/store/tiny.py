@@ -183,20 +183,17 @@ def _candle(
         entries[getattr(bar, name)] = entries.get(getattr(bar, name), 0.0) + share
     for (entry, share), (leverage, weight) in product(entries.items(), _TIERS) if opened > 0 else ():
         quantity = opened * share * weight
+        liq_price, volume = round(entry * (1 - side / leverage) * 1e8), quantity * entry
         row = {"timestamp": time, "side": side, "leverage": leverage, "entry_price": entry}
-        row |= {
-            "liq_price": round(entry * (1 - side / leverage) * 1e8),
-            "quantity": quantity,
-            "volume": quantity * entry,
-        }
+        row |= {"liq_price": liq_price, "quantity": quantity, "volume": volume}
         out["opens"].add(**row)
-        if side * (row["liq_price"] - close) >= 0:
+        if side * (liq_price - close) >= 0:
             out["liquidations"].add(**row, opened_at=time)
-            cell = (row["liq_price"] // round(BUCKET * 1e8), side)
-            dead[cell] = dead.get(cell, 0.0) + row["volume"]
-            at_once, consumed, book.unlocated = at_once + quantity, consumed + row["volume"], book.unlocated + quantity
+            cell = (liq_price // round(BUCKET * 1e8), side)
+            dead[cell] = dead.get(cell, 0.0) + volume
+            at_once, consumed, book.unlocated = at_once + quantity, consumed + volume, book.unlocated + quantity
             continue
-        lot = book.lots.setdefault((side, leverage, row["liq_price"]), [0.0, 0.0, time])
+        lot = book.lots.setdefault((side, leverage, liq_price), [0.0, 0.0, time])
         lot[0], lot[1] = lot[0] + quantity, lot[1] + quantity * entry
     out["ledger"].add(timestamp=time, book=index, open_interest=level, opened=opened, liquidated=died)
     out["ledger"].add(liquidated_at_once=at_once, closed=ratio * total, dropped=dropped, rescaled=0.0)

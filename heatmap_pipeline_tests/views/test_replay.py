@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from heatmap_pipeline.model.book import DayResult, Lots, ModelState
-from heatmap_pipeline.views.replay import covered
+from heatmap_pipeline.views.replay import share_located
 
 
 def uneven_day() -> DayResult:
-    """Return a day of two candles, with a book of 40 contracts, 30 of them located, and one of 10, 2 of them located.
+    """Return a day of two candles, open interest 50, with a book of 40 contracts, 30 of them located, and one of 10, 2 of them located.
 
     At the end of the first candle it was 5 of 40 and 1 of 10.
     """
@@ -19,15 +19,16 @@ def uneven_day() -> DayResult:
     zeros = np.zeros(4)
     ledger = {"timestamp": times, "book": np.array([0, 1, 0, 1]), "located": located}
     ledger["unlocated"] = np.array([40.0, 10.0, 40.0, 10.0]) - located
-    ledger |= dict.fromkeys(("active_volume", "consumed_volume", "liquidated"), zeros)
+    ledger["open_interest"] = np.full(4, 50.0)
+    ledger |= dict.fromkeys(("active_volume", "consumed_volume", "liquidated", "liquidated_at_once"), zeros)
     sides = {"side": np.zeros(0, dtype=np.int8)}
     state = ModelState(Lots.empty(), (10.0, 8.0), 50.0)
     return DayResult(state, ledger, sides, sides, {"book": np.zeros(0, dtype=np.int64)})
 
 
 @pytest.mark.parametrize(
-    ("end", "share"), [(0, 0.25), (1, 6 / 50), (300_000_000, 6 / 50), (300_000_001, 32 / 50), (10**12, 32 / 50)]
+    ("end", "share"), [(0, 0.25), (1, 6 / 100), (300_000_000, 6 / 100), (300_000_001, 32 / 100), (10**12, 32 / 100)]
 )
-def test_the_coverage_of_two_books_is_of_all_their_contracts(end: int, share: float) -> None:
-    """Not the mean of their shares; before the first candle it is what it was."""
-    assert covered(uneven_day(), end, 0.25) == pytest.approx(share)
+def test_the_located_share_is_of_the_open_interest_in_each_book(end: int, share: float) -> None:
+    """Not of what the books hold; before the first candle it is what it was."""
+    assert share_located(uneven_day(), end, 0.25) == pytest.approx(share)

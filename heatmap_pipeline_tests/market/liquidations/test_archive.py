@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from heatmap_pipeline.instants import DAY as MICROSECONDS_OF_DAY
+from heatmap_pipeline.instants import day_start
 from heatmap_pipeline.market.archive_file import LIQUIDATION_HEADER
 from heatmap_pipeline.market.liquidations.archive import LiquidationArchive
 from heatmap_pipeline.market.liquidations.tables import Liquidations
-from heatmap_pipeline.market.repair import DAY as MICROSECONDS_OF_DAY
-from heatmap_pipeline.market.repair import day_start
 from heatmap_pipeline.market.tables import MarketError, NoDataError
 from heatmap_pipeline_tests.market._files import csv_text, write
 

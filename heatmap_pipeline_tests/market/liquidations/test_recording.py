@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from heatmap_pipeline.instants import DAY, day_start
 from heatmap_pipeline.market.liquidations.recording import RecordingReader, RecordingWriter
 from heatmap_pipeline.market.liquidations.streams import Event
 from heatmap_pipeline.market.liquidations.tables import Liquidations
-from heatmap_pipeline.market.repair import DAY, day_start
 from heatmap_pipeline.market.tables import MarketError, NoDataError
 
 START = day_start(date(2026, 4, 3)) // 1000

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from heatmap_pipeline.instants import DAY, day_start
 from heatmap_pipeline.market.archive_file import LIQUIDATION_HEADER
 from heatmap_pipeline.market.liquidations.recording import RecordingWriter
 from heatmap_pipeline.market.liquidations.sources import SOURCES, Places, open_liquidations, own_exchange
 from heatmap_pipeline.market.liquidations.streams import Event
 from heatmap_pipeline.market.liquidations.tables import LIQUIDATION_COLUMNS, Liquidations, exchange_of, microseconds
-from heatmap_pipeline.market.repair import DAY, day_start
 from heatmap_pipeline.market.tables import MarketError, NoDataError
 from heatmap_pipeline_tests.market._files import csv_text, write
 from heatmap_pipeline_tests.market.liquidations._rest_servers import (

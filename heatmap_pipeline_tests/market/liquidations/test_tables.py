@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from heatmap_pipeline.instants import DAY, day_start
 from heatmap_pipeline.market.liquidations.tables import (
     HOUR,
     LIQUIDATION_COLUMNS,
@@ -23,7 +24,6 @@ from heatmap_pipeline.market.liquidations.tables import (
     raw_rows,
     recorded_share,
 )
-from heatmap_pipeline.market.repair import DAY, day_start
 from heatmap_pipeline.market.tables import MarketError
 
 NAN = float("nan")

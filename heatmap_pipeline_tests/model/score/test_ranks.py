@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from heatmap_pipeline.instants import DAY
 from heatmap_pipeline.model.book import Floats, Ints
 from heatmap_pipeline.model.score import ranks
 from heatmap_pipeline.model.score.hours import HOUR
@@ -103,7 +104,7 @@ def test_only_order_counts() -> None:
     np.testing.assert_allclose(resampled_spearman([x], y, draws), resampled_spearman([np.log(x)], y**3, draws))
     # Days in another order: the same values; the draws differ, the interval hardly.
     order = np.random.default_rng(7).permutation(20)
-    moved = np.concatenate([np.flatnonzero(start // ranks.DAY == day) for day in order])
+    moved = np.concatenate([np.flatnonzero(start // DAY == day) for day in order])
     assert spearman(x[moved], y[moved]) == pytest.approx(spearman(x, y), abs=1e-12)
     many = resample_days(start, 2000, 3)
     assert interval(resampled_spearman([x[moved]], y[moved], many)) == pytest.approx(
@@ -114,7 +115,7 @@ def test_only_order_counts() -> None:
 def test_draws_are_whole_days_and_repeat_by_seed() -> None:
     start = np.delete(_hours(9), [0, 30, 31, 60])
     draws = resample_days(start, 40, 11)
-    np.testing.assert_array_equal(draws.day, start // ranks.DAY)
+    np.testing.assert_array_equal(draws.day, start // DAY)
     np.testing.assert_array_equal(draws.counts, resample_days(start, 40, 11).counts)
     assert (draws.counts != resample_days(start, 40, 12).counts).any()
     assert draws.counts.mean() == 1
@@ -139,7 +140,7 @@ def test_interval_of_a_null_difference_holds_zero_about_95_times_in_100() -> Non
 
 
 def test_drawing_hours_instead_of_days_would_look_too_sure() -> None:
-    hour_by_hour = np.arange(240) * ranks.DAY
+    hour_by_hour = np.arange(240) * DAY
     assert _coverage(hour_by_hour, 250) < 0.85
 
 
