@@ -132,7 +132,7 @@ def test_the_run_is_published_and_its_facts_are_recorded(case: tuple[Ran, str, s
     one = SETS[name]
     assert f"{symbol}: {one.first} .. {one.last} computed and published (real data)" in ran.out
     (record,) = ran.ask("SELECT * FROM symbols WHERE symbol = ?", symbol).to_dict("records")
-    bucket = {BTC: 100.0, ETH: 5.0, DOGE: 0.0002}[symbol]
+    bucket = {BTC: 100.0, ETH: 5.0, DOGE: 0.0005}[symbol]
     assert record == {
         "symbol": symbol,
         "candle_interval_seconds": CANDLES[name, symbol],
@@ -228,12 +228,14 @@ def test_what_opened_closed_and_was_liquidated_is_the_ledger(case: tuple[Ran, st
             SELECT model, timestamp, CASE WHEN model = 'turnover' THEN side END AS side,
                 coalesce(sum(quantity) FILTER (WHERE event_type = 'open'), 0) AS opened,
                 coalesce(sum(quantity) FILTER (WHERE event_type = 'close'), 0) AS closed,
-                coalesce(sum(quantity) FILTER (WHERE event_type = 'liquidate'), 0) AS liquidated,
+                coalesce(sum(quantity) FILTER (WHERE opened_at < timestamp), 0) AS liquidated,
+                coalesce(sum(quantity) FILTER (WHERE event_type = 'liquidate' AND opened_at = timestamp), 0) AS at_once,
                 coalesce(sum(volume) FILTER (WHERE event_type = 'liquidate'), 0) AS consumed
             FROM position_events WHERE symbol = $1 GROUP BY ALL
         )
         SELECT l.model, l.opened - coalesce(e.opened, 0) AS opened, l.closed - coalesce(e.closed, 0) AS closed,
             l.liquidated - coalesce(e.liquidated, 0) AS liquidated,
+            l.liquidated_at_once - coalesce(e.at_once, 0) AS at_once,
             l.consumed_volume - coalesce(e.consumed, 0) AS consumed,
             l.open_interest AS scale, l.consumed_volume AS usdt
         FROM book_ledger AS l LEFT JOIN events AS e
@@ -242,7 +244,7 @@ def test_what_opened_closed_and_was_liquidated_is_the_ledger(case: tuple[Ran, st
     """
     found = ran.ask(query, symbol)
     assert set(found["model"]) == set(MODELS)
-    for name in ("opened", "closed", "liquidated"):
+    for name in ("opened", "closed", "liquidated", "at_once"):
         assert (found[name].abs() <= 1e-9 * found["scale"]).all(), name
     assert (found["consumed"].abs() <= 1e-9 * found["usdt"] + 1e-4).all()
 
@@ -272,7 +274,7 @@ def test_levels_are_liquidated_when_price_first_touches_them(case: tuple[Ran, st
     ran, _, symbol = case
     query = """
         WITH candles AS (
-            SELECT open_time, low, high, lag(open_time) OVER w AS before, lag(low) OVER w AS low_before,
+            SELECT open_time, low, high, close, lag(open_time) OVER w AS before, lag(low) OVER w AS low_before,
                 lag(high) OVER w AS high_before
             FROM raw_candles WHERE symbol = $1 WINDOW w AS (ORDER BY open_time)
         )
@@ -281,7 +283,9 @@ def test_levels_are_liquidated_when_price_first_touches_them(case: tuple[Ran, st
             count(*) FILTER (WHERE CASE e.side WHEN 'long' THEN liq_price < low ELSE liq_price > high END) AS untouched,
             count(*) FILTER (WHERE opened_at < before AND
                 CASE e.side WHEN 'long' THEN liq_price >= low_before ELSE liq_price <= high_before END) AS late,
-            count(*) FILTER (WHERE opened_at >= timestamp) AS too_young,
+            count(*) FILTER (WHERE opened_at = timestamp AND
+                CASE e.side WHEN 'long' THEN liq_price < close ELSE liq_price > close END) AS not_passed,
+            count(*) FILTER (WHERE opened_at > timestamp) AS too_young,
             count(*) FILTER (WHERE (e.side = 'long') <> (liq_price < entry_price)) AS on_the_wrong_side
         FROM position_events AS e LEFT JOIN candles AS c ON c.open_time = e.timestamp
         WHERE e.symbol = $1 AND e.event_type = 'liquidate'
@@ -439,10 +443,11 @@ def test_modelled_liquidations_come_when_real_ones_did(
     for (symbol, model, side), value in found.items():
         print(f"Spearman {symbol} {model} {side}: {value:.3f}")  # noqa: T201  # shown by pytest -s and on failure
         record_property(f"spearman_{symbol}_{model}_{side}", round(value, 3))
-    # Measured: turnover 0.87 / 0.84 and 0.84 / 0.81 (long / short of BTC and ETH), delta 0.69 / 0.65 and 0.62 / 0.55.
+    # Measured: turnover .876 / .856 and .853 / .829 (long / short of BTC and ETH), delta .68 / .64 and .62 / .54.
+    least = {(BTC, "long"): 0.870, (BTC, "short"): 0.850, (ETH, "long"): 0.848, (ETH, "short"): 0.822}
     for symbol in (BTC, ETH):
         for side in ("long", "short"):
-            assert found[symbol, "turnover", side] > 0.75
+            assert found[symbol, "turnover", side] >= least[symbol, side]
             assert found[symbol, "delta", side] > 0.5
             assert found[symbol, "turnover", side] > found[symbol, "delta", side] + 0.1
 
