@@ -41,7 +41,7 @@ _COLUMNS: dict[str, tuple[str, tuple[str, ...]]] = {
 
 @dataclass(frozen=True)
 class SymbolRecord:
-    """What was chosen once for a symbol: candle interval (seconds), bucket (USDT), where its data come from."""
+    """A symbol: its candle interval (seconds) and where its data come from, chosen once; the newest bucket (USDT)."""
 
     symbol: str
     candle_interval_seconds: int

@@ -6,11 +6,11 @@
 -- other table does. A comment that ends in "private, never published" keeps a table out of the published database.
 
 CREATE TYPE side_name AS ENUM ('long', 'short');
--- In the order in which they happen within a candle.
+-- In the order in which they happen within a candle; what the close of its own candle passed is liquidated last.
 CREATE TYPE event_name AS ENUM ('liquidate', 'close', 'open');
 
 CREATE TABLE schema_version (version INTEGER NOT NULL);
-INSERT INTO schema_version VALUES (1);
+INSERT INTO schema_version VALUES (2);
 
 CREATE TABLE symbols (
     symbol VARCHAR NOT NULL,
@@ -112,8 +112,10 @@ CREATE TABLE book_ledger (
     open_interest DOUBLE NOT NULL,
     opened DOUBLE NOT NULL,
     liquidated DOUBLE NOT NULL,
+    liquidated_at_once DOUBLE NOT NULL,
     closed DOUBLE NOT NULL,
     dropped DOUBLE NOT NULL,
+    rescaled DOUBLE NOT NULL,
     located DOUBLE NOT NULL,
     unlocated DOUBLE NOT NULL,
     active_volume DOUBLE NOT NULL,
@@ -226,6 +228,11 @@ SELECT symbol, model, timestamp, price_bucket,
 FROM liquidation_snapshots
 GROUP BY symbol, model, timestamp, price_bucket;
 
+-- The bucket follows the price, each a divisor of the next. Rows of days with different buckets are put together in the
+-- largest of them, B: floor(price_bucket / B) * B.
+CREATE VIEW buckets AS
+SELECT symbol, model, day, CAST(json_extract(parameters, '$.bucket') AS DOUBLE) AS bucket FROM heatmap_days;
+
 -- The sources of real liquidations that are stored of each symbol. One of them is chosen: whose sums fit into hours, then
 -- the market's own exchange (a bare symbol is a contract of Binance), then one that prints every liquidation, then the
 -- one that recorded most; the name decides what is left.
@@ -288,7 +295,8 @@ LEFT JOIN chosen AS c ON c.symbol = h.symbol
 LEFT JOIN watched AS w ON w.symbol = h.symbol AND w.hour = h.hour
 LEFT JOIN reported AS r ON r.symbol = h.symbol AND r.hour = h.hour AND r.side = s.side;
 
-COMMENT ON TABLE symbols IS 'What was chosen once per symbol; bucket in USDT, simulated = made by the demo market';
+COMMENT ON TABLE symbols IS 'What was chosen once per symbol; simulated = made by the demo market';
+COMMENT ON COLUMN symbols.bucket IS 'Height of a price bucket on the newest computed day, USDT; the view buckets has that of every day';
 COMMENT ON TABLE raw_days IS 'One row per symbol, kind (candles, open_interest, liquidations), day and source that was read: hash, repairs and facts (JSON)';
 COMMENT ON TABLE raw_candles IS 'Clean candles; prices USDT, volume contracts, quote volumes USDT, NULL = unknown';
 COMMENT ON TABLE raw_open_interest IS 'Clean samples; day: whose data it is, a sample of the next midnight may belong to either day';
@@ -304,13 +312,17 @@ COMMENT ON COLUMN raw_liquidations.volume IS 'USDT; NULL = unknown';
 COMMENT ON COLUMN raw_liquidations.resolution_seconds IS '0 = a single liquidation, else the interval that the row is the sum of';
 COMMENT ON COLUMN raw_liquidations.complete IS 'Whether the source prints every liquidation';
 COMMENT ON TABLE recorded IS 'Stretches [from, to) in which a source was recorded, cut at midnights; outside of them nothing is known, which is not 0';
-COMMENT ON TABLE position_events IS 'What opened (per candle, side, leverage), closed (per candle and book) and was liquidated (per lot)';
+COMMENT ON TABLE position_events IS 'What opened (per candle, side, leverage and entry price), closed (per candle and book) and was liquidated (per lot)';
+COMMENT ON COLUMN position_events.opened_at IS 'Start of the candle that opened first into the lot; of a liquidation equal to timestamp where the close of its own candle had passed its price';
 COMMENT ON COLUMN position_events.side IS 'NULL where a closing took from a book that holds both sides';
 COMMENT ON COLUMN position_events.quantity IS 'Contracts; of a close with the unlocated part';
 COMMENT ON COLUMN position_events.volume IS 'USDT at entry; of a close that of located lots';
 COMMENT ON TABLE open_positions IS 'The lots at the end of each day; quantity contracts, volume USDT at entry, opened_at the earliest opening';
 COMMENT ON TABLE book_ledger IS 'One row per model candle and book; contracts, active_volume and consumed_volume USDT';
 COMMENT ON COLUMN book_ledger.side IS 'NULL where one book holds both sides';
+COMMENT ON COLUMN book_ledger.liquidated IS 'Contracts of lots of earlier candles that price reached';
+COMMENT ON COLUMN book_ledger.liquidated_at_once IS 'Contracts of lots that the close of their own candle had passed; part of opened, and unlocated since';
+COMMENT ON COLUMN book_ledger.rescaled IS 'Contracts that a shift of the level of the open interest added; below 0 it took away';
 COMMENT ON TABLE liquidation_snapshots IS 'Cells of the heatmap: USDT per interval (by its start), price bucket (lower edge, USDT) and side';
 COMMENT ON COLUMN liquidation_snapshots.active_volume IS 'USDT at entry still open at the end of the interval';
 COMMENT ON COLUMN liquidation_snapshots.consumed_volume IS 'USDT at entry liquidated within the interval';
@@ -324,3 +336,4 @@ COMMENT ON VIEW liquidation_map IS 'The newest heatmap column: USDT per price bu
 COMMENT ON VIEW liquidation_sources IS 'Sources of real liquidations per symbol: whose, how much was recorded, and which one is chosen for the hours';
 COMMENT ON VIEW liquidations_hourly IS 'Contracts liquidated per hour and side: by the model, of that opened before the hour, and reported by the chosen source (NULL = not recorded)';
 COMMENT ON VIEW heatmap IS 'liquidation_snapshots with long and short side by side, USDT';
+COMMENT ON VIEW buckets IS 'Height of a price bucket of each computed day, USDT; put days together in the largest of theirs';
