@@ -17,7 +17,7 @@ import numpy as np
 from heatmap_pipeline.chain import calendar
 from heatmap_pipeline.chain.history import Connect
 from heatmap_pipeline.commands import command
-from heatmap_pipeline.instants import ONE_DAY, iso
+from heatmap_pipeline.instants import iso
 from heatmap_pipeline.market.liquidations.sources import REACH, LiquidationSource, Places, open_liquidations
 from heatmap_pipeline.market.liquidations.tables import HOUR, Liquidations, superseded
 from heatmap_pipeline.market.tables import MarketError, NoDataError
@@ -38,6 +38,9 @@ _USUAL = timedelta(days=28)
 
 _WHOLE = 0.98
 """Share of an hour that makes it a recorded one, as in `liquidations_hourly`."""
+
+_LATE = 2
+"""Hours by which a record may not end before the candles."""
 
 _CHUNK = 31
 """Days saved in one transaction."""
@@ -162,10 +165,11 @@ def _chunks(read: Mapping[date, Liquidations]) -> Iterator[dict[date, Liquidatio
 
 @dataclass(frozen=True)
 class Feed:
-    """What is to be said of one stream: `words` is '' where it lives."""
+    """What is to be said of one stream: `words` of a dead one and `late` of a late one, '' where it is not."""
 
     source: str
     words: str
+    late: str
     numbers: Mapping[str, Any]
 
 
@@ -181,11 +185,20 @@ def feeds(con: Connection, settings: Settings, symbol: str, first: date, last: d
         if source in STREAMS:
             hours = stored.watched_hours(con, symbol, source, last - _USUAL, last)
             words, numbers = _pulse(hours, first)
-            if words:
-                line = _record_command(settings, symbol, source)
-                words = f"{symbol} {source}: {words}; look at the recorder, or start it with `{line}`"
-            made.append(Feed(source, words, numbers))
+            line = command(settings, "record", symbol, exchange=STREAMS[source])
+            told = [
+                f"{symbol} {source}: {text}; look at the recorder, or start it with `{line}`" if text else ""
+                for text in (words, _late(hours))
+            ]
+            made.append(Feed(source, told[0], told[1], numbers))
     return made
+
+
+def _late(hours: WatchedHours) -> str:
+    """Return how far the record of a stream ends before the candles do, '' for less than two hours."""
+    heard = np.flatnonzero(hours.recorded > 0)
+    behind = len(hours.hour) - 1 - int(heard[-1]) if len(heard) else 0
+    return f"the record ends {behind} hours before the candles" if behind >= _LATE else ""
 
 
 def _pulse(hours: WatchedHours, first: date) -> tuple[str, dict[str, Any]]:
@@ -226,27 +239,22 @@ def quiet_stretch(hours: WatchedHours) -> int | None:
     return None
 
 
-def _record_command(settings: Settings, symbol: str, source: str) -> str:
-    return f"{command(settings, 'record', symbol)} --exchange {STREAMS[source]}"
-
-
 # -- what status says
 
 
-def recorded_lines(con: Connection, settings: Settings, symbols: Sequence[str]) -> Iterator[str]:
+def recorded_lines(con: Connection) -> Iterator[str]:
     """Yield a line per symbol and source that is stored: what was recorded, and how much there is."""
-    for one in stored.liquidation_sources(con):
-        if one.symbol in symbols:
-            whose = "" if one.own_exchange else ", another exchange's"
-            kind = "every liquidation" if one.complete else "not every liquidation"
-            yield (
-                f"liquidations {one.symbol} {one.source}: {one.first:%Y-%m-%d %H:%M} .. {one.last:%Y-%m-%d %H:%M}, "
-                f"{one.recorded_hours:,.1f} h recorded, {one.rows:,} rows ({kind}{whose})"
-            )
+    for each in stored.liquidation_sources(con):
+        whose = "" if each.own_exchange else "; not of the market's own exchange"
+        kind = "complete" if each.complete else "not complete"
+        yield (
+            f"liquidations of {each.symbol} by {each.source}: {each.first:%Y-%m-%d %H:%M} .. "
+            f"{each.last:%Y-%m-%d %H:%M}, {each.recorded_hours:,.1f} h recorded, {each.rows:,} rows, {kind}{whose}"
+        )
 
 
 def feed_lines(con: Connection, settings: Settings, symbol: str, first: date, last: date) -> Iterator[str]:
-    """Yield a line per configured stream that is silent, or that ends before the candles do."""
-    for feed in feeds(con, settings, symbol, max(first, last - ONE_DAY), last):
-        if feed.words:
-            yield f"feed    {feed.words}"
+    """Yield a line per configured stream that is silent, or whose record ends before the candles do."""
+    for feed in feeds(con, settings, symbol, first, last):
+        if words := feed.words or feed.late:
+            yield f"feed    {words}"
