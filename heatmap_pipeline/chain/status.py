@@ -9,6 +9,7 @@ from typing import Any
 from heatmap_pipeline.chain.calendar import yesterday
 from heatmap_pipeline.chain.commands import rebuild_commands, run_command
 from heatmap_pipeline.chain.due import clock_is_behind, unpublished, words_for_clock
+from heatmap_pipeline.chain.earlier import words_for_earlier_version
 from heatmap_pipeline.chain.history import Stale, outdated_days, read_history
 from heatmap_pipeline.chain.liquidations import feed_lines, recorded_lines
 from heatmap_pipeline.chain.recovery import loss, naming_the_rebuild
@@ -38,6 +39,7 @@ def status_lines(settings: Settings) -> Iterator[str]:
         names = sorted({*(entry.symbol for entry in entries), *(published or {})})
         lost = {name: text for name in names if (text := loss(con, settings, name))}
         again = {entry.symbol: _as_stored(settings, entry.symbol, entries) for entry in entries}
+        earlier = words_for_earlier_version(con, settings)
         waiting = {(entry.symbol, entry.model): _waiting(con, again, entry, published) for entry in entries}
         recorded = list(recorded_lines(con))
         silent = [line for entry in entries for line in _silent(con, settings, entry)]
@@ -56,11 +58,15 @@ def status_lines(settings: Settings) -> Iterator[str]:
     for name, text in lost.items():
         problems.add(name)
         yield f"lost    {text}"
+    for text in dict.fromkeys(text for name, text in earlier.items() if name not in lost):
+        problems.add(text)
+        yield f"stale   {text}"
     for entry in entries:
         key = entry.symbol, entry.model
         # The command that brings lost days back, or rebuilds stale ones, makes and publishes the rest too.
-        rebuilt = [] if entry.symbol in lost else stale[key]
-        rest = [] if entry.symbol in lost or rebuilt else waiting[key]
+        made_again = entry.symbol in lost or entry.symbol in earlier
+        rebuilt = [] if made_again else stale[key]
+        rest = [] if made_again or rebuilt else waiting[key]
         for line in [*_problems(again[entry.symbol], entry, rebuilt), *rest]:
             if line not in problems:
                 problems.add(line)
