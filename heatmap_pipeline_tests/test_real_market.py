@@ -86,7 +86,9 @@ def run_of(market_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Callab
                 if not one.drawn:
                     draw_nothing(patch)
                 files = market_dir / "binance_vision"
-                out = done("run", *one.symbols, "--archive", files, *days, "--home", home).stdout
+                # Only set A has liquidations that really happened; the folder holds nothing of the others' days.
+                folders = ("--archive", files, "--liquidations", market_dir / "liquidations")
+                out = done("run", *one.symbols, *folders, *days, "--home", home).stdout
                 made[name] = Ran(home, out, _checks(instance))
         return made[name]
 
@@ -457,3 +459,43 @@ def test_a_day_with_hourly_candles_only_is_refused(market_dir: Path, tmp_path: P
     result = heatmap("run", BTC, "--archive", market_dir / "binance_vision", *days, "--home", tmp_path)
     refused(result, 1, BTC, "2024-10-28", "holds no candles", "5m: 2024-06-19 to 2024-07-28", "choose days it holds")
     assert not published(tmp_path).exists()
+
+
+# -- liquidations that really happened
+
+
+@pytest.mark.parametrize(("symbol", "listed", "long", "short"), [(BTC, 923, 5404, 3524), (ETH, 912, 76085, 42123)])
+def test_the_real_sums_stand_beside_the_map_hour_by_hour(
+    run_of: Callable[[str], Ran], market_dir: Path, symbol: str, listed: int, long: float, short: float
+) -> None:
+    ran = run_of("A")
+    hours = ran.ask(
+        "SELECT hour, side, reported, recorded, source FROM liquidations_hourly "
+        "WHERE symbol = ? AND model = 'turnover'",
+        symbol,
+    )
+    assert len(hours) == 2 * 939, "the history begins with the first sample, in the hour in which the record does"
+    assert set(hours["source"]) == {"binance_file"}
+    total = hours.groupby("side", observed=True)["reported"].sum()
+    assert (round(total["long"]), round(total["short"])) == (long, short)
+    # Recorded is from the first hour of the file to its last; what it does not list between is 0.
+    assert hours["recorded"].all()
+    assert hours["hour"].min() == pd.Timestamp("2024-06-19 21:00")
+    assert hours["reported"].notna().all()
+    per_hour = hours.groupby("hour")["reported"].sum()
+    assert int((per_hour == 0).sum()) == 939 - listed
+    (path,) = (market_dir / "liquidations").glob(f"{symbol}-liquidations-1h-*.csv.gz")
+    file = pd.read_csv(path, parse_dates=["time"])
+    wanted = file.assign(side=file["side"].str.lower(), time=file["time"].dt.tz_localize(None))
+    wanted = wanted.set_index(["time", "side"])["quantity"]
+    found = hours.assign(side=hours["side"].astype(str)).set_index(["hour", "side"])["reported"]
+    pd.testing.assert_series_equal(
+        found.loc[wanted.index], wanted, check_names=False, check_index=False, rtol=1e-12, check_dtype=False
+    )
+
+
+def test_other_sets_have_no_record_and_no_hour_of_theirs_is_zero(run_of: Callable[[str], Ran]) -> None:
+    ran = run_of("B")
+    assert ran.number("SELECT count(*) FROM raw_liquidations") == ran.number("SELECT count(*) FROM recorded") == 0
+    assert ran.number("SELECT count(reported) FROM liquidations_hourly") == 0
+    assert ran.number("SELECT count(*) FROM liquidations_hourly WHERE NOT recorded") > 400

@@ -14,10 +14,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from heatmap_pipeline.instants import DAY, day_start
+from heatmap_pipeline.market.liquidations.tables import HOUR, Liquidations, clean_liquidations, raw_rows
 from heatmap_pipeline.market.tables import CleanDay
 from heatmap_pipeline.model.book import BOOKS, LONG, SHORT, DayResult, Lots, ModelState
 from heatmap_pipeline.model.parameters import MODELS, ModelParameters
 from heatmap_pipeline.store.days import DayRecord, commit_day, commit_snapshots
+from heatmap_pipeline.store.liquidations import save_liquidations
 from heatmap_pipeline.store.raw import SymbolRecord, put_symbol, save_raw
 from heatmap_pipeline.store.schema import symbol_tables
 from heatmap_pipeline.store.sql import Connection, transaction
@@ -65,6 +68,18 @@ def market(symbol: str, seed: int = 1, days: tuple[date, ...] = DAYS) -> tuple[l
         samples.append(CleanDay(symbol, day, table, STEP, {}, {"clock": "measured"}))
         price, contracts = float(close[-1]), float(level[-1])
     return candles, samples
+
+
+def liquidations(symbol: str, seed: int = 1, days: tuple[date, ...] = DAYS) -> Liquidations:
+    """Return twenty single liquidations a day of another exchange, recorded but for the last hour."""
+    rng = np.random.default_rng(seed)
+    start, count = day_start(days[0]), 20 * len(days)
+    time = start + np.sort(rng.integers(0, len(days) * DAY - HOUR, count))
+    amounts = [rng.uniform(50000, 60000, count), rng.uniform(0.1, 3, count), np.full(count, np.nan)]
+    side = ["long" if up else "short" for up in rng.integers(0, 2, count)]
+    raw = raw_rows(time.tolist(), side, *(amount.tolist() for amount in amounts))
+    recorded = np.array([[start, start + len(days) * DAY - HOUR]], dtype=np.int64)
+    return clean_liquidations(raw, symbol=symbol, source="okx_file", place="tiny", recorded=recorded)
 
 
 @dataclass
@@ -264,11 +279,13 @@ def commit(con: Connection, record: DayRecord, result: DayResult) -> None:
 
 
 def fill(con: Connection, symbol: str = "BTCUSDT", seed: int = 1) -> None:
-    """Store raw days, chain and cells of a symbol, both models."""
+    """Store raw days, liquidations, chain and cells of a symbol, both models."""
     put_symbol(con, SymbolRecord(symbol, STEP, BUCKET, "demo", True))
     candles, samples = market(symbol, seed)
     save_raw(con, "candles", candles, "demo")
     save_raw(con, "open_interest", samples, "demo")
+    made = liquidations(symbol, seed)
+    save_liquidations(con, {day: made.of_day(day) for day in DAYS})
     for model in MODELS_USED:
         for record, result in compute(symbol, model, seed):
             commit(con, record, result)
