@@ -99,6 +99,39 @@ class CandleColumns(BaseModel):
     volume: list[float] = Field(description="Contracts.")
 
 
+class ReportedSide(BaseModel):
+    """Sums of one side, each column once."""
+
+    time: list[int] = Field(description="Index into timestamps of the column in which they, or their interval, began.")
+    price: list[float | None] = Field(description="Mean weighted by quantity, USDT; null = unknown.")
+    place: list[float] = Field(description="The price, else the low (longs) or high (shorts) of their time, USDT.")
+    volume: list[float] = Field(description="USDT; what is reported without counts as quantity x place.")
+    quantity: list[float] = Field(description="Contracts.")
+
+
+class Recorded(BaseModel):
+    """What was recorded, half-open stretches; outside of them liquidations are missing, not 0."""
+
+    from_: list[int] = Field(alias="from", description="Milliseconds since 1970-01-01 UTC.")
+    to: list[int]
+
+
+class Reported(BaseModel):
+    """Real liquidations as one source reports them."""
+
+    source: str
+    exchange: str
+    own_exchange: bool = Field(description="Whether that is the market's own exchange.")
+    complete: bool | None = Field(description="Whether the source prints every liquidation; null = it printed none.")
+    resolution_seconds: int = Field(description="Width of the sums it prints; 0 = single liquidations.")
+    factor: float | None = Field(
+        description="Volume reported / modelled in columns recorded whole; null for another exchange's record."
+    )
+    recorded: Recorded
+    long: ReportedSide
+    short: ReportedSide
+
+
 class Columns(BaseModel):
     """format=columns."""
 
@@ -110,6 +143,7 @@ class Columns(BaseModel):
     consumed_long: Cells
     consumed_short: Cells
     candles: CandleColumns
+    reported: Reported | None = Field(description="Real liquidations; null where none of the window was recorded.")
     meta: ColumnsMeta
 
 

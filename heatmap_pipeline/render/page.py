@@ -22,6 +22,7 @@ from heatmap_pipeline.errors import HeatmapError
 from heatmap_pipeline.files import remove_half_written, replace_file
 from heatmap_pipeline.render.picture import write_png
 from heatmap_pipeline.views.columns import Columns
+from heatmap_pipeline.views.reported import SIDES
 
 _SYMBOL = re.compile(r"[A-Z0-9]{2,30}")
 _MODEL = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
@@ -107,8 +108,8 @@ def pack(data: Columns) -> dict[str, Any]:
     """Return the endpoint's `format=columns` with its arrays packed as base64 of little-endian numbers.
 
     An array is `{"type": "f4", "data": base64}`, type u1, u2, u4, f4 or f8; the rising `time` of cells is
-    `{"runs": array}`, in which the number i stands `runs[i]` times. Volumes are rounded to 32 bits, in which the page
-    keeps them anyhow.
+    `{"runs": array}`, in which the number i stands `runs[i]` times. Volumes of cells and candles are rounded to 32
+    bits, in which the page keeps them anyhow.
     """
     record = data.record()
     for name in ("timestamps", "prices"):
@@ -125,7 +126,19 @@ def pack(data: Columns) -> dict[str, Any]:
     for name in ("open_time", "open", "high", "low", "close"):
         bars[name] = _packed(bars[name], "f8")
     bars["volume"] = _packed(bars["volume"], "f4")
+    if record["reported"] is not None:
+        _pack_reported(record["reported"])
     return record
+
+
+def _pack_reported(record: dict[str, Any]) -> None:
+    for end in ("from", "to"):
+        record["recorded"][end] = _packed(record["recorded"][end], "f8")
+    for side in SIDES:
+        sums = record[side]
+        sums["time"] = _packed(sums["time"], "u2")
+        for name in ("price", "place", "volume", "quantity"):
+            sums[name] = _packed(sums[name], "f8")
 
 
 def _check_names(symbol: str, models: Mapping[str, Columns]) -> None:

@@ -152,6 +152,11 @@ class Version:
         self._closed = True
         self._close.close()
 
+    def reports(self, symbol: str, first: int, last: int, step: int) -> list[serve.Reports]:
+        """Return the real liquidations in [first, last), of each source, summed by `step`; all microseconds."""
+        with self._reading:
+            return serve.reported_liquidations(self._con, symbol, first, last, step)
+
     def state(self, symbol: str, model: str, day: date) -> ModelState:
         """Return the books at the end of a computed day, as stored."""
         with self._reading:  # one connection, one question at a time
