@@ -20,6 +20,7 @@ import numpy as np
 
 from heatmap_pipeline.errors import HeatmapError
 from heatmap_pipeline.files import remove_half_written, replace_file
+from heatmap_pipeline.model.parameters import MODELS
 from heatmap_pipeline.render.picture import write_png
 from heatmap_pipeline.views.columns import Columns
 from heatmap_pipeline.views.reported import SIDES
@@ -79,7 +80,7 @@ def write_page(folder: Path, symbol: str, models: Mapping[str, Columns]) -> Path
         picture = (home / f"heatmap-{name}.png").read_bytes()
         if number == 0:
             replace_file(home / "heatmap.png", picture)
-        entries.append({"name": name, "data": _digest(script), "picture": _digest(picture)})
+        entries.append({"name": name, "role": _role(name), "data": _digest(script), "picture": _digest(picture)})
     replace_file(home / _META, json.dumps({"symbol": symbol, "models": entries}).encode())
     _write_shared(folder)
     for left in [*home.glob("*.js"), *home.glob("heatmap-*.png")]:
@@ -151,6 +152,11 @@ def _check_names(symbol: str, models: Mapping[str, Columns]) -> None:
             raise RenderError(f"model {name!r} cannot name a file; use a-z, 0-9, _ and -")
 
 
+def _role(model: str) -> str:
+    """Return what a model is for; one that is no longer among ours is there to look at."""
+    return MODELS[model].role if model in MODELS else "default"
+
+
 def _packed(values: Any, kind: str) -> dict[str, str]:
     numbers = np.ascontiguousarray(np.asarray(values).astype(_TYPES[kind]))
     return {"type": kind, "data": base64.b64encode(numbers.tobytes()).decode("ascii")}
@@ -201,6 +207,7 @@ def _manifest(folder: Path) -> dict[str, Any]:
             models = [
                 {
                     "name": entry["name"],
+                    "role": entry.get("role") or _role(entry["name"]),
                     "data": f"{symbol}/{entry['name']}.js?v={entry['data']}",
                     "picture": f"{symbol}/heatmap-{entry['name']}.png?v={entry['picture']}",
                 }

@@ -305,7 +305,7 @@ class _Canvas:
         axes.tick_params(labelsize=9, pad=3)
         axes.get_xticklabels()[-1].set_horizontalalignment("right")
         height = f"{self.data.bin_size:.10f}".rstrip("0").rstrip(".")
-        self._text(930, 36, f"Modelled volume to be liquidated, per {height} USDT of price", **_NOTE)
+        self._text(930, 36, f"Modelled volume per {height} USDT of price", **_NOTE)
 
     def _candles(self) -> None:
         from matplotlib.collections import LineCollection  # noqa: PLC0415
@@ -351,7 +351,7 @@ class _Canvas:
         self._circles(hollow, max(self.data.seconds, reported.resolution_seconds), most, hollow=True, linewidths=1.5)
         begins, ends = self._days(reported.recorded).T
         bottom = self.chart.get_xaxis_transform()
-        self.chart.hlines([0.003] * len(begins), begins, ends, colors=TEXT, linewidth=3, transform=bottom, zorder=5)
+        self.chart.hlines([0.003] * len(begins), begins, ends, colors=TEXT, linewidth=2.5, transform=bottom, zorder=5)
 
     def _circles(self, which: Bubbles, seconds: int, most: float, *, hollow: bool = False, **style: Any) -> None:
         """Draw circles in the middle of the `seconds` that each is of; `most` is the volume of the largest."""
@@ -450,7 +450,8 @@ class _Canvas:
         end = self._key(28, "modelled liquidations:", "●")
         if self.data.reported is not None:
             end = self._key(end + 24, "reported:", "○")
-            end = self._after(self._text(end + 8, 884, f"({reported_words(self.data.reported)})", **_NOTE))
+            words = f"({reported_words(self.data.reported)}; white line: recorded)"
+            end = self._after(self._text(end + 8, 884, words, **_NOTE))
         self._text(end + 24, 884, "larger = more volume", **_NOTE)
         self._text(1246, 884, "time in UTC", ha="right", **_NOTE)
 

@@ -21,6 +21,7 @@ function fileSource(manifest) {
   const symbols = manifest.symbols.map(({ symbol, models }) => ({
     symbol,
     models: models.map((one) => one.name),
+    roles: Object.fromEntries(models.map((one) => [one.name, one.role])),
     files: Object.fromEntries(models.map((one) => [one.name, one])),
   }));
   return {
