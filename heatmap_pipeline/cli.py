@@ -53,7 +53,11 @@ _market = _options(
     ),
 )
 _models = click.option(
-    "--model", "models", multiple=True, type=click.Choice(list(MODELS)), help="Only this model; repeatable."
+    "--model",
+    "models",
+    multiple=True,
+    type=click.Choice(list(MODELS)),
+    help=f"Only this model; repeatable. {'; '.join(f'{spec.name}: {spec.role}' for spec in MODELS.values())}.",
 )
 
 
@@ -161,13 +165,14 @@ def refresh(symbols: tuple[str, ...], source: str | None, archive: Path | None, 
       heatmap refresh BTCUSDT
     """
     settings = _settings(home=home, source=source, archive=archive, symbols=_symbols(symbols) or None)
-    from heatmap_pipeline.chain.due import due_days, last_due  # noqa: PLC0415
+    from heatmap_pipeline.chain.due import due_days, last_due, of_earlier_version  # noqa: PLC0415
     from heatmap_pipeline.commands import command  # noqa: PLC0415
 
     def plan(spans: dict[str, Span]) -> tuple[Requests, Refusals]:
-        requests = due_days(settings, settings.symbols, last_due(settings))
-        refused: Refusals = {}
-        for symbol in settings.symbols:
+        refused = of_earlier_version(settings)
+        current = tuple(symbol for symbol in settings.symbols if symbol not in refused)
+        requests = due_days(settings, current, last_due(settings))
+        for symbol in current:
             if symbol in spans and symbol not in requests:
                 click.echo(f"{symbol}: up to date, the last stored day is {spans[symbol].last}")
             elif symbol not in requests:
@@ -183,7 +188,7 @@ def refresh(symbols: tuple[str, ...], source: str | None, archive: Path | None, 
 @main.command()
 @_home
 def status(home: Path | None) -> None:
-    """Show days, gaps, failed and stale days, coverage and newest data per symbol.
+    """Show days, gaps, failed and stale days, located share and newest data per symbol.
 
     \b
     Example:
@@ -334,7 +339,9 @@ def _execute(
     if outcome.published:
         click.echo(f"page      {(settings.home / 'renders' / 'index.html').as_uri()}")
         click.echo(f"database  {settings.home / 'heatmap.duckdb'}")
-    messages = [text if text.startswith(name) else f"{name} failed: {text}" for name, text in failures.items()]
+    # Symbols that share a reason share its sentence.
+    reasons = {text: name for name, text in reversed(failures.items())}
+    messages = [text if text.startswith(name) else f"{name} failed: {text}" for text, name in reversed(reasons.items())]
     for message in messages[:-1]:
         _tell(message)
     if messages:

@@ -9,6 +9,7 @@ from typing import Any
 from heatmap_pipeline.chain.calendar import yesterday
 from heatmap_pipeline.chain.commands import rebuild_commands, run_command
 from heatmap_pipeline.chain.due import clock_is_behind, unpublished, words_for_clock
+from heatmap_pipeline.chain.earlier import words_for_earlier_version
 from heatmap_pipeline.chain.history import Stale, outdated_days, read_history
 from heatmap_pipeline.chain.recovery import loss, naming_the_rebuild
 from heatmap_pipeline.commands import command, first_commands
@@ -20,7 +21,7 @@ from heatmap_pipeline.store.origin import as_stored
 from heatmap_pipeline.store.read import PublishedHistory, SymbolStatus, published_histories
 from heatmap_pipeline.store.warehouse import StoreError, UnusableError, Warehouse
 
-_HEADER = ("symbol", "model", "days", "first", "last", "gaps", "stale", "failed", "coverage", "newest data (UTC)")
+_HEADER = ("symbol", "model", "days", "first", "last", "gaps", "stale", "failed", "located", "newest data (UTC)")
 _WIDTHS = (12, 9, 5, 10, 10, 5, 6, 6, 8, 17)
 
 
@@ -37,6 +38,7 @@ def status_lines(settings: Settings) -> Iterator[str]:
         names = sorted({*(entry.symbol for entry in entries), *(published or {})})
         lost = {name: text for name in names if (text := loss(con, settings, name))}
         again = {entry.symbol: _as_stored(settings, entry.symbol, entries) for entry in entries}
+        earlier = words_for_earlier_version(con, settings)
         waiting = {(entry.symbol, entry.model): _waiting(con, again, entry, published) for entry in entries}
     if not entries and not lost:
         yield f"nothing is stored in {settings.home} yet; begin with {first_commands(settings.home)}"
@@ -52,11 +54,15 @@ def status_lines(settings: Settings) -> Iterator[str]:
     for name, text in lost.items():
         problems.add(name)
         yield f"lost    {text}"
+    for text in dict.fromkeys(text for name, text in earlier.items() if name not in lost):
+        problems.add(text)
+        yield f"stale   {text}"
     for entry in entries:
         key = entry.symbol, entry.model
         # The command that brings lost days back, or rebuilds stale ones, makes and publishes the rest too.
-        rebuilt = [] if entry.symbol in lost else stale[key]
-        rest = [] if entry.symbol in lost or rebuilt else waiting[key]
+        made_again = entry.symbol in lost or entry.symbol in earlier
+        rebuilt = [] if made_again else stale[key]
+        rest = [] if made_again or rebuilt else waiting[key]
         for line in [*_problems(again[entry.symbol], entry, rebuilt), *rest]:
             if line not in problems:
                 problems.add(line)
@@ -122,7 +128,7 @@ def _row(entry: SymbolStatus, stale: int) -> tuple[str, ...]:
         str(len(entry.gaps)),
         str(stale),
         str(len({day for _, day, _ in entry.failed})),
-        f"{entry.coverage:.1%}" if entry.model else "-",
+        f"{entry.located_share:.1%}" if entry.model else "-",
         (f"{entry.newest_candle:%Y-%m-%d %H:%M}" if entry.newest_candle else "-") + _marks(entry),
     )
 

@@ -33,6 +33,9 @@ def newest_days(con: Connection, symbol: str, models: tuple[str, ...], seconds: 
         StoreError: if the database contradicts itself.
     """
     version = load_version(con, models, only=symbol)
+    known = version.symbols[symbol].models if symbol in version.symbols else {}
+    if symbol in version.outdated and not known.keys() >= set(models):
+        raise ViewError("not_found", version.outdated[symbol])
     if symbol not in version.symbols:
         raise ViewError("not_found", f"{symbol}: nothing is stored, so there is nothing to draw")
     data = version.symbols[symbol]
