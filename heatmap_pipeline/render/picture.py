@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -437,7 +436,7 @@ class _Canvas:
         facts = (
             f"{meta['model']} model",
             f"as of {as_of} UTC",
-            f"located share {_located_share(meta):.1%} of open interest",
+            f"located share {meta['located_share']:.1%} of open interest",
         )
         self._text(28, 66, "   ·   ".join(("Liquidation heatmap", *facts)), color=MUTED)
 
@@ -476,10 +475,6 @@ def reported_words(reported: Reported) -> str:
     factor = "" if reported.factor is None else f"reported / modelled {reported.factor:.2f}"
     exchange = reported.exchange if reported.own_exchange else f"{reported.exchange}, another exchange"
     return ", ".join(part for part in (exchange, whole, factor) if part)
-
-
-def _located_share(meta: Mapping[str, Any]) -> float:
-    return float(meta["located_share"] if "located_share" in meta else meta["coverage"])
 
 
 def _spread_values(top: float) -> list[float]:

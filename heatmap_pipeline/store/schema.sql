@@ -164,27 +164,6 @@ CREATE TABLE saved_snapshots (
     content_hash VARCHAR NOT NULL
 );
 
-CREATE TABLE raw_liquidations (
-    symbol VARCHAR NOT NULL,
-    day DATE NOT NULL,
-    timestamp TIMESTAMP NOT NULL,
-    source VARCHAR NOT NULL,
-    side side_name NOT NULL,
-    price DOUBLE,
-    quantity DOUBLE NOT NULL,
-    volume DOUBLE,
-    resolution_seconds BIGINT NOT NULL,
-    complete BOOLEAN NOT NULL
-);
-
-CREATE TABLE recorded (
-    symbol VARCHAR NOT NULL,
-    day DATE NOT NULL,
-    source VARCHAR NOT NULL,
-    "from" TIMESTAMP NOT NULL,
-    "to" TIMESTAMP NOT NULL
-);
-
 CREATE TABLE failed_days (
     symbol VARCHAR NOT NULL,
     stage VARCHAR NOT NULL,
@@ -351,8 +330,6 @@ COMMENT ON TABLE heatmap_days IS 'The chain: each computed day with the hashes o
 COMMENT ON COLUMN heatmap_days.state IS 'JSON: what the day carries to the next besides the lots';
 COMMENT ON TABLE snapshot_days IS 'The state each day of liquidation_snapshots was made from';
 COMMENT ON TABLE saved_snapshots IS 'Snapshots that were saved by hand, one row each, also when a snapshot has no cell';
-COMMENT ON TABLE raw_liquidations IS 'Real liquidations as reported, single ones or sums; price and volume USDT, quantity contracts, NULL = unknown';
-COMMENT ON TABLE recorded IS 'Which stretches each source of liquidations recorded; outside of them they are missing, not 0';
 COMMENT ON TABLE failed_days IS 'Days that failed and were not yet repaired; private, never published';
 COMMENT ON VIEW newest_states IS 'Start of the newest interval per symbol and model';
 COMMENT ON VIEW liquidation_map IS 'The newest heatmap column: USDT per price bucket, distance of its lower edge from the close in percent, cumulative USDT from the price outward';

@@ -15,6 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 import numpy as np
 
 from heatmap_pipeline.api.encode import dump
+from heatmap_pipeline.model.parameters import MODELS
 from heatmap_pipeline.render.page import live_page
 from heatmap_pipeline.views.columns import Columns
 
@@ -198,8 +199,9 @@ class LiveServer:
         rows: dict[str, Any] = {}
         for one in data:
             symbol = one.meta["symbol"]
-            row = rows.setdefault(symbol, {"symbol": symbol, "models": [], "coverage": {}})
+            row = rows.setdefault(symbol, {"symbol": symbol, "models": [], "roles": {}})
             row["models"].append(one.meta["model"])
+            row["roles"][one.meta["model"]] = MODELS[one.meta["model"]].role
             row.update(
                 {
                     key: one.meta[key]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
@@ -13,6 +12,7 @@ import pandas as pd
 
 from heatmap_pipeline.bins import Candles
 from heatmap_pipeline.instants import DAY, MICROSECONDS, SECONDS, day_of, day_start
+from heatmap_pipeline.model.parameters import MODELS, ModelParameters
 from heatmap_pipeline.store.columns import Reports
 from heatmap_pipeline.views.columns import Cells, Columns, as_columns
 from heatmap_pipeline.views.data import ModelData, SymbolData, Version
@@ -74,7 +74,7 @@ def source(
     data = ModelData(
         name=model,
         days=tuple(days),
-        parameters={},
+        parameters={day: ModelParameters(MODELS[model], bucket, bars.seconds) for day in days},
         fresh={},
         provisional=frozenset(days[-1:] if changes.get("provisional") else []),
         missing=(),
@@ -82,20 +82,21 @@ def source(
         times=stamps,
         rows=np.arange(len(stamps)),
         open_interest=np.ones(len(stamps)),
+        factor=np.ones(len(stamps)),
         bounds={day: tuple(np.searchsorted(stamps, (day_start(day), day_start(day) + DAY)).tolist()) for day in days},
         begin=int(stamps[0]),
         end=int(stamps[-1]) + bars.step,
-        coverage=0.0,
+        located_share=0.0,
         snapshot_seconds=bars.seconds,
     )
     history = SymbolData(symbol, "", bucket, bool(changes.get("simulated")), "demo", bars, {model: data})
-    return Source(Version("", {symbol: history}, datetime.now(UTC), None), history, data, None, Books(0))
+    return Source(Version("", {symbol: history}, {}, None), history, data, None, Books(0))
 
 
 def draw(
     past: Source,
     interval: str = "15m",
-    coverage: float = 0.9,
+    located_share: float = 0.9,
     max_rows: int = 1000,
     reports: Sequence[Reports] = (),
     **table: Any,
@@ -109,7 +110,7 @@ def draw(
     nothing = np.zeros(window.count, dtype=np.int64)
     volumes = (table[name][order].astype(float) for name in ("active", "consumed"))
     sides = table["sides"][order].astype(np.int8)
-    played = Replay(column[order], price[order], sides, *volumes, nothing, nothing, coverage)
+    played = Replay(column[order], price[order], sides, *volumes, nothing, nothing, located_share)
     return as_columns(binned(past, window, interval, played, None, max_rows), reports)
 
 

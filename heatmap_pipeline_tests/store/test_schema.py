@@ -10,8 +10,10 @@ from heatmap_pipeline.store.schema import amounts, column_types, symbol_tables, 
 from heatmap_pipeline.store.sql import Connection
 from heatmap_pipeline_tests.store.tiny import DAYS, compute
 
-BY_DAY = {"raw_days", "raw_candles", "raw_open_interest", "open_positions", "heatmap_days", "snapshot_days"}
-BY_DAY |= {"raw_liquidations", "recorded"}
+BY_DAY = {
+    "raw_days", "raw_candles", "raw_open_interest", "raw_liquidations", "recorded", "open_positions", "heatmap_days",
+    "snapshot_days",
+}  # fmt: skip
 BY_TIME = {"position_events", "book_ledger", "liquidation_snapshots", "saved_snapshots"}
 
 
