@@ -83,6 +83,7 @@ function start(source, { poll_seconds: seconds = POLL_SECONDS }) {
   let controller = null;
   let running = Promise.resolve(); // the newest load and draw
   let looking = false;
+  let judged = null; // whose score was asked for
 
   const chart = chartIn(element, byId("density"), (moved) => {
     if (moved === null) return choose({ view: null });
@@ -96,6 +97,7 @@ function start(source, { poll_seconds: seconds = POLL_SECONDS }) {
   const hand = pointer(element, chart);
   pinchZoom(element, chart);
   const levels = ladder(byId("ladder"), chart);
+  const truth = truthPanel();
   const slider = legend(
     (change) => recolour(change),
     (change) => { recolour(change); writeHash(choice); },
@@ -233,11 +235,20 @@ function start(source, { poll_seconds: seconds = POLL_SECONDS }) {
     await plotly;
     if (mine !== request) return;
     await chart.draw(map, choice, view);
+    askTruth();
     notice(map.empty ? "The book is empty in this range: there are candles, but no levels." : "");
     for (const id of ["save-png", "save-csv"]) byId(id).disabled = false;
     if (!performance.getEntriesByName("heatmap-first-paint").length) {
       requestAnimationFrame(() => performance.measure("heatmap-first-paint", { start: 0 }));
     }
+  }
+
+  /** The score of what is drawn, once for each symbol, model and publication. */
+  function askTruth() {
+    const wanted = `${choice.symbol}/${choice.model}/${version}`;
+    if (wanted === judged) return;
+    judged = wanted;
+    truth.show(choice.symbol, choice.model, source.score({ ...choice, entry: entry() }));
   }
 
   function failed(error) {
@@ -308,14 +319,14 @@ function start(source, { poll_seconds: seconds = POLL_SECONDS }) {
   const actions = {
     l: () => choose({ side: "long" }), s: () => choose({ side: "short" }), b: () => choose({ side: "both" }),
     g: () => choose({ scale: choice.scale === "log" ? "linear" : "log" }), m: nextModel, r: () => choose({ low: null, high: null }),
-    "[": () => nextBin(-1), "]": () => nextBin(1), "?": () => byId("help").showModal(),
+    "[": () => nextBin(-1), "]": () => nextBin(1), "?": () => byId("help").showModal(), t: truth.open,
     "+": () => chart.shift({ scale: 0.7 }), "=": () => chart.shift({ scale: 0.7 }), "-": () => chart.shift({ scale: 1 / 0.7 }),
     0: () => choose({ view: null }), ArrowLeft: () => chart.shift({ x: -0.15 }), ArrowRight: () => chart.shift({ x: 0.15 }),
     ArrowUp: () => chart.shift({ y: 0.15 }), ArrowDown: () => chart.shift({ y: -0.15 }),
   };
 
   function act(key) {
-    if (key === "?" || (map && actions[key])) actions[key]();
+    if (key === "?" || key === "t" || (map && actions[key])) actions[key]();
     else if (map && toggles[key]) choose({ [toggles[key]]: !choice[toggles[key]] });
     else if (map && /^[1-7]$/.test(key)) {
       const range = Object.keys(RANGES)[Number(key) - 1];
@@ -368,7 +379,7 @@ function start(source, { poll_seconds: seconds = POLL_SECONDS }) {
 
   // For consoles and tests: what is drawn, and the pure functions behind it.
   window.heatmapPage = {
-    state: () => ({ ...chart.state(), choice, map, health, version }), settled: () => running, view: chart.view, decode, rebin, bookBetween, clustersOf, maxPain, csvOf, pngOf: () => pngOf(chart, element),
+    state: () => ({ ...chart.state(), choice, map, health, version }), settled: () => running, truth: truth.state, view: chart.view, decode, rebin, bookBetween, clustersOf, maxPain, csvOf, pngOf: () => pngOf(chart, element),
   };
   wire();
   say("Loading …");
