@@ -90,7 +90,7 @@ def test_a_score_is_told_with_the_best_rule_beside_it(shown: Any) -> None:
                 and not (without and without in row["baseline"])
             ]
             best = max(rules, key=lambda row: row["value"])
-            assert told.startswith(f"{best['value']:.3f} {best['baseline']}: ")
+            assert told.startswith(f"{best['value']:.3f} {best['baseline'].replace(' x ', ' × ')}: ")
             verdict = (
                 "we beat it" if best["difference_low"] > 0 else "beats us" if best["difference_high"] < 0 else "a tie"
             )

@@ -50,7 +50,7 @@ function truthLines(rows) {
   };
   const rule = (horizon) => (side) => {
     const row = bestRule(rows, side, horizon);
-    return numberCell(row, 3, row ? `${row.baseline}: ${against(row)}` : "");
+    return numberCell(row, 3, row ? `${row.baseline.replace(" x ", " × ")}: ${against(row)}` : "");
   };
   const volumeOnly = (side) => {
     const row = found(side, "spearman", "nowcast", VOLUME_ONLY);
