@@ -183,7 +183,7 @@ def refresh(symbols: tuple[str, ...], source: str | None, archive: Path | None, 
 @main.command()
 @_home
 def status(home: Path | None) -> None:
-    """Show days, gaps, failed and stale days, coverage and newest data per symbol.
+    """Show days, gaps, failed and stale days, located share and newest data per symbol.
 
     \b
     Example:

@@ -29,7 +29,8 @@ def health(
     """
     moment = time.time() if now is None else now
     if version is None or not version.symbols:
-        reason = problem or f"nothing is published yet; run {first_commands(settings.home)}"
+        outdated = "; ".join(version.outdated.values()) if version is not None else ""
+        reason = problem or outdated or f"nothing is published yet; run {first_commands(settings.home)}"
         return 503, {
             "status": "empty",
             "version": None,
@@ -44,7 +45,8 @@ def health(
         for symbol in version.symbols.values()
         for model in symbol.models.values()
     ]
-    reasons = [f"{one['symbol']} {one['model']}: {one['reason']}" for one in reports if one["stale"]]
+    reasons = list(version.outdated.values())
+    reasons += [f"{one['symbol']} {one['model']}: {one['reason']}" for one in reports if one["stale"]]
     if problem:
         reasons.insert(0, f"an older version is served: {problem}")
     # The oldest of the newest: what is served is as fresh as the symbol that is furthest behind.

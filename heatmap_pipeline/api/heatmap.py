@@ -38,9 +38,9 @@ def plan_heatmap(version: Version, books: Books, query: HeatmapQuery) -> Plan:
     seconds = seconds_of(query.interval)
     check_interval(seconds, query.interval, symbol.candles)
     weights = own_or_other(model, read_weights(query.leverage_weights))
-    units = bin_units(query.price_bin_size, symbol.bucket)
     source = Source(version, symbol, model, weights, books)
     window = model_window(source, seconds, query.start_time, query.end_time)
+    units = bin_units(query.price_bin_size, model.bucket(window.first, window.last))
     rows = 0 if units is not None else query.max_rows
     key = ("heatmap", symbol.name, model.name, weights, window, units, rows, query.format)
 

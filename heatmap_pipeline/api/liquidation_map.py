@@ -26,14 +26,7 @@ def plan_map(version: Version, books: Books, query: MapQuery, *, levels: bool = 
     symbol = find_symbol(version, query.symbol)
     model = find_model(symbol, query.model)
     weights = own_or_other(model, read_weights(query.leverage_weights))
-    units = bin_units(query.price_bin_size, symbol.bucket)
     source = Source(version, symbol, model, weights, books)
-    newest = float(symbol.candles.close[-1])
-    if units is not None and units / 1e8 > newest:
-        raise ViewError(
-            "invalid",
-            f"price_bin_size = {units / 1e8:g} is more than the price, {newest:g} USDT; ask for a smaller one",
-        )
     times, step = model.times, symbol.candles.step
     at = len(times) - 1 if query.time is None else int(np.searchsorted(times, query.time - step, side="right")) - 1
     if at < 0:
@@ -41,6 +34,14 @@ def plan_map(version: Version, books: Books, query: MapQuery, *, levels: bool = 
             "not_found",
             f"{symbol.name} {model.name} has states from {iso(model.begin + step)} to {iso(model.end)}; time asks for "
             "an earlier one",
+        )
+    state_time = int(times[at])
+    units = bin_units(query.price_bin_size, model.bucket(state_time, state_time + 1))
+    newest = float(symbol.candles.close[-1])
+    if units is not None and units / 1e8 > newest:
+        raise ViewError(
+            "invalid",
+            f"price_bin_size = {units / 1e8:g} is more than the price, {newest:g} USDT; ask for a smaller one",
         )
 
     def make() -> bytes:
@@ -65,5 +66,5 @@ def _levels(record: dict[str, Any]) -> dict[str, Any]:
             for side in ("long", "short")
             if one[side] > 0
         ],
-        **{name: record[name] for name in ("coverage", "as_of", "simulated", "units")},
+        **{name: record[name] for name in ("located_share", "coverage", "as_of", "simulated", "units")},
     }

@@ -11,6 +11,7 @@ from heatmap_pipeline.api.parameters import KlinesQuery, seconds_of
 from heatmap_pipeline.api.plan import Plan
 from heatmap_pipeline.bins import resample
 from heatmap_pipeline.instants import MICROSECONDS, iso
+from heatmap_pipeline.model.parameters import MODELS
 from heatmap_pipeline.views.data import SymbolData, Version
 from heatmap_pipeline.views.errors import ViewError
 from heatmap_pipeline.views.window import check_interval, find_symbol
@@ -38,6 +39,7 @@ def _entry(symbol: SymbolData) -> dict[str, Any]:
     return {
         "symbol": symbol.name,
         "models": list(symbol.models),
+        "roles": {name: MODELS[name].role for name in symbol.models if name in MODELS},
         "bucket": symbol.bucket,
         "first_day": first.days[0].isoformat(),
         "last_day": first.days[-1].isoformat(),
@@ -45,7 +47,8 @@ def _entry(symbol: SymbolData) -> dict[str, Any]:
         "price": float(symbol.candles.close[newest]),
         "simulated": symbol.simulated,
         "provisional": first.days[-1] in first.provisional,
-        "coverage": {name: model.coverage for name, model in symbol.models.items()},
+        "located_share": {name: model.located_share for name, model in symbol.models.items()},
+        "coverage": {name: model.located_share for name, model in symbol.models.items()},
         "snapshot_interval_seconds": first.snapshot_seconds,
         "candle_interval_seconds": symbol.candles.seconds,
     }

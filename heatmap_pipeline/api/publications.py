@@ -120,6 +120,9 @@ class Publications:
         self.problem = problem
 
     def _say(self, before: Version | None, new: Version) -> None:
+        for words in new.outdated.values():
+            if before is None or words not in before.outdated.values():
+                self._tell(f"left out: {words}")
         for name, symbol in new.symbols.items():
             if before is None or before.symbols.get(name) is not symbol:
                 model = next(iter(symbol.models.values()))

@@ -6,6 +6,9 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
+LOCATED_SHARE = "Share of the open interest that the map puts at a liquidation price, 0 to 1."
+COVERAGE = "The name that `located_share` had before; the same number."
+
 
 class Problem(BaseModel):
     """Why there is no other answer."""
@@ -54,7 +57,8 @@ class Meta(BaseModel):
     total_long_volume: float = Field(description="Of the newest snapshot, USDT.")
     total_short_volume: float = Field(description="Of the newest snapshot, USDT.")
     total_consumed: float = Field(description="Of all snapshots, USDT.")
-    coverage: float = Field(description="Share of the open interest whose liquidation prices the model knows, 0 to 1.")
+    located_share: float = Field(description=LOCATED_SHARE)
+    coverage: float = Field(description=COVERAGE, deprecated=True)
     as_of: str = Field(description="End of the newest candle in this answer.")
     simulated: bool = Field(description="Whether the market is made up.")
     units: dict[str, str]
@@ -178,7 +182,8 @@ class LiquidationMap(BaseModel):
     max_pain: MaxPain
     total_long_volume: float
     total_short_volume: float
-    coverage: float
+    located_share: float = Field(description=LOCATED_SHARE)
+    coverage: float = Field(description=COVERAGE, deprecated=True)
     as_of: str
     simulated: bool
     provisional: bool
@@ -204,7 +209,8 @@ class OldLevels(BaseModel):
     price: float
     price_bin_size: float
     levels: list[OldLevel]
-    coverage: float
+    located_share: float = Field(description=LOCATED_SHARE)
+    coverage: float = Field(description=COVERAGE, deprecated=True)
     as_of: str
     simulated: bool
     units: dict[str, str]
@@ -247,6 +253,7 @@ class SymbolEntry(BaseModel):
 
     symbol: str
     models: list[str] = Field(description="The first is the default.")
+    roles: dict[str, Literal["default", "comparison"]] = Field(description="What each model is for.")
     bucket: float
     first_day: str
     last_day: str
@@ -254,7 +261,8 @@ class SymbolEntry(BaseModel):
     price: float
     simulated: bool
     provisional: bool
-    coverage: dict[str, float]
+    located_share: dict[str, float] = Field(description=LOCATED_SHARE)
+    coverage: dict[str, float] = Field(description=COVERAGE, deprecated=True)
     snapshot_interval_seconds: int | None
     candle_interval_seconds: int
 

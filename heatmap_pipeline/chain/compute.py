@@ -17,22 +17,28 @@ import pandas as pd
 
 from heatmap_pipeline.chain.commands import run_command
 from heatmap_pipeline.chain.history import (
+    CLOSES,
     ChainError,
     Connect,
     History,
     check_start,
+    closes,
+    day_bucket,
     present_days,
     read_history,
     resolve_parameters,
 )
 from heatmap_pipeline.instants import ONE_DAY, SECONDS
 from heatmap_pipeline.market.flows import Carried, DayFlow, compute_flow
-from heatmap_pipeline.model.book import DayCandles, DayResult, ModelState
+from heatmap_pipeline.model.book import DayCandles, DayResult, Floats, Ints, ModelState, located_share
 from heatmap_pipeline.model.engine import run_day, start_state
+from heatmap_pipeline.model.parameters import ModelParameters
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store import days as stored
 from heatmap_pipeline.store import raw as stored_raw
 from heatmap_pipeline.store.days import DayRecord
+
+_OF_A_CANDLE = ("open", "high", "low", "close", "volume")
 
 _CHUNK = 31
 """Days of raw rows held in memory at a time."""
@@ -52,10 +58,18 @@ class DayReport:
 
 @dataclass(frozen=True)
 class _DayInput:
-    candles: pd.DataFrame
+    """The clean rows of a day: open, high, low, close and volume of its candles as `prices`, and its samples."""
+
+    open_time: Ints
+    prices: Mapping[str, Floats]
     samples: pd.DataFrame
     sample_step: int
     repairs: dict[str, Any]
+
+    @property
+    def closes(self) -> list[float]:
+        """First and last close, USDT."""
+        return [float(self.prices["close"][0]), float(self.prices["close"][-1])]
 
 
 def _load_inputs(con: Any, settings: Settings, history: History, days: Sequence[date]) -> dict[date, _DayInput]:
@@ -73,56 +87,76 @@ def _load_inputs(con: Any, settings: Settings, history: History, days: Sequence[
     inputs = {}
     for day in days:
         step = history.raw["open_interest"][day].step
-        inputs[day] = _DayInput(by_day[day], samples_by_day.get(day, samples.iloc[:0]), step, history.repairs(day))
+        inputs[day] = _DayInput(
+            _microseconds(by_day[day]["open_time"]),
+            {name: by_day[day][name].to_numpy(dtype=np.float64) for name in _OF_A_CANDLE},
+            samples_by_day.get(day, samples.iloc[:0]),
+            step,
+            history.repairs(day),
+        )
     return inputs
 
 
-def _flow(history: History, day: date, given: _DayInput, carried: Carried | None) -> DayFlow:
-    return compute_flow(
-        _microseconds(given.candles["open_time"]),
-        given.candles["volume"].to_numpy(),
-        history.symbol.candle_interval_seconds,
-        _microseconds(given.samples["snapshot_time"]),
-        given.samples["contracts"].to_numpy(),
-        given.sample_step,
-        carried,
-        day,
-        history.symbol.symbol,
-    )
+class _Flows:
+    """The flows of the day that is computed: they depend on no model, so models that stand alike share them."""
+
+    def __init__(self, history: History) -> None:
+        self.history = history
+        self._known: tuple[date, Carried | None, DayFlow] | None = None
+
+    def of(self, day: date, given: _DayInput, carried: Carried | None) -> DayFlow:
+        """Return the flows of a day."""
+        if self._known is None or self._known[:2] != (day, carried):
+            flow = compute_flow(
+                given.open_time,
+                given.prices["volume"],
+                self.history.symbol.candle_interval_seconds,
+                _microseconds(given.samples["snapshot_time"]),
+                given.samples["contracts"].to_numpy(),
+                given.sample_step,
+                carried,
+                day,
+                self.history.symbol.symbol,
+            )
+            self._known = day, carried, flow
+        return self._known[2]
 
 
-def _microseconds(column: pd.Series[Any]) -> np.ndarray[Any, np.dtype[np.int64]]:
+def _microseconds(column: pd.Series[Any]) -> Ints:
     return column.to_numpy().astype("datetime64[us]").astype(np.int64)
 
 
 def _day_candles(given: _DayInput, flow: DayFlow) -> DayCandles:
-    rows = given.candles.iloc[flow.first :]
     return DayCandles(
-        _microseconds(rows["open_time"]),
-        **{name: rows[name].to_numpy(dtype=np.float64) for name in ("open", "high", "low", "close", "volume")},
+        given.open_time[flow.first :],
+        **{name: column[flow.first :] for name, column in given.prices.items()},
         flow=flow.flow,
         open_interest=flow.open_interest,
+        factor=flow.factor,
     )
 
 
-def _carried_json(state: ModelState, carried: Carried) -> dict[str, Any]:
-    return {
+def _kept(state: ModelState, flow: DayFlow, given: _DayInput, candles: DayCandles) -> dict[str, Any]:
+    """Return what a day says of itself besides its lots, exact and JSON-able; what follows it starts from that."""
+    kept = {
         "open_interest": state.open_interest,
         "unlocated": list(state.unlocated),
-        "sample_time": int(carried.sample_time),
-        "sample_contracts": float(carried.sample_contracts),
+        **flow.carried.to_json(),
+        CLOSES: given.closes,
     }
-
-
-def _carried(state: ModelState, record: Mapping[str, Any]) -> Carried:
-    return Carried(state.open_interest, int(record["sample_time"]), float(record["sample_contracts"]))
+    shifted = np.flatnonzero(candles.factor != 1)
+    if len(shifted):
+        kept["factors"] = [[int(candles.open_time[at]), float(candles.factor[at])] for at in shifted]
+    return kept
 
 
 class _Walk:
     """One model on its way through the days: the state where it stands, read only when it is needed."""
 
-    def __init__(self, settings: Settings, history: History, model: str, before: DayRecord | None) -> None:
-        self.settings, self.history, self.model, self.before = settings, history, model, before
+    def __init__(
+        self, settings: Settings, history: History, flows: _Flows, model: str, before: DayRecord | None
+    ) -> None:
+        self.settings, self.history, self.flows, self.model, self.before = settings, history, flows, model, before
         self._here: tuple[ModelState, Carried] | None = None
 
     def skip(self, record: DayRecord) -> None:
@@ -134,24 +168,37 @@ class _Walk:
         if self.before is not None and self.before.day < day - ONE_DAY:
             self.before = self._here = None
 
+    def parameters(self, day: date, given: _DayInput) -> ModelParameters:
+        """Return the parameters of a day that the walk has come to."""
+        symbol, before = self.history.symbol, None
+        if self.before is not None and (day_closes := closes(self.before)) is not None:
+            before = ModelParameters.from_json(self.before.parameters).bucket, day_closes[1]
+        bucket = day_bucket(self.settings, symbol.symbol, before, given.closes[0])
+        return resolve_parameters(self.settings, symbol, self.model, day, bucket)
+
     def compute(
-        self, connect: Connect, day: date, given: _DayInput, snapshot_seconds: int | None
+        self,
+        connect: Connect,
+        day: date,
+        given: _DayInput,
+        parameters: ModelParameters,
+        snapshot_seconds: int | None,
     ) -> tuple[DayRecord, DayResult]:
         """Compute a day from the state before it and go past it."""
-        parameters = resolve_parameters(self.settings, self.history.symbol, self.model, day)
         if self.before is not None and self._here is None:
             with connect() as con:
                 state, record = stored.load_state(con, self.history.symbol.symbol, self.model, self.before.day)
-            self._here = state, _carried(state, record)
+            self._here = state, Carried.from_json(state.open_interest, record)
         carried = self._here[1] if self._here is not None else None
-        flow = _flow(self.history, day, given, carried)
+        flow = self.flows.of(day, given, carried)
         if self._here is not None:
             state = self._here[0]
         else:
             assert flow.start_open_interest is not None  # noqa: S101  # compute_flow refuses a first day without it
             state = start_state(parameters, flow.start_open_interest)
-        result = run_day(parameters, state, _day_candles(given, flow), snapshot_seconds)
-        kept = _carried_json(result.state, flow.carried)
+        candles = _day_candles(given, flow)
+        result = run_day(parameters, state, candles, snapshot_seconds)
+        kept = _kept(result.state, flow, given, candles)
         day_record = DayRecord(
             symbol=self.history.symbol.symbol,
             model=self.model,
@@ -160,7 +207,7 @@ class _Walk:
             previous_hash=self.before.state_hash if self.before is not None else "",
             state_hash=result.state.hash(kept),
             parameters=parameters.to_json(),
-            repairs={**given.repairs, "held": flow.held},
+            repairs={**given.repairs, **flow.repairs, "held": flow.held},
             provisional=self.history.provisional(day),
             state=kept,
             created_at=datetime.now(UTC).replace(tzinfo=None),
@@ -206,8 +253,9 @@ def advance(
     with connect() as con:
         history = read_history(con, settings, symbol)
     days = present_days(history, days)
+    flows = _Flows(history)
     walks = [
-        _Walk(settings, history, model, check_start(settings, history, model, days[0], restart))
+        _Walk(settings, history, flows, model, check_start(settings, history, model, days[0], restart))
         for model in settings.models
     ]
     commits = _Commits(connect)
@@ -224,15 +272,15 @@ def _advance_day(connect: Connect, commits: _Commits, walk: _Walk, day: date, gi
     history, model = walk.history, walk.model
     known = history.days[model].get(day)
     previous = walk.before.state_hash if walk.before is not None else ""
-    parameters = resolve_parameters(walk.settings, history.symbol, model, day).to_json()
+    parameters = walk.parameters(day, given)
     if known is not None and (known.input_hash, known.previous_hash, known.parameters) == (
         history.input_hash(day),
         previous,
-        parameters,
+        parameters.to_json(),
     ):
         walk.skip(known)
         return DayReport(day, model, True, {})
-    record, result = walk.compute(connect, day, given, None)
+    record, result = walk.compute(connect, day, given, parameters, None)
     commits.add(lambda con: stored.commit_day(con, record, result))
     return DayReport(day, model, False, _numbers(result))
 
@@ -250,14 +298,16 @@ def _each_day(
 def _numbers(result: DayResult) -> dict[str, float | int]:
     ledger = result.ledger
     last = ledger["timestamp"] == ledger["timestamp"][-1] if len(ledger["timestamp"]) else np.zeros(0, dtype=bool)
-    located, unlocated = float(ledger["located"][last].sum()), float(ledger["unlocated"][last].sum())
     return {
         "events": len(result.opens["side"]) + len(result.liquidations["side"]) + len(result.closes["book"]),
         "lots": len(result.state.lots),
-        "coverage": located / (located + unlocated) if located + unlocated > 0 else 0.0,
+        "located_share": located_share(ledger["located"][last].tolist(), result.state.open_interest)
+        if last.any()
+        else 0.0,
         "active_volume_usdt": float(ledger["active_volume"][last].sum()),
         "consumed_volume_usdt": float(ledger["consumed_volume"].sum()),
         "liquidated_contracts": float(ledger["liquidated"].sum()),
+        "liquidated_at_once_contracts": float(ledger["liquidated_at_once"].sum()),
     }
 
 
@@ -277,7 +327,7 @@ def sample(connect: Connect, settings: Settings, symbol: str, days: Sequence[dat
             f"{symbol}: snapshots every {seconds} s do not fit candles of {interval} s; "
             f"set HEATMAP_SNAPSHOT_INTERVAL_{symbol} to a multiple"
         )
-    walks = {}
+    flows, walks = _Flows(history), {}
     for model in settings.models:
         missing = [day for day in days if day not in history.days[model]]
         if missing:
@@ -285,7 +335,7 @@ def sample(connect: Connect, settings: Settings, symbol: str, days: Sequence[dat
                 f"{symbol} {model}: {missing[0]} has no position events; "
                 f"compute them with `{run_command(settings, symbol, missing[0], missing[-1])}`"
             )
-        walks[model] = _Walk(settings, history, model, _stored_before(history, model, days[0]))
+        walks[model] = _Walk(settings, history, flows, model, _stored_before(history, model, days[0]))
     commits = _Commits(connect)
     try:
         for day, given in _each_day(connect, settings, history, days):
@@ -317,16 +367,16 @@ def _sample_day(
     if done == (known.state_hash, seconds):
         walk.skip(known)
         return DayReport(day, model, True, {})
-    record, result = walk.compute(connect, day, given, seconds)
+    parameters = walk.parameters(day, given)
+    record, result = walk.compute(connect, day, given, parameters, seconds)
     if record.state_hash != known.state_hash:
         raise ChainError(
             f"{symbol} {model}: {day} is stale, its snapshots would not match its events; "
             f"rebuild with `{run_command(walk.settings, symbol, day, max(history.days[model]))}`"
         )
-    bucket = resolve_parameters(walk.settings, history.symbol, model, day).bucket
     commits.add(
         lambda con: stored.commit_snapshots(
-            con, symbol, model, day, known.state_hash, seconds, result.cells, bucket=bucket
+            con, symbol, model, day, known.state_hash, seconds, result.cells, bucket=parameters.bucket
         )
     )
     numbers: dict[str, float | int] = {

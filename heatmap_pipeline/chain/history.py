@@ -19,12 +19,22 @@ from heatmap_pipeline.commands import command
 from heatmap_pipeline.errors import HeatmapError, listed
 from heatmap_pipeline.instants import ONE_DAY, SECONDS
 from heatmap_pipeline.market.brackets import load_bracket
-from heatmap_pipeline.model.parameters import MODELS, Bracket, ModelError, ModelParameters
+from heatmap_pipeline.model.parameters import (
+    MODELS,
+    Bracket,
+    ModelError,
+    ModelParameters,
+    choose_bucket,
+    follow_bucket,
+)
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store import days as stored
 from heatmap_pipeline.store import raw as stored_raw
 from heatmap_pipeline.store.days import DayRecord
 from heatmap_pipeline.store.raw import RawDay, SymbolRecord
+
+CLOSES = "closes"
+"""Where the state of a day says its first and its last close, which the buckets of days follow from."""
 
 Connect = Callable[[], AbstractContextManager[Any]]
 """Opens the warehouse under its lock; see `store.warehouse.Warehouse.connect`."""
@@ -101,7 +111,24 @@ def read_history(con: Any, settings: Settings, symbol: str) -> History:
     return History(record, stored_raw.raw_days(con, symbol), days, snapshots)
 
 
-def resolve_parameters(settings: Settings, record: SymbolRecord, model: str, day: date) -> ModelParameters:
+def day_bucket(settings: Settings, symbol: str, before: tuple[float, float] | None, first_close: float) -> float:
+    """Return the bucket of a day, USDT: the setting of the symbol, else one that follows the price.
+
+    Args:
+        settings: which may fix it.
+        symbol: as the exchange writes it.
+        before: bucket and last close (USDT) of the day before; None on the first day of a history.
+        first_close: close of the day's first candle, USDT: what a history begins with.
+    """
+    fixed = settings.of(symbol).bucket
+    if fixed is not None:
+        return fixed
+    return choose_bucket(first_close) if before is None else follow_bucket(*before)
+
+
+def resolve_parameters(
+    settings: Settings, record: SymbolRecord, model: str, day: date, bucket: float
+) -> ModelParameters:
     """Return the parameters of a model for one symbol and day: settings win, then the bracket file, then the defaults.
 
     Raises:
@@ -123,7 +150,6 @@ def resolve_parameters(settings: Settings, record: SymbolRecord, model: str, day
     bracket = Bracket(
         own.maintenance_margin_rate or bracket.maintenance_margin_rate, own.max_leverage or bracket.max_leverage
     )
-    bucket = own.bucket or record.bucket
     try:
         return ModelParameters(MODELS[model], bucket, record.candle_interval_seconds, bracket)
     except ModelError as error:
@@ -133,16 +159,29 @@ def resolve_parameters(settings: Settings, record: SymbolRecord, model: str, day
         ) from None
 
 
-def _wanted_parameters(settings: Settings, record: SymbolRecord, model: str) -> Callable[[date], str]:
-    """Return a function that says a day's parameters as JSON, made once where no bracket file tells days apart."""
+def _wanted_parameters(settings: Settings, record: SymbolRecord, model: str) -> Callable[[date, float], str]:
+    """Return a function that says the parameters of a day and bucket as JSON; days are told apart by a bracket file."""
 
-    def of_day(day: date) -> str:
-        return resolve_parameters(settings, record, model, day).to_json()
+    @cache
+    def known(day: date, bucket: float) -> str:
+        return resolve_parameters(settings, record, model, day, bucket).to_json()
 
-    if settings.leverage_brackets is not None:
-        return of_day
-    once = cache(lambda: of_day(date.max))
-    return lambda _: once()
+    return lambda day, bucket: known(day if settings.leverage_brackets is not None else date.max, bucket)
+
+
+def closes(record: DayRecord) -> tuple[float, float] | None:
+    """Return the first and the last close of the candles a day was computed from, USDT; None from earlier versions."""
+    found = record.state.get(CLOSES)
+    return None if found is None else (found[0], found[1])
+
+
+def is_of_earlier_version(parameters: str) -> bool:
+    """Return whether parameters were recorded by a version of this program whose rules are gone."""
+    try:
+        ModelParameters.from_json(parameters)
+    except ModelError:
+        return True
+    return False
 
 
 def stale_days(settings: Settings, history: History, model: str) -> list[Stale]:
@@ -156,11 +195,13 @@ def stale_days(settings: Settings, history: History, model: str) -> list[Stale]:
     wanted = _wanted_parameters(settings, history.symbol, model)
     before: DayRecord | None = None
     broken: date | None = None
+    earlier: tuple[float, float] | None = None  # bucket and last close of the day before, as they ought to be
     for day in sorted(records):
         record = records[day]
         reason, first = None, day
+        day_closes = closes(record)
         if record.previous_hash == "":
-            broken = None
+            broken = earlier = None
             if before is not None and before.day == day - ONE_DAY:
                 reason = f"it began a history, and now {before.day} is before it"
         elif before is None or before.day != day - ONE_DAY:
@@ -170,8 +211,15 @@ def stale_days(settings: Settings, history: History, model: str) -> list[Stale]:
             reason = f"its predecessor {before.day} was computed again with another result"
         if record.input_hash != history.input_hash(day):
             reason = "its candles or open interest changed"
-        elif record.parameters != wanted(day):
-            reason = "it was computed with other parameters"
+        elif day_closes is None:
+            reason = "it was computed by an earlier version, whose rules are gone"
+        if day_closes is None:
+            earlier = None
+        else:
+            bucket = day_bucket(settings, history.symbol.symbol, earlier, day_closes[0])
+            earlier = bucket, day_closes[1]
+            if reason is None and record.parameters != wanted(day, bucket):
+                reason = "it was computed with other parameters"
         if reason is None and broken is not None:
             reason = f"it follows {broken}"
         if reason is not None:

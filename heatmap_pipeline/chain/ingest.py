@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date
 from itertools import islice
 from typing import Any
 
 from heatmap_pipeline.chain.commands import run_command
-from heatmap_pipeline.chain.history import Connect
+from heatmap_pipeline.chain.history import Connect, day_bucket
 from heatmap_pipeline.errors import HeatmapError
 from heatmap_pipeline.instants import SECONDS
 from heatmap_pipeline.market.sources import Market
 from heatmap_pipeline.market.tables import CleanDay
-from heatmap_pipeline.model.parameters import choose_bucket
 from heatmap_pipeline.settings import Settings, interval_name
 from heatmap_pipeline.store import raw as stored
 from heatmap_pipeline.store.origin import remember_archive
@@ -46,7 +45,7 @@ def ingest_candles(
 ) -> Iterator[RawReport]:
     """Read, clean and store the candles of days in order.
 
-    The first call for a symbol fixes its candle interval and bucket. A stored day whose file is gone is kept.
+    The first call for a symbol fixes its candle interval. A stored day whose file is gone is kept.
 
     Raises:
         IngestError: if the symbol's stored history is of another kind (simulated or real) or interval.
@@ -67,16 +66,10 @@ def ingest_candles(
     # Neither a stored day whose file is gone nor a day of a gap between two histories is asked for.
     wanted = [day for day in days if day not in inside or day in available]
     interval = chosen.candle_interval_seconds if chosen else market.interval(settings, symbol, wanted)
-    bucket = settings.of(symbol).bucket
-    if record is not None and bucket not in (None, record.bucket) and days[0] <= min(known, default=days[0]):
-        record = replace(record, bucket=bucket)  # set anew: only a run over the history from its first day may do that
-        with connect() as con:
-            stored.put_symbol(con, record)
     for chunk in _chunks(market.candles(symbol, wanted, interval)):
         with connect() as con:
             if record is None:
-                bucket = bucket or (chosen.bucket if chosen else None)
-                bucket = bucket or choose_bucket(float(chunk[0].table["close"].iloc[0]))
+                bucket = day_bucket(settings, symbol, None, float(chunk[0].table["close"].iloc[0]))
                 record = SymbolRecord(symbol, interval, bucket, settings.source, settings.simulated)
                 stored.put_symbol(con, record)
             changed = set(stored.save_raw(con, "candles", chunk, settings.source))

@@ -20,7 +20,7 @@ from heatmap_pipeline.store.origin import as_stored
 from heatmap_pipeline.store.read import PublishedHistory, SymbolStatus, published_histories
 from heatmap_pipeline.store.warehouse import StoreError, UnusableError, Warehouse
 
-_HEADER = ("symbol", "model", "days", "first", "last", "gaps", "stale", "failed", "coverage", "newest data (UTC)")
+_HEADER = ("symbol", "model", "days", "first", "last", "gaps", "stale", "failed", "located", "newest data (UTC)")
 _WIDTHS = (12, 9, 5, 10, 10, 5, 6, 6, 8, 17)
 
 
@@ -122,7 +122,7 @@ def _row(entry: SymbolStatus, stale: int) -> tuple[str, ...]:
         str(len(entry.gaps)),
         str(stale),
         str(len({day for _, day, _ in entry.failed})),
-        f"{entry.coverage:.1%}" if entry.model else "-",
+        f"{entry.located_share:.1%}" if entry.model else "-",
         (f"{entry.newest_candle:%Y-%m-%d %H:%M}" if entry.newest_candle else "-") + _marks(entry),
     )
 

@@ -166,7 +166,7 @@ def compute_flow(
     factor, pending = _factors(ends, valid_times, valid_contracts, judged.shifts, before.factor)
     return DayFlow(
         first=first,
-        flow=_flow(level, factor, before.open_interest),
+        flow=level_changes(level, factor, before.open_interest),
         open_interest=level,
         factor=factor,
         carried=_carry(level, pending, valid_times, valid_contracts, traded, before),
@@ -202,8 +202,14 @@ def _factors(
     return factor, pending
 
 
-def _flow(level: NDArray[np.float64], factor: NDArray[np.float64], previous: float) -> NDArray[np.float64]:
-    """Return what each candle added to the open interest of the one before, in units of its own level."""
+def level_changes(level: NDArray[np.float64], factor: NDArray[np.float64], previous: float) -> NDArray[np.float64]:
+    """Return what each candle added to the open interest of the one before, in units of its own level.
+
+    Args:
+        level: float64[n], contracts at the end of each candle.
+        factor: float64[n], as `DayFlow.factor`.
+        previous: contracts before the first candle.
+    """
     before = np.concatenate([np.array([previous]), level])[: len(level)]
     flow: NDArray[np.float64] = level - factor * before
     # In floating point the product of a level and its factor need not be the new level; a shift alone must be 0.

@@ -70,6 +70,7 @@ class ModelSpec:
         dust_share: share of the contracts of a book below which a lot is dust.
         dust_rule: 'drop' after closing, or 'unlocate' once a day.
         formula: 'exact' or 'simple' liquidation price.
+        role: what it is for, as users are told: the map to look at by default, or one to compare it with.
 
     Raises:
         ModelError: naming the field and its value.
@@ -85,6 +86,7 @@ class ModelSpec:
     dust_share: float
     dust_rule: Literal["drop", "unlocate"]
     formula: Literal["exact", "simple"] = "exact"
+    role: Literal["default", "comparison"] = "comparison"
 
     def __post_init__(self) -> None:
         self._check_weights()
@@ -165,12 +167,13 @@ MODELS: Mapping[str, ModelSpec] = {
             price_tick=None,
             dust_share=1e-8,
             dust_rule="unlocate",
+            role="default",
         ),
     )
 }
 """The models by name."""
 
-VOLUME_ONLY = replace(MODELS["turnover"], name="volume only", books="two growing")
+VOLUME_ONLY = replace(MODELS["turnover"], name="volume only", books="two growing", role="comparison")
 """The map from volume alone that `turnover` is scored against: the same engine with flow 0 and nobody closing.
 
 Each candle opens `turnover` of its volume on both sides, nobody closes, only price ends a lot. Open interest is passed

@@ -15,10 +15,14 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from heatmap_pipeline.model.book import Ints
+from heatmap_pipeline.model.parameters import BOOK_RULES
 from heatmap_pipeline.store.schema import amounts, symbol_tables
 from heatmap_pipeline.store.sql import Connection, arrow, column, day_bounds, micros, rows, scalar, side_column
 
 Numbers: TypeAlias = dict[str, int | float | str]
+
+_MAY_BE_NEGATIVE = frozenset({"rescaled"})
+"""Columns of contracts that say which way they went."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +138,7 @@ def open_interest_complete(con: Connection, symbol: str, model: str, first: date
 
 
 def ledger_conserves(con: Connection, symbol: str, model: str, first: date, last: date) -> CheckReport:
-    """Per candle and book: total = previous - liquidated - closed + opened - dropped, from the history's start on."""
+    """Per candle and book: total = previous - liquidated - closed + opened - dropped + rescaled, from the start on."""
     days = rows(
         con,
         "SELECT day, previous_hash, parameters FROM heatmap_days "
@@ -148,7 +152,8 @@ def ledger_conserves(con: Connection, symbol: str, model: str, first: date, last
     table = arrow(
         con,
         """
-        SELECT timestamp, side, located + unlocated AS total, opened - liquidated - closed - dropped AS change
+        SELECT timestamp, side, located + unlocated AS total,
+            opened - liquidated - closed - dropped + rescaled AS change
         FROM book_ledger WHERE symbol = ? AND model = ? AND timestamp < ? AND timestamp >= coalesce(
             (SELECT max(timestamp) FROM book_ledger
              WHERE symbol = ? AND model = ? AND timestamp >= ? AND timestamp < ?), ?)
@@ -185,7 +190,7 @@ def _book_codes(table: Any) -> Ints:
 
 def _opening_total(con: Connection, symbol: str, day: date, parameters: str) -> float:
     """Return what is in a book before the first candle of a history, contracts."""
-    if json.loads(parameters)["starts_with"] == "nothing":
+    if not BOOK_RULES[json.loads(parameters)["books"]].holds_open_interest:
         return 0.0
     found = rows(
         con,
@@ -211,7 +216,7 @@ def totals_equal_open_interest(con: Connection, symbol: str, model: str, first: 
 
 
 def levels_consumed(con: Connection, symbol: str, model: str, first: date, last: date) -> CheckReport:
-    """No lot lies within the reach of a candle after it opened, and each liquidated lot was within its candle's."""
+    """No lot lies within the reach of a later candle, each liquidated one was reached by its candle or by its close."""
     survivors = _counts(
         con,
         """
@@ -241,8 +246,9 @@ def levels_consumed(con: Connection, symbol: str, model: str, first: date, last:
     deaths = _counts(
         con,
         """
-        SELECT count(*) AS liquidations, count(*) FILTER (WHERE e.opened_at >= e.timestamp OR c.low IS NULL
-            OR (e.side = 'long' AND c.low > e.liq_price) OR (e.side = 'short' AND c.high < e.liq_price))
+        SELECT count(*) AS liquidations, count(*) FILTER (WHERE e.opened_at > e.timestamp OR c.low IS NULL
+            OR (e.side = 'long' AND e.liq_price < CASE WHEN e.opened_at = e.timestamp THEN c.close ELSE c.low END)
+            OR (e.side = 'short' AND e.liq_price > CASE WHEN e.opened_at = e.timestamp THEN c.close ELSE c.high END))
             AS liquidations_out_of_reach
         FROM position_events AS e LEFT JOIN raw_candles AS c
             ON c.symbol = e.symbol AND c.open_time = e.timestamp AND c.day BETWEEN ? AND ?
@@ -333,14 +339,16 @@ def cells_unique(con: Connection, symbol: str, model: str, first: date, last: da
 
 
 def quantities_valid(con: Connection, symbol: str, model: str, first: date, last: date) -> CheckReport:
-    """Every quantity, volume, price and leverage is finite and not negative; NULL in a close stays out of it."""
+    """Every quantity, volume, price and leverage is finite, and none is negative but what a shift took away."""
     counts = {}
     for table in symbol_tables(private=False):
         # A table of no days, the scores, is no amount of anything: differences and correlations may be negative.
         if "model" not in table.types or table.time_column is None or not (names := amounts(table.name)):
             continue
         # NaN counts as the largest number in DuckDB, so it has to be asked for; isfinite does.
-        bad = " OR ".join(f"NOT (isfinite({name}) AND {name} >= 0)" for name in names)
+        bad = " OR ".join(
+            f"NOT isfinite({name})" + ("" if name in _MAY_BE_NEGATIVE else f" OR {name} < 0") for name in names
+        )
         days, bounds = table.within(first, last)
         counts[f"bad_rows_of_{table.name}"] = scalar(
             con,

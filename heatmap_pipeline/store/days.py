@@ -38,6 +38,9 @@ from heatmap_pipeline.store.sql import (
 from heatmap_pipeline.store.warehouse import StoreError
 
 _EVENTS = ("liquidate", "close", "open")
+_STEPS = ("liquidate", "close", "open", "liquidate")
+"""What happens within a candle, in order: what its close has passed is liquidated after it has opened."""
+_KINDS = np.array([_EVENTS.index(step) for step in _STEPS], dtype=np.int8)
 
 
 class ChainError(StoreError):
@@ -139,7 +142,8 @@ def commit_day(con: Connection, record: DayRecord, result: DayResult) -> None:
     Raises:
         ChainError: if the day before is not stored, or its state is not the one that `record.previous_hash` names.
     """
-    books = BOOKS[json.loads(record.parameters)["books"]]
+    parameters = json.loads(record.parameters)
+    books = BOOKS[parameters["books"]]
     with transaction(con):
         _check_predecessor(con, record)
         for name in ("position_events", "book_ledger", "open_positions", "heatmap_days", "snapshot_days"):
@@ -168,6 +172,16 @@ def commit_day(con: Connection, record: DayRecord, result: DayResult) -> None:
                 json.dumps(carried, sort_keys=True),
             ],
         )
+        _show_bucket(con, record, float(parameters["bucket"]))
+
+
+def _show_bucket(con: Connection, record: DayRecord, bucket: float) -> None:
+    """Say the bucket of the newest computed day of a symbol in the table of symbols."""
+    con.execute(
+        "UPDATE symbols SET bucket = ? WHERE symbol = ? AND bucket <> ? AND NOT EXISTS "
+        "(SELECT 1 FROM heatmap_days AS d WHERE d.symbol = symbols.symbol AND d.day > ?)",
+        [bucket, record.symbol, bucket, record.day],
+    )
 
 
 def _delete_day(con: Connection, name: str, symbol: str, model: str, day: date) -> None:
@@ -212,10 +226,14 @@ def _book_sides(book: Ints, books: tuple[int | None, ...]) -> Sides:
 
 
 def _events(record: DayRecord, result: DayResult, books: tuple[int | None, ...]) -> dict[str, Arrow]:
-    """Return the day's events in the order in which they happened; within a step by side, leverage and price."""
+    """Return the day's events in the order in which they happened.
+
+    Within a step of a candle they stand by side, leverage, liquidation price and entry price.
+    """
     lots, closes, opens = result.liquidations, result.closes, result.opens
     counts = [len(part["timestamp"]) for part in (lots, closes, opens)]
-    kind = np.repeat(np.arange(3, dtype=np.int8), counts)
+    step = np.repeat(np.arange(3, dtype=np.int8), counts)
+    step[: counts[0]][lots["opened_at"] == lots["timestamp"]] = 3
     blank = np.full(counts[1], np.nan)
 
     def joined(name: str, of_closes: Floats | Ints | Sides) -> Any:
@@ -226,8 +244,9 @@ def _events(record: DayRecord, result: DayResult, books: tuple[int | None, ...])
     leverage = joined("leverage", blank)
     price = joined("liq_price", np.zeros(counts[1], dtype=np.int64))
     opened = np.concatenate([lots["opened_at"], np.zeros(counts[1], dtype=np.int64), opens["timestamp"]])
-    order = np.lexsort((price, leverage, -side, kind, time))
-    closing = (kind == 1)[order]
+    entry = joined("entry_price", blank)
+    order = np.lexsort((entry, price, leverage, -side, step, time))
+    closing = (step == 1)[order]
 
     def unless_closing(values: Any) -> Arrow:
         return pa.array(values[order], mask=closing)
@@ -235,10 +254,10 @@ def _events(record: DayRecord, result: DayResult, books: tuple[int | None, ...])
     return {
         **_names(record, len(order)),
         "timestamp": timestamps(time[order]),
-        "event_type": pa.DictionaryArray.from_arrays(pa.array(kind[order]), list(_EVENTS)),
+        "event_type": pa.DictionaryArray.from_arrays(pa.array(_KINDS[step[order]]), list(_EVENTS)),
         "side": sides(side[order]),
         "leverage": unless_closing(leverage),
-        "entry_price": unless_closing(joined("entry_price", blank)),
+        "entry_price": unless_closing(entry),
         "liq_price": unless_closing(price / 1e8),
         "quantity": pa.array(joined("quantity", closes["quantity"])[order]),
         "volume": pa.array(joined("volume", closes["volume"])[order]),

@@ -19,9 +19,10 @@ import duckdb
 
 from heatmap_pipeline.commands import first_commands
 from heatmap_pipeline.store import spare
+from heatmap_pipeline.store.migrate import READABLE, columns_there, select_as_today
 from heatmap_pipeline.store.schema import symbol_tables
 from heatmap_pipeline.store.sql import Connection, rows, transaction
-from heatmap_pipeline.store.warehouse import READER_PREFIX, SCHEMA_VERSION, StoreError, Warehouse, free_name, quoted
+from heatmap_pipeline.store.warehouse import READER_PREFIX, StoreError, Warehouse, free_name, quoted
 
 
 class _OtherVersionError(StoreError):
@@ -58,8 +59,8 @@ def publish(warehouse: Warehouse, symbols: Sequence[str]) -> PublishReport:
     """Publish the newest rows of these symbols; of every other symbol what is published already stays.
 
     A symbol that is named but has no rows any more is removed; one that was never published and is not named stays
-    private. Nothing is written where nothing differs. A published file of another schema version gives no rows to the
-    new one; it stays beside it as `heatmap.schema-N.duckdb`, so that nothing of it is lost.
+    private. Nothing is written where nothing differs. A published file of a schema version that is not readable gives
+    no rows to the new one; it stays beside it as `heatmap.schema-N.duckdb`, so that nothing of it is lost.
 
     Raises:
         StoreError: if the disk is full, the warehouse is held by another process, or the published file cannot be
@@ -92,7 +93,10 @@ def fingerprints(con: Connection, schema: str = "main") -> dict[str, str]:
     `schema` is where the tables are, for an attached database `name.main`.
     """
     digests: dict[str, hashlib.blake2b] = {}
+    there = columns_there(con, schema.removesuffix("main").rstrip(".") or None)
     for table in symbol_tables(private=False):
+        if table.name not in there:  # of an earlier version
+            continue
         if table.vouches or table.time_column is None:  # the small ones, one of which changes whatever changes
             for symbol, *rest in rows(con, f"SELECT * FROM {schema}.{table.name} ORDER BY ALL"):  # noqa: S608 - ours
                 digest = digests.setdefault(symbol, hashlib.blake2b(digest_size=16))
@@ -129,7 +133,7 @@ def _attach(con: Connection, path: Path) -> None:
         ((version,),) = rows(con, "SELECT max(version) FROM old.main.schema_version")
     except duckdb.CatalogException:
         raise StoreError(f"{path} holds no tables of this program; move it away, or choose another --home") from None
-    if version != SCHEMA_VERSION:
+    if version not in READABLE:
         raise _OtherVersionError(version)
 
 
@@ -197,17 +201,19 @@ def _set_aside(warehouse: Warehouse) -> None:
 def _make_public(warehouse: Warehouse, new: Path, others: Sequence[str], old: Path | None) -> None:
     """Drop what is private from the copy, and give `others` the rows they have in `old`."""
     with warehouse.opened(new) as con:
+        there: dict[str, list[str]] = {}
         if old is not None:
             _attach(con, old)
+            there = columns_there(con, "old")
         with transaction(con):
             for table in (table.name for table in symbol_tables() if table.private):
                 con.execute(f"DELETE FROM {table}")  # noqa: S608 - a table name of ours
             for table in (table.name for table in symbol_tables() if others):
                 con.execute(f"DELETE FROM {table} WHERE symbol IN (SELECT unnest(?))", [others])  # noqa: S608 - ours
-                if old is not None:
+                if table in there:
                     with warehouse.explaining(warehouse.published):  # a block that is damaged is one of it
                         con.execute(
-                            f"INSERT INTO {table} SELECT * FROM old.main.{table} "  # noqa: S608 - ours
+                            f"INSERT INTO {table} {select_as_today(table, f'old.main.{table}', there[table])} "
                             "WHERE symbol IN (SELECT unnest(?))",
                             [others],
                         )

@@ -1,7 +1,7 @@
 """What `heatmap status` and the endpoint ask of a database, published or private.
 
-What belongs here: coverage, and a summary per symbol. Times come back as the tables hold them: UTC without zone.
-What does not: anything that writes.
+What belongs here: the located share, and a summary per symbol. Times come back as the tables hold them: UTC without
+zone. What does not: anything that writes.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from tempfile import TemporaryDirectory
 
 import duckdb
 
+from heatmap_pipeline.model.book import located_share
 from heatmap_pipeline.store.origin import stored_command
 from heatmap_pipeline.store.raw import SymbolRecord, get_symbol
 from heatmap_pipeline.store.sql import Connection, rows, scalar
@@ -38,7 +39,7 @@ class SymbolStatus:
         parameters: the JSON each day was computed with; the caller judges whether it still wants those.
         provisional_days: days that were not over when they were computed.
         failed: (stage, day, message) of failures not yet repaired, of the symbol.
-        coverage: share of the open interest located in the newest book, 0..1.
+        located_share: share of the exchange's open interest located in the newest books, 0..1.
         newest_candle: start of the newest raw candle.
     """
 
@@ -53,20 +54,19 @@ class SymbolStatus:
     parameters: dict[date, str]
     provisional_days: tuple[date, ...]
     failed: tuple[tuple[str, date, str], ...]
-    coverage: float
+    located_share: float
     newest_candle: datetime | None
 
 
-def coverage(con: Connection, symbol: str, model: str) -> float:
-    """Return the share of the open interest located in the newest books (weighted by their totals), 0 if empty."""
-    share = scalar(
+def newest_located_share(con: Connection, symbol: str, model: str) -> float:
+    """Return the share of the open interest that the newest books put at a liquidation price, 0 if there are none."""
+    found = rows(
         con,
-        "SELECT sum(located) / nullif(sum(located + unlocated), 0) FROM book_ledger "
-        "WHERE symbol = ? AND model = ? AND timestamp = "
-        "(SELECT max(timestamp) FROM book_ledger WHERE symbol = ? AND model = ?)",
+        "SELECT located, open_interest FROM book_ledger WHERE symbol = ? AND model = ? AND timestamp = "
+        "(SELECT max(timestamp) FROM book_ledger WHERE symbol = ? AND model = ?) ORDER BY side",
         [symbol, model, symbol, model],
     )
-    return float(share or 0.0)
+    return located_share([located for located, _ in found], found[0][1]) if found else 0.0
 
 
 def status(con: Connection) -> list[SymbolStatus]:
@@ -103,7 +103,7 @@ def _status_of(con: Connection, symbol: str, model: str | None) -> SymbolStatus:
         parameters={row[0]: row[3] for row in found},
         provisional_days=tuple(row[0] for row in found if row[4]),
         failed=tuple(failed_days(con, symbol)),
-        coverage=coverage(con, symbol, model) if model else 0.0,
+        located_share=newest_located_share(con, symbol, model) if model else 0.0,
         newest_candle=scalar(con, "SELECT max(open_time) FROM raw_candles WHERE symbol = ?", [symbol]),
     )
 

@@ -176,13 +176,15 @@ def _second_name(warehouse: Warehouse, wanted: bool) -> Iterator[Path | None]:
 
 
 def _same_schema(con: Connection) -> bool:
-    """Whether both files were made by the same program, and nobody added anything to the older one."""
+    """Whether all files were made by the same program, and nobody added anything to the older one."""
     query = (
         "SELECT table_name, sql FROM duckdb_tables() WHERE database_name = ? AND NOT internal "
         "UNION ALL SELECT view_name, sql FROM duckdb_views() WHERE database_name = ? AND NOT internal ORDER BY ALL"
     )
     here = scalar(con, "SELECT current_database()")
-    same_version = rows(con, "FROM schema_version") == rows(con, "FROM private.main.schema_version")
+    attached = [name for (name,) in rows(con, "SELECT database_name FROM duckdb_databases() WHERE NOT internal")]
+    versions = [rows(con, f'FROM "{name}".main.schema_version') for name in attached]
+    same_version = all(version == versions[0] for version in versions)
     return same_version and rows(con, query, [here, here]) == rows(con, query, ["private", "private"])
 
 

@@ -21,10 +21,10 @@ import duckdb
 from heatmap_pipeline.commands import at, command, first_commands
 from heatmap_pipeline.errors import HeatmapError
 from heatmap_pipeline.locks import LockHeldError, file_lock
+from heatmap_pipeline.store.migrate import READABLE, SCHEMA_VERSION, migrate
 from heatmap_pipeline.store.schema import schema_text
 from heatmap_pipeline.store.sql import Connection, roll_back, rows, transaction
 
-SCHEMA_VERSION = 1
 STORAGE_VERSION = "v1.5.0"
 """Storage format of both files: the newest that the command-line client people have can open."""
 
@@ -119,7 +119,8 @@ class Warehouse:
         """Open the published database read-only; needs no lock, and sees the version that is newest now.
 
         Args:
-            any_version: accept tables of another version of this program, for who expects little of them.
+            any_version: accept tables of any version of this program, for who expects little of them. Those of a
+                readable earlier version are always accepted: they may lack tables and columns that were added since.
 
         Raises:
             StoreError: if nothing is published yet, someone has opened the file for writing, or it is damaged or of
@@ -218,22 +219,26 @@ class Warehouse:
             raise self._explained(error, path or self.path) from error
 
     def ensure_schema(self, con: Connection) -> None:
-        """Create the tables in an empty database; accept only our own version in any other.
+        """Create the tables in an empty database, bring one of a readable earlier version to ours, refuse any other.
 
         Raises:
             StoreError: if the database is not ours or of another version.
         """
         # Asked first, because it takes 11 ms less than listing the tables, and every stage of a run comes here.
-        if _version(con) is None and not rows(con, "SELECT 1 FROM duckdb_tables() LIMIT 1"):
+        version = _version(con)
+        if version is None and not rows(con, "SELECT 1 FROM duckdb_tables() LIMIT 1"):
             with transaction(con):
                 con.execute(schema_text())
+        elif version in READABLE and version != SCHEMA_VERSION:
+            _log.info("%s has schema version %s: it gets the tables of version %s", self.path, version, SCHEMA_VERSION)
+            migrate(con)
         self._check_version(con, self.path)
 
     def _check_version(self, con: Connection, path: Path) -> None:
         version = _version(con)
         if version is None:
             raise StoreError(f"{path} holds no tables of this program; move it away, or choose another --home")
-        if version != SCHEMA_VERSION:
+        if version not in READABLE:
             raise UnusableError(
                 path,
                 f"{path} has schema version {version}, this program needs {SCHEMA_VERSION}: use the program that made "

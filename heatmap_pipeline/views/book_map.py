@@ -12,7 +12,7 @@ from heatmap_pipeline.model.book import LONG, SHORT, Floats, Ints
 from heatmap_pipeline.model.clusters import Cluster, Move, landmarks
 from heatmap_pipeline.views.grid import DECIMALS
 from heatmap_pipeline.views.heatmap import UNITS
-from heatmap_pipeline.views.replay import Source, covered
+from heatmap_pipeline.views.replay import Source, share_located
 from heatmap_pipeline.views.window import MAX_ROWS, choose_bins
 
 
@@ -21,9 +21,9 @@ def map_record(source: Source, at: int, units: int | None, within: float) -> dic
     symbol, model = source.symbol, source.model
     row = int(model.rows[at])
     start, price = int(symbol.candles.open_time[row]), float(symbol.candles.close[row])
-    prices, sides, volumes, coverage = _book(source, start, at)
+    prices, sides, volumes, located_share = _book(source, start, at)
     low, high = (int(prices.min()), int(prices.max())) if len(prices) else (round(price * 1e8),) * 2
-    height = choose_bins(low, high, symbol.bucket, units, MAX_ROWS)
+    height = choose_bins(low, high, model.bucket(start, start + 1), units, MAX_ROWS)
     first, bins = low // height, high // height - low // height + 1
     long, short = (
         np.bincount(prices[sides == side] // height - first, volumes[sides == side], bins).astype(np.float64)
@@ -51,7 +51,8 @@ def map_record(source: Source, at: int, units: int | None, within: float) -> dic
         "max_pain": {"above": _rounded(marks.max_pain_above), "below": _rounded(marks.max_pain_below)},
         "total_long_volume": round(float(long.sum()), DECIMALS),
         "total_short_volume": round(float(short.sum()), DECIMALS),
-        "coverage": coverage,
+        "located_share": located_share,
+        "coverage": located_share,
         "as_of": end,
         "simulated": symbol.simulated,
         "provisional": day_of(start) in model.provisional,
@@ -61,7 +62,7 @@ def map_record(source: Source, at: int, units: int | None, within: float) -> dic
 
 
 def _book(source: Source, start: int, at: int) -> tuple[Ints, Ints, Floats, float]:
-    """Return price (1e-8 USDT), side and volume of the buckets after a candle, and the coverage there."""
+    """Return price (1e-8 USDT), side and volume of the buckets after a candle, and the located share there."""
     day = day_of(start)
     last_of_day = at == source.model.bounds[day][1] - 1
     # Within a day the state is that of the candle's own snapshot: a day cut short would end, and sweep its dust, there.
@@ -71,7 +72,7 @@ def _book(source: Source, start: int, at: int) -> tuple[Ints, Ints, Floats, floa
     stamp = start // (step * MICROSECONDS) * (step * MICROSECONDS)
     here = (cells["timestamp"] == stamp) & (cells["active_volume"] > 0)
     prices = cells["price_bucket"][here] * source.parameters(day).bucket_units
-    share = covered(result, start + 1, 0.0)
+    share = share_located(result, start + 1, 0.0)
     return prices, cells["side"][here], cells["active_volume"][here], share
 
 

@@ -123,7 +123,7 @@ def _page_meta(heatmap: Heatmap) -> dict[str, Any]:
     model = heatmap.source.model
     touched = {day_of(heatmap.window.first), day_of(heatmap.end - 1)}
     return {
-        "bucket": heatmap.source.symbol.bucket,
+        "bucket": heatmap.source.model.bucket(heatmap.window.first, heatmap.window.last),
         "interval_seconds": heatmap.window.seconds,
         "price": heatmap.price,
         "provisional": bool(touched & model.provisional),

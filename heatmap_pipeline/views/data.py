@@ -17,13 +17,14 @@ import numpy as np
 
 from heatmap_pipeline.bins import Candles
 from heatmap_pipeline.instants import DAY, day_start
+from heatmap_pipeline.market.flows import level_changes
 from heatmap_pipeline.model.book import DayCandles, Floats, Ints, ModelState
-from heatmap_pipeline.model.parameters import ModelParameters
+from heatmap_pipeline.model.parameters import ModelError, ModelParameters
 from heatmap_pipeline.store import columns as serve
 from heatmap_pipeline.store.days import DayRecord, day_records, load_state, snapshot_days
 from heatmap_pipeline.store.origin import stored_command
 from heatmap_pipeline.store.publish import fingerprints
-from heatmap_pipeline.store.read import coverage, missing_days
+from heatmap_pipeline.store.read import missing_days, newest_located_share
 from heatmap_pipeline.store.sql import Connection
 from heatmap_pipeline.store.warehouse import StoreError, Warehouse
 
@@ -43,10 +44,11 @@ class ModelData:
         times: start of each model candle, rising.
         rows: its number among the symbol's candles.
         open_interest: contracts at the end of each model candle.
+        factor: what all that is open is multiplied by before each model candle, 1 but where the level shifts.
         bounds: of each day its first model candle and the one after its last.
         begin: start of the first model candle, microseconds.
         end: end of the newest one.
-        coverage: share of the open interest that the newest book locates.
+        located_share: share of the open interest that the newest books put at a liquidation price.
         snapshot_seconds: distance of the newest day's stored snapshots; None where it has none.
     """
 
@@ -60,10 +62,11 @@ class ModelData:
     times: Ints
     rows: Ints
     open_interest: Floats
+    factor: Floats
     bounds: Mapping[date, tuple[int, int]]
     begin: int
     end: int
-    coverage: float
+    located_share: float
     snapshot_seconds: int | None
 
     @property
@@ -71,10 +74,18 @@ class ModelData:
         """The newest day that is over."""
         return next((day for day in reversed(self.days) if day not in self.provisional), None)
 
+    def bucket(self, first: int, last: int) -> float:
+        """Return the largest bucket (USDT) of the computed days between two instants; the newest if there are none.
+
+        Cells of all these days fit into it, as each bucket is a divisor of every larger one.
+        """
+        days = [day for day in self.days if day_start(day) < last and day_start(day) + DAY > first]
+        return max(self.parameters[day].bucket for day in days or self.days[-1:])
+
 
 @dataclass(frozen=True, eq=False)
 class SymbolData:
-    """A symbol: `fingerprint` is equal as long as none of its rows changed, `bucket` is in USDT, `source` its own."""
+    """A symbol: `fingerprint` is equal as long as none of its rows changed, `bucket` (USDT) is the newest day's."""
 
     name: str
     fingerprint: str
@@ -88,7 +99,7 @@ class SymbolData:
         """Return the candles of a computed day as the model takes them; `before` is the open interest (contracts)."""
         low, high = model.bounds[day]
         rows = model.rows[low:high]
-        level = model.open_interest[low:high]
+        level, factor = model.open_interest[low:high], model.factor[low:high]
         every = self.candles
         return DayCandles(
             every.open_time[rows],
@@ -97,8 +108,9 @@ class SymbolData:
             every.low[rows],
             every.close[rows],
             every.volume[rows],
-            flow=np.diff(level, prepend=before),
+            flow=level_changes(level, factor, before),
             open_interest=level,
+            factor=factor,
         )
 
 
@@ -109,10 +121,12 @@ class Version:
     Attributes:
         name: equal as long as nothing that is published changed.
         symbols: by name, in order.
+        outdated: words about each symbol and model left out, because an earlier version of this program computed it.
     """
 
     name: str
     symbols: Mapping[str, SymbolData]
+    outdated: Mapping[tuple[str, str], str]
     _con: Connection
     _close: ExitStack = field(default_factory=ExitStack)
     _users: int = 0
@@ -192,19 +206,27 @@ def load_version(
         StoreError: if the database contradicts itself.
     """
     prints = fingerprints(con)
-    symbols = {}
+    symbols: dict[str, SymbolData] = {}
+    outdated: dict[tuple[str, str], str] = {}
     for record, names in serve.served_symbols(con):
         if only not in (None, record.symbol):
             continue
         known = before.symbols.get(record.symbol) if before is not None else None
-        if known is not None and known.fingerprint == prints[record.symbol]:
+        if before is not None and known is not None and known.fingerprint == prints[record.symbol]:
             symbols[record.symbol] = known
+            outdated |= {key: words for key, words in before.outdated.items() if key[0] == record.symbol}
             continue
         times, columns = serve.candle_columns(con, record.symbol)
         candles = Candles(record.candle_interval_seconds, times, **columns)
         ordered = sorted(names, key=lambda name: (models.index(name) if name in models else len(models), name))
-        loaded = {name: _model(con, record.symbol, name, candles) for name in ordered}
-        kept = {name: data for name, data in loaded.items() if data is not None}
+        kept: dict[str, ModelData] = {}
+        for name in ordered:
+            try:
+                data = _model(con, record.symbol, name, candles)
+            except ModelError:
+                outdated[record.symbol, name] = _words_for_earlier_version(con, record.symbol, name)
+            else:
+                kept |= {name: data} if data is not None else {}
         if kept:
             newest = next(iter(kept.values()))
             bucket = newest.parameters[newest.days[-1]].bucket
@@ -212,7 +234,13 @@ def load_version(
                 record.symbol, prints[record.symbol], bucket, record.simulated, record.source, candles, kept
             )
     digest = hashlib.blake2b(repr(sorted(prints.items())).encode(), digest_size=8)
-    return Version(digest.hexdigest(), symbols, con)
+    return Version(digest.hexdigest(), symbols, outdated, con)
+
+
+def _words_for_earlier_version(con: Connection, symbol: str, model: str) -> str:
+    days = tuple(day_records(con, symbol, model))
+    line = stored_command(con, "run", symbol, days=(days[0], days[-1]))
+    return f"{symbol} {model} was computed by an earlier version of this program; rebuild it with `{line}`"
 
 
 def _model(con: Connection, symbol: str, model: str, candles: Candles) -> ModelData | None:
@@ -243,12 +271,22 @@ def _model(con: Connection, symbol: str, model: str, candles: Candles) -> ModelD
         times=times,
         rows=rows.astype(np.int64),
         open_interest=level,
+        factor=_factors(records, times),
         bounds={day: (int(a), int(b)) for day, a, b in zip(days, low, high, strict=True)},
         begin=int(times[0]),
         end=int(times[-1]) + candles.step,
-        coverage=coverage(con, symbol, model),
+        located_share=newest_located_share(con, symbol, model),
         snapshot_seconds=intervals[-1] if intervals else None,
     )
+
+
+def _factors(records: Mapping[date, DayRecord], times: Ints) -> Floats:
+    """Return the factor of each model candle, of which the days name those that are not 1."""
+    factor = np.ones(len(times))
+    for record in records.values():
+        for time, value in record.state.get("factors", ()):
+            factor[np.searchsorted(times, time)] = value
+    return factor
 
 
 def _broken(records: Mapping[date, DayRecord]) -> tuple[date, ...]:

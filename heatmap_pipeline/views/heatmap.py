@@ -69,7 +69,8 @@ class Heatmap:
             "total_long_volume": round(float(played.active[newest & is_long].sum()), DECIMALS),
             "total_short_volume": round(float(played.active[newest & ~is_long].sum()), DECIMALS),
             "total_consumed": round(float(played.consumed.sum()), DECIMALS),
-            "coverage": played.coverage,
+            "located_share": played.located_share,
+            "coverage": played.located_share,
             "as_of": iso(self.end),
             "simulated": self.source.symbol.simulated,
             "units": UNITS,
@@ -84,7 +85,8 @@ def make_heatmap(source: Source, window: Window, interval: str, units: int | Non
         source: what to replay.
         window: when.
         interval: name of the window's intervals.
-        units: height of a bin, 1e-8 USDT; None means the smallest round multiple of the bucket with at most `max_rows`.
+        units: height of a bin, 1e-8 USDT; None means the smallest round multiple of the window's largest bucket with at
+            most `max_rows`.
         max_rows: see above.
 
     Raises:
@@ -97,7 +99,7 @@ def make_heatmap(source: Source, window: Window, interval: str, units: int | Non
 def binned(source: Source, window: Window, interval: str, played: Replay, units: int | None, max_rows: int) -> Heatmap:
     """Put a replayed window into price bins; as `make_heatmap`."""
     span = price_span(played, round(last_close(source, window) * 1e8))
-    height = choose_bins(*span, source.symbol.bucket, units, max_rows)
+    height = choose_bins(*span, source.model.bucket(window.first, window.last), units, max_rows)
     grid = make_grid(played, height, span, window.count)
     return Heatmap(source, window, interval, intervals_with_candles(source, window), played, grid)
 

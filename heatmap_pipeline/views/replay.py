@@ -17,7 +17,7 @@ import numpy as np
 from cachetools import LRUCache
 
 from heatmap_pipeline.instants import DAY, MICROSECONDS, ONE_DAY, day_of, day_start
-from heatmap_pipeline.model.book import Columns, DayResult, Floats, Ints, ModelState, Sides
+from heatmap_pipeline.model.book import Columns, DayResult, Floats, Ints, ModelState, Sides, located_share
 from heatmap_pipeline.model.engine import run_day, start_state
 from heatmap_pipeline.model.parameters import ModelParameters
 from heatmap_pipeline.views.data import ModelData, SymbolData, Version
@@ -141,7 +141,7 @@ class Replay:
         consumed: USDT liquidated within the interval.
         created: lots-to-be that opened per interval (rows of candle, side and leverage), shape (intervals,).
         liquidated: lots that were liquidated per interval.
-        coverage: share of the open interest located at the end of the window.
+        located_share: share of the open interest located at the end of the window.
     """
 
     interval: Ints
@@ -151,7 +151,7 @@ class Replay:
     consumed: Floats
     created: Ints
     liquidated: Ints
-    coverage: float
+    located_share: float
 
 
 def replay(source: Source, first: int, last: int, seconds: int) -> Replay:
@@ -170,7 +170,7 @@ def replay(source: Source, first: int, last: int, seconds: int) -> Replay:
     count = (last - first) // step
     created, liquidated = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.int64)
     parts: list[tuple[Ints, Ints, Sides, Floats, Floats]] = []
-    coverage = 0.0
+    share = 0.0
     for day, result in _days(source, first, last, seconds):
         cells = result.cells
         stamps = cells["timestamp"]
@@ -186,9 +186,9 @@ def replay(source: Source, first: int, last: int, seconds: int) -> Replay:
         )
         created += _counts(result.opens, first, step, count)
         liquidated += _counts(result.liquidations, first, step, count)
-        coverage = covered(result, last, coverage)
+        share = share_located(result, last, share)
     interval, price, side, active, consumed = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-    return Replay(interval, price, side, active, consumed, created, liquidated, coverage)
+    return Replay(interval, price, side, active, consumed, created, liquidated, share)
 
 
 def _counts(events: Columns, first: int, step: int, count: int) -> Ints:
@@ -198,15 +198,14 @@ def _counts(events: Columns, first: int, step: int, count: int) -> Ints:
     return counted
 
 
-def covered(result: DayResult, end: int, otherwise: float) -> float:
+def share_located(result: DayResult, end: int, otherwise: float) -> float:
     """Return the share of the open interest located after a day's last candle that starts before `end`."""
     times = result.ledger["timestamp"]
     until = int(np.searchsorted(times, end))
     if not until:
         return otherwise
     last = times == times[until - 1]
-    located, unlocated = (float(result.ledger[name][last].sum()) for name in ("located", "unlocated"))
-    return located / (located + unlocated) if located + unlocated > 0 else 0.0
+    return located_share(result.ledger["located"][last].tolist(), float(result.ledger["open_interest"][until - 1]))
 
 
 def _days(source: Source, first: int, last: int, seconds: int) -> Iterator[tuple[date, DayResult]]:

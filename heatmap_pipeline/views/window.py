@@ -51,6 +51,9 @@ def find_symbol(version: Version, name: str) -> SymbolData:
         ViewError: not found, naming those there are.
     """
     if name not in version.symbols:
+        for (symbol, _), words in version.outdated.items():
+            if symbol == name:
+                raise ViewError("not_found", words)
         raise ViewError(
             "not_found", f"symbol {name} is not published; there are {', '.join(version.symbols) or 'none yet'}"
         )
@@ -203,7 +206,7 @@ def choose_bins(low: int, high: int, bucket: float, asked: int | None, max_rows:
     Args:
         low: lowest price there is, in 1e-8 USDT.
         high: highest.
-        bucket: the symbol's, USDT.
+        bucket: the largest of the days, USDT.
         asked: what was asked for; None means the smallest round multiple with at most `max_rows` rows.
         max_rows: see above.
 

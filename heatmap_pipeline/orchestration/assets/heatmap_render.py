@@ -48,7 +48,7 @@ def build(settings: Settings, symbol: str, _days: dg.DailyPartitionsDefinition) 
                 "preview": dg.MetadataValue.md(f"![heatmap of {symbol}](data:image/png;base64,{picture})"),
                 "newest_day": first.meta["last_day"],
                 "price_usdt": first.meta["price"],
-                **{f"coverage_{model}": data.meta["coverage"] for model, data in drawn.items()},
+                **{f"located_share_{model}": data.meta["located_share"] for model, data in drawn.items()},
                 "simulated": first.meta["simulated"],
             }
         )
