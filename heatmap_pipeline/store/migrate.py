@@ -1,0 +1,73 @@
+"""A database of an earlier version of this program, given the tables and columns of today without computing anything.
+
+What belongs here: what an earlier version lacks, and what its rows say of it. What does not: whether its numbers are
+still wanted; `chain/history.py` says which days are stale.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from heatmap_pipeline.store.schema import schema_text, table, tables
+from heatmap_pipeline.store.sql import Connection, rows, scalar, transaction
+
+SCHEMA_VERSION = 2
+
+READABLE = frozenset({1, SCHEMA_VERSION})
+"""Versions whose rows this program can read and take over."""
+
+_ADDED: Mapping[str, Mapping[str, float]] = {"book_ledger": {"liquidated_at_once": 0.0, "rescaled": 0.0}}
+"""Columns that version 1 lacks, by table, and what they are in its rows: nothing passed at once, no level shifted."""
+
+_CREATES = re.compile(r"^CREATE (TYPE|TABLE|VIEW) (\w+)", re.MULTILINE)
+
+
+def columns_there(con: Connection, database: str | None = None) -> dict[str, list[str]]:
+    """Return the columns of every table, in order; `database` is the name of an attached one."""
+    found = rows(
+        con,
+        "SELECT table_name, column_name FROM duckdb_columns() WHERE database_name = ? AND NOT internal "
+        "AND table_name IN (SELECT table_name FROM duckdb_tables()) ORDER BY table_oid, column_index",
+        [database or scalar(con, "SELECT current_database()")],
+    )
+    columns: dict[str, list[str]] = {}
+    for name, column in found:
+        columns.setdefault(name, []).append(column)
+    return columns
+
+
+def select_as_today(name: str, source: str, have: list[str]) -> str:
+    """Return the query that gives rows of a readable version the columns of today, in their order.
+
+    Args:
+        name: of the table in schema.sql.
+        source: where its rows are, as SQL names it.
+        have: the columns there.
+    """
+    added = _ADDED.get(name, {})
+    wanted = [f'"{column}"' if column in have else f'{added[column]} AS "{column}"' for column in table(name).types]
+    return f"SELECT {', '.join(wanted)} FROM {source}"  # noqa: S608 - names of ours
+
+
+def migrate(con: Connection) -> None:
+    """Bring a private database of a readable earlier version to today's, in one transaction: all of it or nothing."""
+    with transaction(con):
+        there = columns_there(con)
+        altered = [each.name for each in tables() if each.name in there and there[each.name] != list(each.types)]
+        for (name,) in rows(con, "SELECT view_name FROM duckdb_views() WHERE NOT internal"):
+            con.execute(f'DROP VIEW "{name}"')
+        for name in altered:
+            con.execute(f"ALTER TABLE {name} RENAME TO before_{name}")
+        types = {name for (name,) in rows(con, "SELECT type_name FROM duckdb_types() WHERE NOT internal")}
+        kept = types | (there.keys() - set(altered))
+        for statement in con.extract_statements(schema_text()):
+            made = _CREATES.search(statement.query)
+            # What is created stands; the one row that schema.sql inserts is set below.
+            if (made and made[2] in kept) or "INSERT INTO schema_version" in statement.query:
+                continue
+            con.execute(statement)
+        for name in altered:
+            con.execute(f"INSERT INTO {name} {select_as_today(name, f'before_{name}', there[name])}")
+            con.execute(f"DROP TABLE before_{name}")
+        con.execute("UPDATE schema_version SET version = ?", [SCHEMA_VERSION])
