@@ -20,11 +20,12 @@ from heatmap_pipeline import __version__
 from heatmap_pipeline.chain.history import Connect
 from heatmap_pipeline.instants import DAY, ONE_DAY, day_of, day_start, iso
 from heatmap_pipeline.market.liquidations.sources import Places, open_liquidations, own_exchange
-from heatmap_pipeline.market.liquidations.tables import microseconds
+from heatmap_pipeline.market.liquidations.tables import merge_ranges, microseconds, recorded_share
 from heatmap_pipeline.model.book import LONG, SHORT, DayCandles, Floats, Ints, Sides
 from heatmap_pipeline.model.engine import run_day, start_state
 from heatmap_pipeline.model.parameters import VOLUME_ONLY, ModelParameters
 from heatmap_pipeline.model.score.hours import (
+    HOUR,
     HourlyMarket,
     ScoreHours,
     hourly_market,
@@ -33,7 +34,6 @@ from heatmap_pipeline.model.score.hours import (
 )
 from heatmap_pipeline.model.score.lift import MapCells
 from heatmap_pipeline.model.score.table import (
-    ENOUGH_DAYS,
     RESAMPLES,
     SEED,
     TRAILING_DAYS,
@@ -49,6 +49,9 @@ from heatmap_pipeline.store.scores import Record
 
 Reason: TypeAlias = Literal["nothing stored", "simulated", "no record", "coarse record"]
 """Why there is no score. A coarse record is of sums that no hour can be told from."""
+
+LEAST_RECORDED = 0.98
+"""Share of an hour that makes it a recorded one: a recorder loses some seconds where it connects again."""
 
 _HOUR_SECONDS = 3600
 
@@ -101,14 +104,13 @@ class _Map:
 def choose_record(symbol: str, records: Sequence[Record]) -> Record | None:
     """Return the record a market is scored against, None where none can be summed up to hours.
 
-    Its own exchange's before any other, then one that is long enough to be scored, then one that is complete, then the
-    longest.
+    Its own exchange's before any other, then one that prints every liquidation, then the one that recorded most; the
+    rule of the view `liquidation_sources`, for records of a folder too.
     """
 
     def rank(record: Record) -> tuple[Any, ...]:
         length = int(np.diff(record.recorded).sum())
-        own = record.exchange == own_exchange(symbol)
-        return not own, length < ENOUGH_DAYS * DAY, not record.complete, -length, record.source
+        return record.exchange != own_exchange(symbol), not record.complete, -length, record.source
 
     return min((record for record in records if _hourly(record)), key=rank, default=None)
 
@@ -266,9 +268,8 @@ def _score(
     predicted, at_start = hourly_predicted(start, *known.liquidated)
     for series in (predicted, at_start):
         series[:, start < known.begin] = np.nan
-    reported, recorded = hourly_reported(
-        start, record.timestamp, record.side, record.quantity, record.recorded[:, 0], record.recorded[:, 1]
-    )
+    watched = start[recorded_share(merge_ranges(record.recorded), start) >= LEAST_RECORDED]
+    reported, recorded = hourly_reported(start, record.timestamp, record.side, record.quantity, watched, watched + HOUR)
     without, without_at_start = hourly_predicted(start, *volume_only.liquidated(known))
     hours = ScoreHours(known.market, predicted, at_start, reported, recorded, without, without_at_start)
     starts = history_starts(known.days)

@@ -164,27 +164,6 @@ CREATE TABLE saved_snapshots (
     content_hash VARCHAR NOT NULL
 );
 
-CREATE TABLE raw_liquidations (
-    symbol VARCHAR NOT NULL,
-    day DATE NOT NULL,
-    timestamp TIMESTAMP NOT NULL,
-    source VARCHAR NOT NULL,
-    side side_name NOT NULL,
-    price DOUBLE,
-    quantity DOUBLE NOT NULL,
-    volume DOUBLE,
-    resolution_seconds BIGINT NOT NULL,
-    complete BOOLEAN NOT NULL
-);
-
-CREATE TABLE recorded (
-    symbol VARCHAR NOT NULL,
-    day DATE NOT NULL,
-    source VARCHAR NOT NULL,
-    "from" TIMESTAMP NOT NULL,
-    "to" TIMESTAMP NOT NULL
-);
-
 CREATE TABLE map_scores (
     symbol VARCHAR NOT NULL,
     model VARCHAR NOT NULL,
