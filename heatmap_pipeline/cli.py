@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -15,7 +15,7 @@ import click
 from heatmap_pipeline import __version__
 from heatmap_pipeline.errors import HeatmapError
 from heatmap_pipeline.model.parameters import MODELS
-from heatmap_pipeline.source_kinds import SOURCES, folder_sources
+from heatmap_pipeline.source_kinds import RECORDED_EXCHANGES, SOURCES, folder_sources
 
 if TYPE_CHECKING:
     from heatmap_pipeline.orchestration.runs import Span
@@ -52,8 +52,18 @@ _market = _options(
         f"implies --source {folder_sources()[0]}.",
     ),
 )
+_liquidations = click.option(
+    "--liquidations",
+    "liquidations_folder",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder of files of real liquidations by symbol (HEATMAP_LIQUIDATIONS_FOLDER).",
+)
 _models = click.option(
-    "--model", "models", multiple=True, type=click.Choice(list(MODELS)), help="Only this model; repeatable."
+    "--model",
+    "models",
+    multiple=True,
+    type=click.Choice(list(MODELS)),
+    help=f"Only this model; repeatable. {'; '.join(f'{spec.name}: {spec.role}' for spec in MODELS.values())}.",
 )
 
 
@@ -86,6 +96,7 @@ def main() -> None:
     heatmap demo                  30 days of a simulated market, from nothing to pictures
     heatmap run BTCUSDT --archive DIR --start 2024-07-01 --end 2024-07-28
     heatmap status                what is stored, and what is missing
+    heatmap record BTCUSDT        write down liquidations as the exchanges print them
     heatmap ui                    the Dagster UI on the same history
     heatmap serve                 the live page and the read endpoint over what is published
     """
@@ -122,6 +133,7 @@ def demo(days: int, models: tuple[str, ...], home: Path | None) -> None:
 @click.option("--end", type=_DAY, required=True, help="Last day, UTC, included.")
 @click.option("--restart", is_flag=True, help="Begin a new history after a gap that the source has no data for.")
 @_market
+@_liquidations
 @_models
 @_home
 def run(
@@ -131,6 +143,7 @@ def run(
     restart: bool,
     source: str | None,
     archive: Path | None,
+    liquidations_folder: Path | None,
     models: tuple[str, ...],
     home: Path | None,
 ) -> None:
@@ -139,11 +152,18 @@ def run(
     \b
     Examples:
       heatmap run BTCUSDT ETHUSDT --source binance --start 2026-11-01 --end 2026-11-21
-      heatmap run BTCUSDT --archive DIR --start 2024-06-19 --end 2024-07-28
+      heatmap run BTCUSDT --archive DIR --start 2024-06-19 --end 2024-07-28 --liquidations DIR
       heatmap run BTCUSDT ETHUSDT --source demo --start 2026-01-01 --end 2026-01-31
     """
     first, last = start.date(), end.date()
-    settings = _settings(home=home, source=source, archive=archive, models=models or None, symbols=_symbols(symbols))
+    settings = _settings(
+        home=home,
+        source=source,
+        archive=archive,
+        liquidations_folder=liquidations_folder,
+        models=models or None,
+        symbols=_symbols(symbols),
+    )
     _check_days(settings, first, last)
     _execute(settings, lambda spans: _days_of(settings, spans, lambda _: first, last, restart=restart), restart=restart)
 
@@ -151,8 +171,15 @@ def run(
 @main.command()
 @click.argument("symbols", nargs=-1, metavar="[SYMBOL...]")
 @_market
+@_liquidations
 @_home
-def refresh(symbols: tuple[str, ...], source: str | None, archive: Path | None, home: Path | None) -> None:
+def refresh(
+    symbols: tuple[str, ...],
+    source: str | None,
+    archive: Path | None,
+    liquidations_folder: Path | None,
+    home: Path | None,
+) -> None:
     """Compute from the last stored day of each symbol to now: what the schedule does.
 
     \b
@@ -160,14 +187,21 @@ def refresh(symbols: tuple[str, ...], source: str | None, archive: Path | None, 
       heatmap refresh
       heatmap refresh BTCUSDT
     """
-    settings = _settings(home=home, source=source, archive=archive, symbols=_symbols(symbols) or None)
-    from heatmap_pipeline.chain.due import due_days, last_due  # noqa: PLC0415
+    settings = _settings(
+        home=home,
+        source=source,
+        archive=archive,
+        liquidations_folder=liquidations_folder,
+        symbols=_symbols(symbols) or None,
+    )
+    from heatmap_pipeline.chain.due import due_days, last_due, of_earlier_version  # noqa: PLC0415
     from heatmap_pipeline.commands import command  # noqa: PLC0415
 
     def plan(spans: dict[str, Span]) -> tuple[Requests, Refusals]:
-        requests = due_days(settings, settings.symbols, last_due(settings))
-        refused: Refusals = {}
-        for symbol in settings.symbols:
+        refused = of_earlier_version(settings)
+        current = tuple(symbol for symbol in settings.symbols if symbol not in refused)
+        requests = due_days(settings, current, last_due(settings))
+        for symbol in current:
             if symbol in spans and symbol not in requests:
                 click.echo(f"{symbol}: up to date, the last stored day is {spans[symbol].last}")
             elif symbol not in requests:
@@ -246,6 +280,47 @@ def serve(host: str, port: int, home: Path | None) -> None:
     from heatmap_pipeline.api import server  # noqa: PLC0415
 
     server.serve(settings, host, port, click.echo)
+
+
+@main.command()
+@click.argument("symbols", nargs=-1, required=True, metavar="SYMBOL...")
+@click.option(
+    "--exchange",
+    "exchanges",
+    multiple=True,
+    type=click.Choice(RECORDED_EXCHANGES),
+    help="Only this exchange; repeatable.",
+)
+@_home
+def record(symbols: tuple[str, ...], exchanges: tuple[str, ...], home: Path | None) -> None:
+    """Write down the liquidations of symbols as the exchanges print them, until it is stopped.
+
+    They stand in the home's folder recordings; a run reads them where HEATMAP_LIQUIDATIONS names bybit_stream or
+    binance_stream.
+
+    \b
+    Examples:
+      heatmap record BTCUSDT ETHUSDT
+      heatmap record BTCUSDT --exchange bybit --home /srv/heatmap
+    """
+    settings, names = _settings(home=home), _symbols(symbols)
+    from heatmap_pipeline.market.liquidations import recorder  # noqa: PLC0415
+
+    urls = {"bybit": settings.bybit_stream_url, "binance": settings.binance_stream_url}
+    wanted = list(exchanges) or list(RECORDED_EXCHANGES)
+    click.echo(
+        f"recording {', '.join(names)} of {' and '.join(wanted)} into {settings.recordings}; stop it with Ctrl-C"
+    )
+    with _recording() as (report, show):
+        recorder.record(
+            settings.recordings,
+            names,
+            wanted,
+            urls={name: url for name, url in urls.items() if url and name in wanted},
+            report=report,
+            show=show,
+        )
+    click.echo("stopped")
 
 
 def _symbols(symbols: tuple[str, ...]) -> tuple[str, ...]:
@@ -334,7 +409,9 @@ def _execute(
     if outcome.published:
         click.echo(f"page      {(settings.home / 'renders' / 'index.html').as_uri()}")
         click.echo(f"database  {settings.home / 'heatmap.duckdb'}")
-    messages = [text if text.startswith(name) else f"{name} failed: {text}" for name, text in failures.items()]
+    # Symbols that share a reason share its sentence.
+    reasons = {text: name for name, text in reversed(failures.items())}
+    messages = [text if text.startswith(name) else f"{name} failed: {text}" for text, name in reversed(reasons.items())]
     for message in messages[:-1]:
         _tell(message)
     if messages:
@@ -371,6 +448,30 @@ def _progress() -> Iterator[None]:
 
         with listening(show):
             yield
+
+
+@contextmanager
+def _recording() -> Iterator[tuple[Callable[[str], None], Callable[[Sequence[Any]], None]]]:
+    """Show what a recorder says and how its streams are: a table on a terminal, plain lines elsewhere."""
+    if not sys.stderr.isatty():
+        heard: dict[int, str] = {}
+
+        def changed(states: Sequence[Any]) -> None:
+            for state in states:
+                if (words := state.state) != heard.get(id(state)):
+                    heard[id(state)] = words
+                    click.echo(f"{state.exchange} {state.symbol}: {words}", err=True)
+
+        yield lambda line: click.echo(line, err=True), changed
+        return
+    from rich.console import Console  # noqa: PLC0415
+    from rich.live import Live  # noqa: PLC0415
+
+    with Live(console=Console(stderr=True), auto_refresh=False) as live:
+        yield (
+            lambda line: live.console.print(line, markup=False),
+            lambda states: live.update("\n".join(state.line for state in states), refresh=True),
+        )
 
 
 def _unit(stage: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import date
 from typing import Any
 
@@ -17,15 +18,29 @@ def run_command(settings: Settings, symbol: str, first: date, last: date) -> str
     return command(settings, "run", symbol, days=(first, last))
 
 
+def grouped_runs(
+    settings: Settings, histories: Mapping[str, tuple[str, tuple[str, ...], date, date]]
+) -> list[tuple[list[str], str]]:
+    """Return the commands that compute histories again, each with its symbols; those with the same days share one.
+
+    Args:
+        settings: of the command that tells.
+        histories: source, models, first and last day by symbol.
+    """
+    groups: dict[tuple[Any, ...], tuple[Settings, list[str]]] = {}
+    for symbol, (source, models, first, last) in histories.items():
+        again = as_stored(settings, symbol, source).model_copy(update={"models": models})
+        key = again.source, again.archive, models, first, last
+        groups.setdefault(key, (again, []))[1].append(symbol)
+    return [(symbols, command(again, "run", *symbols, days=key[-2:])) for key, (again, symbols) in groups.items()]
+
+
 def rebuild_commands(settings: Settings) -> list[str]:
     """Return the commands that compute everything published again; symbols with the same days share one."""
-    published = published_histories(Warehouse(settings.home), any_version=True) or {}
-    groups: dict[tuple[Any, ...], tuple[Settings, list[str]]] = {}
-    for symbol, history in published.items():
+    histories = {}
+    for symbol, history in (published_histories(Warehouse(settings.home), any_version=True) or {}).items():
         days = [day for of_model in history.days.values() for day in of_model]
         if days:
             models = tuple(sorted(history.days, reverse=True))
-            again = as_stored(settings, symbol, history.record.source).model_copy(update={"models": models})
-            key = again.source, again.archive, models, min(days), max(days)
-            groups.setdefault(key, (again, []))[1].append(symbol)
-    return [command(again, "run", *symbols, days=key[-2:]) for key, (again, symbols) in groups.items()]
+            histories[symbol] = (history.record.source, models, min(days), max(days))
+    return [line for _, line in grouped_runs(settings, histories)]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from heatmap_pipeline.chain import calendar
+from heatmap_pipeline.chain.earlier import words_for_earlier_version
 from heatmap_pipeline.chain.recovery import lost_days, naming_the_rebuild
 from heatmap_pipeline.instants import ONE_DAY
 from heatmap_pipeline.settings import Settings
@@ -111,6 +112,14 @@ def wrong_clock(settings: Settings) -> str | None:
             if last is not None and clock_is_behind(last):
                 return words_for_clock(symbol, last)
     return None
+
+
+def of_earlier_version(settings: Settings) -> dict[str, str]:
+    """Return what to tell, by symbol, of those whose days an earlier version computed: nothing can follow them."""
+    warehouse = Warehouse(settings.home, lock_timeout=settings.lock_timeout)
+    with naming_the_rebuild(settings), _connected(warehouse) as con:
+        words = words_for_earlier_version(con, settings)
+    return {name: text for name, text in words.items() if name in settings.symbols}
 
 
 def words_for_clock(symbol: str, last: date) -> str:

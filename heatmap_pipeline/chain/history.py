@@ -175,15 +175,6 @@ def closes(record: DayRecord) -> tuple[float, float] | None:
     return None if found is None else (found[0], found[1])
 
 
-def is_of_earlier_version(parameters: str) -> bool:
-    """Return whether parameters were recorded by a version of this program whose rules are gone."""
-    try:
-        ModelParameters.from_json(parameters)
-    except ModelError:
-        return True
-    return False
-
-
 def stale_days(settings: Settings, history: History, model: str) -> list[Stale]:
     """Return the stored days of a model that no longer follow, in order, each with the reason.
 

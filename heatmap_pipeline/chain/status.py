@@ -9,7 +9,9 @@ from typing import Any
 from heatmap_pipeline.chain.calendar import yesterday
 from heatmap_pipeline.chain.commands import rebuild_commands, run_command
 from heatmap_pipeline.chain.due import clock_is_behind, unpublished, words_for_clock
+from heatmap_pipeline.chain.earlier import words_for_earlier_version
 from heatmap_pipeline.chain.history import Stale, outdated_days, read_history
+from heatmap_pipeline.chain.liquidations import feed_lines, recorded_lines
 from heatmap_pipeline.chain.recovery import loss, naming_the_rebuild
 from heatmap_pipeline.commands import command, first_commands
 from heatmap_pipeline.settings import Settings
@@ -37,7 +39,10 @@ def status_lines(settings: Settings) -> Iterator[str]:
         names = sorted({*(entry.symbol for entry in entries), *(published or {})})
         lost = {name: text for name in names if (text := loss(con, settings, name))}
         again = {entry.symbol: _as_stored(settings, entry.symbol, entries) for entry in entries}
+        earlier = words_for_earlier_version(con, settings)
         waiting = {(entry.symbol, entry.model): _waiting(con, again, entry, published) for entry in entries}
+        recorded = list(recorded_lines(con))
+        silent = [line for entry in entries for line in _silent(con, settings, entry)]
     if not entries and not lost:
         yield f"nothing is stored in {settings.home} yet; begin with {first_commands(settings.home)}"
         return
@@ -45,6 +50,7 @@ def status_lines(settings: Settings) -> Iterator[str]:
     yield _line(_HEADER)
     for entry in entries:
         yield _line(_row(entry, len(stale[entry.symbol, entry.model])))
+    yield from recorded
     problems: set[str] = set()
     if published is None and (line := _unusable(warehouse)):
         problems.add(line)
@@ -52,15 +58,22 @@ def status_lines(settings: Settings) -> Iterator[str]:
     for name, text in lost.items():
         problems.add(name)
         yield f"lost    {text}"
+    for text in dict.fromkeys(text for name, text in earlier.items() if name not in lost):
+        problems.add(text)
+        yield f"stale   {text}"
     for entry in entries:
         key = entry.symbol, entry.model
         # The command that brings lost days back, or rebuilds stale ones, makes and publishes the rest too.
-        rebuilt = [] if entry.symbol in lost else stale[key]
-        rest = [] if entry.symbol in lost or rebuilt else waiting[key]
+        made_again = entry.symbol in lost or entry.symbol in earlier
+        rebuilt = [] if made_again else stale[key]
+        rest = [] if made_again or rebuilt else waiting[key]
         for line in [*_problems(again[entry.symbol], entry, rebuilt), *rest]:
             if line not in problems:
                 problems.add(line)
                 yield line
+    for line in dict.fromkeys(silent):
+        problems.add(line)
+        yield line
     yield "nothing is failed, stale or missing" if not problems else f"{len(problems)} to look at"
 
 
@@ -103,6 +116,12 @@ def _waiting(
         return []
     line = run_command(again[entry.symbol], entry.symbol, entry.last_day, entry.last_day)
     return [f"waiting {entry.symbol}: computed and not published yet; publish it with `{line}`"]
+
+
+def _silent(con: Any, settings: Settings, entry: SymbolStatus) -> Iterator[str]:
+    """Yield what is wrong with the streams of real liquidations; they are looked at on the newest two days."""
+    if entry.last_day is not None:
+        yield from feed_lines(con, settings, entry.symbol, entry.last_day - timedelta(days=1), entry.last_day)
 
 
 def _stale(con: Any, settings: Settings, entry: SymbolStatus) -> list[Stale]:

@@ -14,6 +14,7 @@ import dagster as dg
 from heatmap_pipeline.chain import calendar
 from heatmap_pipeline.chain.due import first_due
 from heatmap_pipeline.chain.history import read_history, rebuilding, stale_days
+from heatmap_pipeline.chain.liquidations import STREAMS, feeds
 from heatmap_pipeline.chain.recovery import loss
 from heatmap_pipeline.commands import command
 from heatmap_pipeline.orchestration.assets import (
@@ -21,6 +22,7 @@ from heatmap_pipeline.orchestration.assets import (
     position_events,
     published_database,
     raw_candles,
+    raw_liquidations,
     raw_open_interest,
 )
 from heatmap_pipeline.orchestration.partitions import days_of_run
@@ -94,6 +96,14 @@ def _up_to_date(con: Any, settings: Settings, symbol: str, _model: str, *_: date
     return CheckReport(False, text, {"failed_days": 0, "missing_days": (until - first).days + 1})
 
 
+def _feed_alive(con: Any, settings: Settings, symbol: str, _: str, first: date, last: date) -> CheckReport:
+    """No recorded stream printed nothing for 6 hours in which the market moved more than usual. A warning, no fault."""
+    streams = feeds(con, settings, symbol, first, last)
+    numbers = {f"{feed.source}_{name}": value for feed in streams for name, value in feed.numbers.items()}
+    silent = [feed.words for feed in streams if feed.words]
+    return CheckReport(not silent, "; ".join(silent) or "every stream that is recorded lives", numbers)
+
+
 RULES: Sequence[Rule] = (
     Rule("candles_valid", raw_candles.NAME, _stored(checks.candles_valid), per_model=False),
     Rule("candles_complete", raw_candles.NAME, _stored(checks.candles_complete), blocking=False, per_model=False),
@@ -118,12 +128,16 @@ RULES: Sequence[Rule] = (
 )
 """Every check of a symbol."""
 
+STREAM_RULES = (Rule("feed_alive", raw_liquidations.NAME, _feed_alive, blocking=False, per_model=False),)
+"""And of one whose liquidations are recorded from a stream."""
+
 
 def build_checks(settings: Settings) -> Sequence[dg.AssetChecksDefinition]:
     """Return the checks of every symbol: one op per checked asset, which opens the warehouse once for all its rules."""
-    assets = list(dict.fromkeys(rule.asset for rule in RULES))
+    rules = [*RULES, *(STREAM_RULES if STREAMS.keys() & set(settings.liquidation_sources) else ())]
+    assets = list(dict.fromkeys(rule.asset for rule in rules))
     return [
-        _checks_of(settings, symbol, asset, [rule for rule in RULES if rule.asset == asset])
+        _checks_of(settings, symbol, asset, [rule for rule in rules if rule.asset == asset])
         for symbol in settings.symbols
         for asset in assets
     ]

@@ -104,6 +104,16 @@ def day_records(con: Connection, symbol: str, model: str) -> dict[date, DayRecor
     }
 
 
+def computed_days(con: Connection) -> dict[str, dict[str, dict[date, str]]]:
+    """Return the parameters of every computed day, by symbol, model and day, rising."""
+    found: dict[str, dict[str, dict[date, str]]] = {}
+    for symbol, model, day, parameters in rows(
+        con, "SELECT symbol, model, day, parameters FROM heatmap_days ORDER BY ALL"
+    ):
+        found.setdefault(symbol, {}).setdefault(model, {})[day] = parameters
+    return found
+
+
 def load_state(con: Connection, symbol: str, model: str, day: date) -> tuple[ModelState, dict[str, Any]]:
     """Return the books at the end of a day, bit for bit as they were committed, and what else is carried.
 

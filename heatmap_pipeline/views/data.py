@@ -16,6 +16,7 @@ from datetime import date, timedelta
 import numpy as np
 
 from heatmap_pipeline.bins import Candles
+from heatmap_pipeline.errors import listed
 from heatmap_pipeline.instants import DAY, day_start
 from heatmap_pipeline.market.flows import level_changes
 from heatmap_pipeline.model.book import DayCandles, Floats, Ints, ModelState
@@ -121,12 +122,12 @@ class Version:
     Attributes:
         name: equal as long as nothing that is published changed.
         symbols: by name, in order.
-        outdated: words about each symbol and model left out, because an earlier version of this program computed it.
+        outdated: words about each symbol of which models are left out: an earlier version of this program computed them.
     """
 
     name: str
     symbols: Mapping[str, SymbolData]
-    outdated: Mapping[tuple[str, str], str]
+    outdated: Mapping[str, str]
     _con: Connection
     _close: ExitStack = field(default_factory=ExitStack)
     _users: int = 0
@@ -207,26 +208,29 @@ def load_version(
     """
     prints = fingerprints(con)
     symbols: dict[str, SymbolData] = {}
-    outdated: dict[tuple[str, str], str] = {}
+    outdated: dict[str, str] = {}
     for record, names in serve.served_symbols(con):
         if only not in (None, record.symbol):
             continue
         known = before.symbols.get(record.symbol) if before is not None else None
         if before is not None and known is not None and known.fingerprint == prints[record.symbol]:
             symbols[record.symbol] = known
-            outdated |= {key: words for key, words in before.outdated.items() if key[0] == record.symbol}
+            outdated |= {name: words for name, words in before.outdated.items() if name == record.symbol}
             continue
         times, columns = serve.candle_columns(con, record.symbol)
         candles = Candles(record.candle_interval_seconds, times, **columns)
         ordered = sorted(names, key=lambda name: (models.index(name) if name in models else len(models), name))
         kept: dict[str, ModelData] = {}
+        left_out: list[str] = []
         for name in ordered:
             try:
                 data = _model(con, record.symbol, name, candles)
             except ModelError:
-                outdated[record.symbol, name] = _words_for_earlier_version(con, record.symbol, name)
+                left_out.append(name)
             else:
                 kept |= {name: data} if data is not None else {}
+        if left_out:
+            outdated[record.symbol] = _words_for_earlier_version(con, record.symbol, left_out)
         if kept:
             newest = next(iter(kept.values()))
             bucket = newest.parameters[newest.days[-1]].bucket
@@ -237,10 +241,13 @@ def load_version(
     return Version(digest.hexdigest(), symbols, outdated, con)
 
 
-def _words_for_earlier_version(con: Connection, symbol: str, model: str) -> str:
-    days = tuple(day_records(con, symbol, model))
-    line = stored_command(con, "run", symbol, days=(days[0], days[-1]))
-    return f"{symbol} {model} was computed by an earlier version of this program; rebuild it with `{line}`"
+def _words_for_earlier_version(con: Connection, symbol: str, models: Sequence[str]) -> str:
+    days = [day for model in models for day in day_records(con, symbol, model)]
+    line = stored_command(con, "run", symbol, days=(min(days), max(days)))
+    return (
+        f"{symbol} {listed(models)}: computed by an earlier version of this program, whose rules are gone; rebuild "
+        f"with `{line}`"
+    )
 
 
 def _model(con: Connection, symbol: str, model: str, candles: Candles) -> ModelData | None:

@@ -33,9 +33,9 @@ def newest_days(con: Connection, symbol: str, models: tuple[str, ...], seconds: 
         StoreError: if the database contradicts itself.
     """
     version = load_version(con, models, only=symbol)
-    outdated = [words for (_, model), words in version.outdated.items() if model in models]
-    if outdated:
-        raise ViewError("not_found", outdated[0])
+    known = version.symbols[symbol].models if symbol in version.symbols else {}
+    if symbol in version.outdated and not known.keys() >= set(models):
+        raise ViewError("not_found", version.outdated[symbol])
     if symbol not in version.symbols:
         raise ViewError("not_found", f"{symbol}: nothing is stored, so there is nothing to draw")
     data = version.symbols[symbol]

@@ -51,9 +51,8 @@ def find_symbol(version: Version, name: str) -> SymbolData:
         ViewError: not found, naming those there are.
     """
     if name not in version.symbols:
-        for (symbol, _), words in version.outdated.items():
-            if symbol == name:
-                raise ViewError("not_found", words)
+        if name in version.outdated:
+            raise ViewError("not_found", version.outdated[name])
         raise ViewError(
             "not_found", f"symbol {name} is not published; there are {', '.join(version.symbols) or 'none yet'}"
         )

@@ -12,6 +12,7 @@ from heatmap_pipeline.orchestration.assets import (
     position_events,
     published_database,
     raw_candles,
+    raw_liquidations,
     raw_open_interest,
 )
 from heatmap_pipeline.settings import Settings
@@ -21,6 +22,7 @@ STAGES = (
     raw_open_interest,
     position_events,
     liquidation_snapshots,
+    raw_liquidations,
     heatmap_render,
     published_database,
 )
