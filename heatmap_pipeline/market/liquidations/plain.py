@@ -19,6 +19,7 @@ Without `resolution_seconds` the file's name tells (`BTCUSDT-liquidations-1h-202
 has a price holds single events, and one in which none has holds sums of the step that its times keep most often.
 
 A file of sums records from its first interval to the end of its last, one of events from its first event to its last.
+Files of both kinds, or complete ones and others, may stand side by side where their times do not overlap.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ import io
 import re
 import zlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -47,6 +49,7 @@ from heatmap_pipeline.market.liquidations.tables import (
     drop_redelivered,
     exchange_of,
     halve_doubled,
+    joined,
     merge_ranges,
     refuse_row,
 )
@@ -124,35 +127,60 @@ def read_files(paths: Sequence[Path], symbol: str, exchange: str = "binance") ->
     made = []
     for name in sorted({part.exchange for part in parts}):
         mine = [part for part in parts if part.exchange == name]
-        resolution, complete = mine[0].resolution, mine[0].complete
-        for part in mine:
-            if (part.resolution, part.complete) != (resolution, complete):
-                raise MarketError(
-                    f"{part.path}: holds {_described(part)} of {name}, {mine[0].path} {_described(mine[0])}; keep one "
-                    "kind of them in the folder, two would count what they share twice"
-                )
-        repairs: dict[str, int] = {}
-        for part in mine:
-            for repair, count in part.repairs.items():
-                repairs[repair] = repairs.get(repair, 0) + count
-        raw = pd.concat([part.raw for part in mine], ignore_index=True)
-        if not resolution:
-            number = np.repeat(np.arange(len(mine)), [len(part.raw) for part in mine])
-            raw = drop_redelivered(raw, number, repairs)
-        made.append(
-            clean_liquidations(
-                raw,
-                symbol=symbol,
-                source=f"{name}_file",
-                place=str(mine[0].path),
-                resolution_seconds=resolution,
-                complete=complete,
-                recorded=merge_ranges([part.recorded for part in mine]),
-                repairs=repairs,
-                facts={"files": [part.path.name for part in mine]},
-            )
-        )
+        _refuse_two_kinds(mine)
+        kinds = dict.fromkeys((part.resolution, part.complete) for part in mine)
+        of_kinds = [
+            _of_one_kind([part for part in mine if (part.resolution, part.complete) == kind], symbol) for kind in kinds
+        ]
+        made.append(_in_time_order(of_kinds))
     return made
+
+
+def _refuse_two_kinds(parts: Sequence[_Part]) -> None:
+    """Raise where parts of one exchange that overlap in time are of two kinds."""
+    latest: _Part | None = None
+    for part in sorted(parts, key=lambda part: part.recorded):
+        same = latest is None or (part.resolution, part.complete) == (latest.resolution, latest.complete)
+        if latest is not None and not same and part.recorded[0] < latest.recorded[1]:
+            other, late = sorted((latest, part), key=parts.index)
+            raise MarketError(
+                f"{late.path}: holds {_described(late)} of {part.exchange}, {other.path} {_described(other)} of the "
+                "same time; keep one kind of them in the folder, two would count what they share twice"
+            )
+        if latest is None or part.recorded[1] > latest.recorded[1]:
+            latest = part
+
+
+def _of_one_kind(parts: Sequence[_Part], symbol: str) -> Liquidations:
+    first = parts[0]
+    repairs: dict[str, int] = {}
+    for part in parts:
+        for repair, count in part.repairs.items():
+            repairs[repair] = repairs.get(repair, 0) + count
+    raw = pd.concat([part.raw for part in parts], ignore_index=True)
+    if not first.resolution:
+        number = np.repeat(np.arange(len(parts)), [len(part.raw) for part in parts])
+        raw = drop_redelivered(raw, number, repairs)
+    return clean_liquidations(
+        raw,
+        symbol=symbol,
+        source=f"{first.exchange}_file",
+        place=str(first.path),
+        resolution_seconds=first.resolution,
+        complete=first.complete,
+        recorded=merge_ranges([part.recorded for part in parts]),
+        repairs=repairs,
+        facts={"files": [part.path.name for part in parts]},
+    )
+
+
+def _in_time_order(parts: Sequence[Liquidations]) -> Liquidations:
+    """Return as one what an exchange's files of several kinds say, whose times do not overlap."""
+    if len(parts) == 1:
+        return parts[0]
+    whole = joined(parts)
+    table = whole.table.sort_values("timestamp", kind="stable", ignore_index=True)
+    return replace(whole, table=table, facts={"files": [name for part in parts for name in part.facts["files"]]})
 
 
 class _Part:

@@ -180,6 +180,16 @@ def test_sums_of_two_files_that_differ_are_refused_with_both_named(tmp_path: Pat
         read(tmp_path, f"{EVENTS}\n2024-07-04T10:00:00Z,long,5,2\n", "BTCUSDT-b.csv")
 
 
+def test_sums_and_single_events_of_different_times_stand_side_by_side(tmp_path: Path) -> None:
+    header = "time,side,price,quantity,resolution_seconds\n"
+    (tmp_path / "BTCUSDT-a.csv").write_text(f"{header}2024-07-04T10:00:30Z,short,60000,1,0\n")
+    (made,) = read(tmp_path, f"{header}2024-07-03T10:00:00Z,long,,2,3600\n", "BTCUSDT-b.csv")
+    assert made.table["quantity"].tolist() == [2.0, 1.0]
+    assert made.table["resolution_seconds"].tolist() == [3600, 0]
+    assert np.diff(made.recorded).ravel().tolist() == [3600 * 10**6, 1]
+    assert made.facts == {"files": ["BTCUSDT-a.csv", "BTCUSDT-b.csv"]}
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
