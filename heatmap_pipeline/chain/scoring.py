@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
@@ -21,9 +21,10 @@ from heatmap_pipeline.chain.history import Connect
 from heatmap_pipeline.instants import DAY, ONE_DAY, day_of, day_start, iso
 from heatmap_pipeline.market.liquidations.sources import Places, open_liquidations, own_exchange
 from heatmap_pipeline.market.liquidations.tables import merge_ranges, microseconds, recorded_share
+from heatmap_pipeline.market.tables import MarketError
 from heatmap_pipeline.model.book import LONG, SHORT, DayCandles, Floats, Ints, Sides
 from heatmap_pipeline.model.engine import run_day, start_state
-from heatmap_pipeline.model.parameters import VOLUME_ONLY, ModelParameters
+from heatmap_pipeline.model.parameters import MODELS, VOLUME_ONLY, ModelParameters
 from heatmap_pipeline.model.score.hours import (
     HOUR,
     HourlyMarket,
@@ -41,14 +42,16 @@ from heatmap_pipeline.model.score.table import (
     ScoreRow,
     score,
 )
+from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store import scores
-from heatmap_pipeline.store.columns import candle_columns
+from heatmap_pipeline.store.columns import candle_columns, served_symbols
 from heatmap_pipeline.store.days import DayRecord, day_records
 from heatmap_pipeline.store.raw import SymbolRecord, get_symbol
 from heatmap_pipeline.store.scores import Record
+from heatmap_pipeline.store.warehouse import Warehouse
 
-Reason: TypeAlias = Literal["nothing stored", "simulated", "no record", "coarse record"]
-"""Why there is no score. A coarse record is of sums that no hour can be told from."""
+Reason: TypeAlias = Literal["nothing stored", "simulated", "no record", "coarse record", "wrong record"]
+"""Why there is no score. A coarse record is of sums that no hour can be told from, a wrong one cannot be read."""
 
 LEAST_RECORDED = 0.98
 """Share of an hour that makes it a recorded one: a recorder loses some seconds where it connects again."""
@@ -58,11 +61,12 @@ _HOUR_SECONDS = 3600
 
 @dataclass(frozen=True)
 class NotScored:
-    """That a symbol and model have no score, and the reason."""
+    """That a symbol and model have no score, and the reason; `words` say what is wrong with a record."""
 
     symbol: str
     model: str
     reason: Reason
+    words: str = ""
 
 
 @dataclass(frozen=True)
@@ -193,6 +197,44 @@ def score_symbol(
             known = _load(con, stored, model, days[model])
         outcome.append(_score(symbol, model, known, chosen, volume_only, trailing_days, inputs))
     return outcome
+
+
+def score_published(
+    settings: Settings,
+    symbols: Sequence[str],
+    models: Sequence[str],
+    *,
+    trailing_days: int = TRAILING_DAYS,
+    folder: Path | None = None,
+) -> Iterator[Scored | NotScored]:
+    """Score what is published, symbol by symbol; what is wrong with one symbol's files stops no other.
+
+    Args:
+        settings: the home.
+        symbols: names; none means every symbol that is published.
+        models: names; none means every model that is published of a symbol.
+        trailing_days: length of the trailing window.
+        folder: as `score_symbol`.
+
+    Raises:
+        StoreError: if nothing is published, or the file cannot be read.
+    """
+    warehouse = Warehouse(settings.home)
+    with warehouse.read() as con:
+        published = {record.symbol: names for record, names in served_symbols(con)}
+    for symbol in symbols or published:
+        names = sorted(published.get(symbol, ()), key=_place)
+        wanted = tuple(models or names or settings.models)
+        try:
+            yield from score_symbol(warehouse.read, symbol, wanted, trailing_days=trailing_days, folder=folder)
+        except MarketError as error:
+            yield from (NotScored(symbol, model, "wrong record", str(error)) for model in wanted)
+
+
+def _place(model: str) -> tuple[bool, int, str]:
+    """Return where a model stands among others: in the order of the table of models, the default one first."""
+    names = [*MODELS][::-1]
+    return model not in MODELS, names.index(model) if model in MODELS else 0, model
 
 
 def store_outcome(connect: Connect, outcome: Sequence[Scored | NotScored]) -> None:

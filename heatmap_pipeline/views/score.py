@@ -16,20 +16,21 @@ from typing import Any
 
 from heatmap_pipeline.instants import DAY, day_start, iso
 from heatmap_pipeline.model.score.table import LEVEL_BRACKET, TRAILING_DAYS, ScoreRow, level_in_bracket, not_enough
+from heatmap_pipeline.store.origin import stored_command
 from heatmap_pipeline.store.raw import get_symbol
 from heatmap_pipeline.store.scores import has_record, load_score, load_scored_hours, newest_day
 from heatmap_pipeline.store.sql import Connection
 from heatmap_pipeline.views.errors import ViewError
 
 _WHY_NOT: Mapping[str, str] = {
-    "nothing stored": "nothing is stored of {symbol} {model}; compute its days first",
+    "nothing stored": "nothing is stored of {symbol} {model}; compute its days first, with `{run}`",
     "simulated": (
         "{symbol} is simulated here; a score holds a map against liquidations that really happened, so simulated data "
         "are never scored"
     ),
     "no record": (
         "{symbol} is not scored here: no record of real liquidations is stored; set HEATMAP_LIQUIDATIONS to sources of "
-        "them, or score against a folder of files with `heatmap score {symbol} --liquidations DIR`"
+        "them, or score against a folder of files with `{line} --liquidations DIR`"
     ),
     "coarse record": (
         "{symbol} is not scored here: its record holds sums over more than an hour, which no hour can be told from; "
@@ -44,14 +45,21 @@ _WHY_NOT: Mapping[str, str] = {
 _NOT_ROWS = ("symbol", "model", "source", "window")
 
 
-def words_why_not(symbol: str, model: str, reason: str) -> str:
-    """Return the sentence for a score that there is none of; `reason` as `chain.scoring.NotScored` gives it.
+def words_why_not(symbol: str, model: str, reason: str, line: str, run: str) -> str:
+    """Return the sentence for a score that there is none of.
+
+    Args:
+        symbol: as the exchange writes it.
+        model: its name.
+        reason: as `chain.scoring.NotScored` gives it, or `not yet`.
+        line: to type for a score of the symbol.
+        run: to type for days of the symbol.
 
     Example:
-        >>> words_why_not("BTCUSDT", "turnover", "nothing stored")
-        'nothing is stored of BTCUSDT turnover; compute its days first'
+        >>> words_why_not("BTCUSDT", "delta", "nothing stored", "heatmap score BTCUSDT", "heatmap run BTCUSDT")
+        'nothing is stored of BTCUSDT delta; compute its days first, with `heatmap run BTCUSDT`'
     """
-    return _WHY_NOT[reason].format(symbol=symbol, model=model)
+    return _WHY_NOT[reason].format(symbol=symbol, model=model, line=line, run=run)
 
 
 def words_of_record(symbol: str, parameters: Mapping[str, Any]) -> str:
@@ -161,8 +169,9 @@ def score_record(con: Connection, symbol: str, model: str) -> dict[str, Any]:
         ViewError: not found where nothing is stored of them.
     """
     stored, newest = get_symbol(con, symbol), newest_day(con, symbol, model)
+    lines = stored_command(con, "score", symbol), stored_command(con, "run", symbol, days=("DAY", "DAY"))
     if stored is None or newest is None:
-        raise ViewError("not_found", words_why_not(symbol, model, "nothing stored"))
+        raise ViewError("not_found", words_why_not(symbol, model, "nothing stored", *lines))
     found = load_score(con, symbol, model)
     hours: dict[str, list[Any]] = {"hour": [], "side": [], "predicted": [], "reported": []}
     if found is None:
@@ -171,7 +180,7 @@ def score_record(con: Connection, symbol: str, model: str) -> dict[str, Any]:
             "symbol": symbol,
             "model": model,
             "scored": False,
-            "words": words_why_not(symbol, model, reason),
+            "words": words_why_not(symbol, model, reason, *lines),
             "source": None,
             "windows": {f"{TRAILING_DAYS}d": [], "all": []},
             "days": {},
@@ -192,13 +201,15 @@ def score_record(con: Connection, symbol: str, model: str) -> dict[str, Any]:
 def reference_score() -> dict[str, Any]:
     """Return the published score of docs/score.md, which is not to be changed: `symbols`, `days` and `scores`.
 
-    `scores` are shaped as `score_body` returns them, one per symbol.
+    `scores` are shaped as `score_body` returns them, one per symbol, of the window `all`. docs/score.md names the command
+    that makes the file.
     """
     scores: list[dict[str, Any]] = json.loads(
         files("heatmap_pipeline.views").joinpath("reference_score.json").read_bytes()
     )["scores"]
+    of_all_days = [{**score, "windows": {"all": score["windows"]["all"]}} for score in scores]
     return {
         "symbols": [score["symbol"] for score in scores],
         "days": scores[0]["days"]["all"],
-        "scores": scores,
+        "scores": of_all_days,
     }
