@@ -13,6 +13,7 @@ from dataclasses import astuple, dataclass, fields
 from datetime import date
 from typing import Any
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 
@@ -36,6 +37,7 @@ from heatmap_pipeline.store.sql import (
     timestamps,
     transaction,
 )
+from heatmap_pipeline.store.warehouse import StoreError, Warehouse
 
 ROW_COLUMNS = tuple(field.name for field in fields(ScoreRow))
 """Columns of `map_scores` between the source and the parameters."""
@@ -326,6 +328,15 @@ def load_score(con: Connection, symbol: str, model: str) -> StoredScore | None:
         values: list[Any] = [float("nan") if value is None else value for value in row[2:]]
         score_rows.append(ScoreRow(*values))
     return StoredScore(source, tuple(score_rows), json.loads(text))
+
+
+def published_score(warehouse: Warehouse, symbol: str, model: str) -> StoredScore | None:
+    """Return the score that is published; None where there is none, or the published database cannot be read now."""
+    try:
+        with warehouse.read() as con:
+            return load_score(con, symbol, model)
+    except (StoreError, duckdb.CatalogException):  # nothing is published, or by a version that knew no scores
+        return None
 
 
 def load_scored_hours(con: Connection, symbol: str, model: str, start: int, end: int) -> dict[str, list[Any]]:

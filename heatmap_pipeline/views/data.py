@@ -122,7 +122,7 @@ class Version:
     Attributes:
         name: equal as long as nothing that is published changed.
         symbols: by name, in order.
-        outdated: words about each symbol of which models are left out: an earlier version of this program computed them.
+        outdated: words about each symbol of which models are left out: an earlier version computed them.
     """
 
     name: str

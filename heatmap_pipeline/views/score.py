@@ -201,8 +201,8 @@ def score_record(con: Connection, symbol: str, model: str) -> dict[str, Any]:
 def reference_score() -> dict[str, Any]:
     """Return the published score of docs/score.md, which is not to be changed: `symbols`, `days` and `scores`.
 
-    `scores` are shaped as `score_body` returns them, one per symbol, of the window `all`. docs/score.md names the command
-    that makes the file.
+    `scores` are shaped as `score_body` returns them, one per symbol, of the window `all`. How the file is made stands in
+    docs/score.md.
     """
     scores: list[dict[str, Any]] = json.loads(
         files("heatmap_pipeline.views").joinpath("reference_score.json").read_bytes()

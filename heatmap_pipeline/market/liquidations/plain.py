@@ -19,7 +19,6 @@ Without `resolution_seconds` the file's name tells (`BTCUSDT-liquidations-1h-202
 has a price holds single events, and one in which none has holds sums of the step that its times keep most often.
 
 A file of sums records from its first interval to the end of its last, one of events from its first event to its last.
-Files of both kinds, or complete ones and others, may stand side by side where their times do not overlap.
 """
 
 from __future__ import annotations
@@ -110,7 +109,8 @@ class PlainFolder:
 
         Raises:
             NoDataError: if the folder has no file of the symbol.
-            MarketError: for a file, a header or a row that cannot be used; names it.
+            MarketError: for a file, a header or a row that cannot be used, and for sums and single events (or sums of
+                two steps) of one exchange and time; names the file.
         """
         paths = self.files(symbol)
         if not paths:
@@ -127,67 +127,63 @@ def read_files(paths: Sequence[Path], symbol: str, exchange: str = "binance") ->
     made = []
     for name in sorted({part.exchange for part in parts}):
         mine = [part for part in parts if part.exchange == name]
-        _refuse_two_kinds(mine)
-        kinds = dict.fromkeys((part.resolution, part.complete) for part in mine)
-        of_kinds = [
-            _of_one_kind([part for part in mine if (part.resolution, part.complete) == kind], symbol) for kind in kinds
-        ]
-        made.append(_in_time_order(of_kinds))
+        _refuse_two_kinds_at_once(mine)
+        kinds = dict.fromkeys(part.kind for part in mine)
+        made.append(
+            _in_time_order([_of_one_kind([part for part in mine if part.kind == kind], symbol) for kind in kinds])
+        )
     return made
 
 
-def _refuse_two_kinds(parts: Sequence[_Part]) -> None:
-    """Raise where parts of one exchange that overlap in time are of two kinds."""
-    latest: _Part | None = None
-    for part in sorted(parts, key=lambda part: part.recorded):
-        same = latest is None or (part.resolution, part.complete) == (latest.resolution, latest.complete)
-        if latest is not None and not same and part.recorded[0] < latest.recorded[1]:
-            other, late = sorted((latest, part), key=parts.index)
-            raise MarketError(
-                f"{late.path}: holds {_described(late)} of {part.exchange}, {other.path} {_described(other)} of the "
-                "same time; keep one kind of them in the folder, two would count what they share twice"
-            )
-        if latest is None or part.recorded[1] > latest.recorded[1]:
-            latest = part
+def _refuse_two_kinds_at_once(parts: Sequence[_Part]) -> None:
+    """Raise where files of an exchange tell of one time in two ways: together they would count it twice."""
+    for number, part in enumerate(parts):
+        for other in parts[:number]:
+            shared = part.recorded[0] < other.recorded[1] and other.recorded[0] < part.recorded[1]
+            if shared and part.kind != other.kind:
+                raise MarketError(
+                    f"{part.path}: holds {_described(part)} of {part.exchange}, {other.path} {_described(other)} of "
+                    "the same time; keep one kind of them in the folder, two would count what they share twice"
+                )
+
+
+def _in_time_order(kinds: Sequence[Liquidations]) -> Liquidations:
+    """Return as one what files of several kinds say, each of its own time."""
+    if len(kinds) == 1:
+        return kinds[0]
+    whole = joined(kinds)
+    table = whole.table.sort_values("timestamp", kind="stable", ignore_index=True)
+    return replace(whole, table=table, facts={"files": [name for part in kinds for name in part.facts["files"]]})
 
 
 def _of_one_kind(parts: Sequence[_Part], symbol: str) -> Liquidations:
-    first = parts[0]
     repairs: dict[str, int] = {}
     for part in parts:
         for repair, count in part.repairs.items():
             repairs[repair] = repairs.get(repair, 0) + count
     raw = pd.concat([part.raw for part in parts], ignore_index=True)
-    if not first.resolution:
+    resolution, complete = parts[0].kind
+    if not resolution:
         number = np.repeat(np.arange(len(parts)), [len(part.raw) for part in parts])
         raw = drop_redelivered(raw, number, repairs)
     return clean_liquidations(
         raw,
         symbol=symbol,
-        source=f"{first.exchange}_file",
-        place=str(first.path),
-        resolution_seconds=first.resolution,
-        complete=first.complete,
+        source=f"{parts[0].exchange}_file",
+        place=str(parts[0].path),
+        resolution_seconds=resolution,
+        complete=complete,
         recorded=merge_ranges([part.recorded for part in parts]),
         repairs=repairs,
         facts={"files": [part.path.name for part in parts]},
     )
 
 
-def _in_time_order(parts: Sequence[Liquidations]) -> Liquidations:
-    """Return as one what an exchange's files of several kinds say, whose times do not overlap."""
-    if len(parts) == 1:
-        return parts[0]
-    whole = joined(parts)
-    table = whole.table.sort_values("timestamp", kind="stable", ignore_index=True)
-    return replace(whole, table=table, facts={"files": [name for part in parts for name in part.facts["files"]]})
-
-
 class _Part:
     """The rows of one exchange in one file."""
 
     def __init__(self, path: Path, exchange: str, raw: pd.DataFrame, resolution: int, complete: bool) -> None:
-        self.path, self.exchange, self.resolution, self.complete = path, exchange, resolution, complete
+        self.path, self.exchange, self.kind = path, exchange, (resolution, complete)
         self.repairs: dict[str, int] = {}
         self.raw = (raw if resolution else halve_doubled(raw, self.repairs)).assign(place=str(path))
         time = raw["time"].to_numpy()
@@ -416,8 +412,8 @@ def _resolution(path: Path, raw: pd.DataFrame, written: float) -> int:
 
 
 def _described(part: _Part) -> str:
-    kind = f"sums of {part.resolution} s" if part.resolution else "single events"
-    return f"{'complete ' if part.complete else ''}{kind}"
+    resolution, complete = part.kind
+    return f"{'complete ' if complete else ''}{f'sums of {resolution} s' if resolution else 'single events'}"
 
 
 def _refuse(path: Path, what: str) -> NoReturn:

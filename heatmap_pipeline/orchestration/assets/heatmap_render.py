@@ -6,7 +6,7 @@ from datetime import timedelta
 import dagster as dg
 
 from heatmap_pipeline.instants import SECONDS
-from heatmap_pipeline.orchestration.assets import raw_liquidations
+from heatmap_pipeline.orchestration.assets import map_scores
 from heatmap_pipeline.orchestration.assets.common import failing_clearly, symbol_asset
 from heatmap_pipeline.orchestration.resources import WarehouseResource
 from heatmap_pipeline.settings import Settings
@@ -25,7 +25,7 @@ def build(settings: Settings, symbol: str, _days: dg.DailyPartitionsDefinition) 
         symbol,
         NAME,
         ["plotly", "matplotlib"],
-        deps=[dg.AssetKey([symbol, raw_liquidations.NAME])],
+        deps=[dg.AssetKey([symbol, map_scores.NAME])],
         freshness_policy=FRESH,
         description=f"The liquidation heatmap of {symbol} as pictures and as the page renders/index.html.",
     )
