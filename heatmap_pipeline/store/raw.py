@@ -1,7 +1,7 @@
 """Clean market data in and out: a day is written only when its content changed.
 
 What belongs here: raw_candles, raw_open_interest, what is known about each of their days, and the registry of symbols.
-What does not: how rows became clean (`market/`).
+What does not: how rows became clean (`market/`), and liquidations, of which a day may have several sources.
 """
 
 from __future__ import annotations
@@ -171,8 +171,8 @@ def raw_days(con: Connection, symbol: str) -> dict[str, dict[date, RawDay]]:
     for kind, day, content_hash, step, count, repairs, facts, source in rows(
         con,
         "SELECT kind, day, content_hash, step_seconds, rows, repairs, facts, source FROM raw_days "
-        "WHERE symbol = ? ORDER BY kind, day",
-        [symbol],
+        "WHERE symbol = ? AND kind IN (SELECT unnest(?)) ORDER BY kind, day",
+        [symbol, list(_COLUMNS)],
     ):
         result[kind][day] = RawDay(content_hash, step, count, parsed(repairs), parsed(facts), source)
     return result

@@ -56,6 +56,27 @@ CREATE TABLE raw_open_interest (
     value DOUBLE
 );
 
+CREATE TABLE raw_liquidations (
+    symbol VARCHAR NOT NULL,
+    day DATE NOT NULL,
+    timestamp TIMESTAMP NOT NULL,
+    source VARCHAR NOT NULL,
+    side side_name NOT NULL,
+    price DOUBLE,
+    quantity DOUBLE NOT NULL,
+    volume DOUBLE,
+    resolution_seconds BIGINT NOT NULL,
+    complete BOOLEAN NOT NULL
+);
+
+CREATE TABLE recorded (
+    symbol VARCHAR NOT NULL,
+    day DATE NOT NULL,
+    source VARCHAR NOT NULL,
+    "from" TIMESTAMP NOT NULL,
+    "to" TIMESTAMP NOT NULL
+);
+
 CREATE TABLE position_events (
     symbol VARCHAR NOT NULL,
     model VARCHAR NOT NULL,
@@ -258,13 +279,85 @@ GROUP BY symbol, model, timestamp, price_bucket;
 CREATE VIEW buckets AS
 SELECT symbol, model, day, CAST(json_extract(parameters, '$.bucket') AS DOUBLE) AS bucket FROM heatmap_days;
 
+-- The sources of real liquidations that are stored of each symbol. One of them is chosen: whose sums fit into hours, then
+-- the market's own exchange (a bare symbol is a contract of Binance), then one that prints every liquidation, then the
+-- one that recorded most; the name decides what is left.
+CREATE VIEW liquidation_sources AS
+WITH spans AS (
+    SELECT symbol, source, min("from") AS "from", max("to") AS "to",
+        sum(epoch_us("to") - epoch_us("from")) / 3.6e9 AS recorded_hours
+    FROM recorded GROUP BY symbol, source
+), kinds AS (
+    SELECT symbol, source, bool_and(complete) AS complete, max(resolution_seconds) AS resolution_seconds,
+        bool_and(resolution_seconds = 0 OR 3600 % greatest(resolution_seconds, 1) = 0) AS hourly,
+        count(*) AS rows, max(timestamp) AS newest
+    FROM raw_liquidations GROUP BY symbol, source
+), told AS (
+    SELECT s.symbol, s.source, split_part(s.source, '_', 1) AS exchange,
+        split_part(s.source, '_', 1) = 'binance' AS own_exchange, coalesce(k.complete, false) AS complete,
+        k.resolution_seconds, coalesce(k.hourly, true) AS hourly, coalesce(k.rows, 0) AS rows, s."from", s."to",
+        s.recorded_hours, k.newest
+    FROM spans AS s LEFT JOIN kinds AS k ON k.symbol = s.symbol AND k.source = s.source
+)
+SELECT symbol, source, exchange, own_exchange, complete, resolution_seconds, rows, "from", "to", recorded_hours, newest,
+    hourly AND row_number() OVER (
+        PARTITION BY symbol ORDER BY hourly DESC, own_exchange DESC, complete DESC, recorded_hours DESC, source
+    ) = 1 AS chosen
+FROM told;
+
+-- Per hour of a model's history and side, contracts: what the model liquidated, of that what stood open before the hour,
+-- and what the chosen source reported. An hour counts as recorded from 98 % of it on, as a recorder loses some seconds
+-- where it connects again; any other hour has no report (NULL), which is not 0.
+CREATE VIEW liquidations_hourly AS
+WITH hours AS (
+    SELECT symbol, model, date_trunc('hour', timestamp) AS hour
+    FROM book_ledger GROUP BY ALL
+), predicted AS (
+    SELECT symbol, model, date_trunc('hour', timestamp) AS hour, side, sum(quantity) AS quantity,
+        sum(quantity) FILTER (WHERE opened_at < date_trunc('hour', timestamp)) AS at_start
+    FROM position_events WHERE event_type = 'liquidate' GROUP BY ALL
+), chosen AS (
+    SELECT symbol, source FROM liquidation_sources WHERE chosen
+), reported AS (
+    SELECT l.symbol, date_trunc('hour', l.timestamp) AS hour, l.side, sum(l.quantity) AS quantity
+    FROM raw_liquidations AS l JOIN chosen AS c ON c.symbol = l.symbol AND c.source = l.source
+    GROUP BY ALL
+), stretches AS (
+    SELECT r.symbol, r."from", r."to", unnest(range(
+        date_trunc('hour', r."from"), date_trunc('hour', r."to" - INTERVAL 1 MICROSECOND) + INTERVAL 1 HOUR, INTERVAL 1 HOUR
+    )) AS hour
+    FROM recorded AS r JOIN chosen AS c ON c.symbol = r.symbol AND c.source = r.source
+), watched AS (
+    SELECT symbol, hour FROM stretches GROUP BY symbol, hour
+    HAVING sum(epoch_us(least("to", hour + INTERVAL 1 HOUR)) - epoch_us(greatest("from", hour))) >= 0.98 * 3.6e9
+), sides AS (SELECT unnest(enum_range(NULL::side_name)) AS side)
+SELECT h.symbol, h.model, h.hour, s.side, coalesce(p.quantity, 0) AS predicted,
+    coalesce(p.at_start, 0) AS predicted_at_start,
+    CASE WHEN w.hour IS NOT NULL THEN coalesce(r.quantity, 0) END AS reported,
+    w.hour IS NOT NULL AS recorded, c.source
+FROM hours AS h CROSS JOIN sides AS s
+LEFT JOIN predicted AS p ON p.symbol = h.symbol AND p.model = h.model AND p.hour = h.hour AND p.side = s.side
+LEFT JOIN chosen AS c ON c.symbol = h.symbol
+LEFT JOIN watched AS w ON w.symbol = h.symbol AND w.hour = h.hour
+LEFT JOIN reported AS r ON r.symbol = h.symbol AND r.hour = h.hour AND r.side = s.side;
+
 COMMENT ON TABLE symbols IS 'What was chosen once per symbol; simulated = made by the demo market';
 COMMENT ON COLUMN symbols.bucket IS 'Height of a price bucket on the newest computed day, USDT; the view buckets has that of every day';
-COMMENT ON TABLE raw_days IS 'One row per symbol, kind (candles, open_interest) and day that was read: hash, repairs and facts (JSON)';
+COMMENT ON TABLE raw_days IS 'One row per symbol, kind (candles, open_interest, liquidations), day and source that was read: hash, repairs and facts (JSON)';
 COMMENT ON TABLE raw_candles IS 'Clean candles; prices USDT, volume contracts, quote volumes USDT, NULL = unknown';
 COMMENT ON TABLE raw_open_interest IS 'Clean samples; day: whose data it is, a sample of the next midnight may belong to either day';
 COMMENT ON COLUMN raw_open_interest.contracts IS 'Open interest, contracts';
 COMMENT ON COLUMN raw_open_interest.value IS 'Open interest, USDT; NULL = unknown';
+COMMENT ON TABLE raw_liquidations IS 'Liquidations that really happened, single ones or sums of an interval; never an input of the map';
+COMMENT ON COLUMN raw_liquidations.timestamp IS 'When it happened; of a sum the start of its interval';
+COMMENT ON COLUMN raw_liquidations.source IS 'exchange_kind: whose liquidations, and how they came here';
+COMMENT ON COLUMN raw_liquidations.side IS 'Of the position that was closed';
+COMMENT ON COLUMN raw_liquidations.price IS 'USDT; NULL = unknown, as of most sums';
+COMMENT ON COLUMN raw_liquidations.quantity IS 'Contracts (units of the base)';
+COMMENT ON COLUMN raw_liquidations.volume IS 'USDT; NULL = unknown';
+COMMENT ON COLUMN raw_liquidations.resolution_seconds IS '0 = a single liquidation, else the interval that the row is the sum of';
+COMMENT ON COLUMN raw_liquidations.complete IS 'Whether the source prints every liquidation';
+COMMENT ON TABLE recorded IS 'Stretches [from, to) in which a source was recorded, cut at midnights; outside of them nothing is known, which is not 0';
 COMMENT ON TABLE position_events IS 'What opened (per candle, side, leverage and entry price), closed (per candle and book) and was liquidated (per lot)';
 COMMENT ON COLUMN position_events.opened_at IS 'Start of the candle that opened first into the lot; of a liquidation equal to timestamp where the close of its own candle had passed its price';
 COMMENT ON COLUMN position_events.side IS 'NULL where a closing took from a book that holds both sides';
@@ -294,5 +387,7 @@ COMMENT ON TABLE score_days IS 'A hash of each day of score_hours';
 COMMENT ON TABLE failed_days IS 'Days that failed and were not yet repaired; private, never published';
 COMMENT ON VIEW newest_states IS 'Start of the newest interval per symbol and model';
 COMMENT ON VIEW liquidation_map IS 'The newest heatmap column: USDT per price bucket, distance of its lower edge from the close in percent, cumulative USDT from the price outward';
+COMMENT ON VIEW liquidation_sources IS 'Sources of real liquidations per symbol: whose, how much was recorded, and which one is chosen for the hours';
+COMMENT ON VIEW liquidations_hourly IS 'Contracts liquidated per hour and side: by the model, of that opened before the hour, and reported by the chosen source (NULL = not recorded)';
 COMMENT ON VIEW heatmap IS 'liquidation_snapshots with long and short side by side, USDT';
 COMMENT ON VIEW buckets IS 'Height of a price bucket of each computed day, USDT; put days together in the largest of theirs';
