@@ -39,8 +39,8 @@ def build(settings: Settings, symbol: str, _days: dg.DailyPartitionsDefinition) 
         deps=[dg.AssetKey([symbol, liquidation_snapshots.NAME]), dg.AssetKey([symbol, raw_liquidations.NAME])],
         metadata=table_metadata(NAME),
         description=(
-            f"How well predicted and really reported liquidations of {symbol} agree, beside the simple rules that a map "
-            "has to beat (docs/score.md); over the trailing 28 days and all recorded time."
+            f"How well predicted and really reported liquidations of {symbol} agree, beside the simple rules that a "
+            "map has to beat (docs/score.md); over the trailing 28 days and all recorded time."
         ),
     )
     def map_scores(warehouse: WarehouseResource) -> dg.MaterializeResult:  # type: ignore[type-arg]
