@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -15,7 +15,7 @@ import click
 from heatmap_pipeline import __version__
 from heatmap_pipeline.errors import HeatmapError
 from heatmap_pipeline.model.parameters import MODELS
-from heatmap_pipeline.source_kinds import SOURCES, folder_sources
+from heatmap_pipeline.source_kinds import RECORDED_EXCHANGES, SOURCES, folder_sources
 
 if TYPE_CHECKING:
     from heatmap_pipeline.orchestration.runs import Span
@@ -51,6 +51,12 @@ _market = _options(
         help="Folder of the exchange's archive, futures/um/daily/... below it; "
         f"implies --source {folder_sources()[0]}.",
     ),
+)
+_liquidations = click.option(
+    "--liquidations",
+    "liquidations_folder",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder of files of real liquidations by symbol (HEATMAP_LIQUIDATIONS_FOLDER).",
 )
 _models = click.option(
     "--model",
@@ -90,6 +96,8 @@ def main() -> None:
     heatmap demo                  30 days of a simulated market, from nothing to pictures
     heatmap run BTCUSDT --archive DIR --start 2024-07-01 --end 2024-07-28
     heatmap status                what is stored, and what is missing
+    heatmap score BTCUSDT         how well the map agrees with liquidations that really happened
+    heatmap record BTCUSDT        write down liquidations as the exchanges print them
     heatmap ui                    the Dagster UI on the same history
     heatmap serve                 the live page and the read endpoint over what is published
     """
@@ -126,6 +134,7 @@ def demo(days: int, models: tuple[str, ...], home: Path | None) -> None:
 @click.option("--end", type=_DAY, required=True, help="Last day, UTC, included.")
 @click.option("--restart", is_flag=True, help="Begin a new history after a gap that the source has no data for.")
 @_market
+@_liquidations
 @_models
 @_home
 def run(
@@ -135,6 +144,7 @@ def run(
     restart: bool,
     source: str | None,
     archive: Path | None,
+    liquidations_folder: Path | None,
     models: tuple[str, ...],
     home: Path | None,
 ) -> None:
@@ -143,11 +153,18 @@ def run(
     \b
     Examples:
       heatmap run BTCUSDT ETHUSDT --source binance --start 2026-11-01 --end 2026-11-21
-      heatmap run BTCUSDT --archive DIR --start 2024-06-19 --end 2024-07-28
+      heatmap run BTCUSDT --archive DIR --start 2024-06-19 --end 2024-07-28 --liquidations DIR
       heatmap run BTCUSDT ETHUSDT --source demo --start 2026-01-01 --end 2026-01-31
     """
     first, last = start.date(), end.date()
-    settings = _settings(home=home, source=source, archive=archive, models=models or None, symbols=_symbols(symbols))
+    settings = _settings(
+        home=home,
+        source=source,
+        archive=archive,
+        liquidations_folder=liquidations_folder,
+        models=models or None,
+        symbols=_symbols(symbols),
+    )
     _check_days(settings, first, last)
     _execute(settings, lambda spans: _days_of(settings, spans, lambda _: first, last, restart=restart), restart=restart)
 
@@ -155,8 +172,15 @@ def run(
 @main.command()
 @click.argument("symbols", nargs=-1, metavar="[SYMBOL...]")
 @_market
+@_liquidations
 @_home
-def refresh(symbols: tuple[str, ...], source: str | None, archive: Path | None, home: Path | None) -> None:
+def refresh(
+    symbols: tuple[str, ...],
+    source: str | None,
+    archive: Path | None,
+    liquidations_folder: Path | None,
+    home: Path | None,
+) -> None:
     """Compute from the last stored day of each symbol to now: what the schedule does.
 
     \b
@@ -164,7 +188,13 @@ def refresh(symbols: tuple[str, ...], source: str | None, archive: Path | None, 
       heatmap refresh
       heatmap refresh BTCUSDT
     """
-    settings = _settings(home=home, source=source, archive=archive, symbols=_symbols(symbols) or None)
+    settings = _settings(
+        home=home,
+        source=source,
+        archive=archive,
+        liquidations_folder=liquidations_folder,
+        symbols=_symbols(symbols) or None,
+    )
     from heatmap_pipeline.chain.due import due_days, last_due, of_earlier_version  # noqa: PLC0415
     from heatmap_pipeline.commands import command  # noqa: PLC0415
 
@@ -198,6 +228,58 @@ def status(home: Path | None) -> None:
 
     for line in status_lines(_settings(home=home)):
         click.echo(line)
+
+
+@main.command()
+@click.argument("symbols", nargs=-1, metavar="[SYMBOL...]")
+@click.option(
+    "--days", default=28, show_default=True, type=click.IntRange(1, 3650), help="Length of the trailing window."
+)
+@click.option(
+    "--liquidations",
+    "folder",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder of files of real liquidations by symbol, in place of those that are stored.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the rows as JSON.")
+@_models
+@_home
+def score(
+    symbols: tuple[str, ...],
+    days: int,
+    folder: Path | None,
+    as_json: bool,
+    models: tuple[str, ...],
+    home: Path | None,
+) -> None:
+    """Hold the published map against liquidations that really happened; nothing is stored.
+
+    Every simple rule the map is held against is printed with the difference and its 95 % interval, also where it beats
+    the map. What the numbers are stands in docs/score.md.
+
+    \b
+    Examples:
+      heatmap score
+      heatmap score BTCUSDT --days 60
+      heatmap score BTCUSDT ETHUSDT --liquidations DIR --model turnover
+    """
+    settings, names = _settings(home=home, models=models or None), _symbols(symbols)
+    from heatmap_pipeline.chain.scoring import score_published  # noqa: PLC0415
+    from heatmap_pipeline.render.score_table import any_scored, refusals, score_tables, scores_as_json  # noqa: PLC0415
+
+    outcome = list(score_published(settings, names, models, trailing_days=days, folder=folder))
+    refused = refusals(settings, outcome)
+    if as_json:
+        click.echo(scores_as_json(outcome))
+    else:
+        for text in score_tables(outcome):
+            click.echo(text)
+    for message in refused[:-1]:
+        _tell(message)
+    if refused and (names or not any_scored(outcome)):
+        _fail(refused[-1])
+    elif refused:
+        _tell(refused[-1])
 
 
 @main.command()
@@ -251,6 +333,47 @@ def serve(host: str, port: int, home: Path | None) -> None:
     from heatmap_pipeline.api import server  # noqa: PLC0415
 
     server.serve(settings, host, port, click.echo)
+
+
+@main.command()
+@click.argument("symbols", nargs=-1, required=True, metavar="SYMBOL...")
+@click.option(
+    "--exchange",
+    "exchanges",
+    multiple=True,
+    type=click.Choice(RECORDED_EXCHANGES),
+    help="Only this exchange; repeatable.",
+)
+@_home
+def record(symbols: tuple[str, ...], exchanges: tuple[str, ...], home: Path | None) -> None:
+    """Write down the liquidations of symbols as the exchanges print them, until it is stopped.
+
+    They stand in the home's folder recordings; a run reads them where HEATMAP_LIQUIDATIONS names bybit_stream or
+    binance_stream.
+
+    \b
+    Examples:
+      heatmap record BTCUSDT ETHUSDT
+      heatmap record BTCUSDT --exchange bybit --home /srv/heatmap
+    """
+    settings, names = _settings(home=home), _symbols(symbols)
+    from heatmap_pipeline.market.liquidations import recorder  # noqa: PLC0415
+
+    urls = {"bybit": settings.bybit_stream_url, "binance": settings.binance_stream_url}
+    wanted = list(exchanges) or list(RECORDED_EXCHANGES)
+    click.echo(
+        f"recording {', '.join(names)} of {' and '.join(wanted)} into {settings.recordings}; stop it with Ctrl-C"
+    )
+    with _recording() as (report, show):
+        recorder.record(
+            settings.recordings,
+            names,
+            wanted,
+            urls={name: url for name, url in urls.items() if url and name in wanted},
+            report=report,
+            show=show,
+        )
+    click.echo("stopped")
 
 
 def _symbols(symbols: tuple[str, ...]) -> tuple[str, ...]:
@@ -378,6 +501,30 @@ def _progress() -> Iterator[None]:
 
         with listening(show):
             yield
+
+
+@contextmanager
+def _recording() -> Iterator[tuple[Callable[[str], None], Callable[[Sequence[Any]], None]]]:
+    """Show what a recorder says and how its streams are: a table on a terminal, plain lines elsewhere."""
+    if not sys.stderr.isatty():
+        heard: dict[int, str] = {}
+
+        def changed(states: Sequence[Any]) -> None:
+            for state in states:
+                if (words := state.state) != heard.get(id(state)):
+                    heard[id(state)] = words
+                    click.echo(f"{state.exchange} {state.symbol}: {words}", err=True)
+
+        yield lambda line: click.echo(line, err=True), changed
+        return
+    from rich.console import Console  # noqa: PLC0415
+    from rich.live import Live  # noqa: PLC0415
+
+    with Live(console=Console(stderr=True), auto_refresh=False) as live:
+        yield (
+            lambda line: live.console.print(line, markup=False),
+            lambda states: live.update("\n".join(state.line for state in states), refresh=True),
+        )
 
 
 def _unit(stage: str) -> str:

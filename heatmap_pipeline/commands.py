@@ -16,9 +16,11 @@ from heatmap_pipeline.source_kinds import SOURCES, folder_sources
 
 TAKES: Mapping[str, frozenset[str]] = {
     "demo": frozenset({"home", "model"}),
-    "run": frozenset({"start", "restart", "source", "home", "model"}),
-    "refresh": frozenset({"source", "home"}),
+    "run": frozenset({"start", "restart", "source", "liquidations", "home", "model"}),
+    "refresh": frozenset({"source", "liquidations", "home"}),
+    "record": frozenset({"exchange", "home"}),
     "status": frozenset({"home"}),
+    "score": frozenset({"liquidations", "home", "model"}),
     "ui": frozenset({"source", "home"}),
     "serve": frozenset({"home"}),
 }
@@ -42,15 +44,17 @@ def command(
     *symbols: str,
     days: tuple[date | str, date | str] | None = None,
     restart: bool = False,
+    exchange: str | None = None,
 ) -> str:
     """Return a line to type that does with these settings what a message asks for.
 
     Args:
-        settings: home, source, archive folder and models to work with; what the environment says alike is left out.
+        settings: home, source, folders and models to work with; what the environment says alike is left out.
         verb: of the `heatmap` command.
         symbols: its arguments.
         days: first and last day.
         restart: whether a new history begins after a gap.
+        exchange: the only one that is recorded.
 
     Example:
         >>> command(load_settings(source="binance"), "run", "BTCUSDT", days=(date(2024, 7, 1), date(2024, 7, 2)))
@@ -64,6 +68,10 @@ def command(
         words.append("--restart")
     if "source" in takes:
         words += _source_words(settings, plain)
+    if "liquidations" in takes and settings.liquidations_folder not in (None, plain.liquidations_folder):
+        words += ["--liquidations", str(settings.liquidations_folder)]
+    if exchange is not None:
+        words += ["--exchange", exchange]
     if settings.home != plain.home:
         words += ["--home", str(settings.home)]
     if "model" in takes and set(settings.models) != set(plain.models):

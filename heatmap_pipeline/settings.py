@@ -29,6 +29,9 @@ REST_URL = "https://fapi.binance.com"
 SIMULATED_MARKER = "SIMULATED.txt"
 """File at the top of an archive folder that says that everything below was made up."""
 
+FILES = "files"
+"""The source of real liquidations that reads `liquidations_folder`."""
+
 _SYMBOL = re.compile(r"[A-Z0-9]{2,30}")
 _ORIGIN = re.compile(r"https?://[A-Za-z0-9.\-\[\]:]+")
 _PER_SYMBOL = re.compile(
@@ -84,6 +87,12 @@ class Settings(BaseSettings):
     snapshot_interval: SnapshotInterval = "15m"
     models: Annotated[tuple[str, ...], NoDecode] = ("turnover", "delta")
     leverage_brackets: Path | None = None
+    liquidations: Annotated[tuple[str, ...], NoDecode] = ()
+    liquidations_folder: Path | None = None
+    gate_url: str = ""
+    bitget_url: str = ""
+    bybit_stream_url: str = ""
+    binance_stream_url: str = ""
     demo_seed: int = 7
     lock_timeout: float = Field(default=600.0, gt=0)
     intraday_minutes: Literal[5, 15] | None = None
@@ -97,7 +106,7 @@ class Settings(BaseSettings):
     api_stale_hours: float = Field(default=36.0, gt=0, allow_inf_nan=False)
     per_symbol: Mapping[str, SymbolSettings] = Field(default_factory=dict)
 
-    @field_validator("symbols", "models", "api_cors_origins", mode="before")
+    @field_validator("symbols", "models", "liquidations", "api_cors_origins", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -119,10 +128,10 @@ class Settings(BaseSettings):
             raise ValueError(f"Input should be {listed([repr(name) for name in sorted(SOURCES)], 'or')}")
         return value
 
-    @field_validator("models")
+    @field_validator("models", "liquidations")
     @classmethod
-    def _models(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(value))  # which ones there are, the model says: `chain.settings` asks it
+    def _names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(value))  # which ones there are, model and market say: `chain.settings` asks them
 
     @field_validator("api_token")
     @classmethod
@@ -139,7 +148,7 @@ class Settings(BaseSettings):
                 raise ValueError(f"{origin!r} is not an origin; write https://example.org, or * for all")
         return tuple(dict.fromkeys(value))
 
-    @field_validator("home", "archive", "leverage_brackets")
+    @field_validator("home", "archive", "leverage_brackets", "liquidations_folder")
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
         return None if value is None else value.expanduser().resolve()
@@ -165,6 +174,17 @@ class Settings(BaseSettings):
         if self.archive is None:
             raise SettingsError(f"source {self.source} needs a folder: give --archive DIR or set HEATMAP_ARCHIVE")
         return self.archive
+
+    @property
+    def liquidation_sources(self) -> tuple[str, ...]:
+        """Names of the sources of real liquidations; a folder of them that is given is one."""
+        named = (FILES,) if self.liquidations_folder is not None else ()
+        return tuple(dict.fromkeys((*named, *self.liquidations)))
+
+    @property
+    def recordings(self) -> Path:
+        """Folder of what `heatmap record` wrote."""
+        return self.home / "recordings"
 
     @property
     def simulated(self) -> bool:

@@ -42,6 +42,10 @@ SOURCES: Mapping[str, SourceKind] = {
 """The sources by name."""
 
 
+RECORDED_EXCHANGES = ("bybit", "binance")
+"""The exchanges whose liquidations `heatmap record` can write down; `market/liquidations/streams.py` knows how."""
+
+
 def folder_sources() -> list[str]:
     """Return the names of the sources that read a folder of the user's; `--archive` alone means the first."""
     return [kind.name for kind in SOURCES.values() if kind.given_folder]

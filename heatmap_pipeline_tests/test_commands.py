@@ -35,6 +35,7 @@ def settings_of(line: str) -> Settings:
         home=options["home"],
         source=options.get("source"),
         archive=options.get("archive"),
+        liquidations_folder=options.get("liquidations_folder"),
         models=options.get("models") or None,
     )
 
@@ -43,7 +44,7 @@ def test_every_verb_and_what_it_takes_is_known() -> None:
     assert set(TAKES) == set(cli.main.commands)
     for verb, takes in TAKES.items():
         names = {word.removeprefix("--") for parameter in cli.main.commands[verb].params for word in parameter.opts}
-        assert takes == names & {"start", "restart", "source", "home", "model"}
+        assert takes == names & {"start", "restart", "source", "liquidations", "exchange", "home", "model"}
         assert ("source" in takes) == ("archive" in names)
 
 
@@ -105,9 +106,24 @@ def test_a_verb_gets_only_options_that_it_takes(tmp_path: Path) -> None:
         "run": f"heatmap run --source binance --home {tmp_path} --model delta",
         "refresh": f"heatmap refresh --source binance --home {tmp_path}",
         "status": f"heatmap status --home {tmp_path}",
+        "record": f"heatmap record --home {tmp_path}",
         "ui": f"heatmap ui --source binance --home {tmp_path}",
         "serve": f"heatmap serve --home {tmp_path}",
     }
+
+
+def test_a_folder_of_liquidations_is_named_where_nobody_said_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    settings = load_settings(source="demo", liquidations_folder=tmp_path)
+    days = f"heatmap run BTCUSDT --start {FIRST} --end {LAST}"
+    line = command(settings, "run", "BTCUSDT", days=(FIRST, LAST))
+    assert line == f"{days} --liquidations {tmp_path}"
+    assert settings_of(line) == settings
+    assert command(settings, "status") == "heatmap status"
+    monkeypatch.setenv("HEATMAP_LIQUIDATIONS_FOLDER", str(tmp_path))
+    assert command(settings, "run", "BTCUSDT", days=(FIRST, LAST)) == days
+    assert command(settings, "record", "BTCUSDT", exchange="bybit") == "heatmap record BTCUSDT --exchange bybit"
 
 
 def test_a_wrong_environment_keeps_no_message_from_being_made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

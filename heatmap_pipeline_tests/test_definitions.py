@@ -15,7 +15,7 @@ from heatmap_pipeline.orchestration.build import build_defs
 from heatmap_pipeline.settings import Settings, SymbolSettings, load_settings
 from heatmap_pipeline.store.schema import column_types
 
-DAILY = ["raw_candles", "raw_open_interest", "position_events", "liquidation_snapshots"]
+DAILY = ["raw_candles", "raw_open_interest", "position_events", "liquidation_snapshots", "raw_liquidations"]
 WHOLE = ["heatmap_render", "published_database"]
 PINNED = {
     "assets": {
@@ -23,7 +23,8 @@ PINNED = {
         "raw_open_interest": ["raw_candles"],
         "position_events": ["position_events", "raw_candles", "raw_open_interest"],
         "liquidation_snapshots": ["position_events"],
-        "heatmap_render": ["liquidation_snapshots"],
+        "raw_liquidations": ["liquidation_snapshots"],
+        "heatmap_render": ["raw_liquidations"],
         "published_database": ["heatmap_render"],
     },
     "checks": {

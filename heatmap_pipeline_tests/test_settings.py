@@ -187,3 +187,44 @@ def test_a_misspelt_variable_is_refused_and_not_ignored(monkeypatch: pytest.Monk
     monkeypatch.setenv("HEATMAP_WQX", "1")
     with pytest.raises(SettingsError, match=r"HEATMAP_WQX is not a setting; README\.md lists them all"):
         load_settings()
+
+
+# -- real liquidations
+
+
+def test_without_sources_of_liquidations_nothing_is_read() -> None:
+    settings = load_checked_settings()
+    assert settings.liquidations == settings.liquidation_sources == ()
+    assert settings.liquidations_folder is None
+
+
+def test_sources_of_liquidations(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HEATMAP_LIQUIDATIONS", "bybit_stream, gate_stats,bybit_stream")
+    settings = load_checked_settings(home=tmp_path)
+    assert settings.liquidation_sources == ("bybit_stream", "gate_stats"), "each once, in the order given"
+    assert settings.recordings == tmp_path / "recordings"
+    monkeypatch.setenv("HEATMAP_LIQUIDATIONS_FOLDER", str(tmp_path))
+    assert load_checked_settings().liquidation_sources == ("files", "bybit_stream", "gate_stats")
+    monkeypatch.setenv("HEATMAP_LIQUIDATIONS", "gate_stats,files")
+    assert load_checked_settings().liquidation_sources == ("files", "gate_stats")
+    assert load_checked_settings().liquidations_folder == tmp_path
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({"LIQUIDATIONS": "bybit_steam"}, "'bybit_steam' is no source of liquidations; HEATMAP_LIQUIDATIONS is a list of"),
+        ({"LIQUIDATIONS": "gate_stats,files"}, "needs a folder; give it with --liquidations DIR or set HEATMAP_LIQ"),
+        ({"LIQUIDATIONS": "gate_stats", "GATE_URL": "gate"}, "HEATMAP_GATE_URL"),
+        ({"LIQUIDATIONS": "bitget_rest", "BITGET_URL": "ftp://x"}, "HEATMAP_BITGET_URL"),
+    ],
+)  # fmt: skip
+def test_sources_of_liquidations_that_cannot_be_used(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], words: str
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(f"HEATMAP_{name}", value)
+    with pytest.raises(SettingsError) as caught:
+        load_checked_settings()
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)

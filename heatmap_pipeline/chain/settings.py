@@ -1,6 +1,6 @@
-"""The settings as a run may rely on them: also the models they name exist.
+"""The settings as a run may rely on them: also the models and the sources of liquidations they name exist.
 
-`settings.py` lies below the model and takes any name; whoever starts something reads the settings through here.
+`settings.py` lies below model and market and takes any name; whoever starts something reads the settings through here.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from heatmap_pipeline.settings import Settings, SettingsError, load_settings
 
 
 def load_checked_settings(**overrides: Any) -> Settings:
-    """Read the settings from the environment, as `load_settings` does, and check the models they name.
+    """Read the settings from the environment, as `load_settings` does, and check what they name.
 
     Raises:
-        SettingsError: as `load_settings` does, and for a model that is no row of `MODELS`, or none at all.
+        SettingsError: as `load_settings` does; for a model that is no row of `MODELS`, or none at all; for a source of
+            liquidations that there is not, or that lacks its folder or has an address that is none.
 
     Example:
         >>> load_checked_settings(models=("delta",)).models
@@ -29,4 +30,18 @@ def load_checked_settings(**overrides: Any) -> Settings:
             f"setting HEATMAP_MODELS = {','.join(settings.models)!r}: unknown model {', '.join(unknown) or '(none)'}; "
             f"allowed are {listed(MODELS)}"
         )
+    if settings.liquidation_sources:
+        _check_liquidations(settings)
     return settings
+
+
+def _check_liquidations(settings: Settings) -> None:
+    # The readers are imported only where they are wanted: they take longer than all other settings.
+    from heatmap_pipeline.chain.liquidations import open_sources  # noqa: PLC0415
+    from heatmap_pipeline.market.tables import MarketError  # noqa: PLC0415
+
+    try:
+        open_sources(settings)
+    except MarketError as error:
+        names = ",".join(settings.liquidations)
+        raise SettingsError(f"setting HEATMAP_LIQUIDATIONS = {names!r}: {error}") from None

@@ -11,6 +11,7 @@ from heatmap_pipeline.chain.commands import rebuild_commands, run_command
 from heatmap_pipeline.chain.due import clock_is_behind, unpublished, words_for_clock
 from heatmap_pipeline.chain.earlier import words_for_earlier_version
 from heatmap_pipeline.chain.history import Stale, outdated_days, read_history
+from heatmap_pipeline.chain.liquidations import feed_lines, recorded_lines
 from heatmap_pipeline.chain.recovery import loss, naming_the_rebuild
 from heatmap_pipeline.commands import command, first_commands
 from heatmap_pipeline.settings import Settings
@@ -40,6 +41,8 @@ def status_lines(settings: Settings) -> Iterator[str]:
         again = {entry.symbol: _as_stored(settings, entry.symbol, entries) for entry in entries}
         earlier = words_for_earlier_version(con, settings)
         waiting = {(entry.symbol, entry.model): _waiting(con, again, entry, published) for entry in entries}
+        recorded = list(recorded_lines(con))
+        silent = [line for entry in entries for line in _silent(con, settings, entry)]
     if not entries and not lost:
         yield f"nothing is stored in {settings.home} yet; begin with {first_commands(settings.home)}"
         return
@@ -47,6 +50,7 @@ def status_lines(settings: Settings) -> Iterator[str]:
     yield _line(_HEADER)
     for entry in entries:
         yield _line(_row(entry, len(stale[entry.symbol, entry.model])))
+    yield from recorded
     problems: set[str] = set()
     if published is None and (line := _unusable(warehouse)):
         problems.add(line)
@@ -67,6 +71,9 @@ def status_lines(settings: Settings) -> Iterator[str]:
             if line not in problems:
                 problems.add(line)
                 yield line
+    for line in dict.fromkeys(silent):
+        problems.add(line)
+        yield line
     yield "nothing is failed, stale or missing" if not problems else f"{len(problems)} to look at"
 
 
@@ -109,6 +116,12 @@ def _waiting(
         return []
     line = run_command(again[entry.symbol], entry.symbol, entry.last_day, entry.last_day)
     return [f"waiting {entry.symbol}: computed and not published yet; publish it with `{line}`"]
+
+
+def _silent(con: Any, settings: Settings, entry: SymbolStatus) -> Iterator[str]:
+    """Yield what is wrong with the streams of real liquidations; they are looked at on the newest two days."""
+    if entry.last_day is not None:
+        yield from feed_lines(con, settings, entry.symbol, entry.last_day - timedelta(days=1), entry.last_day)
 
 
 def _stale(con: Any, settings: Settings, entry: SymbolStatus) -> list[Stale]:

@@ -7,6 +7,7 @@ them runs, so nothing wrong is drawn or published.
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
+from math import isfinite
 from typing import Any
 
 import dagster as dg
@@ -14,21 +15,26 @@ import dagster as dg
 from heatmap_pipeline.chain import calendar
 from heatmap_pipeline.chain.due import first_due
 from heatmap_pipeline.chain.history import read_history, rebuilding, stale_days
+from heatmap_pipeline.chain.liquidations import STREAMS, feeds
 from heatmap_pipeline.chain.recovery import loss
 from heatmap_pipeline.commands import command
+from heatmap_pipeline.model.score.table import LEVEL_BRACKET, TRAILING_DAYS, level_in_bracket
 from heatmap_pipeline.orchestration.assets import (
     liquidation_snapshots,
+    map_scores,
     position_events,
     published_database,
     raw_candles,
+    raw_liquidations,
     raw_open_interest,
 )
 from heatmap_pipeline.orchestration.partitions import days_of_run
 from heatmap_pipeline.orchestration.resources import WarehouseResource
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store import checks, read
-from heatmap_pipeline.store.checks import Check, CheckReport
+from heatmap_pipeline.store.checks import Check, CheckReport, Numbers
 from heatmap_pipeline.store.read import published_histories, stored_days
+from heatmap_pipeline.store.scores import StoredScore, load_score, published_score
 from heatmap_pipeline.store.warehouse import Warehouse
 
 
@@ -94,6 +100,51 @@ def _up_to_date(con: Any, settings: Settings, symbol: str, _model: str, *_: date
     return CheckReport(False, text, {"failed_days": 0, "missing_days": (until - first).days + 1})
 
 
+def _feed_alive(con: Any, settings: Settings, symbol: str, _: str, first: date, last: date) -> CheckReport:
+    """No recorded stream printed nothing for 6 hours in which the market moved more than usual. A warning, no fault."""
+    streams = feeds(con, settings, symbol, first, last)
+    numbers = {f"{feed.source}_{name}": value for feed in streams for name, value in feed.numbers.items()}
+    silent = [feed.words for feed in streams if feed.words]
+    return CheckReport(not silent, "; ".join(silent) or "every stream that is recorded lives", numbers)
+
+
+_WORSE = 0.05
+"""By how much the agreement of the trailing days may be below the one published before."""
+
+
+def _agreement(score: StoredScore | None) -> dict[str, float]:
+    """Return the agreement of the trailing days by side, where there is one."""
+    rows = score.rows if score is not None else ()
+    window = f"{TRAILING_DAYS}d"
+    wanted = [row for row in rows if (row.window, row.horizon, row.measure) == (window, "nowcast", "spearman")]
+    return {row.side: row.value for row in wanted if not row.baseline and isfinite(row.value)}
+
+
+def _score_not_worse(con: Any, settings: Settings, symbol: str, model: str, *_: date) -> CheckReport:
+    """The agreement of 28 days is not more than 0.05 below the one that is published, of the same source."""
+    now = load_score(con, symbol, model)
+    before = published_score(Warehouse(settings.home), symbol, model)
+    if before is not None and now is not None and before.source != now.source:
+        return CheckReport(True, f"the score before was held against another record, {before.source}")
+    values, published = _agreement(now), _agreement(before)
+    numbers: Numbers = {f"{side}_agreement": value for side, value in values.items()}
+    numbers |= {f"{side}_agreement_before": value for side, value in published.items()}
+    worse = [side for side, value in values.items() if value < published.get(side, -1.0) - _WORSE]
+    text = "; ".join(f"{side}s {values[side]:.3f}, published before {published[side]:.3f}" for side in worse)
+    return CheckReport(not worse, f"the map agrees less than before: {text}" if worse else "not worse", numbers)
+
+
+def _level_in_bracket(con: Any, _: Settings, symbol: str, model: str, *_days: date) -> CheckReport:
+    """Predicted / reported over 28 days is of a believable size, 0.5 to 5, where there is a level."""
+    score = load_score(con, symbol, model)
+    rows = [row for row in (score.rows if score else ()) if (row.window, row.measure) == (f"{TRAILING_DAYS}d", "level")]
+    off = [f"{row.side}s {row.value:.2f}" for row in rows if not level_in_bracket(row.value)]
+    numbers: Numbers = {f"{row.side}_level": row.value for row in rows if isfinite(row.value)}
+    low, high = LEVEL_BRACKET
+    text = f"predicted / reported is outside {low:g} to {high:g}: {', '.join(off)}" if off else "within the bracket"
+    return CheckReport(not off, text if rows else "there is no level", numbers)
+
+
 RULES: Sequence[Rule] = (
     Rule("candles_valid", raw_candles.NAME, _stored(checks.candles_valid), per_model=False),
     Rule("candles_complete", raw_candles.NAME, _stored(checks.candles_complete), blocking=False, per_model=False),
@@ -114,16 +165,22 @@ RULES: Sequence[Rule] = (
     Rule("cells_add_up", liquidation_snapshots.NAME, _stored(checks.cells_add_up)),
     Rule("cells_unique", liquidation_snapshots.NAME, _stored(checks.cells_unique)),
     Rule("snapshots_current", liquidation_snapshots.NAME, _snapshots_current),
+    Rule("score_not_worse", map_scores.NAME, _score_not_worse, blocking=False),
+    Rule("level_in_bracket", map_scores.NAME, _level_in_bracket, blocking=False),
     Rule("up_to_date", published_database.NAME, _up_to_date, blocking=False, per_model=False),
 )
 """Every check of a symbol."""
 
+STREAM_RULES = (Rule("feed_alive", raw_liquidations.NAME, _feed_alive, blocking=False, per_model=False),)
+"""And of one whose liquidations are recorded from a stream."""
+
 
 def build_checks(settings: Settings) -> Sequence[dg.AssetChecksDefinition]:
     """Return the checks of every symbol: one op per checked asset, which opens the warehouse once for all its rules."""
-    assets = list(dict.fromkeys(rule.asset for rule in RULES))
+    rules = [*RULES, *(STREAM_RULES if STREAMS.keys() & set(settings.liquidation_sources) else ())]
+    assets = list(dict.fromkeys(rule.asset for rule in rules))
     return [
-        _checks_of(settings, symbol, asset, [rule for rule in RULES if rule.asset == asset])
+        _checks_of(settings, symbol, asset, [rule for rule in rules if rule.asset == asset])
         for symbol in settings.symbols
         for asset in assets
     ]

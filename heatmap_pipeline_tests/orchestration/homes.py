@@ -192,14 +192,14 @@ def tables(path: Path, *symbols: str) -> dict[str, Any]:
         con.execute(f"ATTACH '{path}' AS them (READ_ONLY)")
         con.execute("USE them")
         columns = con.execute(
-            "SELECT table_name, list(column_name ORDER BY column_index) FROM duckdb_columns() "
+            "SELECT table_name, list('\"' || column_name || '\"' ORDER BY column_index) FROM duckdb_columns() "
             "WHERE column_name NOT IN ('created_at', 'failed_at') "
             "AND table_name IN (SELECT table_name FROM duckdb_tables()) GROUP BY 1"
         ).fetchall()
         return {
             name: con.sql(f"SELECT {', '.join(names)} FROM {name} {where} ORDER BY ALL").to_arrow_table()
             for name, names in sorted(columns)
-            if not symbols or "symbol" in names
+            if not symbols or '"symbol"' in names
         }
 
 

@@ -23,6 +23,8 @@ TABLES = {
     "raw_candles": "day",
     "raw_open_interest": "day",
     "open_positions": "day",
+    "raw_liquidations": "day",
+    "recorded": "day",
     "raw_days": "day",
     "heatmap_days": "day",
     "snapshot_days": "day",

@@ -29,7 +29,7 @@ from heatmap_pipeline_tests.orchestration.homes import (
     untouched,
 )
 
-DAILY = ("raw_candles", "raw_open_interest", "position_events", "liquidation_snapshots")
+DAILY = ("raw_candles", "raw_open_interest", "position_events", "liquidation_snapshots", "raw_liquidations")
 
 
 def test_a_run_of_one_day_fills_the_home(tmp_path: Path, pictures: None) -> None:

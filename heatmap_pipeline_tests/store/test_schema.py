@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from heatmap_pipeline.market.liquidations.tables import LIQUIDATION_COLUMNS
 from heatmap_pipeline.market.tables import CANDLE_COLUMNS, OPEN_INTEREST_COLUMNS
 from heatmap_pipeline.store.raw import SYMBOL_COLUMNS
 from heatmap_pipeline.store.schema import amounts, column_types, symbol_tables, tables
@@ -50,6 +51,7 @@ def test_the_market_and_the_model_deliver_the_columns_that_are_stored() -> None:
 
     assert names("raw_candles") == ["symbol", "day", *CANDLE_COLUMNS]
     assert names("raw_open_interest") == ["symbol", "day", *OPEN_INTEREST_COLUMNS]
+    assert set(names("raw_liquidations")) == {"symbol", "day", "source", *LIQUIDATION_COLUMNS}
     assert names("symbols") == list(SYMBOL_COLUMNS)
     ledger = compute("BTCUSDT", "turnover")[0][1].ledger
     assert {"timestamp", "book", *amounts("book_ledger")} == set(ledger)

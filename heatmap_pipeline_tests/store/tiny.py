@@ -1,6 +1,6 @@
 """A little market and a little book, enough to fill every table with rows that obey every rule.
 
-Not the model: two leverages, no renormalising, written for reading. The store must not care who made the numbers.
+Not the model: three leverages, no renormalising, written for reading. The store must not care who made the numbers.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,8 @@ DAYS = tuple(FIRST + timedelta(days=n) for n in range(3))
 STEP, INTERVAL, BUCKET = 900, 1800, 100.0
 MODELS_USED = ("turnover", "delta")
 MADE = datetime(2024, 4, 1, 12, tzinfo=UTC)
-_TIERS = ((5.0, 0.6), (20.0, 0.4))
+_TIERS = ((5.0, 0.6), (20.0, 0.3), (400.0, 0.1))
+"""The last one is close enough to be passed by the close of its own candle now and then."""
 
 
 def parameters(model: str) -> ModelParameters:
@@ -91,7 +93,7 @@ class _Rows(dict[str, list[Any]]):
 
 def start_state(model: str, contracts: float) -> ModelState:
     spec = MODELS[model]
-    start = contracts if spec.starts_with == "open_interest" else 0.0
+    start = contracts if spec.rules.holds_open_interest else 0.0
     return ModelState(Lots.empty(), (start,) * len(BOOKS[spec.books]), contracts)
 
 
@@ -122,10 +124,12 @@ def run_day(model: str, state: ModelState, candles: pd.DataFrame, levels: np.nda
             _snapshot(books, dead, time // (INTERVAL * 10**6) * INTERVAL * 10**6, out["cells"])
             dead.clear()
     lot_names = ("timestamp", "side", "leverage", "entry_price", "liq_price", "quantity", "volume")
-    ledger_names = ("open_interest", "opened", "liquidated", "closed", "dropped", "located", "unlocated")
+    ledger_names = ("open_interest", "opened", "liquidated", "liquidated_at_once", "closed", "dropped", "rescaled")
     return DayResult(
         ModelState(_lots(books), tuple(book.unlocated for book in books), before),
-        out["ledger"].columns("timestamp", "book", *ledger_names, "active_volume", "consumed_volume"),
+        out["ledger"].columns(
+            "timestamp", "book", *ledger_names, "located", "unlocated", "active_volume", "consumed_volume"
+        ),
         out["opens"].columns(*lot_names),
         out["liquidations"].columns(*lot_names, "opened_at"),
         out["closes"].columns("timestamp", "book", "quantity", "volume"),
@@ -154,7 +158,7 @@ def _candle(
         cell = (price // round(BUCKET * 1e8), side)
         dead[cell] = dead.get(cell, 0.0) + volume
         died, consumed = died + quantity, consumed + volume
-    net = flow + died if spec.nets else flow
+    net = flow + died if spec.rules.holds_open_interest else flow
     total = book.total()
     churn = max(min(spec.turnover * bar.volume, total - max(-net, 0.0)), 0.0)
     opened, closed = max(net, 0.0) + churn, max(-net, 0.0) + churn
@@ -168,18 +172,35 @@ def _candle(
             del book.lots[key]
     book.unlocated *= 1 - ratio
     dropped = 0.0
+    remaining = book.total()
     if spec.dust_rule == "drop":
-        for key in [key for key, lot in book.lots.items() if lot[1] < spec.dust]:
+        for key in [key for key, lot in book.lots.items() if lot[0] < spec.dust_share * remaining]:
             dropped += book.lots.pop(key)[0]
     side = only or (LONG if bar.close >= bar.open else SHORT)
-    for leverage, weight in _TIERS if opened > 0 else ():
-        price = round(bar.close * (1 - side / leverage) * 1e8)
-        lot = book.lots.setdefault((side, leverage, price), [0.0, 0.0, time])
-        lot[0], lot[1] = lot[0] + opened * weight, lot[1] + opened * weight * bar.close
-        out["opens"].add(timestamp=time, side=side, leverage=leverage, entry_price=bar.close)
-        out["opens"].add(liq_price=price, quantity=opened * weight, volume=opened * weight * bar.close)
+    at_once, close = 0.0, round(bar.close * 1e8)
+    entries: dict[float, float] = {}
+    for name, share in spec.entry:
+        entries[getattr(bar, name)] = entries.get(getattr(bar, name), 0.0) + share
+    for (entry, share), (leverage, weight) in product(entries.items(), _TIERS) if opened > 0 else ():
+        quantity = opened * share * weight
+        row = {"timestamp": time, "side": side, "leverage": leverage, "entry_price": entry}
+        row |= {
+            "liq_price": round(entry * (1 - side / leverage) * 1e8),
+            "quantity": quantity,
+            "volume": quantity * entry,
+        }
+        out["opens"].add(**row)
+        if side * (row["liq_price"] - close) >= 0:
+            out["liquidations"].add(**row, opened_at=time)
+            cell = (row["liq_price"] // round(BUCKET * 1e8), side)
+            dead[cell] = dead.get(cell, 0.0) + row["volume"]
+            at_once, consumed, book.unlocated = at_once + quantity, consumed + row["volume"], book.unlocated + quantity
+            continue
+        lot = book.lots.setdefault((side, leverage, row["liq_price"]), [0.0, 0.0, time])
+        lot[0], lot[1] = lot[0] + quantity, lot[1] + quantity * entry
     out["ledger"].add(timestamp=time, book=index, open_interest=level, opened=opened, liquidated=died)
-    out["ledger"].add(closed=ratio * total, dropped=dropped, located=book.located(), unlocated=book.unlocated)
+    out["ledger"].add(liquidated_at_once=at_once, closed=ratio * total, dropped=dropped, rescaled=0.0)
+    out["ledger"].add(located=book.located(), unlocated=book.unlocated)
     out["ledger"].add(active_volume=sum(lot[1] for lot in book.lots.values()), consumed_volume=consumed)
 
 

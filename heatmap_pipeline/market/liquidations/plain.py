@@ -28,6 +28,7 @@ import io
 import re
 import zlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -47,6 +48,7 @@ from heatmap_pipeline.market.liquidations.tables import (
     drop_redelivered,
     exchange_of,
     halve_doubled,
+    joined,
     merge_ranges,
     refuse_row,
 )
@@ -107,7 +109,8 @@ class PlainFolder:
 
         Raises:
             NoDataError: if the folder has no file of the symbol.
-            MarketError: for a file, a header or a row that cannot be used; names it.
+            MarketError: for a file, a header or a row that cannot be used, and for sums and single events (or sums of
+                two steps) of one exchange and time; names the file.
         """
         paths = self.files(symbol)
         if not paths:
@@ -124,42 +127,63 @@ def read_files(paths: Sequence[Path], symbol: str, exchange: str = "binance") ->
     made = []
     for name in sorted({part.exchange for part in parts}):
         mine = [part for part in parts if part.exchange == name]
-        resolution, complete = mine[0].resolution, mine[0].complete
-        for part in mine:
-            if (part.resolution, part.complete) != (resolution, complete):
-                raise MarketError(
-                    f"{part.path}: holds {_described(part)} of {name}, {mine[0].path} {_described(mine[0])}; keep one "
-                    "kind of them in the folder, two would count what they share twice"
-                )
-        repairs: dict[str, int] = {}
-        for part in mine:
-            for repair, count in part.repairs.items():
-                repairs[repair] = repairs.get(repair, 0) + count
-        raw = pd.concat([part.raw for part in mine], ignore_index=True)
-        if not resolution:
-            number = np.repeat(np.arange(len(mine)), [len(part.raw) for part in mine])
-            raw = drop_redelivered(raw, number, repairs)
+        _refuse_two_kinds_at_once(mine)
+        kinds = dict.fromkeys(part.kind for part in mine)
         made.append(
-            clean_liquidations(
-                raw,
-                symbol=symbol,
-                source=f"{name}_file",
-                place=str(mine[0].path),
-                resolution_seconds=resolution,
-                complete=complete,
-                recorded=merge_ranges([part.recorded for part in mine]),
-                repairs=repairs,
-                facts={"files": [part.path.name for part in mine]},
-            )
+            _in_time_order([_of_one_kind([part for part in mine if part.kind == kind], symbol) for kind in kinds])
         )
     return made
+
+
+def _refuse_two_kinds_at_once(parts: Sequence[_Part]) -> None:
+    """Raise where files of an exchange tell of one time in two ways: together they would count it twice."""
+    for number, part in enumerate(parts):
+        for other in parts[:number]:
+            shared = part.recorded[0] < other.recorded[1] and other.recorded[0] < part.recorded[1]
+            if shared and part.kind != other.kind:
+                raise MarketError(
+                    f"{part.path}: holds {_described(part)} of {part.exchange}, {other.path} {_described(other)} of "
+                    "the same time; keep one kind of them in the folder, two would count what they share twice"
+                )
+
+
+def _in_time_order(kinds: Sequence[Liquidations]) -> Liquidations:
+    """Return as one what files of several kinds say, each of its own time."""
+    if len(kinds) == 1:
+        return kinds[0]
+    whole = joined(kinds)
+    table = whole.table.sort_values("timestamp", kind="stable", ignore_index=True)
+    return replace(whole, table=table, facts={"files": [name for part in kinds for name in part.facts["files"]]})
+
+
+def _of_one_kind(parts: Sequence[_Part], symbol: str) -> Liquidations:
+    repairs: dict[str, int] = {}
+    for part in parts:
+        for repair, count in part.repairs.items():
+            repairs[repair] = repairs.get(repair, 0) + count
+    raw = pd.concat([part.raw for part in parts], ignore_index=True)
+    resolution, complete = parts[0].kind
+    if not resolution:
+        number = np.repeat(np.arange(len(parts)), [len(part.raw) for part in parts])
+        raw = drop_redelivered(raw, number, repairs)
+    return clean_liquidations(
+        raw,
+        symbol=symbol,
+        source=f"{parts[0].exchange}_file",
+        place=str(parts[0].path),
+        resolution_seconds=resolution,
+        complete=complete,
+        recorded=merge_ranges([part.recorded for part in parts]),
+        repairs=repairs,
+        facts={"files": [part.path.name for part in parts]},
+    )
 
 
 class _Part:
     """The rows of one exchange in one file."""
 
     def __init__(self, path: Path, exchange: str, raw: pd.DataFrame, resolution: int, complete: bool) -> None:
-        self.path, self.exchange, self.resolution, self.complete = path, exchange, resolution, complete
+        self.path, self.exchange, self.kind = path, exchange, (resolution, complete)
         self.repairs: dict[str, int] = {}
         self.raw = (raw if resolution else halve_doubled(raw, self.repairs)).assign(place=str(path))
         time = raw["time"].to_numpy()
@@ -388,8 +412,8 @@ def _resolution(path: Path, raw: pd.DataFrame, written: float) -> int:
 
 
 def _described(part: _Part) -> str:
-    kind = f"sums of {part.resolution} s" if part.resolution else "single events"
-    return f"{'complete ' if part.complete else ''}{kind}"
+    resolution, complete = part.kind
+    return f"{'complete ' if complete else ''}{f'sums of {resolution} s' if resolution else 'single events'}"
 
 
 def _refuse(path: Path, what: str) -> NoReturn:

@@ -14,6 +14,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import NoReturn
 from urllib.parse import urlsplit
@@ -29,6 +30,8 @@ from heatmap_pipeline.settings import check_symbol
 
 LONGEST_BACKOFF = 60.0
 """Seconds between two tries, at most."""
+
+_SHOWN = 1.0  # seconds between two looks at the states
 
 _MARK = 0.5  # seconds between two signs of life; with the time they take to reach the disk, less than a second
 _STEADY = 60.0  # seconds a connection has to last before the next failure counts as the first again
@@ -61,6 +64,20 @@ class StreamState:
     newest: int = 0
     odd: int = 0
     trouble: str = ""
+
+    @property
+    def state(self) -> str:
+        """Whether it listens, in words."""
+        return "listening" if self.listening else "not listening"
+
+    @property
+    def line(self) -> str:
+        """All of it in one line."""
+        newest = (
+            f", newest {datetime.fromtimestamp(self.newest / 1000, UTC):%Y-%m-%d %H:%M:%S} UTC" if self.newest else ""
+        )
+        trouble = f" - {self.trouble}" if self.trouble else ""
+        return f"{self.exchange} {self.symbol}: {self.state}, {self.events:,} liquidations{newest}{trouble}"
 
 
 class Recorder:
@@ -295,11 +312,12 @@ def record(
     *,
     urls: Mapping[str, str] | None = None,
     report: Callable[[str], None] | None = None,
+    show: Callable[[Sequence[StreamState]], None] | None = None,
     silence: float = 60.0,
     backoff: float = 1.0,
     ping: float = 20.0,
 ) -> None:
-    """Record until SIGINT or SIGTERM; arguments and errors as of `Recorder`.
+    """Record until SIGINT or SIGTERM; arguments and errors as of `Recorder`, and `show` is told the states each second.
 
     Example:
         >>> record(Path("recordings"), ["BTCUSDT"])  # doctest: +SKIP
@@ -311,9 +329,20 @@ def record(
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop.set)
-        await recorder.run(stop)
+        shown = asyncio.create_task(_show(recorder.states, show)) if show is not None else None
+        try:
+            await recorder.run(stop)
+        finally:
+            if shown is not None:
+                shown.cancel()
 
     asyncio.run(until_stopped())
+
+
+async def _show(states: Sequence[StreamState], show: Callable[[Sequence[StreamState]], None]) -> None:
+    while True:
+        show(states)
+        await asyncio.sleep(_SHOWN)
 
 
 def _now() -> int:

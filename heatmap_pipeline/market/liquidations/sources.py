@@ -5,7 +5,7 @@ Another source is another file beside `gate.py` and another entry of `SOURCES`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
@@ -82,7 +82,9 @@ class _Files:
 
     def __init__(self, places: Places) -> None:
         if places.folder is None:
-            raise MarketError("the source files needs a folder; give it with --liquidations DIR")
+            raise MarketError(
+                "the source files needs a folder; give it with --liquidations DIR or set HEATMAP_LIQUIDATIONS_FOLDER"
+            )
         self._plain = PlainFolder(places.folder)
         self._archive = LiquidationArchive(places.folder)
 
@@ -173,6 +175,10 @@ SOURCES: dict[str, Callable[[Places], LiquidationSource]] = {
     "bitget_rest": _bitget,
 }
 """The sources by name. What `files` reads is named by its exchange, `binance_file` and the like."""
+
+
+REACH: Mapping[str, int] = {"gate_stats": 179, "gate_orders": 179, "bitget_rest": 3}
+"""How many days back the sources go that forget; the others are asked for any day."""
 
 
 def _of_archive(archive: LiquidationArchive, symbol: str, first: date, last: date) -> list[Liquidations]:

@@ -102,6 +102,29 @@ def joined(parts: Sequence[Liquidations]) -> Liquidations:
     return replace(parts[0], table=table, recorded=recorded, repairs=repairs, facts=facts)
 
 
+def superseded(before: Liquidations, newer: Liquidations) -> Liquidations:
+    """Return what a source that forgets has said by now: inside of what is newly recorded the newer, else the older.
+
+    Args:
+        before: what it said before.
+        newer: what it says now, of the same symbol and source.
+    """
+    time = microseconds(before.table["timestamp"])
+    at = np.searchsorted(newer.recorded[:, 0], time, side="right") - 1
+    again = (
+        (at >= 0) & (time < newer.recorded[np.maximum(at, 0), 1]) if len(newer.recorded) else np.zeros(len(time), bool)
+    )
+    rows = [table for table in (before.table.loc[~again], newer.table) if len(table)]
+    table = newer.table
+    if len(rows) > 1:
+        table = pd.concat(rows, ignore_index=True)
+        table = table.sort_values(["timestamp", "side", "price", "quantity"], kind="stable", ignore_index=True)
+    elif rows:
+        table = rows[0].reset_index(drop=True)
+    recorded = merge_ranges(np.concatenate([before.recorded, newer.recorded]))
+    return replace(newer, table=table, recorded=recorded)
+
+
 @dataclass(frozen=True)
 class HourlySums:
     """Sums per hour and side; column 0 is long, column 1 short.

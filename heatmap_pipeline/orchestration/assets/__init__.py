@@ -9,9 +9,11 @@ import dagster as dg
 from heatmap_pipeline.orchestration.assets import (
     heatmap_render,
     liquidation_snapshots,
+    map_scores,
     position_events,
     published_database,
     raw_candles,
+    raw_liquidations,
     raw_open_interest,
 )
 from heatmap_pipeline.settings import Settings
@@ -21,6 +23,8 @@ STAGES = (
     raw_open_interest,
     position_events,
     liquidation_snapshots,
+    raw_liquidations,
+    map_scores,
     heatmap_render,
     published_database,
 )

@@ -8,6 +8,7 @@ import dagster as dg
 
 from heatmap_pipeline.chain.compute import DayReport
 from heatmap_pipeline.chain.ingest import RawReport
+from heatmap_pipeline.chain.liquidations import LiquidationReport
 from heatmap_pipeline.orchestration.assets.common import Track
 
 
@@ -28,6 +29,33 @@ def describe_raw(context: dg.AssetExecutionContext, track: Track, reports: Itera
         track.done(report.day)
     return dg.MaterializeResult(
         metadata={"rows": rows, "days_read": days, "days_changed": changed, "repairs": repairs or "none"}
+    )
+
+
+def describe_liquidations(
+    context: dg.AssetExecutionContext, track: Track, report: LiquidationReport
+) -> dg.MaterializeResult:  # type: ignore[type-arg]
+    """Describe what was read of real liquidations: per source rows and recorded hours, and why one gave nothing."""
+    totals: dict[str, float | int] = {}
+    changed = 0
+    for day, sources in report.days.items():
+        numbers: dict[str, float | int] = {"dagster/partition_row_count": sum(each.rows for each in sources.values())}
+        for name, each in sources.items():
+            numbers |= {f"{name}_rows": each.rows, f"{name}_recorded_hours": round(each.recorded_hours, 3)}
+        context.add_asset_metadata(numbers, partition_key=day.isoformat())
+        for name, value in numbers.items():
+            if name.endswith(("_rows", "_hours")):
+                totals[name] = round(totals.get(name, 0) + value, 3)
+        changed += any(each.changed for each in sources.values())
+        track.done(day)
+    repairs = {f"{source}_{name}": count for source, made in report.repairs.items() for name, count in made.items()}
+    return dg.MaterializeResult(
+        metadata={
+            **totals,
+            "days_changed": changed,
+            "repairs": repairs or "none",
+            **{f"{name}_not_recorded": words for name, words in report.troubles.items()},
+        }
     )
 
 

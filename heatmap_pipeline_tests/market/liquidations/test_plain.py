@@ -180,6 +180,31 @@ def test_sums_of_two_files_that_differ_are_refused_with_both_named(tmp_path: Pat
         read(tmp_path, f"{EVENTS}\n2024-07-04T10:00:00Z,long,5,2\n", "BTCUSDT-b.csv")
 
 
+def test_sums_and_single_events_of_different_times_stand_side_by_side(tmp_path: Path) -> None:
+    sums = "time,side,quantity,resolution_seconds\n2024-07-04T11:00:00Z,long,1,3600\n"
+    (tmp_path / "BTCUSDT-a.csv").write_text(sums)
+    made = one(tmp_path, f"{EVENTS}\n2024-07-04T10:00:00Z,long,5,2\n2024-07-04T10:59:00Z,short,5,3\n", "BTCUSDT-b.csv")
+    assert made.table["quantity"].tolist() == [2, 3, 1]
+    assert made.table["resolution_seconds"].tolist() == [0, 0, 3600]
+    start = pd.Timestamp("2024-07-04T10:00").value // 1000
+    assert made.recorded.tolist() == [[start, start + 59 * HOUR // 60 + 1], [start + HOUR, start + 2 * HOUR]]
+    assert made.facts == {"files": ["BTCUSDT-a.csv", "BTCUSDT-b.csv"]}
+    with pytest.raises(MarketError, match=r"BTCUSDT-c\.csv: holds sums of 300 s .*BTCUSDT-a\.csv sums of 3600 s"):
+        read(tmp_path, sums.replace("3600", "300"), "BTCUSDT-c.csv")
+
+
+@pytest.mark.market
+def test_the_whole_folder_of_real_files_can_be_given(market_dir: Path) -> None:
+    """It holds sums of 2024 and single events of 2026 of one symbol and exchange."""
+    made = {part.source: part for part in PlainFolder(market_dir / "liquidations").read("ETHUSDT")}
+    assert list(made) == ["binance_file", "bybit_file", "okx_file"]
+    table = made["binance_file"].table
+    total = table[table["resolution_seconds"] == 3600].groupby("side")["quantity"].sum()
+    assert (round(total["long"]), round(total["short"])) == (76085, 42123)
+    assert (table["resolution_seconds"] == 0).any()
+    assert table["timestamp"].is_monotonic_increasing
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
