@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import asdict
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -11,7 +10,8 @@ import numpy as np
 
 from heatmap_pipeline.instants import day_of, iso
 from heatmap_pipeline.model.score.hours import HOUR, HourlyMarket, ScoreHours
-from heatmap_pipeline.model.score.table import score
+from heatmap_pipeline.model.score.table import ScoreRow, score
+from heatmap_pipeline.views.score import reference_score, score_body, words_why_not
 
 START = 1_717_200_000_000_000
 """2024-06-01 00:00."""
@@ -46,26 +46,16 @@ def hours(days: int, seed: int = 1) -> ScoreHours:
     )
 
 
-def _row(**values: Any) -> dict[str, Any]:
-    return {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in values.items()}
-
-
 @cache
-def rows(days: int, *, own: bool = True) -> dict[str, list[dict[str, Any]]]:
-    """Rows by window, with a lift, which needs a map, put beside what is computed."""
-    windows: dict[str, list[dict[str, Any]]] = {"28d": [], "all": []}
-    for one in score(hours(days), own_exchange=own, resamples=40):
-        values = asdict(one)
-        windows[values.pop("window")].append(_row(**values))
-    for table in windows.values():
-        spearman = next((row for row in table if row["measure"] == "spearman"), None)
-        if spearman is None:
-            continue
-        for side in ("long", "short"):
-            lift = {**spearman, "side": side, "horizon": "at_start", "measure": "lift", "baseline": ""}
-            table.append({**lift, "value": 1.42, "low": 1.21, "high": 1.66})
-            table.append({**lift, "baseline": "shuffled", "value": 0.98, "low": 0.9, "high": 1.04})
-    return windows
+def rows(days: int, *, own: bool = True) -> list[ScoreRow]:
+    """Rows of a score, with a lift, which needs a map, put beside what is computed."""
+    made = score(hours(days), own_exchange=own, resamples=40)
+    lifts = []
+    for row in made:
+        if (row.measure, row.horizon, row.baseline) == ("spearman", "at_start", ""):
+            lift = replace(row, measure="lift", value=1.42, low=1.21, high=1.66)
+            lifts += [lift, replace(lift, baseline="shuffled", value=0.98, low=0.9, high=1.04)]
+    return made + lifts
 
 
 def scored(
@@ -79,27 +69,25 @@ def scored(
     """The answer for a symbol that is scored, or that lacks hours for it."""
     own = exchange == "binance"
     made = hours(days)
-    windows = rows(days, own=own)
-    enough = any(row["horizon"] for row in windows["all"])
-    first, last = day_of(START).isoformat(), day_of(int(made.market.start[-1])).isoformat()
+    start = made.market.start
+    span = [day_of(START).isoformat(), day_of(int(start[-1])).isoformat()]
+    parameters = {
+        "exchange": exchange,
+        "own_exchange": own,
+        "complete": complete,
+        "windows": {"28d": span, "all": span},
+        "as_of": iso(int(start[-1]) + HOUR),
+    }
     trailing = slice(-28 * 24, None)
     return {
-        "symbol": symbol,
-        "model": model,
-        "scored": enough,
-        "words": f"held against the liquidations of {exchange}" if enough else "not enough yet: 57 of 200 hours",
-        "source": {"name": f"{exchange}_stream", "exchange": exchange, "own_exchange": own, "complete": complete},
-        "windows": windows,
-        "days": {"28d": [first, last], "all": [first, last]},
+        **score_body(symbol, model, f"{exchange}_stream", rows(days, own=own), parameters),
         "hours": {
-            "hour": [iso(int(start)) for start in np.repeat(made.market.start[trailing], 2)],
-            "side": ["long", "short"] * len(made.market.start[trailing]),
+            "hour": [iso(int(hour)) for hour in np.repeat(start[trailing], 2)],
+            "side": ["long", "short"] * len(start[trailing]),
             "predicted": made.predicted[:, trailing].T.ravel().tolist(),
             "reported": made.reported[:, trailing].T.ravel().tolist(),
         },
-        "reference": reference(),
-        "as_of": iso(int(made.market.start[-1]) + HOUR),
-        "simulated": False,
+        "reference": reference_score(),
     }
 
 
@@ -109,22 +97,14 @@ def not_scored(symbol: str, model: str, *, simulated: bool = False) -> dict[str,
         "symbol": symbol,
         "model": model,
         "scored": False,
-        "words": f"{symbol} is {'simulated' if simulated else 'not scored'} here",
+        "words": words_why_not(
+            symbol, model, "simulated" if simulated else "no record", "heatmap score", "heatmap run"
+        ),
         "source": None,
         "windows": {"28d": [], "all": []},
         "days": {},
         "hours": {"hour": [], "side": [], "predicted": [], "reported": []},
-        "reference": reference(),
+        "reference": reference_score(),
         "as_of": "2024-07-11T00:00:00Z",
         "simulated": simulated,
     }
-
-
-def reference() -> dict[str, Any]:
-    """Stands for the published score, of two symbols."""
-    days = ["2024-06-24", "2024-07-28"]
-    scores = [
-        {"symbol": name, "model": "turnover", "scored": True, "windows": rows(35), "days": {"all": days}}
-        for name in ("BTCUSDT", "ETHUSDT")
-    ]
-    return {"symbols": ["BTCUSDT", "ETHUSDT"], "days": days, "scores": scores}

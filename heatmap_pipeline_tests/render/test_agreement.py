@@ -14,6 +14,7 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 
+from heatmap_pipeline.api import schemas
 from heatmap_pipeline.instants import SECONDS
 from heatmap_pipeline.render.page import write_page
 from heatmap_pipeline.render.picture import BACKGROUND, RUN_IN, colour_limit, colour_map, rings, shown, write_png
@@ -119,6 +120,8 @@ def assert_same_reported(page: Any, answer: Any) -> None:
 def test_what_is_reported_is_what_is_stored(drawn: Settings, served: TestClient) -> None:
     answered = as_answered(served, page_numbers(drawn.home, "turnover")["meta"])
     stamps, answer = answered["timestamps"], answered["reported"]
+    shape = schemas.Reported.model_validate(answer)
+    assert shape.model_dump(by_alias=True) == answer, "the schema names every field"
     with Warehouse(drawn.home).read() as con:
         stored = con.execute(
             "SELECT side, (epoch_ms(timestamp) - ?) // ? AS number, sum(quantity), "

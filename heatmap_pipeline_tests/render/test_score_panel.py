@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from heatmap_pipeline.render.page import write_page
+from heatmap_pipeline.views.score import reference_score
 from heatmap_pipeline_tests.render.browser import LiveServer, opened, press, settle, visit
 from heatmap_pipeline_tests.render.sample import sample, ten_days
 from heatmap_pipeline_tests.render.scores import not_scored, scored
@@ -71,9 +72,8 @@ def test_a_score_is_told_with_the_best_rule_beside_it(shown: Any) -> None:
     record = scored()
     panel = open_panel(shown, " / ")
     words = panel.inner_text()
-    assert "Held against the liquidations of binance." in words
-    assert "binance_stream" in words
-    assert "incomplete: it does not print every liquidation" in words
+    assert "Held against the liquidations of BTCUSDT on its own exchange, binance" in words
+    assert "Source: binance_stream, incomplete: it does not print every liquidation." in words
     own = [value(record, side=side, horizon="nowcast", measure="spearman", baseline="") for side in ("long", "short")]
     assert shown.locator("#truth-short").inner_text() == " / ".join(f"{row['value']:.2f}" for row in own)
     assert cells(panel, "Agreement") == [f"{row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}]" for row in own]
@@ -145,10 +145,13 @@ def test_without_a_record_the_reference_is_shown_as_what_it_is(shown: Any) -> No
     press(shown, "model", "delta")
     panel = open_panel(shown, "not scored here")
     words = panel.inner_text()
-    assert "BTCUSDT is not scored here." in words
+    assert "BTCUSDT is not scored here: no record of real liquidations is stored" in words
     assert "Reference score" in words
     assert "BTCUSDT and ETHUSDT, 2024-06-24 to 2024-07-28. It is of those markets and days, not of this map." in words
     assert panel.locator("table.truth").count() == 2
+    (first, *_) = reference_score()["scores"]
+    row = value(first, "all", side="long", horizon="nowcast", measure="spearman", baseline="")
+    assert cells(panel, "Agreement")[0].startswith(f"{row['value']:.3f} ")
     assert all(panel.locator("table.truth caption").nth(n).inner_text().startswith(("BTC", "ETH")[n]) for n in (0, 1))
     assert panel.locator("svg").count() == 0
     close(shown)
@@ -159,8 +162,7 @@ def test_simulated_data_are_never_scored(shown: Any) -> None:
     shown.wait_for_function("() => heatmapPage.state().map.symbol === 'ETHUSDT'")
     settle(shown)
     panel = open_panel(shown, "simulated")
-    assert "Simulated data are never scored." in panel.inner_text()
-    assert "Agreement" not in panel.locator("p.verdict").inner_text()
+    assert "simulated data are never scored." in panel.locator("p.verdict").inner_text()
     close(shown)
 
 
@@ -169,7 +171,7 @@ def test_too_few_hours_are_no_score(page: Any, tmp_path: Path) -> None:
     visit(page, tmp_path)
     panel = open_panel(page, "not enough yet")
     words = panel.inner_text()
-    assert "Not enough yet: 57 of 200 hours." in words
+    assert f"not enough yet: {_count(scored(days=6), '28d')} of 200 hours" in words
     assert f"longs: {_count(scored(days=6), '28d')} hours with reports of 144 recorded, 6 days" in words
     assert "Reference score" in words
     assert panel.locator("table.truth").count() == 2, "those of the reference, none of this map"
@@ -181,7 +183,7 @@ def test_another_exchange_says_nothing_of_the_level(page: Any, tmp_path: Path) -
     visit(page, tmp_path)
     panel = open_panel(page, " / ")
     assert cells(panel, "Level, modelled / reported") == ["–", "–"]
-    assert "bybit, another exchange, so ranks only and no level" in panel.inner_text()
+    assert "bybit, another exchange than that of BTCUSDT: ranks only, no level" in panel.inner_text()
     assert "complete: it prints every liquidation" in panel.inner_text()
     close(page)
 

@@ -51,7 +51,7 @@ function circleTraces(map, choice, pixels) {
   };
   return [
     trace("consumed", map.bubbles, choice.bubbles, (one) => one.price, { opacity: 0.6, line: { color: "#ffffff", width: 0.8 } }),
-    trace("reported", circles, choice.reported, (one) => one.place, { symbol: "circle-open", line: { width: 1.6 } }),
+    trace("reported", circles, choice.reported, (one) => one.place, { symbol: "circle-open", line: { width: 1.8 } }),
   ];
 }
 

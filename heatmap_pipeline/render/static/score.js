@@ -112,7 +112,7 @@ function svg(tag, attributes, ...children) {
   return element;
 }
 
-const SCATTER = { width: 320, height: 250, left: 46, right: 10, top: 10, bottom: 36 };
+const SCATTER = { width: 320, height: 250, left: 46, right: 18, top: 10, bottom: 36 };
 
 /** Modelled against reported, an hour and side a dot, both axes logarithmic; hours of 0 stand at the edge. */
 function scatter({ side, predicted, reported }) {
@@ -172,9 +172,8 @@ function truthParts(record, chosen, onWindow) {
   const parts = [make("p", { className: "verdict", textContent: sentence(record.words) })];
   if (record.simulated && !/never scored/.test(record.words)) parts.push(make("p", { textContent: "Simulated data are never scored." }));
   if (source) {
-    const whole = source.complete ? "complete: it prints every liquidation" : "incomplete: it does not print every liquidation, so what is reported is a floor";
-    const whose = source.own_exchange ? "this market's own exchange" : "another exchange, so ranks only and no level";
-    parts.push(make("p", { className: "note", textContent: `Source: ${source.name} (${source.exchange}, ${whose}); ${whole}.` }));
+    const whole = source.complete ? "complete: it prints every liquidation" : "incomplete: it does not print every liquidation";
+    parts.push(make("p", { className: "note", textContent: `Source: ${source.name}, ${whole}.` }));
   }
   const names = Object.keys(windows).filter((name) => windows[name].length);
   if (names.length) {
