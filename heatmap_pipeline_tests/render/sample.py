@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
@@ -12,6 +11,7 @@ import pandas as pd
 
 from heatmap_pipeline.bins import Candles
 from heatmap_pipeline.instants import DAY, MICROSECONDS, SECONDS, day_of, day_start
+from heatmap_pipeline.model.parameters import MODELS, ModelParameters
 from heatmap_pipeline.views.columns import Cells, Columns, as_columns
 from heatmap_pipeline.views.data import ModelData, SymbolData, Version
 from heatmap_pipeline.views.heatmap import binned
@@ -72,7 +72,7 @@ def source(
     data = ModelData(
         name=model,
         days=tuple(days),
-        parameters={},
+        parameters={day: ModelParameters(MODELS["turnover"], bucket) for day in days},
         fresh={},
         provisional=frozenset(days[-1:] if changes.get("provisional") else []),
         missing=(),
@@ -83,11 +83,12 @@ def source(
         bounds={day: tuple(np.searchsorted(stamps, (day_start(day), day_start(day) + DAY)).tolist()) for day in days},
         begin=int(stamps[0]),
         end=int(stamps[-1]) + bars.step,
-        coverage=0.0,
+        factor=np.ones(len(stamps)),
+        located_share=0.0,
         snapshot_seconds=bars.seconds,
     )
     history = SymbolData(symbol, "", bucket, bool(changes.get("simulated")), "demo", bars, {model: data})
-    return Source(Version("", {symbol: history}, datetime.now(UTC), None), history, data, None, Books(0))
+    return Source(Version("", {symbol: history}, {}, None), history, data, None, Books(0))
 
 
 def draw(past: Source, interval: str = "15m", coverage: float = 0.9, max_rows: int = 1000, **table: Any) -> Columns:

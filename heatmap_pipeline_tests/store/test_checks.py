@@ -65,6 +65,18 @@ def test_the_good_tables_are_worth_checking(con: Connection) -> None:
 
 
 _MIDDAY = f"'{DAYS[1]} 12:00:00'"
+
+
+def _reached_but_not_passed(side: str) -> str:
+    """Say of a lot of an earlier candle, which price reached with a wick only, that it opened in that very candle."""
+    wick = "e.liq_price < c.close" if side == "long" else "e.liq_price > c.close"
+    return (
+        "UPDATE position_events SET opened_at = timestamp WHERE rowid = (SELECT min(e.rowid) FROM position_events AS e "
+        "JOIN raw_candles AS c ON c.open_time = e.timestamp AND c.symbol = e.symbol WHERE e.model = 'turnover' "
+        f"AND e.event_type = 'liquidate' AND e.side = '{side}' AND e.opened_at < e.timestamp AND {wick})"
+    )
+
+
 _FAULTS = {
     "low above close": ("candles_valid", f"UPDATE raw_candles SET low = high WHERE open_time = {_MIDDAY}"),
     "high below open": ("candles_valid", f"UPDATE raw_candles SET high = low WHERE open_time = {_MIDDAY}"),
@@ -145,10 +157,24 @@ _FAULTS = {
         "UPDATE position_events SET liq_price = 1e6 WHERE "
         + _ANY.format(table="position_events", condition="event_type = 'liquidate' AND side = 'short'"),
     ),
-    "liquidated when opened": (
+    "liquidated before it opened": (
         "levels_consumed",
-        "UPDATE position_events SET opened_at = timestamp WHERE "
+        "UPDATE position_events SET opened_at = timestamp + INTERVAL 1 SECOND WHERE "
         + _ANY.format(table="position_events", condition="event_type = 'liquidate'"),
+    ),
+    "long at once that the low reached and the close did not": ("levels_consumed", _reached_but_not_passed("long")),
+    "short at once that the high reached and the close did not": ("levels_consumed", _reached_but_not_passed("short")),
+    "rescaled not a number": (
+        "quantities_valid",
+        "UPDATE book_ledger SET rescaled = 'nan' WHERE " + _ANY.format(table="book_ledger", condition="true"),
+    ),
+    "passed at once below 0": (
+        "quantities_valid",
+        "UPDATE book_ledger SET liquidated_at_once = -1 WHERE " + _ANY.format(table="book_ledger", condition="true"),
+    ),
+    "contracts made by a level": (
+        "ledger_conserves",
+        f"UPDATE book_ledger SET rescaled = -0.001 WHERE timestamp = {_MIDDAY}",
     ),
     "cell lost": (
         "cells_add_up",
@@ -202,6 +228,12 @@ _FAULTS = {
     ),
     "no cells": ("snapshots_current", f"DELETE FROM snapshot_days WHERE day = '{DAYS[1]}'"),
 }
+
+
+def test_what_a_level_shift_takes_away_is_no_fault(con: Connection) -> None:
+    con.execute(f"UPDATE book_ledger SET rescaled = -1, opened = opened + 1 WHERE timestamp = {_MIDDAY}")
+    for name in ("quantities_valid", "ledger_conserves"):
+        assert _check(con, name).passed
 
 
 @pytest.mark.parametrize("fault", list(_FAULTS))

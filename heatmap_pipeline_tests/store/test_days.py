@@ -167,15 +167,22 @@ def test_events_are_what_the_contract_says(con: Connection) -> None:
         [record.day],
     ).fetchall()
     kinds = {"liquidate": 0, "close": 1, "open": 2}
-    order = [(row[0], kinds[row[1]], row[2] == "short", row[3] or 0, row[5] or 0) for row in rows]
+    # What the close of its own candle has passed is liquidated after it has opened.
+    step = [3 if row[1] == "liquidate" and row[8] == row[0] else kinds[row[1]] for row in rows]
+    order = [
+        (row[0], n, row[2] == "short", row[3] or 0, row[5] or 0, row[4] or 0) for n, row in zip(step, rows, strict=True)
+    ]
     assert order == sorted(order)
-    assert {row[1] for row in rows} == set(kinds)
+    assert set(step) == {0, 1, 2, 3}
     opens = [row for row in rows if row[1] == "open"]
     assert len(opens) == len(result.opens["timestamp"])
     assert all(row[8] == row[0] and row[7] == pytest.approx(row[6] * row[4]) for row in opens)
     deaths = [row for row in rows if row[1] == "liquidate"]
     assert len(deaths) == len(result.liquidations["timestamp"])
-    assert all(row[8] < row[0] for row in deaths)
+    assert all(row[8] <= row[0] for row in deaths)
+    at_once = [row for row in deaths if row[8] == row[0]]
+    assert sum(row[6] for row in at_once) == pytest.approx(result.ledger["liquidated_at_once"].sum())
+    assert {row[:1] + row[2:] for row in at_once} < {row[:1] + row[2:] for row in opens}
     closes = [row for row in rows if row[1] == "close"]
     assert all(row[2] in ("long", "short") and row[3:6] == (None,) * 3 and row[8] is None for row in closes)
     assert sum(row[6] for row in closes) == pytest.approx(result.ledger["closed"].sum())

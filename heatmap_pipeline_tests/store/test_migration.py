@@ -1,22 +1,31 @@
-"""Databases of another schema version: refused in words, with what rebuilds them, and in nobody's way."""
+"""Databases of another schema version: taken over where they can be, else refused in words and in nobody's way."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pytest
 
+from heatmap_pipeline.api.health import health
 from heatmap_pipeline.chain.commands import rebuild_commands
 from heatmap_pipeline.settings import load_settings
+from heatmap_pipeline.store.migrate import READABLE, SCHEMA_VERSION
 from heatmap_pipeline.store.publish import publish
 from heatmap_pipeline.store.read import first_published_day, published_histories
-from heatmap_pipeline.store.warehouse import SCHEMA_VERSION, StoreError, UnusableError, Warehouse
+from heatmap_pipeline.store.schema import column_types
+from heatmap_pipeline.store.warehouse import StoreError, UnusableError, Warehouse
+from heatmap_pipeline.views.data import load_version
+from heatmap_pipeline.views.errors import ViewError
+from heatmap_pipeline.views.window import find_symbol
 from heatmap_pipeline_tests._homes import heatmap, refused
-from heatmap_pipeline_tests.store.tiny import DAYS, dump, fill
+from heatmap_pipeline_tests.store.earlier import become_version_1
+from heatmap_pipeline_tests.store.tiny import DAYS, MODELS_USED, dump, fill, forget_symbol
 
-OLDER, NEWER = SCHEMA_VERSION - 1, SCHEMA_VERSION + 1
+OLDER, NEWER = min(READABLE) - 1, SCHEMA_VERSION + 1
 
 
 def become(path: Path, version: int) -> None:
@@ -105,3 +114,122 @@ def test_a_published_file_that_is_not_ours_is_refused_and_stays(warehouse: Wareh
     assert warehouse.published.read_bytes() == before
     with pytest.raises(StoreError, match=r"heatmap\.duckdb holds no tables of this program"), warehouse.read():
         pass
+
+
+def schema_of(path: Path) -> list[tuple[Any, ...]]:
+    """Return everything that a database says of its tables and views, comments included."""
+    with duckdb.connect(str(path), read_only=True) as con:
+        return con.execute(
+            "SELECT table_name AS name, sql, comment FROM duckdb_tables() UNION ALL "
+            "SELECT view_name, sql, comment FROM duckdb_views() WHERE NOT internal UNION ALL "
+            "SELECT table_name || '.' || column_name, data_type || is_nullable || column_index, comment "
+            "FROM duckdb_columns() WHERE NOT internal UNION ALL "
+            "SELECT 'version', CAST(version AS VARCHAR), '' FROM schema_version ORDER BY ALL"
+        ).fetchall()
+
+
+def test_a_warehouse_of_version_1_becomes_one_of_today_in_its_place(warehouse: Warehouse) -> None:
+    today = schema_of(warehouse.path)
+    with warehouse.connect() as con:
+        rows = dump(con)
+    become_version_1(warehouse.path)
+    assert schema_of(warehouse.path) != today
+    with warehouse.connect() as con:
+        migrated = dump(con)
+    assert schema_of(warehouse.path) == today
+    assert migrated.keys() == rows.keys()
+    for name in rows.keys() - {"heatmap_days", "book_ledger"}:
+        assert migrated[name] == rows[name], name
+    at_once, rescaled = (
+        [name for name, _ in column_types("book_ledger")].index(name) for name in ("liquidated_at_once", "rescaled")
+    )
+    assert {(row[at_once], row[rescaled]) for row in migrated["book_ledger"]} == {(0.0, 0.0)}
+    keep = [n for n, _ in enumerate(column_types("book_ledger")) if n not in (at_once, rescaled)]
+
+    def kept(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+        return sorted(tuple(str(row[n]) for n in keep) for row in rows)
+
+    assert kept(migrated["book_ledger"]) == kept(rows["book_ledger"])
+
+
+@pytest.mark.parametrize("statement", [5, 40, -1])
+def test_a_migration_that_is_killed_leaves_version_1(warehouse: Warehouse, statement: int) -> None:
+    """Whatever it has done by then, after the kill the file is as it was, and the next opening does all of it."""
+    today = schema_of(warehouse.path)
+    become_version_1(warehouse.path)
+    before = schema_of(warehouse.path)
+    script = f"""
+import os, signal, sys
+from pathlib import Path
+import heatmap_pipeline.store.migrate as migrate, heatmap_pipeline.store.sql as sql
+from heatmap_pipeline.store.warehouse import Warehouse
+
+class Killed:
+    def __init__(self, con):
+        self.con, self.left = con, {statement}
+    def __getattr__(self, name):
+        return getattr(self.con, name)
+    def execute(self, *words):
+        done = self.con.execute(*words)
+        self.left -= 1
+        if self.left == 0 or "UPDATE schema_version" in str(words[0]) :
+            os.kill(os.getpid(), signal.SIGKILL)
+        return done
+
+real = migrate.migrate
+import heatmap_pipeline.store.warehouse as warehouse
+warehouse.migrate = lambda con: real(Killed(con))
+with Warehouse(Path(sys.argv[1])).connect():
+    pass
+"""
+    killed = subprocess.run([sys.executable, "-c", script, str(warehouse.home)], check=False)
+    assert killed.returncode == -9
+    assert schema_of(warehouse.path) == before
+    with warehouse.connect():
+        pass
+    assert schema_of(warehouse.path) == today
+
+
+def test_what_version_1_published_is_read_and_carried_over(warehouse: Warehouse) -> None:
+    """A symbol that is not named keeps its rows, though they are of the version before; nothing is set aside."""
+    with warehouse.connect() as con:
+        fill(con, "ETHUSDT", seed=5)
+    publish(warehouse, ["BTCUSDT", "ETHUSDT"])
+    for path in (warehouse.path, warehouse.published):
+        become_version_1(path)
+    assert first_published_day(warehouse) == DAYS[0]
+    histories = published_histories(warehouse)
+    assert histories is not None
+    assert histories.keys() == {"BTCUSDT", "ETHUSDT"}
+    with warehouse.read() as con:
+        before = dump(con, "ETHUSDT")
+    with warehouse.connect() as con:
+        forget_symbol(con, "ETHUSDT")
+        con.execute("UPDATE heatmap_days SET created_at = created_at + INTERVAL 1 DAY")
+    report = publish(warehouse, ["BTCUSDT"])
+    assert (report.changed, report.kept) == (True, ("ETHUSDT",))
+    assert schema_of(warehouse.published) == schema_of(warehouse.path)
+    with warehouse.read() as con:
+        after = dump(con, "ETHUSDT")
+    assert {name: len(rows) for name, rows in after.items()} == {name: len(rows) for name, rows in before.items()}
+    for name in before.keys() - {"book_ledger"}:
+        assert after[name] == before[name], name
+    assert not list(warehouse.home.glob("heatmap.schema-*"))
+
+
+def test_who_reads_days_of_an_earlier_version_is_told_so(warehouse: Warehouse) -> None:
+    """The symbol is left out with the words that rebuild it; one of today beside it is served."""
+    publish(warehouse, ["BTCUSDT"])
+    become_version_1(warehouse.published)
+    with warehouse.read() as con:
+        version = load_version(con, MODELS_USED)
+    assert version.symbols == {}
+    line = f"heatmap run BTCUSDT --start {DAYS[0]} --end {DAYS[-1]}"
+    assert version.outdated.keys() == {"BTCUSDT"}
+    assert "computed by an earlier version" in version.outdated["BTCUSDT"]
+    assert line in version.outdated["BTCUSDT"]
+    with pytest.raises(ViewError, match=f"earlier version.*{line}"):
+        find_symbol(version, "BTCUSDT")
+    status, body = health(version, "", load_settings(home=warehouse.home))
+    assert status == 503
+    assert line in body["reason"]

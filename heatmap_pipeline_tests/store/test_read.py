@@ -27,12 +27,16 @@ def test_an_empty_book_is_not_shown_as_the_one_before(con: Connection) -> None:
     assert con.execute(empty, ["turnover"]).fetchall()[0][0] > 0
 
 
-def test_coverage(con: Connection) -> None:
-    ledger = compute("BTCUSDT", "turnover")[-1][1].ledger
-    located, unlocated = ledger["located"][-2:].sum(), ledger["unlocated"][-2:].sum()
-    assert read.coverage(con, "BTCUSDT", "turnover") == pytest.approx(located / (located + unlocated))
-    assert read.coverage(con, "BTCUSDT", "delta") == 1.0
-    assert read.coverage(con, "NOSUCH", "delta") == 0.0
+def test_the_located_share_is_of_the_open_interest_of_the_exchange(con: Connection) -> None:
+    """Also where one book holds a small part of it; where there are two, each stands against the whole."""
+    two, one = (compute("BTCUSDT", model)[-1][1].ledger for model in ("turnover", "delta"))
+    (open_interest,) = {two["open_interest"][-1], one["open_interest"][-1]}
+    expected = two["located"][-2:].mean() / open_interest
+    assert read.newest_located_share(con, "BTCUSDT", "turnover") == pytest.approx(expected)
+    share = read.newest_located_share(con, "BTCUSDT", "delta")
+    assert share == pytest.approx(one["located"][-1] / open_interest)
+    assert 0 < share < 0.5, "not the share of its own book, all of which is located"
+    assert read.newest_located_share(con, "NOSUCH", "delta") == 0.0
 
 
 def test_status(con: Connection) -> None:

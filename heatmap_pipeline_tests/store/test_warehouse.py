@@ -53,8 +53,8 @@ def test_a_home_is_made_with_every_table_in_the_contract(tmp_path: Path) -> None
         "position_events": "symbol, model, timestamp, event_type, side, leverage, entry_price, liq_price, quantity, "
         "volume, opened_at",
         "open_positions": "symbol, model, day, side, leverage, entry_price, liq_price, quantity, volume, opened_at",
-        "book_ledger": "symbol, model, timestamp, side, open_interest, opened, liquidated, closed, dropped, located, "
-        "unlocated, active_volume, consumed_volume",
+        "book_ledger": "symbol, model, timestamp, side, open_interest, opened, liquidated, liquidated_at_once, closed, "
+        "dropped, rescaled, located, unlocated, active_volume, consumed_volume",
         "liquidation_snapshots": "symbol, model, timestamp, price_bucket, side, active_volume, consumed_volume",
         "heatmap_days": "symbol, model, day, input_hash, previous_hash, state_hash, parameters, repairs, provisional, "
         "created_at, state",

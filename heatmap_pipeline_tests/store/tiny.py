@@ -289,9 +289,8 @@ def dump(con: Connection, symbol: str | None = None) -> dict[str, list[tuple[Any
     tables = con.execute("SELECT table_name FROM duckdb_tables() WHERE table_name <> 'schema_version'").fetchall()
     result = {}
     for (table,) in tables:
-        names = [
-            name for name, *_ in con.execute(f"DESCRIBE {table}").fetchall() if name not in ("created_at", "failed_at")
-        ]
+        every = [name for name, *_ in con.execute(f"DESCRIBE {table}").fetchall()]
+        names = [f'"{name}"' for name in every if name not in ("created_at", "failed_at")]
         where = f"WHERE symbol = '{symbol}'" if symbol else ""
         result[table] = con.execute(f"SELECT {', '.join(names)} FROM {table} {where} ORDER BY ALL").fetchall()
     return result

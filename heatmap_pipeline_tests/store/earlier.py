@@ -1,0 +1,39 @@
+"""Making a database one that version 1 of this program has left: its schema, and days by its rules."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import duckdb
+
+_COLUMNS_SINCE = {"book_ledger": ("liquidated_at_once", "rescaled")}
+_VIEWS_SINCE = ("buckets",)
+_STATE_THEN = ("open_interest", "unlocated", "sample_time", "sample_contracts")
+_RULES_THEN = {
+    "delta": {"dust": 0.01, "nets": False, "opens": "candle", "starts_with": "nothing", "turnover": 0.0},
+    "turnover": {"dust": 1000.0, "nets": True, "opens": "both", "starts_with": "open_interest", "turnover": 0.05},
+}
+_SAME_THEN = ("model", "books", "formula", "price_tick", "dust_rule", "bucket", "candle_interval_seconds")
+_SAME_THEN += ("maintenance_margin_rate", "max_leverage", "leverage_weights")
+
+
+def become_version_1(path: Path) -> None:
+    """Take away what version 1 did not have, and say of every computed day that it was made by its rules."""
+    with duckdb.connect(str(path)) as con:
+        for table, columns in _COLUMNS_SINCE.items():
+            for column in columns:
+                con.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
+        for view in _VIEWS_SINCE:
+            con.execute(f"DROP VIEW {view}")
+        con.execute("UPDATE schema_version SET version = 1")
+        days = con.execute("SELECT symbol, model, day, parameters, state FROM heatmap_days").fetchall()
+        for symbol, model, day, parameters, state in days:
+            now = json.loads(parameters)
+            then = {name: now[name] for name in _SAME_THEN} | {"unlevered": 0.0} | _RULES_THEN[model]
+            left = json.loads(state)
+            left["carried"] = {name: left["carried"][name] for name in _STATE_THEN if name in left["carried"]}
+            con.execute(
+                "UPDATE heatmap_days SET parameters = ?, state = ? WHERE symbol = ? AND model = ? AND day = ?",
+                [json.dumps(then, sort_keys=True), json.dumps(left, sort_keys=True), symbol, model, day],
+            )
