@@ -53,11 +53,11 @@ def hours_table(settings: Settings) -> pd.DataFrame:
 
 
 @pytest.fixture
-def scored(settings: Settings, reports: pd.DataFrame, tmp_path: Path) -> Settings:
+def scored(scorable: Settings, reports: pd.DataFrame, tmp_path: Path) -> Settings:
     """A home that was scored against a record of all days."""
-    keep(settings, write_reports(tmp_path / "files", reports, 1, LAST))
-    score_home(settings)
-    return settings
+    keep(scorable, write_reports(tmp_path / "files", reports, 1, LAST))
+    score_home(scorable)
+    return scorable
 
 
 def test_anyone_can_compute_the_stored_score_from_the_stored_hours(scored: Settings) -> None:
@@ -109,12 +109,12 @@ def test_the_hours_hold_what_the_events_say(scored: Settings) -> None:
 
 
 def test_hours_without_a_record_are_missing_and_never_zero(
-    settings: Settings, reports: pd.DataFrame, tmp_path: Path
+    scorable: Settings, reports: pd.DataFrame, tmp_path: Path
 ) -> None:
     folder = write_reports(tmp_path / "files", reports, 1, 11)
-    keep(settings, write_reports(folder, reports, 17, LAST, name="b"))
-    result = only(score_home(settings))
-    hours = hours_table(settings)
+    keep(scorable, write_reports(folder, reports, 17, LAST, name="b"))
+    result = only(score_home(scorable))
+    hours = hours_table(scorable)
     silent = (hours["hour"] >= pd.Timestamp(day(12))) & (hours["hour"] < pd.Timestamp(day(17)))
     assert silent.sum() == 2 * 24 * 5
     assert hours[silent]["reported"].isna().all()
@@ -126,13 +126,13 @@ def test_hours_without_a_record_are_missing_and_never_zero(
 
 
 def test_counting_hours_without_a_record_as_zero_would_show(
-    settings: Settings, reports: pd.DataFrame, tmp_path: Path
+    scorable: Settings, reports: pd.DataFrame, tmp_path: Path
 ) -> None:
     folder = write_reports(tmp_path / "files", reports, 1, 15)
-    keep(settings, write_reports(folder, reports, 17, LAST, name="b"))
-    result = only(score_home(settings))
-    agreement = values_of_agreement(settings)
-    hours = hours_table(settings)
+    keep(scorable, write_reports(folder, reports, 17, LAST, name="b"))
+    result = only(score_home(scorable))
+    agreement = values_of_agreement(scorable)
+    hours = hours_table(scorable)
     hours = hours[(hours["hour"] >= pd.Timestamp(day(SCORED_FROM))) & (hours["side"] == "long")]
     known = hours[hours["recorded"]]
     assert agreement["long"] == pytest.approx(spearmanr(known["predicted"], known["reported"]).statistic, abs=1e-12)
@@ -147,22 +147,22 @@ def test_a_recorded_hour_without_a_report_is_zero(scored: Settings) -> None:
     assert len(quiet) > 0
 
 
-def test_too_short_a_record_says_how_much_is_missing(settings: Settings, reports: pd.DataFrame, tmp_path: Path) -> None:
-    keep(settings, write_reports(tmp_path / "files", reports, 10, 13))
-    result = only(score_home(settings))
+def test_too_short_a_record_says_how_much_is_missing(scorable: Settings, reports: pd.DataFrame, tmp_path: Path) -> None:
+    keep(scorable, write_reports(tmp_path / "files", reports, 10, 13))
+    result = only(score_home(scorable))
     assert {row.measure for row in result.rows} == {"hours_with_reports", "days"}
     found = {row.measure: int(row.value) for row in result.rows if (row.window, row.side) == ("all", "long")}
     assert not_enough(found["days"], found["hours_with_reports"]) == (
         f"not enough yet: {found['hours_with_reports']} of 200 hours"
     )
-    with Warehouse(settings.home).connect() as con:
+    with Warehouse(scorable.home).connect() as con:
         assert con.execute("SELECT count(*) FROM map_scores").fetchall() == [(8,)]
         assert con.execute("SELECT count(*) FROM score_hours WHERE recorded").fetchall() == [(2 * 4 * 24,)]
 
 
-def test_another_exchange_gives_ranks_and_no_level(settings: Settings, reports: pd.DataFrame, tmp_path: Path) -> None:
-    keep(settings, write_reports(tmp_path / "files", reports, 1, LAST, exchange="bybit"))
-    result = only(score_home(settings))
+def test_another_exchange_gives_ranks_and_no_level(scorable: Settings, reports: pd.DataFrame, tmp_path: Path) -> None:
+    keep(scorable, write_reports(tmp_path / "files", reports, 1, LAST, exchange="bybit"))
+    result = only(score_home(scorable))
     assert result.source == "bybit_file"
     assert result.parameters["own_exchange"] is False
     measures = {row.measure for row in result.rows}
@@ -170,12 +170,12 @@ def test_another_exchange_gives_ranks_and_no_level(settings: Settings, reports: 
     assert not {"level", "log_error"} & measures
 
 
-def test_the_market_s_own_exchange_comes_first(settings: Settings, reports: pd.DataFrame, tmp_path: Path) -> None:
+def test_the_market_s_own_exchange_comes_first(scorable: Settings, reports: pd.DataFrame, tmp_path: Path) -> None:
     folder = write_reports(tmp_path / "files", reports, 1, LAST, exchange="bybit")
-    keep(settings, write_reports(folder, reports, 8, LAST, name="own"))
-    result = only(score_home(settings))
+    keep(scorable, write_reports(folder, reports, 8, LAST, name="own"))
+    result = only(score_home(scorable))
     assert result.source == "binance_file"
-    with Warehouse(settings.home).connect() as con:
+    with Warehouse(scorable.home).connect() as con:
         (chosen,) = [each for each in liquidation_sources(con, BTC) if each.chosen]
         picked = choose_record(BTC, load_records(con, BTC))
     assert picked is not None
@@ -201,16 +201,16 @@ def test_which_record_is_taken() -> None:
     assert chosen() is None
 
 
-def test_simulated_data_are_never_scored(settings: Settings, reports: pd.DataFrame, tmp_path: Path) -> None:
+def test_simulated_data_are_never_scored(scorable: Settings, reports: pd.DataFrame, tmp_path: Path) -> None:
     folder = write_reports(tmp_path / "files", reports, 1, LAST)
-    keep(settings, folder)
-    with Warehouse(settings.home).connect() as con:
+    keep(scorable, folder)
+    with Warehouse(scorable.home).connect() as con:
         con.execute("UPDATE symbols SET simulated = true")
-    assert score_home(settings) == [NotScored(BTC, "turnover", "simulated")]
-    assert score_symbol(Warehouse(settings.home).connect, BTC, ["turnover"], folder=folder) == [
+    assert score_home(scorable) == [NotScored(BTC, "turnover", "simulated")]
+    assert score_symbol(Warehouse(scorable.home).connect, BTC, ["turnover"], folder=folder) == [
         NotScored(BTC, "turnover", "simulated")
     ]
-    with Warehouse(settings.home).connect() as con:
+    with Warehouse(scorable.home).connect() as con:
         assert load_score(con, BTC, "turnover") is None
 
 
