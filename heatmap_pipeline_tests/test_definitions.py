@@ -84,7 +84,7 @@ def test_another_symbol_is_one_setting(tmp_path: Path, monkeypatch: pytest.Monke
     dg.Definitions.validate_loadable(loaded)
     for symbol in ("BTCUSDT", "SOLUSDT", "1000PEPEUSDT"):
         assert {f"{symbol}/{name}" for name in DAILY + WHOLE} <= set(graph_of(loaded))
-    assert len(graph_of(loaded)) == 18
+    assert len(graph_of(loaded)) == 21
 
 
 def test_names_are_pinned(settings: Settings) -> None:

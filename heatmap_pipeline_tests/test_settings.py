@@ -213,7 +213,7 @@ def test_sources_of_liquidations(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 @pytest.mark.parametrize(
     ("variables", "words"),
     [
-        ({"LIQUIDATIONS": "bybit_steam"}, "'bybit_steam' is no source of liquidations; HEATMAP_LIQUIDATIONS is a list of"),
+        ({"LIQUIDATIONS": "bybit_steam"}, "'bybit_steam' is no source of liquidations; HEATMAP_LIQUIDATIONS is a"),
         ({"LIQUIDATIONS": "gate_stats,files"}, "needs a folder; give it with --liquidations DIR or set HEATMAP_LIQ"),
         ({"LIQUIDATIONS": "gate_stats", "GATE_URL": "gate"}, "HEATMAP_GATE_URL"),
         ({"LIQUIDATIONS": "bitget_rest", "BITGET_URL": "ftp://x"}, "HEATMAP_BITGET_URL"),

@@ -52,8 +52,8 @@ LEVELS = _route("The newest levels", "Deprecated: use /liquidations/map.", schem
 KLINES = _route("Candles", "Of the stored candles' own width or a multiple of it.", schemas.Klines, 404)
 SCORE = _route(
     "How true the map is",
-    "Predicted liquidations held against reported ones, beside the simple rules that a map has to beat (docs/score.md); "
-    "where there is no record of real liquidations, words that say so. `reference` is the published score of a set "
+    "Predicted liquidations held against reported ones, beside the simple rules that a map has to beat. "
+    "Where there is no record of real liquidations, words that say so. `reference` is the published score of a set "
     "that anybody can score again.",
     schemas.Score,
     404,

@@ -23,7 +23,7 @@ _DIGITS = 6
 
 _HORIZONS = {"nowcast": "nowcast", "at_start": "at the hour's start"}
 _LEGEND = (
-    "nowcast: all that the map liquidated in an hour; at the hour's start: of that what stood open before. "
+    "nowcast: all that the map liquidated in an hour; at the hour's start: of that what stood open before.\n"
     "docs/score.md says what the numbers are.\n"
 )
 _MEASURES = {

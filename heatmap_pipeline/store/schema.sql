@@ -330,7 +330,7 @@ WITH hours AS (
 ), watched AS (
     SELECT symbol, hour FROM stretches GROUP BY symbol, hour
     HAVING sum(epoch_us(least("to", hour + INTERVAL 1 HOUR)) - epoch_us(greatest("from", hour))) >= 0.98 * 3.6e9
-), sides AS (SELECT unnest(enum_range(NULL::side_name)) AS side)
+), sides AS (SELECT CAST(unnest(enum_range(NULL::side_name)) AS side_name) AS side)
 SELECT h.symbol, h.model, h.hour, s.side, coalesce(p.quantity, 0) AS predicted,
     coalesce(p.at_start, 0) AS predicted_at_start,
     CASE WHEN w.hour IS NOT NULL THEN coalesce(r.quantity, 0) END AS reported,

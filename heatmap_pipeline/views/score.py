@@ -201,7 +201,7 @@ def score_record(con: Connection, symbol: str, model: str) -> dict[str, Any]:
 def reference_score() -> dict[str, Any]:
     """Return the published score of docs/score.md, which is not to be changed: `symbols`, `days` and `scores`.
 
-    `scores` are shaped as `score_body` returns them, one per symbol, of the window `all`. How to make the file stands in
+    `scores` are shaped as `score_body` returns them, one per symbol, of the window `all`. How to make the file is in
     docs/score.md.
     """
     scores: list[dict[str, Any]] = json.loads(
