@@ -145,4 +145,4 @@ def test_a_model_that_this_program_lacks_is_refused_in_words(tmp_path: Path) -> 
         settings = load_settings(home=tmp_path)
         record = read_history(con, settings, BTC).symbol
     with pytest.raises(ChainError, match="BTCUSDT gentle: this program has no such model; it has delta and turnover"):
-        resolve_parameters(settings, record, "gentle", day(1))
+        resolve_parameters(settings, record, "gentle", day(1), 100.0)

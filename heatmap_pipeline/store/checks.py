@@ -221,14 +221,15 @@ def levels_consumed(con: Connection, symbol: str, model: str, first: date, last:
         con,
         """
         WITH c AS (
-            SELECT day, open_time,
+            SELECT day, open_time,  -- prices as the model compares them: whole numbers of 1e-8
                 min(low) OVER later AS low, max(high) OVER later AS high,
                 min(low) OVER whole AS day_low, max(high) OVER whole AS day_high
-            FROM raw_candles WHERE symbol = ? AND day BETWEEN ? AND ?
+            FROM (SELECT day, open_time, round(low * 1e8) AS low, round(high * 1e8) AS high
+                FROM raw_candles WHERE symbol = ? AND day BETWEEN ? AND ?)
             WINDOW whole AS (PARTITION BY day),
                 later AS (PARTITION BY day ORDER BY open_time ROWS BETWEEN 1 FOLLOWING AND UNBOUNDED FOLLOWING)
         ), p AS (
-            SELECT o.day, o.side, o.liq_price, greatest(o.opened_at, CAST(o.day AS TIMESTAMP)) AS since,
+            SELECT o.day, o.side, round(o.liq_price * 1e8) AS liq_price, greatest(o.opened_at, CAST(o.day AS TIMESTAMP)) AS since,
                 o.opened_at < CAST(o.day AS TIMESTAMP) AS before
             FROM open_positions AS o WHERE o.symbol = ? AND o.model = ? AND o.day BETWEEN ? AND ?
         ), days AS (SELECT day, any_value(day_low) AS low, any_value(day_high) AS high FROM c GROUP BY day)
@@ -247,8 +248,10 @@ def levels_consumed(con: Connection, symbol: str, model: str, first: date, last:
         con,
         """
         SELECT count(*) AS liquidations, count(*) FILTER (WHERE e.opened_at > e.timestamp OR c.low IS NULL
-            OR (e.side = 'long' AND e.liq_price < CASE WHEN e.opened_at = e.timestamp THEN c.close ELSE c.low END)
-            OR (e.side = 'short' AND e.liq_price > CASE WHEN e.opened_at = e.timestamp THEN c.close ELSE c.high END))
+            OR (e.side = 'long' AND round(e.liq_price * 1e8)
+                < round(1e8 * CASE WHEN e.opened_at = e.timestamp THEN c.close ELSE c.low END))
+            OR (e.side = 'short' AND round(e.liq_price * 1e8)
+                > round(1e8 * CASE WHEN e.opened_at = e.timestamp THEN c.close ELSE c.high END)))
             AS liquidations_out_of_reach
         FROM position_events AS e LEFT JOIN raw_candles AS c
             ON c.symbol = e.symbol AND c.open_time = e.timestamp AND c.day BETWEEN ? AND ?

@@ -36,7 +36,7 @@ def record(settings: Settings, number: int, begun: float) -> dict[str, Any]:
     with Warehouse(settings.home).read() as con:
         for symbol, model, as_of, coverage in con.execute(
             "SELECT symbol, model, max(timestamp) + INTERVAL 5 MINUTE, sum(located) FILTER (timestamp = newest) / "
-            "sum(located + unlocated) FILTER (timestamp = newest) FROM (SELECT *, max(timestamp) OVER "
+            "sum(open_interest) FILTER (timestamp = newest) FROM (SELECT *, max(timestamp) OVER "
             "(PARTITION BY symbol, model) AS newest FROM book_ledger) GROUP BY ALL ORDER BY ALL"
         ).fetchall():
             cells = "FROM liquidation_snapshots WHERE symbol = ? AND model = ?"

@@ -139,7 +139,7 @@ def test_plain_sums_of_the_table(published: Settings, served: TestClient) -> Non
         assert body["meta"]["total_snapshots"] == len(body["data"]) == 288
 
 
-def test_counts_and_coverage_equal_the_tables(published: Settings, served: TestClient) -> None:
+def test_counts_and_the_located_share_equal_the_tables(published: Settings, served: TestClient) -> None:
     body = ask(served, interval="4h", start_time=day(2), end_time=day(4))
     found = rows(
         published,
@@ -151,13 +151,14 @@ def test_counts_and_coverage_equal_the_tables(published: Settings, served: TestC
     answered = [(one["timestamp"], one["positions_created"], one["positions_consumed"]) for one in body["data"]]
     assert answered == [(f"{time.isoformat()}Z", created, consumed) for time, created, consumed in found]
     assert sum(one[2] for one in answered) > 0
-    ((coverage,),) = rows(
+    ((share,),) = rows(
         published,
-        "SELECT sum(located) / sum(located + unlocated) FROM book_ledger WHERE symbol = ? AND model = 'turnover' "
+        "SELECT sum(located) / sum(open_interest) FROM book_ledger WHERE symbol = ? AND model = 'turnover' "
         "AND timestamp = ?",
         BTC, day_bounds(day(3))[1] - timedelta(minutes=5),
     )  # fmt: skip
-    assert body["meta"]["coverage"] == pytest.approx(coverage, rel=1e-12)
+    assert body["meta"]["located_share"] == pytest.approx(share, rel=1e-12)
+    assert body["meta"]["coverage"] == body["meta"]["located_share"], "its deprecated name has the same value"
 
 
 def raw_market(settings: Settings, symbol: str, *days: Any) -> tuple[pd.DataFrame, np.ndarray[Any, Any], float]:
@@ -239,7 +240,7 @@ def test_other_weights_equal_the_model_over_the_raw_rows(
 def test_the_models_own_weights_said_aloud_are_its_own(served: TestClient) -> None:
     own = {
         "delta": ["5:15,10:30,25:25,50:20,100:10", "100:20, 50:40,25:50,10:60,5:30,20:0"],
-        "turnover": [",".join(f"{leverage}:{1 / leverage!r}" for leverage in (3, 5, 10, 20, 25, 50, 75, 100, 125))],
+        "turnover": [",".join(f"{leverage}:{leverage**-0.5!r}" for leverage in (3, 5, 10, 20, 25, 50, 75, 100, 125))],
     }
     for model, texts in own.items():
         plain = served.get(HEATMAP, params={"symbol": BTC, "model": model, "interval": "1h"})
@@ -327,7 +328,7 @@ def test_the_map_at_a_time_is_the_newest_state_by_then(served: TestClient) -> No
     levels = [(one["price"], one["long"], one["short"]) for one in body["buckets"]]
     (snapshot,) = series["data"]
     assert levels == [(one["price"], one["long_density"], one["short_density"]) for one in snapshot["levels"]]
-    assert body["coverage"] == series["meta"]["coverage"]
+    assert body["located_share"] == series["meta"]["located_share"] == body["coverage"]
     assert ask(served, MAP, time="9999-12-31T23:59:59+00:00")["time"] == f"{day(6)}T00:00:00Z"
     at_midnight = ask(served, MAP, time=day(4))
     assert at_midnight["time"] == f"{day(4)}T00:00:00Z", "the state that day 3 left"
@@ -340,8 +341,9 @@ def test_clusters_are_looked_for_near_the_price(served: TestClient) -> None:
     assert distances
     assert max(distances) < 3
     assert max(abs(one["distance_percent"]) for one in far["clusters"]["below"]) > 3
-    for where in ("above", "below"):
-        assert far["clusters"][where][0]["volume"] >= near["clusters"][where][0]["volume"]
+    for where, side in (("above", "short"), ("below", "long")):
+        largest = max(one[side] for one in far["buckets"])
+        assert far["clusters"][where][0]["volume"] >= largest - 1e-3, "the largest bin of all is part of a cluster"
         assert abs(near["nearest"][where]["distance_percent"]) < 3
     assert ask(served, MAP)["within_percent"] == 10
     nothing = ask(served, MAP, within_percent=0.1)

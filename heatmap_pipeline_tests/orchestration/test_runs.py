@@ -78,7 +78,7 @@ def test_a_run_of_a_range_tells_the_numbers_of_each_day(archive: Path, tmp_path:
     )  # fmt: skip
     for key in keys:
         assert events[key]["turnover_events"] == stored[key]
-        assert 0 < events[key]["turnover_coverage"] <= 1
+        assert 0 < events[key]["turnover_located_share"] <= 1
         assert cells[key]["delta_rows"] == snapshots[key]
         assert cells[key]["delta_snapshots"] <= 24
         consumed = cells[key]["turnover_consumed_volume_usdt"]

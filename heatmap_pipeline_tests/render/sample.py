@@ -74,7 +74,7 @@ def source(
     data = ModelData(
         name=model,
         days=tuple(days),
-        parameters={day: ModelParameters(MODELS[model], bucket, bars.seconds) for day in days},
+        parameters={day: ModelParameters(MODELS["delta"], bucket) for day in days},
         fresh={},
         provisional=frozenset(days[-1:] if changes.get("provisional") else []),
         missing=(),
