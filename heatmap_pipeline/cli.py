@@ -96,6 +96,7 @@ def main() -> None:
     heatmap demo                  30 days of a simulated market, from nothing to pictures
     heatmap run BTCUSDT --archive DIR --start 2024-07-01 --end 2024-07-28
     heatmap status                what is stored, and what is missing
+    heatmap score BTCUSDT         how well the map agrees with liquidations that really happened
     heatmap record BTCUSDT        write down liquidations as the exchanges print them
     heatmap ui                    the Dagster UI on the same history
     heatmap serve                 the live page and the read endpoint over what is published
@@ -227,6 +228,58 @@ def status(home: Path | None) -> None:
 
     for line in status_lines(_settings(home=home)):
         click.echo(line)
+
+
+@main.command()
+@click.argument("symbols", nargs=-1, metavar="[SYMBOL...]")
+@click.option(
+    "--days", default=28, show_default=True, type=click.IntRange(1, 3650), help="Length of the trailing window."
+)
+@click.option(
+    "--liquidations",
+    "folder",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder of files of real liquidations by symbol, in place of those that are stored.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the rows as JSON.")
+@_models
+@_home
+def score(
+    symbols: tuple[str, ...],
+    days: int,
+    folder: Path | None,
+    as_json: bool,
+    models: tuple[str, ...],
+    home: Path | None,
+) -> None:
+    """Hold the published map against liquidations that really happened; nothing is stored.
+
+    Every simple rule the map is held against is printed with the difference and its 95 % interval, also where it beats
+    the map. What the numbers are stands in docs/score.md.
+
+    \b
+    Examples:
+      heatmap score
+      heatmap score BTCUSDT --days 60
+      heatmap score BTCUSDT ETHUSDT --liquidations DIR --model turnover
+    """
+    settings, names = _settings(home=home, models=models or None), _symbols(symbols)
+    from heatmap_pipeline.chain.scoring import score_published  # noqa: PLC0415
+    from heatmap_pipeline.render.score_table import any_scored, refusals, score_tables, scores_as_json  # noqa: PLC0415
+
+    outcome = list(score_published(settings, names, models, trailing_days=days, folder=folder))
+    refused = refusals(settings, outcome)
+    if as_json:
+        click.echo(scores_as_json(outcome))
+    else:
+        for text in score_tables(outcome):
+            click.echo(text)
+    for message in refused[:-1]:
+        _tell(message)
+    if refused and (names or not any_scored(outcome)):
+        _fail(refused[-1])
+    elif refused:
+        _tell(refused[-1])
 
 
 @main.command()

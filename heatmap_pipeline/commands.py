@@ -20,6 +20,7 @@ TAKES: Mapping[str, frozenset[str]] = {
     "refresh": frozenset({"source", "liquidations", "home"}),
     "record": frozenset({"exchange", "home"}),
     "status": frozenset({"home"}),
+    "score": frozenset({"liquidations", "home", "model"}),
     "ui": frozenset({"source", "home"}),
     "serve": frozenset({"home"}),
 }

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 import heatmap_pipeline_tests._examples  # noqa: F401 - sets the profile of every property test
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from heatmap_pipeline.settings import Settings
 
 _BESIDE = Path(__file__).resolve().parents[2] / "shared" / "market"
 
@@ -27,6 +33,46 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if (name.startswith("HEATMAP_") and name != "HEATMAP_TEST_MARKET") or name == "DAGSTER_HOME":
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def long_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Archive files of twenty days that pass for real ones, long enough to be scored. Nobody changes them."""
+    from heatmap_pipeline_tests.chain.scored import LAST  # what most tests never need
+    from heatmap_pipeline_tests.orchestration.homes import write_archive
+
+    return write_archive(tmp_path_factory.mktemp("long"), LAST, "BTCUSDT")
+
+
+@pytest.fixture(scope="session")
+def unscored(long_archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """A home with these days of `turnover` computed, without any record. Nobody changes it; `scorable` is a copy."""
+    from heatmap_pipeline_tests.chain.scored import LAST, compute
+    from heatmap_pipeline_tests.orchestration.homes import real
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("HEATMAP_")]:
+            patch.delenv(name)
+        home = tmp_path_factory.mktemp("unscored")
+        settings = real(home, long_archive, models=("turnover",), snapshot_interval="15m")
+        compute(settings, range(1, LAST + 1))
+    return settings
+
+
+@pytest.fixture(scope="session")
+def reports(unscored: Settings) -> pd.DataFrame:
+    """Planted reports of all twenty days."""
+    from heatmap_pipeline_tests.chain.scored import planted
+
+    return planted(unscored)
+
+
+@pytest.fixture
+def scorable(unscored: Settings, tmp_path: Path) -> Settings:
+    """Settings of a copy of the home."""
+    from heatmap_pipeline_tests.orchestration.homes import copy_home
+
+    return unscored.model_copy(update={"home": copy_home(unscored.home, tmp_path / "home")})
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -44,7 +44,7 @@ from heatmap_pipeline_tests.orchestration.homes import (
     write_archive,
 )
 
-VERBS = ("demo", "run", "refresh", "record", "status", "ui", "serve")
+VERBS = ("demo", "run", "refresh", "record", "status", "score", "ui", "serve")
 LAST = day(4)
 """Yesterday, as these tests have it."""
 

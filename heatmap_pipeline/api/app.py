@@ -22,9 +22,9 @@ from heatmap_pipeline.api.errors import STATUS, ApiError
 from heatmap_pipeline.api.health import health
 from heatmap_pipeline.api.heatmap import plan_heatmap
 from heatmap_pipeline.api.liquidation_map import plan_map
-from heatmap_pipeline.api.listing import plan_klines, plan_symbols
+from heatmap_pipeline.api.listing import plan_klines, plan_score, plan_symbols
 from heatmap_pipeline.api.pages import add_pages, page_files
-from heatmap_pipeline.api.parameters import HeatmapQuery, KlinesQuery, LevelsQuery, MapQuery, sentence
+from heatmap_pipeline.api.parameters import HeatmapQuery, KlinesQuery, LevelsQuery, MapQuery, ScoreQuery, sentence
 from heatmap_pipeline.api.security import Shield, TokenGate, problem
 from heatmap_pipeline.api.service import Service
 from heatmap_pipeline.settings import Settings
@@ -115,6 +115,10 @@ def _routes(service: Service) -> APIRouter:
     @router.get("/prices/klines", tags=["prices"], **describe.KLINES)
     async def klines(request: Request, query: Annotated[KlinesQuery, Query()]) -> Response:
         return await answer(service, request, lambda version: plan_klines(version, query))
+
+    @router.get("/score", tags=["service"], **describe.SCORE)
+    async def score(request: Request, query: Annotated[ScoreQuery, Query()]) -> Response:
+        return await answer(service, request, lambda version: plan_score(version, query))
 
     @router.get("/symbols", tags=["service"], dependencies=bare, **describe.SYMBOLS)
     async def symbols(request: Request) -> Response:

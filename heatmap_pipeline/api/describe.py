@@ -50,6 +50,14 @@ MAP = _route(
 )
 LEVELS = _route("The newest levels", "Deprecated: use /liquidations/map.", schemas.OldLevels, 404)
 KLINES = _route("Candles", "Of the stored candles' own width or a multiple of it.", schemas.Klines, 404)
+SCORE = _route(
+    "How true the map is",
+    "Predicted liquidations held against reported ones, beside the simple rules that a map has to beat. "
+    "Where there is no record of real liquidations, words that say so. `reference` is the published score of a set "
+    "that anybody can score again.",
+    schemas.Score,
+    404,
+)
 SYMBOLS = _route("The symbols there are", "Changes its `version` with every publication.", schemas.Symbols)
 HEALTH = _route(
     "Whether the data are fresh and whole",

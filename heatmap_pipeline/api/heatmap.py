@@ -8,7 +8,7 @@ from heatmap_pipeline.api import encode
 from heatmap_pipeline.api.parameters import HeatmapQuery, read_weights, seconds_of
 from heatmap_pipeline.api.plan import Plan
 from heatmap_pipeline.instants import iso
-from heatmap_pipeline.views.columns import as_columns
+from heatmap_pipeline.views.columns import as_columns, reports_of
 from heatmap_pipeline.views.data import Version
 from heatmap_pipeline.views.errors import ViewError
 from heatmap_pipeline.views.heatmap import Heatmap, make_heatmap
@@ -59,7 +59,9 @@ def _body(source: Source, window: Window, interval: str, units: int | None, rows
             f"the answer would hold {levels} levels, more than {MAX_LEVELS[form]}; ask for a longer "
             "interval, a larger price_bin_size, or less time between start_time and end_time",
         )
-    return encode.dump(as_columns(heatmap).record()) if form == "columns" else _nested(heatmap)
+    if form == "columns":
+        return encode.dump(as_columns(heatmap, reports_of(heatmap)).record())
+    return _nested(heatmap)
 
 
 def _nested(heatmap: Heatmap) -> encode.Body:

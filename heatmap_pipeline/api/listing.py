@@ -1,4 +1,4 @@
-"""The small answers: the symbols there are, and candles."""
+"""The small answers: the symbols there are, candles, and scores."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 
 from heatmap_pipeline.api import encode
-from heatmap_pipeline.api.parameters import KlinesQuery, seconds_of
+from heatmap_pipeline.api.parameters import KlinesQuery, ScoreQuery, seconds_of
 from heatmap_pipeline.api.plan import Plan
 from heatmap_pipeline.bins import resample
 from heatmap_pipeline.instants import MICROSECONDS, iso
 from heatmap_pipeline.model.parameters import MODELS
 from heatmap_pipeline.views.data import SymbolData, Version
 from heatmap_pipeline.views.errors import ViewError
-from heatmap_pipeline.views.window import check_interval, find_symbol
+from heatmap_pipeline.views.window import check_interval, find_model, find_symbol
 
 _KLINE = ("open", "high", "low", "close", "volume", "quote_volume")
 KLINE_UNITS = {"time": "UTC", "price": "USDT", "volume": "contracts", "quote_volume": "USDT"}
@@ -114,3 +114,18 @@ def _klines(symbol: SymbolData, interval: str, seconds: int, first: int, last: i
             },
         }
     )
+
+
+def plan_score(version: Version, query: ScoreQuery) -> Plan:
+    """Find out which score a request means.
+
+    Raises:
+        ViewError: not found, naming the symbols or models there are.
+    """
+    symbol = find_symbol(version, query.symbol)
+    model = find_model(symbol, query.model)
+
+    def make() -> bytes:
+        return encode.dump(version.score(symbol.name, model.name))
+
+    return Plan(("score", symbol.name, model.name), symbol.fingerprint, make, live=True)

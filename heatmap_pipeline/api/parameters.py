@@ -188,6 +188,13 @@ class LevelsQuery(_Query):
     model: Model = Field(default=None, description=_MODEL_TEXT)
 
 
+class ScoreQuery(_Query):
+    """Parameters of GET /score."""
+
+    symbol: Symbol
+    model: Model = Field(default=None, description=_MODEL_TEXT)
+
+
 class KlinesQuery(_Query):
     """Parameters of GET /prices/klines."""
 

@@ -103,6 +103,39 @@ class CandleColumns(BaseModel):
     volume: list[float] = Field(description="Contracts.")
 
 
+class ReportedSide(BaseModel):
+    """Sums of one side, each column once."""
+
+    time: list[int] = Field(description="Index into timestamps of the column in which they, or their interval, began.")
+    price: list[float | None] = Field(description="Mean weighted by quantity, USDT; null = unknown.")
+    place: list[float] = Field(description="The price, else the low (longs) or high (shorts) of their time, USDT.")
+    volume: list[float] = Field(description="USDT; what is reported without counts as quantity x place.")
+    quantity: list[float] = Field(description="Contracts.")
+
+
+class Recorded(BaseModel):
+    """What was recorded, half-open stretches; outside of them liquidations are missing, not 0."""
+
+    from_: list[int] = Field(alias="from", description="Milliseconds since 1970-01-01 UTC.")
+    to: list[int]
+
+
+class Reported(BaseModel):
+    """Real liquidations as one source reports them."""
+
+    source: str
+    exchange: str
+    own_exchange: bool = Field(description="Whether that is the market's own exchange.")
+    complete: bool | None = Field(description="Whether the source prints every liquidation; null = it printed none.")
+    resolution_seconds: int = Field(description="Width of the sums it prints; 0 = single liquidations.")
+    factor: float | None = Field(
+        description="Volume reported / modelled in columns recorded whole; null for another exchange's record."
+    )
+    recorded: Recorded
+    long: ReportedSide
+    short: ReportedSide
+
+
 class Columns(BaseModel):
     """format=columns."""
 
@@ -114,6 +147,7 @@ class Columns(BaseModel):
     consumed_long: Cells
     consumed_short: Cells
     candles: CandleColumns
+    reported: Reported | None = Field(description="Real liquidations; null where none of the window was recorded.")
     meta: ColumnsMeta
 
 
@@ -246,6 +280,69 @@ class Klines(BaseModel):
 
     data: list[Kline]
     meta: KlinesMeta
+
+
+class ScoreRow(BaseModel):
+    """One number of a score; null where it is undefined."""
+
+    side: Literal["long", "short"] = Field(description="Of the position.")
+    horizon: Literal["nowcast", "at_start", ""] = Field(description="Empty for counts.")
+    measure: str = Field(description="spearman, partial, level, log_error, lift, hours_with_reports or days.")
+    baseline: str = Field(description="The rule whose value this is; empty for the map itself.")
+    value: float | None
+    low: float | None = Field(description="Of the 95 % interval.")
+    high: float | None
+    difference: float | None = Field(description="Map minus baseline, over the hours that know both.")
+    difference_low: float | None
+    difference_high: float | None
+    hours: int
+
+
+class ScoreSource(BaseModel):
+    """Whose record a score was held against."""
+
+    name: str
+    exchange: str
+    own_exchange: bool = Field(description="False: ranks only, no level.")
+    complete: bool = Field(description="Whether it holds every liquidation; false: reported is a floor.")
+
+
+class PlainScore(BaseModel):
+    """A score."""
+
+    symbol: str
+    model: str
+    scored: bool = Field(description="Whether anything could be scored.")
+    words: str = Field(description="Whose record it was held against, or why there is no score.")
+    source: ScoreSource | None
+    windows: dict[str, list[ScoreRow]] = Field(description="By window: 28d, the trailing days, and all.")
+    days: dict[str, tuple[str, str]] = Field(description="First and last scored day of each window.")
+    as_of: str = Field(description="End of the last complete day.")
+    simulated: bool = Field(description="Simulated data are never scored.")
+
+
+class ScoreHours(BaseModel):
+    """The recorded hours of the trailing window, as columns."""
+
+    hour: list[str]
+    side: list[Literal["long", "short"]]
+    predicted: list[float] = Field(description="Contracts.")
+    reported: list[float] = Field(description="Contracts.")
+
+
+class ReferenceScore(BaseModel):
+    """The published score of docs/score.md."""
+
+    symbols: list[str]
+    days: tuple[str, str]
+    scores: list[PlainScore]
+
+
+class Score(PlainScore):
+    """The score of a symbol and model, with the hours behind it and the reference score."""
+
+    hours: ScoreHours
+    reference: ReferenceScore
 
 
 class SymbolEntry(BaseModel):

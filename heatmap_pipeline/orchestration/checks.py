@@ -7,6 +7,7 @@ them runs, so nothing wrong is drawn or published.
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
+from math import isfinite
 from typing import Any
 
 import dagster as dg
@@ -17,8 +18,10 @@ from heatmap_pipeline.chain.history import read_history, rebuilding, stale_days
 from heatmap_pipeline.chain.liquidations import STREAMS, feeds
 from heatmap_pipeline.chain.recovery import loss
 from heatmap_pipeline.commands import command
+from heatmap_pipeline.model.score.table import LEVEL_BRACKET, TRAILING_DAYS, level_in_bracket
 from heatmap_pipeline.orchestration.assets import (
     liquidation_snapshots,
+    map_scores,
     position_events,
     published_database,
     raw_candles,
@@ -29,8 +32,9 @@ from heatmap_pipeline.orchestration.partitions import days_of_run
 from heatmap_pipeline.orchestration.resources import WarehouseResource
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store import checks, read
-from heatmap_pipeline.store.checks import Check, CheckReport
+from heatmap_pipeline.store.checks import Check, CheckReport, Numbers
 from heatmap_pipeline.store.read import published_histories, stored_days
+from heatmap_pipeline.store.scores import StoredScore, load_score, published_score
 from heatmap_pipeline.store.warehouse import Warehouse
 
 
@@ -104,6 +108,43 @@ def _feed_alive(con: Any, settings: Settings, symbol: str, _: str, first: date, 
     return CheckReport(not silent, "; ".join(silent) or "every stream that is recorded lives", numbers)
 
 
+_WORSE = 0.05
+"""By how much the agreement of the trailing days may be below the one published before."""
+
+
+def _agreement(score: StoredScore | None) -> dict[str, float]:
+    """Return the agreement of the trailing days by side, where there is one."""
+    rows = score.rows if score is not None else ()
+    window = f"{TRAILING_DAYS}d"
+    wanted = [row for row in rows if (row.window, row.horizon, row.measure) == (window, "nowcast", "spearman")]
+    return {row.side: row.value for row in wanted if not row.baseline and isfinite(row.value)}
+
+
+def _score_not_worse(con: Any, settings: Settings, symbol: str, model: str, *_: date) -> CheckReport:
+    """The agreement of 28 days is not more than 0.05 below the one that is published, of the same source."""
+    now = load_score(con, symbol, model)
+    before = published_score(Warehouse(settings.home), symbol, model)
+    if before is not None and now is not None and before.source != now.source:
+        return CheckReport(True, f"the score before was held against another record, {before.source}")
+    values, published = _agreement(now), _agreement(before)
+    numbers: Numbers = {f"{side}_agreement": value for side, value in values.items()}
+    numbers |= {f"{side}_agreement_before": value for side, value in published.items()}
+    worse = [side for side, value in values.items() if value < published.get(side, -1.0) - _WORSE]
+    text = "; ".join(f"{side}s {values[side]:.3f}, published before {published[side]:.3f}" for side in worse)
+    return CheckReport(not worse, f"the map agrees less than before: {text}" if worse else "not worse", numbers)
+
+
+def _level_in_bracket(con: Any, _: Settings, symbol: str, model: str, *_days: date) -> CheckReport:
+    """Predicted / reported over 28 days is of a believable size, 0.5 to 5, where there is a level."""
+    score = load_score(con, symbol, model)
+    rows = [row for row in (score.rows if score else ()) if (row.window, row.measure) == (f"{TRAILING_DAYS}d", "level")]
+    off = [f"{row.side}s {row.value:.2f}" for row in rows if not level_in_bracket(row.value)]
+    numbers: Numbers = {f"{row.side}_level": row.value for row in rows if isfinite(row.value)}
+    low, high = LEVEL_BRACKET
+    text = f"predicted / reported is outside {low:g} to {high:g}: {', '.join(off)}" if off else "within the bracket"
+    return CheckReport(not off, text if rows else "there is no level", numbers)
+
+
 RULES: Sequence[Rule] = (
     Rule("candles_valid", raw_candles.NAME, _stored(checks.candles_valid), per_model=False),
     Rule("candles_complete", raw_candles.NAME, _stored(checks.candles_complete), blocking=False, per_model=False),
@@ -124,6 +165,8 @@ RULES: Sequence[Rule] = (
     Rule("cells_add_up", liquidation_snapshots.NAME, _stored(checks.cells_add_up)),
     Rule("cells_unique", liquidation_snapshots.NAME, _stored(checks.cells_unique)),
     Rule("snapshots_current", liquidation_snapshots.NAME, _snapshots_current),
+    Rule("score_not_worse", map_scores.NAME, _score_not_worse, blocking=False),
+    Rule("level_in_bracket", map_scores.NAME, _level_in_bracket, blocking=False),
     Rule("up_to_date", published_database.NAME, _up_to_date, blocking=False, per_model=False),
 )
 """Every check of a symbol."""

@@ -1,8 +1,8 @@
 """The page: one index.html for all symbols, opened from disk or served beside the read endpoint.
 
 A page opened as file:// may not fetch, so there the numbers of a symbol and model are a script that calls
-`heatmapData(...)`; the page adds it when it is asked for. Served, the same page asks the endpoint for the same shape.
-`pack` makes that shape of a heatmap.
+`heatmapData(...)`, and its scores one that calls `heatmapScore(...)`; the page adds them when they are asked for.
+Served, the same page asks the endpoint for the same shape. `pack` makes that shape of a heatmap.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,16 @@ import numpy as np
 
 from heatmap_pipeline.errors import HeatmapError
 from heatmap_pipeline.files import remove_half_written, replace_file
+from heatmap_pipeline.model.parameters import MODELS
 from heatmap_pipeline.render.picture import write_png
 from heatmap_pipeline.views.columns import Columns
+from heatmap_pipeline.views.reported import SIDES
 
 _SYMBOL = re.compile(r"[A-Z0-9]{2,30}")
 _MODEL = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 _META = "meta.json"
+_SCORE = "score"
+"""Name of the script beside those of the models."""
 _SCRIPTS = (
     "words",
     "source",
@@ -39,6 +43,7 @@ _SCRIPTS = (
     "export",
     "address",
     "controls",
+    "score",
     "main",
 )
 """Parts of page.js in the order in which they are put together; each knows only the ones before it."""
@@ -49,17 +54,21 @@ class RenderError(HeatmapError):
     """Something that cannot be drawn; names the symbol or argument and what it needs."""
 
 
-def write_page(folder: Path, symbol: str, models: Mapping[str, Columns]) -> Path:
+def write_page(
+    folder: Path, symbol: str, models: Mapping[str, Columns], scores: Sequence[Mapping[str, Any]] = ()
+) -> Path:
     """Write one symbol's pictures and numbers and bring the page up to date.
 
     Written are `SYMBOL/heatmap.png` (the first model, with which the page opens), `SYMBOL/heatmap-MODEL.png` and
-    `SYMBOL/MODEL.js` for each model, then what the symbols share, last `index.html`, which lists every symbol in the
-    folder. Each file is replaced whole. Models of this symbol that are not given leave the page.
+    `SYMBOL/MODEL.js` for each model, `SYMBOL/score.js` with the scores, then what the symbols share, last `index.html`,
+    which lists every symbol in the folder. Each file is replaced whole. Models of this symbol that are not given leave
+    the page.
 
     Args:
         folder: where index.html stands; made if missing.
         symbol: as the exchange writes it.
         models: what to show by name of the model; at least one.
+        scores: what /score answers of the symbol, one of each model.
 
     Returns:
         The path of index.html.
@@ -78,11 +87,13 @@ def write_page(folder: Path, symbol: str, models: Mapping[str, Columns]) -> Path
         picture = (home / f"heatmap-{name}.png").read_bytes()
         if number == 0:
             replace_file(home / "heatmap.png", picture)
-        entries.append({"name": name, "data": _digest(script), "picture": _digest(picture)})
-    replace_file(home / _META, json.dumps({"symbol": symbol, "models": entries}).encode())
+        entries.append({"name": name, "role": _role(name), "data": _digest(script), "picture": _digest(picture)})
+    script = f"heatmapScore({json.dumps(list(scores), separators=(',', ':'))});\n".encode()
+    replace_file(home / f"{_SCORE}.js", script)
+    replace_file(home / _META, json.dumps({"symbol": symbol, "score": _digest(script), "models": entries}).encode())
     _write_shared(folder)
     for left in [*home.glob("*.js"), *home.glob("heatmap-*.png")]:
-        if left.name.removeprefix("heatmap-").rsplit(".", 1)[0] not in models:
+        if left.name.removeprefix("heatmap-").rsplit(".", 1)[0] not in {*models, _SCORE}:
             left.unlink(missing_ok=True)
     remove_half_written(folder, home)
     return folder / "index.html"
@@ -107,8 +118,8 @@ def pack(data: Columns) -> dict[str, Any]:
     """Return the endpoint's `format=columns` with its arrays packed as base64 of little-endian numbers.
 
     An array is `{"type": "f4", "data": base64}`, type u1, u2, u4, f4 or f8; the rising `time` of cells is
-    `{"runs": array}`, in which the number i stands `runs[i]` times. Volumes are rounded to 32 bits, in which the page
-    keeps them anyhow.
+    `{"runs": array}`, in which the number i stands `runs[i]` times. Volumes of cells and candles are rounded to 32
+    bits, in which the page keeps them anyhow.
     """
     record = data.record()
     for name in ("timestamps", "prices"):
@@ -125,7 +136,19 @@ def pack(data: Columns) -> dict[str, Any]:
     for name in ("open_time", "open", "high", "low", "close"):
         bars[name] = _packed(bars[name], "f8")
     bars["volume"] = _packed(bars["volume"], "f4")
+    if record["reported"] is not None:
+        _pack_reported(record["reported"])
     return record
+
+
+def _pack_reported(record: dict[str, Any]) -> None:
+    for end in ("from", "to"):
+        record["recorded"][end] = _packed(record["recorded"][end], "f8")
+    for side in SIDES:
+        sums = record[side]
+        sums["time"] = _packed(sums["time"], "u2")
+        for name in ("price", "place", "volume", "quantity"):
+            sums[name] = _packed(sums[name], "f8")
 
 
 def _check_names(symbol: str, models: Mapping[str, Columns]) -> None:
@@ -134,8 +157,13 @@ def _check_names(symbol: str, models: Mapping[str, Columns]) -> None:
     if not models:
         raise RenderError(f"models is empty for {symbol}; give at least one model to draw")
     for name in models:
-        if not _MODEL.fullmatch(name):
-            raise RenderError(f"model {name!r} cannot name a file; use a-z, 0-9, _ and -")
+        if not _MODEL.fullmatch(name) or name == _SCORE:
+            raise RenderError(f"model {name!r} cannot name a file; use a-z, 0-9, _ and -, and not {_SCORE}")
+
+
+def _role(model: str) -> str:
+    """Return what a model is for; one that is no longer among ours is there to look at."""
+    return MODELS[model].role if model in MODELS else "default"
 
 
 def _packed(values: Any, kind: str) -> dict[str, str]:
@@ -188,6 +216,7 @@ def _manifest(folder: Path) -> dict[str, Any]:
             models = [
                 {
                     "name": entry["name"],
+                    "role": entry.get("role") or _role(entry["name"]),
                     "data": f"{symbol}/{entry['name']}.js?v={entry['data']}",
                     "picture": f"{symbol}/heatmap-{entry['name']}.png?v={entry['picture']}",
                 }
@@ -195,7 +224,8 @@ def _manifest(folder: Path) -> dict[str, Any]:
             ]
         except (ValueError, KeyError, TypeError) as error:
             raise RenderError(f"{path} is damaged ({error}); delete that folder and render its symbol again") from None
-        symbols.append({"symbol": symbol, "models": models})
+        score = {"score": f"{symbol}/{_SCORE}.js?v={meta['score']}"} if "score" in meta else {}
+        symbols.append({"symbol": symbol, "models": models, **score})
     return {"live": False, "symbols": symbols}
 
 

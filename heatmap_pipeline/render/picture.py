@@ -15,6 +15,7 @@ from heatmap_pipeline.bins import Candles, Floats, resample
 from heatmap_pipeline.files import replace_file
 from heatmap_pipeline.instants import MICROSECONDS
 from heatmap_pipeline.views.columns import Columns, Dense
+from heatmap_pipeline.views.reported import Reported
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -201,6 +202,18 @@ def bubbles(data: Columns, most: int = _BUBBLES_SHOWN) -> Bubbles:
     return Bubbles(columns[largest], prices[largest], volumes[largest], are_long[largest].astype(np.bool_))
 
 
+def rings(data: Columns, most: int = _BUBBLES_SHOWN) -> Bubbles:
+    """Return the largest real liquidations by column and side, the largest first; none where nothing is recorded."""
+    sides = [] if data.reported is None else [(name == "long", sums) for name, sums in data.reported.sums.items()]
+    columns, prices, volumes = (
+        np.concatenate([getattr(sums, part) for _, sums in sides]) if sides else np.zeros(0)
+        for part in ("column", "place", "volume")
+    )
+    are_long = np.concatenate([np.full(len(sums.column), is_long) for is_long, sums in sides] or [np.zeros(0, bool)])
+    largest = np.argsort(-volumes, kind="stable")[:most]
+    return Bubbles(columns[largest].astype(np.int64), prices[largest], volumes[largest], are_long[largest])
+
+
 @dataclass
 class _Canvas:
     """One figure in the making; positions are pixels from the upper left corner of a 1600 x 900 sheet."""
@@ -291,7 +304,7 @@ class _Canvas:
         axes.tick_params(labelsize=9, pad=3)
         axes.get_xticklabels()[-1].set_horizontalalignment("right")
         height = f"{self.data.bin_size:.10f}".rstrip("0").rstrip(".")
-        self._text(930, 36, f"Volume to be liquidated, per {height} USDT of price", **_NOTE)
+        self._text(930, 36, f"Modelled volume per {height} USDT of price", **_NOTE)
 
     def _candles(self) -> None:
         from matplotlib.collections import LineCollection  # noqa: PLC0415
@@ -327,19 +340,26 @@ class _Canvas:
         return bars
 
     def _bubbles(self) -> None:
-        largest = bubbles(self.data)
-        if not largest.volume.size:
+        """Modelled liquidations as filled circles, reported ones as hollow ones of the same scale."""
+        filled, hollow = bubbles(self.data), rings(self.data)
+        most = max(filled.volume.max(initial=0.0), hollow.volume.max(initial=0.0))
+        self._circles(filled, self.data.seconds, most, alpha=0.45, edgecolors="white", linewidths=0.7)
+        reported = self.data.reported
+        if reported is None:
             return
-        self.chart.scatter(
-            self._days(self.data.times[largest.column]) + self.data.seconds / 2 / 86400,
-            largest.price,
-            s=largest.volume / largest.volume[0] * 420,
-            c=np.where(largest.is_long, LONG, SHORT),
-            alpha=0.45,
-            edgecolors="white",
-            linewidths=0.7,
-            zorder=4,
-        )
+        self._circles(hollow, max(self.data.seconds, reported.resolution_seconds), most, hollow=True, linewidths=1.5)
+        begins, ends = self._days(reported.recorded).T
+        bottom = self.chart.get_xaxis_transform()
+        self.chart.hlines([0.003] * len(begins), begins, ends, colors=TEXT, linewidth=2.5, transform=bottom, zorder=5)
+
+    def _circles(self, which: Bubbles, seconds: int, most: float, *, hollow: bool = False, **style: Any) -> None:
+        """Draw circles in the middle of the `seconds` that each is of; `most` is the volume of the largest."""
+        if not which.volume.size:
+            return
+        colours = np.where(which.is_long, LONG, SHORT)
+        style |= {"facecolors": "none", "edgecolors": colours} if hollow else {"c": colours}
+        times = self._days(self.data.times[which.column]) + seconds / 2 / 86400
+        self.chart.scatter(times, which.price, s=which.volume / most * 420, zorder=4, **style)
 
     def _profile(self) -> None:
         part = self.shown
@@ -413,20 +433,48 @@ class _Canvas:
             if meta[name]:
                 last = self._badge(last, words, colour)
         as_of = meta["as_of"][:16].replace("T", " ")
-        facts = f"{meta['model']} model", f"as of {as_of} UTC", f"coverage {meta['coverage']:.1%} of open interest"
+        facts = (
+            f"{meta['model']} model",
+            f"as of {as_of} UTC",
+            f"located share {meta['located_share']:.1%} of open interest",
+        )
         self._text(28, 66, "   ·   ".join(("Liquidation heatmap", *facts)), color=MUTED)
 
     def _badge(self, after: Any, words: str, colour: str) -> Any:
-        end = after.get_window_extent().x1 / self.size[0] * 1600
         plate = {"boxstyle": "round,pad=0.35", "facecolor": colour, "edgecolor": "none"}
-        return self._text(end + 26, 35, words, color=BACKGROUND, fontsize=10, fontweight="bold", bbox=plate)
+        style = {"color": BACKGROUND, "fontsize": 10, "fontweight": "bold", "bbox": plate}
+        return self._text(self._after(after) + 26, 35, words, **style)
 
     def _footer(self) -> None:
-        for x, colour, words in ((28, LONG, "longs liquidated"), (158, SHORT, "shorts liquidated")):
-            self._text(x, 884, "●", color=colour, fontsize=10)
-            self._text(x + 15, 884, words, **_NOTE)
-        self._text(300, 884, "larger = more volume", **_NOTE)
+        end = self._key(28, "modelled liquidations:", "●")
+        if self.data.reported is not None:
+            end = self._key(end + 24, "reported:", "○")
+            words = f"({reported_words(self.data.reported)}; white line: recorded)"
+            end = self._after(self._text(end + 8, 884, words, **_NOTE))
+        self._text(end + 24, 884, "larger = more volume", **_NOTE)
         self._text(1246, 884, "time in UTC", ha="right", **_NOTE)
+
+    def _key(self, x: float, words: str, mark: str) -> float:
+        """Write what the circles of a kind are; return where that ends."""
+        end = self._after(self._text(x, 884, words, **_NOTE))
+        for colour, side in ((LONG, "longs"), (SHORT, "shorts")):
+            end = self._after(self._text(end + 8, 884, mark, color=colour, fontsize=10))
+            end = self._after(self._text(end + 4, 884, side, **_NOTE))
+        return end
+
+    def _after(self, text: Any) -> float:
+        return float(text.get_window_extent().x1) / self.size[0] * 1600
+
+
+def reported_words(reported: Reported) -> str:
+    """Return whose record the real liquidations are, how complete, and how much they are of the modelled ones.
+
+    The page says the same (`reportedWords`).
+    """
+    whole = {True: "complete", False: "incomplete", None: ""}[reported.complete]
+    factor = "" if reported.factor is None else f"reported / modelled {reported.factor:.2f}"
+    exchange = reported.exchange if reported.own_exchange else f"{reported.exchange}, another exchange"
+    return ", ".join(part for part in (exchange, whole, factor) if part)
 
 
 def _spread_values(top: float) -> list[float]:

@@ -345,7 +345,8 @@ def quantities_valid(con: Connection, symbol: str, model: str, first: date, last
     """Every quantity, volume, price and leverage is finite, and none is negative but what a shift took away."""
     counts = {}
     for table in symbol_tables(private=False):
-        if "model" not in table.types or not (names := amounts(table.name)):
+        # A table of no days, the scores, is no amount of anything: differences and correlations may be negative.
+        if "model" not in table.types or table.time_column is None or not (names := amounts(table.name)):
             continue
         # NaN counts as the largest number in DuckDB, so it has to be asked for; isfinite does.
         bad = " OR ".join(

@@ -7,17 +7,45 @@ What belongs here: whole columns of a symbol, read once per publication. What do
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import date
 
 import numpy as np
 
-from heatmap_pipeline.model.book import Floats, Ints
+from heatmap_pipeline.model.book import Floats, Ints, Sides
 from heatmap_pipeline.store.origin import stored_command
 from heatmap_pipeline.store.raw import SYMBOL_COLUMNS, SymbolRecord
-from heatmap_pipeline.store.sql import Connection, arrow, column, rows
+from heatmap_pipeline.store.sql import Connection, arrow, as_moment, column, rows, side_column
 from heatmap_pipeline.store.warehouse import StoreError
 
 CANDLE_FLOATS = ("open", "high", "low", "close", "volume", "quote_volume")
+
+
+@dataclass(frozen=True, eq=False)
+class Reports:
+    """Real liquidations of a stretch of time as one source reports them. Instants are microseconds UTC.
+
+    Attributes:
+        source: `exchange_kind`, for example `bybit_stream`.
+        complete: whether the source prints every liquidation; None where it has printed none.
+        resolution_seconds: width of the sums it prints; 0 = single liquidations.
+        recorded: the half-open stretches that it recorded, rising and disjoint, shape (n, 2).
+        time: of a single liquidation, or the start of the interval that is summed, rising, shape (m,).
+        side: of the positions: 1 long, -1 short.
+        price: USDT, of a sum weighted by quantity; NaN = unknown.
+        quantity: contracts.
+        volume: USDT; NaN = unknown.
+    """
+
+    source: str
+    complete: bool | None
+    resolution_seconds: int
+    recorded: Ints
+    time: Ints
+    side: Sides
+    price: Floats
+    quantity: Floats
+    volume: Floats
 
 
 def modest(con: Connection) -> None:
@@ -83,3 +111,64 @@ def first_samples(con: Connection, symbol: str, days: Iterable[date]) -> dict[da
             f"run `{stored_command(con, 'refresh', symbol)}` again"
         )
     return dict(found)
+
+
+def reported_liquidations(con: Connection, symbol: str, first: int, last: int, step: int) -> list[Reports]:
+    """Return the real liquidations in [first, last), of each source that recorded a part of it, by name of the source.
+
+    Single ones are summed by `step` microseconds, side, and what is known of them (price, volume), as a year of them
+    would fill the memory.
+    """
+    about = {
+        source: (bool(complete), int(resolution))
+        for source, complete, resolution in rows(
+            con,
+            "SELECT source, bool_and(complete), max(resolution_seconds) FROM raw_liquidations "
+            "WHERE symbol = ? GROUP BY source",
+            [symbol],
+        )
+    }
+    stretches = arrow(
+        con,
+        'SELECT source, "from", "to" FROM recorded WHERE symbol = ? AND "to" > ? AND "from" < ? ORDER BY ALL',
+        [symbol, as_moment(first), as_moment(last)],
+    )
+    names = np.array(stretches.column("source").to_pylist(), dtype=object)
+    ends = np.stack([column(stretches, name, np.int64) for name in ("from", "to")], axis=1).clip(first, last)
+    found = []
+    for source in sorted(set(names)):
+        complete, resolution = about.get(source, (None, 0))
+        table = arrow(con, _SUMS, [step, step, symbol, source, as_moment(first), as_moment(last)])
+        found.append(
+            Reports(
+                source,
+                complete,
+                resolution,
+                _joined(ends[names == source]),
+                column(table, "start", np.int64),
+                side_column(table),
+                *(column(table, name, np.float64) for name in ("price", "quantity", "volume")),
+            )
+        )
+    return found
+
+
+_SUMS = """
+SELECT epoch_us(timestamp) // ? * ? AS start, side,
+    sum(price * quantity ORDER BY timestamp, price, quantity)
+        / sum(quantity ORDER BY timestamp, price, quantity) AS price,
+    sum(quantity ORDER BY timestamp, price, quantity) AS quantity,
+    sum(volume ORDER BY timestamp, price, quantity) AS volume
+FROM raw_liquidations
+WHERE symbol = ? AND source = ? AND timestamp >= ? AND timestamp < ? AND quantity > 0
+GROUP BY start, side, price IS NULL, volume IS NULL
+ORDER BY ALL
+"""
+"""In a fixed order, as the last digit of a sum depends on it."""
+
+
+def _joined(stretches: Ints) -> Ints:
+    """Return rising stretches with those that touch as one: they are stored cut at midnights."""
+    begins = np.append(True, stretches[1:, 0] > np.maximum.accumulate(stretches[:-1, 1]))
+    first = np.flatnonzero(begins)
+    return np.stack([stretches[first, 0], np.maximum.reduceat(stretches[:, 1], first)], axis=1)

@@ -1,7 +1,7 @@
 """What the tables look like, read from schema.sql itself, for everyone who describes, fills, copies or checks them.
 
-A column is said in schema.sql and nowhere else. The columns of a table also say how it is stored: by `day`, by
-`timestamp`, or as a whole; and a table with a hash in its rows vouches for the other tables' rows of the same day.
+A column is said in schema.sql and nowhere else. The columns of a table also say how it is stored: by `day`, `timestamp`
+or `hour`, or as a whole; and tables with a hash in their rows vouch for the other tables' rows of the same day.
 """
 
 from __future__ import annotations
@@ -36,9 +36,10 @@ class Table:
     private: bool
 
     @property
-    def time_column(self) -> Literal["day", "timestamp"] | None:
-        """The column that says which day a row belongs to; None where a table has one row per symbol."""
-        return "day" if "day" in self.types else "timestamp" if "timestamp" in self.types else None
+    def time_column(self) -> Literal["day", "timestamp", "hour"] | None:
+        """The column that says which day a row belongs to; None where a table has a few rows per symbol."""
+        names: tuple[Literal["day", "timestamp", "hour"], ...] = ("day", "timestamp", "hour")
+        return next((name for name in names if name in self.types), None)
 
     def within(self, first: date, last: date) -> tuple[str, list[date]]:
         """Return the condition, with its values, that a row belongs to the days first..last.
@@ -48,8 +49,8 @@ class Table:
         """
         if self.time_column == "day":
             return "day BETWEEN ? AND ?", [first, last]
-        if self.time_column == "timestamp":
-            return "timestamp >= ? AND timestamp < ?", list(day_bounds(first, last))
+        if self.time_column is not None:
+            return f"{self.time_column} >= ? AND {self.time_column} < ?", list(day_bounds(first, last))
         raise ValueError(f"the rows of {self.name} belong to no day")
 
     @property

@@ -1,9 +1,9 @@
 -- Every table and view, in one place. Timestamps are UTC; a candle or interval is named by its start, its state is the
 -- one at its end. Prices and volumes are USDT, quantities contracts. No PRIMARY KEY and no UNIQUE: an index costs 11
 -- times the disk and 25 times the time of a repeated day, and rows stored in time order need none to be found.
--- The program reads from here which columns a table has (schema.py): a `symbol` makes a table one of each symbol, `day` or
--- `timestamp` says which day a row belongs to, and a table with a column `..._hash` differs in a day if and only if any
--- other table does. A comment that ends in "private, never published" keeps a table out of the published database.
+-- The program reads from here which columns a table has (schema.py): a `symbol` makes a table one of each symbol; `day`,
+-- `timestamp` or `hour` says which day a row belongs to; and one of the tables with a column `..._hash` differs in a day
+-- if any other table does. A comment that ends in "private, never published" keeps a table out of the published database.
 
 CREATE TYPE side_name AS ENUM ('long', 'short');
 -- In the order in which they happen within a candle; what the close of its own candle passed is liquidated last.
@@ -162,6 +162,52 @@ CREATE TABLE saved_snapshots (
     positions_created BIGINT NOT NULL,
     positions_consumed BIGINT NOT NULL,
     content_hash VARCHAR NOT NULL
+);
+
+CREATE TABLE map_scores (
+    symbol VARCHAR NOT NULL,
+    model VARCHAR NOT NULL,
+    source VARCHAR NOT NULL,
+    "window" VARCHAR NOT NULL,
+    side side_name NOT NULL,
+    horizon VARCHAR NOT NULL,
+    measure VARCHAR NOT NULL,
+    baseline VARCHAR NOT NULL,
+    value DOUBLE,
+    low DOUBLE,
+    high DOUBLE,
+    difference DOUBLE,
+    difference_low DOUBLE,
+    difference_high DOUBLE,
+    hours BIGINT NOT NULL,
+    parameters VARCHAR NOT NULL
+);
+
+CREATE TABLE score_hours (
+    symbol VARCHAR NOT NULL,
+    model VARCHAR NOT NULL,
+    source VARCHAR NOT NULL,
+    hour TIMESTAMP NOT NULL,
+    side side_name NOT NULL,
+    predicted DOUBLE,
+    predicted_at_start DOUBLE,
+    reported DOUBLE,
+    recorded BOOLEAN NOT NULL,
+    open DOUBLE,
+    high DOUBLE,
+    low DOUBLE,
+    volume DOUBLE,
+    move DOUBLE,
+    extreme DOUBLE,
+    volume_only DOUBLE,
+    volume_only_at_start DOUBLE
+);
+
+CREATE TABLE score_days (
+    symbol VARCHAR NOT NULL,
+    model VARCHAR NOT NULL,
+    day DATE NOT NULL,
+    hours_hash VARCHAR NOT NULL
 );
 
 CREATE TABLE failed_days (
@@ -330,6 +376,14 @@ COMMENT ON TABLE heatmap_days IS 'The chain: each computed day with the hashes o
 COMMENT ON COLUMN heatmap_days.state IS 'JSON: what the day carries to the next besides the lots';
 COMMENT ON TABLE snapshot_days IS 'The state each day of liquidation_snapshots was made from';
 COMMENT ON TABLE saved_snapshots IS 'Snapshots that were saved by hand, one row each, also when a snapshot has no cell';
+COMMENT ON TABLE map_scores IS 'How well predicted and really reported liquidations agree (docs/score.md), in long form; NULL = undefined; parameters JSON';
+COMMENT ON COLUMN map_scores.baseline IS 'The rule whose value this is; empty for the model itself';
+COMMENT ON COLUMN map_scores.difference IS 'Model minus baseline over the hours that know both';
+COMMENT ON TABLE score_hours IS 'Per hour (by its start) and side of the position, what map_scores is computed from: contracts, prices USDT, NULL = unknown';
+COMMENT ON COLUMN score_hours.recorded IS 'Whether the source recorded all of the hour; where it did not, reported is NULL and never 0';
+COMMENT ON COLUMN score_hours.move IS 'From the open to the low (longs) or the high (shorts), as a share of the open';
+COMMENT ON COLUMN score_hours.extreme IS 'How far its candles went beyond the 60 minutes before each, summed, as a share of the price';
+COMMENT ON TABLE score_days IS 'A hash of each day of score_hours';
 COMMENT ON TABLE failed_days IS 'Days that failed and were not yet repaired; private, never published';
 COMMENT ON VIEW newest_states IS 'Start of the newest interval per symbol and model';
 COMMENT ON VIEW liquidation_map IS 'The newest heatmap column: USDT per price bucket, distance of its lower edge from the close in percent, cumulative USDT from the price outward';

@@ -129,6 +129,11 @@ def naive(moment: datetime) -> datetime:
     return moment if moment.tzinfo is None else moment.astimezone(UTC).replace(tzinfo=None)
 
 
+def as_moment(instant: int) -> datetime:
+    """Return microseconds since 1970-01-01 UTC as a moment without zone, as the tables hold it."""
+    return datetime(1970, 1, 1) + timedelta(microseconds=instant)
+
+
 def micros(moment: datetime) -> int:
     """Return microseconds since 1970-01-01 UTC."""
     return (naive(moment) - datetime(1970, 1, 1)) // timedelta(microseconds=1)

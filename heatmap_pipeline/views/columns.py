@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeAlias
@@ -12,7 +12,9 @@ import numpy.typing as npt
 
 from heatmap_pipeline.bins import Candles, Floats, Ints, resample
 from heatmap_pipeline.instants import SECONDS, day_of
+from heatmap_pipeline.store.columns import Reports
 from heatmap_pipeline.views.heatmap import Heatmap
+from heatmap_pipeline.views.reported import Reported, reported_in
 from heatmap_pipeline.views.window import Window
 
 MAX_CANDLES = 3000
@@ -41,6 +43,7 @@ class Columns:
         cells: of each of `VOLUMES`, to 0.0001 USDT.
         candles: as wide as the columns or narrower.
         meta: what the heatmap says of itself, as in docs/api.md.
+        reported: the real liquidations; None where none of the window was recorded.
     """
 
     times: Ints
@@ -48,6 +51,7 @@ class Columns:
     cells: Mapping[str, Cells]
     candles: Candles
     meta: Mapping[str, Any]
+    reported: Reported | None = None
 
     @property
     def seconds(self) -> int:
@@ -95,12 +99,13 @@ class Columns:
                 "open_time": self.candles.open_time // 1000,
                 **{name: getattr(self.candles, name) for name in ("open", "high", "low", "close", "volume")},
             },
+            "reported": None if self.reported is None else self.reported.record(),
             "meta": self.meta,
         }
 
 
-def as_columns(heatmap: Heatmap) -> Columns:
-    """Return a heatmap as it is drawn."""
+def as_columns(heatmap: Heatmap, reports: Sequence[Reports] = ()) -> Columns:
+    """Return a heatmap as it is drawn, with the real liquidations that its sources report of its window."""
     window, grid = heatmap.window, heatmap.grid
     candles = heatmap.source.symbol.candles
     width = candle_seconds(candles, window)
@@ -115,7 +120,14 @@ def as_columns(heatmap: Heatmap) -> Columns:
         cells={name: cells(getattr(grid, name)) for name in VOLUMES},
         candles=resample(candles, window.first, min(window.last, heatmap.source.model.end), width),
         meta={**heatmap.meta(), **_page_meta(heatmap)},
+        reported=reported_in(heatmap.source.symbol.name, reports, window, candles, grid.dead_long + grid.dead_short),
     )
+
+
+def reports_of(heatmap: Heatmap) -> list[Reports]:
+    """Return the real liquidations that are stored of a heatmap's window."""
+    symbol, window = heatmap.source.symbol, heatmap.window
+    return heatmap.source.version.reports(symbol.name, window.first, window.last, symbol.candles.step)
 
 
 def _page_meta(heatmap: Heatmap) -> dict[str, Any]:

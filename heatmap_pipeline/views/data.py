@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import date, timedelta
+from typing import Any
 
 import numpy as np
 
@@ -28,6 +29,7 @@ from heatmap_pipeline.store.publish import fingerprints
 from heatmap_pipeline.store.read import missing_days, newest_located_share
 from heatmap_pipeline.store.sql import Connection
 from heatmap_pipeline.store.warehouse import StoreError, Warehouse
+from heatmap_pipeline.views.score import score_record
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,10 +169,20 @@ class Version:
         self._closed = True
         self._close.close()
 
+    def reports(self, symbol: str, first: int, last: int, step: int) -> list[serve.Reports]:
+        """Return the real liquidations in [first, last), of each source, summed by `step`; all microseconds."""
+        with self._reading:
+            return serve.reported_liquidations(self._con, symbol, first, last, step)
+
     def state(self, symbol: str, model: str, day: date) -> ModelState:
         """Return the books at the end of a computed day, as stored."""
         with self._reading:  # one connection, one question at a time
             return load_state(self._con, symbol, model, day)[0]
+
+    def score(self, symbol: str, model: str) -> dict[str, Any]:
+        """Return what is stored of the score of a model (`views.score.score_record`)."""
+        with self._reading:
+            return score_record(self._con, symbol, model)
 
 
 def published_version(warehouse: Warehouse, before: Version | None, models: Sequence[str]) -> Version:

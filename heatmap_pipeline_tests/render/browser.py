@@ -15,8 +15,10 @@ from urllib.parse import parse_qs, urlsplit
 import numpy as np
 
 from heatmap_pipeline.api.encode import dump
+from heatmap_pipeline.model.parameters import MODELS
 from heatmap_pipeline.render.page import live_page
 from heatmap_pipeline.views.columns import Columns
+from heatmap_pipeline_tests.render.scores import not_scored
 
 CHROMIUM = Path("/usr/bin/chromium")
 FLAGS = [
@@ -158,6 +160,7 @@ class LiveServer:
     Attributes:
         symbols: the answer to /symbols.
         payloads: bodies of /liquidations/heatmap-timeseries by (symbol, model).
+        scores: answers of /score by (symbol, model); where there is none, that the symbol is not scored.
         health: status and body of /health.
         broken: status with which everything but the page itself is answered, 0 for none.
         slow: while it is clear, answers with numbers wait.
@@ -184,6 +187,7 @@ class LiveServer:
         """Forget everything; the page looks for news at that pace."""
         self.symbols: dict[str, Any] = {"symbols": [], "version": "1"}
         self.payloads: dict[tuple[str, str], bytes] = {}
+        self.scores: dict[tuple[str, str], dict[str, Any]] = {}
         self.health: tuple[int, Any] = (200, {"status": "ok", "symbols": []})
         self.broken = 0
         self.slow = threading.Event()
@@ -199,8 +203,9 @@ class LiveServer:
         rows: dict[str, Any] = {}
         for one in data:
             symbol = one.meta["symbol"]
-            row = rows.setdefault(symbol, {"symbol": symbol, "models": [], "coverage": {}})
+            row = rows.setdefault(symbol, {"symbol": symbol, "models": [], "roles": {}})
             row["models"].append(one.meta["model"])
+            row["roles"][one.meta["model"]] = MODELS[one.meta["model"]].role
             row.update(
                 {
                     key: one.meta[key]
@@ -228,6 +233,9 @@ class LiveServer:
             return 200, self.symbols
         if path == "/health":
             return self.health
+        if path == "/score":
+            name = given["symbol"], given["model"]
+            return 200, self.scores.get(name) or not_scored(*name)
         self.asked.append(given)
         self.slow.wait(10)
         if "price_bin_size" in given and float(given["price_bin_size"]) == 200:

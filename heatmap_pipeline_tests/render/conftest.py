@@ -11,6 +11,7 @@ import pytest
 from heatmap_pipeline.render.page import write_page
 from heatmap_pipeline_tests.render.browser import CHROMIUM, FLAGS, NOW, opened
 from heatmap_pipeline_tests.render.sample import sample, ten_days
+from heatmap_pipeline_tests.render.scores import not_scored, scored
 
 
 @pytest.fixture(scope="package")
@@ -32,8 +33,9 @@ def renders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Ten days of two models, and three days of another symbol that says it is made up."""
     folder = tmp_path_factory.mktemp("renders")
     both = {model: ten_days(model) for model in ("turnover", "delta")}
-    write_page(folder, "BTCUSDT", both)
-    write_page(folder, "ETHUSDT", {"delta": sample("ETHUSDT", "delta", simulated=True, provisional=True)})
+    write_page(folder, "BTCUSDT", both, [scored(), not_scored("BTCUSDT", "delta")])
+    made_up = {"delta": sample("ETHUSDT", "delta", simulated=True, provisional=True)}
+    write_page(folder, "ETHUSDT", made_up, [not_scored("ETHUSDT", "delta", simulated=True)])
     return folder
 
 

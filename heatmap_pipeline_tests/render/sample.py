@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -12,6 +13,7 @@ import pandas as pd
 from heatmap_pipeline.bins import Candles
 from heatmap_pipeline.instants import DAY, MICROSECONDS, SECONDS, day_of, day_start
 from heatmap_pipeline.model.parameters import MODELS, ModelParameters
+from heatmap_pipeline.store.columns import Reports
 from heatmap_pipeline.views.columns import Cells, Columns, as_columns
 from heatmap_pipeline.views.data import ModelData, SymbolData, Version
 from heatmap_pipeline.views.heatmap import binned
@@ -81,10 +83,10 @@ def source(
         times=stamps,
         rows=np.arange(len(stamps)),
         open_interest=np.ones(len(stamps)),
+        factor=np.ones(len(stamps)),
         bounds={day: tuple(np.searchsorted(stamps, (day_start(day), day_start(day) + DAY)).tolist()) for day in days},
         begin=int(stamps[0]),
         end=int(stamps[-1]) + bars.step,
-        factor=np.ones(len(stamps)),
         located_share=0.0,
         snapshot_seconds=bars.seconds,
     )
@@ -93,8 +95,15 @@ def source(
     return Source(Version("", {symbol: history}, {}, nothing), history, data, None, Books(0))
 
 
-def draw(past: Source, interval: str = "15m", coverage: float = 0.9, max_rows: int = 1000, **table: Any) -> Columns:
-    """What is drawn of a history that consists of the cells of `table`, see `cells`."""
+def draw(
+    past: Source,
+    interval: str = "15m",
+    located_share: float = 0.9,
+    max_rows: int = 1000,
+    reports: Sequence[Reports] = (),
+    **table: Any,
+) -> Columns:
+    """What is drawn of a history that consists of the cells of `table`, see `cells`, and of real liquidations."""
     model, seconds = past.model, SECONDS[interval]
     window = make_window(past.symbol.name, model.begin, model.end, seconds, model.begin, None)
     column = (table["timestamps"].astype("datetime64[us]").astype(np.int64) - window.first) // window.step
@@ -103,8 +112,8 @@ def draw(past: Source, interval: str = "15m", coverage: float = 0.9, max_rows: i
     nothing = np.zeros(window.count, dtype=np.int64)
     active, consumed = (table[name][order].astype(float) for name in ("active", "consumed"))
     sides = table["sides"][order].astype(np.int8)
-    played = Replay(column[order], price[order], sides, active, consumed, nothing, nothing, coverage)
-    return as_columns(binned(past, window, interval, played, None, max_rows))
+    played = Replay(column[order], price[order], sides, active, consumed, nothing, nothing, located_share)
+    return as_columns(binned(past, window, interval, played, None, max_rows), reports)
 
 
 def sample(symbol: str = "BTCUSDT", model: str = "turnover", days: int = 3, seed: int = 1, **changes: Any) -> Columns:
@@ -112,13 +121,52 @@ def sample(symbol: str = "BTCUSDT", model: str = "turnover", days: int = 3, seed
     candles = walk(days, seed)
     table = cells(candles, seed)
     table |= {name: changes.pop(name) for name in table.keys() & changes.keys()}
+    table |= {"reports": changes.pop("reports", ())}
     return draw(source(changes.pop("candles", candles), symbol, model, **changes), **table)
+
+
+def reports(
+    rows: Sequence[tuple[str, float, float, float, float]],
+    recorded: Sequence[tuple[str, str]] = (("2024-07-01", "2024-07-11"),),
+    source: str = "binance_stream",
+    complete: bool | None = True,
+    resolution_seconds: int = 0,
+) -> Reports:
+    """Real liquidations; rows are (time, side, price, quantity, volume), rising."""
+    table = [(np.datetime64(time, "us").astype(np.int64), *rest) for time, *rest in rows]
+    times, sides, *amounts = np.array(table, dtype=float).reshape(-1, 5).T
+    stretches = np.array([[np.datetime64(end, "us").astype(np.int64) for end in ends] for ends in recorded])
+    return Reports(
+        source,
+        complete,
+        resolution_seconds,
+        stretches.reshape(-1, 2),
+        times.astype(np.int64),
+        sides.astype(np.int8),
+        *amounts,
+    )
 
 
 def without_levels(data: Columns) -> Columns:
     """The same heatmap when nothing is open and nothing was liquidated."""
     none = np.zeros(0, dtype=np.int64)
     return replace(data, cells=dict.fromkeys(data.cells, Cells(none, none, np.zeros(0))))
+
+
+REPORTED_ROWS = (
+    ("2024-07-03T12:00", 1, 58_000.0, 40.0, 2_320_000.0),
+    ("2024-07-06T03:05", 1, float("nan"), 300.0, float("nan")),
+    ("2024-07-06T03:10", -1, 61_000.0, 100.0, float("nan")),
+    ("2024-07-08T12:00", -1, 62_000.0, 50.0, 3_100_000.0),
+    ("2024-07-08T12:14:59", -1, 63_000.0, 50.0, 3_150_000.0),
+)
+REPORTED_RECORDED = (("2024-07-02", "2024-07-05"), ("2024-07-05T12:00", "2024-07-10"))
+
+
+@cache
+def reported_days(**how: Any) -> Columns:
+    """The ten days with a few real liquidations, of which two stretches were recorded."""
+    return sample(days=10, reports=[reports(REPORTED_ROWS, REPORTED_RECORDED, **how)])
 
 
 @cache

@@ -14,16 +14,17 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 
+from heatmap_pipeline.api import schemas
 from heatmap_pipeline.instants import SECONDS
 from heatmap_pipeline.render.page import write_page
-from heatmap_pipeline.render.picture import BACKGROUND, RUN_IN, colour_limit, colour_map, shown, write_png
+from heatmap_pipeline.render.picture import BACKGROUND, RUN_IN, colour_limit, colour_map, rings, shown, write_png
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store.warehouse import Warehouse
 from heatmap_pipeline.views.columns import VOLUMES
 from heatmap_pipeline.views.newest import newest_days
 from heatmap_pipeline_tests._homes import clean_environment
 from heatmap_pipeline_tests.api.homes import TestClient, ask, client
-from heatmap_pipeline_tests.orchestration.homes import BTC, real, run_job, write_archive
+from heatmap_pipeline_tests.orchestration.homes import BTC, day, real, run_job, write_archive
 from heatmap_pipeline_tests.render.browser import opened, state, unpack, visit
 from heatmap_pipeline_tests.render.sample import sample, ten_days
 
@@ -32,13 +33,26 @@ pytestmark = pytest.mark.slow
 MODELS = ("turnover", "delta")
 
 
+def write_liquidations(path: Path) -> None:
+    """Write single liquidations of days 2 to 5, some without a price, every few minutes."""
+    random = np.random.default_rng(1)
+    times = np.datetime64(day(2), "s") + np.sort(random.integers(0, 4 * 86_400, 900))
+    lines = [
+        f"{time}Z,{'long' if n % 3 else 'short'},{60_000 + n if n % 2 else ''},{random.lognormal(0, 1):.3f},0"
+        for n, time in enumerate(times)
+    ]
+    path.write_text("\n".join(["time,side,price,quantity,resolution_seconds", *lines]))
+
+
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """A home that one run of the job has computed, drawn and published: six days."""
+    """A home that one run of the job has computed, drawn and published: six days, four with real liquidations."""
     with pytest.MonkeyPatch.context() as patch:
         clean_environment(patch)
         archive = write_archive(tmp_path_factory.mktemp("archive"), 6, BTC)
-        settings = real(tmp_path_factory.mktemp("drawn"), archive)
+        records = tmp_path_factory.mktemp("liquidations")
+        write_liquidations(records / f"{BTC}.csv")
+        settings = real(tmp_path_factory.mktemp("drawn"), archive, liquidations_folder=records)
         run_job(settings, 1, 6).ok()
     return settings
 
@@ -87,6 +101,58 @@ def test_the_page_holds_what_the_endpoint_answers(drawn: Settings, served: TestC
     np.testing.assert_array_equal(page["candles"]["volume"], np.array(answer["candles"]["volume"], dtype=np.float32))
     assert page["candles"]["interval_seconds"] == answer["candles"]["interval_seconds"]
     assert page["meta"] == answer["meta"]
+    assert_same_reported(page["reported"], answer["reported"])
+
+
+def assert_same_reported(page: Any, answer: Any) -> None:
+    """Assert that the page's script and an answer tell the same of real liquidations."""
+    assert list(page) == list(answer)
+    for name in ("source", "exchange", "own_exchange", "complete", "resolution_seconds", "factor"):
+        assert page[name] == answer[name], name
+    assert answer["source"] == "binance_file"
+    assert answer["factor"] > 0
+    for part in ("recorded", "long", "short"):
+        for name, values in answer[part].items():
+            np.testing.assert_array_equal(page[part][name], np.array(values, dtype=float), err_msg=f"{part} {name}")
+        assert len(answer[part][name])
+
+
+def test_what_is_reported_is_what_is_stored(drawn: Settings, served: TestClient) -> None:
+    answered = as_answered(served, page_numbers(drawn.home, "turnover")["meta"])
+    stamps, answer = answered["timestamps"], answered["reported"]
+    shape = schemas.Reported.model_validate(answer)
+    assert shape.model_dump(by_alias=True) == answer, "the schema names every field"
+    with Warehouse(drawn.home).read() as con:
+        stored = con.execute(
+            "SELECT side, (epoch_ms(timestamp) - ?) // ? AS number, sum(quantity), "
+            "sum(price * quantity) FILTER (price IS NOT NULL) / sum(quantity) FILTER (price IS NOT NULL), "
+            "count(price) = count(*) "
+            "FROM raw_liquidations GROUP BY ALL ORDER BY ALL",
+            [stamps[0], stamps[1] - stamps[0]],
+        ).fetchall()
+    assert sum(len(answer[side]["time"]) for side in ("long", "short")) == len(stored) > 200
+    for side in ("long", "short"):
+        rows = [row for row in stored if row[0] == side]
+        sums = answer[side]
+        assert sums["time"] == [number for _, number, *_ in rows]
+        assert sums["quantity"] == pytest.approx([quantity for _, _, quantity, *_ in rows])
+        for place, price, row in zip(sums["place"], sums["price"], rows, strict=True):
+            assert price == (None if row[3] is None else pytest.approx(row[3]))
+            assert price is None or place == price
+        known = [n for n, row in enumerate(rows) if row[4]]
+        assert [sums["volume"][n] for n in known] == pytest.approx([rows[n][2] * rows[n][3] for n in known])
+
+
+def test_page_and_picture_draw_the_same_hollow_circles(browser: Any, drawn: Settings) -> None:
+    with Warehouse(drawn.home).connect() as con:
+        data = newest_days(con, BTC, MODELS, SECONDS[drawn.snapshot_interval_of(BTC)])["turnover"]
+    of_picture = rings(data)
+    with opened(browser) as page:
+        visit(page, drawn.home / "renders", "#symbol=BTCUSDT&model=turnover&range=30d")
+        of_page = page.evaluate("() => heatmapPage.state().map.reported.circles.map(one => [one.place, one.volume])")
+    largest = np.array(of_page)[: len(of_picture.volume)]
+    np.testing.assert_array_equal(largest[:, 1], of_picture.volume)
+    np.testing.assert_array_equal(largest[:, 0], of_picture.price)
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -16,7 +16,8 @@ from heatmap_pipeline.files import replace_file
 from heatmap_pipeline.render import page
 from heatmap_pipeline.render.page import RenderError, live_page, pack, write_page
 from heatmap_pipeline_tests.render.browser import unpack
-from heatmap_pipeline_tests.render.sample import sample
+from heatmap_pipeline_tests.render.sample import reported_days, sample
+from heatmap_pipeline_tests.render.scores import not_scored, scored
 
 
 def manifest(folder: Path) -> Any:
@@ -30,9 +31,9 @@ def test_every_file_that_the_page_names_is_there(tmp_path: Path) -> None:
     index = write_page(tmp_path, "BTCUSDT", {"turnover": sample(), "delta": sample(model="delta", seed=2)})
     assert index == tmp_path / "index.html"
     (entry,) = manifest(tmp_path)
-    assert [one["name"] for one in entry["models"]] == ["turnover", "delta"]
+    assert [(one["name"], one["role"]) for one in entry["models"]] == [("turnover", "default"), ("delta", "comparison")]
     named = re.findall(r'(?:src|href)="([^"]+)"', unescape(index.read_text()))
-    named += [one[kind] for one in entry["models"] for kind in ("data", "picture")]
+    named += [entry["score"], *(one[kind] for one in entry["models"] for kind in ("data", "picture"))]
     for address in named:
         if not address.startswith("data:"):
             file, version = address.split("?v=")
@@ -105,7 +106,7 @@ def test_a_model_that_is_not_given_any_more_leaves_the_page(tmp_path: Path) -> N
     write_page(tmp_path, "BTCUSDT", {"delta": sample(model="delta")})
     assert [one["name"] for one in manifest(tmp_path)[0]["models"]] == ["delta"]
     names = {path.name for path in (tmp_path / "BTCUSDT").iterdir()}
-    assert names == {"delta.js", "heatmap-delta.png", "heatmap.png", "meta.json"}
+    assert names == {"delta.js", "score.js", "heatmap-delta.png", "heatmap.png", "meta.json"}
 
 
 def test_the_numbers_survive_the_way_into_the_page(tmp_path: Path) -> None:
@@ -185,6 +186,7 @@ def test_the_live_page_and_the_files_share_one_code(tmp_path: Path) -> None:
     [
         ("../BTC", {"turnover": None}, "cannot name a folder"),
         ("BTCUSDT", {"../x": None}, "cannot name a file"),
+        ("BTCUSDT", {"score": None}, "cannot name a file"),
         ("BTCUSDT", {}, "at least one model"),
     ],
 )
@@ -199,3 +201,40 @@ def test_a_damaged_file_of_another_symbol_is_named(tmp_path: Path) -> None:
     (tmp_path / "ETHUSDT" / "meta.json").write_text("{")
     with pytest.raises(RenderError, match=r"ETHUSDT.meta\.json is damaged"):
         write_page(tmp_path, "BTCUSDT", {"turnover": sample()})
+
+
+def test_scores_stand_in_a_script_of_their_own(tmp_path: Path) -> None:
+    records = [scored(), not_scored("BTCUSDT", "delta")]
+    write_page(tmp_path, "BTCUSDT", {"turnover": sample()}, records)
+    script = (tmp_path / "BTCUSDT" / "score.js").read_text()
+    assert json.loads(script.removeprefix("heatmapScore(").removesuffix(");\n")) == records
+    first = manifest(tmp_path)[0]["score"]
+    write_page(tmp_path, "BTCUSDT", {"turnover": sample()}, records[1:])
+    assert manifest(tmp_path)[0]["score"] != first
+
+
+def test_a_page_of_before_there_were_scores_and_roles_is_kept(tmp_path: Path) -> None:
+    write_page(tmp_path, "ETHUSDT", {"delta": sample("ETHUSDT", "delta")})
+    meta = tmp_path / "ETHUSDT" / "meta.json"
+    old = json.loads(meta.read_text())
+    del old["score"], old["models"][0]["role"]
+    meta.write_text(json.dumps(old))
+    write_page(tmp_path, "BTCUSDT", {"turnover": sample()})
+    entry = manifest(tmp_path)[1]
+    assert "score" not in entry
+    assert entry["models"][0]["role"] == "comparison"
+
+
+def test_real_liquidations_survive_the_way_into_the_page() -> None:
+    data = reported_days()
+    assert data.reported is not None
+    packed = pack(data)["reported"]
+    record = data.reported.record()
+    assert {name for name in packed if not isinstance(packed[name], dict)} == {
+        "source", "exchange", "own_exchange", "complete", "resolution_seconds", "factor",
+    }  # fmt: skip
+    for part in ("recorded", "long", "short"):
+        for name, values in record[part].items():
+            np.testing.assert_array_equal(unpack(packed[part][name]), values)
+    assert np.isnan(unpack(packed["long"]["price"])).sum() == 1
+    assert pack(sample())["reported"] is None

@@ -46,7 +46,7 @@ def test_the_page_draws_the_map_and_says_what_it_is(page: Any, renders: Path) ->
         assert trace(page, name)["points"] > 0
     assert page.locator("#price").inner_text() == f"{data.meta['price']:,.0f}"
     assert "2024-07-11 00:00 UTC" in page.locator("#as-of").inner_text()
-    assert "90.0 %" in page.locator("#coverage").inner_text()
+    assert "located share 90.0 %" in page.locator("#located").inner_text()
     assert page.locator("#badges").inner_text() == ""
     assert "UTC" in page.locator("#chart").inner_text()
     assert not any(address.startswith("http") for address in page.requested)
@@ -124,7 +124,7 @@ def test_hover_tells_time_price_and_volume(page: Any, renders: Path) -> None:
     low = float(price[1].replace(",", ""))
     assert re.search(r"From last price\s+[+−][\d.]+ %", words)
     for name in ("Long", "Short", "Total"):
-        assert re.search(rf"{name}\s+[\d.]+( [kMB])? USDT", words)
+        assert re.search(rf"{name}, modelled\s+[\d.]+( [kMB])? USDT", words)
     found = page.evaluate(
         """low => { const { map } = heatmapPage.state(); return Math.round((low - map.low) / map.bin); }""", low
     )

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
 from PIL import Image
 
 from heatmap_pipeline.render.picture import (
@@ -17,12 +18,24 @@ from heatmap_pipeline.render.picture import (
     format_price,
     format_usdt,
     profile,
+    reported_words,
+    rings,
     shown,
     small_png,
     write_png,
 )
 from heatmap_pipeline.views.columns import Columns
-from heatmap_pipeline_tests.render.sample import BUCKET, cells, draw, sample, source, ten_days, walk, without_levels
+from heatmap_pipeline_tests.render.sample import (
+    BUCKET,
+    cells,
+    draw,
+    reported_days,
+    sample,
+    source,
+    ten_days,
+    walk,
+    without_levels,
+)
 
 
 def pixels(path: Path) -> np.ndarray:
@@ -159,3 +172,51 @@ def test_a_bubble_is_what_one_column_lost_on_a_side() -> None:
         middle = data.prices[cells_.row[there]] + BUCKET / 2
         assert price[column] == pytest.approx(np.average(middle, weights=cells_.volume[there]))
     np.testing.assert_array_equal(bubbles(data, most=5).volume, lost.volume[:5])
+
+
+def test_hollow_circles_stand_where_something_was_really_liquidated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = reported_days()
+    shown_ = rings(data)
+    assert data.reported is not None
+    assert shown_.volume.sum() == pytest.approx(sum(one.volume.sum() for one in data.reported.sums.values()))
+    assert (np.diff(shown_.volume) <= 0).all()
+    drawn: list[dict[str, object]] = []
+    scatter = Axes.scatter
+
+    def remember(axes: Axes, x: object, y: object, **how: object) -> object:
+        drawn.append({"x": x, "y": y, **how})
+        return scatter(axes, x, y, **how)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Axes, "scatter", remember)
+    write_png(data, tmp_path / "both.png")
+    filled, hollow = drawn
+    assert hollow["facecolors"] == "none"
+    assert "facecolors" not in filled
+    np.testing.assert_array_equal(hollow["y"], shown_.price)
+    np.testing.assert_allclose(hollow["x"], (data.times[shown_.column] + 450e6) / 86_400e6, rtol=1e-12)
+    sizes = np.concatenate([filled["s"], hollow["s"]])
+    volumes = np.concatenate([bubbles(data).volume, shown_.volume])
+    np.testing.assert_allclose(sizes, volumes / volumes.max() * 420, err_msg="one scale for both")
+    write_png(ten_days(), tmp_path / "alone.png")
+    assert len(drawn) == 3, "where nothing is recorded there are only ours"
+    assert np.any(pixels(tmp_path / "both.png") != pixels(tmp_path / "alone.png"))
+
+
+def test_the_recorded_time_is_marked_along_the_axis(tmp_path: Path) -> None:
+    write_png(reported_days(), tmp_path / "both.png")
+    bottom = pixels(tmp_path / "both.png")[845:847]
+    marked = (np.abs(bottom - [215, 221, 232]).max(axis=2) < 30).all(axis=0)
+    place = (np.arange(1600) - 28) / 1218 * 10
+    recorded = ((place > 1) & (place < 4)) | ((place > 4.5) & (place < 9))
+    inside = (place > 0.1) & (place < 9.9) & (np.abs(place[:, None] - [1, 4, 4.5, 9]).min(axis=1) > 0.03)
+    np.testing.assert_array_equal(marked[inside], recorded[inside])
+
+
+def test_whose_record_it_is_is_said() -> None:
+    own, other = reported_days().reported, reported_days(source="bybit_stream", complete=False).reported
+    assert own is not None
+    assert other is not None
+    assert reported_words(own) == f"binance, complete, reported / modelled {own.factor:.2f}"
+    assert reported_words(other) == "bybit, another exchange, incomplete"

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numba import njit
 from scipy.stats import rankdata, spearmanr
 
 from heatmap_pipeline.instants import DAY
@@ -108,21 +110,13 @@ def resampled_spearman(series: Sequence[Floats], y: Floats, draws: DayResamples)
 
     Series given together see the same draws, so their rows can be subtracted.
     """
-    rankings, ranking = [_Ranking.of(x) for x in series], _Ranking.of(y)
-
-    def statistic(weights: Floats) -> Floats:
-        ranks = ranking.centred(weights)
-        weighted = ranks * weights
-        spread = (weighted * ranks).sum(axis=1)
-        values = np.empty((len(rankings), len(weights)))
-        for row, each in enumerate(rankings):
-            other = each.centred(weights)
-            product = spread * np.einsum("rn,rn,rn->r", weights, other, other)
-            flat = product <= 0
-            values[row] = np.where(flat, np.nan, (weighted * other).sum(axis=1) / np.sqrt(np.where(flat, 1.0, product)))
-        return values
-
-    return draws.each(statistic)
+    count = len(series)
+    with_itself, with_y = [(row, row) for row in range(count + 1)], [(row, count) for row in range(count)]
+    products = _rank_products([*series, y], [*with_itself, *with_y], draws)
+    spread, product = products[: count + 1], products[count + 1 :]
+    variance = spread[:count] * spread[count]
+    flat = variance <= 0
+    return np.where(flat, np.nan, product / np.sqrt(np.where(flat, 1.0, variance)))
 
 
 def resampled_partial(x: Floats, y: Floats, controls: Sequence[Floats], draws: DayResamples) -> Floats:
@@ -131,19 +125,17 @@ def resampled_partial(x: Floats, y: Floats, controls: Sequence[Floats], draws: D
     With C the covariance of the ranks, split into the two series (s) and the controls (c), the covariance of the
     residuals is C_ss - C_sc C_cc^+ C_cs.
     """
-    series = [_Ranking.of(column) for column in (x, y, *controls)]
-
-    def statistic(weights: Floats) -> Floats:
-        ranks = np.stack([ranking.centred(weights) for ranking in series], axis=1)
-        covariance = (ranks * weights[:, None, :]) @ ranks.transpose(0, 2, 1)
-        whole, across, among = covariance[:, :2, :2], covariance[:, :2, 2:], covariance[:, 2:, 2:]
-        left = whole - across @ np.linalg.pinv(among, hermitian=True) @ across.transpose(0, 2, 1)
-        variance = np.diagonal(left, axis1=1, axis2=2)
-        flat = (variance <= _FLAT * np.diagonal(whole, axis1=1, axis2=2)).any(axis=1)
-        product = np.where(flat, 1.0, variance.prod(axis=1))
-        return np.where(flat, np.nan, left[:, 0, 1] / np.sqrt(product))
-
-    return draws.each(statistic)
+    series = [x, y, *controls]
+    first, second = np.triu_indices(len(series))
+    products = _rank_products(series, list(zip(first.tolist(), second.tolist(), strict=True)), draws)
+    covariance = np.empty((products.shape[1], len(series), len(series)))
+    covariance[:, first, second] = covariance[:, second, first] = products.T
+    whole, across, among = covariance[:, :2, :2], covariance[:, :2, 2:], covariance[:, 2:, 2:]
+    left = whole - across @ np.linalg.pinv(among, hermitian=True) @ across.transpose(0, 2, 1)
+    variance = np.diagonal(left, axis1=1, axis2=2)
+    flat = (variance <= _FLAT * np.diagonal(whole, axis1=1, axis2=2)).any(axis=1)
+    product = np.where(flat, 1.0, variance.prod(axis=1))
+    return np.where(flat, np.nan, left[:, 0, 1] / np.sqrt(product))
 
 
 def interval(values: Floats) -> tuple[float, float]:
@@ -158,22 +150,47 @@ def interval(values: Floats) -> tuple[float, float]:
     return float(low), float(high)
 
 
-@dataclass(frozen=True)
-class _Ranking:
-    """The order of a series, worked out once: the hours sorted, where each distinct value begins, each hour's value."""
+def _rank_products(series: Sequence[Floats], pairs: Sequence[tuple[int, int]], draws: DayResamples) -> Floats:
+    """Return sums over the hours of products of centred ranks, by pair of series, in every resample.
 
-    order: Ints
-    begins: Ints
-    value: Ints
+    Args:
+        series: arrays of shape (n,).
+        pairs: numbers of the two series of each product.
+        draws: of the days.
 
-    @classmethod
-    def of(cls, x: Floats) -> _Ranking:
-        distinct, value = np.unique(x, return_inverse=True)
-        order = np.argsort(value, kind="stable")
-        return cls(order, np.searchsorted(value[order], np.arange(len(distinct))), value)
+    Returns:
+        shape (pairs, resamples).
+    """
+    order = np.stack([np.argsort(x, kind="stable") for x in series])
+    ordered = np.take_along_axis(np.stack(series), order, axis=1)
+    ends = np.append(ordered[:, 1:] != ordered[:, :-1], np.ones((len(series), 1), dtype=np.bool_), axis=1)
+    return _products(order, ends, draws.day, draws.counts, np.array(pairs, dtype=np.int64))
 
-    def centred(self, weights: Floats) -> Floats:
-        """Return average ranks minus their mean, shape (r, n), where row h stands for weights[., h] equal rows."""
-        weight = np.add.reduceat(weights[:, self.order], self.begins, axis=1)
-        middle = np.cumsum(weight, axis=1) - (weight + weights.sum(axis=1, keepdims=True)) / 2
-        return np.asarray(middle[:, self.value])
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _products(order: Ints, ends: Any, day: Ints, counts: Floats, pairs: Ints) -> Floats:
+    """Compute `_rank_products`: `order` sorts each series, `ends` tells the last of equal values in that order."""
+    series, n = order.shape
+    sums = np.zeros((len(pairs), len(counts)))
+    weight, rank = np.empty(n), np.empty((series, n))
+    for draw in range(len(counts)):
+        for hour in range(n):
+            weight[hour] = counts[draw, day[hour]]
+        for row in range(series):
+            below, begin = 0.0, 0
+            for place in range(n):
+                if ends[row, place]:  # equal values share their middle rank
+                    equal = 0.0
+                    for at in range(begin, place + 1):
+                        equal += weight[order[row, at]]
+                    for at in range(begin, place + 1):
+                        rank[row, order[row, at]] = below + equal / 2
+                    below, begin = below + equal, place + 1
+            for hour in range(n):
+                rank[row, hour] -= below / 2
+        for pair in range(len(pairs)):
+            left, right, total = pairs[pair, 0], pairs[pair, 1], 0.0
+            for hour in range(n):
+                total += weight[hour] * rank[left, hour] * rank[right, hour]
+            sums[pair, draw] = total
+    return sums

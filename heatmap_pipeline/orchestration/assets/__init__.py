@@ -9,6 +9,7 @@ import dagster as dg
 from heatmap_pipeline.orchestration.assets import (
     heatmap_render,
     liquidation_snapshots,
+    map_scores,
     position_events,
     published_database,
     raw_candles,
@@ -23,6 +24,7 @@ STAGES = (
     position_events,
     liquidation_snapshots,
     raw_liquidations,
+    map_scores,
     heatmap_render,
     published_database,
 )

@@ -40,13 +40,15 @@ def daily_asset(symbol: str, name: str, days: dg.DailyPartitionsDefinition, **mo
         ["duckdb"],
         partitions_def=days,
         backfill_policy=dg.BackfillPolicy.single_run(),
-        metadata={"dagster/column_schema": _schema(name), "dagster/table_name": f"heatmap.{name}"},
+        metadata=table_metadata(name),
         **more,
     )
 
 
-def _schema(table: str) -> dg.TableSchema:
-    return dg.TableSchema(columns=[dg.TableColumn(name, kind) for name, kind in column_types(table)])
+def table_metadata(table: str) -> dict[str, Any]:
+    """Return what the Dagster UI shows of the table that an asset fills."""
+    columns = [dg.TableColumn(name, kind) for name, kind in column_types(table)]
+    return {"dagster/column_schema": dg.TableSchema(columns=columns), "dagster/table_name": f"heatmap.{table}"}
 
 
 class Track:

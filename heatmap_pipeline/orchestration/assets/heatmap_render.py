@@ -6,11 +6,12 @@ from datetime import timedelta
 import dagster as dg
 
 from heatmap_pipeline.instants import SECONDS
-from heatmap_pipeline.orchestration.assets import raw_liquidations
+from heatmap_pipeline.orchestration.assets import map_scores
 from heatmap_pipeline.orchestration.assets.common import failing_clearly, symbol_asset
 from heatmap_pipeline.orchestration.resources import WarehouseResource
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.views.newest import newest_days
+from heatmap_pipeline.views.score import score_record
 
 NAME = "heatmap_render"
 
@@ -25,7 +26,7 @@ def build(settings: Settings, symbol: str, _days: dg.DailyPartitionsDefinition) 
         symbol,
         NAME,
         ["plotly", "matplotlib"],
-        deps=[dg.AssetKey([symbol, raw_liquidations.NAME])],
+        deps=[dg.AssetKey([symbol, map_scores.NAME])],
         freshness_policy=FRESH,
         description=f"The liquidation heatmap of {symbol} as pictures and as the page renders/index.html.",
     )
@@ -36,8 +37,9 @@ def build(settings: Settings, symbol: str, _days: dg.DailyPartitionsDefinition) 
         with failing_clearly(warehouse, symbol, NAME) as track:
             with warehouse.get_connection() as con:
                 drawn = newest_days(con, symbol, settings.models, SECONDS[settings.snapshot_interval_of(symbol)])
+                scores = [score_record(con, symbol, model) for model in drawn]
             folder = settings.home / "renders"
-            write_page(folder, symbol, drawn)
+            write_page(folder, symbol, drawn, scores)
             first = drawn[settings.models[0]]
             picture = base64.b64encode(small_png(first)).decode()
             track.done(track.day)

@@ -1,6 +1,6 @@
 // Everything that can be chosen, and how the address bar holds it: a link opens exactly what its sender saw.
 
-const SWITCHES = ["map", "candles", "bubbles", "profile", "levels"];
+const SWITCHES = ["map", "candles", "bubbles", "reported", "profile", "levels"];
 const OPTIONS = {
   side: { both: "Longs + shorts", long: "Longs", short: "Shorts" },
   scale: { linear: "Linear", log: "Log" },

@@ -33,19 +33,34 @@ function candleTraces(map, view, pixels, visible) {
   ];
 }
 
-function bubbleTrace(map, choice, pixels) {
-  const most = map.bubbles.length ? map.bubbles[0].volume : 1;
-  const shown = map.bubbles.filter((one) => choice.side === "both" || one.side === choice.side).slice(0, Math.round(pixels / 5));
+/** Modelled liquidations as filled circles and reported ones as hollow ones, of one scale. */
+function circleTraces(map, choice, pixels) {
+  const circles = map.reported?.circles ?? [];
+  const most = Math.max(map.bubbles[0]?.volume ?? 0, circles[0]?.volume ?? 0) || 1;
   const largest = 9 + 15 * Math.min(1, pixels / 1000);
-  return {
-    type: "scatter", mode: "markers", name: "consumed", visible: choice.bubbles, xaxis: "x", yaxis: "y", hoverinfo: "skip", showlegend: false,
-    x: shown.map((one) => one.time), y: shown.map((one) => one.price),
-    marker: {
-      size: shown.map((one) => Math.max(3, largest * Math.sqrt(one.volume / most))),
-      color: shown.map((one) => COLOURS[one.side]),
-      opacity: 0.6, line: { color: "#ffffff", width: 0.8 },
-    },
+  const trace = (name, all, visible, price, marker) => {
+    const shown = all.filter((one) => choice.side === "both" || one.side === choice.side).slice(0, Math.round(pixels / 5));
+    return {
+      type: "scatter", mode: "markers", name, visible, xaxis: "x", yaxis: "y", hoverinfo: "skip", showlegend: false,
+      x: shown.map((one) => one.time), y: shown.map(price),
+      marker: {
+        size: shown.map((one) => Math.max(3, largest * Math.sqrt(one.volume / most))),
+        color: shown.map((one) => COLOURS[one.side]), ...marker,
+      },
+    };
   };
+  return [
+    trace("consumed", map.bubbles, choice.bubbles, (one) => one.price, { opacity: 0.6, line: { color: "#ffffff", width: 0.8 } }),
+    trace("reported", circles, choice.reported, (one) => one.place, { symbol: "circle-open", line: { width: 1.8 } }),
+  ];
+}
+
+/** A line along the time axis where real liquidations were recorded: elsewhere they are missing, not 0. */
+function recordedShapes(map, choice) {
+  if (!map.reported || !choice.reported) return [];
+  return map.reported.recorded.map(([from, to]) => ({
+    type: "line", name: "recorded", xref: "x", yref: "paper", x0: from, x1: to, y0: 0, y1: 0, line: { color: COLOURS.text, width: 3 },
+  }));
 }
 
 const sidesOf = (choice) => ["long", "short"].filter((side) => choice.side === "both" || choice.side === side);
@@ -144,6 +159,7 @@ function layout(map, view, choice, at) {
       xaxis3: { ...frame, overlaying: "x2", side: "top", anchor: "free", position: 1, fixedrange: true, ...xaxis3 },
     } : {}),
     shapes: [
+      ...recordedShapes(map, choice),
       { type: "line", xref: "paper", x0: 0, x1: 1, y0: map.price, y1: map.price, line: { color: COLOURS.price, width: 1, dash: "dash" } },
       ...(at.withProfile ? [{
         type: "rect", xref: "paper", yref: "paper", x0: at.sideStart, x1: 1, y0: 0, y1: 1, line: { color: COLOURS.line, width: 1 },
@@ -171,7 +187,7 @@ function chartIn(element, canvas, onMoved) {
     const at = places(element, choice);
     const traces = [
       ...candleTraces(map, view, at.mapWidth, choice.candles),
-      bubbleTrace(map, choice, at.mapWidth),
+      ...circleTraces(map, choice, at.mapWidth),
       ...(at.withProfile ? profileTraces(map, choice) : []),
     ];
     colour(map, choice);

@@ -55,11 +55,11 @@ async function pngOf(chart, element) {
   above.src = await Plotly.toImage(element, { format: "png", width, height, scale: fine });
   await above.decode();
   context.drawImage(above, 0, HEAD, width, height);
-  caption(context, map, scale, width, height);
+  caption(context, map, choice, scale, width, height);
   return new Promise((resolve) => { canvas.toBlob(resolve, "image/png"); });
 }
 
-function caption(context, map, scale, width, height) {
+function caption(context, map, choice, scale, width, height) {
   const write = (text, x, y, { size = 12, weight = 400, colour = COLOURS.muted, align = "left" } = {}) => {
     context.font = `${weight} ${size}px ${FONT}`;
     context.fillStyle = colour;
@@ -78,7 +78,7 @@ function caption(context, map, scale, width, height) {
     write(words, x + 19, 22, { size: 11, weight: 700, colour: COLOURS.background });
     x += 12 + wide;
   }
-  write(`Liquidation heatmap · ${map.model} model · as of ${instantText(map.asOf)} · coverage ${(map.coverage * 100).toFixed(1)} %`, 14, 48);
+  write(`Liquidation heatmap · ${map.model} model · as of ${instantText(map.asOf)} · located share ${(map.locatedShare * 100).toFixed(1)} %`, 14, 48);
   const wide = Math.min(300, width * 0.3);
   const left = width - wide - 14;
   const gradient = context.createLinearGradient(left, 0, left + wide, 0);
@@ -87,11 +87,19 @@ function caption(context, map, scale, width, height) {
   context.fillRect(left, 26, wide, 9);
   context.strokeStyle = COLOURS.line;
   context.strokeRect(left, 26, wide, 9);
-  if (width > 620) write(`USDT per ${binText(map.bin)} USDT of price${scale.log ? ", logarithmic" : ""}`, left, 14, { size: 11 });
+  if (width > 620) write(`modelled USDT per ${binText(map.bin)} USDT of price${scale.log ? ", logarithmic" : ""}`, left, 14, { size: 11 });
   write(usdt(scale.low), left, 46, { size: 11 });
   write(`≥ ${usdt(scale.high)}`, left + wide, 46, { size: 11, align: "right" });
   const end = height + HEAD + FOOT / 2;
-  write("● longs liquidated", 14, end, { size: 11, colour: COLOURS.long });
-  write("● shorts liquidated", 130, end, { size: 11, colour: COLOURS.short });
-  write("estimated levels, no advice · time in UTC", width - 14, end, { size: 11, align: "right" });
+  const key = (words, mark, from) => {
+    let at = write(words, from, end, { size: 11 });
+    for (const side of ["long", "short"]) at = write(`${mark} ${side}s`, at + 8, end, { size: 11, colour: COLOURS[side] });
+    return at;
+  };
+  x = key("modelled liquidations:", "●", 14);
+  if (map.reported && choice.reported) {
+    x = key("reported:", "○", x + 18);
+    if (width > 900) write(`(${reportedWords(map.reported)})`, x + 8, end, { size: 11 });
+  }
+  if (width > 700) write("modelled levels, no advice · time in UTC", width - 14, end, { size: 11, align: "right" });
 }

@@ -1,7 +1,7 @@
 // The list beside the map: clusters in view above and below the price in the order of their prices, and where a move
 // hurts most.
 
-const ABOUT_PAIN = "If price went straight there from now, this is where the most USDT would be liquidated per percent moved (less than 1 % counts as 1 %).";
+const ABOUT_PAIN = "If price went straight there from now, this is where the most USDT, as modelled, would be liquidated per percent moved (less than 1 % counts as 1 %).";
 const ABOUT_CLUSTER = "Neighbouring rows with much volume count as one cluster; its price is the mean weighted by volume.";
 
 function ladder(panel, chart) {
@@ -20,7 +20,7 @@ function ladder(panel, chart) {
     const bar = make("i", { className: "bar" });
     bar.style.width = `${Math.max(2, (100 * one.volume) / most)}%`;
     const item = make("li", { className: `level ${one.side}`, tabIndex: 0 }, ...facts(words, one, usdt(one.volume), marks.join(" · ")), bar);
-    item.title = `${one.side === "short" ? "Shorts" : "Longs"} from ${priceText(one.low, binDecimals(map.bin))} to ${priceText(one.high, binDecimals(map.bin))}: ${amount(one.volume)}. ${ABOUT_CLUSTER}`;
+    item.title = `${one.side === "short" ? "Shorts" : "Longs"} from ${priceText(one.low, binDecimals(map.bin))} to ${priceText(one.high, binDecimals(map.bin))}: ${amount(one.volume)}, modelled. ${ABOUT_CLUSTER}`;
     return pointing(item, one.price, COLOURS[one.side]);
   }
 

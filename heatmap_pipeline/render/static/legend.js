@@ -32,8 +32,8 @@ function legend(onMove, onDone) {
     const percent = (share) => `${(100 * share).toFixed(2)}%`;
     const stops = STOPS.map(([share, colour]) => `${colour} ${percent(low + share * (high - low))}`);
     ramp.style.background = `linear-gradient(90deg, ${stops.join(", ")})`;
-    byId("legend-title").textContent = `USDT per ${binText(map.bin)} USDT of price`;
-    byId("legend-title").title = `Volume that would be liquidated in a row of ${binText(map.bin)} USDT of price`;
+    byId("legend-title").textContent = `modelled USDT per ${binText(map.bin)} USDT of price`;
+    byId("legend-title").title = `Modelled volume that would be liquidated in a row of ${binText(map.bin)} USDT of price`;
     for (const [name, volume] of [["low", scale.low], ["high", scale.high]]) {
       const handle = handles[name];
       const text = name === "high" ? `≥ ${usdt(volume)}` : usdt(volume);

@@ -21,7 +21,7 @@ function retryButton(retry) {
 
 /** Words in place of everything that would be of another choice. */
 function blank(words, more) {
-  for (const id of ["price", "as-of", "coverage", "badges", "ladder"]) byId(id).replaceChildren();
+  for (const id of ["price", "as-of", "located", "badges", "ladder", "reported"]) byId(id).replaceChildren();
   for (const id of ["save-png", "save-csv"]) byId(id).disabled = true;
   document.title = "Liquidation heatmap";
   notice("");
@@ -42,14 +42,22 @@ function showFacts(map, stale) {
   const bold = (text) => make("b", { textContent: text });
   byId("price").textContent = priceText(map.price);
   byId("as-of").replaceChildren("as of ", bold(instantText(map.asOf)));
-  byId("coverage").replaceChildren("coverage ", bold(`${(map.coverage * 100).toFixed(1)} %`));
-  byId("coverage").dataset.about = ABOUT_COVERAGE;
+  byId("located").replaceChildren("located share ", bold(`${(map.locatedShare * 100).toFixed(1)} %`));
+  byId("located").dataset.about = ABOUT_LOCATED;
+  byId("reported").replaceChildren(...(map.reported ? reportedKey(map.reported) : []));
   byId("badges").replaceChildren(
     ...(map.simulated ? [badge("SIMULATED DATA", "", "A made-up market, for trying things out. Not real prices.")] : []),
     ...(map.provisional ? [badge("provisional", "mild", "The newest day is not complete yet; it will be computed again.")] : []),
     ...(stale ? [badge(`STALE ${stale.age}`, "old", stale.about)] : []),
   );
   document.title = `${map.symbol} ${priceText(map.price)} · liquidation heatmap`;
+}
+
+/** The legend of the hollow circles. */
+function reportedKey(reported) {
+  const entry = (side) => make("span", {}, make("i", { className: `ring ${side}` }), `${side}s`);
+  const words = make("span", { className: "note", textContent: `(${reportedWords(reported)})`, title: `Source: ${reported.source}` });
+  return [make("span", { className: "note", textContent: "reported:" }), entry("long"), entry("short"), words];
 }
 
 /** How old the newest data are, if that is too old: by the server's own word, else by their time. */
@@ -75,6 +83,7 @@ function start(source, { poll_seconds: seconds = POLL_SECONDS }) {
   let controller = null;
   let running = Promise.resolve(); // the newest load and draw
   let looking = false;
+  let judged = null; // whose score was asked for
 
   const chart = chartIn(element, byId("density"), (moved) => {
     if (moved === null) return choose({ view: null });
@@ -88,6 +97,7 @@ function start(source, { poll_seconds: seconds = POLL_SECONDS }) {
   const hand = pointer(element, chart);
   pinchZoom(element, chart);
   const levels = ladder(byId("ladder"), chart);
+  const truth = truthPanel();
   const slider = legend(
     (change) => recolour(change),
     (change) => { recolour(change); writeHash(choice); },
@@ -100,6 +110,12 @@ function start(source, { poll_seconds: seconds = POLL_SECONDS }) {
     layers: group("layers", (name) => choose({ [name]: !choice[name] }), { single: false }),
   };
   const entry = () => symbols.find((one) => one.symbol === choice.symbol);
+
+  /** A model and what it is for, unless it is the one to look at. */
+  function modelWords(name) {
+    const role = entry().roles?.[name] ?? "default";
+    return role === "default" ? name : `${name} (${role})`;
+  }
 
   /** Limits of the colours follow a handle at once; the chart above them need not. */
   function recolour(change) {
@@ -130,10 +146,11 @@ function start(source, { poll_seconds: seconds = POLL_SECONDS }) {
     if ([...select.options].map((one) => one.value).join() !== names.join()) select.replaceChildren(...names.map((name) => new Option(name)));
     select.value = choice.symbol;
     const each = (options, pressed) => Object.fromEntries(Object.entries(options).map(([value, words]) => [value, { words, about: ABOUT[value], pressed: pressed(value) }]));
-    pickers.model.update(each(Object.fromEntries(entry().models.map((name) => [name, name])), (name) => name === choice.model));
+    pickers.model.update(each(Object.fromEntries(entry().models.map((name) => [name, modelWords(name)])), (name) => name === choice.model));
     for (const [name, options] of Object.entries(OPTIONS)) pickers[name].update(each(options, (value) => value === choice[name]));
     const layers = each(LAYERS, (name) => choice[name]);
     if (isNarrow(element)) Object.assign(layers.profile, { disabled: true, about: "There is no room for it here; turn the screen." });
+    if (map && !map.reported) Object.assign(layers.reported, { disabled: true, pressed: false, about: NOT_RECORDED });
     pickers.layers.update(layers);
     pickers.range.update(rangeOptions(span(), choice, source.live));
     byId("ladder").hidden = !choice.levels;
@@ -218,11 +235,20 @@ function start(source, { poll_seconds: seconds = POLL_SECONDS }) {
     await plotly;
     if (mine !== request) return;
     await chart.draw(map, choice, view);
+    askTruth();
     notice(map.empty ? "The book is empty in this range: there are candles, but no levels." : "");
     for (const id of ["save-png", "save-csv"]) byId(id).disabled = false;
     if (!performance.getEntriesByName("heatmap-first-paint").length) {
       requestAnimationFrame(() => performance.measure("heatmap-first-paint", { start: 0 }));
     }
+  }
+
+  /** The score of what is drawn, once for each symbol, model and publication. */
+  function askTruth() {
+    const wanted = `${choice.symbol}/${choice.model}/${version}`;
+    if (wanted === judged) return;
+    judged = wanted;
+    truth.show(choice.symbol, choice.model, source.score({ ...choice, entry: entry() }));
   }
 
   function failed(error) {
@@ -289,18 +315,18 @@ function start(source, { poll_seconds: seconds = POLL_SECONDS }) {
     const { models } = entry();
     choose({ model: models[(models.indexOf(choice.model) + 1) % models.length] });
   };
-  const toggles = { h: "map", c: "candles", x: "bubbles", p: "profile", k: "levels" };
+  const toggles = { h: "map", c: "candles", x: "bubbles", o: "reported", p: "profile", k: "levels" };
   const actions = {
     l: () => choose({ side: "long" }), s: () => choose({ side: "short" }), b: () => choose({ side: "both" }),
     g: () => choose({ scale: choice.scale === "log" ? "linear" : "log" }), m: nextModel, r: () => choose({ low: null, high: null }),
-    "[": () => nextBin(-1), "]": () => nextBin(1), "?": () => byId("help").showModal(),
+    "[": () => nextBin(-1), "]": () => nextBin(1), "?": () => byId("help").showModal(), t: truth.open,
     "+": () => chart.shift({ scale: 0.7 }), "=": () => chart.shift({ scale: 0.7 }), "-": () => chart.shift({ scale: 1 / 0.7 }),
     0: () => choose({ view: null }), ArrowLeft: () => chart.shift({ x: -0.15 }), ArrowRight: () => chart.shift({ x: 0.15 }),
     ArrowUp: () => chart.shift({ y: 0.15 }), ArrowDown: () => chart.shift({ y: -0.15 }),
   };
 
   function act(key) {
-    if (key === "?" || (map && actions[key])) actions[key]();
+    if (key === "?" || key === "t" || (map && actions[key])) actions[key]();
     else if (map && toggles[key]) choose({ [toggles[key]]: !choice[toggles[key]] });
     else if (map && /^[1-7]$/.test(key)) {
       const range = Object.keys(RANGES)[Number(key) - 1];
@@ -353,7 +379,7 @@ function start(source, { poll_seconds: seconds = POLL_SECONDS }) {
 
   // For consoles and tests: what is drawn, and the pure functions behind it.
   window.heatmapPage = {
-    state: () => ({ ...chart.state(), choice, map, health, version }), settled: () => running, view: chart.view, decode, rebin, bookBetween, clustersOf, maxPain, csvOf, pngOf: () => pngOf(chart, element),
+    state: () => ({ ...chart.state(), choice, map, health, version }), settled: () => running, truth: truth.state, view: chart.view, decode, rebin, bookBetween, clustersOf, maxPain, csvOf, pngOf: () => pngOf(chart, element),
   };
   wire();
   say("Loading …");

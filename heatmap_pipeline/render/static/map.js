@@ -52,8 +52,51 @@ function decode(payload) {
     candleWidth: bars.interval_seconds * 1000,
     long: grid(cellsOf(payload.long), columns, rows),
     short: grid(cellsOf(payload.short), columns, rows),
+    // Files of before the word changed say coverage.
+    locatedShare: meta.located_share ?? meta.coverage,
   };
+  map.reported = reportedOf(payload.reported, map);
   return finished(map);
+}
+
+/**
+ * Real liquidations, the largest first: { side, column, time (of the circle's middle), from, to, price (null = unknown),
+ * place, volume, quantity }; null where nothing of the map's time was recorded.
+ */
+function reportedOf(part, map) {
+  if (!part) return null;
+  const known = (value) => (value === null || Number.isNaN(value) ? null : value);
+  const [from, to] = [unpack(part.recorded.from), unpack(part.recorded.to)];
+  const span = Math.max(map.width, part.resolution_seconds * 1000);
+  const circles = ["long", "short"].flatMap((side) => {
+    const [column, price, place, volume, quantity] = ["time", "price", "place", "volume", "quantity"].map((name) => unpack(part[side][name]));
+    return Array.from(column, (at, i) => {
+      const begin = map.start + at * map.width;
+      return {
+        side, column: at, from: begin, to: begin + span, time: begin + span / 2, price: known(price[i]), place: place[i],
+        volume: volume[i], quantity: quantity[i],
+      };
+    });
+  });
+  return {
+    source: part.source, exchange: part.exchange, own: part.own_exchange, complete: part.complete, factor: part.factor,
+    seconds: part.resolution_seconds, recorded: Array.from(from, (begin, i) => [begin, to[i]]),
+    circles: circles.sort((a, b) => b.volume - a.volume),
+  };
+}
+
+/** Whose record the real liquidations are, how complete, and how much they are of the modelled ones; as the PNG says it. */
+function reportedWords({ exchange, own, complete, factor }) {
+  const whole = { true: "complete", false: "incomplete" }[complete] ?? "";
+  const ratio = factor === null ? "" : `reported / modelled ${factor.toFixed(2)}`;
+  return [own ? exchange : `${exchange}, another exchange`, whole, ratio].filter(Boolean).join(", ");
+}
+
+/** Whether all, a part or nothing of the time from an instant to another was recorded: "all", "some", "none". */
+function recordedIn({ recorded }, from, to) {
+  const parts = recorded.filter(([begin, end]) => begin < to && end > from);
+  if (!parts.length) return "none";
+  return parts.some(([begin, end]) => begin <= from && end >= to) ? "all" : "some";
 }
 
 /** What follows from the cells: the map's upper edge, the bubbles, whether there is anything at all. */

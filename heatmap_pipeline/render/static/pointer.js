@@ -9,9 +9,9 @@ function tipRows({ map, row, column, onMap }) {
   const rows = [
     ["", "Price", `${priceText(low, decimals)} – ${priceText(low + map.bin, decimals)}`],
     ["", "From last price", percentText(((low + map.bin / 2) / map.price - 1) * 100)],
-    ["rule long-text", "Long", amount(long)],
-    ["short-text", "Short", amount(short)],
-    ["", "Total", amount(long + short)],
+    ["rule long-text", "Long, modelled", amount(long)],
+    ["short-text", "Short, modelled", amount(short)],
+    ["", "Total, modelled", amount(long + short)],
   ];
   if (!onMap) {
     const book = newestBook(map);
@@ -21,8 +21,27 @@ function tipRows({ map, row, column, onMap }) {
   const dead = map.bubbles.filter((one) => one.column === column);
   if (dead.length) {
     const sum = (side) => dead.find((one) => one.side === side)?.volume ?? 0;
-    rows.push(["rule long-text", "Longs liquidated then", amount(sum("long"))], ["short-text", "Shorts liquidated then", amount(sum("short"))]);
+    rows.push(["rule long-text", "Longs liquidated, modelled", amount(sum("long"))], ["short-text", "Shorts liquidated, modelled", amount(sum("short"))]);
   }
+  return [...rows, ...reportedRows(map, column)];
+}
+
+/** What was really liquidated in a column, or in the hour around it where only the hour's sum is reported. */
+function reportedRows({ reported, start, width }, column) {
+  if (!reported) return [];
+  const [from, to] = [start + column * width, start + (column + 1) * width];
+  const found = reported.circles.filter((one) => one.from < to && one.to > from);
+  const known = recordedIn(reported, from, to);
+  const wide = reported.seconds * 1000 > width;
+  const rows = [];
+  if (wide && found.length) rows.push(["rule", "Reported as one sum", `${clockText(found[0].from)} – ${clockText(found[0].to)}`]);
+  else if (known === "none") return [["rule", "Reported", "not recorded"]];
+  for (const [side, words] of [["long", "Longs"], ["short", "Shorts"]]) {
+    const one = found.find((circle) => circle.side === side);
+    const style = `${rows.length ? "" : "rule "}${side}-text`;
+    rows.push([style, `${words} liquidated, reported`, amount(one?.volume ?? 0)]);
+  }
+  if (known === "some") rows.push(["", "Recorded", "in part"]);
   return rows;
 }
 

@@ -1,5 +1,6 @@
-// Where numbers come from. A source has `live`, `symbols()`, `load(query, signal)` and `health()`; a query is
-// { symbol, model, range, bin, entry }, what `load` gives is a payload of the endpoint's format=columns.
+// Where numbers come from. A source has `live`, `symbols()`, `load(query, signal)`, `score(query)` and `health()`; a query is
+// { symbol, model, range, bin, entry }, what `load` gives is a payload of the endpoint's format=columns, what `score` gives an
+// answer of its /score, or null where there is none.
 
 const MINUTE = 60000;
 const HOUR = 60 * MINUTE;
@@ -17,35 +18,46 @@ class SourceError extends Error {
 /** Numbers from files beside the page: a script per symbol and model that calls heatmapData(payload). */
 function fileSource(manifest) {
   const loaded = new Map();
+  const scores = new Map();
   window.heatmapData = (payload) => loaded.set(`${payload.meta.symbol}/${payload.meta.model}`, payload);
-  const symbols = manifest.symbols.map(({ symbol, models }) => ({
+  window.heatmapScore = (records) => records.forEach((record) => scores.set(`${record.symbol}/${record.model}`, record));
+  const symbols = manifest.symbols.map(({ symbol, models, score }) => ({
     symbol,
+    score,
     models: models.map((one) => one.name),
+    roles: Object.fromEntries(models.map((one) => [one.name, one.role])),
     files: Object.fromEntries(models.map((one) => [one.name, one])),
   }));
+  /** Runs a script beside the page, which hands over what it holds. */
+  function run(address, symbol) {
+    const file = address.split("?")[0];
+    return new Promise((resolve, reject) => {
+      const script = make("script", { src: address });
+      script.onload = () => { script.remove(); resolve(); };
+      script.onerror = () => {
+        script.remove();
+        reject(new SourceError(`${file} is missing beside this page. Copy the whole folder, or run: heatmap refresh ${symbol}`));
+      };
+      document.head.append(script);
+    });
+  }
+
   return {
     live: false,
     symbols: () => Promise.resolve({ symbols, version: "" }),
     health: () => Promise.resolve(null),
     forget() {},
-    load({ symbol, model, entry }) {
+    async load({ symbol, model, entry }) {
       const key = `${symbol}/${model}`;
-      if (loaded.has(key)) return Promise.resolve(loaded.get(key));
       const address = entry.files[model].data;
-      const file = address.split("?")[0];
-      return new Promise((resolve, reject) => {
-        const script = make("script", { src: address });
-        script.onload = () => {
-          script.remove();
-          if (loaded.has(key)) resolve(loaded.get(key));
-          else reject(new SourceError(`${file} holds no data of ${symbol} and model ${model}. Run: heatmap refresh ${symbol}`));
-        };
-        script.onerror = () => {
-          script.remove();
-          reject(new SourceError(`${file} is missing beside this page. Copy the whole folder, or run: heatmap refresh ${symbol}`));
-        };
-        document.head.append(script);
-      });
+      if (!loaded.has(key)) await run(address, symbol);
+      if (loaded.has(key)) return loaded.get(key);
+      throw new SourceError(`${address.split("?")[0]} holds no data of ${symbol} and model ${model}. Run: heatmap refresh ${symbol}`);
+    },
+    async score({ symbol, model, entry }) {
+      const key = `${symbol}/${model}`;
+      if (entry.score && !scores.has(key)) await run(entry.score, symbol);
+      return scores.get(key) ?? null;
     },
   };
 }
@@ -107,6 +119,7 @@ function liveSource() {
       return answer && (answer.ok || answer.status === 503) ? answer.json().catch(() => null) : null;
     },
     forget: () => kept.clear(),
+    score: ({ symbol, model }) => get(`score?${new URLSearchParams({ symbol, model })}`),
     async load(query, signal) {
       const wanted = address(query);
       const payload = kept.get(wanted) ?? await get(wanted, signal);

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from heatmap_pipeline.instants import DAY
@@ -63,6 +63,7 @@ def test_what_is_undefined_is_nan() -> None:
     assert np.isnan(resampled_partial(rising, other, [rising**3], draws)).all()
 
 
+@settings(deadline=None)  # the first case compiles
 @given(_series())
 def test_resamples_are_what_repeated_rows_give(case: tuple[Floats, Ints]) -> None:
     (x, y, other, first, second), start = case
