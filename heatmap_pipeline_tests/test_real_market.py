@@ -487,10 +487,10 @@ def test_the_real_sums_stand_beside_the_map_hour_by_hour(
     (path,) = (market_dir / "liquidations").glob(f"{symbol}-liquidations-1h-*.csv.gz")
     file = pd.read_csv(path, parse_dates=["time"])
     wanted = file.assign(side=file["side"].str.lower(), time=file["time"].dt.tz_localize(None))
-    wanted = wanted.set_index(["time", "side"])["quantity"]
+    quantities = wanted.set_index(["time", "side"])["quantity"]
     found = hours.assign(side=hours["side"].astype(str)).set_index(["hour", "side"])["reported"]
     pd.testing.assert_series_equal(
-        found.loc[wanted.index], wanted, check_names=False, check_index=False, rtol=1e-12, check_dtype=False
+        found.loc[quantities.index], quantities, check_names=False, check_index=False, rtol=1e-12, check_dtype=False
     )
 
 

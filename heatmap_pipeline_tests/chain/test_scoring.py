@@ -19,6 +19,7 @@ from heatmap_pipeline.model.score.lift import MapCells, brightest_lift, reached_
 from heatmap_pipeline.model.score.table import not_enough
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store.liquidations import liquidation_sources
+from heatmap_pipeline.store.raw import get_symbol
 from heatmap_pipeline.store.scores import Record, load_hour_maps, load_records, load_score
 from heatmap_pipeline.store.warehouse import Warehouse
 from heatmap_pipeline_tests.chain.scored import (
@@ -265,7 +266,7 @@ def test_the_maps_of_the_hours_are_the_snapshots_within_reach(scored: Settings) 
     """The lift of all cells is that of the cells within reach, which are all that is read."""
     with Warehouse(scored.home).connect() as con:
         days = scoring._complete_days(con, BTC, "turnover")
-        stored = scoring.get_symbol(con, BTC)
+        stored = get_symbol(con, BTC)
         assert stored is not None
         known = scoring._load(con, stored, "turnover", days)
         cells = con.execute(

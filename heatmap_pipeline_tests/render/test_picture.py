@@ -182,12 +182,12 @@ def test_hollow_circles_stand_where_something_was_really_liquidated(
     assert data.reported is not None
     assert shown_.volume.sum() == pytest.approx(sum(one.volume.sum() for one in data.reported.sums.values()))
     assert (np.diff(shown_.volume) <= 0).all()
-    drawn: list[dict[str, object]] = []
+    drawn: list[dict[str, Any]] = []
     scatter = Axes.scatter
 
-    def remember(axes: Axes, x: object, y: object, **how: object) -> object:
+    def remember(axes: Axes, x: Any, y: Any, **how: Any) -> Any:
         drawn.append({"x": x, "y": y, **how})
-        return scatter(axes, x, y, **how)  # type: ignore[arg-type]
+        return scatter(axes, x, y, **how)
 
     monkeypatch.setattr(Axes, "scatter", remember)
     write_png(data, tmp_path / "both.png")

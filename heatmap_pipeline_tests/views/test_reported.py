@@ -17,7 +17,7 @@ NAN = float("nan")
 WHOLE = (("2024-07-01", "2024-07-04"),)
 
 
-NO_CELLS = {name: np.zeros(0) for name in ("buckets", "sides", "active", "consumed")}
+NO_CELLS: dict[str, Any] = {name: np.zeros(0) for name in ("buckets", "sides", "active", "consumed")}
 NO_CELLS |= {"timestamps": np.zeros(0, "datetime64[us]")}
 BARS = walk(3)
 
