@@ -229,7 +229,8 @@ def levels_consumed(con: Connection, symbol: str, model: str, first: date, last:
             WINDOW whole AS (PARTITION BY day),
                 later AS (PARTITION BY day ORDER BY open_time ROWS BETWEEN 1 FOLLOWING AND UNBOUNDED FOLLOWING)
         ), p AS (
-            SELECT o.day, o.side, round(o.liq_price * 1e8) AS liq_price, greatest(o.opened_at, CAST(o.day AS TIMESTAMP)) AS since,
+            SELECT o.day, o.side, round(o.liq_price * 1e8) AS liq_price,
+                greatest(o.opened_at, CAST(o.day AS TIMESTAMP)) AS since,
                 o.opened_at < CAST(o.day AS TIMESTAMP) AS before
             FROM open_positions AS o WHERE o.symbol = ? AND o.model = ? AND o.day BETWEEN ? AND ?
         ), days AS (SELECT day, any_value(day_low) AS low, any_value(day_high) AS high FROM c GROUP BY day)
