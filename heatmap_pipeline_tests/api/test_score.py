@@ -47,8 +47,8 @@ def test_a_score_is_served_as_it_is_stored_and_anew_when_only_it_changed(
         found = after.json()
         with warehouse.read() as con:
             stored = con.execute(
-                "SELECT CAST(side AS VARCHAR), horizon, measure, baseline, value, low, high, difference, difference_low, "
-                "difference_high, hours FROM map_scores WHERE \"window\" = 'all' ORDER BY ALL"
+                "SELECT CAST(side AS VARCHAR), horizon, measure, baseline, value, low, high, difference, "
+                "difference_low, difference_high, hours FROM map_scores WHERE \"window\" = 'all' ORDER BY ALL"
             ).fetchall()
         assert sorted(map(repr, (tuple(row.values()) for row in found["windows"]["all"]))) == sorted(map(repr, stored))
         assert (
