@@ -35,7 +35,9 @@ DAILY = ("raw_candles", "raw_open_interest", "position_events", "liquidation_sna
 def test_a_run_of_one_day_fills_the_home(tmp_path: Path, pictures: None) -> None:
     settings = load_settings(home=tmp_path / "home", source="demo", symbols=(BTC,))
     run = run_job(settings, 1).ok()
-    assert set(run.materialised) == {f"{BTC}/{name}" for name in (*DAILY, "heatmap_render", "published_database")}
+    assert set(run.materialised) == {
+        f"{BTC}/{name}" for name in (*DAILY, "map_scores", "heatmap_render", "published_database")
+    }
     for name in DAILY:
         assert set(run.materialised[f"{BTC}/{name}"]) == {"2024-03-04"}
     assert {name.split(":")[1] for name in run.checks} == {rule.name for rule in RULES}
