@@ -52,7 +52,7 @@ def change(con: Connection, symbol: str, day: date, number: int) -> None:
     con.execute("UPDATE raw_open_interest SET contracts = ? WHERE symbol = ? AND day = ?", [number, symbol, day])
     con.execute("UPDATE raw_liquidations SET quantity = ? WHERE symbol = ? AND day = ?", [number, symbol, day])
     con.execute(
-        'UPDATE recorded SET "to" = "from" + to_seconds(?::BIGINT) WHERE symbol = ? AND day = ?', [number, symbol, day]
+        'UPDATE recorded SET "to" = "from" + to_seconds(? % 80000) WHERE symbol = ? AND day = ?', [number, symbol, day]
     )
     con.execute("UPDATE raw_days SET content_hash = ? WHERE symbol = ? AND day = ?", [str(number), symbol, day])
     con.execute("UPDATE heatmap_days SET state_hash = ? WHERE symbol = ? AND day = ?", [str(number), symbol, day])
