@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping
 from datetime import date
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from heatmap_pipeline.errors import HeatmapError, listed
@@ -111,6 +111,13 @@ class Settings(BaseSettings):
     def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Read a number where only some numbers are allowed: pydantic compares those with the text as it is."""
+        choices = _NUMBER_CHOICES.get(info.field_name or "", {})
+        return choices.get(value.strip(), value) if isinstance(value, str) else value
+
     @field_validator("symbols")
     @classmethod
     def _symbols(cls, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -190,6 +197,18 @@ class Settings(BaseSettings):
     def simulated(self) -> bool:
         """Whether the data are made up: by the demo market, or by it earlier, in a folder now read as an archive."""
         return self.kind.simulated or (self.archive_root / SIMULATED_MARKER).is_file()
+
+
+def _number_choices(kind: Any) -> dict[str, int]:
+    """Return the whole numbers that a type allows by a Literal at any depth, by how they are written."""
+    inside = get_args(kind)
+    if get_origin(kind) is Literal:
+        return {str(choice): choice for choice in inside if isinstance(choice, int)}
+    return {text: number for part in inside for text, number in _number_choices(part).items()}
+
+
+_NUMBER_CHOICES = {name: _number_choices(field.annotation) for name, field in Settings.model_fields.items()}
+"""Numbers that a setting is one of, by how they are written in the environment; most settings have none."""
 
 
 def load_settings(**overrides: Any) -> Settings:

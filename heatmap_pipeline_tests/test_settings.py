@@ -228,3 +228,17 @@ def test_sources_of_liquidations_that_cannot_be_used(
         load_checked_settings()
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("minutes", [5, 15])
+def test_numbers_of_which_some_are_allowed_come_from_the_environment(
+    monkeypatch: pytest.MonkeyPatch, minutes: int
+) -> None:
+    monkeypatch.setenv("HEATMAP_INTRADAY_MINUTES", str(minutes))
+    assert load_settings().intraday_minutes == minutes
+
+
+def test_another_number_than_the_allowed_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEATMAP_INTRADAY_MINUTES", "7")
+    with pytest.raises(SettingsError, match="setting HEATMAP_INTRADAY_MINUTES = '7': Input should be 5 or 15"):
+        load_settings()
