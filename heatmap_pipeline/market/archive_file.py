@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from pyarrow import csv
 
 from heatmap_pipeline.errors import printable
+from heatmap_pipeline.files import open_regular
 from heatmap_pipeline.market.archive_names import checksum_beside, read_checksum
 from heatmap_pipeline.market.tables import CANDLE_COLUMNS, MarketError
 
@@ -220,7 +221,7 @@ def _facts(file: ArchiveCsv, header: bool, unit: str) -> dict[str, Any]:
 
 def _read_bytes(path: Path, limit: int) -> bytes:
     try:
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             data = stream.read(limit + 1)
     except FileNotFoundError:
         raise

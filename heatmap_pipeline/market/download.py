@@ -16,7 +16,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from heatmap_pipeline.files import replace_file
+from heatmap_pipeline.files import open_regular, replace_file
 from heatmap_pipeline.market.archive_file import MAX_BYTES
 from heatmap_pipeline.market.archive_names import ArchiveFile, checksum_beside, checksum_text, read_checksum
 from heatmap_pipeline.market.tables import MarketError
@@ -187,6 +187,8 @@ class ArchiveDownloader:
     def _fetch_part(self, file: ArchiveFile, part: Path, patience: Patience) -> bool:
         """Complete the partial file, from where it stops if the server can do that; False if there is no file."""
         part.parent.mkdir(parents=True, exist_ok=True)
+        if part.exists() and not part.is_file():  # a pipe would be waited for
+            part.unlink()
 
         def headers() -> dict[str, str]:
             have = _size(part)
@@ -215,7 +217,7 @@ class ArchiveDownloader:
     def _is_whole(self, file: ArchiveFile) -> bool:
         """Whether the zip is there and is what the CHECKSUM beside it says."""
         try:
-            with checksum_beside(self.root / file.path).open("rb") as stream:
+            with open_regular(checksum_beside(self.root / file.path)) as stream:
                 published = read_checksum(stream.read(_LARGEST_CHECKSUM))
             return published is not None and _sha256(self.root / file.path) == published[0]
         except OSError:
@@ -240,7 +242,7 @@ def _problem(part: Path, sha256: str) -> str:
 
 def _sha256(path: Path) -> str | None:
     """Return the sha256 of a file, None if there is no such file."""
-    with suppress(FileNotFoundError), path.open("rb") as stream:
+    with suppress(FileNotFoundError), open_regular(path) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
     return None
 

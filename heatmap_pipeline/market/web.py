@@ -16,11 +16,11 @@ from urllib.parse import SplitResult, urljoin, urlsplit
 
 import requests
 import urllib3
-from requests.adapters import HTTPAdapter
 from urllib3.util.retry import Retry
 
 import heatmap_pipeline
 from heatmap_pipeline.market.tables import MarketError
+from heatmap_pipeline.market.watchdog import WatchedAdapter, watched
 
 MAX_REDIRECTS = 5
 
@@ -127,6 +127,8 @@ class Reply:
                 raise _out_of_time(self._where, self._patience, "was still sending")
         if expected is not None and size < expected:
             raise TryAgainError(f"the connection was cut after {size} of {expected} bytes")
+        if expected is None and not self._patience.left:  # shut when the time was over, which looks like an end
+            raise _out_of_time(self._where, self._patience, "was still sending")
 
     def body(self, limit: int) -> bytes:
         """Return the whole body; raises as `blocks`."""
@@ -195,7 +197,7 @@ class WebClient:
         self._session.headers["User-Agent"] = f"heatmap-pipeline/{heatmap_pipeline.__version__}"
         # The size and the ranges of files are counted in the bytes that are stored.
         self._session.headers["Accept-Encoding"] = "identity"
-        adapter = HTTPAdapter(pool_connections=2, pool_maxsize=max(connections, 1), max_retries=0)
+        adapter = WatchedAdapter(pool_connections=2, pool_maxsize=max(connections, 1), max_retries=0)
         self._session.mount("http://", adapter)
         self._session.mount("https://", adapter)
         self._turn = threading.Lock()
@@ -245,9 +247,13 @@ class WebClient:
         tries = 0
         while True:
             self._wait_for_turn(where, patience)
+            asked_with = headers()
             try:
-                return self._try(path, where, take, patience, query, headers(), accept)
+                with watched(patience.left):
+                    return self._try(path, where, take, patience, query, asked_with, accept)
             except TryAgainError as error:
+                if not patience.left:
+                    raise _out_of_time(where, patience, error.cause) from None
                 tries += 1
                 if tries > self._retries:
                     raise WebError(
@@ -327,12 +333,14 @@ class WebClient:
             unknown = "NameResolution" in repr(error)
             cause = "its name cannot be resolved (no network?)" if unknown else "the connection was refused or cut"
             raise TryAgainError(cause) from None
-        except requests.exceptions.RequestException as error:
+        # A host name that cannot be encoded, or a port beyond all ports, is found out only here.
+        except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError, ValueError, OverflowError) as error:
             raise WebError(f"{where}: cannot be asked for ({type(error).__name__}); check {self._setting}") from None
 
     def _follow(self, url: str, location: str, where: str) -> str:
         try:
             target = urlsplit(urljoin(url, location))
+            _ = target.port
         except ValueError:
             target = urlsplit("")
         allowed = _SCHEMES if urlsplit(url).scheme == "http" else ("https",)
