@@ -7,7 +7,8 @@ on where it stopped. A file that is there with its CHECKSUM is never asked for a
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Generator, Iterable
+import zipfile
+from collections.abc import Callable, Collection, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import closing, suppress
 from enum import Enum
@@ -32,7 +33,13 @@ class Outcome(Enum):
 
     CACHED = "was there already"
     FETCHED = "fetched"
+    ACCEPTED = "fetched, and kept although it does not match its published CHECKSUM"
+    PLACED = "placed by hand"
     NOT_PUBLISHED = "not published yet or not listed"
+
+
+class DamagedError(MarketError):
+    """A file that the archive has, and that never matches its published CHECKSUM."""
 
 
 Progress = Callable[[int, int, ArchiveFile, Outcome], None]
@@ -47,6 +54,7 @@ class ArchiveDownloader:
         root: the folder that holds `futures/um/daily/`; made when something is stored.
         timeout: seconds of silence that are borne.
         total_time: seconds one `fetch` may take; what it fetched until then stays.
+        accepted: names of files (`ArchiveFile.name`) that are kept though they do not match their CHECKSUM.
         workers: files fetched at once.
         retries: tries after the first one, of each request.
         backoff: seconds of the first pause between two tries.
@@ -66,6 +74,7 @@ class ArchiveDownloader:
         *,
         timeout: float = 30.0,
         total_time: float = 3600.0,
+        accepted: Collection[str] = (),
         workers: int = 4,
         retries: int = 5,
         backoff: float = 0.5,
@@ -73,6 +82,7 @@ class ArchiveDownloader:
     ) -> None:
         self.root = root
         self._total_time = total_time
+        self._accepted = frozenset(accepted)
         self._workers = workers
         self._web = WebClient(
             base_url, setting=setting, timeout=timeout, retries=retries, backoff=backoff, connections=workers
@@ -82,12 +92,26 @@ class ArchiveDownloader:
         """Close the connections; the downloader may be used again afterwards."""
         self._web.close()
 
-    def fetch(self, files: Iterable[ArchiveFile], progress: Progress | None = None) -> dict[ArchiveFile, Outcome]:
+    def fetch(
+        self,
+        files: Iterable[ArchiveFile],
+        progress: Progress | None = None,
+        failures: dict[ArchiveFile, MarketError] | None = None,
+    ) -> dict[ArchiveFile, Outcome]:
         """Make sure that the files are there as far as they are published, and say of each what became of it.
+
+        A file that lies in its place without a CHECKSUM, put there by hand, is used where the archive has no good one.
+
+        Args:
+            files: in any order; fetched in theirs.
+            progress: told of each file.
+            failures: where to put the error of each file that cannot be had, instead of raising the first. A damaged
+                file does not keep the others from being fetched; after any other error no further file is begun, so
+                that all files before the first that failed are done.
 
         Raises:
             SettingsError: for a symbol that is none.
-            MarketError: for the first file that cannot be had; files fetched before it stay.
+            MarketError: for the first file that cannot be had, without `failures`; files fetched before it stay.
         """
         wanted = sorted(set(files))
         outcomes: dict[ArchiveFile, Outcome] = {}
@@ -102,11 +126,11 @@ class ArchiveDownloader:
         patience = Patience(self._total_time)
         for symbol in dict.fromkeys(file.symbol for file in missing):
             of_symbol = [file for file in missing if file.symbol == symbol]
-            with self._alone(symbol, patience), closing(self._fetch_all(of_symbol, patience)) as done:
+            with self._alone(symbol, patience), closing(self._fetch_all(of_symbol, patience, failures)) as done:
                 for file, outcome in done:
                     outcomes[file] = outcome
                     _tell(progress, outcomes, wanted, file)
-        return {file: outcomes[file] for file in wanted}
+        return {file: outcomes[file] for file in wanted if file in outcomes}
 
     def _alone(self, symbol: str, patience: Patience) -> Any:
         """Return a lock: two processes would write into the same partial file."""
@@ -122,13 +146,27 @@ class ArchiveDownloader:
         except OSError as error:
             raise _cannot_write(path, error) from None
 
-    def _fetch_all(self, files: list[ArchiveFile], patience: Patience) -> Generator[tuple[ArchiveFile, Outcome]]:
-        """Yield files as they are done; the first error ends the others."""
+    def _fetch_all(
+        self, files: list[ArchiveFile], patience: Patience, failures: dict[ArchiveFile, MarketError] | None
+    ) -> Generator[tuple[ArchiveFile, Outcome]]:
+        """Yield files as they are done; the first error ends the others, or goes into `failures`."""
         pool = ThreadPoolExecutor(self._workers, thread_name_prefix="download")
         try:
             tasks = {pool.submit(self._fetch_one, file, patience): file for file in files}
             for task in as_completed(tasks):
-                yield tasks[task], task.result()
+                if task.cancelled():
+                    continue
+                try:
+                    outcome = task.result()
+                except MarketError as error:
+                    if failures is None:
+                        raise
+                    failures[tasks[task]] = error
+                    if not isinstance(error, DamagedError):
+                        for other in tasks:
+                            other.cancel()
+                    continue
+                yield tasks[task], outcome
         except BaseException:
             patience.stop()
             raise
@@ -143,26 +181,31 @@ class ArchiveDownloader:
             for _ in range(2):
                 sha256 = self._published_sha256(file, patience)
                 if sha256 is None:
-                    return Outcome.NOT_PUBLISHED
+                    return _in_place(target) or Outcome.NOT_PUBLISHED
                 if _sha256(target) == sha256:
                     replace_file(checksum_beside(target), checksum_text(sha256, target.name).encode())
                     return Outcome.CACHED
                 part = target.with_name(target.name + ".part")
                 if not self._fetch_part(file, part, patience):
-                    return Outcome.NOT_PUBLISHED
+                    return _in_place(target) or Outcome.NOT_PUBLISHED
                 problem = _problem(part, sha256)
-                if not problem:
+                accepted = bool(problem) and file.name in self._accepted and zipfile.is_zipfile(part)
+                if accepted or not problem:
                     # No old checksum may stand beside the new zip. It is written last: without it, nothing is cached.
                     checksum_beside(target).unlink(missing_ok=True)
                     part.replace(target)
                     replace_file(checksum_beside(target), checksum_text(sha256, target.name).encode())
-                    return Outcome.FETCHED
+                    return Outcome.ACCEPTED if accepted else Outcome.FETCHED
                 part.unlink(missing_ok=True)
+            placed = _in_place(target)
         except OSError as error:
             raise _cannot_write(target, error) from None
-        raise MarketError(
-            f"{self._web.name(_PREFIX + file.path)}: {problem}, twice; nothing of it was kept: run again later, or see "
-            "what stands between here and the archive (a proxy, a mirror)"
+        if placed is not None:
+            return placed
+        raise DamagedError(
+            f"{self._web.name(_PREFIX + file.path)}: {problem}, twice; nothing of it was kept: run again later, see "
+            f"what stands between here and the archive (a proxy, a mirror), put a good copy at {target} (without a "
+            f".CHECKSUM beside it), or take it as it is by HEATMAP_ACCEPT_CHECKSUM={file.name}"
         )
 
     def _published_sha256(self, file: ArchiveFile, patience: Patience) -> str | None:
@@ -215,11 +258,14 @@ class ArchiveDownloader:
         return self._web.get(_PREFIX + file.path, take, patience=patience, headers=headers, accept=accept)
 
     def _is_whole(self, file: ArchiveFile) -> bool:
-        """Whether the zip is there and is what the CHECKSUM beside it says."""
+        """Whether the zip is there and is what the CHECKSUM beside it says, or accepted as it is."""
         try:
             with open_regular(checksum_beside(self.root / file.path)) as stream:
                 published = read_checksum(stream.read(_LARGEST_CHECKSUM))
-            return published is not None and _sha256(self.root / file.path) == published[0]
+            sha256 = _sha256(self.root / file.path)
+            return (
+                published is not None and sha256 is not None and (sha256 == published[0] or file.name in self._accepted)
+            )
         except OSError:
             return False
 
@@ -229,6 +275,11 @@ def _tell(
 ) -> None:
     if progress is not None:
         progress(len(outcomes), len(wanted), file, outcomes[file])
+
+
+def _in_place(target: Path) -> Outcome | None:
+    """Return that a file was placed by hand, if one stands there without a checksum."""
+    return Outcome.PLACED if target.is_file() and not checksum_beside(target).exists() else None
 
 
 def _problem(part: Path, sha256: str) -> str:

@@ -6,7 +6,7 @@ it can do.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeAlias, get_args
@@ -48,11 +48,16 @@ class Market(Protocol):
 class ArchiveMarket:
     """A folder of archive files, as it is."""
 
-    def __init__(self, root: Path) -> None:
-        self._reader = ArchiveReader(root)
+    def __init__(self, root: Path, accept_checksum: Collection[str] = ()) -> None:
+        self._reader = ArchiveReader(root, accept_checksum)
 
     def prepare(self, symbol: str, days: Sequence[date]) -> None:
-        """Do nothing: the files are there or they are not."""
+        """Look that the folder is an archive that knows the symbol; its files are there or they are not.
+
+        Raises:
+            NoDataError: if it is not, as after a typing error: days stored before would hide that nothing is read.
+        """
+        self._reader.check(symbol)
 
     def available(self, symbol: str, days: Sequence[date]) -> set[date]:
         """Return those of the days that have a file of candles, at any interval."""
@@ -99,7 +104,7 @@ class DemoMarket(ArchiveMarket):
 
 def _open_archive(settings: Settings, progress: Downloads | None) -> Market:
     del progress  # nothing comes over the network
-    return ArchiveMarket(settings.archive_root)
+    return ArchiveMarket(settings.archive_root, settings.accept_checksum)
 
 
 def _open_demo(settings: Settings, progress: Downloads | None) -> Market:
@@ -120,6 +125,7 @@ def _open_binance(settings: Settings, progress: Downloads | None) -> Market:
         settings.rest_url,
         interval=settings.candle_interval or "5m",
         progress=tell,
+        accept_checksum=settings.accept_checksum,
     )
 
 

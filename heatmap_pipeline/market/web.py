@@ -6,10 +6,14 @@ Addresses in messages never show a user name, a password or the path of a privat
 
 from __future__ import annotations
 
+import calendar
+import email.utils
 import random
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import NoReturn, TypeVar
 from urllib.parse import SplitResult, urljoin, urlsplit
@@ -29,6 +33,7 @@ LONGEST_BACKOFF = 30.0
 
 _BLOCK = 1 << 16
 _BUSY = frozenset({408, 418, 425, 429})  # and every 5xx
+_BANNED_UNTIL = re.compile(rb"banned until (\d{13})\b", re.IGNORECASE)
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _SCHEMES = ("http", "https")
 
@@ -280,7 +285,12 @@ class WebClient:
         if pause is None:
             pause = min(self._backoff * 2 ** (tries - 1), LONGEST_BACKOFF) * random.uniform(0.5, 1.0)
         if pause >= patience.left:
-            raise _out_of_time(where, patience, f"{error.cause}; the next try would be in {pause:.0f} s") from None
+            then = datetime.now(UTC) + timedelta(seconds=pause)
+            raise _out_of_time(
+                where,
+                patience,
+                f"{error.cause}; the next try would be in {pause:.0f} s, at {then:%Y-%m-%d %H:%M:%S} UTC",
+            ) from None
         if error.wait is None:
             patience.wait(pause)
         else:
@@ -373,6 +383,8 @@ def _refuse_status(reply: Reply, where: str, setting: str) -> NoReturn:
     """Raise for a status that nobody wanted: once more later, or never."""
     status = reply.status
     wait = _retry_after(reply.headers.get("Retry-After"))
+    if status in (418, 429):
+        wait = max((seconds for seconds in (wait, _banned_for(reply)) if seconds is not None), default=None)
     if status == 418 and wait is None:
         raise WebError(
             f"{where}: the server has banned this address for asking too often (418) and does not say for how long; "
@@ -389,10 +401,7 @@ def _refuse_status(reply: Reply, where: str, setting: str) -> NoReturn:
         407: "the proxy wants a user name and a password: put them into HTTPS_PROXY",
         451: f"the exchange does not serve the place this runs at; set {setting} to a server that may be used",
     }
-    try:
-        body = reply.body(1 << 16)
-    except (TryAgainError, WebError):
-        body = b""  # the status says enough
+    body = _refusal(reply)
     raise WebError(
         f"{where}: the server answered {status}; {advice.get(status, f'check {setting}')}", status=status, body=body
     )
@@ -406,6 +415,27 @@ def _retry_after(value: str | None) -> float | None:
         return Retry(retry_after_max=86400).parse_retry_after(value)
     except (urllib3.exceptions.InvalidHeader, ValueError, OverflowError):
         return None
+
+
+def _refusal(reply: Reply) -> bytes:
+    try:
+        return reply.body(1 << 16)
+    except (TryAgainError, WebError):
+        return b""  # the status says enough
+
+
+def _banned_for(reply: Reply) -> float | None:
+    """Return the seconds until the instant that the words of a ban name; None if they name none, or one long past.
+
+    The server's own Date counts as now, where it gives one: the clock of this machine may be wrong.
+    """
+    match = _BANNED_UNTIL.search(_refusal(reply))
+    if match is None:
+        return None
+    date = email.utils.parsedate(reply.headers.get("Date", ""))
+    now = calendar.timegm(date) if date is not None else time.time()
+    seconds = int(match[1]) / 1000 - now
+    return seconds + 1 if -60 < seconds < 366 * 86400 else None
 
 
 def _out_of_time(where: str, patience: Patience, what: str) -> WebError:

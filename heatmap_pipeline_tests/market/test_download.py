@@ -238,7 +238,7 @@ def test_a_pause_longer_than_the_time_limit_is_not_waited_for(server: ExchangeSe
     server.fault("CHECKSUM", Fault(status=429, headers={"Retry-After": "120"}))
     started = time.monotonic()
     with pytest.raises(
-        MarketError, match=r"asked too often \(429\); the next try would be in 120 s; the time limit of 20"
+        MarketError, match=r"asked too often \(429\); the next try would be in 120 s, at .* UTC; the time limit of 20"
     ):
         loader(server, root).fetch([FILE])
     assert time.monotonic() - started < 1
