@@ -79,6 +79,7 @@ class Settings(BaseSettings):
     archive: Path | None = None
     archive_url: str = ARCHIVE_URL
     rest_url: str = REST_URL
+    check_days: int = Field(default=45, ge=0, le=3650)
     accept_checksum: Annotated[tuple[str, ...], NoDecode] = ()
     symbols: Annotated[tuple[str, ...], NoDecode] = ("BTCUSDT", "ETHUSDT")
     start: date | None = None

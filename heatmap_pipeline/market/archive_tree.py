@@ -59,8 +59,8 @@ def symbols_in(root: Path) -> list[str]:
     return sorted({name for folder in folders for name in names_in(folder) if _SYMBOL.fullmatch(name)})
 
 
-def nothing_in(root: Path, symbol: str) -> str:
-    """Say why there are no candles of a symbol that could be read, and what there is instead."""
+def nothing_in(root: Path, symbol: str = "") -> str:
+    """Say why there are no candles (of a symbol) that could be read, and what there is instead."""
     symbols = symbols_in(root)
     if not symbols:
         return _no_archive(root)

@@ -27,6 +27,7 @@ from heatmap_pipeline.settings import ARCHIVE_URL, REST_URL, SIMULATED_MARKER, S
 ARCHIVE_LATE = timedelta(days=3)
 """So long after a day's end its file is waited for: the archive has most after nine hours, some after two days."""
 
+_DAY_SECONDS = 86400.0
 _HERE = (Outcome.CACHED, Outcome.FETCHED, Outcome.ACCEPTED, Outcome.PLACED)
 _log = logging.getLogger(__name__)
 
@@ -132,6 +133,32 @@ class BinanceSource:
             return held
         except ClosedError:
             return held | {day for day in days if not self._given_up(day)}
+
+    def changed(self, symbol: str, days: Sequence[date], interval: int, *, asked_today: bool = False) -> list[date]:
+        """Fetch what the archive has corrected or added of these days since it was last asked, and return those days.
+
+        They are to be read anew: corrected files, and those of days that came over REST or had no samples. A file is
+        asked about at most once a day, unless `asked_today`.
+
+        Args:
+            symbol: as the exchange writes it.
+            days: UTC; those not over are left out.
+            interval: step of the stored candles, seconds.
+            asked_today: whether to ask again about what was asked about today.
+
+        Raises:
+            MarketError: for an archive that cannot be asked; nothing has changed then that is not found later.
+        """
+        today = datetime.now(UTC).date()
+        kinds = (interval_name(interval), "")
+        files = [ArchiveFile(symbol, day, kind) for day in days if day < today for kind in kinds]
+        found = self._downloader.fetch_changed(
+            files, again_after=0.0 if asked_today else _DAY_SECONDS, progress=self._progress
+        )
+        for file in found:
+            self._known.pop(file, None)
+            self._failed.pop(file, None)
+        return sorted({file.day for file in found})
 
     def interval(self, settings: Settings, symbol: str, days: Sequence[date]) -> int:
         """Return the candle step in seconds: the symbol's setting, else the common one, else 5 minutes.

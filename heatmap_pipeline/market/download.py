@@ -1,12 +1,15 @@
 """Fetches the daily files of the exchange's public archive into the tree that `archive.py` reads.
 
 A file appears under its name only when it is whole and its sha256 is the published one; a download that broke off goes
-on where it stopped. A file that is there with its CHECKSUM is never asked for again.
+on where it stopped. A file that is there with its CHECKSUM is asked for again only to see whether
+the archive has corrected it (`fetch_changed`).
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
+import time
 import zipfile
 from collections.abc import Callable, Collection, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -131,6 +134,79 @@ class ArchiveDownloader:
                     outcomes[file] = outcome
                     _tell(progress, outcomes, wanted, file)
         return {file: outcomes[file] for file in wanted if file in outcomes}
+
+    def fetch_changed(
+        self, files: Iterable[ArchiveFile], *, again_after: float = 86400.0, progress: Progress | None = None
+    ) -> list[ArchiveFile]:
+        """Fetch what the archive has corrected or added since it was last asked, and return those files.
+
+        Only the CHECKSUM of a file is asked for; a file is replaced at once and as a whole, or left as it is. When it
+        was asked last stands beside it: the time of its CHECKSUM, or of an empty `.NAME.asked` while there is no file.
+
+        Args:
+            files: in any order. Those placed by hand are left alone.
+            again_after: seconds since a file was last asked about, before which it is not asked about again; 0: asked.
+            progress: told of each file that is asked about.
+
+        Raises:
+            SettingsError: for a symbol that is none.
+            MarketError: for a server that cannot be asked. A corrected file that is damaged is no error: the good one
+                that is here stays.
+
+        Example:
+            >>> from datetime import date
+            >>> loader = ArchiveDownloader("https://data.binance.vision", Path("archive"))
+            >>> loader.fetch_changed([ArchiveFile("BTCUSDT", date(2024, 9, 14), "5m")])  # doctest: +SKIP
+            []
+        """
+        due: list[ArchiveFile] = []
+        for file in sorted(set(files)):
+            check_symbol(file.symbol)
+            if _in_place(self.root / file.path) is None and self._asked_before(file) >= again_after:
+                due.append(file)
+        before = {file: _sha256(self.root / file.path) for file in due}
+        patience = Patience(self._total_time)
+        failures: dict[ArchiveFile, MarketError] = {}
+        outcomes: dict[ArchiveFile, Outcome] = {}
+        for symbol in dict.fromkeys(file.symbol for file in due):
+            of_symbol = [file for file in due if file.symbol == symbol]
+            with self._alone(symbol, patience), closing(self._fetch_all(of_symbol, patience, failures)) as done:
+                for file, outcome in done:
+                    outcomes[file] = outcome
+                    _tell(progress, outcomes, due, file)
+        for file in due:
+            if file in outcomes or isinstance(failures.get(file), DamagedError):
+                self._asked_now(file)
+        changed = [file for file in due if file in outcomes and _sha256(self.root / file.path) != before[file]]
+        for error in failures.values():
+            # Changed files are known by their content when their day is read; what was fetched until now stays.
+            if not isinstance(error, DamagedError) and not changed:
+                raise error
+        return changed
+
+    def _asked_before(self, file: ArchiveFile) -> float:
+        """Return how many seconds ago the archive was asked about a file; infinity for never, or in the future."""
+        with suppress(OSError):
+            ago = time.time() - self._marker(file).stat().st_mtime
+            return ago if ago >= 0 else math.inf
+        return math.inf
+
+    def _asked_now(self, file: ArchiveFile) -> None:
+        marker = self._marker(file)
+        try:
+            marker.parent.mkdir(parents=True, exist_ok=True)
+            marker.touch()
+            if marker != self._absent(file):
+                self._absent(file).unlink(missing_ok=True)
+        except OSError as error:
+            raise _cannot_write(marker, error) from None
+
+    def _marker(self, file: ArchiveFile) -> Path:
+        beside = checksum_beside(self.root / file.path)
+        return beside if beside.is_file() else self._absent(file)
+
+    def _absent(self, file: ArchiveFile) -> Path:
+        return (self.root / file.path).with_name(f".{file.name}.asked")
 
     def _alone(self, symbol: str, patience: Patience) -> Any:
         """Return a lock: two processes would write into the same partial file."""

@@ -377,6 +377,28 @@ def test_ingestion_replaces_what_came_over_rest(server: ExchangeServer, tmp_path
     assert run([YESTERDAY, TODAY]) == [(YESTERDAY, 288, False, "archive"), (TODAY, 288, False, "archive")] * 2
 
 
+def test_corrected_and_late_files_name_the_days_to_read_anew(
+    server: ExchangeServer, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    with source(server, tmp_path) as binance:
+        before = read(binance, DAYS)
+    server.hidden.remove(str(YESTERDAY))
+    corrected = tmp_path_factory.mktemp("corrected")
+    write_demo_days(corrected, "BTCUSDT", [OLD], seed=99)
+    for path in server.root.rglob(f"*{DAY}.zip*"):
+        target = corrected / path.relative_to(server.root)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(path.read_bytes())
+    server.root = corrected
+    with source(server, tmp_path) as binance:
+        assert binance.changed("BTCUSDT", DAYS, 300) == []  # all was fetched today, and yesterday's is not there
+        assert binance.changed("BTCUSDT", DAYS, 300, asked_today=True) == [OLD]
+        after = read(binance, [OLD, DAY])
+    assert [day.content_hash() for day in after[0]][1] == before[0][1].content_hash()
+    assert after[0][0].content_hash() != before[0][0].content_hash()
+    assert ArchiveMarket(tmp_path).changed("BTCUSDT", DAYS, 300, asked_today=True) == []
+
+
 @pytest.mark.market
 def test_real_days_come_both_ways(market_dir: Path, tmp_path: Path) -> None:
     days = [date(2026, 3, day) for day in (29, 30, 31)]
