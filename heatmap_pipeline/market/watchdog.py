@@ -103,7 +103,7 @@ def _watch_pools(manager: urllib3.PoolManager) -> None:
     classes: dict[str, Any] = dict(manager.pool_classes_by_scheme)
     for scheme, pool in classes.items():
         if not issubclass(pool.ConnectionCls, _Watched):
-            connection = type("WatchedConnection", (_Watched, pool.ConnectionCls), {})
+            connection = type(f"Watched{pool.ConnectionCls.__name__}", (_Watched, pool.ConnectionCls), {})
             classes[scheme] = type("WatchedPool", (pool,), {"ConnectionCls": connection})
     manager.pool_classes_by_scheme = classes
 

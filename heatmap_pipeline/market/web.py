@@ -162,8 +162,8 @@ class WebClient:
 
     Tries again after a connection that cannot be made, hangs or is cut, after 408, 418, 425, 429 and 5xx: as late as
     `Retry-After` says (then every thread waits), else after a pause that doubles, with jitter. Follows redirects
-    within http and https, never from https to http. Proxies and certificates are set the usual way (HTTPS_PROXY,
-    REQUESTS_CA_BUNDLE).
+    within http and https, never from https to http. Proxies (SOCKS too) and certificates are set the usual way
+    (HTTPS_PROXY, ALL_PROXY, REQUESTS_CA_BUNDLE).
 
     Args:
         base_url: everything that is asked for lies below it; may hold a path, a user name and a password.
@@ -336,12 +336,16 @@ class WebClient:
                 "the file of its certificates"
             ) from None
         except requests.exceptions.ProxyError:
-            raise TryAgainError("the proxy (HTTPS_PROXY) cannot be reached") from None
+            raise TryAgainError("the proxy (HTTPS_PROXY, ALL_PROXY) cannot be reached") from None
         except requests.exceptions.Timeout:
             raise TryAgainError(f"no answer within {timeout:.0f} s") from None
         except requests.exceptions.ConnectionError as error:
-            unknown = "NameResolution" in repr(error)
-            cause = "its name cannot be resolved (no network?)" if unknown else "the connection was refused or cut"
+            words = repr(error)
+            cause = "the connection was refused or cut"
+            if "SOCKS" in words:
+                cause = "the SOCKS proxy (HTTPS_PROXY, ALL_PROXY), or the server through it, cannot be reached"
+            elif "NameResolution" in words:
+                cause = "its name cannot be resolved (no network?)"
             raise TryAgainError(cause) from None
         # A host name that cannot be encoded, or a port beyond all ports, is found out only here.
         except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError, ValueError, OverflowError) as error:

@@ -13,18 +13,22 @@ Conversation = Callable[[socket.socket, threading.Event], None]
 
 
 class HostileServer:
-    """Reads the head of each request, then lets `talk` do what it likes; stopped by its own handle."""
+    """Reads the head of each request, then lets `talk` do what it likes; stopped by its own handle.
 
-    def __init__(self, talk: Conversation) -> None:
+    Args:
+        talk: talks to each client in a thread of its own.
+        head: whether the head of a request is read before.
+    """
+
+    def __init__(self, talk: Conversation, *, head: bool = True) -> None:
         self._talk = talk
+        self._head = head
         self._stopped = threading.Event()
         self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
         self._threads[0].start()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._listener.getsockname()[1]}"
 
     def __enter__(self) -> Self:
         return self
@@ -52,7 +56,7 @@ class HostileServer:
         with client:
             try:
                 head = b""
-                while b"\r\n\r\n" not in head and (block := client.recv(4096)):
+                while self._head and b"\r\n\r\n" not in head and (block := client.recv(4096)):
                     head += block
                 self._talk(client, self._stopped)
             except OSError:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import gzip
+import socket
 import threading
 import time
+from collections.abc import Callable
 
 import pytest
 
 from heatmap_pipeline.market.web import Patience, Reply, WebClient, WebError
-from heatmap_pipeline_tests.market._hostile_server import HostileServer, says
+from heatmap_pipeline_tests.market._hostile_server import Conversation, HostileServer, says
 
 OK = b"HTTP/1.1 200 OK\r\n"
 
@@ -107,3 +109,63 @@ def test_no_answer_at_all_is_a_sentence(answer: bytes) -> None:
 
     with HostileServer(talk) as server, pytest.raises(WebError, match=r"1 times; try again later|time limit"):
         ask(server, 3.0)
+
+
+# --- SOCKS -----------------------------------------------------------------------------------------------------------
+
+
+def relay_to(port: int, asked: list[str]) -> Conversation:
+    """Return how a SOCKS 5 proxy talks that resolves names itself, and finds every one of them at `port`."""
+
+    def talk(client: socket.socket, stopped: threading.Event) -> None:
+        client.recv(64)
+        client.sendall(b"\x05\x00")
+        head = client.recv(512)
+        assert head[:4] == b"\x05\x01\x00\x03"  # connect to a name
+        asked.append(head[5 : 5 + head[4]].decode())
+        client.sendall(b"\x05\x00\x00\x01\x7f\x00\x00\x01\x00\x00")
+        with socket.create_connection(("127.0.0.1", port)) as server:
+            server.sendall(client.recv(4096))
+            while block := server.recv(4096):
+                client.sendall(block)
+
+    return talk
+
+
+@pytest.fixture
+def through(monkeypatch: pytest.MonkeyPatch) -> Callable[[HostileServer], None]:
+    def use(proxy: HostileServer) -> None:
+        for name in ("http_proxy", "https_proxy", "no_proxy", "NO_PROXY", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv("ALL_PROXY", proxy.url.replace("http", "socks5h"))
+
+    return use
+
+
+def test_a_socks_proxy_is_used(through: Callable[[HostileServer], None]) -> None:
+    asked: list[str] = []
+    answer = says(OK + b"Content-Length: 2\r\nConnection: close\r\n\r\nhi", b"", 0.1)
+    with HostileServer(answer) as server, HostileServer(relay_to(server.port, asked), head=False) as proxy:
+        through(proxy)
+        with WebClient("http://exchange.example", setting="HEATMAP_REST_URL", retries=0) as client:
+            assert client.get("a", body, patience=Patience(5)) == b"hi"
+    assert asked == ["exchange.example"]
+
+
+def test_the_time_limit_holds_through_a_socks_proxy(through: Callable[[HostileServer], None]) -> None:
+    drip = says(OK + b"X-Long: ", b"x", 0.02)
+    with HostileServer(drip) as server, HostileServer(relay_to(server.port, []), head=False) as proxy:
+        through(proxy)
+        with WebClient("http://exchange.example", setting="HEATMAP_REST_URL", retries=0) as client:
+            started = time.monotonic()
+            with pytest.raises(WebError, match=r"time limit of 0\.6 s is used up"):
+                client.get("a", body, patience=Patience(0.6))
+            assert time.monotonic() - started < 3
+
+
+def test_a_socks_proxy_that_is_not_there_is_named(through: Callable[[HostileServer], None]) -> None:
+    with HostileServer(says(b"", b"", 0.1)) as proxy:
+        through(proxy)
+    client = WebClient("http://exchange.example", setting="HEATMAP_REST_URL", retries=0)
+    with pytest.raises(WebError, match=r"the SOCKS proxy \(HTTPS_PROXY, ALL_PROXY\)"):
+        client.get("a", body, patience=Patience(5))
