@@ -256,7 +256,9 @@ def test_retry_after_is_read_in_both_forms(value: str | None, seconds: float | N
 
 def test_a_proxy_that_is_not_there_is_named(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://ann:secret@127.0.0.1:9")
-    with pytest.raises(MarketError, match=r"the proxy \(HTTPS_PROXY\) cannot be reached, 1 times") as refused:
+    with pytest.raises(
+        MarketError, match=r"the proxy \(HTTPS_PROXY, ALL_PROXY\) cannot be reached, 1 times"
+    ) as refused:
         ArchiveDownloader("http://archive.example", root, retries=0).fetch([FILE])
     assert "secret" not in str(refused.value)
 
