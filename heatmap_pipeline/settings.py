@@ -37,6 +37,7 @@ _ORIGIN = re.compile(r"https?://[A-Za-z0-9.\-\[\]:]+")
 _PER_SYMBOL = re.compile(
     r"HEATMAP_(BUCKET|CANDLE_INTERVAL|SNAPSHOT_INTERVAL|MAINTENANCE_MARGIN_RATE|MAX_LEVERAGE)_([A-Z0-9]+)"
 )
+_ARCHIVE_FILE = re.compile(r"[A-Z0-9]{2,30}-(metrics|1m|5m|15m)-\d{4}-\d{2}(-\d{2})?")
 _NOT_SYMBOLS = {"HEATMAP_CANDLE_INTERVAL", "HEATMAP_SNAPSHOT_INTERVAL"}
 
 
@@ -81,6 +82,8 @@ class Settings(BaseSettings):
     archive: Path | None = None
     archive_url: str = ARCHIVE_URL
     rest_url: str = REST_URL
+    check_days: int = Field(default=45, ge=0, le=3650)
+    accept_checksum: Annotated[tuple[str, ...], NoDecode] = ()
     symbols: Annotated[tuple[str, ...], NoDecode] = ("BTCUSDT", "ETHUSDT")
     start: date | None = None
     candle_interval: Interval | None = None
@@ -106,7 +109,7 @@ class Settings(BaseSettings):
     api_stale_hours: float = Field(default=36.0, gt=0, allow_inf_nan=False)
     per_symbol: Mapping[str, SymbolSettings] = Field(default_factory=dict)
 
-    @field_validator("symbols", "models", "liquidations", "api_cors_origins", mode="before")
+    @field_validator("symbols", "models", "liquidations", "api_cors_origins", "accept_checksum", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -120,6 +123,15 @@ class Settings(BaseSettings):
         if not value:
             raise ValueError("name at least one symbol")
         return tuple(dict.fromkeys(value))
+
+    @field_validator("accept_checksum")
+    @classmethod
+    def _file_names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        names = tuple(name.removesuffix(".zip") for name in value)
+        for name in names:
+            if not _ARCHIVE_FILE.fullmatch(name):
+                raise ValueError(f"{name!r} is not a file of the archive; write ETHUSDT-metrics-2026-11-20")
+        return tuple(dict.fromkeys(names))
 
     @field_validator("source")
     @classmethod

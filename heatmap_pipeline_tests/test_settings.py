@@ -228,3 +228,24 @@ def test_sources_of_liquidations_that_cannot_be_used(
         load_checked_settings()
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_accepted_files_are_names_of_the_archive(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(
+        "HEATMAP_ACCEPT_CHECKSUM", "ETHUSDT-metrics-2026-11-20, BTCUSDT-5m-2026-11-20.zip,BTCUSDT-1m-2026-10"
+    )
+    names = ("ETHUSDT-metrics-2026-11-20", "BTCUSDT-5m-2026-11-20", "BTCUSDT-1m-2026-10")
+    assert load_settings().accept_checksum == names
+    for wrong in ("all", "../BTCUSDT-5m-2026-11-20", "BTCUSDT-5m", "btcusdt-5m-2026-11-20"):
+        monkeypatch.setenv("HEATMAP_ACCEPT_CHECKSUM", wrong)
+        with pytest.raises(
+            SettingsError, match=r"HEATMAP_ACCEPT_CHECKSUM = .* is not a file of the archive; write ETH"
+        ):
+            load_settings()
+
+
+def test_the_days_to_check_are_a_number_of_days(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_settings().check_days == 45
+    monkeypatch.setenv("HEATMAP_CHECK_DAYS", "-1")
+    with pytest.raises(SettingsError, match="HEATMAP_CHECK_DAYS = '-1'"):
+        load_settings()
