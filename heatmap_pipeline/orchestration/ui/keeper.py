@@ -143,7 +143,8 @@ def _keep(plan: Mapping[str, str], lifeline: int, bound: int, services: Services
         if time.monotonic() > until:
             raise ServiceError(f"the pipeline was not loaded within {_READY:g} s, so the UI was stopped; try again")
     loaded = ("--workspace", str(workspace))
-    services.start("daemon", program("dagster-daemon", "run", *quiet, *loaded))
+    # Its warnings are about a home that is new; what failed is an error.
+    services.start("daemon", program("dagster-daemon", "run", "--log-level", "error", *loaded))
     guarded = (str(bound), plan["host"], plan["port"], plan["names"], "--dagster-log-level", "warning", *loaded)
     module = "heatmap_pipeline.orchestration.ui.webserver"
     services.start("webserver", [sys.executable, "-m", module, *guarded], keep=(bound,))
