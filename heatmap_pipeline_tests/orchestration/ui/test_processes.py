@@ -64,7 +64,7 @@ def test_nothing_outlives_it(tmp_path: Path) -> None:
         os.kill(keeper, signal.SIGKILL)
         assert running.process.wait(timeout=20) == 1
         wait_for("the end of what a killed keeper started", 20, lambda: gone(home))
-        assert log.read_text().splitlines()[-1].startswith("heatmap: what keeps the UI's processes was killed")
+        assert log.read_text().splitlines()[-1].startswith("heatmap: the keeper of the UI's processes was killed")
 
         running = begun(home, log)
         left = set(of_home(home)) - {running.process.pid, *named(home, "ui.keeper")}
