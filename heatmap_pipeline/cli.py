@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -291,24 +291,17 @@ def ui(host: str, port: int, source: str | None, archive: Path | None, home: Pat
     """Open the Dagster UI, with the daily schedule running, on the history of this home.
 
     \b
-    Example:
+    Examples:
       heatmap ui --port 3000
+      HEATMAP_UI_HOSTS=heatmap.example.org heatmap ui
     """
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a script's background commands begin with it ignored
     settings = _settings(home=home, source=source, archive=archive)
-    from heatmap_pipeline.orchestration.runs import (  # noqa: PLC0415
-        close_killed_runs,
-        packaged_file,
-        prepare_home,
-    )
+    from heatmap_pipeline.api import server  # noqa: PLC0415
+    from heatmap_pipeline.orchestration.ui import front  # noqa: PLC0415
 
-    prepare_home(settings)
-    close_killed_runs(settings)
-    os.environ.update(HEATMAP_HOME=str(settings.home), HEATMAP_SOURCE=settings.source)
-    if settings.archive is not None:
-        os.environ["HEATMAP_ARCHIVE"] = str(settings.archive)
-    click.echo(f"Dagster UI on http://{host}:{port} for {settings.home}; stop it with Ctrl-C")
-    command = ["dagster", "dev", "-w", str(packaged_file("workspace.yaml")), "-h", host, "-p", str(port)]
-    os.execv(sys.executable, [sys.executable, "-m", *command])  # noqa: S606  # becomes that program, without a shell
+    with server.listen(host, port) as bound:
+        raise SystemExit(front.run_ui(settings, host, bound, click.echo))
 
 
 @main.command()

@@ -34,6 +34,7 @@ FILES = "files"
 
 _SYMBOL = re.compile(r"[A-Z0-9]{2,30}")
 _ORIGIN = re.compile(r"https?://[A-Za-z0-9.\-\[\]:]+")
+_HOST = re.compile(r"([A-Za-z0-9.\-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
 _PER_SYMBOL = re.compile(
     r"HEATMAP_(BUCKET|CANDLE_INTERVAL|SNAPSHOT_INTERVAL|MAINTENANCE_MARGIN_RATE|MAX_LEVERAGE)_([A-Z0-9]+)"
 )
@@ -100,6 +101,7 @@ class Settings(BaseSettings):
     lock_timeout: float = Field(default=600.0, gt=0)
     intraday_minutes: Literal[5, 15] | None = None
     webhook: str | None = None
+    ui_hosts: Annotated[tuple[str, ...], NoDecode] = ()
     api_token: SecretStr | None = None
     api_cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
     api_cache_mb: int = Field(default=256, ge=1, le=65536)
@@ -109,7 +111,9 @@ class Settings(BaseSettings):
     api_stale_hours: float = Field(default=36.0, gt=0, allow_inf_nan=False)
     per_symbol: Mapping[str, SymbolSettings] = Field(default_factory=dict)
 
-    @field_validator("symbols", "models", "liquidations", "api_cors_origins", "accept_checksum", mode="before")
+    @field_validator(
+        "symbols", "models", "liquidations", "api_cors_origins", "accept_checksum", "ui_hosts", mode="before"
+    )
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -159,6 +163,14 @@ class Settings(BaseSettings):
             if origin != "*" and not _ORIGIN.fullmatch(origin):
                 raise ValueError(f"{origin!r} is not an origin; write https://example.org, or * for all")
         return tuple(dict.fromkeys(value))
+
+    @field_validator("ui_hosts")
+    @classmethod
+    def _hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for host in value:
+            if not _HOST.fullmatch(host):
+                raise ValueError(f"{host!r} is not a host; write heatmap.example.org, or heatmap.example.org:8443")
+        return tuple(dict.fromkeys(host.lower() for host in value))
 
     @field_validator("home", "archive", "leverage_brackets", "liquidations_folder")
     @classmethod

@@ -6,6 +6,7 @@ schedule and the UI, and no daemon is needed.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -40,6 +41,11 @@ from heatmap_pipeline.store.warehouse import Warehouse
 _STOPPED = "the run was stopped; what it did is kept, and the same command goes on from there"
 _LAUNCHED_HERE = {"heatmap/launched_by": "command line"}
 """Tag of the runs of this file."""
+_NOT_AGAIN = {"dagster/max_retries": "0"}
+"""Tag by which the UI's daemon does not repeat a run of the command line that was killed: its command does that."""
+_CODE_SERVER = ".dagster/grpc_info"
+"""Tag that names the socket of the code server that runs a run of the UI."""
+_GOING_ON = [dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED]
 
 
 class RunError(HeatmapError):
@@ -180,9 +186,30 @@ def _close_killed(instance: dg.DagsterInstance) -> None:
     Dagster watches only runs that it launched itself. Others would stand in its list as running for ever, and count
     against the number it allows at a time, until the schedule and every backfill wait for them.
     """
-    going_on = [dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED]
-    for run in instance.get_runs(dg.RunsFilter(statuses=going_on, tags=_LAUNCHED_HERE)):
+    for run in instance.get_runs(dg.RunsFilter(statuses=_GOING_ON, tags=_LAUNCHED_HERE)):
         instance.report_run_failed(run, "The process of this run was killed; its command can simply be run again.")
+
+
+def close_killed_runs_of_the_ui(settings: Settings, answers: Callable[[Path], bool]) -> None:
+    """Mark the UI's runs as failed whose code server is gone; its daemon then runs them again (dagster.yaml).
+
+    Dagster itself notices a killed run only while the code server that started it lives. Otherwise its backfill would
+    wait for it for ever, and so would, after two of them, everything else.
+
+    Args:
+        settings: of the home.
+        answers: whether a process listens on a socket of the file system.
+    """
+    statuses = [*_GOING_ON, dg.DagsterRunStatus.CANCELING]
+    with _history(prepare_home(settings)) as instance:
+        for run in instance.get_runs(dg.RunsFilter(statuses=statuses)):
+            door = json.loads(run.tags.get(_CODE_SERVER, "{}")).get("socket")
+            if door is None or answers(Path(door)):
+                continue
+            if run.status == dg.DagsterRunStatus.CANCELING:
+                instance.report_run_canceled(run, "The process of this run was killed while it was being cancelled.")
+            else:
+                instance.report_run_failed(run, "The process of this run was killed; it is run again.")
 
 
 def run_days(settings: Settings, requests: dict[str, tuple[date, date]], *, restart: bool = False) -> Outcome:
@@ -247,7 +274,7 @@ def _run_group(
         run_config=config,
         instance=instance,
         raise_on_error=False,
-        tags={**range_tags(first, last), **_LAUNCHED_HERE},
+        tags={**range_tags(first, last), **_LAUNCHED_HERE, **_NOT_AGAIN},
     )
     return {} if result.success else _failures(settings, result.all_events)
 

@@ -20,8 +20,11 @@ DAILY = "heatmap_daily_schedule"
 INTRADAY = "heatmap_intraday_schedule"
 
 
-def build_schedules(settings: Settings, job: Any) -> Sequence[dg.ScheduleDefinition]:
-    """Return the daily schedule, and the intraday one where the source has today's data."""
+def build_schedules(settings: Settings, job: Any, last: date | None = None) -> Sequence[dg.ScheduleDefinition]:
+    """Return the daily schedule, and the intraday one where the source has today's data.
+
+    `last` is the last day that the source has, where it does not grow.
+    """
 
     @dg.schedule(
         name=DAILY,
@@ -32,7 +35,10 @@ def build_schedules(settings: Settings, job: Any) -> Sequence[dg.ScheduleDefinit
         description="Computes the day that ended at 00:00 UTC, and every day missing before it, draws and publishes.",
     )
     def daily(context: dg.ScheduleEvaluationContext) -> Asked:
-        return request(settings, context.scheduled_execution_time.date() - timedelta(days=1), "")
+        ended = context.scheduled_execution_time.date() - timedelta(days=1)
+        if last is not None and last < ended and not due_days(settings, settings.symbols, last):
+            return dg.SkipReason(f"{settings.archive_root} ends at {last}, and all of it is computed")
+        return request(settings, min(ended, last or ended), "")
 
     if not settings.kind.has_today:
         return [daily]
