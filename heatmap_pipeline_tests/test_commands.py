@@ -106,6 +106,7 @@ def test_a_verb_gets_only_options_that_it_takes(tmp_path: Path) -> None:
         "run": f"heatmap run --source binance --home {tmp_path} --model delta",
         "refresh": f"heatmap refresh --source binance --home {tmp_path}",
         "status": f"heatmap status --home {tmp_path}",
+        "score": f"heatmap score --home {tmp_path} --model delta",
         "record": f"heatmap record --home {tmp_path}",
         "ui": f"heatmap ui --source binance --home {tmp_path}",
         "serve": f"heatmap serve --home {tmp_path}",

@@ -18,7 +18,7 @@ from heatmap_pipeline.store.schema import column_types
 from heatmap_pipeline_tests.orchestration.homes import BTC, day, write_archive
 
 DAILY = ["raw_candles", "raw_open_interest", "position_events", "liquidation_snapshots", "raw_liquidations"]
-WHOLE = ["heatmap_render", "published_database"]
+WHOLE = ["map_scores", "heatmap_render", "published_database"]
 PINNED = {
     "assets": {
         "raw_candles": [],
@@ -26,7 +26,8 @@ PINNED = {
         "position_events": ["position_events", "raw_candles", "raw_open_interest"],
         "liquidation_snapshots": ["position_events"],
         "raw_liquidations": ["liquidation_snapshots"],
-        "heatmap_render": ["raw_liquidations"],
+        "map_scores": ["liquidation_snapshots", "raw_liquidations"],
+        "heatmap_render": ["map_scores"],
         "published_database": ["heatmap_render"],
     },
     "checks": {
@@ -41,9 +42,16 @@ PINNED = {
             "totals_equal_open_interest",
         ],
         "liquidation_snapshots": ["cells_add_up", "cells_unique", "snapshots_current"],
+        "map_scores": ["level_in_bracket", "score_not_worse"],
         "published_database": ["up_to_date"],
     },
-    "warnings only": ["candles_complete", "open_interest_complete", "up_to_date"],
+    "warnings only": [
+        "candles_complete",
+        "level_in_bracket",
+        "open_interest_complete",
+        "score_not_worse",
+        "up_to_date",
+    ],
     "jobs": ["heatmap_daily"],
     "schedules": {"heatmap_daily_schedule": "20 0 * * *"},
     "sensors": ["heatmap_failure_sensor"],
@@ -86,7 +94,7 @@ def test_another_symbol_is_one_setting(tmp_path: Path, monkeypatch: pytest.Monke
     dg.Definitions.validate_loadable(loaded)
     for symbol in ("BTCUSDT", "SOLUSDT", "1000PEPEUSDT"):
         assert {f"{symbol}/{name}" for name in DAILY + WHOLE} <= set(graph_of(loaded))
-    assert len(graph_of(loaded)) == 21
+    assert len(graph_of(loaded)) == 24
 
 
 def test_names_are_pinned(settings: Settings) -> None:

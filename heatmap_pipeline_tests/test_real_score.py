@@ -1,4 +1,4 @@
-"""The published score: docs/score.md prints what the package ships and what `heatmap score` gives on real files."""
+"""The published score: docs/score.md, the file that is shipped, and `heatmap score` on real files say the same."""
 
 from __future__ import annotations
 

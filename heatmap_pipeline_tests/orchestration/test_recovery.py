@@ -22,7 +22,7 @@ from heatmap_pipeline.chain.due import due_days
 from heatmap_pipeline.chain.recovery import RecoveryError, loss, refuse_loss
 from heatmap_pipeline.chain.status import status_lines
 from heatmap_pipeline.market.demo import write_demo_days
-from heatmap_pipeline.model.parameters import MODELS
+from heatmap_pipeline.model.parameters import MODELS, choose_bucket
 from heatmap_pipeline.settings import load_settings
 from heatmap_pipeline.store.publish import publish
 from heatmap_pipeline.store.warehouse import StoreError, Warehouse
@@ -194,25 +194,29 @@ def test_status_names_lines_that_work_as_they_stand(
     assert_same(tables(pair / "heatmap.duckdb"), tables(both / "heatmap.duckdb"))
 
 
-def test_what_was_chosen_once_and_a_gap_come_back_with_a_lost_warehouse(
+def test_a_gap_and_the_buckets_come_back_with_a_lost_warehouse(
     archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The bucket was a setting long ago, and the source has nothing for a day in the middle."""
+    """The source has nothing for a day in the middle; buckets follow from the candles, and need no remembering."""
     files = Path(shutil.copytree(archive, tmp_path / "files"))
     for path in (candles_file(files, 2), checksum_of(candles_file(files, 2))):
         path.unlink()
     home, former = tmp_path / "home", tmp_path / "former"
     words = ("--archive", files, "--model", "delta", "--home", home)
-    with monkeypatch.context() as patch:
-        patch.setenv(f"HEATMAP_BUCKET_{BTC}", "40")
-        done("run", BTC, "--start", day(1), "--end", day(1), *words)
-        done("run", BTC, "--start", day(3), "--end", day(3), "--restart", *words)
+    done("run", BTC, "--start", day(1), "--end", day(1), *words)
+    done("run", BTC, "--start", day(3), "--end", day(3), "--restart", *words)
     copy_home(home, former)
     (home / "warehouse.duckdb").unlink()
     monkeypatch.setenv("HEATMAP_ARCHIVE", str(files))
     obey_line(done("status", "--home", home).stdout)
     assert_same(tables(home / "heatmap.duckdb"), tables(former / "heatmap.duckdb"))
-    assert ask(load_settings(home=home), "SELECT bucket FROM symbols", published=True) == [(40,)]
+    ((newest,),) = ask(load_settings(home=home), "SELECT bucket FROM symbols", published=True)
+    chosen = (
+        "SELECT bucket, (SELECT arg_min(close, open_time) FROM raw_candles AS c WHERE c.day = b.day) FROM buckets AS b"
+    )
+    found = ask(load_settings(home=home), f"{chosen} ORDER BY b.day", published=True)
+    assert [bucket for bucket, _ in found] == [choose_bucket(close) for _, close in found]
+    assert newest == found[-1][0]
 
 
 def test_an_old_backup_of_the_warehouse_lacks_days_that_are_published(home: Path, archive: Path) -> None:

@@ -13,8 +13,8 @@ from heatmap_pipeline_tests.store.tiny import DAYS, compute
 
 BY_DAY = {
     "raw_days", "raw_candles", "raw_open_interest", "raw_liquidations", "recorded", "open_positions", "heatmap_days",
-    "snapshot_days",
-}  # fmt: skip
+    "snapshot_days", "score_days"}  # fmt: skip
+WHOLE = {"symbols", "map_scores"}
 BY_TIME = {"position_events", "book_ledger", "liquidation_snapshots", "saved_snapshots"}
 
 
@@ -23,8 +23,9 @@ def test_every_table_is_stored_by_day_by_time_or_whole() -> None:
     public = symbol_tables(private=False)
     assert {table.name for table in public if table.time_column == "day"} == BY_DAY
     assert {table.name for table in public if table.time_column == "timestamp"} == BY_TIME
-    assert [table.name for table in public if table.time_column is None] == ["symbols"]
-    assert {table.name for table in symbol_tables()} == BY_DAY | BY_TIME | {"symbols", "failed_days"}
+    assert [table.name for table in public if table.time_column == "hour"] == ["score_hours"]
+    assert {table.name for table in public if table.time_column is None} == WHOLE
+    assert {table.name for table in symbol_tables()} == BY_DAY | BY_TIME | WHOLE | {"score_hours", "failed_days"}
     assert {table.name for table in tables()} == {table.name for table in symbol_tables()} | {"schema_version"}
 
 
@@ -34,7 +35,7 @@ def test_what_went_wrong_is_private() -> None:
 
 def test_small_tables_vouch_for_the_large_ones() -> None:
     names = [table.name for table in symbol_tables(private=False) if table.vouches]
-    assert names == ["raw_days", "heatmap_days", "snapshot_days", "saved_snapshots"]
+    assert names == ["raw_days", "heatmap_days", "snapshot_days", "saved_snapshots", "score_days"]
 
 
 def test_tables_are_told_as_they_are_made(con: Connection) -> None:
@@ -59,11 +60,18 @@ def test_the_market_and_the_model_deliver_the_columns_that_are_stored() -> None:
 
 
 @pytest.mark.parametrize(
-    "table", [table.name for table in symbol_tables() if "model" in table.types and amounts(table.name)]
+    "table",
+    [table.name for table in symbol_tables() if "model" in table.types and table.time_column and amounts(table.name)],
 )
 def test_every_amount_of_a_model_is_checked(con: Connection, table: str) -> None:
     from heatmap_pipeline.store.checks import quantities_valid
 
+    if table == "score_hours":  # nothing is scored here
+        con.execute(
+            "INSERT INTO score_hours (symbol, model, source, hour, side, recorded) "
+            "VALUES ('BTCUSDT', 'turnover', 'binance_file', ?, 'long', false)",
+            [DAYS[0]],
+        )
     for name in amounts(table):
         con.begin()
         con.execute(f"UPDATE {table} SET {name} = 'nan'::DOUBLE WHERE rowid = (SELECT min(rowid) FROM {table})")

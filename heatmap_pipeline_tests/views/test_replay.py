@@ -12,8 +12,8 @@ from heatmap_pipeline.views.replay import share_located
 def uneven_day() -> DayResult:
     """Return a day of two candles, open interest 50.
 
-    It has a book of 40 contracts, 30 of them located, and one of 10, 2 of them located. At the end of the first candle it
-    was 5 of 40 and 1 of 10.
+    It has a book of 40 contracts, 30 of them located, and one of 10, 2 of them located. After the first candle it was
+    5 of 40 and 1 of 10.
     """
     times = np.repeat(np.array([0, 300_000_000]), 2)
     located = np.array([5.0, 1.0, 30.0, 2.0])
