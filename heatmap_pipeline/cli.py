@@ -441,15 +441,14 @@ def _execute(
     )
 
     prepare_home(settings)
-    outcome = Outcome((), {})
+    outcome = Outcome({}, {})
     with one_run_at_a_time(settings, lambda text: click.echo(text, err=True)):
         requests, refused = plan(stored_spans(settings, settings.symbols))
         if requests:
             with _progress():
                 outcome = run_days(settings, requests, restart=restart)
     failures = {**refused, **outcome.failures}
-    for symbol in outcome.published:
-        first, last = requests[symbol]
+    for symbol, (first, last) in outcome.published.items():
         kind = "simulated" if settings.simulated else "real"
         click.echo(f"{symbol}: {first} .. {last} computed and published ({kind} data)")
     if outcome.published:

@@ -108,7 +108,13 @@ def _as_stored(settings: Settings, symbol: str, entries: Sequence[SymbolStatus])
 def _waiting(
     con: Any, again: Mapping[str, Settings], entry: SymbolStatus, published: Mapping[str, PublishedHistory] | None
 ) -> list[str]:
-    """Return what is stored and not published; nothing where the published database cannot be read now."""
+    """Return what is read and not computed, or computed and not published; of that nothing where it cannot be known."""
+    raw = [day for of_kind in stored_raw.raw_days(con, entry.symbol).values() for day in of_kind]
+    unused = [day for day in raw if entry.last_day is None or day > entry.last_day]
+    if unused:
+        line = run_command(again[entry.symbol], entry.symbol, min(unused), max(unused))
+        days = f"{min(unused)} .. {max(unused)}"
+        return [f"waiting {entry.symbol} {days}: read and not computed yet; compute them with `{line}`"]
     if entry.last_day is None or entry.model is None or published is None:
         return []
     records = {entry.model: stored.day_records(con, entry.symbol, entry.model)}

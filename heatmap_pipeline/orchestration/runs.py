@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date
@@ -31,6 +32,7 @@ from heatmap_pipeline.locks import LockHeldError, file_lock
 from heatmap_pipeline.market.sources import open_market
 from heatmap_pipeline.orchestration import jobs
 from heatmap_pipeline.orchestration.assets import position_events, published_database
+from heatmap_pipeline.orchestration.assets.common import had_until
 from heatmap_pipeline.orchestration.build import build_defs
 from heatmap_pipeline.orchestration.instance import open_history
 from heatmap_pipeline.orchestration.partitions import range_tags
@@ -62,10 +64,21 @@ class Span:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a request: the symbols that were published, and why the others were not."""
+    """What became of a request: the days published of each symbol, first and last, and what went wrong of which.
 
-    published: tuple[str, ...]
+    A symbol is in both where the days before a failed one were published.
+    """
+
+    published: dict[str, tuple[date, date]]
     failures: dict[str, str]
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """Why a symbol was not published, and the last day before the failed one, where a run until there can succeed."""
+
+    message: str
+    had_until: date | None = None
 
 
 def packaged_file(name: str) -> Path:
@@ -215,30 +228,48 @@ def close_killed_runs_of_the_ui(settings: Settings, answers: Callable[[Path], bo
 def run_days(settings: Settings, requests: dict[str, tuple[date, date]], *, restart: bool = False) -> Outcome:
     """Run the job for each symbol's days, symbols with the same days in one Dagster run; under `one_run_at_a_time`.
 
+    A day that cannot be had stops itself and what follows: a second run then computes and publishes the days before it.
+    So Dagster's history says of each day what is true of it.
+
     Returns:
-        Which symbols were published and why the others were not; nothing is raised for a failed symbol.
+        What was published and what failed; nothing is raised for a failed symbol.
 
     Raises:
         RunError: if Dagster's history cannot be opened.
     """
-    groups: dict[tuple[date, date], list[str]] = {}
-    for symbol, days in requests.items():
-        groups.setdefault(days, []).append(symbol)
-    failures: dict[str, str] = {}
+    outcome = Outcome({}, {})
+    waiting = deque(_grouped(requests))
     folder = prepare_home(settings)
     with _history(folder) as instance:
         _close_killed(instance)
-        for (first, last), symbols in groups.items():
-            own = settings.model_copy(update={"symbols": tuple(symbols)})
-            if _STOPPED in failures.values():
-                failures |= dict.fromkeys(symbols, _STOPPED)
+        while waiting:
+            (first, last), symbols = waiting.popleft()
+            if _STOPPED in outcome.failures.values():
+                outcome.failures.update({symbol: _STOPPED for symbol in symbols if symbol not in outcome.failures})
                 continue
+            own = settings.model_copy(update={"symbols": tuple(symbols)})
             try:
                 with _explaining(folder):
-                    failures |= _run_group(own, instance, first, last, restart)
+                    failed = _run_group(own, instance, first, last, restart)
             except HeatmapError as error:
-                failures |= dict.fromkeys(symbols, str(error))
-    return Outcome(tuple(symbol for symbol in requests if symbol not in failures), failures)
+                failed = dict.fromkeys(symbols, _Failure(str(error)))
+            outcome.published.update({symbol: (first, last) for symbol in symbols if symbol not in failed})
+            before: dict[str, tuple[date, date]] = {}
+            for symbol, failure in failed.items():
+                if failure.had_until is not None:
+                    before[symbol] = first, failure.had_until
+                # Of several days that cannot be had, the first is what the history ends at.
+                if symbol not in outcome.failures or failure.had_until is not None:
+                    outcome.failures[symbol] = failure.message
+            waiting.extend(_grouped(before))
+    return outcome
+
+
+def _grouped(requests: Mapping[str, tuple[date, date]]) -> list[tuple[tuple[date, date], list[str]]]:
+    groups: dict[tuple[date, date], list[str]] = {}
+    for symbol, days in requests.items():
+        groups.setdefault(days, []).append(symbol)
+    return list(groups.items())
 
 
 @contextmanager
@@ -262,7 +293,7 @@ def _explaining(folder: Path) -> Iterator[None]:
 
 def _run_group(
     settings: Settings, instance: dg.DagsterInstance, first: date, last: date, restart: bool
-) -> dict[str, str]:
+) -> dict[str, _Failure]:
     open_market(settings)  # one that cannot be opened would fail inside Dagster, without a step to say why
     job = build_defs(settings, start=first).resolve_job_def(jobs.NAME)
     config: dict[str, Any] = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -279,9 +310,9 @@ def _run_group(
     return {} if result.success else _failures(settings, result.all_events)
 
 
-def _failures(settings: Settings, events: Sequence[dg.DagsterEvent]) -> dict[str, str]:
+def _failures(settings: Settings, events: Sequence[dg.DagsterEvent]) -> dict[str, _Failure]:
     """Return the first cause of failure of every symbol that a run did not publish, from its events."""
-    failures: dict[str, str] = {}
+    failures: dict[str, _Failure] = {}
     done = {event.step_key for event in events if event.event_type_value == "STEP_SUCCESS"}
     for event in events:
         symbol = (event.step_key or "").split("__")[0]
@@ -290,14 +321,14 @@ def _failures(settings: Settings, events: Sequence[dg.DagsterEvent]) -> dict[str
         if event.event_type_value == "ASSET_CHECK_EVALUATION":
             check = event.asset_check_evaluation_data
             if not check.passed and check.blocking:
-                failures[symbol] = f"check {check.check_name} failed: {check.description}"
+                failures[symbol] = _Failure(f"check {check.check_name} failed: {check.description}")
         elif event.event_type_value == "STEP_FAILURE":
-            failures[symbol] = _cause(settings, event)
+            failures[symbol] = _Failure(_cause(settings, event), had_until(event))
     outside = f"the run failed outside of its steps; see `{command(settings, 'ui')}`"
-    unreached = _STOPPED if _STOPPED in failures.values() else outside
+    stopped = any(failure.message == _STOPPED for failure in failures.values())
     for symbol in settings.symbols:
         if symbol not in failures and f"{symbol}__{published_database.NAME}" not in done:
-            failures[symbol] = unreached
+            failures[symbol] = _Failure(_STOPPED if stopped else outside)
     return failures
 
 
