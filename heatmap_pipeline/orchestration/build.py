@@ -18,7 +18,7 @@ from heatmap_pipeline.orchestration.checks import build_checks  # noqa: E402
 from heatmap_pipeline.orchestration.jobs import build_job  # noqa: E402
 from heatmap_pipeline.orchestration.resources import WarehouseResource, market_resource  # noqa: E402
 from heatmap_pipeline.orchestration.schedules import build_schedules  # noqa: E402
-from heatmap_pipeline.orchestration.sensors import build_failure_sensor  # noqa: E402
+from heatmap_pipeline.orchestration.sensors import build_days_before_sensor, build_failure_sensor  # noqa: E402
 from heatmap_pipeline.settings import Settings  # noqa: E402
 from heatmap_pipeline.store.read import first_published_day  # noqa: E402
 from heatmap_pipeline.store.warehouse import Warehouse  # noqa: E402
@@ -48,13 +48,13 @@ def build_defs(
         wanted = max(wanted or first, first)
     starts = [day for day in (wanted, first_published_day(warehouse)) if day is not None]
     days = partitions.daily(min(starts, default=None), last, today=settings.kind.has_today)
-    job = build_job()
+    job, assets = build_job(), build_assets(settings, days)
     return dg.Definitions(
-        assets=build_assets(settings, days),
+        assets=assets,
         asset_checks=build_checks(settings),
         jobs=[job],
         schedules=build_schedules(settings, job, last),
-        sensors=[build_failure_sensor(settings)],
+        sensors=[build_failure_sensor(settings), build_days_before_sensor(job, assets)],
         # Steps run in one process, also those of backfills: each takes less time than starting a process for it would.
         executor=dg.in_process_executor,
         resources={

@@ -16,6 +16,9 @@ PARTITION_TAG = "dagster/partition"
 RANGE_TAGS = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
 """Tags by which Dagster tells a run its partition, or the first and last of them."""
 
+LAUNCHED_HERE = {"heatmap/launched_by": "command line"}
+"""Tag of the runs that a command makes in its own process."""
+
 _EARLIEST = date(2019, 1, 1)
 """Before there were such perpetuals."""
 

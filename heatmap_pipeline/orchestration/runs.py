@@ -35,14 +35,12 @@ from heatmap_pipeline.orchestration.assets import position_events, published_dat
 from heatmap_pipeline.orchestration.assets.common import had_until
 from heatmap_pipeline.orchestration.build import build_defs
 from heatmap_pipeline.orchestration.instance import open_history
-from heatmap_pipeline.orchestration.partitions import range_tags
+from heatmap_pipeline.orchestration.partitions import LAUNCHED_HERE, range_tags
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store import days as stored
 from heatmap_pipeline.store.warehouse import Warehouse
 
 _STOPPED = "the run was stopped; what it did is kept, and the same command goes on from there"
-_LAUNCHED_HERE = {"heatmap/launched_by": "command line"}
-"""Tag of the runs of this file."""
 _NOT_AGAIN = {"dagster/max_retries": "0"}
 """Tag by which the UI's daemon does not repeat a run of the command line that was killed: its command does that."""
 _CODE_SERVER = ".dagster/grpc_info"
@@ -199,7 +197,7 @@ def _close_killed(instance: dg.DagsterInstance) -> None:
     Dagster watches only runs that it launched itself. Others would stand in its list as running for ever, and count
     against the number it allows at a time, until the schedule and every backfill wait for them.
     """
-    for run in instance.get_runs(dg.RunsFilter(statuses=_GOING_ON, tags=_LAUNCHED_HERE)):
+    for run in instance.get_runs(dg.RunsFilter(statuses=_GOING_ON, tags=LAUNCHED_HERE)):
         instance.report_run_failed(run, "The process of this run was killed; its command can simply be run again.")
 
 
@@ -305,7 +303,7 @@ def _run_group(
         run_config=config,
         instance=instance,
         raise_on_error=False,
-        tags={**range_tags(first, last), **_LAUNCHED_HERE, **_NOT_AGAIN},
+        tags={**range_tags(first, last), **LAUNCHED_HERE, **_NOT_AGAIN},
     )
     return {} if result.success else _failures(settings, result.all_events)
 

@@ -1,13 +1,17 @@
-"""What happens when a run fails: one log line with symbol, day and cause, and a call to a webhook if one is set."""
+"""What happens when a run fails: symbol, day and cause are told, and the days before the failed one are still run."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import dagster as dg
 
+from heatmap_pipeline.orchestration.assets.common import had_until
+from heatmap_pipeline.orchestration.partitions import LAUNCHED_HERE, days_of_run, range_tags
 from heatmap_pipeline.settings import Settings
 
 NAME = "heatmap_failure_sensor"
+BEFORE = "heatmap_days_before_sensor"
 _SECONDS = 10
 """Longest wait for the webhook's answer."""
 
@@ -40,8 +44,6 @@ def notices(run: dg.DagsterRun, events: list[dg.DagsterEvent]) -> Iterator[Failu
 
 
 def _days(run: dg.DagsterRun) -> str:
-    from heatmap_pipeline.orchestration.partitions import days_of_run  # noqa: PLC0415
-
     days = days_of_run(run.tags)
     return "unknown" if days is None else f"{days[0]} .. {days[1]}"
 
@@ -65,6 +67,48 @@ def build_failure_sensor(settings: Settings) -> dg.SensorDefinition:
                     context.log.warning(f"HEATMAP_WEBHOOK did not take the notice: {type(error).__name__}")
 
     return heatmap_failure_sensor
+
+
+def days_before(
+    run: dg.DagsterRun, events: list[dg.DagsterEvent], assets: Iterable[dg.AssetKey]
+) -> Iterator[dg.RunRequest]:
+    """Yield a request per symbol whose run stopped at a day that cannot be had: for the days before that one.
+
+    Nothing for runs of the command line, which do so themselves (`runs.run_days`).
+
+    Args:
+        run: that failed.
+        events: the failures of its steps.
+        assets: of the pipeline; only those that the run was about are run again.
+    """
+    days = days_of_run(run.tags)
+    if days is None or LAUNCHED_HERE.items() <= run.tags.items():
+        return
+    until = {(event.step_key or "").partition("__")[0]: day for event in events if (day := had_until(event))}
+    for symbol, last in until.items():
+        chosen = [
+            key for key in assets if key.path[0] == symbol and (not run.asset_selection or key in run.asset_selection)
+        ]
+        yield dg.RunRequest(
+            run_key=f"{run.run_id} {symbol} {days[0]} .. {last}", asset_selection=chosen, tags=range_tags(days[0], last)
+        )
+
+
+def build_days_before_sensor(job: Any, assets: Sequence[dg.AssetsDefinition]) -> dg.SensorDefinition:
+    """Return the sensor; it runs by default and watches the runs of this code location."""
+    keys = [key for asset in assets for key in asset.keys]
+
+    @dg.run_failure_sensor(
+        name=BEFORE,
+        description="Runs the days before one that cannot be had, so that it stops only itself and what follows.",
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        minimum_interval_seconds=30,
+        request_job=job,
+    )
+    def heatmap_days_before_sensor(context: dg.RunFailureSensorContext) -> Iterator[dg.RunRequest]:
+        yield from days_before(context.dagster_run, list(context.get_step_failure_events()), keys)
+
+    return heatmap_days_before_sensor
 
 
 def post(url: str, notice: FailureNotice) -> None:
