@@ -129,9 +129,16 @@ def demo(days: int, models: tuple[str, ...], home: Path | None) -> None:
 
 
 @main.command()
-@click.argument("symbols", nargs=-1, required=True, metavar="SYMBOL...")
-@click.option("--start", type=_DAY, required=True, help="First day, UTC.")
-@click.option("--end", type=_DAY, required=True, help="Last day, UTC, included.")
+@click.argument("symbols", nargs=-1, metavar="SYMBOL...")
+@click.option("--start", type=_DAY, help="First day, UTC.")
+@click.option("--end", type=_DAY, help="Last day, UTC, included.")
+@click.option(
+    "--check-files",
+    nargs=2,
+    type=_DAY,
+    metavar="START END",
+    help="Instead of --start and --end: ask for corrected files of these stored days; rebuild from the first of them.",
+)
 @click.option("--restart", is_flag=True, help="Begin a new history after a gap that the source has no data for.")
 @_market
 @_liquidations
@@ -139,8 +146,9 @@ def demo(days: int, models: tuple[str, ...], home: Path | None) -> None:
 @_home
 def run(
     symbols: tuple[str, ...],
-    start: datetime,
-    end: datetime,
+    start: datetime | None,
+    end: datetime | None,
+    check_files: tuple[datetime, datetime] | None,
     restart: bool,
     source: str | None,
     archive: Path | None,
@@ -155,17 +163,21 @@ def run(
       heatmap run BTCUSDT ETHUSDT --source binance --start 2026-11-01 --end 2026-11-21
       heatmap run BTCUSDT --archive DIR --start 2024-06-19 --end 2024-07-28 --liquidations DIR
       heatmap run BTCUSDT ETHUSDT --source demo --start 2026-01-01 --end 2026-01-31
+      heatmap run --check-files 2026-01-01 2026-11-21
     """
-    first, last = start.date(), end.date()
+    first, last = _run_days(symbols, start, end, check_files)
     settings = _settings(
         home=home,
         source=source,
         archive=archive,
         liquidations_folder=liquidations_folder,
         models=models or None,
-        symbols=_symbols(symbols),
+        symbols=_symbols(symbols) or None,
     )
     _check_days(settings, first, last)
+    if check_files:
+        _execute(settings, lambda spans: _corrected(settings, spans, first, last))
+        return
     _execute(settings, lambda spans: _days_of(settings, spans, lambda _: first, last, restart=restart), restart=restart)
 
 
@@ -195,13 +207,19 @@ def refresh(
         liquidations_folder=liquidations_folder,
         symbols=_symbols(symbols) or None,
     )
-    from heatmap_pipeline.chain.due import due_days, last_due, of_earlier_version  # noqa: PLC0415
+    from heatmap_pipeline.chain.due import last_due, of_earlier_version  # noqa: PLC0415
+    from heatmap_pipeline.chain.reach import plan_due  # noqa: PLC0415
     from heatmap_pipeline.commands import command  # noqa: PLC0415
 
     def plan(spans: dict[str, Span]) -> tuple[Requests, Refusals]:
         refused = of_earlier_version(settings)
         current = tuple(symbol for symbol in settings.symbols if symbol not in refused)
-        requests = due_days(settings, current, last_due(settings))
+        due = plan_due(settings, current, last_due(settings))
+        requests = due.days
+        if due.closed:
+            click.echo(f"nothing after {due.until} yet: {due.closed}")
+        for words in due.refused:
+            click.echo(f"not asked about new and corrected files: {words}")
         for symbol in current:
             if symbol in spans and symbol not in requests:
                 click.echo(f"{symbol}: up to date, the last stored day is {spans[symbol].last}")
@@ -392,6 +410,43 @@ def _settings(*, source: str | None = None, archive: Path | None = None, **optio
     except SettingsError as error:
         raise click.UsageError(str(error)) from None
     return settings
+
+
+def _run_days(
+    symbols: tuple[str, ...],
+    start: datetime | None,
+    end: datetime | None,
+    check_files: tuple[datetime, datetime] | None,
+) -> tuple[date, date]:
+    """Return the first and the last day that the options of `run` mean."""
+    if check_files is not None:
+        if start is not None or end is not None:
+            raise click.UsageError("--check-files names its own days; give them there, without --start and --end")
+        return check_files[0].date(), check_files[1].date()
+    if not symbols:
+        raise click.UsageError("Missing argument 'SYMBOL...'.")
+    if start is None or end is None:
+        raise click.UsageError(f"Missing option '{'--start' if start is None else '--end'}'.")
+    return start.date(), end.date()
+
+
+def _corrected(settings: Settings, spans: dict[str, Span], first: date, last: date) -> tuple[Requests, Refusals]:
+    """Find out which stored days have other files by now: of each symbol from the first of them to its last day."""
+    from heatmap_pipeline.chain.reach import check_files  # noqa: PLC0415
+
+    requests: Requests = {}
+    refused: Refusals = {}
+    for symbol in settings.symbols:
+        try:
+            changed = check_files(settings, symbol, first, last)
+        except HeatmapError as error:
+            refused[symbol] = str(error)
+            continue
+        if changed:
+            requests[symbol] = changed[0], max(changed[-1], spans[symbol].last if symbol in spans else changed[-1])
+        else:
+            click.echo(f"{symbol}: no file of {first} .. {last} was corrected")
+    return requests, refused
 
 
 def _check_days(settings: Settings, start: date, end: date) -> None:

@@ -12,6 +12,7 @@ from heatmap_pipeline.chain.due import clock_is_behind, unpublished, words_for_c
 from heatmap_pipeline.chain.earlier import words_for_earlier_version
 from heatmap_pipeline.chain.history import Stale, outdated_days, read_history
 from heatmap_pipeline.chain.liquidations import feed_lines, recorded_lines
+from heatmap_pipeline.chain.reach import closed_words, last_expected
 from heatmap_pipeline.chain.recovery import loss, naming_the_rebuild
 from heatmap_pipeline.commands import command, first_commands
 from heatmap_pipeline.settings import Settings
@@ -51,6 +52,7 @@ def status_lines(settings: Settings) -> Iterator[str]:
     for entry in entries:
         yield _line(_row(entry, len(stale[entry.symbol, entry.model])))
     yield from recorded
+    yield from dict.fromkeys(f"closed  {words}" for stored_as in again.values() if (words := closed_words(stored_as)))
     problems: set[str] = set()
     if published is None and (line := _unusable(warehouse)):
         problems.add(line)
@@ -170,7 +172,7 @@ def _problems(settings: Settings, entry: SymbolStatus, stale: list[Stale]) -> It
         yield f"stale   {entry.symbol} {entry.model} from {stale[0].day}: {stale[0].reason}; rebuild with `{line}`"
     if entry.last_day is not None and clock_is_behind(entry.last_day):
         yield f"clock   {words_for_clock(entry.symbol, entry.last_day)}"
-    if settings.kind.grows and entry.last_day is not None and entry.last_day < yesterday():
+    if settings.kind.grows and entry.last_day is not None and entry.last_day < last_expected(settings):
         missing = f"{entry.last_day + timedelta(days=1)} .. {yesterday()}"
         line = command(settings, "refresh", entry.symbol)
         yield f"missing {entry.symbol} {missing}: not computed yet; catch up with `{line}`"

@@ -134,6 +134,27 @@ class BinanceSource:
         except ClosedError:
             return held | {day for day in days if not self._given_up(day)}
 
+    def reach(self, symbol: str, until: date) -> tuple[date, str]:
+        """Return the last day up to `until` that can be had now, and why none later, '' where nothing is in the way.
+
+        Where REST is closed to this place the days end before the first that the archive has not published yet. One
+        that it is not waited for any more (`ARCHIVE_LATE`) does not end them: reading it says what is wrong.
+
+        Raises:
+            MarketError: if the exchange cannot be asked.
+        """
+        check_symbol(symbol)
+        try:
+            self._ask(self._exchange.now)
+        except ClosedError as error:
+            days = [until - timedelta(days=ago) for ago in reversed(range(ARCHIVE_LATE.days + 2))]
+            files = [ArchiveFile(symbol, day, kind) for day in days for kind in (self._interval, "")]
+            self._fetch(files)
+            late = [file.day for file in files if self._known.get(file) not in _HERE and file not in self._failed]
+            awaited = [day for day in late if not self._given_up(day)]
+            return (min(awaited) - timedelta(days=1) if awaited else until), str(error)
+        return until, ""
+
     def changed(self, symbol: str, days: Sequence[date], interval: int, *, asked_today: bool = False) -> list[date]:
         """Fetch what the archive has corrected or added of these days since it was last asked, and return those days.
 

@@ -36,6 +36,9 @@ class Market(Protocol):
     def available(self, symbol: str, days: Sequence[date]) -> set[date]:
         """Return those of the days whose candles the source can give."""
 
+    def reach(self, symbol: str, until: date) -> tuple[date, str]:
+        """Return the last day up to `until` that can be had now, and why none later, '' where nothing is in the way."""
+
     def changed(self, symbol: str, days: Sequence[date], interval: int, *, asked_today: bool = False) -> list[date]:
         """Get what was corrected or added of these days since they were asked about, and return those days."""
 
@@ -67,6 +70,11 @@ class ArchiveMarket:
         """Return those of the days that have a file of candles, at any interval."""
         in_files = {day for interval in get_args(Interval) for day in self._reader.days(symbol, interval)}
         return in_files & set(days)
+
+    def reach(self, symbol: str, until: date) -> tuple[date, str]:
+        """Return `until`: a day is there or it is not, and the run that reads it says so."""
+        del symbol
+        return until, ""
 
     def changed(self, symbol: str, days: Sequence[date], interval: int, *, asked_today: bool = False) -> list[date]:
         """Return no day: nothing is asked for, and what somebody changes in the folder is read when its day is."""

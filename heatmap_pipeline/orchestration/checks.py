@@ -12,10 +12,10 @@ from typing import Any
 
 import dagster as dg
 
-from heatmap_pipeline.chain import calendar
 from heatmap_pipeline.chain.due import first_due
 from heatmap_pipeline.chain.history import read_history, rebuilding, stale_days
 from heatmap_pipeline.chain.liquidations import STREAMS, feeds
+from heatmap_pipeline.chain.reach import last_expected
 from heatmap_pipeline.chain.recovery import loss
 from heatmap_pipeline.commands import command
 from heatmap_pipeline.model.score.table import LEVEL_BRACKET, TRAILING_DAYS, level_in_bracket
@@ -92,7 +92,7 @@ def _up_to_date(con: Any, settings: Settings, symbol: str, _model: str, *_: date
     if failed:
         stage, day, message = failed[0]
         return CheckReport(False, f"{day} failed at {stage}: {message}", {"failed_days": len(failed)})
-    until = calendar.yesterday()
+    until = last_expected(settings)
     first = first_due(con, settings, symbol, until, published_histories(Warehouse(settings.home)))
     if not settings.kind.grows or first is None or first > until:
         return CheckReport(True, "nothing is missing or failed", {"failed_days": 0, "missing_days": 0})

@@ -10,6 +10,7 @@ import dagster as dg
 
 from heatmap_pipeline.chain.calendar import begun
 from heatmap_pipeline.chain.due import due_days, wrong_clock
+from heatmap_pipeline.chain.reach import plan_due
 from heatmap_pipeline.orchestration.partitions import range_tags
 from heatmap_pipeline.settings import Settings
 
@@ -62,12 +63,16 @@ def build_schedules(settings: Settings, job: Any, last: date | None = None) -> S
 def request(settings: Settings, until: date, suffix: str) -> Asked:
     """Return the one run that brings every symbol to `until`: that day, or a range after downtime.
 
-    Nothing where this machine's clock cannot be right. What is stored and unchanged is skipped, so symbols that are
-    further on cost nothing; the key keeps two schedulers from asking for the same run twice.
+    Nothing where this machine's clock cannot be right, nor where the source has nothing new to give. What is stored and
+    unchanged is skipped, so symbols that are further on cost nothing; the key keeps two schedulers from asking for the
+    same run twice.
     """
     if words := wrong_clock(settings):
         return dg.SkipReason(words)
-    due = due_days(settings, settings.symbols, until).values()
+    plan = plan_due(settings, settings.symbols, until)
+    until, due = plan.until, plan.days.values()
+    if plan.closed and not due:
+        return dg.SkipReason(plan.closed)
     first = min([until, *(first for first, _ in due)])
     last = max([until, *(last for _, last in due)])
     key = f"{first} .. {last}{suffix}"
