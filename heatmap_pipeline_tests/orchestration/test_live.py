@@ -128,7 +128,7 @@ def test_the_intraday_schedule_is_there_for_the_exchange_only_and_off_until_it_i
     assert tick(wanted, INTRADAY, now + timedelta(minutes=5)).run_key != request.run_key
 
 
-def test_a_failed_run_is_told_in_one_line_and_to_the_webhook(tmp_path: Path) -> None:
+def test_a_failed_run_is_told_in_one_line_and_to_the_webhook(market: Path, tmp_path: Path) -> None:
     received: list[Any] = []
 
     class Hook(BaseHTTPRequestHandler):
@@ -139,14 +139,14 @@ def test_a_failed_run_is_told_in_one_line_and_to_the_webhook(tmp_path: Path) -> 
 
         def log_message(self, format: str, *args: object) -> None: ...
 
-    settings = load_settings(home=tmp_path / "home", archive=tmp_path, source="archive", symbols=("BTCUSDT",))
+    settings = load_settings(home=tmp_path / "home", archive=market, source="archive", symbols=("BTCUSDT",))
     job = build_defs(settings, start=date(2024, 3, 1)).resolve_job_def("heatmap_daily")
     with dg.DagsterInstance.ephemeral() as instance:
         result = job.execute_in_process(instance=instance, partition_key="2024-03-01", raise_on_error=False)
         failures = [event for event in result.all_events if event.event_type_value == "STEP_FAILURE"]
         (notice,) = notices(result.dagster_run, failures)
     assert (notice.symbol, notice.day, notice.stage) == ("BTCUSDT", "2024-03-01", "raw_candles")
-    assert str(tmp_path) in notice.cause
+    assert str(market) in notice.cause
     assert "\n" not in notice.text
     hook = HTTPServer(("127.0.0.1", 0), Hook)
     thread = Thread(target=hook.serve_forever)
