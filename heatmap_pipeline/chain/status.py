@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Any
 
 from heatmap_pipeline.chain.calendar import yesterday
@@ -22,9 +22,22 @@ from heatmap_pipeline.store import read
 from heatmap_pipeline.store.origin import as_stored
 from heatmap_pipeline.store.read import PublishedHistory, SymbolStatus, published_histories
 from heatmap_pipeline.store.warehouse import StoreError, UnusableError, Warehouse
+from heatmap_pipeline.store.whole import days_not_whole
 
-_HEADER = ("symbol", "model", "days", "first", "last", "gaps", "stale", "failed", "located", "newest data (UTC)")
-_WIDTHS = (12, 9, 5, 10, 10, 5, 6, 6, 8, 17)
+_HEADER = (
+    "symbol",
+    "model",
+    "days",
+    "first",
+    "last",
+    "gaps",
+    "stale",
+    "failed",
+    "held",
+    "located",
+    "newest data (UTC)",
+)
+_WIDTHS = (12, 9, 5, 10, 10, 5, 6, 6, 5, 8, 17)
 
 
 def status_lines(settings: Settings) -> Iterator[str]:
@@ -43,6 +56,8 @@ def status_lines(settings: Settings) -> Iterator[str]:
         earlier = words_for_earlier_version(con, settings)
         waiting = {(entry.symbol, entry.model): _waiting(con, again, entry, published) for entry in entries}
         recorded = list(recorded_lines(con))
+        cut = {name: days_not_whole(con, name) for name in names}
+        held = {(entry.symbol, entry.model): _held(con, entry) for entry in entries}
         silent = [line for entry in entries for line in _silent(con, settings, entry)]
     if not entries and not lost:
         yield f"nothing is stored in {settings.home} yet; begin with {first_commands(settings.home)}"
@@ -50,9 +65,11 @@ def status_lines(settings: Settings) -> Iterator[str]:
     yield f"home {settings.home}"
     yield _line(_HEADER)
     for entry in entries:
-        yield _line(_row(entry, len(stale[entry.symbol, entry.model])))
+        key = entry.symbol, entry.model
+        yield _line(_row(entry, len(stale[key]), held[key]))
     yield from recorded
     yield from dict.fromkeys(f"closed  {words}" for stored_as in again.values() if (words := closed_words(stored_as)))
+    yield from (_not_whole(name, days) for name, days in cut.items() if days)
     problems: set[str] = set()
     if published is None and (line := _unusable(warehouse)):
         problems.add(line)
@@ -139,7 +156,20 @@ def _stale(con: Any, settings: Settings, entry: SymbolStatus) -> list[Stale]:
     return outdated_days(settings, read_history(con, settings, entry.symbol), entry.model)
 
 
-def _row(entry: SymbolStatus, stale: int) -> tuple[str, ...]:
+def _held(con: Any, entry: SymbolStatus) -> int:
+    """Return how many computed days have no sample, so that their open interest stands still."""
+    records = stored.day_records(con, entry.symbol, entry.model) if entry.model is not None else {}
+    return sum(bool(record.repairs.get("held")) for record in records.values())
+
+
+def _not_whole(symbol: str, days: Mapping[date, str]) -> str:
+    """Say which stored days are not whole, the newest in words; no problem, for nothing better may ever come."""
+    newest = max(days)
+    more = f"; {len(days) - 1} more days, the first {min(days)} (GET /health lists them)" if len(days) > 1 else ""
+    return f"cut     {symbol} {newest}: {days[newest]}{more}"
+
+
+def _row(entry: SymbolStatus, stale: int, held: int) -> tuple[str, ...]:
     return (
         entry.symbol,
         entry.model or "-",
@@ -149,6 +179,7 @@ def _row(entry: SymbolStatus, stale: int) -> tuple[str, ...]:
         str(len(entry.gaps)),
         str(stale),
         str(len({day for _, day, _ in entry.failed})),
+        str(held),
         f"{entry.located_share:.1%}" if entry.model else "-",
         (f"{entry.newest_candle:%Y-%m-%d %H:%M}" if entry.newest_candle else "-") + _marks(entry),
     )
