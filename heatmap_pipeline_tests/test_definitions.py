@@ -47,10 +47,10 @@ PINNED = {
     },
     "warnings only": [
         "candles_complete",
+        "days_whole",
         "level_in_bracket",
         "open_interest_complete",
         "score_not_worse",
-        "days_whole",
         "up_to_date",
     ],
     "jobs": ["heatmap_daily"],

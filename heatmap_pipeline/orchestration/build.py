@@ -54,7 +54,7 @@ def build_defs(
         asset_checks=build_checks(settings),
         jobs=[job],
         schedules=build_schedules(settings, job, last),
-        sensors=[build_failure_sensor(settings), build_days_before_sensor(job, assets)],
+        sensors=[build_days_before_sensor(job, assets), build_failure_sensor(settings)],
         # Steps run in one process, also those of backfills: each takes less time than starting a process for it would.
         executor=dg.in_process_executor,
         resources={

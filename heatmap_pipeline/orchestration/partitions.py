@@ -10,6 +10,7 @@ import dagster as dg
 from heatmap_pipeline.chain.calendar import yesterday
 from heatmap_pipeline.instants import ONE_DAY
 from heatmap_pipeline.market.sources import open_market
+from heatmap_pipeline.market.tables import NoDataError
 from heatmap_pipeline.settings import Settings
 
 PARTITION_TAG = "dagster/partition"
@@ -44,7 +45,10 @@ def there(settings: Settings) -> tuple[date, date] | None:
         return None
     last = yesterday()
     days = [_EARLIEST + ONE_DAY * number for number in range((last - _EARLIEST).days + 1)]
-    market = open_market(settings)
+    try:
+        market = open_market(settings)
+    except NoDataError:
+        return None
     found = set().union(*(market.available(symbol, days) for symbol in settings.symbols))
     return (min(found), max(found)) if found else None
 

@@ -10,26 +10,26 @@ from collections.abc import Mapping
 from datetime import date
 from typing import Any
 
+from heatmap_pipeline.instants import day_start
 from heatmap_pipeline.store.sql import Connection, parsed, rows
 
 _ENDS = """
-    SELECT d.kind, d.day, d.rows, d.repairs, d.facts, d.step_seconds AS step,
-        epoch_us(CAST(d.day AS TIMESTAMP)) / 1e6 + 86400 - max(epoch_us(r.{time})) / 1e6 - {length} AS left_over
+    SELECT d.day, d.rows, d.repairs, d.facts, d.step_seconds, max(epoch_us(r.{time})) AS newest
     FROM raw_days AS d LEFT JOIN {table} AS r ON r.symbol = d.symbol AND r.day = d.day
-    WHERE d.symbol = ? AND d.kind = '{kind}' AND (d.rows < 86400 // d.step_seconds
+    WHERE d.symbol = ? AND d.kind = ? AND (d.rows < 86400 // d.step_seconds
         OR d.facts LIKE '%_file"%' OR d.repairs LIKE '%accepted_checksum%' OR d.repairs LIKE '%placed_by_hand%')
     GROUP BY ALL
 """
 """Only days that may be meant: of all others not one row is read."""
 
 _TABLES = {
-    "candles": ("raw_candles", "open_time", "d.step_seconds"),
-    "open_interest": ("raw_open_interest", "snapshot_time", "0"),
+    "candles": ("raw_candles", "open_time"),
+    "open_interest": ("raw_open_interest", "snapshot_time"),
 }
-"""Of each kind its table, the column of time, and how long a row lasts from then on, seconds."""
+"""Of each kind its table and the column of time."""
 _NAMES = {"candles": "candles", "open_interest": "samples of open interest"}
 _AT_LEAST = 1800
-"""Seconds before midnight at which the last row may stand."""
+"""Seconds before midnight within which a day may end."""
 
 
 def days_not_whole(con: Connection, symbol: str) -> dict[date, str]:
@@ -40,27 +40,27 @@ def days_not_whole(con: Connection, symbol: str) -> dict[date, str]:
         {date(2024, 3, 5): 'samples of open interest end at 13:30'}
     """
     words: dict[date, list[str]] = {}
-    for kind, (table, time, length) in _TABLES.items():
-        query = _ENDS.format(kind=kind, table=table, time=time, length=length)
-        for _, day, count, repairs, facts, step, left_over in rows(con, query, [symbol]):
-            said = _words(_NAMES[kind], count, parsed(repairs), parsed(facts), step, left_over)
+    for kind, (table, time) in _TABLES.items():
+        query = _ENDS.format(table=table, time=time)
+        for day, count, repairs, facts, step, newest in rows(con, query, [symbol, kind]):
+            lasting = step if kind == "candles" else 0
+            end = (newest - day_start(day)) / 1e6 + lasting if count and newest is not None else None
+            said = _words(_NAMES[kind], parsed(repairs), parsed(facts), step, end)
             if said:
                 words.setdefault(day, []).append(said)
     return {day: "; ".join(words[day]) for day in sorted(words)}
 
 
-def _words(
-    name: str, count: int, repairs: Mapping[str, Any], facts: Mapping[str, Any], step: int, left_over: float | None
-) -> str:
-    """Say what is not whole of one kind of one day; `left_over` seconds of it come after its last row's instant."""
+def _words(name: str, repairs: Mapping[str, Any], facts: Mapping[str, Any], step: int, end: float | None) -> str:
+    """Say what is not whole of one kind of one day, which ends `end` seconds after its midnight; None: has no row."""
     if facts.get("provisional"):
         return ""
     said = []
-    if count == 0 or left_over is None:
+    if end is None:
         held = f"no {name}, held"
         said.append(f"{held} (no file {facts['missing_file']})" if "missing_file" in facts else held)
-    elif left_over > max(_AT_LEAST, 3 * step):
-        minutes = int(86400 - left_over) // 60
+    elif end < 86400 - max(_AT_LEAST, 3 * step):
+        minutes = int(end) // 60
         said.append(f"{name} end at {minutes // 60:02}:{minutes % 60:02}")
     if "damaged_file" in facts:
         said.append(f"{name} over REST, {facts['damaged_file']} does not match its CHECKSUM")
