@@ -35,7 +35,9 @@ DAILY = ("raw_candles", "raw_open_interest", "position_events", "liquidation_sna
 def test_a_run_of_one_day_fills_the_home(tmp_path: Path, pictures: None) -> None:
     settings = load_settings(home=tmp_path / "home", source="demo", symbols=(BTC,))
     run = run_job(settings, 1).ok()
-    assert set(run.materialised) == {f"{BTC}/{name}" for name in (*DAILY, "heatmap_render", "published_database")}
+    assert set(run.materialised) == {
+        f"{BTC}/{name}" for name in (*DAILY, "map_scores", "heatmap_render", "published_database")
+    }
     for name in DAILY:
         assert set(run.materialised[f"{BTC}/{name}"]) == {"2024-03-04"}
     assert {name.split(":")[1] for name in run.checks} == {rule.name for rule in RULES}
@@ -180,6 +182,7 @@ def test_gaps_in_the_files_are_told_but_do_not_stop_a_run(archive: Path, tmp_pat
     assert run.failed_checks() == {
         f"{BTC}/raw_candles:candles_complete",
         f"{BTC}/raw_open_interest:open_interest_complete",
+        f"{BTC}/published_database:days_whole",
     }
     assert "3 missing candles" in run.checks[f"{BTC}/raw_candles:candles_complete"][1]
     assert run.materialised[f"{BTC}/raw_candles"]["2024-03-05"]["dagster/partition_row_count"] == 285
