@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from heatmap_pipeline.store.schema import schema_text, table, tables
 from heatmap_pipeline.store.sql import Connection, rows, scalar, transaction
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = int(re.findall(r"INSERT INTO schema_version VALUES \((\d+)\)", schema_text())[0])
+"""What schema.sql says of itself; it goes up where a column or a table comes."""
 
 READABLE = frozenset({1, SCHEMA_VERSION})
 """Versions whose rows this program can read and take over."""

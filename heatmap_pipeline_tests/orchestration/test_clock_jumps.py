@@ -27,7 +27,7 @@ from heatmap_pipeline.orchestration.build import build_defs
 from heatmap_pipeline.orchestration.schedules import DAILY, INTRADAY
 from heatmap_pipeline.settings import load_settings
 from heatmap_pipeline.store import days as stored
-from heatmap_pipeline.store import publish, raw, spare
+from heatmap_pipeline.store import liquidations, publish, raw, spare
 from heatmap_pipeline_tests._homes import clean_environment, done, draw_nothing, heatmap, refused
 from heatmap_pipeline_tests.market._exchange_server import ExchangeServer
 from heatmap_pipeline_tests.orchestration.homes import (
@@ -54,6 +54,7 @@ READERS = {
     "chain/calendar.py": calendar,
     "locks.py": locks,
     "store/days.py": stored,
+    "store/liquidations.py": liquidations,
     "store/publish.py": publish,
     "store/raw.py": raw,
     "store/spare.py": spare,

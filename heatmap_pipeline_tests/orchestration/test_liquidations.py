@@ -24,7 +24,7 @@ from heatmap_pipeline_tests.orchestration.homes import (
     untouched,
 )
 
-OURS = ("raw_liquidations", "recorded")
+OURS = ("raw_liquidations", "recorded", "map_scores", "score_hours", "score_days")
 
 
 @pytest.fixture

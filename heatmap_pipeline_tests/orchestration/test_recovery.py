@@ -44,6 +44,10 @@ from heatmap_pipeline_tests.orchestration.homes import (
     untouched,
 )
 
+OTHER_PARAMETERS = """UPDATE heatmap_days SET parameters = replace(parameters, '"max_leverage": 1', '"max_leverage": 2')
+    WHERE day = '{}'"""
+"""What a day looks like that was computed under another leverage bracket."""
+
 
 @pytest.fixture(autouse=True)
 def _history_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,7 +179,7 @@ def test_status_names_lines_that_work_as_they_stand(
     assert f"--archive {archive} --home '{pair}' --model delta" in status
     obey_line(status)
     assert_same(tables(pair / "heatmap.duckdb"), tables(both / "heatmap.duckdb"))
-    ask(load_settings(home=pair), f"UPDATE heatmap_days SET parameters = '{{}}' WHERE day = '{day(2)}'")
+    ask(load_settings(home=pair), OTHER_PARAMETERS.format(day(2)))
     status = done("status", "--home", pair).stdout
     assert status.count("it was computed with other parameters") == 2
     for line in status.splitlines():

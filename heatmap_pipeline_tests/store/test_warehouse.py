@@ -85,7 +85,7 @@ def test_what_was_not_committed_is_rolled_back(warehouse: Warehouse) -> None:
     with pytest.raises(KeyError):
         fail()
     with warehouse.connect() as con:
-        assert con.execute("SELECT count(*) FROM raw_days").fetchall() == [(6,)]
+        assert con.execute("SELECT count(*) FROM raw_days").fetchall() == [(9,)]
 
 
 def test_a_second_process_waits_or_names_the_holder(warehouse: Warehouse) -> None:
@@ -98,7 +98,7 @@ def test_a_second_process_waits_or_names_the_holder(warehouse: Warehouse) -> Non
         pass
     started = time.monotonic()
     with Warehouse(warehouse.home, lock_timeout=30).connect() as con:
-        assert con.execute("SELECT count(*) FROM raw_days").fetchall() == [(6,)]
+        assert con.execute("SELECT count(*) FROM raw_days").fetchall() == [(9,)]
     assert time.monotonic() - started > 0.5
     assert process.wait() == 0
 
@@ -108,7 +108,7 @@ def test_a_killed_holder_frees_the_lock(warehouse: Warehouse) -> None:
     process.send_signal(signal.SIGKILL)
     process.wait()
     with Warehouse(warehouse.home, lock_timeout=5).connect() as con:
-        assert con.execute("SELECT count(*) FROM raw_days").fetchall() == [(6,)]
+        assert con.execute("SELECT count(*) FROM raw_days").fetchall() == [(9,)]
 
 
 def test_threads_wait_for_each_other(warehouse: Warehouse) -> None:
@@ -211,7 +211,7 @@ def test_a_full_disk_is_said_so(warehouse: Warehouse, error: Exception) -> None:
     with pytest.raises(StoreError, match="is full; make room"):
         fail()
     with warehouse.connect() as con:
-        assert con.execute("SELECT count(*) FROM raw_days").fetchall() == [(6,)]
+        assert con.execute("SELECT count(*) FROM raw_days").fetchall() == [(9,)]
 
 
 def test_reading_what_is_not_there(tmp_path: Path) -> None:

@@ -71,6 +71,8 @@ def test_the_reference_score_is_of_two_markets_and_says_of_which_days() -> None:
 
 def test_a_symbol_without_a_record_says_what_it_needs(con: Connection) -> None:
     con.execute("UPDATE symbols SET simulated = false")
+    for table in ("raw_liquidations", "recorded"):
+        con.execute(f"DELETE FROM {table}")
     found = score_record(con, BTC, "turnover")
     assert not found["scored"]
     assert found["source"] is None
