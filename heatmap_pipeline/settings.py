@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping
 from datetime import date
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from heatmap_pipeline.errors import HeatmapError, listed
@@ -34,6 +34,8 @@ FILES = "files"
 
 _SYMBOL = re.compile(r"[A-Z0-9]{2,30}")
 _ORIGIN = re.compile(r"https?://[A-Za-z0-9.\-\[\]:]+")
+_ADDRESS = re.compile(r"https?://[^\s/?#][^\s]*")
+_STREAM = re.compile(r"wss?://[^\s/?#][^\s]*")
 _HOST = re.compile(r"([A-Za-z0-9.\-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
 _PER_SYMBOL = re.compile(
     r"HEATMAP_(BUCKET|CANDLE_INTERVAL|SNAPSHOT_INTERVAL|MAINTENANCE_MARGIN_RATE|MAX_LEVERAGE)_([A-Z0-9]+)"
@@ -118,6 +120,13 @@ class Settings(BaseSettings):
     def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Read a number where only some numbers are allowed: pydantic compares those with the text as it is."""
+        choices = _NUMBER_CHOICES.get(info.field_name or "", {})
+        return choices.get(value.strip(), value) if isinstance(value, str) else value
+
     @field_validator("symbols")
     @classmethod
     def _symbols(cls, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -163,6 +172,20 @@ class Settings(BaseSettings):
             if origin != "*" and not _ORIGIN.fullmatch(origin):
                 raise ValueError(f"{origin!r} is not an origin; write https://example.org, or * for all")
         return tuple(dict.fromkeys(value))
+
+    @field_validator("archive_url", "rest_url", "webhook", "gate_url", "bitget_url")
+    @classmethod
+    def _addresses(cls, value: str | None) -> str | None:
+        if value and not _ADDRESS.fullmatch(value):
+            raise ValueError("it is not an address of the kind https://host/path; correct it")
+        return value
+
+    @field_validator("bybit_stream_url", "binance_stream_url")
+    @classmethod
+    def _streams(cls, value: str) -> str:
+        if value and not _STREAM.fullmatch(value):
+            raise ValueError("it is not an address of the kind wss://host/path; correct it")
+        return value
 
     @field_validator("ui_hosts")
     @classmethod
@@ -216,6 +239,18 @@ class Settings(BaseSettings):
         return self.kind.simulated or (self.archive_root / SIMULATED_MARKER).is_file()
 
 
+def _number_choices(kind: Any) -> dict[str, int]:
+    """Return the whole numbers that a type allows by a Literal at any depth, by how they are written."""
+    inside = get_args(kind)
+    if get_origin(kind) is Literal:
+        return {str(choice): choice for choice in inside if isinstance(choice, int)}
+    return {text: number for part in inside for text, number in _number_choices(part).items()}
+
+
+_NUMBER_CHOICES = {name: _number_choices(field.annotation) for name, field in Settings.model_fields.items()}
+"""Numbers that a setting is one of, by how they are written in the environment; most settings have none."""
+
+
 def load_settings(**overrides: Any) -> Settings:
     """Read the settings from the environment; keyword arguments that are not None win.
 
@@ -233,16 +268,19 @@ def load_settings(**overrides: Any) -> Settings:
         if match and name not in _NOT_SYMBOLS and value:
             per_symbol.setdefault(match[2], {})[match[1].lower()] = value
     given = {key: value for key, value in overrides.items() if value is not None}
+    suffix = ""
     try:
         symbols = {}
         for symbol, values in per_symbol.items():
-            try:
-                symbols[symbol] = SymbolSettings.model_validate(values)
-            except ValidationError as error:
-                raise SettingsError(_sentence(error, suffix=f"_{symbol}")) from None
+            suffix = f"_{symbol}"
+            symbols[symbol] = SymbolSettings.model_validate(values)
+        suffix = ""
         return Settings(per_symbol=symbols, **given)
     except ValidationError as error:
-        raise SettingsError(_sentence(error)) from None
+        sentence = _sentence(error, suffix)
+    # Raised out here because an error of pydantic holds the error of a validator, which holds every frame below it, out
+    # of the garbage collector's sight: as the context of ours it would live for ever, and DuckDB print what it leaks.
+    raise SettingsError(sentence)
 
 
 def _refuse_unknown(names: Iterable[str]) -> None:
@@ -261,7 +299,7 @@ def _sentence(error: ValidationError, suffix: str = "") -> str:
     first = error.errors()[0]
     name = str(first["loc"][0]) if first["loc"] else "settings"
     message = first["msg"].removeprefix("Value error, ")
-    given = "***" if name == "api_token" else _short(first["input"])  # a secret does not belong on a screen
+    given = "***" if name in ("api_token", "webhook") else _short(first["input"])  # no secret on a screen
     return f"setting HEATMAP_{name.upper()}{suffix} = {given}: {message}"
 
 

@@ -101,7 +101,7 @@ def test_an_exchange_that_is_down_is_named_and_leaves_what_is_published(
     before = (home / "heatmap.duckdb").read_bytes()
     monkeypatch.setenv("HEATMAP_REST_URL", "ftp://nowhere")
     failed = heatmap("run", "BTCUSDT", "--start", DAYS[2], "--end", YESTERDAY, "--home", home)
-    assert failed.exit_code == 1
+    assert failed.exit_code == 2
     assert "HEATMAP_REST_URL" in failed.stderr.splitlines()[-1]
     assert (home / "heatmap.duckdb").read_bytes() == before
 
