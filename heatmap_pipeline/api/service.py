@@ -16,6 +16,7 @@ from typing import Any
 from heatmap_pipeline import __version__
 from heatmap_pipeline.api import encode
 from heatmap_pipeline.api.cache import ByteCache
+from heatmap_pipeline.api.descriptors import Reserve
 from heatmap_pipeline.api.errors import ApiError
 from heatmap_pipeline.api.heatmap import plan_heatmap
 from heatmap_pipeline.api.parameters import HeatmapQuery
@@ -38,9 +39,11 @@ class Service:
     def __init__(self, settings: Settings, tell: Callable[[str], None] | None = None) -> None:
         self.settings = settings
         warehouse = Warehouse(settings.home)
+        self.reserve = Reserve()
 
         def load(before: Version | None) -> Version:
-            version = published_version(warehouse, before, settings.models)
+            with self.reserve.lent():
+                version = published_version(warehouse, before, settings.models)
             if before is None:
                 self._warm(version)
             return version
@@ -57,6 +60,7 @@ class Service:
         await asyncio.gather(*self._flights.values(), return_exceptions=True)
         self._workers.shutdown()
         await self.publications.close()
+        self.reserve.close()
 
     async def tidy(self) -> None:
         """Forget what is too old."""
