@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import http.client
+import itertools
 import os
 import resource
 import socket
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, suppress
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import httpx
@@ -131,3 +136,42 @@ def test_a_reserve_that_is_not_whole_lends_nothing(monkeypatch: pytest.MonkeyPat
     with reserve.lent():
         pass
     reserve.close()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has more than one loopback address by itself")
+def test_one_client_does_not_crowd_out_the_others(published: Settings) -> None:
+    """With 40 questions of one client always open, all different, nobody else gets 503, and its own do."""
+    numbers = itertools.count(1)
+    statuses: dict[str, list[int]] = {"greedy": [], "modest": []}
+    ends = threading.Event()
+
+    def ask_from(source: str, port: int) -> int:
+        number = next(numbers)  # no two questions are equal, so nothing that is kept answers
+        end = datetime.combine(day(5), dt.time()) + timedelta(minutes=15 * (number % 95))
+        query = f"symbol={BTC}&interval=15m&end_time={end.isoformat()}Z&max_rows={300 + number}"
+        with closing(http.client.HTTPConnection(HOST, port, timeout=60, source_address=(source, 0))) as connection:
+            connection.request("GET", f"{HEATMAP}?{query}")
+            answer = connection.getresponse()
+            answer.read()
+            return answer.status
+
+    def crowd(port: int) -> None:
+        while not ends.is_set():
+            statuses["greedy"].append(ask_from("127.0.0.2", port))
+            ends.wait(0.05)
+
+    with serving(published.home, HEATMAP_API_STALE_HOURS=1e7, HEATMAP_API_CACHE_MB=1) as (port, _):
+        threads = [threading.Thread(target=crowd, args=(port,)) for _ in range(40)]
+        for thread in threads:
+            thread.start()
+        try:
+            time.sleep(1)
+            for _ in range(12):
+                statuses["modest"].append(ask_from(HOST, port))
+        finally:
+            ends.set()
+            for thread in threads:
+                thread.join()
+    assert set(statuses["modest"]) == {200}
+    assert set(statuses["greedy"]) == {200, 503}
