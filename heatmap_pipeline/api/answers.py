@@ -108,6 +108,11 @@ async def finish(
         return Response(status_code=304, headers=given)
     client = client_of(request.client.host if request.client else None)
     body = await service.body(version, plan, encoding, client=client, thorough=thorough)
+    connection = request.scope.get("extensions", {}).get("heatmap.connection", {}).get("connection")
+    if connection is not None:
+        taker = object()  # of one answer, as a connection may have asked for the next already
+        service.outgoing.admit(taker, body, connection.crowd.cut_stalled)
+        connection.hold(lambda: service.outgoing.release(taker))
     if encoding != "identity":
         given["Content-Encoding"] = encoding
     return Response(body, 200, given, media_type)

@@ -9,6 +9,7 @@ import asyncio
 import ipaddress
 import time
 from collections import Counter, deque
+from collections.abc import Callable
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
@@ -99,6 +100,14 @@ class Crowd:
         self.refused += 1
         return False
 
+    def cut_stalled(self) -> bool:
+        """End the connection that has taken nothing of its answer for longest, if there is one; return whether."""
+        now = time.monotonic()
+        stalled = [connection for connection in self._open if connection.stalled(now)]
+        if stalled:
+            self.end(min(stalled, key=lambda connection: connection.taken_at))
+        return bool(stalled)
+
     def _make_room(self, whose: str | None) -> bool:
         """End the oldest connection that asks for nothing or takes nothing; of the client with most, if of no one."""
         if whose is None:
@@ -136,7 +145,7 @@ class Connection(HttpToolsProtocol):
     """When the server began to wait for the rest of a request."""
     _window: tuple[float, int] | None = None
     """When it was last seen that enough of an answer is taken, and the bytes that were left then."""
-    _taken_at = 0.0
+    taken_at = 0.0
     _left = 0
 
     # -- what is asked of a connection
@@ -151,7 +160,7 @@ class Connection(HttpToolsProtocol):
 
     def stalled(self, now: float) -> bool:
         """Return whether it has taken nothing of its answer for a while."""
-        return self._window is not None and now - self._taken_at >= SPARED_SECONDS
+        return self._window is not None and now - self.taken_at >= SPARED_SECONDS
 
     def late(self, now: float) -> bool:
         """Return whether it has missed a deadline; called again and again, as it also measures what is taken."""
@@ -163,9 +172,9 @@ class Connection(HttpToolsProtocol):
         if not left:
             self._window = None
         elif self._window is None or left > self._left:  # another answer follows
-            self._window, self._taken_at = (now, left), now
+            self._window, self.taken_at = (now, left), now
         elif left < self._left:
-            self._taken_at = now
+            self.taken_at = now
         self._left = left
         if self._window is None or now - self._window[0] < SEND_SECONDS:
             return False
@@ -174,8 +183,19 @@ class Connection(HttpToolsProtocol):
         self._window = (now, left)
         return False
 
+    def hold(self, release: Callable[[], None]) -> None:
+        """Have `release` called once the answer that is being given is taken, or nobody is there to take it."""
+        self._unwritten.append(release)
+
+    def _release_written(self) -> None:
+        while self._written:
+            self._written.pop()()
+
     def give_up(self) -> None:
         """Have none of its answers written any more; uvicorn itself says this only to that of the newest request."""
+        self._written += self._unwritten
+        self._unwritten.clear()
+        self._release_written()
         self.pipeline.clear()
         for cycle in self._cycles:
             cycle.disconnected = True
@@ -189,6 +209,8 @@ class Connection(HttpToolsProtocol):
         """Let it in, or tell it that it is one too many."""
         super().connection_made(transport)
         self.whose, self._since = client_of(self.client[0] if self.client else None), time.monotonic()
+        self._written: list[Callable[[], None]] = []
+        self._unwritten: list[Callable[[], None]] = []
         self._cycles: deque[RequestResponseCycle] = deque()  # in the order in which they are answered
         if not self.crowd.enter(self):
             self._refused = True
@@ -223,8 +245,22 @@ class Connection(HttpToolsProtocol):
             self._since = time.monotonic()
         super().on_message_begin()
 
+    def resume_writing(self) -> None:
+        """Most of an answer is taken."""
+        super().resume_writing()
+        self._release_written()
+
+    def on_response_complete(self) -> None:
+        """Hand an answer to the transport, which may be all of it."""
+        self._written += self._unwritten
+        self._unwritten.clear()
+        if not self.flow.write_paused:
+            self._release_written()
+        super().on_response_complete()
+
     def on_headers_complete(self) -> None:
         """End of the head."""
+        self.scope["extensions"] = {"heatmap.connection": {"connection": self}}
         self._reading_head = False
         super().on_headers_complete()
         while self._cycles and self._cycles[0].response_complete:

@@ -19,6 +19,7 @@ from heatmap_pipeline.api.cache import ByteCache
 from heatmap_pipeline.api.descriptors import Reserve
 from heatmap_pipeline.api.errors import ApiError
 from heatmap_pipeline.api.heatmap import plan_heatmap
+from heatmap_pipeline.api.outgoing import Outgoing
 from heatmap_pipeline.api.parameters import HeatmapQuery
 from heatmap_pipeline.api.plan import Plan
 from heatmap_pipeline.api.publications import Publications
@@ -50,6 +51,7 @@ class Service:
 
         self.publications = Publications(warehouse.published, load, tell)
         self.cache = ByteCache(settings.api_cache_mb << 20, settings.api_cache_seconds)
+        self.outgoing = Outgoing(settings.api_cache_mb << 20)
         self.books = Books(BOOKS_BYTES)
         self._turns = Turns(settings.api_concurrency, settings.api_queue)
         self._workers = ThreadPoolExecutor(settings.api_concurrency, thread_name_prefix="answer")
