@@ -246,13 +246,11 @@ def test_changed_parameters_are_refused_until_the_history_is_rebuilt(
 ) -> None:
     monkeypatch.setenv("HEATMAP_MAX_LEVERAGE_BTCUSDT", "50")
     monkeypatch.setenv("HEATMAP_BUCKET_BTCUSDT", "40")
-    # The rows are in the warehouse: a rebuild needs no files.
-    (tmp_path / "empty").mkdir()
-    settings = real(home, tmp_path / "empty")
+    settings = real(home, archive)
     with untouched(home / "heatmap.duckdb"):
         message = refusal(run_job(settings, 5))
     assert f"{day(1)} before it is stale (it was computed with other parameters: bucket " in message
-    assert " -> 40, max_leverage none -> 50, other leverage_weights); " in message
+    assert "bucket 100 -> 40, max_leverage 125 -> 50, price_tick 10 -> 4, 1 more); " in message
     assert command_in(message)[3:7] == ["--start", str(day(1)), "--end", str(day(5))]
     assert command_in(status(settings)) == command_in(message)
     # Its first day alone is not enough: old and new parameters would stand side by side.

@@ -89,7 +89,7 @@ class Guard:
         host = headers.get("host", "").lower()
         if host not in self._hosts | self._names:
             return (
-                f"host {ascii(host)[:80]} is not a name of this UI; open it by the address that `heatmap ui` printed, "
+                f"host {ascii(host)[:80]} is not a name of this UI; open it by the address that its command printed, "
                 "or add the name to HEATMAP_UI_HOSTS"
             )
         method = "WEBSOCKET" if scope["type"] == "websocket" else scope["method"]
