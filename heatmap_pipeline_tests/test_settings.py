@@ -249,3 +249,38 @@ def test_the_days_to_check_are_a_number_of_days(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("HEATMAP_CHECK_DAYS", "-1")
     with pytest.raises(SettingsError, match="HEATMAP_CHECK_DAYS = '-1'"):
         load_settings()
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "hooks.example.org/T0/s3cret",
+        "ftp://hooks.example.org/s3cret",
+        "https://",
+        "https://./s3cret",
+        "https:///s3cret",
+        "https://a b/s3cret",
+        "https://[::1/s3cret",
+        "https://example.org:99999/s3cret",
+        "https://example.org:0/s3cret",
+        "https://a..b/s3cret",
+        f"https://{'a' * 64}.org/s3cret",
+        "https://example.org/s3cret\n",
+        "file:///s3cret",
+    ],
+)
+def test_a_webhook_that_is_no_web_address_is_refused_without_showing_it(
+    monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    monkeypatch.setenv("HEATMAP_WEBHOOK", address)
+    with pytest.raises(SettingsError, match=r"^setting HEATMAP_WEBHOOK = \*\*\*: write the whole address") as refused:
+        load_settings()
+    assert "s3cret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "address", ["https://hooks.example.org/services/T0/B0", "http://127.0.0.1:8080", "http://[::1]:80/x?y=1"]
+)
+def test_a_webhook_may_be_any_web_address(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    monkeypatch.setenv("HEATMAP_WEBHOOK", address)
+    assert load_settings().webhook == address
