@@ -18,7 +18,7 @@ from heatmap_pipeline.model.parameters import MODELS
 from heatmap_pipeline.source_kinds import RECORDED_EXCHANGES, SOURCES, folder_sources
 
 if TYPE_CHECKING:
-    from heatmap_pipeline.orchestration.runs import Span
+    from heatmap_pipeline.orchestration.runs import Outcome, Span
     from heatmap_pipeline.settings import Settings
 
 Requests: TypeAlias = dict[str, tuple[date, date]]
@@ -125,7 +125,9 @@ def demo(days: int, models: tuple[str, ...], home: Path | None) -> None:
         # A history that ended before the first of these days is continued where it ended.
         return start if span is None else min(start, span.last + timedelta(days=1))
 
-    _execute(settings, lambda spans: _days_of(settings, spans, begin, end))
+    from heatmap_pipeline.commands import command  # noqa: PLC0415
+
+    _execute(settings, lambda spans: _days_of(settings, spans, begin, end), command(settings, "demo"))
 
 
 @main.command()
@@ -175,10 +177,18 @@ def run(
         symbols=_symbols(symbols) or None,
     )
     _check_days(settings, first, last)
+    from heatmap_pipeline.commands import command  # noqa: PLC0415
+
+    again = command(settings, "run", *settings.symbols, days=(first, last), restart=restart)
     if check_files:
-        _execute(settings, lambda spans: _corrected(settings, spans, first, last))
+        _execute(settings, lambda spans: _corrected(settings, spans, first, last), again)
         return
-    _execute(settings, lambda spans: _days_of(settings, spans, lambda _: first, last, restart=restart), restart=restart)
+    _execute(
+        settings,
+        lambda spans: _days_of(settings, spans, lambda _: first, last, restart=restart),
+        again,
+        restart=restart,
+    )
 
 
 @main.command()
@@ -230,7 +240,7 @@ def refresh(
                 )
         return requests, refused
 
-    _execute(settings, plan)
+    _execute(settings, plan, command(settings, "refresh", *symbols), daily=True)
 
 
 @main.command()
@@ -484,24 +494,54 @@ def _days_of(
 
 
 def _execute(
-    settings: Settings, plan: Callable[[dict[str, Span]], tuple[Requests, Refusals]], *, restart: bool = False
+    settings: Settings,
+    plan: Callable[[dict[str, Span]], tuple[Requests, Refusals]],
+    again: str,
+    *,
+    restart: bool = False,
+    daily: bool = False,
 ) -> None:
-    """Run what `plan` asks for in view of the days stored, which no other run can change meanwhile, and report."""
+    """Run what `plan` asks for in view of the days stored, which no other run can change meanwhile, and report.
+
+    Args:
+        settings: of the command.
+        plan: says which days to run, and which symbols are refused why.
+        again: the command line that is going on, for whoever is told that it failed.
+        restart: whether a new history begins after a gap.
+        daily: whether a day on which nothing ran is worth telling.
+    """
+    from heatmap_pipeline.notices import Failure  # noqa: PLC0415
     from heatmap_pipeline.orchestration.runs import (  # noqa: PLC0415
         Outcome,
+        look_back,
         one_run_at_a_time,
         prepare_home,
         run_days,
         stored_spans,
     )
+    from heatmap_pipeline.orchestration.told import tell_of_command  # noqa: PLC0415
 
-    prepare_home(settings)
     outcome = Outcome({}, {})
-    with one_run_at_a_time(settings, lambda text: click.echo(text, err=True)):
-        requests, refused = plan(stored_spans(settings, settings.symbols))
-        if requests:
-            with _progress():
-                outcome = run_days(settings, requests, restart=restart)
+    try:
+        prepare_home(settings)
+        with one_run_at_a_time(settings, lambda text: click.echo(text, err=True)):
+            look_back(settings, daily=daily)
+            requests, refused = plan(stored_spans(settings, settings.symbols))
+            if requests:
+                with _progress():
+                    outcome = run_days(settings, requests, restart=restart)
+    except Exception as error:
+        cause = str(error) if isinstance(error, HeatmapError) else f"{type(error).__name__}: {error} (unexpected)"
+        tell_of_command(settings, [Failure(symbol, cause) for symbol in settings.symbols], [], again)
+        raise
+    failures = {symbol: Failure(symbol, text) for symbol, text in {**refused, **outcome.failures}.items()}
+    if failures:
+        tell_of_command(settings, list({**failures, **outcome.details}.values()), outcome.run_ids, again)
+    _report(settings, outcome, refused)
+
+
+def _report(settings: Settings, outcome: Outcome, refused: Refusals) -> None:
+    """Say what was published; where something failed, end the command with it."""
     failures = {**refused, **outcome.failures}
     for symbol, (first, last) in outcome.published.items():
         kind = "simulated" if settings.simulated else "real"

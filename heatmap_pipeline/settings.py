@@ -12,6 +12,7 @@ from datetime import date
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -41,6 +42,9 @@ _PER_SYMBOL = re.compile(
     r"HEATMAP_(BUCKET|CANDLE_INTERVAL|SNAPSHOT_INTERVAL|MAINTENANCE_MARGIN_RATE|MAX_LEVERAGE)_([A-Z0-9]+)"
 )
 _ARCHIVE_FILE = re.compile(r"[A-Z0-9]{2,30}-(metrics|1m|5m|15m)-\d{4}-\d{2}(-\d{2})?")
+_SECRETS = {"api_token", "webhook"}
+"""Settings whose values do not belong on a screen; whoever has the address of a chat's webhook may write there."""
+
 _NOT_SYMBOLS = {"HEATMAP_CANDLE_INTERVAL", "HEATMAP_SNAPSHOT_INTERVAL"}
 
 
@@ -163,6 +167,13 @@ class Settings(BaseSettings):
     def _token(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and not re.fullmatch(r"[!-~]{8,}", value.get_secret_value()):
             raise ValueError("a token is at least 8 printable ASCII characters without blanks")
+        return value
+
+    @field_validator("webhook")
+    @classmethod
+    def _address(cls, value: str | None) -> str | None:
+        if value is not None and not _is_web_address(value):
+            raise ValueError("write the whole address, for example https://hooks.example.org/services/T0/B0")
         return value
 
     @field_validator("api_cors_origins")
@@ -299,13 +310,24 @@ def _sentence(error: ValidationError, suffix: str = "") -> str:
     first = error.errors()[0]
     name = str(first["loc"][0]) if first["loc"] else "settings"
     message = first["msg"].removeprefix("Value error, ")
-    given = "***" if name in ("api_token", "webhook") else _short(first["input"])  # no secret on a screen
+    given = "***" if name in _SECRETS else _short(first["input"])
     return f"setting HEATMAP_{name.upper()}{suffix} = {given}: {message}"
 
 
 def _short(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 100 else f"{text[:100]}…"
+
+
+def _is_web_address(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        host = (parts.hostname or "").encode("idna").decode()
+        port = parts.port
+    except ValueError:  # a bracket that is not closed, a port that is no number, a name that cannot be one
+        return False
+    plain = re.fullmatch(r"[!-~]+", text) is not None
+    return plain and parts.scheme in ("http", "https") and bool(host.strip(".")) and port != 0
 
 
 def interval_name(seconds: int) -> str:

@@ -19,7 +19,7 @@ FLOORS = (
     {"commands"},
     {"model"},
     {"market", "bins"},
-    {"store"},
+    {"store", "notices"},
     {"chain", "views"},
     {"render"},
     {"api", "orchestration"},

@@ -357,3 +357,38 @@ def test_the_command_line_takes_a_legal_value_and_refuses_an_illegal_one(tmp_pat
     assert (ended.returncode, ended.stdout) == (2, "")
     assert last.startswith(f"Error: setting {name} = "), "the sentence is the last line, and nothing is after it"
     assert usage == ["Usage: heatmap status [OPTIONS]", "Try 'heatmap status --help' for help.", ""]
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "hooks.example.org/T0/s3cret",
+        "ftp://hooks.example.org/s3cret",
+        "https://",
+        "https://./s3cret",
+        "https:///s3cret",
+        "https://a b/s3cret",
+        "https://[::1/s3cret",
+        "https://example.org:99999/s3cret",
+        "https://example.org:0/s3cret",
+        "https://a..b/s3cret",
+        f"https://{'a' * 64}.org/s3cret",
+        "https://example.org/s3cret\n",
+        "file:///s3cret",
+    ],
+)
+def test_a_webhook_that_is_no_web_address_is_refused_without_showing_it(
+    monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    monkeypatch.setenv("HEATMAP_WEBHOOK", address)
+    with pytest.raises(SettingsError, match=r"^setting HEATMAP_WEBHOOK = \*\*\*: write the whole address") as refused:
+        load_settings()
+    assert "s3cret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "address", ["https://hooks.example.org/services/T0/B0", "http://127.0.0.1:8080", "http://[::1]:80/x?y=1"]
+)
+def test_a_webhook_may_be_any_web_address(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    monkeypatch.setenv("HEATMAP_WEBHOOK", address)
+    assert load_settings().webhook == address

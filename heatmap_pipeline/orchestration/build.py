@@ -18,7 +18,7 @@ from heatmap_pipeline.orchestration.checks import build_checks  # noqa: E402
 from heatmap_pipeline.orchestration.jobs import build_job  # noqa: E402
 from heatmap_pipeline.orchestration.resources import WarehouseResource, market_resource  # noqa: E402
 from heatmap_pipeline.orchestration.schedules import build_schedules  # noqa: E402
-from heatmap_pipeline.orchestration.sensors import build_days_before_sensor, build_failure_sensor  # noqa: E402
+from heatmap_pipeline.orchestration.sensors import build_days_before_sensor, build_sensors  # noqa: E402
 from heatmap_pipeline.settings import Settings  # noqa: E402
 from heatmap_pipeline.store.read import first_published_day  # noqa: E402
 from heatmap_pipeline.store.warehouse import Warehouse  # noqa: E402
@@ -54,7 +54,7 @@ def build_defs(
         asset_checks=build_checks(settings),
         jobs=[job],
         schedules=build_schedules(settings, job, last),
-        sensors=[build_days_before_sensor(job, assets), build_failure_sensor(settings)],
+        sensors=[build_days_before_sensor(job, assets), *build_sensors(settings, last)],
         # Steps run in one process, also those of backfills: each takes less time than starting a process for it would.
         executor=dg.in_process_executor,
         resources={

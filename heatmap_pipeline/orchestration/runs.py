@@ -11,7 +11,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -30,12 +30,14 @@ from heatmap_pipeline.files import replace_file
 from heatmap_pipeline.instants import ONE_DAY
 from heatmap_pipeline.locks import LockHeldError, file_lock
 from heatmap_pipeline.market.sources import open_market
+from heatmap_pipeline.notices import Failure, announce
 from heatmap_pipeline.orchestration import jobs
 from heatmap_pipeline.orchestration.assets import position_events, published_database
-from heatmap_pipeline.orchestration.assets.common import had_until
+from heatmap_pipeline.orchestration.assets.common import failed_day, had_until
 from heatmap_pipeline.orchestration.build import build_defs
 from heatmap_pipeline.orchestration.instance import open_history
 from heatmap_pipeline.orchestration.partitions import LAUNCHED_HERE, range_tags
+from heatmap_pipeline.orchestration.told import COMMAND_TAG, SYMBOLS_TAG, notice_of_run, tell_of_idle_days
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store import days as stored
 from heatmap_pipeline.store.warehouse import Warehouse
@@ -64,19 +66,24 @@ class Span:
 class Outcome:
     """What became of a request: the days published of each symbol, first and last, and what went wrong of which.
 
-    A symbol is in both where the days before a failed one were published.
+    A symbol is in both where the days before a failed one were published. `details` are the failures with day and
+    stage, as far as they are known, and `run_ids` the failed runs of Dagster's history.
     """
 
     published: dict[str, tuple[date, date]]
     failures: dict[str, str]
+    details: dict[str, Failure] = field(default_factory=dict)
+    run_ids: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class _Failure:
-    """Why a symbol was not published, and the last day before the failed one, where a run until there can succeed."""
+    """Why a symbol was not published, where, and the last day before it, where a run until there can succeed."""
 
     message: str
     had_until: date | None = None
+    day: str = ""
+    stage: str = ""
 
 
 def packaged_file(name: str) -> Path:
@@ -188,16 +195,35 @@ def close_killed_runs(settings: Settings) -> None:
         FileLock(_run_lock(settings)).acquire(timeout=0),
         _history(prepare_home(settings)) as instance,
     ):
-        _close_killed(instance)
+        _close_killed(settings, instance)
 
 
-def _close_killed(instance: dg.DagsterInstance) -> None:
-    """Mark killed runs as failed; the caller holds the run lock, so none of those that seem to go on is alive.
+def look_back(settings: Settings, *, daily: bool) -> None:
+    """Tell the webhook, if one is set, of what went wrong unnoticed; under `one_run_at_a_time`.
+
+    Where history or warehouse cannot be read nothing is told: the command that goes on says so, if it needs them.
+
+    Args:
+        settings: of the home.
+        daily: whether this home is to be kept current, so that a day without any run is worth telling.
+    """
+    if settings.webhook:
+        with suppress(HeatmapError), _history(prepare_home(settings)) as instance:
+            _close_killed(settings, instance)
+            if daily:
+                tell_of_idle_days(settings, instance)
+
+
+def _close_killed(settings: Settings, instance: dg.DagsterInstance) -> None:
+    """Mark killed runs as failed, and tell so.
+
+    The caller holds the run lock, so none of those that seem to go on is alive.
 
     Dagster watches only runs that it launched itself. Others would stand in its list as running for ever, and count
     against the number it allows at a time, until the schedule and every backfill wait for them.
     """
     for run in instance.get_runs(dg.RunsFilter(statuses=_GOING_ON, tags=LAUNCHED_HERE)):
+        announce(settings, notice_of_run(settings, instance, run))
         instance.report_run_failed(run, "The process of this run was killed; its command can simply be run again.")
 
 
@@ -220,6 +246,7 @@ def close_killed_runs_of_the_ui(settings: Settings, answers: Callable[[Path], bo
             if run.status == dg.DagsterRunStatus.CANCELING:
                 instance.report_run_canceled(run, "The process of this run was killed while it was being cancelled.")
             else:
+                announce(settings, notice_of_run(settings, instance, run))
                 instance.report_run_failed(run, "The process of this run was killed; it is run again.")
 
 
@@ -239,7 +266,7 @@ def run_days(settings: Settings, requests: dict[str, tuple[date, date]], *, rest
     waiting = deque(_grouped(requests))
     folder = prepare_home(settings)
     with _history(folder) as instance:
-        _close_killed(instance)
+        _close_killed(settings, instance)
         while waiting:
             (first, last), symbols = waiting.popleft()
             if _STOPPED in outcome.failures.values():
@@ -248,9 +275,11 @@ def run_days(settings: Settings, requests: dict[str, tuple[date, date]], *, rest
             own = settings.model_copy(update={"symbols": tuple(symbols)})
             try:
                 with _explaining(folder):
-                    failed = _run_group(own, instance, first, last, restart)
+                    run_id, failed = _run_group(own, instance, first, last, restart)
             except HeatmapError as error:
-                failed = dict.fromkeys(symbols, _Failure(str(error)))
+                run_id, failed = "", dict.fromkeys(symbols, _Failure(str(error)))
+            if failed and run_id:
+                outcome.run_ids.append(run_id)
             outcome.published.update({symbol: (first, last) for symbol in symbols if symbol not in failed})
             before: dict[str, tuple[date, date]] = {}
             for symbol, failure in failed.items():
@@ -259,6 +288,7 @@ def run_days(settings: Settings, requests: dict[str, tuple[date, date]], *, rest
                 # Of several days that cannot be had, the first is what the history ends at.
                 if symbol not in outcome.failures or failure.had_until is not None:
                     outcome.failures[symbol] = failure.message
+                    outcome.details[symbol] = Failure(symbol, failure.message, failure.day, failure.stage)
             waiting.extend(_grouped(before))
     return outcome
 
@@ -291,7 +321,8 @@ def _explaining(folder: Path) -> Iterator[None]:
 
 def _run_group(
     settings: Settings, instance: dg.DagsterInstance, first: date, last: date, restart: bool
-) -> dict[str, _Failure]:
+) -> tuple[str, dict[str, _Failure]]:
+    """Run days of symbols; return the id of the run and what failed."""
     open_market(settings)  # one that cannot be opened would fail inside Dagster, without a step to say why
     job = build_defs(settings, start=first).resolve_job_def(jobs.NAME)
     config: dict[str, Any] = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -303,9 +334,15 @@ def _run_group(
         run_config=config,
         instance=instance,
         raise_on_error=False,
-        tags={**range_tags(first, last), **LAUNCHED_HERE, **_NOT_AGAIN},
+        tags={
+            **range_tags(first, last),
+            **LAUNCHED_HERE,
+            **_NOT_AGAIN,
+            COMMAND_TAG: command(settings, "run", *settings.symbols, days=(first, last), restart=restart),
+            SYMBOLS_TAG: " ".join(settings.symbols),
+        },
     )
-    return {} if result.success else _failures(settings, result.all_events)
+    return result.run_id, {} if result.success else _failures(settings, result.all_events)
 
 
 def _failures(settings: Settings, events: Sequence[dg.DagsterEvent]) -> dict[str, _Failure]:
@@ -313,15 +350,15 @@ def _failures(settings: Settings, events: Sequence[dg.DagsterEvent]) -> dict[str
     failures: dict[str, _Failure] = {}
     done = {event.step_key for event in events if event.event_type_value == "STEP_SUCCESS"}
     for event in events:
-        symbol = (event.step_key or "").split("__")[0]
+        symbol, _, stage = (event.step_key or "").partition("__")
         if symbol in failures or symbol not in settings.symbols:
             continue
         if event.event_type_value == "ASSET_CHECK_EVALUATION":
             check = event.asset_check_evaluation_data
             if not check.passed and check.blocking:
-                failures[symbol] = _Failure(f"check {check.check_name} failed: {check.description}")
+                failures[symbol] = _Failure(f"check {check.check_name} failed: {check.description}", stage=stage)
         elif event.event_type_value == "STEP_FAILURE":
-            failures[symbol] = _Failure(_cause(settings, event), had_until(event))
+            failures[symbol] = _Failure(_cause(settings, event), had_until(event), failed_day(event), stage)
     outside = f"the run failed outside of its steps; see `{command(settings, 'ui')}`"
     stopped = any(failure.message == _STOPPED for failure in failures.values())
     for symbol in settings.symbols:

@@ -117,6 +117,13 @@ def had_until(event: dg.DagsterEvent) -> date | None:
     return None if day is None else date.fromisoformat(str(day.value))
 
 
+def failed_day(event: dg.DagsterEvent) -> str:
+    """Return the day that a failed step stopped at, empty where it names none."""
+    failure = event.step_failure_data.user_failure_data
+    day = failure.metadata.get("day") if failure is not None else None
+    return "" if day is None else str(day.value)
+
+
 def _of_disk(warehouse: WarehouseResource, symbol: str, stage: str, error: OSError) -> str:
     """Say what a disk refused; an error while writing an open file does not name it, then the home has to do."""
     place = error.filename or Path(warehouse.database).parent
