@@ -184,7 +184,7 @@ class Settings(BaseSettings):
                 raise ValueError(f"{origin!r} is not an origin; write https://example.org, or * for all")
         return tuple(dict.fromkeys(value))
 
-    @field_validator("archive_url", "rest_url", "webhook", "gate_url", "bitget_url")
+    @field_validator("archive_url", "rest_url", "gate_url", "bitget_url")
     @classmethod
     def _addresses(cls, value: str | None) -> str | None:
         if value and not _ADDRESS.fullmatch(value):

@@ -1,4 +1,4 @@
-"""What happens in the background: failures are told, and so are idle days; the days before a failed one are still run."""
+"""In the background: failures and idle days are told, and the days before a failed one are still run."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import date
