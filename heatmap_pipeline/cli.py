@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,7 +18,7 @@ from heatmap_pipeline.model.parameters import MODELS
 from heatmap_pipeline.source_kinds import RECORDED_EXCHANGES, SOURCES, folder_sources
 
 if TYPE_CHECKING:
-    from heatmap_pipeline.orchestration.runs import Span
+    from heatmap_pipeline.orchestration.runs import Outcome, Span
     from heatmap_pipeline.settings import Settings
 
 Requests: TypeAlias = dict[str, tuple[date, date]]
@@ -125,13 +125,22 @@ def demo(days: int, models: tuple[str, ...], home: Path | None) -> None:
         # A history that ended before the first of these days is continued where it ended.
         return start if span is None else min(start, span.last + timedelta(days=1))
 
-    _execute(settings, lambda spans: _days_of(settings, spans, begin, end))
+    from heatmap_pipeline.commands import command  # noqa: PLC0415
+
+    _execute(settings, lambda spans: _days_of(settings, spans, begin, end), command(settings, "demo"))
 
 
 @main.command()
-@click.argument("symbols", nargs=-1, required=True, metavar="SYMBOL...")
-@click.option("--start", type=_DAY, required=True, help="First day, UTC.")
-@click.option("--end", type=_DAY, required=True, help="Last day, UTC, included.")
+@click.argument("symbols", nargs=-1, metavar="SYMBOL...")
+@click.option("--start", type=_DAY, help="First day, UTC.")
+@click.option("--end", type=_DAY, help="Last day, UTC, included.")
+@click.option(
+    "--check-files",
+    nargs=2,
+    type=_DAY,
+    metavar="START END",
+    help="Instead of --start and --end: ask for corrected files of these stored days; rebuild from the first of them.",
+)
 @click.option("--restart", is_flag=True, help="Begin a new history after a gap that the source has no data for.")
 @_market
 @_liquidations
@@ -139,8 +148,9 @@ def demo(days: int, models: tuple[str, ...], home: Path | None) -> None:
 @_home
 def run(
     symbols: tuple[str, ...],
-    start: datetime,
-    end: datetime,
+    start: datetime | None,
+    end: datetime | None,
+    check_files: tuple[datetime, datetime] | None,
     restart: bool,
     source: str | None,
     archive: Path | None,
@@ -155,18 +165,30 @@ def run(
       heatmap run BTCUSDT ETHUSDT --source binance --start 2026-11-01 --end 2026-11-21
       heatmap run BTCUSDT --archive DIR --start 2024-06-19 --end 2024-07-28 --liquidations DIR
       heatmap run BTCUSDT ETHUSDT --source demo --start 2026-01-01 --end 2026-01-31
+      heatmap run --check-files 2026-01-01 2026-11-21
     """
-    first, last = start.date(), end.date()
+    first, last = _run_days(symbols, start, end, check_files)
     settings = _settings(
         home=home,
         source=source,
         archive=archive,
         liquidations_folder=liquidations_folder,
         models=models or None,
-        symbols=_symbols(symbols),
+        symbols=_symbols(symbols) or None,
     )
     _check_days(settings, first, last)
-    _execute(settings, lambda spans: _days_of(settings, spans, lambda _: first, last, restart=restart), restart=restart)
+    from heatmap_pipeline.commands import command  # noqa: PLC0415
+
+    again = command(settings, "run", *settings.symbols, days=(first, last), restart=restart)
+    if check_files:
+        _execute(settings, lambda spans: _corrected(settings, spans, first, last), again)
+        return
+    _execute(
+        settings,
+        lambda spans: _days_of(settings, spans, lambda _: first, last, restart=restart),
+        again,
+        restart=restart,
+    )
 
 
 @main.command()
@@ -195,13 +217,19 @@ def refresh(
         liquidations_folder=liquidations_folder,
         symbols=_symbols(symbols) or None,
     )
-    from heatmap_pipeline.chain.due import due_days, last_due, of_earlier_version  # noqa: PLC0415
+    from heatmap_pipeline.chain.due import last_due, of_earlier_version  # noqa: PLC0415
+    from heatmap_pipeline.chain.reach import plan_due  # noqa: PLC0415
     from heatmap_pipeline.commands import command  # noqa: PLC0415
 
     def plan(spans: dict[str, Span]) -> tuple[Requests, Refusals]:
         refused = of_earlier_version(settings)
         current = tuple(symbol for symbol in settings.symbols if symbol not in refused)
-        requests = due_days(settings, current, last_due(settings))
+        due = plan_due(settings, current, last_due(settings))
+        requests = due.days
+        if due.closed:
+            click.echo(f"nothing after {due.until} yet: {due.closed}")
+        for words in due.refused:
+            click.echo(f"not asked about new and corrected files: {words}")
         for symbol in current:
             if symbol in spans and symbol not in requests:
                 click.echo(f"{symbol}: up to date, the last stored day is {spans[symbol].last}")
@@ -212,7 +240,7 @@ def refresh(
                 )
         return requests, refused
 
-    _execute(settings, plan)
+    _execute(settings, plan, command(settings, "refresh", *symbols), daily=True)
 
 
 @main.command()
@@ -291,24 +319,17 @@ def ui(host: str, port: int, source: str | None, archive: Path | None, home: Pat
     """Open the Dagster UI, with the daily schedule running, on the history of this home.
 
     \b
-    Example:
+    Examples:
       heatmap ui --port 3000
+      HEATMAP_UI_HOSTS=heatmap.example.org heatmap ui
     """
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a script's background commands begin with it ignored
     settings = _settings(home=home, source=source, archive=archive)
-    from heatmap_pipeline.orchestration.runs import (  # noqa: PLC0415
-        close_killed_runs,
-        packaged_file,
-        prepare_home,
-    )
+    from heatmap_pipeline.api import server  # noqa: PLC0415
+    from heatmap_pipeline.orchestration.ui import front  # noqa: PLC0415
 
-    prepare_home(settings)
-    close_killed_runs(settings)
-    os.environ.update(HEATMAP_HOME=str(settings.home), HEATMAP_SOURCE=settings.source)
-    if settings.archive is not None:
-        os.environ["HEATMAP_ARCHIVE"] = str(settings.archive)
-    click.echo(f"Dagster UI on http://{host}:{port} for {settings.home}; stop it with Ctrl-C")
-    command = ["dagster", "dev", "-w", str(packaged_file("workspace.yaml")), "-h", host, "-p", str(port)]
-    os.execv(sys.executable, [sys.executable, "-m", *command])  # noqa: S606  # becomes that program, without a shell
+    with server.listen(host, port) as bound:
+        raise SystemExit(front.run_ui(settings, host, bound, click.echo))
 
 
 @main.command()
@@ -401,6 +422,43 @@ def _settings(*, source: str | None = None, archive: Path | None = None, **optio
     return settings
 
 
+def _run_days(
+    symbols: tuple[str, ...],
+    start: datetime | None,
+    end: datetime | None,
+    check_files: tuple[datetime, datetime] | None,
+) -> tuple[date, date]:
+    """Return the first and the last day that the options of `run` mean."""
+    if check_files is not None:
+        if start is not None or end is not None:
+            raise click.UsageError("--check-files names its own days; give them there, without --start and --end")
+        return check_files[0].date(), check_files[1].date()
+    if not symbols:
+        raise click.UsageError("Missing argument 'SYMBOL...'.")
+    if start is None or end is None:
+        raise click.UsageError(f"Missing option '{'--start' if start is None else '--end'}'.")
+    return start.date(), end.date()
+
+
+def _corrected(settings: Settings, spans: dict[str, Span], first: date, last: date) -> tuple[Requests, Refusals]:
+    """Find out which stored days have other files by now: of each symbol from the first of them to its last day."""
+    from heatmap_pipeline.chain.reach import check_files  # noqa: PLC0415
+
+    requests: Requests = {}
+    refused: Refusals = {}
+    for symbol in settings.symbols:
+        try:
+            changed = check_files(settings, symbol, first, last)
+        except HeatmapError as error:
+            refused[symbol] = str(error)
+            continue
+        if changed:
+            requests[symbol] = changed[0], max(changed[-1], spans[symbol].last if symbol in spans else changed[-1])
+        else:
+            click.echo(f"{symbol}: no file of {first} .. {last} was corrected")
+    return requests, refused
+
+
 def _check_days(settings: Settings, start: date, end: date) -> None:
     from heatmap_pipeline.chain.due import last_due  # noqa: PLC0415
 
@@ -436,27 +494,56 @@ def _days_of(
 
 
 def _execute(
-    settings: Settings, plan: Callable[[dict[str, Span]], tuple[Requests, Refusals]], *, restart: bool = False
+    settings: Settings,
+    plan: Callable[[dict[str, Span]], tuple[Requests, Refusals]],
+    again: str,
+    *,
+    restart: bool = False,
+    daily: bool = False,
 ) -> None:
-    """Run what `plan` asks for in view of the days stored, which no other run can change meanwhile, and report."""
+    """Run what `plan` asks for in view of the days stored, which no other run can change meanwhile, and report.
+
+    Args:
+        settings: of the command.
+        plan: says which days to run, and which symbols are refused why.
+        again: the command line that is going on, for whoever is told that it failed.
+        restart: whether a new history begins after a gap.
+        daily: whether a day on which nothing ran is worth telling.
+    """
+    from heatmap_pipeline.notices import Failure  # noqa: PLC0415
     from heatmap_pipeline.orchestration.runs import (  # noqa: PLC0415
         Outcome,
+        look_back,
         one_run_at_a_time,
         prepare_home,
         run_days,
         stored_spans,
     )
+    from heatmap_pipeline.orchestration.told import tell_of_command  # noqa: PLC0415
 
-    prepare_home(settings)
-    outcome = Outcome((), {})
-    with one_run_at_a_time(settings, lambda text: click.echo(text, err=True)):
-        requests, refused = plan(stored_spans(settings, settings.symbols))
-        if requests:
-            with _progress():
-                outcome = run_days(settings, requests, restart=restart)
+    outcome = Outcome({}, {})
+    try:
+        prepare_home(settings)
+        with one_run_at_a_time(settings, lambda text: click.echo(text, err=True)):
+            look_back(settings, daily=daily)
+            requests, refused = plan(stored_spans(settings, settings.symbols))
+            if requests:
+                with _progress():
+                    outcome = run_days(settings, requests, restart=restart)
+    except Exception as error:
+        cause = str(error) if isinstance(error, HeatmapError) else f"{type(error).__name__}: {error} (unexpected)"
+        tell_of_command(settings, [Failure(symbol, cause) for symbol in settings.symbols], [], again)
+        raise
+    failures = {symbol: Failure(symbol, text) for symbol, text in {**refused, **outcome.failures}.items()}
+    if failures:
+        tell_of_command(settings, list({**failures, **outcome.details}.values()), outcome.run_ids, again)
+    _report(settings, outcome, refused)
+
+
+def _report(settings: Settings, outcome: Outcome, refused: Refusals) -> None:
+    """Say what was published; where something failed, end the command with it."""
     failures = {**refused, **outcome.failures}
-    for symbol in outcome.published:
-        first, last = requests[symbol]
+    for symbol, (first, last) in outcome.published.items():
         kind = "simulated" if settings.simulated else "real"
         click.echo(f"{symbol}: {first} .. {last} computed and published ({kind} data)")
     if outcome.published:

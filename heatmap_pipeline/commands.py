@@ -16,7 +16,7 @@ from heatmap_pipeline.source_kinds import SOURCES, folder_sources
 
 TAKES: Mapping[str, frozenset[str]] = {
     "demo": frozenset({"home", "model"}),
-    "run": frozenset({"start", "restart", "source", "liquidations", "home", "model"}),
+    "run": frozenset({"start", "check-files", "restart", "source", "liquidations", "home", "model"}),
     "refresh": frozenset({"source", "liquidations", "home"}),
     "record": frozenset({"exchange", "home"}),
     "status": frozenset({"home"}),

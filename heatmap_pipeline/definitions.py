@@ -6,9 +6,11 @@ import dagster as dg
 
 from heatmap_pipeline.chain.settings import load_checked_settings
 from heatmap_pipeline.orchestration.build import build_defs
+from heatmap_pipeline.orchestration.partitions import there
 
 
 @dg.definitions
 def defs() -> dg.Definitions:
     """What Dagster loads, made from the environment when it does."""
-    return build_defs(load_checked_settings())
+    settings = load_checked_settings()
+    return build_defs(settings, there=there(settings))

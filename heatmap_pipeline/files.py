@@ -1,15 +1,35 @@
-"""How a file is replaced: whole or not at all, so that nobody ever reads half of one."""
+"""How a file is replaced: whole or not at all, so that nobody reads half of one; how one of others is opened."""
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import threading
 import time
 from contextlib import suppress
+from io import BufferedReader
 from pathlib import Path
 
 _ABANDONED_SECONDS = 600
 """A temporary file older than this is a killed run's; a younger one may be another run's, just now."""
+
+
+def open_regular(path: Path) -> BufferedReader:
+    """Open a file to read its bytes; what only looks like one (a pipe, a device) is refused and never waited for.
+
+    Raises:
+        OSError: as `open`; its `strerror` says what it is instead of a file.
+    """
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    kind = os.fstat(handle).st_mode
+    if not stat.S_ISREG(kind):
+        os.close(handle)
+        if stat.S_ISDIR(kind):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        what = "a pipe" if stat.S_ISFIFO(kind) else "a device"
+        raise OSError(errno.EINVAL, f"it is {what}, not a file", str(path))
+    return os.fdopen(handle, "rb")
 
 
 def replace_file(path: Path, content: bytes) -> None:

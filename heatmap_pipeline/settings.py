@@ -12,6 +12,7 @@ from datetime import date
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -34,9 +35,16 @@ FILES = "files"
 
 _SYMBOL = re.compile(r"[A-Z0-9]{2,30}")
 _ORIGIN = re.compile(r"https?://[A-Za-z0-9.\-\[\]:]+")
+_ADDRESS = re.compile(r"https?://[^\s/?#][^\s]*")
+_STREAM = re.compile(r"wss?://[^\s/?#][^\s]*")
+_HOST = re.compile(r"([A-Za-z0-9.\-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
 _PER_SYMBOL = re.compile(
     r"HEATMAP_(BUCKET|CANDLE_INTERVAL|SNAPSHOT_INTERVAL|MAINTENANCE_MARGIN_RATE|MAX_LEVERAGE)_([A-Z0-9]+)"
 )
+_ARCHIVE_FILE = re.compile(r"[A-Z0-9]{2,30}-(metrics|1m|5m|15m)-\d{4}-\d{2}(-\d{2})?")
+_SECRETS = {"api_token", "webhook"}
+"""Settings whose values do not belong on a screen; whoever has the address of a chat's webhook may write there."""
+
 _NOT_SYMBOLS = {"HEATMAP_CANDLE_INTERVAL", "HEATMAP_SNAPSHOT_INTERVAL"}
 
 
@@ -81,6 +89,8 @@ class Settings(BaseSettings):
     archive: Path | None = None
     archive_url: str = ARCHIVE_URL
     rest_url: str = REST_URL
+    check_days: int = Field(default=45, ge=0, le=3650)
+    accept_checksum: Annotated[tuple[str, ...], NoDecode] = ()
     symbols: Annotated[tuple[str, ...], NoDecode] = ("BTCUSDT", "ETHUSDT")
     start: date | None = None
     candle_interval: Interval | None = None
@@ -97,6 +107,7 @@ class Settings(BaseSettings):
     lock_timeout: float = Field(default=600.0, gt=0)
     intraday_minutes: Literal[5, 15] | None = None
     webhook: str | None = None
+    ui_hosts: Annotated[tuple[str, ...], NoDecode] = ()
     api_token: SecretStr | None = None
     api_cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
     api_cache_mb: int = Field(default=256, ge=1, le=65536)
@@ -106,7 +117,9 @@ class Settings(BaseSettings):
     api_stale_hours: float = Field(default=36.0, gt=0, allow_inf_nan=False)
     per_symbol: Mapping[str, SymbolSettings] = Field(default_factory=dict)
 
-    @field_validator("symbols", "models", "liquidations", "api_cors_origins", mode="before")
+    @field_validator(
+        "symbols", "models", "liquidations", "api_cors_origins", "accept_checksum", "ui_hosts", mode="before"
+    )
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -128,6 +141,15 @@ class Settings(BaseSettings):
             raise ValueError("name at least one symbol")
         return tuple(dict.fromkeys(value))
 
+    @field_validator("accept_checksum")
+    @classmethod
+    def _file_names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        names = tuple(name.removesuffix(".zip") for name in value)
+        for name in names:
+            if not _ARCHIVE_FILE.fullmatch(name):
+                raise ValueError(f"{name!r} is not a file of the archive; write ETHUSDT-metrics-2026-11-20")
+        return tuple(dict.fromkeys(names))
+
     @field_validator("source")
     @classmethod
     def _source(cls, value: str) -> str:
@@ -147,6 +169,13 @@ class Settings(BaseSettings):
             raise ValueError("a token is at least 8 printable ASCII characters without blanks")
         return value
 
+    @field_validator("webhook")
+    @classmethod
+    def _address(cls, value: str | None) -> str | None:
+        if value is not None and not _is_web_address(value):
+            raise ValueError("write the whole address, for example https://hooks.example.org/services/T0/B0")
+        return value
+
     @field_validator("api_cors_origins")
     @classmethod
     def _origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -154,6 +183,28 @@ class Settings(BaseSettings):
             if origin != "*" and not _ORIGIN.fullmatch(origin):
                 raise ValueError(f"{origin!r} is not an origin; write https://example.org, or * for all")
         return tuple(dict.fromkeys(value))
+
+    @field_validator("archive_url", "rest_url", "gate_url", "bitget_url")
+    @classmethod
+    def _addresses(cls, value: str | None) -> str | None:
+        if value and not _ADDRESS.fullmatch(value):
+            raise ValueError("it is not an address of the kind https://host/path; correct it")
+        return value
+
+    @field_validator("bybit_stream_url", "binance_stream_url")
+    @classmethod
+    def _streams(cls, value: str) -> str:
+        if value and not _STREAM.fullmatch(value):
+            raise ValueError("it is not an address of the kind wss://host/path; correct it")
+        return value
+
+    @field_validator("ui_hosts")
+    @classmethod
+    def _hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for host in value:
+            if not _HOST.fullmatch(host):
+                raise ValueError(f"{host!r} is not a host; write heatmap.example.org, or heatmap.example.org:8443")
+        return tuple(dict.fromkeys(host.lower() for host in value))
 
     @field_validator("home", "archive", "leverage_brackets", "liquidations_folder")
     @classmethod
@@ -228,16 +279,19 @@ def load_settings(**overrides: Any) -> Settings:
         if match and name not in _NOT_SYMBOLS and value:
             per_symbol.setdefault(match[2], {})[match[1].lower()] = value
     given = {key: value for key, value in overrides.items() if value is not None}
+    suffix = ""
     try:
         symbols = {}
         for symbol, values in per_symbol.items():
-            try:
-                symbols[symbol] = SymbolSettings.model_validate(values)
-            except ValidationError as error:
-                raise SettingsError(_sentence(error, suffix=f"_{symbol}")) from None
+            suffix = f"_{symbol}"
+            symbols[symbol] = SymbolSettings.model_validate(values)
+        suffix = ""
         return Settings(per_symbol=symbols, **given)
     except ValidationError as error:
-        raise SettingsError(_sentence(error)) from None
+        sentence = _sentence(error, suffix)
+    # Raised out here because an error of pydantic holds the error of a validator, which holds every frame below it, out
+    # of the garbage collector's sight: as the context of ours it would live for ever, and DuckDB print what it leaks.
+    raise SettingsError(sentence)
 
 
 def _refuse_unknown(names: Iterable[str]) -> None:
@@ -256,13 +310,24 @@ def _sentence(error: ValidationError, suffix: str = "") -> str:
     first = error.errors()[0]
     name = str(first["loc"][0]) if first["loc"] else "settings"
     message = first["msg"].removeprefix("Value error, ")
-    given = "***" if name == "api_token" else _short(first["input"])  # a secret does not belong on a screen
+    given = "***" if name in _SECRETS else _short(first["input"])
     return f"setting HEATMAP_{name.upper()}{suffix} = {given}: {message}"
 
 
 def _short(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 100 else f"{text[:100]}…"
+
+
+def _is_web_address(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        host = (parts.hostname or "").encode("idna").decode()
+        port = parts.port
+    except ValueError:  # a bracket that is not closed, a port that is no number, a name that cannot be one
+        return False
+    plain = re.fullmatch(r"[!-~]+", text) is not None
+    return plain and parts.scheme in ("http", "https") and bool(host.strip(".")) and port != 0
 
 
 def interval_name(seconds: int) -> str:

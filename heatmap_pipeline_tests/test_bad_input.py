@@ -198,19 +198,21 @@ def test_a_bad_file_of_open_interest(home: Path, archive: Path, spoil: Callable[
     refused(run(home, archive), 1, path.name, said)
 
 
-def test_good_days_before_a_bad_one_wait_for_the_next_success(home: Path, archive: Path, tmp_path: Path) -> None:
+def test_good_days_before_a_bad_one_are_published_and_the_rest_follows(
+    made: Path, archive: Path, tmp_path: Path
+) -> None:
+    mended, clean = (Path(shutil.copytree(made, tmp_path / name)) for name in ("mended", "clean"))
     path = candles_file(archive, 3)
     good = path.read_bytes(), checksum_of(path).read_bytes()
     cut_zip(path)
-    refused(run(home, archive, 2, 3), 1, path.name)
-    status = done("status", "--home", home).stdout
+    failed = run(mended, archive, 2, 3)
+    last_line(failed.stderr, 1, path.name)
+    assert f"{BTC}: {day(2)} .. {day(2)} computed and published" in failed.stdout
+    status = done("status", "--home", mended).stdout
     assert f"failed  {BTC} {day(3)} raw_candles: {path}" in status
     assert "1 to look at" in status
-    # The next success publishes all of it; in a copy, because the home of this test must stay as it was.
     path.write_bytes(good[0])
     checksum_of(path).write_bytes(good[1])
-    mended, clean = tmp_path / "mended", tmp_path / "clean"
-    shutil.copytree(home, mended)
     assert run(mended, archive, 2, 3).exit_code == 0
     assert "nothing is failed, stale or missing" in done("status", "--home", mended).stdout
     assert run(clean, archive, 1, 3).exit_code == 0
@@ -519,7 +521,7 @@ def test_a_second_run_waits_for_the_first(made: Path, files: Path, tmp_path: Pat
 
 def _while_holding_the_lock(home: Path, files: Path) -> None:
     settings = load_settings(home=home, source="archive", archive=files, symbols=(BTC,))
-    assert command.run_days(settings, {BTC: (day(2), day(3))}).published == (BTC,)
+    assert command.run_days(settings, {BTC: (day(2), day(3))}).published == {BTC: (day(2), day(3))}
 
 
 def test_the_lock_is_free_again_after_a_failure(home: Path, archive: Path) -> None:
@@ -559,7 +561,7 @@ def test_a_stopped_command_begins_nothing_more(home: Path, files: Path, monkeypa
     calls = _stop_while_computing(monkeypatch, signal.SIGTERM)
     settings = load_settings(home=home, source="archive", archive=files, symbols=(BTC, ETH))
     outcome = command.run_days(settings, {BTC: (day(2), day(2)), ETH: (day(1), day(2))})
-    assert outcome.published == ()
+    assert outcome.published == {}
     assert outcome.failures == {BTC: STOPPED, ETH: STOPPED}
     assert calls == [0]
 

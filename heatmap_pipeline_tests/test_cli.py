@@ -7,10 +7,12 @@ import os
 import re
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import duckdb
@@ -21,6 +23,7 @@ import heatmap_pipeline
 from heatmap_pipeline import cli
 from heatmap_pipeline.chain.progress import tell
 from heatmap_pipeline.orchestration.runs import RunError, packaged_file
+from heatmap_pipeline.orchestration.ui import front
 from heatmap_pipeline_tests._homes import (
     as_if_yesterday_were,
     clean_environment,
@@ -198,9 +201,9 @@ def test_status_is_a_line_per_symbol_and_model(shown: tuple[Path, str, str]) -> 
     for symbol in (BTC, ETH):
         for model in ("turnover", "delta"):
             (row,) = [line.split() for line in out.splitlines() if line.startswith(symbol) and f" {model} " in line]
-            assert row[2:8] == ["2", str(day(3)), str(day(4)), "0", "0", "0"]
-            assert row[8].endswith("%")
-            assert row[9:] == [str(day(4)), "23:55", "simulated"]
+            assert row[2:9] == ["2", str(day(3)), str(day(4)), "0", "0", "0", "0"]
+            assert row[9].endswith("%")
+            assert row[10:] == [str(day(4)), "23:55", "simulated"]
     assert out.splitlines()[-1] == "nothing is failed, stale or missing"
 
 
@@ -320,10 +323,9 @@ def test_a_run_within_the_stored_days_rebuilds_to_the_last(
     assert after["raw_candles"] != before["raw_candles"]
 
 
-def test_a_symbol_that_fails_publishes_nothing_of_its_own_and_the_others_are_published(
+def test_a_symbol_that_fails_publishes_the_days_before_and_the_others_are_published(
     home: Path, files: Path, tmp_path: Path, quick: None
 ) -> None:
-    before = tables(published(home), ETH)
     archive = Path(shutil.copytree(files, tmp_path / "archive"))
     rewrite(candles_file(archive, 3, ETH), wilder)  # a good day before the bad one
     break_file(candles_file(archive, 4, ETH))
@@ -333,7 +335,10 @@ def test_a_symbol_that_fails_publishes_nothing_of_its_own_and_the_others_are_pub
     assert f"{BTC}: {day(3)} .. {day(4)} computed and published" in result.stdout
     assert result.stderr.splitlines()[-1].startswith(f"heatmap: {ETH} failed: {candles_file(archive, 4, ETH)}")
     assert days(published(home)) == {"delta": [day(number) for number in (1, 2, 3, 4)]}
-    assert_same(tables(published(home), ETH), before)
+    assert f"{ETH}: {day(3)} .. {day(3)} computed and published" in result.stdout
+    with duckdb.connect(str(published(home)), read_only=True) as con:
+        newest = con.execute(f"SELECT max(day) FROM heatmap_days WHERE symbol = '{ETH}'").fetchone()
+    assert newest == (day(3),)
 
 
 def test_symbols_may_stand_at_different_days(home: Path, files: Path, quick: None) -> None:
@@ -433,24 +438,62 @@ def test_the_files_that_start_dagster_are_found(monkeypatch: pytest.MonkeyPatch,
     assert packaged_file("dagster.yaml") == package / "dagster.yaml"
 
 
-def test_ui_becomes_dagster_on_the_same_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    became: list[tuple[str, list[str]]] = []
-    monkeypatch.setattr(os, "execv", lambda program, words: became.append((program, words)))
-    for name in ("HEATMAP_HOME", "HEATMAP_SOURCE", "HEATMAP_ARCHIVE", "DAGSTER_HOME"):
-        monkeypatch.setenv(name, "")  # so that what the command sets is taken back
+def test_ui_hands_its_home_and_its_socket_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[tuple[dict[str, str], dict[str, str], bool]] = []
+
+    def keep(plan: dict[str, str], bound: socket.socket, _lock: int, environment: dict[str, str]) -> int:
+        kept.append((plan, environment, bound.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) == 1))
+        return 0
+
+    monkeypatch.setattr(front, "_kept", keep)
+    monkeypatch.setenv("DAGSTER_HOME", "")  # so that what the command sets is taken back
+    monkeypatch.setenv("HEATMAP_UI_HOSTS", "heatmap.example.org, Other.example.org:8443")
     monkeypatch.chdir(tmp_path)
-    out = done("ui", "--port", "3456", "--archive", "files", "--home", "home").stdout
-    ((program, words),) = became
-    assert program == words[0] == sys.executable
-    assert words[1:] == [
-        *("-m", "dagster", "dev", "-w", str(packaged_file("workspace.yaml")), "-h", "127.0.0.1", "-p", "3456")
-    ]
-    assert f"http://127.0.0.1:3456 for {tmp_path / 'home'}" in out
-    assert os.environ["DAGSTER_HOME"] == str(tmp_path / "home" / "dagster")
+    port = free_port()
+    out = done("ui", "--port", port, "--archive", "files", "--home", "home").stdout
+    ((plan, environment, listening),) = kept
+    assert plan == {
+        "module": "heatmap_pipeline.definitions",
+        "location": "heatmap_pipeline",
+        "host": "127.0.0.1",
+        "port": str(port),
+        "names": "heatmap.example.org,other.example.org:8443",
+    }
+    assert listening
+    assert f"http://127.0.0.1:{port} for {tmp_path / 'home'}" in out
+    assert environment["DAGSTER_HOME"] == str(tmp_path / "home" / "dagster")
     assert (tmp_path / "home" / "dagster" / "dagster.yaml").read_bytes() == packaged_file("dagster.yaml").read_bytes()
-    assert os.environ["HEATMAP_HOME"] == str(tmp_path / "home")
-    assert os.environ["HEATMAP_SOURCE"] == "archive"
-    assert os.environ["HEATMAP_ARCHIVE"] == str(tmp_path / "files")
+    assert environment["HEATMAP_HOME"] == str(tmp_path / "home")
+    assert environment["HEATMAP_SOURCE"] == "archive"
+    assert environment["HEATMAP_ARCHIVE"] == str(tmp_path / "files")
+
+
+def test_ui_refuses_a_taken_port_and_a_second_one_on_its_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DAGSTER_HOME", "")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        refused(heatmap("ui", "--port", port, "--home", tmp_path), 1, f"port {port} on 127.0.0.1 is taken", "--port")
+    assert not list(tmp_path.iterdir())
+    second: list[Any] = []
+
+    def keep(*_: Any) -> int:
+        second.append(heatmap("ui", "--port", free_port(), "--home", tmp_path))
+        return 0
+
+    monkeypatch.setattr(front, "_kept", keep)
+    done("ui", "--port", free_port(), "--home", tmp_path)
+    refused(second[0], 1, f"process {os.getpid()} runs the UI and the schedule of {tmp_path} already")
+
+
+def test_a_host_that_is_an_address_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEATMAP_UI_HOSTS", "https://heatmap.example.org")
+    refused(heatmap("ui", "--home", tmp_path), 2, "HEATMAP_UI_HOSTS", "write heatmap.example.org, or")
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
 
 
 def test_a_model_that_was_left_out_begins_where_the_history_does(

@@ -44,7 +44,16 @@ def test_every_verb_and_what_it_takes_is_known() -> None:
     assert set(TAKES) == set(cli.main.commands)
     for verb, takes in TAKES.items():
         names = {word.removeprefix("--") for parameter in cli.main.commands[verb].params for word in parameter.opts}
-        assert takes == names & {"start", "restart", "source", "liquidations", "exchange", "home", "model"}
+        assert takes == names & {
+            "start",
+            "check-files",
+            "restart",
+            "source",
+            "liquidations",
+            "exchange",
+            "home",
+            "model",
+        }
         assert ("source" in takes) == ("archive" in names)
 
 

@@ -11,9 +11,11 @@ import pytest
 
 from heatmap_pipeline import cli, definitions
 from heatmap_pipeline.chain.calendar import yesterday
+from heatmap_pipeline.orchestration import schedules
 from heatmap_pipeline.orchestration.build import build_defs
 from heatmap_pipeline.settings import Settings, SymbolSettings, load_settings
 from heatmap_pipeline.store.schema import column_types
+from heatmap_pipeline_tests.orchestration.homes import BTC, day, write_archive
 
 DAILY = ["raw_candles", "raw_open_interest", "position_events", "liquidation_snapshots", "raw_liquidations"]
 WHOLE = ["map_scores", "heatmap_render", "published_database"]
@@ -41,10 +43,11 @@ PINNED = {
         ],
         "liquidation_snapshots": ["cells_add_up", "cells_unique", "snapshots_current"],
         "map_scores": ["level_in_bracket", "score_not_worse"],
-        "published_database": ["up_to_date"],
+        "published_database": ["days_whole", "up_to_date"],
     },
     "warnings only": [
         "candles_complete",
+        "days_whole",
         "level_in_bracket",
         "open_interest_complete",
         "score_not_worse",
@@ -52,7 +55,7 @@ PINNED = {
     ],
     "jobs": ["heatmap_daily"],
     "schedules": {"heatmap_daily_schedule": "20 0 * * *"},
-    "sensors": ["heatmap_failure_sensor"],
+    "sensors": ["heatmap_days_before_sensor", "heatmap_failure_sensor", "heatmap_idle_sensor"],
     "resources": ["market", "warehouse"],
 }
 """What other people's scripts, bookmarks and run histories hold on to; change it on purpose only."""
@@ -111,8 +114,8 @@ def test_names_are_pinned(settings: Settings) -> None:
     assert sorted({check.name for check in checks_of(defs) if not check.blocking}) == PINNED["warnings only"]
     assert [job.name for job in defs.jobs or ()] == PINNED["jobs"]
     repository = defs.get_repository_def()
-    schedules = {schedule.name: schedule.cron_schedule for schedule in repository.schedule_defs}
-    assert schedules == PINNED["schedules"]
+    crons = {schedule.name: schedule.cron_schedule for schedule in repository.schedule_defs}
+    assert crons == PINNED["schedules"]
     assert [sensor.name for sensor in defs.sensors or ()] == PINNED["sensors"]
     assert sorted(defs.resources or ()) == PINNED["resources"]
 
@@ -168,6 +171,37 @@ def test_where_the_partitions_begin(tmp_path: Path) -> None:
     configured = load_settings(home=tmp_path, source="demo", start=date(2024, 6, 1))
     assert first(configured) == "2024-06-01"
     assert first(configured, date(2024, 5, 1)) == "2024-05-01"
+
+
+def test_of_an_archive_the_days_that_are_there_are_offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = write_archive(tmp_path / "files", 3, BTC)
+    monkeypatch.setenv("HEATMAP_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("HEATMAP_SOURCE", "archive")
+    monkeypatch.setenv("HEATMAP_ARCHIVE", str(files))
+
+    def offered() -> list[str]:
+        job = definitions.defs().resolve_job_def("heatmap_daily")
+        return list(job.partitions_def.get_partition_keys()) if job.partitions_def else []
+
+    assert offered() == [str(day(number)) for number in (1, 2, 3)]
+    monkeypatch.setenv("HEATMAP_START", str(day(2)))
+    assert offered() == [str(day(2)), str(day(3))]
+    monkeypatch.setenv("HEATMAP_START", "2020-01-01")
+    assert offered() == [str(day(number)) for number in (1, 2, 3)]
+    repository = definitions.defs().get_repository_def()
+    schedule = repository.get_schedule_def("heatmap_daily_schedule")
+    tick = datetime(2026, 1, 1, 0, 20, tzinfo=UTC)
+    with dg.DagsterInstance.ephemeral() as instance:
+        context = dg.build_schedule_context(instance=instance, scheduled_execution_time=tick, repository_def=repository)
+        (request,) = schedule.evaluate_tick(context).run_requests or ()
+        assert dict(request.tags)["dagster/asset_partition_range_end"] == str(day(3))
+        monkeypatch.setattr(schedules, "due_days", lambda *_: {})
+        assert "ends at" in (schedule.evaluate_tick(context).skip_message or "")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    monkeypatch.setenv("HEATMAP_ARCHIVE", str(empty))
+    monkeypatch.delenv("HEATMAP_START")
+    assert offered()[-1] == str(yesterday())
 
 
 def test_the_schedule_runs_by_default_and_asks_for_yesterday(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ FLOORS = (
     {"commands"},
     {"model"},
     {"market", "bins"},
-    {"store"},
+    {"store", "notices"},
     {"chain", "views"},
     {"render"},
     {"api", "orchestration"},
@@ -37,7 +37,7 @@ PACKAGES: dict[str, set[str]] = {
     "dagster_duckdb": {"orchestration"},
     "duckdb": {"store"},
     "fastapi": {"api"},
-    "uvicorn": {"api"},
+    "uvicorn": {"api", "orchestration"},
     "click": {"cli"},
 }
 """Packages of others that belong to some rooms only."""

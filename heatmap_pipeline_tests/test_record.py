@@ -97,8 +97,8 @@ def test_wrong_usage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     refused(heatmap("record", "BTCUSDT", "--exchange", "gate", "--home", tmp_path), 2, "'gate' is not one of")
     assert heatmap("record", "--home", tmp_path).exit_code == 2
     monkeypatch.setenv("HEATMAP_BYBIT_STREAM_URL", "bybit")
-    result = heatmap("record", "BTCUSDT", "--exchange", "bybit", "--home", tmp_path)
-    last_line(result.stderr, 1, "the stream of bybit is not at an address of the kind wss://host/path")
+    words = "HEATMAP_BYBIT_STREAM_URL = 'bybit': it is not an address of the kind wss://host/path"
+    refused(heatmap("record", "BTCUSDT", "--exchange", "bybit", "--home", tmp_path), 2, words)
 
 
 def test_the_state_of_a_stream_in_words() -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
+import sys
 from datetime import date
 from pathlib import Path
 
@@ -230,15 +234,161 @@ def test_sources_of_liquidations_that_cannot_be_used(
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("minutes", [5, 15])
-def test_numbers_of_which_some_are_allowed_come_from_the_environment(
-    monkeypatch: pytest.MonkeyPatch, minutes: int
-) -> None:
-    monkeypatch.setenv("HEATMAP_INTRADAY_MINUTES", str(minutes))
-    assert load_settings().intraday_minutes == minutes
+def test_accepted_files_are_names_of_the_archive(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(
+        "HEATMAP_ACCEPT_CHECKSUM", "ETHUSDT-metrics-2026-11-20, BTCUSDT-5m-2026-11-20.zip,BTCUSDT-1m-2026-10"
+    )
+    names = ("ETHUSDT-metrics-2026-11-20", "BTCUSDT-5m-2026-11-20", "BTCUSDT-1m-2026-10")
+    assert load_settings().accept_checksum == names
+    for wrong in ("all", "../BTCUSDT-5m-2026-11-20", "BTCUSDT-5m", "btcusdt-5m-2026-11-20"):
+        monkeypatch.setenv("HEATMAP_ACCEPT_CHECKSUM", wrong)
+        with pytest.raises(
+            SettingsError, match=r"HEATMAP_ACCEPT_CHECKSUM = .* is not a file of the archive; write ETH"
+        ):
+            load_settings()
 
 
-def test_another_number_than_the_allowed_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HEATMAP_INTRADAY_MINUTES", "7")
-    with pytest.raises(SettingsError, match="setting HEATMAP_INTRADAY_MINUTES = '7': Input should be 5 or 15"):
+def test_the_days_to_check_are_a_number_of_days(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_settings().check_days == 45
+    monkeypatch.setenv("HEATMAP_CHECK_DAYS", "-1")
+    with pytest.raises(SettingsError, match="HEATMAP_CHECK_DAYS = '-1'"):
         load_settings()
+
+
+# -- the table of README.md
+
+README = Path(__file__).parents[1] / "README.md"
+
+TABLE: dict[str, tuple[str, str | None]] = {
+    "HEATMAP_HOME": ("/srv/heatmap", None),
+    "HEATMAP_SOURCE": ("binance", "ftx"),
+    "HEATMAP_ARCHIVE": ("/srv/archive", None),
+    "HEATMAP_SYMBOLS": ("BTCUSDT,SOLUSDT", "btc/usdt"),
+    "HEATMAP_START": ("2026-01-01", "yesterday"),
+    "HEATMAP_MODELS": ("delta", "gamma"),
+    "HEATMAP_CANDLE_INTERVAL": ("1m", "2m"),
+    "HEATMAP_SNAPSHOT_INTERVAL": ("1d", "2d"),
+    "HEATMAP_LEVERAGE_BRACKETS": ("/srv/brackets", None),
+    "HEATMAP_LIQUIDATIONS": ("bybit_stream,gate_stats", "bybit"),
+    "HEATMAP_LIQUIDATIONS_FOLDER": ("{folder}", None),
+    "HEATMAP_GATE_URL": ("https://gate.example.org", "gate.example.org"),
+    "HEATMAP_BITGET_URL": ("http://127.0.0.1:9", "https://"),
+    "HEATMAP_BYBIT_STREAM_URL": ("wss://stream.example.org/v5", "https://stream.example.org"),
+    "HEATMAP_BINANCE_STREAM_URL": ("ws://127.0.0.1:9", "stream"),
+    "HEATMAP_DEMO_SEED": ("11", "eleven"),
+    "HEATMAP_LOCK_TIMEOUT": ("1.5", "-1"),
+    "HEATMAP_INTRADAY_MINUTES": ("5", "7"),
+    "HEATMAP_UI_HOSTS": ("heatmap.example.org:8443", "https://heatmap.example.org"),
+    "HEATMAP_WEBHOOK": ("https://hooks.example.org/T0/secret", "hooks.example.org/T0/secret"),
+    "HEATMAP_ARCHIVE_URL": ("https://mirror.example.org/data", "file:///data"),
+    "HEATMAP_REST_URL": ("http://127.0.0.1:9", "127.0.0.1:9"),
+    "HEATMAP_CHECK_DAYS": ("0", "3651"),
+    "HEATMAP_ACCEPT_CHECKSUM": ("ETHUSDT-metrics-2026-11-20", "all"),
+    "HEATMAP_API_TOKEN": ("a-long-token", "short"),
+    "HEATMAP_API_CORS_ORIGINS": ("https://example.org,*", "example.org"),
+    "HEATMAP_API_CACHE_MB": ("1", "0"),
+    "HEATMAP_API_CACHE_SECONDS": ("0.5", "inf"),
+    "HEATMAP_API_CONCURRENCY": ("64", "65"),
+    "HEATMAP_API_QUEUE": ("0", "many"),
+    "HEATMAP_API_STALE_HOURS": ("12", "0"),
+    "HEATMAP_BUCKET_BTCUSDT": ("50", "wide"),
+    "HEATMAP_CANDLE_INTERVAL_BTCUSDT": ("15m", "15"),
+    "HEATMAP_SNAPSHOT_INTERVAL_BTCUSDT": ("4h", "4"),
+    "HEATMAP_MAINTENANCE_MARGIN_RATE_BTCUSDT": ("0.005", "5%"),
+    "HEATMAP_MAX_LEVERAGE_BTCUSDT": ("50", "50x"),
+}
+"""A legal and an illegal value of each setting; None where every text is legal, as any text may name a folder."""
+
+SECRET = {"HEATMAP_API_TOKEN", "HEATMAP_WEBHOOK"}
+
+
+def test_the_readme_lists_every_setting() -> None:
+    rows = [row.split("|")[1] for row in README.read_text("utf-8").splitlines() if row.startswith("| `HEATMAP_")]
+    assert {name for row in rows for name in re.findall(r"`(HEATMAP_[A-Z0-9_]+)`", row)} == set(TABLE)
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_a_setting_takes_its_legal_value_from_the_environment(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
+) -> None:
+    without = load_checked_settings()
+    monkeypatch.setenv(name, TABLE[name][0].format(folder=tmp_path))
+    assert load_checked_settings() != without, "it is read, and not what it is without the variable"
+
+
+@pytest.mark.parametrize("name", [name for name, values in TABLE.items() if values[1] is not None])
+def test_an_illegal_value_is_one_sentence_that_names_it(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    value = str(TABLE[name][1])
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError) as caught:
+        load_checked_settings()
+    text = str(caught.value)
+    shown = "***" if name in SECRET else repr(value)
+    assert re.fullmatch(rf"setting {name} = {re.escape(shown)}: .{{10,}}", text), text
+    assert (value in text) is (name not in SECRET)
+
+
+@pytest.mark.parametrize("minutes", ["5", "15"])
+def test_minutes_of_the_intraday_schedule_are_numbers(monkeypatch: pytest.MonkeyPatch, minutes: str) -> None:
+    monkeypatch.setenv("HEATMAP_INTRADAY_MINUTES", minutes)
+    assert load_checked_settings().intraday_minutes == int(minutes)
+
+
+def _status(home: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run `heatmap status` as a person does, with variables of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "heatmap_pipeline", "status"],
+        env={**os.environ, "HEATMAP_HOME": str(home), **variables},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["HEATMAP_INTRADAY_MINUTES", "HEATMAP_LIQUIDATIONS", "HEATMAP_API_TOKEN"])
+def test_the_command_line_takes_a_legal_value_and_refuses_an_illegal_one(tmp_path: Path, name: str) -> None:
+    legal, illegal = TABLE[name]
+    ended = _status(tmp_path, **{name: legal})
+    assert (ended.returncode, ended.stderr) == (0, "")
+    ended = _status(tmp_path, **{name: str(illegal)})
+    *usage, last = ended.stderr.splitlines()
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert last.startswith(f"Error: setting {name} = "), "the sentence is the last line, and nothing is after it"
+    assert usage == ["Usage: heatmap status [OPTIONS]", "Try 'heatmap status --help' for help.", ""]
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "hooks.example.org/T0/s3cret",
+        "ftp://hooks.example.org/s3cret",
+        "https://",
+        "https://./s3cret",
+        "https:///s3cret",
+        "https://a b/s3cret",
+        "https://[::1/s3cret",
+        "https://example.org:99999/s3cret",
+        "https://example.org:0/s3cret",
+        "https://a..b/s3cret",
+        f"https://{'a' * 64}.org/s3cret",
+        "https://example.org/s3cret\n",
+        "file:///s3cret",
+    ],
+)
+def test_a_webhook_that_is_no_web_address_is_refused_without_showing_it(
+    monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    monkeypatch.setenv("HEATMAP_WEBHOOK", address)
+    with pytest.raises(SettingsError, match=r"^setting HEATMAP_WEBHOOK = \*\*\*: write the whole address") as refused:
+        load_settings()
+    assert "s3cret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "address", ["https://hooks.example.org/services/T0/B0", "http://127.0.0.1:8080", "http://[::1]:80/x?y=1"]
+)
+def test_a_webhook_may_be_any_web_address(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    monkeypatch.setenv("HEATMAP_WEBHOOK", address)
+    assert load_settings().webhook == address

@@ -7,9 +7,11 @@ from collections.abc import Callable, Mapping
 from starlette.requests import Request
 from starlette.responses import Response
 
+from heatmap_pipeline.api.connections import client_of
 from heatmap_pipeline.api.errors import ApiError
 from heatmap_pipeline.api.plan import Plan
-from heatmap_pipeline.api.service import ENCODINGS, RETRY_SECONDS, Service, etag
+from heatmap_pipeline.api.service import ENCODINGS, Service, etag
+from heatmap_pipeline.api.turns import RETRY_SECONDS
 from heatmap_pipeline.commands import first_commands
 from heatmap_pipeline.errors import HeatmapError
 from heatmap_pipeline.views.data import Version
@@ -104,7 +106,13 @@ async def finish(
     if matches(request.headers.get("if-none-match"), tag):
         service.cache.stats.not_modified += 1
         return Response(status_code=304, headers=given)
-    body = await service.body(version, plan, encoding, thorough=thorough)
+    client = client_of(request.client.host if request.client else None)
+    body = await service.body(version, plan, encoding, client=client, thorough=thorough)
+    connection = request.scope.get("extensions", {}).get("heatmap.connection", {}).get("connection")
+    if connection is not None:
+        taker = object()  # of one answer, as a connection may have asked for the next already
+        service.outgoing.admit(taker, body, connection.crowd.cut_stalled)
+        connection.hold(lambda: service.outgoing.release(taker))
     if encoding != "identity":
         given["Content-Encoding"] = encoding
     return Response(body, 200, given, media_type)

@@ -88,6 +88,7 @@ def _report(symbol: SymbolData, model: ModelData, settings: Settings, now: float
         "stale": bool(reasons),
         "missing_days": [day.isoformat() for day in model.missing],
         "broken_days": [day.isoformat() for day in model.broken],
+        "not_whole": {day.isoformat(): words for day, words in symbol.not_whole.items()},
         "provisional": model.days[-1] in model.provisional,
     }
     if reasons:

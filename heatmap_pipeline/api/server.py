@@ -13,48 +13,26 @@ from contextlib import suppress
 
 import uvicorn
 from fastapi import FastAPI
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from heatmap_pipeline.api.app import create_app
+from heatmap_pipeline.api.connections import Connection, Crowd
+from heatmap_pipeline.api.descriptors import BACKLOG, raise_limit, room_for_connections
 from heatmap_pipeline.errors import HeatmapError
 from heatmap_pipeline.settings import Settings
 
 _MALLOC = {-8: 1, -3: 64 << 20, -1: 128 << 20}
 """Parameters of glibc's mallopt: number of arenas, size from which a piece is mapped by itself, freed bytes to keep."""
-_LONGEST_HEAD = 64 << 10
-"""Bytes of a request's line and headers."""
+_MOST_CONNECTIONS = 1000
+_SHARE = 4
+"""A client may have a quarter of the connections."""
+_FEWEST = 64
+"""Connections below which a limit of the system is worth a warning."""
 
 _log = logging.getLogger(__name__)
 
 
 class ServeError(HeatmapError):
     """An address that cannot be listened on; says which and what to do."""
-
-
-class _ShortHeads(HttpToolsProtocol):
-    """Ends a connection whose head does not end.
-
-    The parser joins the pieces of a header again and again, so megabytes of one would keep everyone waiting.
-    """
-
-    _reading_head = False
-    _head = 0
-
-    def data_received(self, data: bytes) -> None:
-        if self._reading_head:
-            self._head += len(data)
-            if self._head > _LONGEST_HEAD:
-                self.transport.abort()
-                return
-        super().data_received(data)
-
-    def on_message_begin(self) -> None:
-        self._reading_head, self._head = True, 0
-        super().on_message_begin()
-
-    def on_headers_complete(self) -> None:
-        self._reading_head = False
-        super().on_headers_complete()
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -71,7 +49,7 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind(address)
-        bound.listen(256)
+        bound.listen(BACKLOG)
     except OSError as error:
         bound.close()
         if error.errno == errno.EADDRINUSE:
@@ -103,8 +81,12 @@ def serve(settings: Settings, host: str, port: int, tell: Callable[[str], None])
     tell(f"heatmap page and endpoint on http://{shown}:{address[1]} for {settings.home}; stop it with Ctrl-C")
     if not ipaddress.ip_address(address[0]).is_loopback and settings.api_token is None:
         tell(f"warning: whoever reaches {host} can read it all; set HEATMAP_API_TOKEN, or put a login in front of it")
+    limit = raise_limit()
+    if room_for_connections(limit) < _FEWEST:
+        tell(f"warning: this process may open {limit} files only, so it takes few connections; raise it with ulimit -n")
+    most = max(min(_MOST_CONNECTIONS, room_for_connections(limit)), 16)
     with suppress(KeyboardInterrupt), bound:
-        make_server(create_app(settings, tell=tell)).run(sockets=[bound])
+        make_server(create_app(settings, tell=tell), most).run(sockets=[bound])
 
 
 def _reuse_memory() -> None:
@@ -130,11 +112,21 @@ def _reuse_memory() -> None:
         )
 
 
-def make_server(app: FastAPI) -> uvicorn.Server:
-    """Return a server that is not started, with limits that fit the endpoint."""
+def make_server(app: FastAPI, most: int = _MOST_CONNECTIONS) -> uvicorn.Server:
+    """Return a server that is not started, with limits that fit the endpoint.
+
+    Args:
+        app: what answers.
+        most: connections there may be; one client may have a quarter of them.
+    """
+
+    class Ours(Connection):
+        crowd = Crowd(most, max(most // _SHARE, 8))
+
     config = uvicorn.Config(
         app,
-        http=_ShortHeads,
+        http=Ours,
+        backlog=BACKLOG,
         ws="none",  # an upgrade is an ordinary request
         log_level="error",  # not a line for everything that is no HTTP
         access_log=False,

@@ -16,11 +16,14 @@ from typing import Any
 from heatmap_pipeline import __version__
 from heatmap_pipeline.api import encode
 from heatmap_pipeline.api.cache import ByteCache
+from heatmap_pipeline.api.descriptors import Reserve
 from heatmap_pipeline.api.errors import ApiError
 from heatmap_pipeline.api.heatmap import plan_heatmap
+from heatmap_pipeline.api.outgoing import Outgoing
 from heatmap_pipeline.api.parameters import HeatmapQuery
 from heatmap_pipeline.api.plan import Plan
 from heatmap_pipeline.api.publications import Publications
+from heatmap_pipeline.api.turns import Ticket, Turns
 from heatmap_pipeline.errors import HeatmapError
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store.warehouse import Warehouse
@@ -29,7 +32,6 @@ from heatmap_pipeline.views.replay import Books
 
 ENCODINGS = ("zstd", "gzip", "identity")
 BOOKS_BYTES = 64 << 20
-RETRY_SECONDS = 1
 
 
 class Service:
@@ -38,37 +40,44 @@ class Service:
     def __init__(self, settings: Settings, tell: Callable[[str], None] | None = None) -> None:
         self.settings = settings
         warehouse = Warehouse(settings.home)
+        self.reserve = Reserve()
 
         def load(before: Version | None) -> Version:
-            version = published_version(warehouse, before, settings.models)
+            with self.reserve.lent():
+                version = published_version(warehouse, before, settings.models)
             if before is None:
                 self._warm(version)
             return version
 
         self.publications = Publications(warehouse.published, load, tell)
         self.cache = ByteCache(settings.api_cache_mb << 20, settings.api_cache_seconds)
+        self.outgoing = Outgoing(settings.api_cache_mb << 20)
         self.books = Books(BOOKS_BYTES)
-        self.working = 0
+        self._turns = Turns(settings.api_concurrency, settings.api_queue)
         self._workers = ThreadPoolExecutor(settings.api_concurrency, thread_name_prefix="answer")
-        self._flights: dict[tuple[object, ...], asyncio.Task[bytes]] = {}
+        self._flights: dict[tuple[object, ...], tuple[asyncio.Task[bytes], Ticket]] = {}
 
     async def close(self) -> None:
         """End the workers and close the data."""
-        await asyncio.gather(*self._flights.values(), return_exceptions=True)
+        await asyncio.gather(*(flight for flight, _ in self._flights.values()), return_exceptions=True)
         self._workers.shutdown()
         await self.publications.close()
+        self.reserve.close()
 
     async def tidy(self) -> None:
         """Forget what is too old."""
         self.cache.sweep()
 
-    async def body(self, version: Version | None, plan: Plan, encoding: str, *, thorough: bool = False) -> bytes:
+    async def body(
+        self, version: Version | None, plan: Plan, encoding: str, *, client: str = "", thorough: bool = False
+    ) -> bytes:
         """Return the body of a plan in a content coding.
 
         Args:
             version: kept open while the body is made.
             plan: what to make.
             encoding: one of `ENCODINGS`.
+            client: who asks; clients take turns.
             thorough: whether to compress as well as can be, and to keep it for as long as there is room.
 
         Raises:
@@ -81,29 +90,27 @@ class Service:
         if found is not None:
             stats.hits += 1
             return found
-        flight = self._flights.get((*key, encoding))
-        if flight is not None:
+        under_way = self._flights.get((*key, encoding))
+        if under_way is not None:
+            flight, ticket = under_way
+            self._turns.join(ticket, client)
             stats.coalesced += 1
         else:
-            self._check_room()
+            try:
+                ticket = self._turns.line_up(client)
+            except ApiError:
+                stats.rejected += 1
+                raise
             stats.misses += 1
             make = self._maker(key, plan.make, encoding, thorough)
             if version is not None:
                 version.acquire()
-            flight = asyncio.get_running_loop().create_task(self._fly((*key, encoding), version, make, thorough))
-            self._flights[(*key, encoding)] = flight
+            flight = asyncio.get_running_loop().create_task(
+                self._fly((*key, encoding), ticket, version, make, thorough)
+            )
+            self._flights[(*key, encoding)] = flight, ticket
         # Who leaves does not end it for the others.
         return await asyncio.shield(flight)
-
-    def _check_room(self) -> None:
-        # Flights, as one that has not begun counts too.
-        if len(self._flights) >= self.settings.api_concurrency + self.settings.api_queue:
-            self.cache.stats.rejected += 1
-            raise ApiError(
-                503,
-                f"{len(self._flights)} answers are being made, as many as this server allows at a time; try again soon",
-                {"Retry-After": str(RETRY_SECONDS)},
-            )
 
     def _maker(
         self, key: tuple[object, ...], make: Callable[[], encode.Body], encoding: str, thorough: bool
@@ -117,13 +124,24 @@ class Service:
         return lambda: encode.compress(make(), encoding, thorough=thorough)
 
     async def _fly(
-        self, key: tuple[object, ...], version: Version | None, make: Callable[[], bytes], lasting: bool
+        self,
+        key: tuple[object, ...],
+        ticket: Ticket,
+        version: Version | None,
+        make: Callable[[], bytes],
+        lasting: bool,
     ) -> bytes:
-        self.working += 1
         try:
-            body = await asyncio.get_running_loop().run_in_executor(self._workers, make)
+            try:
+                await ticket.turn
+            except ApiError:
+                self.cache.stats.rejected += 1
+                raise
+            try:
+                body = await asyncio.get_running_loop().run_in_executor(self._workers, make)
+            finally:
+                self._turns.done()
         finally:
-            self.working -= 1
             del self._flights[key]
             if version is not None:
                 version.release()
@@ -148,7 +166,7 @@ class Service:
             "bytes": cache.size,
             "max_bytes": cache.max_bytes,
             "max_age_seconds": cache.max_age,
-            "working": self.working,
+            "working": len(self._flights),
             "max_working": self.settings.api_concurrency,
             "max_waiting": self.settings.api_queue,
             "books": len(self.books),

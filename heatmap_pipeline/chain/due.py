@@ -82,9 +82,10 @@ def first_due(
     history = (published or {}).get(symbol)
     lost = lost_days(con, history, symbol, settings.models)
     known = [max(days) for days in records.values() if days]
-    if not known:
-        return min(lost, default=settings.start)
     raw = stored_raw.raw_days(con, symbol)
+    if not known:
+        # Days that were read begin a history as well: of the first one something could not be had.
+        return min([*lost, *raw["candles"]], default=settings.start)
     # A model that has no day yet begins where the symbol's history does.
     first = min(known) + ONE_DAY if len(known) == len(records) else min(raw["candles"])
     again = [day for kind in ("candles", "open_interest") for day in _to_read_again(raw[kind], until)]

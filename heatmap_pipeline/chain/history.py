@@ -36,6 +36,9 @@ from heatmap_pipeline.store.raw import RawDay, SymbolRecord
 CLOSES = "closes"
 """Where the state of a day says its first and its last close, which the buckets of days follow from."""
 
+_NAMED = 3
+"""How many changed parameters a reason names."""
+
 Connect = Callable[[], AbstractContextManager[Any]]
 """Opens the warehouse under its lock; see `store.warehouse.Warehouse.connect`."""
 
@@ -169,6 +172,41 @@ def _wanted_parameters(settings: Settings, record: SymbolRecord, model: str) -> 
     return lambda day, bucket: known(day if settings.leverage_brackets is not None else date.max, bucket)
 
 
+def parameter_changes(recorded: str, wanted: str) -> list[str]:
+    """Say how the parameters recorded of a day differ from those it would have now, both as JSON: one text for each.
+
+    Numbers and words come first, as lists are named only. What one of the two does not have is `none`.
+
+    Example:
+        >>> parameter_changes('{"bucket": 100.0, "entry": [1]}', '{"bucket": 200.0, "entry": [2], "turnover": 0.2}')
+        ['bucket 100 -> 200', 'turnover none -> 0.2', 'other entry']
+    """
+    before, after = json.loads(recorded), json.loads(wanted)
+    plain, lists = [], []
+    for name in sorted({*before, *after}):
+        values = before.get(name), after.get(name)
+        if any(isinstance(value, list) for value in values):
+            lists += [f"other {name}"] if values[0] != values[1] else []
+        elif values[0] != values[1]:
+            plain.append(f"{name} {_written(values[0])} -> {_written(values[1])}")
+    return plain + lists
+
+
+def _written(value: float | str | None) -> str:
+    """Return a recorded parameter as a person writes it."""
+    if value is None:
+        return "none"
+    return f"{value:.10g}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
+
+
+def _other_parameters(recorded: str, wanted: str) -> str:
+    """Say that a day was computed with other parameters, and which: three of them, and how many more."""
+    changes = parameter_changes(recorded, wanted)
+    more = [f"{len(changes) - _NAMED} more"] if len(changes) > _NAMED else []
+    which = ", ".join([*changes[:_NAMED], *more])
+    return f"it was computed with other parameters{': ' if which else ''}{which}"
+
+
 def closes(record: DayRecord) -> tuple[float, float] | None:
     """Return the first and the last close of the candles a day was computed from, USDT; None from earlier versions."""
     found = record.state.get(CLOSES)
@@ -209,8 +247,8 @@ def stale_days(settings: Settings, history: History, model: str) -> list[Stale]:
         else:
             bucket = day_bucket(settings, history.symbol.symbol, earlier, day_closes[0])
             earlier = bucket, day_closes[1]
-            if reason is None and record.parameters != wanted(day, bucket):
-                reason = "it was computed with other parameters"
+            if reason is None and record.parameters != (parameters := wanted(day, bucket)):
+                reason = _other_parameters(record.parameters, parameters)
         if reason is None and broken is not None:
             reason = f"it follows {broken}"
         if reason is not None:

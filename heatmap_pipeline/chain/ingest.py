@@ -83,32 +83,32 @@ def ingest_open_interest(
     """Read, clean and store the open interest of days in order; the clock is measured against the stored candles.
 
     Raises:
-        IngestError: if a day's candles are not stored.
-        MarketError: for a file that cannot be used.
+        IngestError: if a day's candles are not stored, after the days before it.
+        MarketError: for a day that cannot be had or a file that cannot be used, after the days before it were stored.
     """
     with connect() as con:
-        record = stored.get_symbol(con, symbol)
         known = stored.raw_days(con, symbol)
     newest = max(known["candles"], default=date.min)
     oldest = min(known["candles"], default=date.max)
     days = [day for day in days if day in known["candles"] or not oldest < day < newest]
-    missing = [day for day in days if day not in known["candles"]]
-    if record is None or missing:
-        day = missing[0] if missing else days[0]
+    unread = next((at for at, day in enumerate(days) if day not in known["candles"]), None)
+    for start in range(0, len(days[:unread]), _CHUNK):
+        chunk_days = days[:unread][start : start + _CHUNK]
+        with connect() as con:
+            candles = stored.load_candles(con, symbol, chunk_days[0], chunk_days[-1])
+        frames: dict[date, Any] = dict(list(candles.groupby("day", sort=False)))  # type: ignore[arg-type]
+        interval = known["candles"][chunk_days[0]].step
+        for read in _chunks(market.open_interest(symbol, frames, interval)):
+            chunk = [one for one in read if not (one.table.empty and _has_rows(known["open_interest"].get(one.day)))]
+            with connect() as con:
+                changed = set(stored.save_raw(con, "open_interest", chunk, settings.source))
+            yield from _reports(chunk, changed)
+    if unread is not None:
+        day = days[unread]
         raise IngestError(
             f"{symbol}: the candles of {day} are not stored, and the clock of its open interest is measured against "
             f"them; ingest both with `{run_command(settings, symbol, day, day)}`"
         )
-    for start in range(0, len(days), _CHUNK):
-        chunk_days = days[start : start + _CHUNK]
-        with connect() as con:
-            candles = stored.load_candles(con, symbol, chunk_days[0], chunk_days[-1])
-        frames: dict[date, Any] = dict(list(candles.groupby("day", sort=False)))  # type: ignore[arg-type]
-        read = market.open_interest(symbol, frames, record.candle_interval_seconds)
-        chunk = [one for one in read if not (one.table.empty and _has_rows(known["open_interest"].get(one.day)))]
-        with connect() as con:
-            changed = set(stored.save_raw(con, "open_interest", chunk, settings.source))
-        yield from _reports(chunk, changed)
 
 
 def _has_rows(day: stored.RawDay | None) -> bool:

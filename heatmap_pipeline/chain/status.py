@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Any
 
 from heatmap_pipeline.chain.calendar import yesterday
@@ -12,6 +12,7 @@ from heatmap_pipeline.chain.due import clock_is_behind, unpublished, words_for_c
 from heatmap_pipeline.chain.earlier import words_for_earlier_version
 from heatmap_pipeline.chain.history import Stale, outdated_days, read_history
 from heatmap_pipeline.chain.liquidations import feed_lines, recorded_lines
+from heatmap_pipeline.chain.reach import closed_words, last_expected
 from heatmap_pipeline.chain.recovery import loss, naming_the_rebuild
 from heatmap_pipeline.commands import command, first_commands
 from heatmap_pipeline.settings import Settings
@@ -21,9 +22,22 @@ from heatmap_pipeline.store import read
 from heatmap_pipeline.store.origin import as_stored
 from heatmap_pipeline.store.read import PublishedHistory, SymbolStatus, published_histories
 from heatmap_pipeline.store.warehouse import StoreError, UnusableError, Warehouse
+from heatmap_pipeline.store.whole import days_not_whole
 
-_HEADER = ("symbol", "model", "days", "first", "last", "gaps", "stale", "failed", "located", "newest data (UTC)")
-_WIDTHS = (12, 9, 5, 10, 10, 5, 6, 6, 8, 17)
+_HEADER = (
+    "symbol",
+    "model",
+    "days",
+    "first",
+    "last",
+    "gaps",
+    "stale",
+    "failed",
+    "held",
+    "located",
+    "newest data (UTC)",
+)
+_WIDTHS = (12, 9, 5, 10, 10, 5, 6, 6, 5, 8, 17)
 
 
 def status_lines(settings: Settings) -> Iterator[str]:
@@ -42,6 +56,8 @@ def status_lines(settings: Settings) -> Iterator[str]:
         earlier = words_for_earlier_version(con, settings)
         waiting = {(entry.symbol, entry.model): _waiting(con, again, entry, published) for entry in entries}
         recorded = list(recorded_lines(con))
+        cut = {name: days_not_whole(con, name) for name in names}
+        held = {(entry.symbol, entry.model): _held(con, entry) for entry in entries}
         silent = [line for entry in entries for line in _silent(con, settings, entry)]
     if not entries and not lost:
         yield f"nothing is stored in {settings.home} yet; begin with {first_commands(settings.home)}"
@@ -49,8 +65,11 @@ def status_lines(settings: Settings) -> Iterator[str]:
     yield f"home {settings.home}"
     yield _line(_HEADER)
     for entry in entries:
-        yield _line(_row(entry, len(stale[entry.symbol, entry.model])))
+        key = entry.symbol, entry.model
+        yield _line(_row(entry, len(stale[key]), held[key]))
     yield from recorded
+    yield from dict.fromkeys(f"closed  {words}" for stored_as in again.values() if (words := closed_words(stored_as)))
+    yield from (_not_whole(name, days) for name, days in cut.items() if days)
     problems: set[str] = set()
     if published is None and (line := _unusable(warehouse)):
         problems.add(line)
@@ -108,7 +127,13 @@ def _as_stored(settings: Settings, symbol: str, entries: Sequence[SymbolStatus])
 def _waiting(
     con: Any, again: Mapping[str, Settings], entry: SymbolStatus, published: Mapping[str, PublishedHistory] | None
 ) -> list[str]:
-    """Return what is stored and not published; nothing where the published database cannot be read now."""
+    """Return what is read and not computed, or computed and not published; of that nothing where it cannot be known."""
+    raw = [day for of_kind in stored_raw.raw_days(con, entry.symbol).values() for day in of_kind]
+    unused = [day for day in raw if entry.last_day is None or day > entry.last_day]
+    if unused:
+        line = run_command(again[entry.symbol], entry.symbol, min(unused), max(unused))
+        days = f"{min(unused)} .. {max(unused)}"
+        return [f"waiting {entry.symbol} {days}: read and not computed yet; compute them with `{line}`"]
     if entry.last_day is None or entry.model is None or published is None:
         return []
     records = {entry.model: stored.day_records(con, entry.symbol, entry.model)}
@@ -131,7 +156,20 @@ def _stale(con: Any, settings: Settings, entry: SymbolStatus) -> list[Stale]:
     return outdated_days(settings, read_history(con, settings, entry.symbol), entry.model)
 
 
-def _row(entry: SymbolStatus, stale: int) -> tuple[str, ...]:
+def _held(con: Any, entry: SymbolStatus) -> int:
+    """Return how many computed days have no sample, so that their open interest stands still."""
+    records = stored.day_records(con, entry.symbol, entry.model) if entry.model is not None else {}
+    return sum(bool(record.repairs.get("held")) for record in records.values())
+
+
+def _not_whole(symbol: str, days: Mapping[date, str]) -> str:
+    """Say which stored days are not whole, the newest in words; no problem, for nothing better may ever come."""
+    newest = max(days)
+    more = f"; {len(days) - 1} more days, the first {min(days)} (GET /health lists them)" if len(days) > 1 else ""
+    return f"cut     {symbol} {newest}: {days[newest]}{more}"
+
+
+def _row(entry: SymbolStatus, stale: int, held: int) -> tuple[str, ...]:
     return (
         entry.symbol,
         entry.model or "-",
@@ -141,6 +179,7 @@ def _row(entry: SymbolStatus, stale: int) -> tuple[str, ...]:
         str(len(entry.gaps)),
         str(stale),
         str(len({day for _, day, _ in entry.failed})),
+        str(held),
         f"{entry.located_share:.1%}" if entry.model else "-",
         (f"{entry.newest_candle:%Y-%m-%d %H:%M}" if entry.newest_candle else "-") + _marks(entry),
     )
@@ -164,7 +203,7 @@ def _problems(settings: Settings, entry: SymbolStatus, stale: list[Stale]) -> It
         yield f"stale   {entry.symbol} {entry.model} from {stale[0].day}: {stale[0].reason}; rebuild with `{line}`"
     if entry.last_day is not None and clock_is_behind(entry.last_day):
         yield f"clock   {words_for_clock(entry.symbol, entry.last_day)}"
-    if settings.kind.grows and entry.last_day is not None and entry.last_day < yesterday():
+    if settings.kind.grows and entry.last_day is not None and entry.last_day < last_expected(settings):
         missing = f"{entry.last_day + timedelta(days=1)} .. {yesterday()}"
         line = command(settings, "refresh", entry.symbol)
         yield f"missing {entry.symbol} {missing}: not computed yet; catch up with `{line}`"

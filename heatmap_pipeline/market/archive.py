@@ -1,32 +1,46 @@
 """The tree of the exchange's public archive: which days it holds, and its files as clean days.
 
-What its files are called is the business of `archive_names.py`, what stands inside one that of `archive_file.py`.
+Where a file stands is the business of `archive_tree.py`, what stands inside one that of `archive_file.py`.
 """
 
 from __future__ import annotations
 
-import os
-import re
+from calendar import monthrange
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from datetime import date
+from functools import lru_cache
 from pathlib import Path
-from typing import TypeVar, get_args
+from typing import Any, TypeAlias, TypeVar, get_args
 
 import pandas as pd
 
 from heatmap_pipeline.instants import ONE_DAY, SECONDS, Interval
-from heatmap_pipeline.market.archive_file import parse_candles, parse_samples, read_archive_csv
-from heatmap_pipeline.market.archive_names import CANDLES_FOLDER, ArchiveFile
+from heatmap_pipeline.market.archive_file import (
+    MAX_ROWS,
+    ArchiveCsv,
+    parse_candles,
+    parse_samples,
+    read_archive_csv,
+)
+from heatmap_pipeline.market.archive_names import ArchiveFile
+from heatmap_pipeline.market.archive_tree import days_in, find_day, find_month, months_in, nothing_in, symbols_in
 from heatmap_pipeline.market.repair import clean_candles, clean_samples
 from heatmap_pipeline.market.tables import OPEN_INTEREST_COLUMNS, CleanDay, MarketError, NoDataError
 from heatmap_pipeline.settings import check_symbol, interval_name
 
+MAX_MONTH_ROWS = 45_000
+"""Most lines of a file of a month that is read; one of 1m candles has 44,641."""
+
 _INTERVALS: tuple[Interval, ...] = get_args(Interval)
 
+Item = TypeVar("Item")
 Result = TypeVar("Result")
+Candles: TypeAlias = tuple[ArchiveCsv, pd.DataFrame, dict[str, Any]]
+"""A file, its raw rows of one day, and facts."""
 
 
 class ArchiveReader:
@@ -34,6 +48,8 @@ class ArchiveReader:
 
     Args:
         root: the folder that holds `futures/um/daily/`.
+        accept_checksum: names of files (without their ending) that are read though they do not match their CHECKSUM;
+            counted in the repairs of the day as `accepted_checksum`.
 
     Example:
         >>> reader = ArchiveReader(Path("archive"))  # doctest: +SKIP
@@ -41,19 +57,32 @@ class ArchiveReader:
         (288, 10)
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, accept_checksum: Collection[str] = ()) -> None:
         self.root = root
+        self._accepted = frozenset(accept_checksum)
 
     def symbols(self) -> list[str]:
         """Return the symbols that have a folder of candles, sorted."""
-        return [name for name in _names(self.root / CANDLES_FOLDER) if re.fullmatch(r"[A-Z0-9]{2,30}", name)]
+        return symbols_in(self.root)
+
+    def check(self, symbol: str) -> None:
+        """Make sure that this is an archive that knows the symbol, not a mistyped folder.
+
+        Raises:
+            NoDataError: if there is no file of candles of it; says what there is.
+        """
+        if not any(self.days(symbol, interval) for interval in _INTERVALS):
+            raise NoDataError(nothing_in(self.root, symbol))
 
     def days(self, symbol: str, interval: str) -> list[date]:
-        """Return the days that have a file of candles of that interval (as the exchange writes it), sorted."""
+        """Return the days that files hold candles of, at that interval (as the exchange writes it), sorted."""
         check_symbol(symbol)
-        pattern = re.compile(rf"{symbol}-{re.escape(interval)}-(\d{{4}}-\d{{2}}-\d{{2}})\.zip")
-        matches = (pattern.fullmatch(name) for name in _names(self.root / CANDLES_FOLDER / symbol / interval))
-        return sorted(day for match in matches if match and (day := _day(match[1])))
+        days = days_in(self.root, symbol, interval)
+        for path in months_in(self.root, symbol, interval):
+            with suppress(OSError):
+                state = path.stat()
+                days |= _days_of_month(path, state.st_mtime_ns, state.st_size)
+        return sorted(days)
 
     def choose_interval(self, symbol: str, days: Sequence[date], wanted: Interval | None, strict: bool) -> int:
         """Return the step of the candle grid to use, in seconds.
@@ -73,7 +102,7 @@ class ArchiveReader:
         """
         held = {name: self.days(symbol, name) for name in _INTERVALS}
         if not any(held.values()):
-            raise NoDataError(self._nothing(symbol))
+            raise NoDataError(nothing_in(self.root, symbol))
         if wanted is not None and held[wanted]:
             return SECONDS[wanted]
         there = "; ".join(f"{name}: {_ranges(of)}" for name, of in held.items() if of)
@@ -100,19 +129,18 @@ class ArchiveReader:
         """
         check_symbol(symbol)
         interval = interval_name(interval_seconds)
-        path = self.root / ArchiveFile(symbol, day, interval).path
-        try:
-            file = read_archive_csv(path)
-        except FileNotFoundError:
+        wanted = ArchiveFile(symbol, day, interval)
+        candles = self._day_of_file(wanted) or self._day_of_month(wanted)
+        if candles is None:
             days = self.days(symbol, interval)
-            there = f"it holds {_ranges(days)}" if days else self._nothing(symbol)
+            there = f"it holds {_ranges(days)}" if days else nothing_in(self.root, symbol)
             raise NoDataError(
-                f"archive {self.root} has no {interval} candles of {symbol} for {day} ({path.name} is missing); "
+                f"archive {self.root} has no {interval} candles of {symbol} for {day} ({wanted.name}.zip is missing); "
                 f"{there}; add the file or choose other days"
-            ) from None
-        raw, facts = parse_candles(file)
-        clean = clean_candles(raw, symbol=symbol, day=day, interval=interval_seconds, file=str(path))
-        return replace(clean, facts=facts)
+            )
+        file, raw, facts = candles
+        clean = clean_candles(raw, symbol=symbol, day=day, interval=interval_seconds, file=str(file.path))
+        return replace(clean, repairs=_repaired(clean, file), facts=facts)
 
     def read_open_interest(self, symbol: str, day: date, candles: pd.DataFrame, interval_seconds: int) -> CleanDay:
         """Return the clean samples of one day, none if the archive has no file of them.
@@ -129,37 +157,62 @@ class ArchiveReader:
             MarketError: for a file that cannot be used.
         """
         check_symbol(symbol)
-        path = self.root / ArchiveFile(symbol, day).path
+        wanted = ArchiveFile(symbol, day)
+        path = find_day(self.root, wanted)
         try:
-            file = read_archive_csv(path)
+            file = self._read(path)
         except FileNotFoundError:
             types = dict(zip(OPEN_INTEREST_COLUMNS, ("datetime64[us]", "float64", "float64"), strict=True))
             empty = pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in types.items()})
-            return CleanDay(symbol, day, empty, interval_seconds, facts={"missing_file": path.name})
+            return CleanDay(symbol, day, empty, interval_seconds, facts={"missing_file": f"{wanted.name}.zip"})
         raw, facts = parse_samples(file, symbol)
         clean = clean_samples(raw, symbol=symbol, day=day, interval=interval_seconds, candles=candles, file=str(path))
-        return replace(clean, facts={**facts, **clean.facts})
+        return replace(clean, repairs=_repaired(clean, file), facts={**facts, **clean.facts})
 
-    def _nothing(self, symbol: str) -> str:
-        """Say why there are no candles of a symbol on any grid that can be used."""
-        symbols = self.symbols()
-        if not symbols:
-            return (
-                f"archive {self.root} is empty: no {CANDLES_FOLDER}/SYMBOL/ in it; "
-                "give the folder that holds futures/um/daily"
-            )
-        if symbol not in symbols:
-            shown = ", ".join(symbols[:20]) + (", ..." if len(symbols) > 20 else "")
-            return f"archive {self.root} does not know the symbol {symbol}; it holds {shown}"
-        names = _names(self.root / CANDLES_FOLDER / symbol)
-        others = ", ".join(name[:40] if name.isprintable() else repr(name[:40]) for name in names[:20]) or "nothing"
-        return (
-            f"archive {self.root} has no 1m, 5m or 15m candles of {symbol} (its folder holds {others}); add such files"
-        )
+    def _day_of_file(self, wanted: ArchiveFile) -> Candles | None:
+        try:
+            file = self._read(find_day(self.root, wanted))
+        except FileNotFoundError:
+            return None
+        return file, *parse_candles(file)
+
+    def _day_of_month(self, wanted: ArchiveFile) -> Candles | None:
+        path = find_month(self.root, wanted)
+        if path is None or not path.exists():
+            return None
+        file = self._read(path, MAX_MONTH_ROWS)
+        raw, facts = parse_candles(file)
+        of_day = raw.loc[raw["open_time"].dt.floor("D") == pd.Timestamp(wanted.day)]
+        return None if of_day.empty else (file, of_day.reset_index(drop=True), facts)
+
+    def _read(self, path: Path, max_rows: int = MAX_ROWS) -> ArchiveCsv:
+        return read_archive_csv(path, max_rows, accept_checksum=path.stem in self._accepted)
+
+
+def _repaired(clean: CleanDay, file: ArchiveCsv) -> dict[str, int]:
+    return clean.repairs if file.matches else {**clean.repairs, "accepted_checksum": 1}
+
+
+@lru_cache(maxsize=1024)
+def _days_of_month(path: Path, changed: int, size: int) -> frozenset[date]:
+    """Return the days whose candles a file of a month holds; all of the month, for one that cannot be read.
+
+    Args:
+        path: the file.
+        changed: its time of change, which makes an edited file a different entry of the cache.
+        size: its bytes, for the same.
+    """
+    del changed, size
+    try:
+        raw, _ = parse_candles(read_archive_csv(path, MAX_MONTH_ROWS, accept_checksum=True))
+    except (MarketError, FileNotFoundError):
+        year, month = map(int, path.stem[-7:].split("-"))
+        return frozenset(date(year, month, day + 1) for day in range(monthrange(year, month)[1]))
+    return frozenset(pd.DatetimeIndex(raw["open_time"].unique()).floor("D").unique().date)
 
 
 def read_many(
-    read: Callable[[date], Result], days: Iterable[date], *, workers: int = 2, ahead: int = 8
+    read: Callable[[Item], Result], days: Iterable[Item], *, workers: int = 2, ahead: int = 8
 ) -> Iterator[Result]:
     """Read days in a pool of threads and yield them in order; at most `ahead` days wait in memory.
 
@@ -167,7 +220,7 @@ def read_many(
 
     Args:
         read: reads one day; called from several threads at once.
-        days: in the order wanted.
+        days: in the order wanted; or the files of days.
         workers: number of threads.
         ahead: how many days may be read before they are asked for.
 
@@ -186,24 +239,6 @@ def read_many(
             yield pending.popleft().result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _names(folder: Path) -> list[str]:
-    """Return the names in a folder, sorted; none if there is no such folder."""
-    try:
-        with os.scandir(folder) as entries:
-            return sorted(entry.name for entry in entries)
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    except OSError as error:
-        raise MarketError(f"archive folder {folder}: cannot be read: {error.strerror}; check its permissions") from None
-
-
-def _day(text: str) -> date | None:
-    try:
-        return date.fromisoformat(text)
-    except ValueError:
-        return None
 
 
 def _ranges(days: Iterable[date]) -> str:

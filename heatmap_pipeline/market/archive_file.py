@@ -1,4 +1,4 @@
-"""One file of the public archive: a zip of one CSV in, its raw rows out.
+"""One file of the public archive: a zip of one CSV (or the CSV) in, its raw rows out.
 
 Files come from downloads that break: every kind of damage becomes an error that names the file, the row where there is
 one, and what to do. What the rows mean is decided elsewhere (`repair.py`, `clock.py`).
@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from pyarrow import csv
 
 from heatmap_pipeline.errors import printable
+from heatmap_pipeline.files import open_regular
 from heatmap_pipeline.market.archive_names import checksum_beside, read_checksum
 from heatmap_pipeline.market.tables import CANDLE_COLUMNS, MarketError
 
@@ -81,6 +82,7 @@ MAX_LIQUIDATION_ROWS = 200_000
 _ARCHIVE_NAME = re.compile(
     r"[A-Z0-9_]+-(\d+[a-zA-Z]+|metrics|liquidationSnapshot)-\d{4}-\d{2}-\d{2}\.csv", re.IGNORECASE
 )
+_HIDDEN = re.compile(r"^__MACOSX/|(^|/)(\._[^/]*|\.DS_Store)$")  # what a Mac puts into a zip that it makes
 _ARROW_MESSAGE = re.compile(
     r"(?:In CSV column #(?P<column>\d+): )?(?:CSV parse error: )?Row #(?P<row>\d+): (?P<what>.*)", re.S
 )
@@ -100,22 +102,25 @@ class ArchiveCsv:
     """The CSV inside one archive file.
 
     Attributes:
-        path: the zip.
-        sha256: of the zip, hexadecimal.
+        path: the zip, or the CSV by itself.
+        sha256: of that file, hexadecimal.
         data: the CSV, valid UTF-8, without a byte order mark and without line ends at its end.
+        matches: whether the zip matches the CHECKSUM beside it, or has none.
     """
 
     path: Path
     sha256: str
     data: bytes
+    matches: bool = True
 
 
-def read_archive_csv(path: Path, max_rows: int = MAX_ROWS) -> ArchiveCsv:
-    """Read the one CSV of an archive file, and check it against the CHECKSUM beside it if there is one.
+def read_archive_csv(path: Path, max_rows: int = MAX_ROWS, *, accept_checksum: bool | None = None) -> ArchiveCsv:
+    """Read the one CSV of an archive file, zipped or not, and check it against the CHECKSUM beside it if there is one.
 
     Args:
-        path: the zip.
+        path: the zip, or the CSV by itself (by its ending).
         max_rows: most lines that a right file of its kind has.
+        accept_checksum: whether the zip is taken although it does not match its CHECKSUM; None if nobody can choose.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -123,8 +128,12 @@ def read_archive_csv(path: Path, max_rows: int = MAX_ROWS) -> ArchiveCsv:
     """
     packed = _read_bytes(path, MAX_BYTES)
     digest = hashlib.sha256(packed).hexdigest()
-    _check_checksum(path, digest)
-    data = _unpack(path, packed).removeprefix(b"\xef\xbb\xbf").rstrip(b"\r\n")
+    matches = _matches_checksum(path, digest)
+    if not matches and not accept_checksum:
+        or_take = f", or take it as it is by HEATMAP_ACCEPT_CHECKSUM={path.stem}" if accept_checksum is False else ""
+        raise MarketError(f"{path}: does not match its CHECKSUM (sha256 is {digest}); {_AGAIN}{or_take}")
+    plain = path.suffix.lower() == ".csv"
+    data = (packed if plain else _unpack(path, packed)).removeprefix(b"\xef\xbb\xbf").rstrip(b"\r\n")
     if max(data.count(b"\n"), data.count(b"\r")) >= max_rows:
         refuse(path, f"has more than {max_rows} lines, which no file of one day has")
     try:
@@ -132,7 +141,7 @@ def read_archive_csv(path: Path, max_rows: int = MAX_ROWS) -> ArchiveCsv:
     except UnicodeDecodeError as error:
         row = data.count(b"\n", 0, error.start) + 1
         refuse(path, f"is not UTF-8 text (byte 0x{data[error.start]:02x})", row)
-    return ArchiveCsv(path, digest, data)
+    return ArchiveCsv(path, digest, data, matches)
 
 
 def refuse(path: Path, what: str, row: int | None = None) -> NoReturn:
@@ -220,7 +229,7 @@ def _facts(file: ArchiveCsv, header: bool, unit: str) -> dict[str, Any]:
 
 def _read_bytes(path: Path, limit: int) -> bytes:
     try:
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             data = stream.read(limit + 1)
     except FileNotFoundError:
         raise
@@ -231,20 +240,19 @@ def _read_bytes(path: Path, limit: int) -> bytes:
     return data
 
 
-def _check_checksum(path: Path, digest: str) -> None:
+def _matches_checksum(path: Path, digest: str) -> bool:
     beside = checksum_beside(path)
     try:
         text = _read_bytes(beside, 4096)
     except FileNotFoundError:
-        return
+        return True
     published = read_checksum(text)
     if published is None:
         refuse(beside, "is not a checksum file (one line: sha256, two blanks, file name)")
     sha256, name = published
     if name != path.name.encode():
         refuse(beside, f"is the checksum of {printable(name.decode('utf-8', 'replace'))}, not of {path.name}")
-    if sha256 != digest:
-        refuse(path, f"does not match its CHECKSUM (sha256 is {digest})")
+    return sha256 == digest
 
 
 def _unpack(path: Path, packed: bytes) -> bytes:
@@ -257,7 +265,7 @@ def _unpack(path: Path, packed: bytes) -> bytes:
         refuse(path, f"holds more than {_MANY} files, not the one CSV of an archive file")
     try:
         with zipfile.ZipFile(io.BytesIO(packed)) as archive:
-            members = archive.infolist()
+            members = [member for member in archive.infolist() if not _HIDDEN.search(member.filename)]
             if len(members) != 1:
                 refuse(path, f"holds {len(members)} files, not the one CSV of an archive file")
             member = members[0]

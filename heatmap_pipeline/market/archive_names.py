@@ -32,12 +32,17 @@ class ArchiveFile:
     interval: str = ""
 
     @property
+    def name(self) -> str:
+        """What it is called, without its ending."""
+        return f"{self.symbol}-{self.interval or 'metrics'}-{self.day.isoformat()}"
+
+    @property
     def path(self) -> str:
         """Where it lies below the root, and below `data/` of the archive."""
         folder = (
             f"{CANDLES_FOLDER}/{self.symbol}/{self.interval}" if self.interval else f"{_METRICS_FOLDER}/{self.symbol}"
         )
-        return f"{folder}/{self.symbol}-{self.interval or 'metrics'}-{self.day.isoformat()}.zip"
+        return f"{folder}/{self.name}.zip"
 
 
 def checksum_beside(path: Path) -> Path:

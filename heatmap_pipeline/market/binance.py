@@ -7,25 +7,31 @@ complete, that it is provisional; read again after the archive has published it,
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import get_args
+from typing import TypeVar, get_args
 
 import pandas as pd
 
 from heatmap_pipeline.instants import SECONDS, Interval
 from heatmap_pipeline.market.archive import ArchiveReader, read_many
 from heatmap_pipeline.market.archive_names import ArchiveFile
-from heatmap_pipeline.market.download import ArchiveDownloader, Outcome, Progress
+from heatmap_pipeline.market.download import ArchiveDownloader, DamagedError, Outcome, Progress
 from heatmap_pipeline.market.exchange import ExchangeReader
-from heatmap_pipeline.market.tables import CleanDay, MarketError, NoDataError
+from heatmap_pipeline.market.tables import CleanDay, ClosedError, MarketError, NoDataError
 from heatmap_pipeline.settings import ARCHIVE_URL, REST_URL, SIMULATED_MARKER, Settings, check_symbol, interval_name
 
-_HERE = (Outcome.CACHED, Outcome.FETCHED)
+ARCHIVE_LATE = timedelta(days=3)
+"""So long after a day's end its file is waited for: the archive has most after nine hours, some after two days."""
+
+_DAY_SECONDS = 86400.0
+_HERE = (Outcome.CACHED, Outcome.FETCHED, Outcome.ACCEPTED, Outcome.PLACED)
 _log = logging.getLogger(__name__)
+
+Answer = TypeVar("Answer")
 
 
 class BinanceSource:
@@ -33,12 +39,18 @@ class BinanceSource:
 
     One object serves one run: what was not published when it first asked is not asked for again, except by `prepare`.
 
+    A day that cannot be had is an error at its own turn, after the days before it: `ClosedError` where only REST has it
+    and the exchange does not serve this place. A file of the archive that never matches its CHECKSUM is read from REST
+    while that has the day. Open interest that neither has long after the day (`ARCHIVE_LATE`) is a day without samples,
+    as it is where the archive's folder is read by itself.
+
     Args:
         root: folder of the downloaded archive files.
         archive_url: of the archive or a mirror.
         rest_url: of the exchange's REST.
         interval: candle interval that `prepare` fetches ahead; others are fetched when they are asked for.
         progress: told of each file.
+        accept_checksum: names of archive files that are read though they do not match their CHECKSUM.
         downloader: in place of the usual one.
         exchange: in place of the usual one.
 
@@ -59,6 +71,7 @@ class BinanceSource:
         *,
         interval: Interval = "5m",
         progress: Progress | None = None,
+        accept_checksum: Collection[str] = (),
         downloader: ArchiveDownloader | None = None,
         exchange: ExchangeReader | None = None,
     ) -> None:
@@ -66,12 +79,14 @@ class BinanceSource:
             raise MarketError(
                 f"{root} holds files of the demo market; name another folder for real ones, so that they never mix"
             )
-        self._reader = ArchiveReader(root)
-        self._downloader = downloader or ArchiveDownloader(archive_url, root)
+        self._reader = ArchiveReader(root, accept_checksum)
+        self._downloader = downloader or ArchiveDownloader(archive_url, root, accepted=accept_checksum)
         self._exchange = exchange or ExchangeReader(rest_url)
         self._interval = interval
         self._progress = progress
         self._known: dict[ArchiveFile, Outcome] = {}
+        self._failed: dict[ArchiveFile, MarketError] = {}
+        self._closed: ClosedError | None = None
 
     def __enter__(self) -> BinanceSource:
         return self
@@ -87,16 +102,20 @@ class BinanceSource:
         self._exchange.close()
 
     def prepare(self, symbol: str, days: Sequence[date]) -> None:
-        """Fetch the archive files of these days, as far as they are published, several at once.
+        """Fetch the archive files of these days, as far as they can be had, several at once.
 
-        Raises:
-            MarketError: for a file that cannot be had whole; files fetched before it stay.
+        A file that cannot be had is an error when its day is read.
         """
         self._known.clear()
+        self._failed.clear()
+        self._closed = None
         self._fetch(ArchiveFile(symbol, day, kind) for day in days for kind in (self._interval, ""))
 
     def available(self, symbol: str, days: Sequence[date]) -> set[date]:
         """Return those of the days whose candles can be had: from files at any interval, else over REST.
+
+        While REST is closed to this place, only days that their files may still come for are counted besides those in
+        files; reading such a day says why it cannot be had.
 
         Raises:
             MarketError: if the exchange has to be asked and cannot be.
@@ -105,9 +124,62 @@ class BinanceSource:
         held = {day for interval in get_args(Interval) for day in self._reader.days(symbol, interval)} & set(days)
         seconds = SECONDS[self._interval]
         try:
-            return held | {day for day in set(days) - held if self._exchange.reaches_candles(symbol, day, seconds)}
+            return held | {
+                day
+                for day in set(days) - held
+                if self._ask(lambda day=day: self._exchange.reaches_candles(symbol, day, seconds))  # type: ignore[misc]
+            }
         except NoDataError:  # not traded any more: the files are all there is
             return held
+        except ClosedError:
+            return held | {day for day in days if not self._given_up(day)}
+
+    def reach(self, symbol: str, until: date) -> tuple[date, str]:
+        """Return the last day up to `until` that can be had now, and why none later, '' where nothing is in the way.
+
+        Where REST is closed to this place the days end before the first that the archive has not published yet. One
+        that it is not waited for any more (`ARCHIVE_LATE`) does not end them: reading it says what is wrong.
+
+        Raises:
+            MarketError: if the exchange cannot be asked.
+        """
+        check_symbol(symbol)
+        try:
+            self._ask(self._exchange.now)
+        except ClosedError as error:
+            days = [until - timedelta(days=ago) for ago in reversed(range(ARCHIVE_LATE.days + 2))]
+            files = [ArchiveFile(symbol, day, kind) for day in days for kind in (self._interval, "")]
+            self._fetch(files)
+            late = [file.day for file in files if self._known.get(file) not in _HERE and file not in self._failed]
+            awaited = [day for day in late if not self._given_up(day)]
+            return (min(awaited) - timedelta(days=1) if awaited else until), str(error)
+        return until, ""
+
+    def changed(self, symbol: str, days: Sequence[date], interval: int, *, asked_today: bool = False) -> list[date]:
+        """Fetch what the archive has corrected or added of these days since it was last asked, and return those days.
+
+        They are to be read anew: corrected files, and those of days that came over REST or had no samples. A file is
+        asked about at most once a day, unless `asked_today`.
+
+        Args:
+            symbol: as the exchange writes it.
+            days: UTC; those not over are left out.
+            interval: step of the stored candles, seconds.
+            asked_today: whether to ask again about what was asked about today.
+
+        Raises:
+            MarketError: for an archive that cannot be asked; nothing has changed then that is not found later.
+        """
+        today = datetime.now(UTC).date()
+        kinds = (interval_name(interval), "")
+        files = [ArchiveFile(symbol, day, kind) for day in days if day < today for kind in kinds]
+        found = self._downloader.fetch_changed(
+            files, again_after=0.0 if asked_today else _DAY_SECONDS, progress=self._progress
+        )
+        for file in found:
+            self._known.pop(file, None)
+            self._failed.pop(file, None)
+        return sorted({file.day for file in found})
 
     def interval(self, settings: Settings, symbol: str, days: Sequence[date]) -> int:
         """Return the candle step in seconds: the symbol's setting, else the common one, else 5 minutes.
@@ -122,55 +194,108 @@ class BinanceSource:
 
         Raises:
             NoDataError: for a day that neither the archive nor the exchange has, after the days before it.
+            ClosedError: for a day that the archive does not have, where the exchange does not serve this place.
             MarketError: for candles that cannot be used, or a server that cannot be asked.
         """
         name = interval_name(interval)
-        published = self._published(symbol, days, name)
+        files = [ArchiveFile(symbol, day, name) for day in days]
+        self._fetch(files)
 
-        def read(day: date) -> CleanDay:
-            if day in published:
-                return _via_archive(self._reader.read_candles(symbol, day, interval))
-            try:
-                return self._exchange.read_candles(symbol, day, interval)
-            except NoDataError as error:
-                raise _in_neither(ArchiveFile(symbol, day, name), error) from None
+        def read(file: ArchiveFile) -> CleanDay:
+            if self._known.get(file) in _HERE:
+                return self._via_archive(file, self._reader.read_candles(symbol, file.day, interval))
+            return self._via_rest(file, lambda: self._exchange.read_candles(symbol, file.day, interval))
 
-        return read_many(read, days)
+        return read_many(read, files)
 
     def open_interest(self, symbol: str, candles: dict[date, pd.DataFrame], interval: int) -> Iterator[CleanDay]:
         """Yield the clean samples of each day of `candles`, in order; raises as `candles`."""
-        published = self._published(symbol, sorted(candles), "")
+        files = [ArchiveFile(symbol, day) for day in sorted(candles)]
+        self._fetch(files)
 
-        def read(day: date) -> CleanDay:
-            if day in published:
-                return _via_archive(self._reader.read_open_interest(symbol, day, candles[day], interval))
+        def from_archive(file: ArchiveFile) -> CleanDay:
+            day = self._reader.read_open_interest(symbol, file.day, candles[file.day], interval)
+            return self._via_archive(file, day)
+
+        def read(file: ArchiveFile) -> CleanDay:
+            if self._known.get(file) in _HERE:
+                return from_archive(file)
             try:
-                return self._exchange.read_open_interest(symbol, day, candles[day], interval)
-            except NoDataError as error:
-                raise _in_neither(ArchiveFile(symbol, day), error) from None
+                return self._via_rest(
+                    file, lambda: self._exchange.read_open_interest(symbol, file.day, candles[file.day], interval)
+                )
+            except (NoDataError, ClosedError):
+                if not self._given_up(file.day):
+                    raise
+                return from_archive(file)  # a day without samples
 
-        return read_many(read, sorted(candles))
+        return read_many(read, files)
 
-    def _published(self, symbol: str, days: Sequence[date], kind: str) -> set[date]:
-        """Return the days whose file of that kind (an interval, or '' for metrics) is here, after fetching it."""
-        files = {day: ArchiveFile(symbol, day, kind) for day in days}
-        self._fetch(file for file in files.values() if file not in self._known)
-        return {day for day, file in files.items() if self._known.get(file, Outcome.NOT_PUBLISHED) in _HERE}
+    def _via_archive(self, file: ArchiveFile, day: CleanDay) -> CleanDay:
+        by_hand = {"placed_by_hand": 1} if self._known.get(file) is Outcome.PLACED else {}
+        return replace(day, repairs={**day.repairs, **by_hand}, facts={"via": "archive", **day.facts})
+
+    def _via_rest(self, file: ArchiveFile, read: Callable[[], CleanDay]) -> CleanDay:
+        """Read the day of a file that is not here over REST.
+
+        Raises:
+            NoDataError: if the exchange has nothing of that day.
+            ClosedError: if it does not serve this place.
+            MarketError: if the archive has the day, but its file cannot be had, and REST does not stand in for it.
+        """
+        failure = self._failed.get(file)
+        if failure is not None and not isinstance(failure, DamagedError):
+            raise failure
+        try:
+            day = self._ask(read)
+        except (NoDataError, ClosedError) as error:
+            if failure is not None:
+                raise failure from None
+            if isinstance(error, ClosedError):
+                raise ClosedError(
+                    f"{file.symbol} {file.day}: the archive does not have {Path(file.path).name} yet, and {error}"
+                ) from None
+            raise _in_neither(file, error) from None
+        return day if failure is None else replace(day, facts={**day.facts, "damaged_file": Path(file.path).name})
+
+    def _ask(self, read: Callable[[], Answer]) -> Answer:
+        """Ask the exchange, unless it has said that it does not serve this place."""
+        if self._closed is not None:
+            raise ClosedError(str(self._closed))
+        try:
+            return read()
+        except ClosedError as error:
+            self._closed = error
+            raise
+
+    def _given_up(self, day: date) -> bool:
+        """Whether the archive's file of a day is not waited for any more, by the exchange's clock if it tells."""
+        try:
+            now = self._ask(self._exchange.now)
+        except ClosedError:
+            now = datetime.now(UTC).replace(tzinfo=None)
+        return now >= datetime(day.year, day.month, day.day) + timedelta(days=1) + ARCHIVE_LATE
 
     def _fetch(self, files: Iterable[ArchiveFile]) -> None:
+        """Fetch what is not known yet; what cannot be had goes into `_failed`."""
         # Whether a day is over decides only what is worth asking for: an unpublished day is asked of the exchange,
         # whose own clock counts.
         today = datetime.now(UTC).date()
-        asked = [file for file in files if file.day < today]
+        damaged = {file for file, error in self._failed.items() if isinstance(error, DamagedError)}
+        asked = [file for file in files if file.day < today and file not in self._known and file not in damaged]
         if asked:
-            outcomes = self._downloader.fetch(asked, self._progress)
+            failures: dict[ArchiveFile, MarketError] = {}
+            outcomes = self._downloader.fetch(asked, self._progress, failures)
             self._known |= outcomes
+            self._failed |= failures
+            # What was not begun any more stands behind the first failure, and its turn comes after that one's.
+            stopped = next((error for error in failures.values() if not isinstance(error, DamagedError)), None)
+            if stopped is not None:
+                self._failed |= {file: stopped for file in asked if file not in outcomes and file not in failures}
+            for file in outcomes:
+                self._failed.pop(file, None)
             fetched = sum(outcome is Outcome.FETCHED for outcome in outcomes.values())
             _log.info("archive: %d files asked for, %d fetched", len(outcomes), fetched)
-
-
-def _via_archive(day: CleanDay) -> CleanDay:
-    return replace(day, facts={"via": "archive", **day.facts})
 
 
 def _in_neither(file: ArchiveFile, error: NoDataError) -> NoDataError:

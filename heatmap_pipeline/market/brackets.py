@@ -12,6 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from heatmap_pipeline.files import open_regular
 from heatmap_pipeline.market.strict_json import load_json, shown
 from heatmap_pipeline.market.tables import MarketError
 
@@ -69,10 +70,12 @@ def _read(file: Path, changed: int) -> dict[str, tuple[float, float]]:
     """Read one file; `changed`, its time of change, makes an edited file a different entry of the cache."""
     del changed
     try:
-        with file.open("rb") as stream:
+        with open_regular(file) as stream:
             data = stream.read(MAX_BYTES + 1)
     except OSError as error:
-        raise MarketError(f"leverage brackets {file}: cannot be read: {error.strerror}") from None
+        raise MarketError(
+            f"leverage brackets {file}: cannot be read: {error.strerror}; give a file of brackets or a folder of them"
+        ) from None
     if len(data) > MAX_BYTES:
         raise MarketError(f"leverage brackets {file}: is larger than {MAX_BYTES} bytes, which no such file is")
     try:

@@ -1,13 +1,17 @@
 """Fetches the daily files of the exchange's public archive into the tree that `archive.py` reads.
 
 A file appears under its name only when it is whole and its sha256 is the published one; a download that broke off goes
-on where it stopped. A file that is there with its CHECKSUM is never asked for again.
+on where it stopped. A file that is there with its CHECKSUM is asked for again only to see whether
+the archive has corrected it (`fetch_changed`).
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Generator, Iterable
+import math
+import time
+import zipfile
+from collections.abc import Callable, Collection, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import closing, suppress
 from enum import Enum
@@ -16,7 +20,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from heatmap_pipeline.files import replace_file
+from heatmap_pipeline.files import open_regular, replace_file
 from heatmap_pipeline.market.archive_file import MAX_BYTES
 from heatmap_pipeline.market.archive_names import ArchiveFile, checksum_beside, checksum_text, read_checksum
 from heatmap_pipeline.market.tables import MarketError
@@ -32,7 +36,13 @@ class Outcome(Enum):
 
     CACHED = "was there already"
     FETCHED = "fetched"
+    ACCEPTED = "fetched, and kept although it does not match its published CHECKSUM"
+    PLACED = "placed by hand"
     NOT_PUBLISHED = "not published yet or not listed"
+
+
+class DamagedError(MarketError):
+    """A file that the archive has, and that never matches its published CHECKSUM."""
 
 
 Progress = Callable[[int, int, ArchiveFile, Outcome], None]
@@ -47,6 +57,7 @@ class ArchiveDownloader:
         root: the folder that holds `futures/um/daily/`; made when something is stored.
         timeout: seconds of silence that are borne.
         total_time: seconds one `fetch` may take; what it fetched until then stays.
+        accepted: names of files (`ArchiveFile.name`) that are kept though they do not match their CHECKSUM.
         workers: files fetched at once.
         retries: tries after the first one, of each request.
         backoff: seconds of the first pause between two tries.
@@ -66,6 +77,7 @@ class ArchiveDownloader:
         *,
         timeout: float = 30.0,
         total_time: float = 3600.0,
+        accepted: Collection[str] = (),
         workers: int = 4,
         retries: int = 5,
         backoff: float = 0.5,
@@ -73,6 +85,7 @@ class ArchiveDownloader:
     ) -> None:
         self.root = root
         self._total_time = total_time
+        self._accepted = frozenset(accepted)
         self._workers = workers
         self._web = WebClient(
             base_url, setting=setting, timeout=timeout, retries=retries, backoff=backoff, connections=workers
@@ -82,12 +95,26 @@ class ArchiveDownloader:
         """Close the connections; the downloader may be used again afterwards."""
         self._web.close()
 
-    def fetch(self, files: Iterable[ArchiveFile], progress: Progress | None = None) -> dict[ArchiveFile, Outcome]:
+    def fetch(
+        self,
+        files: Iterable[ArchiveFile],
+        progress: Progress | None = None,
+        failures: dict[ArchiveFile, MarketError] | None = None,
+    ) -> dict[ArchiveFile, Outcome]:
         """Make sure that the files are there as far as they are published, and say of each what became of it.
+
+        A file that lies in its place without a CHECKSUM, put there by hand, is used where the archive has no good one.
+
+        Args:
+            files: in any order; fetched in theirs.
+            progress: told of each file.
+            failures: where to put the error of each file that cannot be had, instead of raising the first. A damaged
+                file does not keep the others from being fetched; after any other error no further file is begun, so
+                that all files before the first that failed are done.
 
         Raises:
             SettingsError: for a symbol that is none.
-            MarketError: for the first file that cannot be had; files fetched before it stay.
+            MarketError: for the first file that cannot be had, without `failures`; files fetched before it stay.
         """
         wanted = sorted(set(files))
         outcomes: dict[ArchiveFile, Outcome] = {}
@@ -102,11 +129,84 @@ class ArchiveDownloader:
         patience = Patience(self._total_time)
         for symbol in dict.fromkeys(file.symbol for file in missing):
             of_symbol = [file for file in missing if file.symbol == symbol]
-            with self._alone(symbol, patience), closing(self._fetch_all(of_symbol, patience)) as done:
+            with self._alone(symbol, patience), closing(self._fetch_all(of_symbol, patience, failures)) as done:
                 for file, outcome in done:
                     outcomes[file] = outcome
                     _tell(progress, outcomes, wanted, file)
-        return {file: outcomes[file] for file in wanted}
+        return {file: outcomes[file] for file in wanted if file in outcomes}
+
+    def fetch_changed(
+        self, files: Iterable[ArchiveFile], *, again_after: float = 86400.0, progress: Progress | None = None
+    ) -> list[ArchiveFile]:
+        """Fetch what the archive has corrected or added since it was last asked, and return those files.
+
+        Only the CHECKSUM of a file is asked for; a file is replaced at once and as a whole, or left as it is. When it
+        was asked last stands beside it: the time of its CHECKSUM, or of an empty `.NAME.asked` while there is no file.
+
+        Args:
+            files: in any order. Those placed by hand are left alone.
+            again_after: seconds since a file was last asked about, before which it is not asked about again; 0: asked.
+            progress: told of each file that is asked about.
+
+        Raises:
+            SettingsError: for a symbol that is none.
+            MarketError: for a server that cannot be asked. A corrected file that is damaged is no error: the good one
+                that is here stays.
+
+        Example:
+            >>> from datetime import date
+            >>> loader = ArchiveDownloader("https://data.binance.vision", Path("archive"))
+            >>> loader.fetch_changed([ArchiveFile("BTCUSDT", date(2024, 9, 14), "5m")])  # doctest: +SKIP
+            []
+        """
+        due: list[ArchiveFile] = []
+        for file in sorted(set(files)):
+            check_symbol(file.symbol)
+            if _in_place(self.root / file.path) is None and self._asked_before(file) >= again_after:
+                due.append(file)
+        before = {file: _sha256(self.root / file.path) for file in due}
+        patience = Patience(self._total_time)
+        failures: dict[ArchiveFile, MarketError] = {}
+        outcomes: dict[ArchiveFile, Outcome] = {}
+        for symbol in dict.fromkeys(file.symbol for file in due):
+            of_symbol = [file for file in due if file.symbol == symbol]
+            with self._alone(symbol, patience), closing(self._fetch_all(of_symbol, patience, failures)) as done:
+                for file, outcome in done:
+                    outcomes[file] = outcome
+                    _tell(progress, outcomes, due, file)
+        for file in due:
+            if file in outcomes or isinstance(failures.get(file), DamagedError):
+                self._asked_now(file)
+        changed = [file for file in due if file in outcomes and _sha256(self.root / file.path) != before[file]]
+        for error in failures.values():
+            # Changed files are known by their content when their day is read; what was fetched until now stays.
+            if not isinstance(error, DamagedError) and not changed:
+                raise error
+        return changed
+
+    def _asked_before(self, file: ArchiveFile) -> float:
+        """Return how many seconds ago the archive was asked about a file; infinity for never, or in the future."""
+        with suppress(OSError):
+            ago = time.time() - self._marker(file).stat().st_mtime
+            return ago if ago >= 0 else math.inf
+        return math.inf
+
+    def _asked_now(self, file: ArchiveFile) -> None:
+        marker = self._marker(file)
+        try:
+            marker.parent.mkdir(parents=True, exist_ok=True)
+            marker.touch()
+            if marker != self._absent(file):
+                self._absent(file).unlink(missing_ok=True)
+        except OSError as error:
+            raise _cannot_write(marker, error) from None
+
+    def _marker(self, file: ArchiveFile) -> Path:
+        beside = checksum_beside(self.root / file.path)
+        return beside if beside.is_file() else self._absent(file)
+
+    def _absent(self, file: ArchiveFile) -> Path:
+        return (self.root / file.path).with_name(f".{file.name}.asked")
 
     def _alone(self, symbol: str, patience: Patience) -> Any:
         """Return a lock: two processes would write into the same partial file."""
@@ -122,13 +222,27 @@ class ArchiveDownloader:
         except OSError as error:
             raise _cannot_write(path, error) from None
 
-    def _fetch_all(self, files: list[ArchiveFile], patience: Patience) -> Generator[tuple[ArchiveFile, Outcome]]:
-        """Yield files as they are done; the first error ends the others."""
+    def _fetch_all(
+        self, files: list[ArchiveFile], patience: Patience, failures: dict[ArchiveFile, MarketError] | None
+    ) -> Generator[tuple[ArchiveFile, Outcome]]:
+        """Yield files as they are done; the first error ends the others, or goes into `failures`."""
         pool = ThreadPoolExecutor(self._workers, thread_name_prefix="download")
         try:
             tasks = {pool.submit(self._fetch_one, file, patience): file for file in files}
             for task in as_completed(tasks):
-                yield tasks[task], task.result()
+                if task.cancelled():
+                    continue
+                try:
+                    outcome = task.result()
+                except MarketError as error:
+                    if failures is None:
+                        raise
+                    failures[tasks[task]] = error
+                    if not isinstance(error, DamagedError):
+                        for other in tasks:
+                            other.cancel()
+                    continue
+                yield tasks[task], outcome
         except BaseException:
             patience.stop()
             raise
@@ -143,26 +257,31 @@ class ArchiveDownloader:
             for _ in range(2):
                 sha256 = self._published_sha256(file, patience)
                 if sha256 is None:
-                    return Outcome.NOT_PUBLISHED
+                    return _in_place(target) or Outcome.NOT_PUBLISHED
                 if _sha256(target) == sha256:
                     replace_file(checksum_beside(target), checksum_text(sha256, target.name).encode())
                     return Outcome.CACHED
                 part = target.with_name(target.name + ".part")
                 if not self._fetch_part(file, part, patience):
-                    return Outcome.NOT_PUBLISHED
+                    return _in_place(target) or Outcome.NOT_PUBLISHED
                 problem = _problem(part, sha256)
-                if not problem:
+                accepted = bool(problem) and file.name in self._accepted and zipfile.is_zipfile(part)
+                if accepted or not problem:
                     # No old checksum may stand beside the new zip. It is written last: without it, nothing is cached.
                     checksum_beside(target).unlink(missing_ok=True)
                     part.replace(target)
                     replace_file(checksum_beside(target), checksum_text(sha256, target.name).encode())
-                    return Outcome.FETCHED
+                    return Outcome.ACCEPTED if accepted else Outcome.FETCHED
                 part.unlink(missing_ok=True)
+            placed = _in_place(target)
         except OSError as error:
             raise _cannot_write(target, error) from None
-        raise MarketError(
-            f"{self._web.name(_PREFIX + file.path)}: {problem}, twice; nothing of it was kept: run again later, or see "
-            "what stands between here and the archive (a proxy, a mirror)"
+        if placed is not None:
+            return placed
+        raise DamagedError(
+            f"{self._web.name(_PREFIX + file.path)}: {problem}, twice; nothing of it was kept: run again later, see "
+            f"what stands between here and the archive (a proxy, a mirror), put a good copy at {target} (without a "
+            f".CHECKSUM beside it), or take it as it is by HEATMAP_ACCEPT_CHECKSUM={file.name}"
         )
 
     def _published_sha256(self, file: ArchiveFile, patience: Patience) -> str | None:
@@ -187,6 +306,8 @@ class ArchiveDownloader:
     def _fetch_part(self, file: ArchiveFile, part: Path, patience: Patience) -> bool:
         """Complete the partial file, from where it stops if the server can do that; False if there is no file."""
         part.parent.mkdir(parents=True, exist_ok=True)
+        if part.exists() and not part.is_file():  # a pipe would be waited for
+            part.unlink()
 
         def headers() -> dict[str, str]:
             have = _size(part)
@@ -213,11 +334,14 @@ class ArchiveDownloader:
         return self._web.get(_PREFIX + file.path, take, patience=patience, headers=headers, accept=accept)
 
     def _is_whole(self, file: ArchiveFile) -> bool:
-        """Whether the zip is there and is what the CHECKSUM beside it says."""
+        """Whether the zip is there and is what the CHECKSUM beside it says, or accepted as it is."""
         try:
-            with checksum_beside(self.root / file.path).open("rb") as stream:
+            with open_regular(checksum_beside(self.root / file.path)) as stream:
                 published = read_checksum(stream.read(_LARGEST_CHECKSUM))
-            return published is not None and _sha256(self.root / file.path) == published[0]
+            sha256 = _sha256(self.root / file.path)
+            return (
+                published is not None and sha256 is not None and (sha256 == published[0] or file.name in self._accepted)
+            )
         except OSError:
             return False
 
@@ -227,6 +351,11 @@ def _tell(
 ) -> None:
     if progress is not None:
         progress(len(outcomes), len(wanted), file, outcomes[file])
+
+
+def _in_place(target: Path) -> Outcome | None:
+    """Return that a file was placed by hand, if one stands there without a checksum."""
+    return Outcome.PLACED if target.is_file() and not checksum_beside(target).exists() else None
 
 
 def _problem(part: Path, sha256: str) -> str:
@@ -240,7 +369,7 @@ def _problem(part: Path, sha256: str) -> str:
 
 def _sha256(path: Path) -> str | None:
     """Return the sha256 of a file, None if there is no such file."""
-    with suppress(FileNotFoundError), path.open("rb") as stream:
+    with suppress(FileNotFoundError), open_regular(path) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
     return None
 

@@ -22,7 +22,14 @@ from heatmap_pipeline.instants import DAY, day_start
 from heatmap_pipeline.market import exchange_json as answers
 from heatmap_pipeline.market.exchange_json import ExchangeError, SymbolInfo
 from heatmap_pipeline.market.repair import clean_candles, clean_samples
-from heatmap_pipeline.market.tables import CANDLE_COLUMNS, OPEN_INTEREST_COLUMNS, CleanDay, MarketError, NoDataError
+from heatmap_pipeline.market.tables import (
+    CANDLE_COLUMNS,
+    OPEN_INTEREST_COLUMNS,
+    CleanDay,
+    ClosedError,
+    MarketError,
+    NoDataError,
+)
 from heatmap_pipeline.market.web import Patience, Reply, TryAgainError, WebClient, WebError
 from heatmap_pipeline.settings import REST_URL, check_symbol, interval_name
 
@@ -44,6 +51,7 @@ _LARGEST_ANSWER = 8 * 2**20  # all symbols: some MB; a day of candles: 0.3 MB; p
 _SKEW_SECONDS = 30
 _DAY_MS = DAY // 1000
 _INVALID_SYMBOL = -1121
+_CLOSED = frozenset({403, 451})
 
 _log = logging.getLogger(__name__)
 
@@ -81,6 +89,7 @@ class ExchangeReader:
         pause: Callable[[float], object] | None = None,
         elapsed: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._setting = setting
         self._web = WebClient(base_url, setting=setting, timeout=timeout, retries=retries, backoff=backoff)
         self._total_time = total_time
         self._pause = pause
@@ -157,6 +166,7 @@ class ExchangeReader:
 
         Raises:
             NoDataError: if the exchange has none of that day (not listed yet, not begun).
+            ClosedError: if the exchange does not serve this place.
             MarketError: for candles that cannot be used, or an exchange that cannot be asked.
         """
         info, now = self.symbol(symbol), self.now()
@@ -201,6 +211,7 @@ class ExchangeReader:
 
         Raises:
             NoDataError: if the day lies further back than the exchange serves, has not begun, or has no samples.
+            ClosedError: if the exchange does not serve this place.
             MarketError: for samples that cannot be used, or an exchange that cannot be asked.
         """
         self.symbol(symbol)
@@ -244,6 +255,15 @@ class ExchangeReader:
     def reaches_samples(self, day: date) -> bool:
         """Whether the exchange still serves the open interest of a whole day; it may not have begun."""
         return _datetime(_ms(day)) >= self.now() - SAMPLES_REACH + timedelta(minutes=1)
+
+    def _closed(self, status: int, words: str) -> ClosedError:
+        said = f'{status}, "{words}"' if words else str(status)
+        return ClosedError(
+            f"the exchange's REST at {self._web.name('').rstrip('/')} is closed to the place this runs at (it answered "
+            f"{said}); finished days still come from the archive, which has them about nine hours after midnight UTC; "
+            f"for newer ones set {self._setting} to an address that serves this place, or see to a proxy or firewall "
+            "in between"
+        )
 
     @staticmethod
     def _facts(rows: int, provisional: bool) -> dict[str, Any]:
@@ -291,6 +311,8 @@ class ExchangeReader:
                     refused = answers.refusal(answers.parse_json(error.body))
                 except TryAgainError:
                     refused = None
+            if error.status in _CLOSED:
+                raise self._closed(error.status, refused[1] if refused else "") from None
             if refused is None:
                 raise
             raise _in_words(place, symbol, *refused) from None

@@ -6,7 +6,7 @@ it can do.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeAlias, get_args
@@ -15,7 +15,8 @@ import pandas as pd
 
 from heatmap_pipeline.instants import Interval
 from heatmap_pipeline.market.archive import ArchiveReader, read_many
-from heatmap_pipeline.market.tables import CleanDay
+from heatmap_pipeline.market.archive_tree import nothing_in, symbols_in
+from heatmap_pipeline.market.tables import CleanDay, NoDataError
 from heatmap_pipeline.settings import Settings
 
 if TYPE_CHECKING:
@@ -35,6 +36,12 @@ class Market(Protocol):
     def available(self, symbol: str, days: Sequence[date]) -> set[date]:
         """Return those of the days whose candles the source can give."""
 
+    def reach(self, symbol: str, until: date) -> tuple[date, str]:
+        """Return the last day up to `until` that can be had now, and why none later, '' where nothing is in the way."""
+
+    def changed(self, symbol: str, days: Sequence[date], interval: int, *, asked_today: bool = False) -> list[date]:
+        """Get what was corrected or added of these days since they were asked about, and return those days."""
+
     def interval(self, settings: Settings, symbol: str, days: Sequence[date]) -> int:
         """Choose the candle step in seconds."""
 
@@ -48,16 +55,31 @@ class Market(Protocol):
 class ArchiveMarket:
     """A folder of archive files, as it is."""
 
-    def __init__(self, root: Path) -> None:
-        self._reader = ArchiveReader(root)
+    def __init__(self, root: Path, accept_checksum: Collection[str] = ()) -> None:
+        self._reader = ArchiveReader(root, accept_checksum)
 
     def prepare(self, symbol: str, days: Sequence[date]) -> None:
-        """Do nothing: the files are there or they are not."""
+        """Look that the folder is an archive that knows the symbol; its files are there or they are not.
+
+        Raises:
+            NoDataError: if it is not, as after a typing error: days stored before would hide that nothing is read.
+        """
+        self._reader.check(symbol)
 
     def available(self, symbol: str, days: Sequence[date]) -> set[date]:
         """Return those of the days that have a file of candles, at any interval."""
         in_files = {day for interval in get_args(Interval) for day in self._reader.days(symbol, interval)}
         return in_files & set(days)
+
+    def reach(self, symbol: str, until: date) -> tuple[date, str]:
+        """Return `until`: a day is there or it is not, and the run that reads it says so."""
+        del symbol
+        return until, ""
+
+    def changed(self, symbol: str, days: Sequence[date], interval: int, *, asked_today: bool = False) -> list[date]:
+        """Return no day: nothing is asked for, and what somebody changes in the folder is read when its day is."""
+        del symbol, days, interval, asked_today
+        return []
 
     def interval(self, settings: Settings, symbol: str, days: Sequence[date]) -> int:
         """Return the candle step in seconds: the symbol's setting, else the common one, else the finest there is."""
@@ -99,7 +121,9 @@ class DemoMarket(ArchiveMarket):
 
 def _open_archive(settings: Settings, progress: Downloads | None) -> Market:
     del progress  # nothing comes over the network
-    return ArchiveMarket(settings.archive_root)
+    if not symbols_in(settings.archive_root):
+        raise NoDataError(nothing_in(settings.archive_root))
+    return ArchiveMarket(settings.archive_root, settings.accept_checksum)
 
 
 def _open_demo(settings: Settings, progress: Downloads | None) -> Market:
@@ -120,6 +144,7 @@ def _open_binance(settings: Settings, progress: Downloads | None) -> Market:
         settings.rest_url,
         interval=settings.candle_interval or "5m",
         progress=tell,
+        accept_checksum=settings.accept_checksum,
     )
 
 
@@ -140,6 +165,7 @@ def open_market(settings: Settings, progress: Downloads | None = None) -> Market
 
     Raises:
         SettingsError: for a source that reads a folder, without one.
-        MarketError: for an address that is none, or a folder of simulated files where real ones belong.
+        MarketError: for an address that is none, a folder of simulated files where real ones belong, or one that is no
+            archive.
     """
     return OPENERS[settings.source](settings, progress)

@@ -43,6 +43,13 @@ class NoDataError(MarketError):
     """The source has nothing for this symbol and day (not published yet, or not listed)."""
 
 
+class ClosedError(MarketError):
+    """The exchange does not serve the place this runs at, so what only it has cannot be had from here.
+
+    What its archive has can. No try of the same changes that, so it is not temporary.
+    """
+
+
 @dataclass(frozen=True)
 class CleanDay:
     """One symbol's clean rows of one kind and day.

@@ -6,21 +6,25 @@ Addresses in messages never show a user name, a password or the path of a privat
 
 from __future__ import annotations
 
+import calendar
+import email.utils
 import random
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import NoReturn, TypeVar
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 import requests
 import urllib3
-from requests.adapters import HTTPAdapter
 from urllib3.util.retry import Retry
 
 import heatmap_pipeline
 from heatmap_pipeline.market.tables import MarketError
+from heatmap_pipeline.market.watchdog import WatchedAdapter, watched
 
 MAX_REDIRECTS = 5
 
@@ -29,6 +33,7 @@ LONGEST_BACKOFF = 30.0
 
 _BLOCK = 1 << 16
 _BUSY = frozenset({408, 418, 425, 429})  # and every 5xx
+_BANNED_UNTIL = re.compile(rb"banned until (\d{13})\b", re.IGNORECASE)
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _SCHEMES = ("http", "https")
 
@@ -127,6 +132,8 @@ class Reply:
                 raise _out_of_time(self._where, self._patience, "was still sending")
         if expected is not None and size < expected:
             raise TryAgainError(f"the connection was cut after {size} of {expected} bytes")
+        if expected is None and not self._patience.left:  # shut when the time was over, which looks like an end
+            raise _out_of_time(self._where, self._patience, "was still sending")
 
     def body(self, limit: int) -> bytes:
         """Return the whole body; raises as `blocks`."""
@@ -155,8 +162,8 @@ class WebClient:
 
     Tries again after a connection that cannot be made, hangs or is cut, after 408, 418, 425, 429 and 5xx: as late as
     `Retry-After` says (then every thread waits), else after a pause that doubles, with jitter. Follows redirects
-    within http and https, never from https to http. Proxies and certificates are set the usual way (HTTPS_PROXY,
-    REQUESTS_CA_BUNDLE).
+    within http and https, never from https to http. Proxies (SOCKS too) and certificates are set the usual way
+    (HTTPS_PROXY, ALL_PROXY, REQUESTS_CA_BUNDLE).
 
     Args:
         base_url: everything that is asked for lies below it; may hold a path, a user name and a password.
@@ -195,7 +202,7 @@ class WebClient:
         self._session.headers["User-Agent"] = f"heatmap-pipeline/{heatmap_pipeline.__version__}"
         # The size and the ranges of files are counted in the bytes that are stored.
         self._session.headers["Accept-Encoding"] = "identity"
-        adapter = HTTPAdapter(pool_connections=2, pool_maxsize=max(connections, 1), max_retries=0)
+        adapter = WatchedAdapter(pool_connections=2, pool_maxsize=max(connections, 1), max_retries=0)
         self._session.mount("http://", adapter)
         self._session.mount("https://", adapter)
         self._turn = threading.Lock()
@@ -245,9 +252,13 @@ class WebClient:
         tries = 0
         while True:
             self._wait_for_turn(where, patience)
+            asked_with = headers()
             try:
-                return self._try(path, where, take, patience, query, headers(), accept)
+                with watched(patience.left):
+                    return self._try(path, where, take, patience, query, asked_with, accept)
             except TryAgainError as error:
+                if not patience.left:
+                    raise _out_of_time(where, patience, error.cause) from None
                 tries += 1
                 if tries > self._retries:
                     raise WebError(
@@ -274,7 +285,12 @@ class WebClient:
         if pause is None:
             pause = min(self._backoff * 2 ** (tries - 1), LONGEST_BACKOFF) * random.uniform(0.5, 1.0)
         if pause >= patience.left:
-            raise _out_of_time(where, patience, f"{error.cause}; the next try would be in {pause:.0f} s") from None
+            then = datetime.now(UTC) + timedelta(seconds=pause)
+            raise _out_of_time(
+                where,
+                patience,
+                f"{error.cause}; the next try would be in {pause:.0f} s, at {then:%Y-%m-%d %H:%M:%S} UTC",
+            ) from None
         if error.wait is None:
             patience.wait(pause)
         else:
@@ -320,19 +336,25 @@ class WebClient:
                 "the file of its certificates"
             ) from None
         except requests.exceptions.ProxyError:
-            raise TryAgainError("the proxy (HTTPS_PROXY) cannot be reached") from None
+            raise TryAgainError("the proxy (HTTPS_PROXY, ALL_PROXY) cannot be reached") from None
         except requests.exceptions.Timeout:
             raise TryAgainError(f"no answer within {timeout:.0f} s") from None
         except requests.exceptions.ConnectionError as error:
-            unknown = "NameResolution" in repr(error)
-            cause = "its name cannot be resolved (no network?)" if unknown else "the connection was refused or cut"
+            words = repr(error)
+            cause = "the connection was refused or cut"
+            if "SOCKS" in words:
+                cause = "the SOCKS proxy (HTTPS_PROXY, ALL_PROXY), or the server through it, cannot be reached"
+            elif "NameResolution" in words:
+                cause = "its name cannot be resolved (no network?)"
             raise TryAgainError(cause) from None
-        except requests.exceptions.RequestException as error:
+        # A host name that cannot be encoded, or a port beyond all ports, is found out only here.
+        except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError, ValueError, OverflowError) as error:
             raise WebError(f"{where}: cannot be asked for ({type(error).__name__}); check {self._setting}") from None
 
     def _follow(self, url: str, location: str, where: str) -> str:
         try:
             target = urlsplit(urljoin(url, location))
+            _ = target.port
         except ValueError:
             target = urlsplit("")
         allowed = _SCHEMES if urlsplit(url).scheme == "http" else ("https",)
@@ -365,6 +387,8 @@ def _refuse_status(reply: Reply, where: str, setting: str) -> NoReturn:
     """Raise for a status that nobody wanted: once more later, or never."""
     status = reply.status
     wait = _retry_after(reply.headers.get("Retry-After"))
+    if status in (418, 429):
+        wait = max((seconds for seconds in (wait, _banned_for(reply)) if seconds is not None), default=None)
     if status == 418 and wait is None:
         raise WebError(
             f"{where}: the server has banned this address for asking too often (418) and does not say for how long; "
@@ -381,10 +405,7 @@ def _refuse_status(reply: Reply, where: str, setting: str) -> NoReturn:
         407: "the proxy wants a user name and a password: put them into HTTPS_PROXY",
         451: f"the exchange does not serve the place this runs at; set {setting} to a server that may be used",
     }
-    try:
-        body = reply.body(1 << 16)
-    except (TryAgainError, WebError):
-        body = b""  # the status says enough
+    body = _refusal(reply)
     raise WebError(
         f"{where}: the server answered {status}; {advice.get(status, f'check {setting}')}", status=status, body=body
     )
@@ -398,6 +419,27 @@ def _retry_after(value: str | None) -> float | None:
         return Retry(retry_after_max=86400).parse_retry_after(value)
     except (urllib3.exceptions.InvalidHeader, ValueError, OverflowError):
         return None
+
+
+def _refusal(reply: Reply) -> bytes:
+    try:
+        return reply.body(1 << 16)
+    except (TryAgainError, WebError):
+        return b""  # the status says enough
+
+
+def _banned_for(reply: Reply) -> float | None:
+    """Return the seconds until the instant that the words of a ban name; None if they name none, or one long past.
+
+    The server's own Date counts as now, where it gives one: the clock of this machine may be wrong.
+    """
+    match = _BANNED_UNTIL.search(_refusal(reply))
+    if match is None:
+        return None
+    date = email.utils.parsedate(reply.headers.get("Date", ""))
+    now = calendar.timegm(date) if date is not None else time.time()
+    seconds = int(match[1]) / 1000 - now
+    return seconds + 1 if -60 < seconds < 366 * 86400 else None
 
 
 def _out_of_time(where: str, patience: Patience, what: str) -> WebError:

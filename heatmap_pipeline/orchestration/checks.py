@@ -12,10 +12,10 @@ from typing import Any
 
 import dagster as dg
 
-from heatmap_pipeline.chain import calendar
 from heatmap_pipeline.chain.due import first_due
 from heatmap_pipeline.chain.history import read_history, rebuilding, stale_days
 from heatmap_pipeline.chain.liquidations import STREAMS, feeds
+from heatmap_pipeline.chain.reach import last_expected
 from heatmap_pipeline.chain.recovery import loss
 from heatmap_pipeline.commands import command
 from heatmap_pipeline.model.score.table import LEVEL_BRACKET, TRAILING_DAYS, level_in_bracket
@@ -36,6 +36,7 @@ from heatmap_pipeline.store.checks import Check, CheckReport, Numbers
 from heatmap_pipeline.store.read import published_histories, stored_days
 from heatmap_pipeline.store.scores import StoredScore, load_score, published_score
 from heatmap_pipeline.store.warehouse import Warehouse
+from heatmap_pipeline.store.whole import days_not_whole
 
 
 @dataclass(frozen=True)
@@ -92,12 +93,19 @@ def _up_to_date(con: Any, settings: Settings, symbol: str, _model: str, *_: date
     if failed:
         stage, day, message = failed[0]
         return CheckReport(False, f"{day} failed at {stage}: {message}", {"failed_days": len(failed)})
-    until = calendar.yesterday()
+    until = last_expected(settings)
     first = first_due(con, settings, symbol, until, published_histories(Warehouse(settings.home)))
     if not settings.kind.grows or first is None or first > until:
         return CheckReport(True, "nothing is missing or failed", {"failed_days": 0, "missing_days": 0})
     text = f"{first} .. {until} are missing or not final; catch up with `{command(settings, 'refresh', symbol)}`"
     return CheckReport(False, text, {"failed_days": 0, "missing_days": (until - first).days + 1})
+
+
+def _days_whole(con: Any, _: Settings, symbol: str, *_rest: Any) -> CheckReport:
+    """Every stored day, also before the run, is of whole files that match their CHECKSUM. A warning, no fault."""
+    days = days_not_whole(con, symbol)
+    text = f"{max(days)}: {days[max(days)]}" if days else "every day is whole"
+    return CheckReport(not days, text, {"days_not_whole": len(days)})
 
 
 def _feed_alive(con: Any, settings: Settings, symbol: str, _: str, first: date, last: date) -> CheckReport:
@@ -167,6 +175,7 @@ RULES: Sequence[Rule] = (
     Rule("snapshots_current", liquidation_snapshots.NAME, _snapshots_current),
     Rule("score_not_worse", map_scores.NAME, _score_not_worse, blocking=False),
     Rule("level_in_bracket", map_scores.NAME, _level_in_bracket, blocking=False),
+    Rule("days_whole", published_database.NAME, _days_whole, blocking=False, per_model=False),
     Rule("up_to_date", published_database.NAME, _up_to_date, blocking=False, per_model=False),
 )
 """Every check of a symbol."""

@@ -8,19 +8,49 @@ from datetime import date, timedelta
 import dagster as dg
 
 from heatmap_pipeline.chain.calendar import yesterday
+from heatmap_pipeline.instants import ONE_DAY
+from heatmap_pipeline.market.sources import open_market
+from heatmap_pipeline.market.tables import NoDataError
+from heatmap_pipeline.settings import Settings
 
 PARTITION_TAG = "dagster/partition"
 RANGE_TAGS = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
 """Tags by which Dagster tells a run its partition, or the first and last of them."""
 
+LAUNCHED_HERE = {"heatmap/launched_by": "command line"}
+"""Tag of the runs that a command makes in its own process."""
+
+_EARLIEST = date(2019, 1, 1)
+"""Before there were such perpetuals."""
+
 DAYS_SHOWN = 30
 """Days before yesterday at which the partitions begin when neither HEATMAP_START nor stored data say more."""
 
 
-def daily(start: date | None, *, today: bool = False) -> dg.DailyPartitionsDefinition:
-    """Return the day partitions from `start` to yesterday, or to today where today's data can be had."""
+def daily(start: date | None, end: date | None = None, *, today: bool = False) -> dg.DailyPartitionsDefinition:
+    """Return the day partitions from `start` to `end`; without it to yesterday, or today where its data can be had."""
     first = start or yesterday() - timedelta(days=DAYS_SHOWN - 1)
+    if end is not None:
+        after = (max(first, end) + ONE_DAY).isoformat()
+        return dg.DailyPartitionsDefinition(start_date=first.isoformat(), end_date=after, timezone="UTC")
     return dg.DailyPartitionsDefinition(start_date=first.isoformat(), timezone="UTC", end_offset=int(today))
+
+
+def there(settings: Settings) -> tuple[date, date] | None:
+    """Return the first and last day that a source which does not grow has of the symbols, as of now.
+
+    None for a source that grows, and where there is nothing: a run then says what is missing.
+    """
+    if settings.kind.grows:
+        return None
+    last = yesterday()
+    days = [_EARLIEST + ONE_DAY * number for number in range((last - _EARLIEST).days + 1)]
+    try:
+        market = open_market(settings)
+    except NoDataError:
+        return None
+    found = set().union(*(market.available(symbol, days) for symbol in settings.symbols))
+    return (min(found), max(found)) if found else None
 
 
 def as_days(keys: Iterable[str]) -> list[date]:

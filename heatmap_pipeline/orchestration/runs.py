@@ -6,10 +6,12 @@ schedule and the UI, and no daemon is needed.
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -28,18 +30,24 @@ from heatmap_pipeline.files import replace_file
 from heatmap_pipeline.instants import ONE_DAY
 from heatmap_pipeline.locks import LockHeldError, file_lock
 from heatmap_pipeline.market.sources import open_market
+from heatmap_pipeline.notices import Failure, announce
 from heatmap_pipeline.orchestration import jobs
 from heatmap_pipeline.orchestration.assets import position_events, published_database
+from heatmap_pipeline.orchestration.assets.common import failed_day, had_until
 from heatmap_pipeline.orchestration.build import build_defs
 from heatmap_pipeline.orchestration.instance import open_history
-from heatmap_pipeline.orchestration.partitions import range_tags
+from heatmap_pipeline.orchestration.partitions import LAUNCHED_HERE, range_tags
+from heatmap_pipeline.orchestration.told import COMMAND_TAG, SYMBOLS_TAG, notice_of_run, tell_of_idle_days
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store import days as stored
 from heatmap_pipeline.store.warehouse import Warehouse
 
 _STOPPED = "the run was stopped; what it did is kept, and the same command goes on from there"
-_LAUNCHED_HERE = {"heatmap/launched_by": "command line"}
-"""Tag of the runs of this file."""
+_NOT_AGAIN = {"dagster/max_retries": "0"}
+"""Tag by which the UI's daemon does not repeat a run of the command line that was killed: its command does that."""
+_CODE_SERVER = ".dagster/grpc_info"
+"""Tag that names the socket of the code server that runs a run of the UI."""
+_GOING_ON = [dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED]
 
 
 class RunError(HeatmapError):
@@ -56,10 +64,26 @@ class Span:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a request: the symbols that were published, and why the others were not."""
+    """What became of a request: the days published of each symbol, first and last, and what went wrong of which.
 
-    published: tuple[str, ...]
+    A symbol is in both where the days before a failed one were published. `details` are the failures with day and
+    stage, as far as they are known, and `run_ids` the failed runs of Dagster's history.
+    """
+
+    published: dict[str, tuple[date, date]]
     failures: dict[str, str]
+    details: dict[str, Failure] = field(default_factory=dict)
+    run_ids: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """Why a symbol was not published, where, and the last day before it, where a run until there can succeed."""
+
+    message: str
+    had_until: date | None = None
+    day: str = ""
+    stage: str = ""
 
 
 def packaged_file(name: str) -> Path:
@@ -171,47 +195,109 @@ def close_killed_runs(settings: Settings) -> None:
         FileLock(_run_lock(settings)).acquire(timeout=0),
         _history(prepare_home(settings)) as instance,
     ):
-        _close_killed(instance)
+        _close_killed(settings, instance)
 
 
-def _close_killed(instance: dg.DagsterInstance) -> None:
-    """Mark killed runs as failed; the caller holds the run lock, so none of those that seem to go on is alive.
+def look_back(settings: Settings, *, daily: bool) -> None:
+    """Tell the webhook, if one is set, of what went wrong unnoticed; under `one_run_at_a_time`.
+
+    Where history or warehouse cannot be read nothing is told: the command that goes on says so, if it needs them.
+
+    Args:
+        settings: of the home.
+        daily: whether this home is to be kept current, so that a day without any run is worth telling.
+    """
+    if settings.webhook:
+        with suppress(HeatmapError), _history(prepare_home(settings)) as instance:
+            _close_killed(settings, instance)
+            if daily:
+                tell_of_idle_days(settings, instance)
+
+
+def _close_killed(settings: Settings, instance: dg.DagsterInstance) -> None:
+    """Mark killed runs as failed, and tell so.
+
+    The caller holds the run lock, so none of those that seem to go on is alive.
 
     Dagster watches only runs that it launched itself. Others would stand in its list as running for ever, and count
     against the number it allows at a time, until the schedule and every backfill wait for them.
     """
-    going_on = [dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED]
-    for run in instance.get_runs(dg.RunsFilter(statuses=going_on, tags=_LAUNCHED_HERE)):
+    for run in instance.get_runs(dg.RunsFilter(statuses=_GOING_ON, tags=LAUNCHED_HERE)):
+        announce(settings, notice_of_run(settings, instance, run))
         instance.report_run_failed(run, "The process of this run was killed; its command can simply be run again.")
+
+
+def close_killed_runs_of_the_ui(settings: Settings, answers: Callable[[Path], bool]) -> None:
+    """Mark the UI's runs as failed whose code server is gone; its daemon then runs them again (dagster.yaml).
+
+    Dagster itself notices a killed run only while the code server that started it lives. Otherwise its backfill would
+    wait for it for ever, and so would, after two of them, everything else.
+
+    Args:
+        settings: of the home.
+        answers: whether a process listens on a socket of the file system.
+    """
+    statuses = [*_GOING_ON, dg.DagsterRunStatus.CANCELING]
+    with _history(prepare_home(settings)) as instance:
+        for run in instance.get_runs(dg.RunsFilter(statuses=statuses)):
+            door = json.loads(run.tags.get(_CODE_SERVER, "{}")).get("socket")
+            if door is None or answers(Path(door)):
+                continue
+            if run.status == dg.DagsterRunStatus.CANCELING:
+                instance.report_run_canceled(run, "The process of this run was killed while it was being cancelled.")
+            else:
+                announce(settings, notice_of_run(settings, instance, run))
+                instance.report_run_failed(run, "The process of this run was killed; it is run again.")
 
 
 def run_days(settings: Settings, requests: dict[str, tuple[date, date]], *, restart: bool = False) -> Outcome:
     """Run the job for each symbol's days, symbols with the same days in one Dagster run; under `one_run_at_a_time`.
 
+    A day that cannot be had stops itself and what follows: a second run then computes and publishes the days before it.
+    So Dagster's history says of each day what is true of it.
+
     Returns:
-        Which symbols were published and why the others were not; nothing is raised for a failed symbol.
+        What was published and what failed; nothing is raised for a failed symbol.
 
     Raises:
         RunError: if Dagster's history cannot be opened.
     """
+    outcome = Outcome({}, {})
+    waiting = deque(_grouped(requests))
+    folder = prepare_home(settings)
+    with _history(folder) as instance:
+        _close_killed(settings, instance)
+        while waiting:
+            (first, last), symbols = waiting.popleft()
+            if _STOPPED in outcome.failures.values():
+                outcome.failures.update({symbol: _STOPPED for symbol in symbols if symbol not in outcome.failures})
+                continue
+            own = settings.model_copy(update={"symbols": tuple(symbols)})
+            try:
+                with _explaining(folder):
+                    run_id, failed = _run_group(own, instance, first, last, restart)
+            except HeatmapError as error:
+                run_id, failed = "", dict.fromkeys(symbols, _Failure(str(error)))
+            if failed and run_id:
+                outcome.run_ids.append(run_id)
+            outcome.published.update({symbol: (first, last) for symbol in symbols if symbol not in failed})
+            before: dict[str, tuple[date, date]] = {}
+            for symbol, failure in failed.items():
+                if failure.had_until is not None:
+                    before[symbol] = first, failure.had_until
+                # Of several days that cannot be had, the first is what the history ends at.
+                if symbol not in outcome.failures or failure.had_until is not None:
+                    outcome.failures[symbol] = failure.message
+                    outcome.details[symbol] = Failure(symbol, failure.message, failure.day, failure.stage)
+            waiting.extend(_grouped(before))
+    return outcome
+
+
+def _grouped(requests: Mapping[str, tuple[date, date]]) -> list[tuple[tuple[date, date], list[str]]]:
     groups: dict[tuple[date, date], list[str]] = {}
     for symbol, days in requests.items():
         groups.setdefault(days, []).append(symbol)
-    failures: dict[str, str] = {}
-    folder = prepare_home(settings)
-    with _history(folder) as instance:
-        _close_killed(instance)
-        for (first, last), symbols in groups.items():
-            own = settings.model_copy(update={"symbols": tuple(symbols)})
-            if _STOPPED in failures.values():
-                failures |= dict.fromkeys(symbols, _STOPPED)
-                continue
-            try:
-                with _explaining(folder):
-                    failures |= _run_group(own, instance, first, last, restart)
-            except HeatmapError as error:
-                failures |= dict.fromkeys(symbols, str(error))
-    return Outcome(tuple(symbol for symbol in requests if symbol not in failures), failures)
+    return list(groups.items())
 
 
 @contextmanager
@@ -235,7 +321,8 @@ def _explaining(folder: Path) -> Iterator[None]:
 
 def _run_group(
     settings: Settings, instance: dg.DagsterInstance, first: date, last: date, restart: bool
-) -> dict[str, str]:
+) -> tuple[str, dict[str, _Failure]]:
+    """Run days of symbols; return the id of the run and what failed."""
     open_market(settings)  # one that cannot be opened would fail inside Dagster, without a step to say why
     job = build_defs(settings, start=first).resolve_job_def(jobs.NAME)
     config: dict[str, Any] = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -247,30 +334,36 @@ def _run_group(
         run_config=config,
         instance=instance,
         raise_on_error=False,
-        tags={**range_tags(first, last), **_LAUNCHED_HERE},
+        tags={
+            **range_tags(first, last),
+            **LAUNCHED_HERE,
+            **_NOT_AGAIN,
+            COMMAND_TAG: command(settings, "run", *settings.symbols, days=(first, last), restart=restart),
+            SYMBOLS_TAG: " ".join(settings.symbols),
+        },
     )
-    return {} if result.success else _failures(settings, result.all_events)
+    return result.run_id, {} if result.success else _failures(settings, result.all_events)
 
 
-def _failures(settings: Settings, events: Sequence[dg.DagsterEvent]) -> dict[str, str]:
+def _failures(settings: Settings, events: Sequence[dg.DagsterEvent]) -> dict[str, _Failure]:
     """Return the first cause of failure of every symbol that a run did not publish, from its events."""
-    failures: dict[str, str] = {}
+    failures: dict[str, _Failure] = {}
     done = {event.step_key for event in events if event.event_type_value == "STEP_SUCCESS"}
     for event in events:
-        symbol = (event.step_key or "").split("__")[0]
+        symbol, _, stage = (event.step_key or "").partition("__")
         if symbol in failures or symbol not in settings.symbols:
             continue
         if event.event_type_value == "ASSET_CHECK_EVALUATION":
             check = event.asset_check_evaluation_data
             if not check.passed and check.blocking:
-                failures[symbol] = f"check {check.check_name} failed: {check.description}"
+                failures[symbol] = _Failure(f"check {check.check_name} failed: {check.description}", stage=stage)
         elif event.event_type_value == "STEP_FAILURE":
-            failures[symbol] = _cause(settings, event)
+            failures[symbol] = _Failure(_cause(settings, event), had_until(event), failed_day(event), stage)
     outside = f"the run failed outside of its steps; see `{command(settings, 'ui')}`"
-    unreached = _STOPPED if _STOPPED in failures.values() else outside
+    stopped = any(failure.message == _STOPPED for failure in failures.values())
     for symbol in settings.symbols:
         if symbol not in failures and f"{symbol}__{published_database.NAME}" not in done:
-            failures[symbol] = unreached
+            failures[symbol] = _Failure(_STOPPED if stopped else outside)
     return failures
 
 

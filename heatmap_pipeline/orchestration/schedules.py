@@ -10,6 +10,7 @@ import dagster as dg
 
 from heatmap_pipeline.chain.calendar import begun
 from heatmap_pipeline.chain.due import due_days, wrong_clock
+from heatmap_pipeline.chain.reach import plan_due
 from heatmap_pipeline.orchestration.partitions import range_tags
 from heatmap_pipeline.settings import Settings
 
@@ -20,8 +21,11 @@ DAILY = "heatmap_daily_schedule"
 INTRADAY = "heatmap_intraday_schedule"
 
 
-def build_schedules(settings: Settings, job: Any) -> Sequence[dg.ScheduleDefinition]:
-    """Return the daily schedule, and the intraday one where the source has today's data."""
+def build_schedules(settings: Settings, job: Any, last: date | None = None) -> Sequence[dg.ScheduleDefinition]:
+    """Return the daily schedule, and the intraday one where the source has today's data.
+
+    `last` is the last day that the source has, where it does not grow.
+    """
 
     @dg.schedule(
         name=DAILY,
@@ -32,7 +36,10 @@ def build_schedules(settings: Settings, job: Any) -> Sequence[dg.ScheduleDefinit
         description="Computes the day that ended at 00:00 UTC, and every day missing before it, draws and publishes.",
     )
     def daily(context: dg.ScheduleEvaluationContext) -> Asked:
-        return request(settings, context.scheduled_execution_time.date() - timedelta(days=1), "")
+        ended = context.scheduled_execution_time.date() - timedelta(days=1)
+        if last is not None and last < ended and not due_days(settings, settings.symbols, last):
+            return dg.SkipReason(f"{settings.archive_root} ends at {last}, and all of it is computed")
+        return request(settings, min(ended, last or ended), "")
 
     if not settings.kind.has_today:
         return [daily]
@@ -56,12 +63,16 @@ def build_schedules(settings: Settings, job: Any) -> Sequence[dg.ScheduleDefinit
 def request(settings: Settings, until: date, suffix: str) -> Asked:
     """Return the one run that brings every symbol to `until`: that day, or a range after downtime.
 
-    Nothing where this machine's clock cannot be right. What is stored and unchanged is skipped, so symbols that are
-    further on cost nothing; the key keeps two schedulers from asking for the same run twice.
+    Nothing where this machine's clock cannot be right, nor where the source has nothing new to give. What is stored and
+    unchanged is skipped, so symbols that are further on cost nothing; the key keeps two schedulers from asking for the
+    same run twice.
     """
     if words := wrong_clock(settings):
         return dg.SkipReason(words)
-    due = due_days(settings, settings.symbols, until).values()
+    plan = plan_due(settings, settings.symbols, until)
+    until, due = plan.until, plan.days.values()
+    if plan.closed and not due:
+        return dg.SkipReason(plan.closed)
     first = min([until, *(first for first, _ in due)])
     last = max([until, *(last for _, last in due)])
     key = f"{first} .. {last}{suffix}"

@@ -29,6 +29,7 @@ from heatmap_pipeline.store.publish import fingerprints
 from heatmap_pipeline.store.read import missing_days, newest_located_share
 from heatmap_pipeline.store.sql import Connection
 from heatmap_pipeline.store.warehouse import StoreError, Warehouse
+from heatmap_pipeline.store.whole import days_not_whole
 from heatmap_pipeline.views.score import score_record
 
 
@@ -88,7 +89,10 @@ class ModelData:
 
 @dataclass(frozen=True, eq=False)
 class SymbolData:
-    """A symbol: `fingerprint` is equal as long as none of its rows changed, `bucket` (USDT) is the newest day's."""
+    """A symbol: `fingerprint` is equal as long as none of its rows changed, `bucket` (USDT) is the newest day's.
+
+    `not_whole` says in words what is held, cut or unchecked, by day.
+    """
 
     name: str
     fingerprint: str
@@ -97,6 +101,7 @@ class SymbolData:
     source: str
     candles: Candles
     models: Mapping[str, ModelData]
+    not_whole: Mapping[date, str] = field(default_factory=dict)
 
     def day_candles(self, model: ModelData, day: date, before: float) -> DayCandles:
         """Return the candles of a computed day as the model takes them; `before` is the open interest (contracts)."""
@@ -247,7 +252,14 @@ def load_version(
             newest = next(iter(kept.values()))
             bucket = newest.parameters[newest.days[-1]].bucket
             symbols[record.symbol] = SymbolData(
-                record.symbol, prints[record.symbol], bucket, record.simulated, record.source, candles, kept
+                record.symbol,
+                prints[record.symbol],
+                bucket,
+                record.simulated,
+                record.source,
+                candles,
+                kept,
+                days_not_whole(con, record.symbol),
             )
     digest = hashlib.blake2b(repr(sorted(prints.items())).encode(), digest_size=8)
     return Version(digest.hexdigest(), symbols, outdated, con)

@@ -41,11 +41,18 @@ KLINES, LEVELS = "/prices/klines", "/liquidations/levels"
 
 
 @contextmanager
-def serving(home: Path, **variables: object) -> Iterator[tuple[int, subprocess.Popen[str]]]:
-    """Run `heatmap serve` over a home, with these environment variables; gives the port and the process."""
+def serving(
+    home: Path, *, files: int | None = None, **variables: object
+) -> Iterator[tuple[int, subprocess.Popen[str]]]:
+    """Run `heatmap serve` over a home, with these environment variables; gives the port and the process.
+
+    It may open as many `files` at most, where that is given.
+    """
     given = {name: value for name, value in os.environ.items() if not name.startswith(("HEATMAP_", "DAGSTER_"))}
     given |= {name: str(value) for name, value in variables.items()}
     command = [sys.executable, "-u", "-m", "heatmap_pipeline", "serve", "--port", "0", "--home", str(home)]
+    if files is not None:
+        command = ["sh", "-c", f'ulimit -n {files} && exec "$@"', "sh", *command]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=given) as process:
         assert process.stdout is not None
         said: list[str] = []

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
-from heatmap_pipeline.chain.history import CLOSES, History, Stale, resolve_parameters, stale_days
+from hypothesis import given
+from hypothesis import strategies as st
+
+from heatmap_pipeline.chain.history import CLOSES, History, Stale, parameter_changes, resolve_parameters, stale_days
+from heatmap_pipeline.model.parameters import MODELS
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store.days import DayRecord
 from heatmap_pipeline.store.raw import RawDay, SymbolRecord
@@ -37,6 +43,10 @@ def chain(settings: Settings) -> History:
     return replace(history, days={MODEL: records})
 
 
+def _with(parameters: str, **values: Any) -> str:
+    return json.dumps({**json.loads(parameters), **values}, sort_keys=True)
+
+
 def test_days_that_follow_are_not_stale() -> None:
     settings = Settings()
     assert stale_days(settings, chain(settings), MODEL) == []
@@ -58,11 +68,11 @@ def test_a_second_reason_does_not_hide_the_first_day() -> None:
     settings = Settings()
     history = chain(settings)
     days = dict(history.days[MODEL])
-    days[DAYS[1]] = replace(days[DAYS[1]], parameters="{}")
+    days[DAYS[1]] = replace(days[DAYS[1]], parameters=_with(days[DAYS[1]].parameters, bucket=50.0))
     days[DAYS[3]] = replace(days[DAYS[3]], input_hash="of other rows")
     history = replace(history, days={MODEL: days})
     assert [stale.reason for stale in stale_days(settings, history, MODEL)] == [
-        "it was computed with other parameters",
+        "it was computed with other parameters: bucket 50 -> 100",
         f"it follows {DAYS[1]}",
         "its candles or open interest changed",
         f"it follows {DAYS[1]}",
@@ -79,3 +89,36 @@ def test_a_new_history_does_not_follow_what_is_stale_before_it() -> None:
     days[DAYS[3]] = replace(days[DAYS[3]], previous_hash="")
     history = replace(history, days={MODEL: days})
     assert [stale.day for stale in stale_days(settings, history, MODEL)] == DAYS[:2]
+
+
+def test_changed_parameters_are_named_three_at_most() -> None:
+    settings = Settings()
+    history = chain(settings)
+    record = history.days[MODEL][DAYS[0]]
+
+    def reason(parameters: str) -> str:
+        days = {**history.days[MODEL], DAYS[0]: replace(record, parameters=parameters)}
+        return stale_days(settings, replace(history, days={MODEL: days}), MODEL)[0].reason
+
+    said = "it was computed with other parameters: "
+    two = _with(record.parameters, bucket=200.0, turnover=0.07)
+    assert reason(two) == f"{said}bucket 200 -> 100, turnover 0.07 -> {MODELS[MODEL].turnover:g}"
+    many = _with(two, leverage_weights=[[3, 1.0]], dust_rule="of another version", extra=True)
+    names = reason(many).removeprefix(said).split(", ")
+    assert names[0] == "bucket 200 -> 100"
+    assert names[1].startswith("dust_rule of another version -> ")
+    assert names[2:] == ["extra True -> none", "2 more"]
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from("abcdef"),
+        st.none() | st.floats(0, 9) | st.text(max_size=3) | st.lists(st.integers(), max_size=2),
+    )
+)
+def test_parameters_do_not_differ_from_themselves_and_each_difference_is_named(record: dict[str, Any]) -> None:
+    text = json.dumps(record)
+    assert parameter_changes(text, text) == []
+    changed = json.dumps({**record, "a": 17.5})
+    assert len(parameter_changes(text, changed)) == 1, "17.5 is nothing that `a` is"
+    assert len(parameter_changes(changed, text)) == 1

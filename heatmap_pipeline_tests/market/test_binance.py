@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,8 @@ from heatmap_pipeline.market.binance import BinanceSource
 from heatmap_pipeline.market.demo import write_demo_days
 from heatmap_pipeline.market.download import ArchiveDownloader
 from heatmap_pipeline.market.exchange import ExchangeReader
-from heatmap_pipeline.market.tables import CleanDay, MarketError, NoDataError
+from heatmap_pipeline.market.sources import ArchiveMarket
+from heatmap_pipeline.market.tables import CleanDay, ClosedError, MarketError, NoDataError
 from heatmap_pipeline.settings import load_settings
 from heatmap_pipeline.store.warehouse import Warehouse
 from heatmap_pipeline_tests.market._exchange_server import ExchangeServer, Fault
@@ -48,7 +49,7 @@ def source(server: ExchangeServer, root: Path, retries: int = 1, **options: Any)
     quick: dict[str, Any] = {"timeout": 3.0, "total_time": 10.0, "backoff": 0.01, "retries": retries}
     return BinanceSource(
         root,
-        downloader=ArchiveDownloader(server.url, root, **quick),
+        downloader=ArchiveDownloader(server.url, root, accepted=options.get("accept_checksum", ()), **quick),
         exchange=ExchangeReader(server.url, **quick),
         **options,
     )
@@ -128,16 +129,178 @@ def test_a_day_that_nobody_has_is_said_and_the_days_before_it_are_kept(server: E
             list(binance.candles("DOGEUSDT", [DAY], 300))
 
 
-def test_old_open_interest_comes_from_the_archive_or_not_at_all(server: ExchangeServer, tmp_path: Path) -> None:
-    server.now = datetime(2024, 11, 1)
-    server.hidden[:] = [f"metrics-{DAY}"]
+def late(server: ExchangeServer, *hidden: str) -> None:
+    """Make it two months later: REST serves no open interest of the days any more."""
+    server.now = datetime(2024, 11, 15)
+    server.hidden[:] = hidden
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_open_interest_that_nobody_ever_had_is_a_day_without_samples(
+    server: ExchangeServer, market: Path, tmp_path: Path, closed: bool
+) -> None:
+    """As it is where the same files are read as an archive: both ways compute the same."""
+    late(server, f"metrics-{DAY}")
+    if closed:
+        server.fault("/fapi/", Fault(status=451), always=True)
     with source(server, tmp_path) as binance:
-        candles = {day.day: day.table for day in binance.candles("BTCUSDT", [OLD, DAY], 300)}
-        days = binance.open_interest("BTCUSDT", candles, 300)
-        assert next(days).facts["via"] == "archive"
+        _, days = read(binance, DAYS[:3])
+    archive = ArchiveMarket(tmp_path)
+    candles = {day.day: day.table for day in archive.candles("BTCUSDT", DAYS[:3], 300)}
+    theirs = list(archive.open_interest("BTCUSDT", candles, 300))
+    assert [day.content_hash() for day in days] == [day.content_hash() for day in theirs]
+    assert [day.step for day in days] == [day.step for day in theirs]
+    assert [len(day.table) > 0 for day in days] == [True, False, True]
+    assert days[1].facts == {"via": "archive", "missing_file": f"BTCUSDT-metrics-{DAY}.zip"}
+
+
+def test_open_interest_that_may_still_come_is_waited_for(server: ExchangeServer, tmp_path: Path) -> None:
+    server.hidden[:] = [f"metrics-{DAY}"]
+    server.fault("openInterestHist", Fault(edit=lambda rows: []), always=True)
+    for now, waits in ((datetime(2024, 9, 18, 23, 59), True), (datetime(2024, 9, 19), False)):
+        server.now = now
+        with source(server, tmp_path) as binance:
+            candles = {day.day: day.table for day in binance.candles("BTCUSDT", [OLD, DAY], 300)}
+            days = binance.open_interest("BTCUSDT", candles, 300)
+            assert next(days).day == OLD
+            if waits:
+                with pytest.raises(NoDataError, match=r"no open interest of that day.*BTCUSDT-metrics-2024-09-15\.zip"):
+                    next(days)
+            else:
+                assert next(days).table.empty
+
+
+@pytest.mark.parametrize(
+    "fault", [Fault(status=451, body=b'{"code":0,"msg":"restricted location"}'), Fault(status=403)]
+)
+def test_while_rest_is_closed_the_days_of_the_archive_come_first(
+    server: ExchangeServer, tmp_path: Path, fault: Fault
+) -> None:
+    server.fault("/fapi/", fault, always=True)
+    with source(server, tmp_path) as binance:
+        binance.prepare("BTCUSDT", DAYS)
+        days = binance.candles("BTCUSDT", DAYS, 300)
+        tables = {day.day: day.table for day in (next(days), next(days))}
+        assert list(tables) == [OLD, DAY]
         with pytest.raises(
-            NoDataError, match=r"more than 30 days ago.*has no BTCUSDT-metrics-2024-09-15\.zip: not published"
+            ClosedError, match=r"BTCUSDT 2024-09-16: the archive does not have BTCUSDT-5m-2024-09-16\.zip yet.*REST_URL"
         ):
+            next(days)
+        assert [day.day for day in binance.open_interest("BTCUSDT", tables, 300)] == [OLD, DAY]
+        assert len(server.paths("/fapi/")) <= 2  # once by each thread that reads, and not again in this run
+        server.hidden.remove(str(YESTERDAY))
+        binance.prepare("BTCUSDT", DAYS)
+        assert [day.day for day in binance.candles("BTCUSDT", DAYS[:3], 300)] == DAYS[:3]
+
+
+def test_while_rest_is_closed_only_days_that_may_come_are_said_to_be_available(
+    server: ExchangeServer, tmp_path: Path
+) -> None:
+    """A day whose file is long gone is not waited for; a new one is, and reading it says why it cannot be had."""
+    server.fault("/fapi/", Fault(status=451), always=True)
+    today = datetime.now(UTC).date()
+    with source(server, tmp_path) as binance:
+        binance.prepare("BTCUSDT", [OLD])
+        asked = [OLD, DAY, today - timedelta(days=1), today]
+        assert binance.available("BTCUSDT", asked) == {OLD, *asked[2:]}
+
+
+def spoil(server: ExchangeServer, name: str) -> None:
+    text = f"{'8' * 64}  {name}.zip\n".encode()
+    server.fault(f"{name}.zip.CHECKSUM", Fault(body=text), always=True)
+
+
+def test_a_file_whose_checksum_never_matches_comes_from_rest_while_that_has_the_day(
+    server: ExchangeServer, market: Path, tmp_path: Path
+) -> None:
+    for name in (f"BTCUSDT-metrics-{DAY}", f"BTCUSDT-5m-{OLD}"):
+        spoil(server, name)
+    with source(server, tmp_path) as binance:
+        candles, samples = read(binance, DAYS[:3])
+    assert [day.facts["via"] for day in candles] == ["rest", "archive", "rest"]
+    assert [day.facts["via"] for day in samples] == ["archive", "rest", "rest"]
+    assert samples[1].facts["damaged_file"] == f"BTCUSDT-metrics-{DAY}.zip"
+    files = ArchiveReader(market)
+    for mine, own in zip(candles, samples, strict=True):
+        assert mine.content_hash() == files.read_candles("BTCUSDT", mine.day, 300).content_hash()
+        assert own.content_hash() == files.read_open_interest("BTCUSDT", own.day, mine.table, 300).content_hash()
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_a_checksum_that_never_matches_stops_its_own_day_and_names_the_ways_out(
+    server: ExchangeServer, tmp_path: Path, closed: bool
+) -> None:
+    late(server)
+    name = f"BTCUSDT-metrics-{DAY}"
+    spoil(server, name)
+    if closed:
+        server.fault("/fapi/", Fault(status=451), always=True)
+    with source(server, tmp_path) as binance:
+        binance.prepare("BTCUSDT", DAYS[:3])
+        candles = {day.day: day.table for day in binance.candles("BTCUSDT", DAYS[:3], 300)}
+        days = binance.open_interest("BTCUSDT", candles, 300)
+        assert next(days).day == OLD
+        with pytest.raises(MarketError, match=f"{name}.zip: does not match its published CHECKSUM") as refused:
+            next(days)
+    place = tmp_path / f"futures/um/daily/metrics/BTCUSDT/{name}.zip"
+    assert f"put a good copy at {place}" in str(refused.value)
+    assert f"HEATMAP_ACCEPT_CHECKSUM={name}" in str(refused.value)
+    assert not place.exists()
+
+
+def test_a_file_may_be_accepted_or_placed_by_hand(server: ExchangeServer, market: Path, tmp_path: Path) -> None:
+    late(server)
+    name = f"BTCUSDT-metrics-{DAY}"
+    spoil(server, name)
+    with source(server, tmp_path / "a", accept_checksum=[name]) as binance:
+        _, accepted = read(binance, [OLD, DAY])
+    asked = len(server.paths(name))
+    with source(server, tmp_path / "a", accept_checksum=[name]) as binance:
+        _, again = read(binance, [OLD, DAY])
+    assert len(server.paths(name)) == asked  # it is here
+    place = f"futures/um/daily/metrics/BTCUSDT/{name}.zip"
+    (tmp_path / "b" / place).parent.mkdir(parents=True)
+    (tmp_path / "b" / place).write_bytes((market / place).read_bytes())
+    with source(server, tmp_path / "b") as binance:
+        _, placed = read(binance, [OLD, DAY])
+    right = [day.content_hash() for day in accepted]
+    for days, repairs in (
+        (accepted, {"accepted_checksum": 1}),
+        (again, {"accepted_checksum": 1}),
+        (placed, {"placed_by_hand": 1}),
+    ):
+        assert [day.content_hash() for day in days] == right
+        assert [day.repairs for day in days] == [{}, repairs]
+    with source(server, tmp_path / "a") as binance, pytest.raises(MarketError, match="does not match its published"):
+        read(binance, [OLD, DAY])  # accepted once is not accepted for ever
+
+
+def test_a_file_that_the_archive_never_had_may_be_placed_by_hand(
+    server: ExchangeServer, market: Path, tmp_path: Path
+) -> None:
+    late(server, f"metrics-{DAY}")
+    place = f"futures/um/daily/metrics/BTCUSDT/BTCUSDT-metrics-{DAY}.zip"
+    (tmp_path / place).parent.mkdir(parents=True)
+    (tmp_path / place).write_bytes((market / place).read_bytes())
+    with source(server, tmp_path) as binance:
+        _, days = read(binance, [OLD, DAY])
+    assert [len(day.table) for day in days] == [288, 288]
+    assert days[1].repairs == {"placed_by_hand": 1}
+
+
+@pytest.mark.parametrize("status", [403, 503])
+def test_a_file_that_cannot_be_fetched_stops_its_own_day_and_kind(
+    server: ExchangeServer, tmp_path: Path, status: int
+) -> None:
+    late(server)
+    server.fault(f"metrics-{DAY}", Fault(status=status), always=True)
+    with source(server, tmp_path) as binance:
+        binance.prepare("BTCUSDT", DAYS[:3])
+        candles = {day.day: day.table for day in binance.candles("BTCUSDT", DAYS[:3], 300)}
+        assert list(candles) == DAYS[:3]
+        days = binance.open_interest("BTCUSDT", candles, 300)
+        assert next(days).day == OLD
+        with pytest.raises(MarketError, match=f"metrics-{DAY}.*{status}"):
             next(days)
 
 
@@ -212,6 +375,28 @@ def test_ingestion_replaces_what_came_over_rest(server: ExchangeServer, tmp_path
     # Yesterday's file says the same as the REST did, and is kept with its name; today is whole now.
     assert run([YESTERDAY, TODAY]) == [(YESTERDAY, 288, True, "archive"), (TODAY, 288, True, "archive")] * 2
     assert run([YESTERDAY, TODAY]) == [(YESTERDAY, 288, False, "archive"), (TODAY, 288, False, "archive")] * 2
+
+
+def test_corrected_and_late_files_name_the_days_to_read_anew(
+    server: ExchangeServer, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    with source(server, tmp_path) as binance:
+        before = read(binance, DAYS)
+    server.hidden.remove(str(YESTERDAY))
+    corrected = tmp_path_factory.mktemp("corrected")
+    write_demo_days(corrected, "BTCUSDT", [OLD], seed=99)
+    for path in server.root.rglob(f"*{DAY}.zip*"):
+        target = corrected / path.relative_to(server.root)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(path.read_bytes())
+    server.root = corrected
+    with source(server, tmp_path) as binance:
+        assert binance.changed("BTCUSDT", DAYS, 300) == []  # all was fetched today, and yesterday's is not there
+        assert binance.changed("BTCUSDT", DAYS, 300, asked_today=True) == [OLD]
+        after = read(binance, [OLD, DAY])
+    assert [day.content_hash() for day in after[0]][1] == before[0][1].content_hash()
+    assert after[0][0].content_hash() != before[0][0].content_hash()
+    assert ArchiveMarket(tmp_path).changed("BTCUSDT", DAYS, 300, asked_today=True) == []
 
 
 @pytest.mark.market

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import threading
 import time
@@ -238,7 +239,7 @@ def test_a_pause_longer_than_the_time_limit_is_not_waited_for(server: ExchangeSe
     server.fault("CHECKSUM", Fault(status=429, headers={"Retry-After": "120"}))
     started = time.monotonic()
     with pytest.raises(
-        MarketError, match=r"asked too often \(429\); the next try would be in 120 s; the time limit of 20"
+        MarketError, match=r"asked too often \(429\); the next try would be in 120 s, at .* UTC; the time limit of 20"
     ):
         loader(server, root).fetch([FILE])
     assert time.monotonic() - started < 1
@@ -255,7 +256,9 @@ def test_retry_after_is_read_in_both_forms(value: str | None, seconds: float | N
 
 def test_a_proxy_that_is_not_there_is_named(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://ann:secret@127.0.0.1:9")
-    with pytest.raises(MarketError, match=r"the proxy \(HTTPS_PROXY\) cannot be reached, 1 times") as refused:
+    with pytest.raises(
+        MarketError, match=r"the proxy \(HTTPS_PROXY, ALL_PROXY\) cannot be reached, 1 times"
+    ) as refused:
         ArchiveDownloader("http://archive.example", root, retries=0).fetch([FILE])
     assert "secret" not in str(refused.value)
 
@@ -395,6 +398,92 @@ def test_two_processes_may_fetch_the_same_files(server: ExchangeServer, root: Pa
     assert len(results) == 3
     assert len(fetched) == 6
     assert all(whole(root, published, file) for file in files)
+
+
+# --- corrected files --------------------------------------------------------------------------------------------------
+
+
+def a_day_ago(root: Path, *files: ArchiveFile) -> None:
+    """Make the files look as if the archive had been asked about them a day ago."""
+    then = time.time() - 86401
+    for file in files:
+        for path in (root / f"{file.path}.CHECKSUM", (root / file.path).with_name(f".{file.name}.asked")):
+            if path.exists():
+                os.utime(path, (then, then))
+
+
+@pytest.fixture
+def corrected(tmp_path: Path) -> Path:
+    """The archive of three days, with another first day: that of another seed."""
+    root = tmp_path / "corrected"
+    write_demo_days(root, "BTCUSDT", DAYS, seed=99)
+    return root
+
+
+def test_a_corrected_file_is_fetched_and_asked_about_once_a_day(
+    server: ExchangeServer, root: Path, published: Path, corrected: Path
+) -> None:
+    files = [ArchiveFile("BTCUSDT", day, kind) for day in DAYS for kind in ("5m", "")]
+    client = loader(server, root)
+    client.fetch(files)
+    server.asked.clear()
+    assert client.fetch_changed(files) == []
+    assert server.asked == []  # just fetched
+    a_day_ago(root, *files)
+    assert client.fetch_changed(files) == []
+    assert sorted(server.paths()) == sorted(f"/data/{file.path}.CHECKSUM" for file in files)  # nothing but checksums
+    server.asked.clear()
+    assert client.fetch_changed(files) == []
+    assert server.asked == []
+    server.root = corrected
+    assert client.fetch_changed(files) == []  # not before tomorrow
+    assert client.fetch_changed([FILE], again_after=0) == [FILE]
+    assert whole(root, corrected)
+    a_day_ago(root, *files)
+    assert client.fetch_changed(files) == sorted(set(files) - {FILE})
+    assert all(whole(root, corrected, file) for file in files)
+
+
+def test_a_file_that_was_not_there_is_asked_about_once_a_day_and_found(
+    server: ExchangeServer, root: Path, published: Path
+) -> None:
+    server.hide("2024-09-14")
+    client = loader(server, root)
+    for asked in (1, 1):
+        assert client.fetch_changed([FILE]) == []
+        assert len(server.asked) == asked
+    server.hidden.clear()
+    assert client.fetch_changed([FILE]) == []
+    a_day_ago(root, FILE)
+    assert client.fetch_changed([FILE]) == [FILE]
+    assert whole(root, published)
+    assert stored(root) == [NAME, f"{NAME}.CHECKSUM"]
+
+
+def test_a_correction_that_is_damaged_or_gone_leaves_the_good_file(
+    server: ExchangeServer, root: Path, published: Path, corrected: Path
+) -> None:
+    client = loader(server, root)
+    client.fetch([FILE])
+    server.root = corrected
+    server.fault(NAME, Fault(), Fault(cut=0), Fault(body=b"PK damaged"), Fault(), Fault(body=b"PK damaged"))
+    assert client.fetch_changed([FILE], again_after=0) == []
+    server.hide(NAME)
+    assert client.fetch_changed([FILE], again_after=0) == []
+    assert whole(root, published)
+    server.hidden.clear()
+    server.fault("CHECKSUM", Fault(status=403))
+    with pytest.raises(MarketError, match="answered 403"):
+        client.fetch_changed([FILE], again_after=0)
+    assert whole(root, published)
+    assert client.fetch_changed([FILE], again_after=0) == [FILE]
+
+
+def test_a_file_placed_by_hand_is_left_alone(server: ExchangeServer, root: Path) -> None:
+    (root / FILE.path).parent.mkdir(parents=True)
+    (root / FILE.path).write_bytes(b"mine")
+    assert loader(server, root).fetch_changed([FILE], again_after=0) == []
+    assert server.asked == []
 
 
 @pytest.mark.market

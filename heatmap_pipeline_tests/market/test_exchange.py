@@ -7,7 +7,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterator
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,7 +24,7 @@ from heatmap_pipeline.market.archive import ArchiveReader
 from heatmap_pipeline.market.demo import write_demo_days
 from heatmap_pipeline.market.exchange import ExchangeReader
 from heatmap_pipeline.market.repair import clean_candles, clean_samples
-from heatmap_pipeline.market.tables import CANDLE_COLUMNS, CleanDay, MarketError, NoDataError
+from heatmap_pipeline.market.tables import CANDLE_COLUMNS, CleanDay, ClosedError, MarketError, NoDataError
 from heatmap_pipeline.market.web import TryAgainError
 from heatmap_pipeline.settings import SettingsError
 from heatmap_pipeline_tests._examples import examples
@@ -370,16 +370,58 @@ def test_the_exchange_refuses_in_its_own_words(server: ExchangeServer) -> None:
         (400, -1121, "Invalid symbol.", "does not know the symbol BTCUSDT"),
         (400, -1130, "parameter 'startTime' is invalid.", r"refuses the request: parameter .* is invalid\. \(-1130\)"),
         (200, -4141, "Symbol is closed.\x1b[2J", r"refuses the request: Symbol is closed\.\?\[2J \(-4141\)"),
-        (451, 0, "Service unavailable from a restricted location.", "restricted location"),
     ]
     for status, code, words, said in refusals:
         server.fault("klines", Fault(status=status, body=json.dumps({"code": code, "msg": words}).encode()))
         with pytest.raises(MarketError, match=said):
             rest.read_candles("BTCUSDT", DAY, 300)
-    server.fault("klines", Fault(status=451, body=b"<html>"))
-    with pytest.raises(MarketError, match="does not serve the place this runs at; set HEATMAP_REST_URL"):
-        rest.read_candles("BTCUSDT", DAY, 300)
-    assert len(server.paths("klines")) == len(refusals) + 1
+    assert len(server.paths("klines")) == len(refusals)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "said"),
+    [
+        (451, b'{"code":0,"msg":"Service unavailable from a restricted location."}', '451, "Service unavailable from'),
+        (451, b"", "it answered 451"),
+        (403, b"<html>Request blocked", "it answered 403"),
+    ],
+)
+def test_an_exchange_closed_to_this_place_gets_our_own_advice(
+    server: ExchangeServer, status: int, body: bytes, said: str
+) -> None:
+    server.fault("/fapi/", Fault(status=status, body=body), always=True)
+    rest = reader(server)
+    for ask in (rest.now, lambda: rest.symbol("BTCUSDT"), lambda: rest.read_candles("BTCUSDT", DAY, 300)):
+        with pytest.raises(ClosedError, match=r"127\.0\.0\.1:\d+ is closed to the place this runs at") as closed:
+            ask()
+        text = str(closed.value)
+        for part in (said, "finished days still come from the archive", "nine hours after", "set HEATMAP_REST_URL"):
+            assert part in text
+        assert not closed.value.temporary  # trying again changes nothing
+    assert len(server.asked) == 3
+
+
+@pytest.mark.parametrize("status", [418, 429])
+def test_a_ban_until_an_instant_is_waited_for(server: ExchangeServer, status: int) -> None:
+    """The instant stands in the words only, and the server's clock is the one it is counted by."""
+    server.answers_at = 1_726_574_550.0
+
+    def ban(seconds: float) -> Fault:
+        until = round((1_726_574_550 + seconds) * 1000)
+        words = f"Way too much request weight used; IP banned until {until}. Please use the websocket."
+        return Fault(status=status, body=json.dumps({"code": -1003, "msg": words}).encode())
+
+    server.fault("klines", ban(0.2))
+    assert len(reader(server).read_candles("BTCUSDT", DAY, 300).table) == 288
+    first, second = [one.at for one in server.asked if "klines" in one.path]
+    assert 1.1 <= second - first < 5
+    server.fault("klines", ban(7200))
+    until = datetime.now(UTC) + timedelta(seconds=7201)
+    with pytest.raises(MarketError, match=r"next try would be in 720\d s, at (.*) UTC; .*run again later") as banned:
+        reader(server).read_candles("BTCUSDT", DAY, 300)
+    named = re.search(r"at (\S+ \S+) UTC", str(banned.value))
+    assert named is not None
+    assert abs((datetime.fromisoformat(named[1]).replace(tzinfo=UTC) - until).total_seconds()) < 10
 
 
 @pytest.mark.parametrize(

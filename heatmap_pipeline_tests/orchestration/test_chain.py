@@ -246,12 +246,11 @@ def test_changed_parameters_are_refused_until_the_history_is_rebuilt(
 ) -> None:
     monkeypatch.setenv("HEATMAP_MAX_LEVERAGE_BTCUSDT", "50")
     monkeypatch.setenv("HEATMAP_BUCKET_BTCUSDT", "40")
-    # The rows are in the warehouse: a rebuild needs no files.
-    (tmp_path / "empty").mkdir()
-    settings = real(home, tmp_path / "empty")
+    settings = real(home, archive)
     with untouched(home / "heatmap.duckdb"):
         message = refusal(run_job(settings, 5))
-    assert f"{day(1)} before it is stale (it was computed with other parameters)" in message
+    assert f"{day(1)} before it is stale (it was computed with other parameters: bucket " in message
+    assert "bucket 100 -> 40, max_leverage 125 -> 50, price_tick 10 -> 4, 1 more); " in message
     assert command_in(message)[3:7] == ["--start", str(day(1)), "--end", str(day(5))]
     assert command_in(status(settings)) == command_in(message)
     # Its first day alone is not enough: old and new parameters would stand side by side.
@@ -302,7 +301,7 @@ def test_dated_brackets_give_each_day_its_parameters(archive: Path, tmp_path: Pa
     # A new file only concerns the days from its date on.
     before = created(settings)
     brackets(folder, str(day(4)), 25)
-    assert f"from {day(4)}: it was computed with other parameters" in status(settings)
+    assert f"from {day(4)}: it was computed with other parameters: max_leverage 50 -> 25" in status(settings)
     run_job(settings, 4).ok()
     after = created(settings)
     assert {key[2] for key in before if after[key] != before[key]} == {day(4)}

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, time, timedelta
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import dagster as dg
@@ -18,7 +15,6 @@ from heatmap_pipeline.chain.due import due_days, last_due
 from heatmap_pipeline.market.demo import write_demo_days
 from heatmap_pipeline.orchestration.build import build_defs
 from heatmap_pipeline.orchestration.schedules import DAILY, INTRADAY
-from heatmap_pipeline.orchestration.sensors import FailureNotice, notices, post
 from heatmap_pipeline.settings import Settings, load_settings
 from heatmap_pipeline_tests._homes import as_if_yesterday_were, done, draw_nothing, heatmap
 from heatmap_pipeline_tests.market._exchange_server import ExchangeServer
@@ -101,7 +97,7 @@ def test_an_exchange_that_is_down_is_named_and_leaves_what_is_published(
     before = (home / "heatmap.duckdb").read_bytes()
     monkeypatch.setenv("HEATMAP_REST_URL", "ftp://nowhere")
     failed = heatmap("run", "BTCUSDT", "--start", DAYS[2], "--end", YESTERDAY, "--home", home)
-    assert failed.exit_code == 1
+    assert failed.exit_code == 2
     assert "HEATMAP_REST_URL" in failed.stderr.splitlines()[-1]
     assert (home / "heatmap.duckdb").read_bytes() == before
 
@@ -126,38 +122,3 @@ def test_the_intraday_schedule_is_there_for_the_exchange_only_and_off_until_it_i
     request = tick(wanted, INTRADAY, now)
     assert request.partition_key == now.date().isoformat()
     assert tick(wanted, INTRADAY, now + timedelta(minutes=5)).run_key != request.run_key
-
-
-def test_a_failed_run_is_told_in_one_line_and_to_the_webhook(tmp_path: Path) -> None:
-    received: list[Any] = []
-
-    class Hook(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            received.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, format: str, *args: object) -> None: ...
-
-    settings = load_settings(home=tmp_path / "home", archive=tmp_path, source="archive", symbols=("BTCUSDT",))
-    job = build_defs(settings, start=date(2024, 3, 1)).resolve_job_def("heatmap_daily")
-    with dg.DagsterInstance.ephemeral() as instance:
-        result = job.execute_in_process(instance=instance, partition_key="2024-03-01", raise_on_error=False)
-        failures = [event for event in result.all_events if event.event_type_value == "STEP_FAILURE"]
-        (notice,) = notices(result.dagster_run, failures)
-    assert (notice.symbol, notice.day, notice.stage) == ("BTCUSDT", "2024-03-01", "raw_candles")
-    assert str(tmp_path) in notice.cause
-    assert "\n" not in notice.text
-    hook = HTTPServer(("127.0.0.1", 0), Hook)
-    thread = Thread(target=hook.serve_forever)
-    thread.start()
-    try:
-        post(f"http://127.0.0.1:{hook.server_port}/x", notice)
-    finally:
-        hook.shutdown()
-        thread.join()
-        hook.server_close()
-    assert received[0]["text"] == notice.text
-    assert received[0]["symbol"] == "BTCUSDT"
-    with pytest.raises(OSError, match="refused"):
-        post(f"http://127.0.0.1:{hook.server_port}/x", FailureNotice("r", "BTCUSDT", "d", "s", "c"))

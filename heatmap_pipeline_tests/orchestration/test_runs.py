@@ -182,6 +182,7 @@ def test_gaps_in_the_files_are_told_but_do_not_stop_a_run(archive: Path, tmp_pat
     assert run.failed_checks() == {
         f"{BTC}/raw_candles:candles_complete",
         f"{BTC}/raw_open_interest:open_interest_complete",
+        f"{BTC}/published_database:days_whole",
     }
     assert "3 missing candles" in run.checks[f"{BTC}/raw_candles:candles_complete"][1]
     assert run.materialised[f"{BTC}/raw_candles"]["2024-03-05"]["dagster/partition_row_count"] == 285

@@ -44,21 +44,20 @@ def test_a_failing_symbol_does_not_hold_back_another(
     home = tmp_path / "home"
     both = real(home, files, BTC, ETH)
     run_job(both, 1, 2).ok()
-    before = tables(home / "heatmap.duckdb", BTC)
     broken = candles_file(files, 4)
     break_file(broken)
     outcome = run_days(both, {BTC: (day(3), day(5)), ETH: (day(3), day(5))})
-    assert outcome.published == (ETH,)
+    assert outcome.published == {BTC: (day(3), day(3)), ETH: (day(3), day(5))}
     assert set(outcome.failures) == {BTC}
     assert str(broken) in outcome.failures[BTC]
     assert "download it again" in outcome.failures[BTC]
-    # What was published of the one stays as it was, although day 3 of it was read; the other has its days.
-    assert_same(tables(home / "heatmap.duckdb", BTC), before)
+    # Of the one the days before the broken one are published, of the other all.
+    assert ask(both, f"SELECT max(day) FROM heatmap_days WHERE symbol = '{BTC}'", published=True) == [(day(3),)]
     newest = "SELECT max(day) FROM heatmap_days WHERE symbol = '{}'"
     assert ask(both, newest.format(ETH), published=True) == [(day(5),)]
     raw = f"SELECT max(day) FROM raw_days WHERE symbol = '{BTC}'"
     assert ask(both, raw) == [(day(3),)]
-    assert ask(both, raw, published=True) == [(day(2),)]
+    assert ask(both, raw, published=True) == [(day(3),)]
     assert f"failed  {BTC} {day(4)} raw_candles: " in status(both)
     assert f"failed  {ETH}" not in status(both)
     # The next success publishes what waited.
@@ -78,7 +77,7 @@ def test_days_of_the_chain_wait_for_the_next_success(finished: Settings, archive
     ask(settings, bad.format(1024))
     with untouched(tmp_path / "heatmap.duckdb"):
         outcome = run_days(settings, {BTC: (day(2), day(5))})
-    assert outcome.published == ()
+    assert outcome.published == {}
     assert outcome.failures[BTC].startswith("check ledger_conserves failed: BTCUSDT: delta ")
     assert ask(settings, "SELECT count(*), max(day) FROM heatmap_days") == [(10, day(5))]
     assert f"stale   {BTC} delta from {day(3)}: its snapshots" in status(settings), "they wait, and status says so"

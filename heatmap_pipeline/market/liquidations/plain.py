@@ -24,7 +24,6 @@ A file of sums records from its first interval to the end of its last, one of ev
 from __future__ import annotations
 
 import gzip
-import io
 import re
 import zlib
 from collections.abc import Sequence
@@ -40,6 +39,7 @@ from numpy.typing import NDArray
 from pyarrow import csv
 
 from heatmap_pipeline.errors import printable
+from heatmap_pipeline.files import open_regular
 from heatmap_pipeline.market.liquidations.sides import position_side
 from heatmap_pipeline.market.liquidations.tables import (
     SIDES,
@@ -99,7 +99,7 @@ class PlainFolder:
             paths = [path for path in paths if path != inside] + (list(inside.iterdir()) if inside.is_dir() else [])
         except OSError as error:
             raise MarketError(f"liquidations {self.root}: {error.strerror}; give a folder of files by symbol") from None
-        return sorted(path for path in paths if path.name.endswith(_ENDINGS) and path.is_file())
+        return sorted(path for path in paths if path.name.endswith(_ENDINGS) and not path.is_dir())
 
     def read(self, symbol: str) -> list[Liquidations]:
         """Return what all files of a symbol say, one `Liquidations` per exchange.
@@ -227,7 +227,8 @@ def _read(path: Path) -> tuple[dict[str, Any], int]:
     """Return the columns of a file by their names, each an Arrow array, and the number of the first row."""
     if path.name.endswith(".parquet"):
         try:
-            table = pq.read_table(path, partitioning=None)
+            with open_regular(path) as stream:
+                table = pq.read_table(stream, partitioning=None)
         except (pa.ArrowException, OSError, ValueError) as error:
             _refuse(path, f"is not a Parquet file that can be read ({printable(str(error))})")
         first = 1
@@ -264,8 +265,9 @@ def _read_csv(path: Path, data: bytes, header: list[str]) -> pa.Table:
 
 def _bytes(path: Path) -> bytes:
     try:
-        with gzip.open(path) if path.name.endswith(".gz") else path.open("rb") as stream:
-            data = io.BufferedReader(stream).read(MAX_BYTES + 1)
+        with open_regular(path) as packed:
+            stream = gzip.GzipFile(fileobj=packed) if path.name.endswith(".gz") else packed
+            data = stream.read(MAX_BYTES + 1)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         _refuse(path, f"is not a whole gzip file ({printable(str(error))})")
     except OSError as error:

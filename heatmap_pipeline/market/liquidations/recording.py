@@ -30,6 +30,7 @@ import numpy as np
 import pandas as pd
 from filelock import FileLock, Timeout
 
+from heatmap_pipeline.files import open_regular
 from heatmap_pipeline.market.liquidations.sides import position_side
 from heatmap_pipeline.market.liquidations.streams import STREAMS, Event
 from heatmap_pipeline.market.liquidations.tables import (
@@ -248,7 +249,8 @@ class _Hours:
     def read(self, path: Path) -> None:
         """Take in one file."""
         try:
-            lines = path.read_bytes().split(b"\n")
+            with open_regular(path) as stream:
+                lines = stream.read().split(b"\n")
         except OSError as error:
             raise MarketError(f"{path}: cannot be read: {error.strerror}; check its permissions") from None
         self.files += 1

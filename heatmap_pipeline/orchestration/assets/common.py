@@ -13,13 +13,17 @@ import dagster as dg
 from heatmap_pipeline.chain.calendar import today, yesterday
 from heatmap_pipeline.chain.progress import tell
 from heatmap_pipeline.errors import HeatmapError
+from heatmap_pipeline.instants import ONE_DAY
 from heatmap_pipeline.orchestration.resources import WarehouseResource
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store import days as stored
 from heatmap_pipeline.store.schema import column_types
+from heatmap_pipeline.store.warehouse import StoreError
 
 OWNERS = ["team:heatmap"]
 
+HAD_UNTIL = "had_until"
+"""Metadata of a failure: the last day before the failed one, where its run has one; a run until there can succeed."""
 
 Decorator: TypeAlias = Callable[[Callable[..., Any]], dg.AssetsDefinition]
 
@@ -99,7 +103,25 @@ def failing_clearly(
         message = str(error) if isinstance(error, HeatmapError) else _of_disk(warehouse, symbol, stage, error)
         _note(warehouse, symbol, stage, track.day, message)
         again = isinstance(error, HeatmapError) and error.temporary
-        raise dg.Failure(description=message, metadata={"day": str(track.day)}, allow_retries=again) from None
+        metadata = {"day": str(track.day)}
+        # A full disk or a lock is no fault of that day, and stands in the way of the days before it as well.
+        if isinstance(error, HeatmapError) and not isinstance(error, StoreError) and days and days[0] < track.day:
+            metadata[HAD_UNTIL] = str(track.day - ONE_DAY)
+        raise dg.Failure(description=message, metadata=metadata, allow_retries=again) from None
+
+
+def had_until(event: dg.DagsterEvent) -> date | None:
+    """Return the last day before the one that a failed step stopped at, None where its run has none."""
+    failure = event.step_failure_data.user_failure_data
+    day = failure.metadata.get(HAD_UNTIL) if failure is not None else None
+    return None if day is None else date.fromisoformat(str(day.value))
+
+
+def failed_day(event: dg.DagsterEvent) -> str:
+    """Return the day that a failed step stopped at, empty where it names none."""
+    failure = event.step_failure_data.user_failure_data
+    day = failure.metadata.get("day") if failure is not None else None
+    return "" if day is None else str(day.value)
 
 
 def _of_disk(warehouse: WarehouseResource, symbol: str, stage: str, error: OSError) -> str:

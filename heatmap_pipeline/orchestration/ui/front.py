@@ -1,0 +1,156 @@
+"""The command `heatmap ui` itself: one per home, stopped by a signal, with nothing left behind however it ends."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from heatmap_pipeline.orchestration.runs import (
+    RunError,
+    close_killed_runs,
+    close_killed_runs_of_the_ui,
+    packaged_file,
+    prepare_home,
+)
+from heatmap_pipeline.orchestration.ui.keeper import answers, end_group
+from heatmap_pipeline.settings import Settings
+
+_ENDING = 10.0
+"""Seconds that what is left of a killed UI has to end before it is killed."""
+
+
+def run_ui(settings: Settings, host: str, bound: socket.socket, tell: Callable[[str], None]) -> int:
+    """Run the Dagster UI with the daily schedule until SIGINT, SIGTERM or SIGHUP; return the exit code.
+
+    Args:
+        settings: of the home.
+        host: address that is listened on, as the user wrote it.
+        bound: the socket that listens there.
+        tell: is given a line at the start.
+
+    Raises:
+        RunError: if a UI runs on this home already, the home cannot be written, or what keeps the UI is killed.
+    """
+    folder = prepare_home(settings)
+    port = bound.getsockname()[1]
+    with _only_one(settings, folder), _no_leftovers(folder) as lock:
+        close_killed_runs(settings)
+        close_killed_runs_of_the_ui(settings, answers)
+        location = yaml.safe_load(packaged_file("workspace.yaml").read_text())["load_from"][0]["python_module"]
+        plan = {
+            "module": location["module_name"],
+            "location": location["location_name"],
+            "host": host,
+            "port": str(port),
+            "names": ",".join(settings.ui_hosts),
+        }
+        shown = f"[{host}]" if ":" in host else host
+        tell(f"Dagster UI on http://{shown}:{port} for {settings.home}; stop it with Ctrl-C")
+        return _kept(plan, bound, lock, _environment(settings, folder))
+
+
+def _environment(settings: Settings, folder: Path) -> dict[str, str]:
+    environment = {**os.environ, "HEATMAP_HOME": str(settings.home), "HEATMAP_SOURCE": settings.source}
+    environment["DAGSTER_HOME"] = str(folder)
+    if settings.archive is not None:
+        environment["HEATMAP_ARCHIVE"] = str(settings.archive)
+    return environment
+
+
+def _kept(plan: dict[str, str], bound: socket.socket, lock: int, environment: dict[str, str]) -> int:
+    """Have the keeper run everything, and let go of it at the first signal; at the second kill everything."""
+    theirs, ours = os.pipe()
+    signals = 0
+
+    def stop(*_: Any) -> None:
+        nonlocal signals
+        signals += 1
+        if signals == 1:
+            os.close(ours)
+        else:
+            end_group(_group(lock), signal.SIGKILL)
+
+    # Set, not left as they are: a script's background commands begin with SIGINT ignored. `nohup` means its SIGHUP.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, stop)
+    words = [str(theirs), str(bound.fileno()), str(lock), json.dumps(plan)]
+    keeper = subprocess.Popen(  # noqa: S603  # this interpreter, a module of ours
+        [sys.executable, "-m", "heatmap_pipeline.orchestration.ui.keeper", *words],
+        pass_fds=(theirs, bound.fileno(), lock),
+        env=environment,
+        start_new_session=True,
+    )
+    os.close(theirs)
+    bound.close()
+    code = keeper.wait()
+    if code >= 0:
+        return code
+    end_group(_group(lock), signal.SIGKILL)
+    raise RunError(
+        f"the keeper of the UI's processes was killed by signal {-code}, so the UI was ended; start it again"
+    )
+
+
+@contextmanager
+def _only_one(settings: Settings, folder: Path) -> Iterator[None]:
+    """Hold the lock of this command itself; it ends with it."""
+    with _opened(folder / "ui.lock") as lock:
+        if not _locked(lock):
+            holder = os.pread(lock, 200, 0).decode().strip() or "another process"
+            raise RunError(
+                f"{holder} runs the UI and the schedule of {settings.home} already; use that, stop it, or choose "
+                "another --home"
+            )
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, f"process {os.getpid()}".encode(), 0)
+        yield
+
+
+@contextmanager
+def _no_leftovers(folder: Path) -> Iterator[int]:
+    """Hold the lock of the processes, and end those of a UI that was killed together with what kept them."""
+    with _opened(folder / "services.lock") as lock:
+        until, number = time.monotonic() + _ENDING, signal.SIGTERM
+        while not _locked(lock):
+            # Locked, so a process of that group lives, and its number is nobody else's.
+            end_group(_group(lock), number)
+            if time.monotonic() > until:
+                number = signal.SIGKILL
+            time.sleep(0.2)
+        os.ftruncate(lock, 0)
+        yield lock
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        yield lock
+    finally:
+        os.close(lock)
+
+
+def _locked(lock: int) -> bool:
+    with suppress(BlockingIOError):
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    return False
+
+
+def _group(lock: int) -> int:
+    """Return the process group that the lock file names."""
+    written = os.pread(lock, 20, 0).decode().strip()
+    return int(written) if written.isdigit() else 0

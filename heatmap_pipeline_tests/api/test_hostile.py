@@ -1,0 +1,177 @@
+"""A real server and clients that mean it no good: real sockets, and somebody else who asks meanwhile."""
+
+from __future__ import annotations
+
+import datetime as dt
+import http.client
+import itertools
+import os
+import resource
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, suppress
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+
+from heatmap_pipeline.api import descriptors
+from heatmap_pipeline.settings import Settings
+from heatmap_pipeline.store.warehouse import StoreError
+from heatmap_pipeline_tests.api._load import HOST, serving
+from heatmap_pipeline_tests.api.homes import BTC, HEATMAP, compute, day, publish_all, settings_of
+
+SILENT = 1100
+
+
+@pytest.fixture
+def many_files() -> Iterator[None]:
+    """Let this process have as many sockets as the tests need."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if before[1] != resource.RLIM_INFINITY and before[1] < 2 * SILENT:
+        pytest.skip(f"this process may open {before[1]} files only")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(before[0], 2 * SILENT), before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def opened(stack: ExitStack, port: int, sent: bytes = b"", *, source: str = HOST) -> socket.socket:
+    """Connect from an address, and send something."""
+    one = stack.enter_context(closing(socket.create_connection((HOST, port), 20, (source, 0))))
+    if sent:
+        one.sendall(sent)
+    return one
+
+
+def is_ended(one: socket.socket) -> bool:
+    """Return whether the other side has ended a connection; what it has sent before is thrown away."""
+    one.setblocking(False)
+    try:
+        while one.recv(1 << 20):
+            pass
+    except BlockingIOError:
+        return False
+    except ConnectionError:
+        pass
+    return True
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("many_files")
+def test_silent_connections_and_a_publication(tmp_path: Path) -> None:
+    """More silent connections than files may be open: others are answered, what is published meanwhile is served."""
+    settings = settings_of(tmp_path / "home")
+    compute(settings, BTC, [day(1)])
+    publish_all(settings, BTC)
+    compute(settings, BTC, [day(2)])
+    with serving(settings.home, files=1024, HEATMAP_API_STALE_HOURS=1e7) as (port, process), ExitStack() as stack:
+        address = f"http://{HOST}:{port}/symbols"
+        assert httpx.get(address, timeout=20).status_code == 200
+        for number in range(SILENT):
+            # From four addresses, as one of them alone may have a quarter of the connections only.
+            source = f"127.0.0.{1 + number % 4}" if sys.platform == "linux" else HOST
+            opened(stack, port, b"GET / HT" if number % 2 else b"", source=source)
+        publish_all(settings, BTC)
+        end = time.monotonic() + 8
+        while str(day(2)) not in httpx.get(address, timeout=5).text:
+            assert time.monotonic() < end, "what was published is not served"
+            time.sleep(0.2)
+        if Path("/proc/self/fd").exists():
+            assert len(list(Path(f"/proc/{process.pid}/fd").iterdir())) < 1024 - descriptors.BACKLOG
+
+
+@pytest.mark.slow
+def test_who_keeps_the_server_waiting_is_cut(published: Settings) -> None:
+    """Nothing said, half a head, half a body after its answer, an answer not taken: all end, and not too early."""
+    path = f"{HEATMAP}?symbol={BTC}&interval=15m"
+    question = f"GET {path} HTTP/1.1\r\nHost: h\r\n\r\n".encode()
+    post = b"POST /symbols HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000\r\n\r\n"
+    with serving(published.home, HEATMAP_API_STALE_HOURS=1e7) as (port, _), ExitStack() as stack:
+        size = len(httpx.get(f"http://{HOST}:{port}{path}", timeout=20).raise_for_status().content)
+        asked = (64 << 20) // size + 1  # more than what the system takes for a reader that is late
+        silent, half, dripped, posted = (
+            opened(stack, port, sent) for sent in (b"", b"GET /sym", b"GET /symbols HTTP/1.1\r\nX: ", post)
+        )
+        unread = opened(stack, port, question * asked)
+        begun = time.monotonic()
+        waiting = {"silent": silent, "half": half, "dripped": dripped, "posted": posted}
+        ends: dict[str, float] = {}
+        while waiting and time.monotonic() - begun < 20:
+            for name in [name for name, one in waiting.items() if is_ended(one)]:
+                ends[name] = time.monotonic() - begun
+                del waiting[name]
+            for name in ("dripped", "posted"):
+                if name in waiting:
+                    waiting[name].send(b"a")
+            time.sleep(0.25)
+        assert set(ends) == {"silent", "half", "dripped", "posted"}
+        assert all(8 < seconds < 14 for seconds in ends.values()), ends
+        # What the system had taken for it comes, then the end, before all that was asked for.
+        taken = 0
+        with suppress(ConnectionError):
+            while part := unread.recv(1 << 20):
+                taken += len(part)
+        assert 0 < taken < asked * size
+        assert httpx.get(f"http://{HOST}:{port}/cache/stats").json()["working"] == 0
+
+
+def test_a_reserve_that_is_not_whole_lends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    reserve = descriptors.Reserve()
+    with reserve.lent():
+        pass
+
+    def no_more(*_: object) -> int:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(os, "open", no_more)
+    with reserve.lent():  # what was kept back is enough for this time
+        pass
+    with pytest.raises(StoreError, match="too many files are open"), reserve.lent():
+        pass
+    monkeypatch.undo()
+    with reserve.lent():
+        pass
+    reserve.close()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has more than one loopback address by itself")
+def test_one_client_does_not_crowd_out_the_others(published: Settings) -> None:
+    """With 40 questions of one client always open, all different, nobody else gets 503, and its own do."""
+    numbers = itertools.count(1)
+    statuses: dict[str, list[int]] = {"greedy": [], "modest": []}
+    ends = threading.Event()
+
+    def ask_from(source: str, port: int) -> int:
+        number = next(numbers)  # no two questions are equal, so nothing that is kept answers
+        end = datetime.combine(day(5), dt.time()) + timedelta(minutes=15 * (number % 95))
+        query = f"symbol={BTC}&interval=15m&end_time={end.isoformat()}Z&max_rows={300 + number}"
+        with closing(http.client.HTTPConnection(HOST, port, timeout=60, source_address=(source, 0))) as connection:
+            connection.request("GET", f"{HEATMAP}?{query}")
+            answer = connection.getresponse()
+            answer.read()
+            return answer.status
+
+    def crowd(port: int) -> None:
+        while not ends.is_set():
+            statuses["greedy"].append(ask_from("127.0.0.2", port))
+            ends.wait(0.05)
+
+    with serving(published.home, HEATMAP_API_STALE_HOURS=1e7, HEATMAP_API_CACHE_MB=1) as (port, _):
+        threads = [threading.Thread(target=crowd, args=(port,)) for _ in range(40)]
+        for thread in threads:
+            thread.start()
+        try:
+            time.sleep(1)
+            for _ in range(12):
+                statuses["modest"].append(ask_from(HOST, port))
+        finally:
+            ends.set()
+            for thread in threads:
+                thread.join()
+    assert set(statuses["modest"]) == {200}
+    assert set(statuses["greedy"]) == {200, 503}

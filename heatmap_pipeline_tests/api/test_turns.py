@@ -1,0 +1,87 @@
+"""Clients take turns, and a full queue makes room for who has least in it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from heatmap_pipeline.api.errors import ApiError
+from heatmap_pipeline.api.turns import Ticket, Turns
+
+
+def run(test: Callable[[], Awaitable[None]]) -> None:
+    async def inside() -> None:
+        await test()
+
+    asyncio.run(inside())
+
+
+def may_work(ticket: Ticket) -> bool:
+    return ticket.turn.done() and ticket.turn.exception() is None
+
+
+@given(st.lists(st.sampled_from("abcd"), max_size=40), st.integers(1, 3))
+def test_nobody_comes_twice_while_another_waits(askers: list[str], places: int) -> None:
+    async def test() -> None:
+        turns = Turns(places, 40)
+        waiting = [(client, turns.line_up(client)) for client in askers]
+        order: list[str] = []
+        waiting = waiting[places:]  # the others have begun
+        while waiting:
+            turns.done()
+            (begun,) = [entry for entry in waiting if may_work(entry[1])]
+            waiting.remove(begun)
+            order.append(begun[0])
+            left = {client for client, _ in waiting}
+            if len(order) > 1 and order[-1] == order[-2]:
+                assert left <= {order[-1]}, "the same client twice, and another was waiting"
+        assert sorted(order) == sorted(askers[places:])
+        # Between two turns of a client every other that waited all the time had one.
+        for client in set(order):
+            turns_of = [number for number, name in enumerate(order) if name == client]
+            for first, second in pairwise(turns_of):
+                between = order[first + 1 : second]
+                assert len(between) == len(set(between))
+
+    run(test)
+
+
+def test_room_is_made_by_who_has_most() -> None:
+    async def test() -> None:
+        turns = Turns(1, 4)
+        first, *waiting = [turns.line_up("greedy") for _ in range(5)]
+        assert may_work(first)
+        with pytest.raises(ApiError, match="5 answers are being made"):
+            turns.line_up("greedy")
+        modest = [turns.line_up("modest"), turns.line_up("modest")]
+        for ticket in waiting[2:]:
+            with pytest.raises(ApiError):
+                await ticket.turn
+        with pytest.raises(ApiError):
+            turns.line_up("modest")  # as many as the other has
+        assert len(turns) == 4
+        for ticket in (waiting[0], modest[0], waiting[1], modest[1]):
+            turns.done()
+            assert may_work(ticket)
+        assert len(turns) == 0
+
+    run(test)
+
+
+def test_who_joins_does_not_wait_behind_the_others_questions() -> None:
+    async def test() -> None:
+        turns = Turns(1, 8)
+        _, *waiting = [turns.line_up("greedy") for _ in range(6)]
+        turns.join(waiting[-1], "modest")
+        turns.done()
+        turns.done()
+        assert [may_work(ticket) for ticket in waiting] == [True, False, False, False, True]
+        turns.join(waiting[-1], "late")  # it is worked on already
+        assert len(turns) == 3
+
+    run(test)

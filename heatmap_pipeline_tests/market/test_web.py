@@ -1,0 +1,171 @@
+"""The limits of the web client hold whatever a server sends, and every answer becomes data or a sentence."""
+
+from __future__ import annotations
+
+import gzip
+import socket
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+from heatmap_pipeline.market.web import Patience, Reply, WebClient, WebError
+from heatmap_pipeline_tests.market._hostile_server import Conversation, HostileServer, says
+
+OK = b"HTTP/1.1 200 OK\r\n"
+
+
+def body(reply: Reply) -> bytes:
+    return reply.body(1 << 20)
+
+
+def ask(server: HostileServer, seconds: float, retries: int = 0) -> bytes:
+    client = WebClient(server.url, setting="HEATMAP_REST_URL", timeout=1.0, retries=retries, backoff=0.01)
+    with client:
+        return client.get("a", body, patience=Patience(seconds))
+
+
+@pytest.mark.parametrize(
+    ("first", "again", "pause"),
+    [
+        pytest.param(OK + b"X-Long: ", b"x", 0.02, id="a head that drips"),
+        pytest.param(b"HTTP/1", b".", 0.02, id="a status line that drips"),
+        pytest.param(b"", b"HTTP/1.1 100 Continue\r\n\r\n", 0.0, id="a flood of 100 Continue"),
+        pytest.param(b"", b"HTTP/1.1 100 Continue\r\nX: y\r\n\r\n", 0.02, id="a dripped flood of 100 Continue"),
+        pytest.param(OK + b"Content-Length: 90000\r\n\r\n", b"x", 0.02, id="a body that drips"),
+        pytest.param(OK + b"Connection: close\r\n\r\n", b"x", 0.02, id="a body that drips without a length"),
+        pytest.param(OK + b"Transfer-Encoding: chunked\r\n\r\n1;", b"x", 0.02, id="a chunk whose head drips"),
+        pytest.param(OK + b"Transfer-Encoding: chunked\r\n\r\n0\r\n", b"A: b\r\n", 0.02, id="trailers without an end"),
+        pytest.param(
+            OK + b"Content-Encoding: gzip\r\nContent-Length: 900000\r\n\r\n",
+            gzip.compress(b""),
+            0.02,
+            id="compressed nothing",
+        ),
+        pytest.param(b"HTTP/1.1 403 No\r\nContent-Length: 9000\r\n\r\n", b"x", 0.02, id="a refusal that drips"),
+        pytest.param(b"HTTP/1.1 302 Go\r\nLocation: /", b"a", 0.02, id="a redirect that drips"),
+    ],
+)
+def test_the_time_limit_holds_whatever_is_sent(first: bytes, again: bytes, pause: float) -> None:
+    with HostileServer(says(first, again, pause)) as server:
+        started = time.monotonic()
+        with pytest.raises(WebError, match=r"the time limit of 0\.6 s is used up|the server answered 403") as refused:
+            ask(server, 0.6, retries=3)
+        assert time.monotonic() - started < 2.5
+    assert refused.value.temporary
+
+
+def test_an_answer_within_its_time_is_left_alone() -> None:
+    """Also one after the deadline of an earlier request of the same client, on the same connection."""
+    served = threading.Event()
+
+    def talk(client: object, stopped: threading.Event) -> None:
+        for _ in range(2):
+            client.sendall(b"HTTP/1.1 100 Continue\r\n\r\n" + OK + b"Content-Length: 2\r\n\r\nhi")  # type: ignore[attr-defined]
+            served.wait(5)
+            client.recv(4096)  # type: ignore[attr-defined]
+
+    with HostileServer(talk) as server, WebClient(server.url, setting="HEATMAP_REST_URL", retries=0) as client:
+        assert client.get("a", body, patience=Patience(0.3)) == b"hi"
+        time.sleep(0.5)
+        served.set()
+        assert client.get("a", body, patience=Patience(5)) == b"hi"
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        b"http://[", b"http://[::1", b"http://a:b/", b"http://a:99999/", b"http://a:-1/", b"//", b"///", b"http:///x",
+        b"http://\xff\xfe/", b"http://a b/", b"http://.a/", b"http://" + b"a" * 70 + b"/", b"http://a..b/",
+        b"http://xn--/", b"http://%00/", b"http://*/", b"http://[v1.a]/", b"http://1.2.3.4.5:80:80/", b"\xe2\x80\xae",
+        b"http://user@/", b"http://a\\b/", b"http://0x7f.0.0.0.1:0/",
+    ],
+)  # fmt: skip
+def test_a_redirect_to_no_address_is_a_sentence(place: bytes) -> None:
+    with (
+        HostileServer(
+            says(b"HTTP/1.1 302 Go\r\nContent-Length: 0\r\nLocation: " + place + b"\r\n\r\n", b"", 1.0)
+        ) as server,
+        pytest.raises(WebError, match="HEATMAP_REST_URL") as refused,
+    ):
+        ask(server, 3.0)
+    assert str(refused.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"", b"\0" * 100, b"HTTP/1.1\r\n\r\n", b"HTTP/1.1 9999 X\r\n\r\n", b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 200,
+        b"HTTP/1.1 200 OK\r\nX: " + b"x" * 70_000,
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\n\r\n",
+        b"HTTP/1.1 429 X\r\nRetry-After: \xff\r\n\r\n",
+    ],
+)  # fmt: skip
+def test_no_answer_at_all_is_a_sentence(answer: bytes) -> None:
+    def talk(client: object, stopped: threading.Event) -> None:
+        client.sendall(answer)  # type: ignore[attr-defined]
+
+    with HostileServer(talk) as server, pytest.raises(WebError, match=r"1 times; try again later|time limit"):
+        ask(server, 3.0)
+
+
+# --- SOCKS -----------------------------------------------------------------------------------------------------------
+
+
+def relay_to(port: int, asked: list[str]) -> Conversation:
+    """Return how a SOCKS 5 proxy talks that resolves names itself, and finds every one of them at `port`."""
+
+    def talk(client: socket.socket, stopped: threading.Event) -> None:
+        client.recv(64)
+        client.sendall(b"\x05\x00")
+        head = client.recv(512)
+        assert head[:4] == b"\x05\x01\x00\x03"  # connect to a name
+        asked.append(head[5 : 5 + head[4]].decode())
+        client.sendall(b"\x05\x00\x00\x01\x7f\x00\x00\x01\x00\x00")
+        with socket.create_connection(("127.0.0.1", port)) as server:
+            server.sendall(client.recv(4096))
+            while block := server.recv(4096):
+                client.sendall(block)
+
+    return talk
+
+
+@pytest.fixture
+def through(monkeypatch: pytest.MonkeyPatch) -> Callable[[HostileServer], None]:
+    def use(proxy: HostileServer) -> None:
+        for name in ("http_proxy", "https_proxy", "no_proxy", "NO_PROXY", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv("ALL_PROXY", proxy.url.replace("http", "socks5h"))
+
+    return use
+
+
+def test_a_socks_proxy_is_used(through: Callable[[HostileServer], None]) -> None:
+    asked: list[str] = []
+    answer = says(OK + b"Content-Length: 2\r\nConnection: close\r\n\r\nhi", b"", 0.1)
+    with HostileServer(answer) as server, HostileServer(relay_to(server.port, asked), head=False) as proxy:
+        through(proxy)
+        with WebClient("http://exchange.example", setting="HEATMAP_REST_URL", retries=0) as client:
+            assert client.get("a", body, patience=Patience(5)) == b"hi"
+    assert asked == ["exchange.example"]
+
+
+def test_the_time_limit_holds_through_a_socks_proxy(through: Callable[[HostileServer], None]) -> None:
+    drip = says(OK + b"X-Long: ", b"x", 0.02)
+    with HostileServer(drip) as server, HostileServer(relay_to(server.port, []), head=False) as proxy:
+        through(proxy)
+        with WebClient("http://exchange.example", setting="HEATMAP_REST_URL", retries=0) as client:
+            started = time.monotonic()
+            with pytest.raises(WebError, match=r"time limit of 0\.6 s is used up"):
+                client.get("a", body, patience=Patience(0.6))
+            assert time.monotonic() - started < 3
+
+
+def test_a_socks_proxy_that_is_not_there_is_named(through: Callable[[HostileServer], None]) -> None:
+    with HostileServer(says(b"", b"", 0.1)) as proxy:
+        through(proxy)
+    client = WebClient("http://exchange.example", setting="HEATMAP_REST_URL", retries=0)
+    with pytest.raises(WebError, match=r"the SOCKS proxy \(HTTPS_PROXY, ALL_PROXY\)"):
+        client.get("a", body, patience=Patience(5))

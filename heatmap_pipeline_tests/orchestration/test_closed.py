@@ -1,0 +1,99 @@
+"""The exchange's REST is closed to this place, its archive is not: what it has is published, and that is said."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, time
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from heatmap_pipeline.market.demo import write_demo_days
+from heatmap_pipeline.orchestration.build import build_defs
+from heatmap_pipeline.orchestration.schedules import DAILY
+from heatmap_pipeline.settings import load_settings
+from heatmap_pipeline_tests._homes import as_if_yesterday_were, done, draw_nothing, heatmap, last_line
+from heatmap_pipeline_tests.market._exchange_server import ExchangeServer, Fault
+from heatmap_pipeline_tests.orchestration.homes import BTC, ask
+
+TODAY = datetime.now(UTC).date()
+"""REST being closed, nothing but this machine's clock says what day it is."""
+DAYS = [date.fromordinal(TODAY.toordinal() - ago) for ago in (6, 5, 4, 3, 2, 1)]
+
+BODIES = {
+    451: b'{"code":0,"msg":"Service unavailable from a restricted location."}',
+    403: b"<html><title>ERROR: The request could not be satisfied</title></html>",
+}
+
+
+@pytest.fixture(scope="module")
+def market(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("market")
+    write_demo_days(root, BTC, [*DAYS, TODAY])
+    return root
+
+
+@pytest.fixture
+def server(market: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ExchangeServer]:
+    """The exchange now, its archive without the file of yesterday."""
+    as_if_yesterday_were(monkeypatch, DAYS[-1])
+    with ExchangeServer(market, datetime.now(UTC).replace(tzinfo=None)) as running:
+        running.hide(str(DAYS[-1]), str(TODAY))
+        for name, value in (("SOURCE", "binance"), ("ARCHIVE_URL", running.url), ("REST_URL", running.url)):
+            monkeypatch.setenv(f"HEATMAP_{name}", value)
+        monkeypatch.setenv("HEATMAP_MODELS", "turnover")
+        monkeypatch.setenv("HEATMAP_SYMBOLS", BTC)
+        draw_nothing(monkeypatch)
+        yield running
+
+
+@pytest.mark.parametrize("status", [451, 403])
+def test_refresh_publishes_what_the_archive_has_and_says_why_nothing_newer(
+    server: ExchangeServer, tmp_path: Path, status: int
+) -> None:
+    home = tmp_path / "home"
+    server.fault("/fapi/", Fault(status=status, body=BODIES[status]), always=True)
+    server.fault("/futures/data/", Fault(status=status, body=BODIES[status]), always=True)
+    done("run", BTC, "--start", DAYS[0], "--end", DAYS[1], "--home", home)
+    settings = load_settings(home=home)
+    closed = f"nothing after {DAYS[-2]} yet: the exchange's REST at {server.url.removeprefix('http://')} is closed"
+    for _ in range(2):
+        said = done("refresh", "--home", home).stdout
+        assert closed in said
+        assert "HEATMAP_REST_URL" in said
+        assert "nine hours after midnight" in said
+        assert ask(settings, "SELECT max(day) FROM heatmap_days", published=True) == [(DAYS[-2],)]
+    assert f"{BTC}: up to date" in said
+    lines = done("status", "--home", home).stdout.splitlines()
+    assert sum("is closed to the place this runs at" in line for line in lines) == 1
+    assert lines[-1] == "nothing is failed, stale or missing"
+    repository = build_defs(settings).get_repository_def()
+    with dg.DagsterInstance.ephemeral() as instance:
+        context = dg.build_schedule_context(
+            instance=instance,
+            scheduled_execution_time=datetime.combine(TODAY, time(0, 20), UTC),
+            repository_def=repository,
+        )
+        ticked = repository.get_schedule_def(DAILY).evaluate_tick(context)
+    assert not ticked.run_requests
+    assert "is closed to the place" in (ticked.skip_message or "")
+    server.hidden.remove(str(DAYS[-1]))
+    done("refresh", "--home", home)
+    assert ask(settings, "SELECT max(day) FROM heatmap_days", published=True) == [(DAYS[-1],)]
+
+
+def test_a_run_that_asks_for_more_publishes_the_finished_days_and_fails(server: ExchangeServer, tmp_path: Path) -> None:
+    server.fault("/fapi/", Fault(status=451, body=BODIES[451]), always=True)
+    failed = heatmap("run", BTC, "--start", DAYS[0], "--end", DAYS[-1], "--home", tmp_path / "home")
+    last_line(failed.stderr, 1, DAYS[-1], "closed to the place", "HEATMAP_REST_URL")
+    assert f"{BTC}: {DAYS[0]} .. {DAYS[-2]} computed and published" in failed.stdout
+
+
+def test_when_it_is_open_again_nothing_is_said_of_it(server: ExchangeServer, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    done("run", BTC, "--start", DAYS[0], "--end", DAYS[1], "--home", home)
+    server.fault("/fapi/v1/time", Fault(status=451, body=BODIES[451]))
+    assert "is closed to the place" in done("refresh", "--home", home).stdout
+    assert "is closed to the place" not in done("refresh", "--home", home).stdout
+    assert "closed" not in done("status", "--home", home).stdout

@@ -1,0 +1,90 @@
+"""Files that the archive corrects are fetched by `refresh` and `run --check-files`, and what follows is rebuilt."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from datetime import date, datetime, time
+from pathlib import Path
+
+import pytest
+
+from heatmap_pipeline.market.demo import write_demo_days
+from heatmap_pipeline.settings import load_settings
+from heatmap_pipeline_tests._homes import as_if_yesterday_were, done, draw_nothing, heatmap, refused
+from heatmap_pipeline_tests.market._exchange_server import ExchangeServer
+from heatmap_pipeline_tests.orchestration.homes import BTC, ask, checksum_of
+
+DAYS = [date(2024, 9, day) for day in (13, 14, 15, 16)]
+YESTERDAY, TODAY = DAYS[2:]
+
+
+def metrics(root: Path, day: date) -> Path:
+    return root / f"futures/um/daily/metrics/{BTC}/{BTC}-metrics-{day}.zip"
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ExchangeServer]:
+    root = tmp_path / "market"
+    write_demo_days(root, BTC, DAYS)
+    as_if_yesterday_were(monkeypatch, YESTERDAY)
+    with ExchangeServer(root, datetime.combine(TODAY, time(12, 2, 30))) as running:
+        running.hide(str(TODAY))
+        for name, value in (("SOURCE", "binance"), ("ARCHIVE_URL", running.url), ("REST_URL", running.url)):
+            monkeypatch.setenv(f"HEATMAP_{name}", value)
+        monkeypatch.setenv("HEATMAP_MODELS", "turnover")
+        monkeypatch.setenv("HEATMAP_SYMBOLS", BTC)
+        draw_nothing(monkeypatch)
+        yield running
+
+
+def correct(root: Path, day: date) -> None:
+    """Put another market's open interest of a day in the place of the archive's file."""
+    other = root.parent / "other"
+    write_demo_days(other, BTC, DAYS, seed=8)
+    shutil.copy(metrics(other, day), metrics(root, day))
+    shutil.copy(checksum_of(metrics(other, day)), checksum_of(metrics(root, day)))
+
+
+def hashes(home: Path) -> dict[date, str]:
+    query = "SELECT day, state_hash FROM heatmap_days WHERE NOT provisional ORDER BY day"
+    return dict(ask(load_settings(home=home), query, published=True))
+
+
+def test_a_corrected_file_is_fetched_at_the_second_asking_and_rebuilds_from_its_day(
+    server: ExchangeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "home"
+    done("run", BTC, "--start", DAYS[0], "--end", YESTERDAY, "--home", home)
+    before = hashes(home)
+    correct(server.root, DAYS[1])
+    assert f"no file of {DAYS[0]} .. {DAYS[0]}" in done("run", "--check-files", DAYS[0], DAYS[0], "--home", home).stdout
+    assert hashes(home) == before
+    said = done("run", "--check-files", DAYS[0], YESTERDAY, "--home", home).stdout
+    assert f"{BTC}: {DAYS[1]} .. {YESTERDAY} computed and published" in said
+    after = hashes(home)
+    assert [day for day in before if before[day] != after[day]] == DAYS[1:3]
+    assert "no file" in done("run", "--check-files", DAYS[0], YESTERDAY, "--home", home).stdout
+
+
+def test_check_files_names_its_own_days(tmp_path: Path) -> None:
+    days = "--check-files", DAYS[0], DAYS[1]
+    refused(heatmap("run", *days, "--start", DAYS[0], "--home", tmp_path), 2, "--check-files")
+    refused(heatmap("run", "--home", tmp_path), 2, "SYMBOL")
+    refused(heatmap("run", BTC, "--start", DAYS[0], "--home", tmp_path), 2, "--end")
+
+
+def test_refresh_asks_for_corrected_files_of_the_last_days(
+    server: ExchangeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "home"
+    done("run", BTC, "--start", DAYS[0], "--end", YESTERDAY, "--home", home)
+    before = hashes(home)
+    correct(server.root, DAYS[1])
+    # As if a day had gone by since the files were asked for.
+    for path in (home / "archive").rglob("*.CHECKSUM"):
+        os.utime(path, (path.stat().st_atime, path.stat().st_mtime - 90_000))
+    done("refresh", "--home", home)
+    after = hashes(home)
+    assert [day for day in before if before[day] != after[day]] == DAYS[1:3]

@@ -1,0 +1,174 @@
+"""Notices: what a webhook is sent, once per failure, whatever the webhook does."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Thread
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from heatmap_pipeline import notices
+from heatmap_pipeline.notices import Failure, Notice, announce, deliver, repairing
+from heatmap_pipeline.settings import Settings, load_settings
+from heatmap_pipeline_tests._webhook import Webhook, listening
+
+AGAIN = "heatmap run BTCUSDT --start 2024-03-01 --end 2024-03-02"
+NOTICE = Notice("failed", "run-1", [Failure("BTCUSDT", "no file\nthere", "2024-03-01", "raw_candles")], AGAIN)
+
+
+@pytest.fixture
+def hook(monkeypatch: pytest.MonkeyPatch) -> Iterator[Webhook]:
+    monkeypatch.setattr(notices, "BACKOFF", 0.01)
+    with listening() as running:
+        yield running
+
+
+@pytest.fixture
+def settings(hook: Webhook, tmp_path: Path) -> Settings:
+    return load_settings(home=tmp_path / "home", webhook=hook.url)
+
+
+def test_the_body_is_one_that_slack_and_discord_take_with_our_own_fields() -> None:
+    body = NOTICE.body()
+    line = f"heatmap: BTCUSDT failed at raw_candles, day 2024-03-01: no file there -> {AGAIN}"
+    assert body["text"] == line.replace(">", "&gt;"), "Slack wants &, < and > escaped"
+    assert body["content"] == line
+    assert body["allowed_mentions"] == {"parse": []}
+    assert (body["kind"], body["run_id"], body["command"]) == ("failed", "run-1", AGAIN)
+    assert (body["symbol"], body["day"], body["stage"]) == ("BTCUSDT", "2024-03-01", "raw_candles")
+    assert [failure["symbol"] for failure in body["failures"]] == ["BTCUSDT"]
+
+
+@given(st.lists(st.builds(Failure, st.text(max_size=40), st.text(max_size=4000)), min_size=1, max_size=5))
+def test_the_line_is_one_line_short_enough_for_discord_and_ends_with_the_command(failures: list[Failure]) -> None:
+    body = Notice("failed", "r", failures, AGAIN).body()
+    assert 0 < len(body["content"]) <= 2000
+    assert body["content"].endswith(f" -> {AGAIN}")
+
+
+@pytest.mark.parametrize(
+    ("cause", "command"),
+    [
+        ("fill the gap with `heatmap run A --start 1 --end 2` first", "heatmap run A --start 1 --end 2"),
+        ("do `mv /a/b /c && heatmap run A`; until then", "mv /a/b /c && heatmap run A"),
+        ("see `heatmap ui`", AGAIN),
+        ("no file", AGAIN),
+    ],
+)
+def test_the_command_is_what_the_cause_says_else_the_given_one(cause: str, command: str) -> None:
+    assert repairing([Failure("A", cause)], AGAIN) == command
+
+
+def test_a_failure_is_told_once_and_another_of_its_kind_again(hook: Webhook, settings: Settings) -> None:
+    for _ in range(3):
+        announce(settings, NOTICE)
+    announce(settings, Notice("killed", "run-1", NOTICE.failures, AGAIN))
+    announce(settings, Notice("failed", "run-2", NOTICE.failures, AGAIN))
+    assert [(body["kind"], body["run_id"]) for body in hook.bodies] == [
+        ("failed", "run-1"),
+        ("killed", "run-1"),
+        ("failed", "run-2"),
+    ]
+
+
+def test_several_who_notice_the_same_at_once_tell_it_once(hook: Webhook, settings: Settings) -> None:
+    threads = [Thread(target=announce, args=(settings, NOTICE)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(hook.bodies) == 1
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_a_webhook_that_is_busy_is_asked_again_soon(hook: Webhook, settings: Settings, status: int) -> None:
+    hook.answers = [status] * (notices.TRIES - 1)
+    begin = time.monotonic()
+    announce(settings, NOTICE, pytest.fail)
+    assert time.monotonic() - begin < 5, "an hour of Retry-After is not waited for"
+    assert (hook.asked, len(hook.bodies)) == (notices.TRIES, 1)
+
+
+@pytest.mark.parametrize("status", [302, 400, 404, 503])
+def test_what_is_not_taken_is_logged_without_the_address_and_sent_later_in_order(
+    hook: Webhook, settings: Settings, status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    hook.answers = [status] * notices.TRIES
+    announce(settings, NOTICE)
+    assert f"HEATMAP_WEBHOOK did not take a notice (status {status} of 127.0.0.1)" in caplog.text
+    assert "s3cret" not in caplog.text
+    assert hook.bodies == []
+    hook.answers = []
+    announce(settings, Notice("failed", "run-2", NOTICE.failures, AGAIN))
+    assert [body["run_id"] for body in hook.bodies] == ["run-1", "run-2"]
+    announce(settings, NOTICE)
+    deliver(settings)
+    assert len(hook.bodies) == 2
+
+
+def test_nobody_at_the_address_is_logged_and_waits(settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        nobody = settings.model_copy(update={"webhook": f"http://127.0.0.1:{closed.getsockname()[1]}/s3cret"})
+        announce(nobody, NOTICE)
+    assert "ConnectionError at 127.0.0.1" in caplog.text
+    assert "s3cret" not in caplog.text
+    assert [path.suffix for path in (settings.home / "notices").glob("*-*")] == [".waiting"]
+
+
+def test_a_webhook_that_drips_its_answer_is_left_at_the_deadline(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(notices, "DEADLINE", 1.0)
+
+    def drip(server: socket.socket) -> None:
+        while True:
+            try:
+                connection = server.accept()[0]
+                for _ in range(200):
+                    connection.sendall(b"X")
+                    time.sleep(0.1)
+            except OSError:
+                if server.fileno() < 0:
+                    return
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        Thread(target=drip, args=(server,), daemon=True).start()
+        begin = time.monotonic()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/"
+        announce(settings.model_copy(update={"webhook": url}), NOTICE)
+        assert time.monotonic() - begin < 5
+    assert "HEATMAP_WEBHOOK did not take a notice" in caplog.text
+
+
+def test_where_nothing_can_be_written_it_is_sent_all_the_same(hook: Webhook, tmp_path: Path) -> None:
+    (tmp_path / "home").write_text("a file where the home should be, as a disk that takes nothing")
+    announce(load_settings(home=tmp_path / "home", webhook=hook.url), NOTICE, pytest.fail)
+    assert len(hook.bodies) == 1
+
+
+def test_old_notices_are_forgotten(hook: Webhook, settings: Settings) -> None:
+    hook.answers = [400]
+    announce(settings, NOTICE)
+    announce(settings, Notice("failed", "run-2", NOTICE.failures, AGAIN))
+    hook.answers = [400]
+    announce(settings, Notice("failed", "run-3", NOTICE.failures, AGAIN))
+    for path in (settings.home / "notices").glob("*-*"):
+        os.utime(path, (time.time() - 91 * 86400,) * 2)
+    taken = len(hook.bodies)
+    deliver(settings)
+    assert list((settings.home / "notices").glob("*-*")) == []
+    assert len(hook.bodies) == taken
+
+
+def test_without_a_webhook_nothing_is_kept(tmp_path: Path) -> None:
+    settings = load_settings(home=tmp_path)
+    announce(settings, NOTICE, pytest.fail)
+    deliver(settings, pytest.fail)
+    assert list(tmp_path.iterdir()) == []
