@@ -13,7 +13,7 @@ from datetime import date, timedelta
 from pathlib import Path
 
 from heatmap_pipeline.chain import calendar
-from heatmap_pipeline.chain.due import due_days
+from heatmap_pipeline.chain.due import clock_is_behind, due_days
 from heatmap_pipeline.chain.recovery import naming_the_rebuild
 from heatmap_pipeline.files import replace_file
 from heatmap_pipeline.market.sources import Market, open_market
@@ -60,6 +60,9 @@ def plan_due(settings: Settings, symbols: Sequence[str], until: date) -> Plan:
     refused: list[str] = []
     last = until
     for symbol in symbols:
+        stored = _stored(settings, symbol)
+        if stored and clock_is_behind(stored.days[-1]):
+            continue  # nothing is due of it, and what this machine asks would be of another day
         try:
             reached, why = market.reach(symbol, until)
         except MarketError as error:
@@ -70,7 +73,7 @@ def plan_due(settings: Settings, symbols: Sequence[str], until: date) -> Plan:
         due = due_days(settings, [symbol], reached)
         if symbol in due:
             days[symbol] = due[symbol]
-        if stored := _stored(settings, symbol):
+        if stored:
             try:
                 changed = _changed(market, settings, symbol, stored, asked_today=False)
             except MarketError as error:
