@@ -46,14 +46,18 @@ class WebError(MarketError):
     Attributes:
         status: of the answer; None if there was none.
         body: the beginning of an answer that was refused for its status.
+        wait: seconds that the server asked to be left alone; None if it did not say.
     """
 
     temporary = True
 
-    def __init__(self, message: str, *, status: int | None = None, body: bytes = b"") -> None:
+    def __init__(
+        self, message: str, *, status: int | None = None, body: bytes = b"", wait: float | None = None
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.body = body
+        self.wait = wait
 
 
 class TryAgainError(Exception):
@@ -290,6 +294,7 @@ class WebClient:
                 where,
                 patience,
                 f"{error.cause}; the next try would be in {pause:.0f} s, at {then:%Y-%m-%d %H:%M:%S} UTC",
+                error,
             ) from None
         if error.wait is None:
             patience.wait(pause)
@@ -442,5 +447,9 @@ def _banned_for(reply: Reply) -> float | None:
     return seconds + 1 if -60 < seconds < 366 * 86400 else None
 
 
-def _out_of_time(where: str, patience: Patience, what: str) -> WebError:
-    return WebError(f"{where}: {what}; the time limit of {patience.seconds:g} s is used up: run again later")
+def _out_of_time(where: str, patience: Patience, what: str, last: TryAgainError | None = None) -> WebError:
+    return WebError(
+        f"{where}: {what}; the time limit of {patience.seconds:g} s is used up: run again later",
+        status=last.status if last is not None else None,
+        wait=last.wait if last is not None else None,
+    )
