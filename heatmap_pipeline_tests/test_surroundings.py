@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import os
 import pwd
-import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import pytest
 
-import heatmap_pipeline
 from heatmap_pipeline import surroundings
 from heatmap_pipeline.surroundings import HomeError, may_write, settle
 from heatmap_pipeline_tests._homes import heatmap, last_line
@@ -50,7 +47,8 @@ def nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     def unknown(uid: int) -> NoReturn:
         raise KeyError(f"getpwuid(): uid not found: {uid}")
 
-    monkeypatch.delenv("HOME")
+    for name in ("HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(pwd, "getpwuid", unknown)
 
 
@@ -150,70 +148,3 @@ def test_whether_a_folder_can_be_written_is_asked_of_the_nearest_that_is_there(t
     (tmp_path / "file").touch()
     assert not may_write(tmp_path / "file")
     assert not may_write(tmp_path / "file" / "b")
-
-
-# -- as another user, really
-
-
-NOBODY = "54321"
-_POWERS = "+dac_read_search"  # may read the checkout and the interpreter wherever they lie, and write nothing of others
-_VERBS_PROGRAM = """
-import sys
-from click.testing import CliRunner
-from heatmap_pipeline.cli import main
-for line in sys.argv[1:]:
-    result = CliRunner().invoke(main, line.split())
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    print(result.exit_code, result.output.strip().splitlines()[-1])
-"""
-
-
-def as_nobody(*command: str, cwd: Path, **variables: object) -> subprocess.CompletedProcess[str]:
-    """Run a program of this interpreter as a user that nobody knows, without HOME."""
-    setpriv = shutil.which("setpriv")
-    if setpriv is None or os.geteuid() != 0:
-        pytest.skip("only root with setpriv can run something as another user")
-    prefix = [setpriv, "--reuid", NOBODY, "--regid", NOBODY, "--clear-groups"]
-    prefix += ["--inh-caps", _POWERS, "--ambient-caps", _POWERS]
-    if subprocess.run([*prefix, "true"], capture_output=True, check=False).returncode != 0:
-        pytest.skip("this container does not let root become a user that may read everything")
-    checkout = Path(heatmap_pipeline.__file__).parents[1]
-    environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(checkout), "HEATMAP_SYMBOLS": "BTCUSDT"}
-    environment |= {name: str(value) for name, value in variables.items()}
-    return subprocess.run(
-        [*prefix, sys.executable, *command],
-        env=environment,
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-
-
-@pytest.mark.slow
-def test_a_user_that_nobody_knows_runs_the_demo_from_a_checkout_it_cannot_write(tmp_path: Path) -> None:
-    home, elsewhere = tmp_path / "home", tmp_path / "elsewhere"
-    for folder in (home, elsewhere):
-        folder.mkdir()
-    os.chown(home, int(NOBODY), int(NOBODY))
-    settings: dict[str, Any] = {"HEATMAP_HOME": home, "HEATMAP_MODELS": "turnover"}
-    ran = as_nobody("-m", "heatmap_pipeline", "demo", "--days", "1", cwd=elsewhere, **settings)
-    assert ran.returncode == 0, ran.stderr
-    assert "computed and published (simulated data)" in ran.stdout
-    assert [line for line in ran.stderr.splitlines() if "BTCUSDT" not in line] == [], "no notice, no warning"
-    assert list((home / "cache" / "numba").rglob("*.nbi")), "machine code is kept in the home"
-    assert list(elsewhere.iterdir()) == []
-    # The same home, which that user may only read now.
-    for path in (home, *home.rglob("*")):
-        os.chown(path, 0, 0)
-    lines = ["status", "score", "demo --days 1", "run BTCUSDT --source demo --start 2026-01-01 --end 2026-01-01"]
-    lines += ["refresh", "record BTCUSDT", "ui --port 39217"]
-    said = as_nobody("-c", _VERBS_PROGRAM, *lines, cwd=elsewhere, **settings)
-    assert said.returncode == 0, said.stderr
-    answers = dict(zip(lines, said.stdout.splitlines(), strict=True))
-    assert answers.pop("score").startswith("1 heatmap: "), "nothing real is stored to score, and it reads that"
-    for line, answer in answers.items():
-        assert answer.startswith("1 heatmap: "), (line, answer)
-        assert "cannot be written" in answer, (line, answer)

@@ -16,9 +16,6 @@ from heatmap_pipeline.files import replace_file
 LONGEST_BAN = timedelta(days=3)
 """The longest ban the exchange gives, by its documentation; after so long it is asked again whatever it said."""
 
-UNSAID_BAN = timedelta(minutes=10)
-"""How long one counts of which the exchange does not say when it ends; its shortest takes two minutes."""
-
 
 class Ban:
     """The ban of this address by one server, as far as it is known.
@@ -39,14 +36,9 @@ class Ban:
         until = self._until if self.file is None else self._kept(self.file)
         return until if until is not None and now < until <= now + LONGEST_BAN else None
 
-    def begin(self, seconds: float | None) -> datetime:
-        """Keep that this address was banned, and return until when.
-
-        Args:
-            seconds: from now; None means that the server did not say.
-        """
-        length = UNSAID_BAN if seconds is None else min(timedelta(seconds=seconds), LONGEST_BAN)
-        self._until = datetime.now(UTC) + length
+    def begin(self, seconds: float) -> datetime:
+        """Keep that this address was banned for so many seconds from now, and return until when."""
+        self._until = datetime.now(UTC) + min(timedelta(seconds=seconds), LONGEST_BAN)
         if self.file is not None:
             with suppress(OSError):  # then it is met once more
                 self.file.parent.mkdir(parents=True, exist_ok=True)

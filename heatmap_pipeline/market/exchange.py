@@ -56,7 +56,6 @@ _SKEW_SECONDS = 30
 _DAY_MS = DAY // 1000
 _INVALID_SYMBOL = -1121
 _CLOSED = frozenset({403, 451})
-_BANNED = 418
 
 _log = logging.getLogger(__name__)
 
@@ -275,8 +274,8 @@ class ExchangeReader:
 
     def _banned(self, until: datetime) -> BannedError:
         words = (
-            f"the exchange's REST at {self._web.name('').rstrip('/')} has banned this address for asking too often "
-            f"(418), until {until:%Y-%m-%d %H:%M:%S} UTC; it is not asked before, for that makes a ban longer; "
+            f"the exchange's REST at {self._web.name('').rstrip('/')} has banned this address for asking too often, "
+            f"until {until:%Y-%m-%d %H:%M:%S} UTC; it is not asked before, for that makes a ban longer; "
             "finished days still come from the archive; run again then"
         )
         file = self._ban.file
@@ -328,7 +327,7 @@ class ExchangeReader:
 
     def _understood(self, error: WebError, place: str, symbol: str) -> MarketError:
         """Return what an answer that is refused for its status means, as far as the exchange says more than that."""
-        if error.status == _BANNED:
+        if error.wait is not None:
             return self._banned(self._ban.begin(error.wait))
         refused = None
         if error.body:

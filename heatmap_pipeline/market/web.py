@@ -31,6 +31,9 @@ MAX_REDIRECTS = 5
 LONGEST_BACKOFF = 30.0
 """Seconds between two tries where the server does not say how long to wait."""
 
+UNSAID_BAN = 600.0
+"""Seconds that a ban lasts of which the server does not say when it ends; the exchange's shortest takes two minutes."""
+
 _BLOCK = 1 << 16
 _BUSY = frozenset({408, 418, 425, 429})  # and every 5xx
 _BANNED_UNTIL = re.compile(rb"banned until (\d{13})\b", re.IGNORECASE)
@@ -46,7 +49,7 @@ class WebError(MarketError):
     Attributes:
         status: of the answer; None if there was none.
         body: the beginning of an answer that was refused for its status.
-        wait: seconds that the server asked to be left alone; None if it did not say.
+        wait: seconds that the server asked to be left alone, longer than it could be waited for; None if it did not.
     """
 
     temporary = True
@@ -399,6 +402,7 @@ def _refuse_status(reply: Reply, where: str, setting: str) -> NoReturn:
             f"{where}: the server has banned this address for asking too often (418) and does not say for how long; "
             "wait some minutes before the next run",
             status=status,
+            wait=UNSAID_BAN,
         )
     if status in _BUSY or status >= 500:
         why = {418: "banned for asking too often (418)", 429: "asked too often (429)"}
