@@ -56,6 +56,7 @@ _SKEW_SECONDS = 30
 _DAY_MS = DAY // 1000
 _INVALID_SYMBOL = -1121
 _CLOSED = frozenset({403, 451})
+_TOO_OFTEN = frozenset({418, 429})
 
 _log = logging.getLogger(__name__)
 
@@ -327,7 +328,7 @@ class ExchangeReader:
 
     def _understood(self, error: WebError, place: str, symbol: str) -> MarketError:
         """Return what an answer that is refused for its status means, as far as the exchange says more than that."""
-        if error.wait is not None:
+        if error.status in _TOO_OFTEN and error.wait is not None:
             return self._banned(self._ban.begin(error.wait))
         refused = None
         if error.body:

@@ -453,6 +453,15 @@ def test_during_a_ban_nobody_asks(server: ExchangeServer, tmp_path: Path) -> Non
     assert reader(server, ban_file=kept).now() == server.now
 
 
+def test_a_long_pause_of_a_server_that_is_down_is_no_ban(server: ExchangeServer, tmp_path: Path) -> None:
+    kept = tmp_path / "banned.json"
+    server.fault("/time", Fault(status=503, headers={"Retry-After": "7200"}))
+    with pytest.raises(MarketError, match=r"the server answered 503; the next try would be in 7200 s") as down:
+        reader(server, ban_file=kept).now()
+    assert down.value.temporary
+    assert not kept.exists()
+
+
 @pytest.mark.parametrize(("said", "minutes"), [(None, 10), ("120", 2), ("86400", 1440), (300 * 86400, 3 * 1440)])
 def test_a_ban_is_as_long_as_it_is_said_to_be_within_bounds(
     server: ExchangeServer, said: str | int | None, minutes: int
