@@ -374,6 +374,17 @@ class WebClient:
         return target.geturl()
 
 
+def proxy_of(url: str) -> str | None:
+    """Return the proxy that a websocket goes through, by the same variables and rules as every request; None is none.
+
+    Args:
+        url: of the kind ws://host/path or wss://host/path.
+    """
+    web = "http" + url.removeprefix("ws")
+    proxy: str | None = requests.utils.select_proxy(web, requests.utils.get_environ_proxies(web))
+    return proxy
+
+
 def web_page(beginning: bytes) -> bool:
     """Whether a body is a page for people (or an XML error), which neither a zip, a checksum nor JSON begins like."""
     return beginning.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"<"
