@@ -17,8 +17,8 @@ debian() {
 
 python=${PYTHON:-python3}
 command -v "$python" >/dev/null || debian python3
-"$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
-    echo "setup.sh: $python is older than Python 3.11; name a newer one with PYTHON=python3.12 sh setup.sh" >&2
+"$python" -c 'import sys; sys.exit(sys.version_info < (3, 11) or sys.version_info >= (3, 15))' || {
+    echo "setup.sh: $python is not Python 3.11 to 3.14; name one of these with PYTHON=python3.12 sh setup.sh" >&2
     exit 1
 }
 "$python" -c 'import ensurepip, venv' 2>/dev/null || debian python3-venv

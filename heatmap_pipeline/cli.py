@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 import click
 
-from heatmap_pipeline import __version__
+from heatmap_pipeline import __version__, surroundings
 from heatmap_pipeline.errors import HeatmapError
 from heatmap_pipeline.model.parameters import MODELS
 from heatmap_pipeline.source_kinds import RECORDED_EXCHANGES, SOURCES, folder_sources
@@ -252,9 +252,10 @@ def status(home: Path | None) -> None:
     Example:
       heatmap status
     """
+    settings = _settings(home=home)
     from heatmap_pipeline.chain.status import status_lines  # noqa: PLC0415
 
-    for line in status_lines(_settings(home=home)):
+    for line in status_lines(settings):
         click.echo(line)
 
 
@@ -419,6 +420,7 @@ def _settings(*, source: str | None = None, archive: Path | None = None, **optio
         settings.archive_root  # noqa: B018  # an archive without a folder is wrong usage
     except SettingsError as error:
         raise click.UsageError(str(error)) from None
+    surroundings.settle(settings.home)
     return settings
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import dagster as dg
 
+from heatmap_pipeline import surroundings
 from heatmap_pipeline.chain.settings import load_checked_settings
-from heatmap_pipeline.orchestration.build import build_defs
-from heatmap_pipeline.orchestration.partitions import there
 
 
 @dg.definitions
 def defs() -> dg.Definitions:
     """What Dagster loads, made from the environment when it does."""
     settings = load_checked_settings()
+    surroundings.settle(settings.home)
+    from heatmap_pipeline.orchestration.build import build_defs  # noqa: PLC0415
+    from heatmap_pipeline.orchestration.partitions import there  # noqa: PLC0415
+
     return build_defs(settings, there=there(settings))

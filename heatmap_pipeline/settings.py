@@ -209,7 +209,10 @@ class Settings(BaseSettings):
     @field_validator("home", "archive", "leverage_brackets", "liquidations_folder")
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
-        return None if value is None else value.expanduser().resolve()
+        try:
+            return None if value is None else value.expanduser().resolve()
+        except RuntimeError:  # nobody, as in a container: no HOME, and no entry among the users
+            raise ValueError("this user has no home folder; write a whole path, for example /srv/heatmap") from None
 
     def of(self, symbol: str) -> SymbolSettings:
         """Return the settings of one symbol."""

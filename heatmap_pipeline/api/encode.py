@@ -20,6 +20,7 @@ import orjson
 import zstandard
 from numba import njit
 
+from heatmap_pipeline.compiled import compiled
 from heatmap_pipeline.model.book import Floats, Ints
 
 Texts = npt.NDArray[np.uint8]
@@ -112,12 +113,10 @@ def nested(
     yield b'],"meta":' + meta + b"}"
 
 
-_compiled = njit(cache=True, nogil=True, error_model="numpy")
-
 # The functions below are compiled. They have no annotations: numba infers the types.
 
 
-@_compiled
+@compiled
 def _write(  # type: ignore[no-untyped-def]
     out, begin, end, heads, head_sizes, prices, price_sizes, starts, bins, long, short, counts, consumed
 ):
@@ -160,14 +159,14 @@ def _put(out, at, constant):  # type: ignore[no-untyped-def]
     return at + len(constant)
 
 
-@_compiled
+@compiled
 def _copy(out, at, text, size):  # type: ignore[no-untyped-def]
     for i in range(size):
         out[at + i] = text[i]
     return at + size
 
 
-@_compiled
+@compiled
 def _integer(out, at, value):  # type: ignore[no-untyped-def]
     """Write a whole number of at least 0."""
     size, limit = 1, 10
@@ -190,7 +189,7 @@ def _integer(out, at, value):  # type: ignore[no-untyped-def]
     return at + size
 
 
-@_compiled
+@compiled
 def _volume(out, at, value):  # type: ignore[no-untyped-def]
     """Write a number of at least 0 with up to 4 decimals."""
     if value == 0.0:  # most levels hold one side only

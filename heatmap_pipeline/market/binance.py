@@ -27,6 +27,9 @@ from heatmap_pipeline.settings import ARCHIVE_URL, REST_URL, SIMULATED_MARKER, S
 ARCHIVE_LATE = timedelta(days=3)
 """So long after a day's end its file is waited for: the archive has most after nine hours, some after two days."""
 
+BAN_FILE = "rest_banned.json"
+"""File at the top of the archive's folder that says until when REST is not asked."""
+
 _DAY_SECONDS = 86400.0
 _HERE = (Outcome.CACHED, Outcome.FETCHED, Outcome.ACCEPTED, Outcome.PLACED)
 _log = logging.getLogger(__name__)
@@ -81,7 +84,7 @@ class BinanceSource:
             )
         self._reader = ArchiveReader(root, accept_checksum)
         self._downloader = downloader or ArchiveDownloader(archive_url, root, accepted=accept_checksum)
-        self._exchange = exchange or ExchangeReader(rest_url)
+        self._exchange = exchange or ExchangeReader(rest_url, ban_file=root / BAN_FILE)
         self._interval = interval
         self._progress = progress
         self._known: dict[ArchiveFile, Outcome] = {}

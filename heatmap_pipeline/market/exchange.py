@@ -11,8 +11,10 @@ import math
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -20,11 +22,13 @@ import pandas as pd
 
 from heatmap_pipeline.instants import DAY, day_start
 from heatmap_pipeline.market import exchange_json as answers
+from heatmap_pipeline.market.ban import Ban
 from heatmap_pipeline.market.exchange_json import ExchangeError, SymbolInfo
 from heatmap_pipeline.market.repair import clean_candles, clean_samples
 from heatmap_pipeline.market.tables import (
     CANDLE_COLUMNS,
     OPEN_INTEREST_COLUMNS,
+    BannedError,
     CleanDay,
     ClosedError,
     MarketError,
@@ -52,6 +56,7 @@ _SKEW_SECONDS = 30
 _DAY_MS = DAY // 1000
 _INVALID_SYMBOL = -1121
 _CLOSED = frozenset({403, 451})
+_TOO_OFTEN = frozenset({418, 429})
 
 _log = logging.getLogger(__name__)
 
@@ -70,6 +75,7 @@ class ExchangeReader:
         setting: where the user sets `base_url`, for messages.
         pause: what waits; for tests.
         elapsed: seconds that have passed since some moment, whatever the clock of this machine is set to; for tests.
+        ban_file: where a ban that is too long to be waited for is kept, so that no later process asks during it.
 
     Example:
         >>> reader = ExchangeReader(REST_URL)
@@ -88,6 +94,7 @@ class ExchangeReader:
         setting: str = "HEATMAP_REST_URL",
         pause: Callable[[float], object] | None = None,
         elapsed: Callable[[], float] = time.monotonic,
+        ban_file: Path | None = None,
     ) -> None:
         self._setting = setting
         self._web = WebClient(base_url, setting=setting, timeout=timeout, retries=retries, backoff=backoff)
@@ -95,6 +102,7 @@ class ExchangeReader:
         self._pause = pause
         self._elapsed = elapsed
         self._budget = _Budget()
+        self._ban = Ban(ban_file, self._web.name("").rstrip("/"))
         self._lock = threading.Lock()
         self._clock: tuple[int, float] | None = None
         self._symbols: dict[str, SymbolInfo] = {}
@@ -265,6 +273,15 @@ class ExchangeReader:
             "in between"
         )
 
+    def _banned(self, until: datetime) -> BannedError:
+        words = (
+            f"the exchange's REST at {self._web.name('').rstrip('/')} has banned this address for asking too often, "
+            f"until {until:%Y-%m-%d %H:%M:%S} UTC; it is not asked before, for that makes a ban longer; "
+            "finished days still come from the archive; run again then"
+        )
+        file = self._ban.file
+        return BannedError(words if file is None else f"{words} (from another address at once: delete {file})")
+
     @staticmethod
     def _facts(rows: int, provisional: bool) -> dict[str, Any]:
         facts: dict[str, Any] = {"via": "rest", "rows": rows}
@@ -281,6 +298,8 @@ class ExchangeReader:
         symbol: str = "",
     ) -> Parsed:
         """Ask within the budget and parse; the exchange's own refusals become sentences."""
+        if until := self._ban.until():
+            raise self._banned(until)
         patience = Patience(self._total_time, self._pause)
         place = self._web.name(path)
 
@@ -305,17 +324,19 @@ class ExchangeReader:
         try:
             return self._web.get(path, take, patience=patience, query=query, headers=spend)
         except WebError as error:
-            refused = None
-            if error.body:
-                try:
-                    refused = answers.refusal(answers.parse_json(error.body))
-                except TryAgainError:
-                    refused = None
-            if error.status in _CLOSED:
-                raise self._closed(error.status, refused[1] if refused else "") from None
-            if refused is None:
-                raise
-            raise _in_words(place, symbol, *refused) from None
+            raise self._understood(error, place, symbol) from None
+
+    def _understood(self, error: WebError, place: str, symbol: str) -> MarketError:
+        """Return what an answer that is refused for its status means, as far as the exchange says more than that."""
+        if error.status in _TOO_OFTEN and error.wait is not None:
+            return self._banned(self._ban.begin(error.wait))
+        refused = None
+        if error.body:
+            with suppress(TryAgainError):
+                refused = answers.refusal(answers.parse_json(error.body))
+        if error.status in _CLOSED:
+            return self._closed(error.status, refused[1] if refused else "")
+        return error if refused is None else _in_words(place, symbol, *refused)
 
 
 class _Budget:

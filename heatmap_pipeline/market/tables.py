@@ -50,6 +50,10 @@ class ClosedError(MarketError):
     """
 
 
+class BannedError(ClosedError):
+    """The exchange has banned this address for some time; asking before its end makes it longer."""
+
+
 @dataclass(frozen=True)
 class CleanDay:
     """One symbol's clean rows of one kind and day.

@@ -31,6 +31,9 @@ MAX_REDIRECTS = 5
 LONGEST_BACKOFF = 30.0
 """Seconds between two tries where the server does not say how long to wait."""
 
+UNSAID_BAN = 600.0
+"""Seconds that a ban lasts of which the server does not say when it ends; the exchange's shortest takes two minutes."""
+
 _BLOCK = 1 << 16
 _BUSY = frozenset({408, 418, 425, 429})  # and every 5xx
 _BANNED_UNTIL = re.compile(rb"banned until (\d{13})\b", re.IGNORECASE)
@@ -46,14 +49,18 @@ class WebError(MarketError):
     Attributes:
         status: of the answer; None if there was none.
         body: the beginning of an answer that was refused for its status.
+        wait: seconds that the server asked to be left alone, longer than it could be waited for; None if it did not.
     """
 
     temporary = True
 
-    def __init__(self, message: str, *, status: int | None = None, body: bytes = b"") -> None:
+    def __init__(
+        self, message: str, *, status: int | None = None, body: bytes = b"", wait: float | None = None
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.body = body
+        self.wait = wait
 
 
 class TryAgainError(Exception):
@@ -290,6 +297,7 @@ class WebClient:
                 where,
                 patience,
                 f"{error.cause}; the next try would be in {pause:.0f} s, at {then:%Y-%m-%d %H:%M:%S} UTC",
+                error,
             ) from None
         if error.wait is None:
             patience.wait(pause)
@@ -366,6 +374,17 @@ class WebClient:
         return target.geturl()
 
 
+def proxy_of(url: str) -> str | None:
+    """Return the proxy that a websocket goes through, by the same variables and rules as every request; None is none.
+
+    Args:
+        url: of the kind ws://host/path or wss://host/path.
+    """
+    web = "http" + url.removeprefix("ws")
+    proxy: str | None = requests.utils.select_proxy(web, requests.utils.get_environ_proxies(web))
+    return proxy
+
+
 def web_page(beginning: bytes) -> bool:
     """Whether a body is a page for people (or an XML error), which neither a zip, a checksum nor JSON begins like."""
     return beginning.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"<"
@@ -394,6 +413,7 @@ def _refuse_status(reply: Reply, where: str, setting: str) -> NoReturn:
             f"{where}: the server has banned this address for asking too often (418) and does not say for how long; "
             "wait some minutes before the next run",
             status=status,
+            wait=UNSAID_BAN,
         )
     if status in _BUSY or status >= 500:
         why = {418: "banned for asking too often (418)", 429: "asked too often (429)"}
@@ -442,5 +462,9 @@ def _banned_for(reply: Reply) -> float | None:
     return seconds + 1 if -60 < seconds < 366 * 86400 else None
 
 
-def _out_of_time(where: str, patience: Patience, what: str) -> WebError:
-    return WebError(f"{where}: {what}; the time limit of {patience.seconds:g} s is used up: run again later")
+def _out_of_time(where: str, patience: Patience, what: str, last: TryAgainError | None = None) -> WebError:
+    return WebError(
+        f"{where}: {what}; the time limit of {patience.seconds:g} s is used up: run again later",
+        status=last.status if last is not None else None,
+        wait=last.wait if last is not None else None,
+    )

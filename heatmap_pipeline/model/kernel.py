@@ -13,12 +13,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 
-_compiled = njit(cache=True, nogil=True, error_model="numpy")
-"""Compile; a division is not checked, for every divisor is positive, and the check would be another way to end.
-
-It runs without Python's lock: the read endpoint answers others meanwhile."""
+from heatmap_pipeline.compiled import compiled
 
 
 def _record(*fields: tuple[str, str]) -> np.dtype[np.void]:
@@ -205,7 +201,7 @@ class Day(NamedTuple):
 # All functions from here on are compiled. They have no annotations: numba infers the types.
 
 
-@_compiled
+@compiled
 def run(day, rules):  # type: ignore[no-untyped-def]
     """Carry the books through the day; everything is written into the arrays of `day`."""
     candles, births, known, known_cell, lots, places, books, cells, reach, small = day[:10]
@@ -242,7 +238,7 @@ def run(day, rules):  # type: ignore[no-untyped-def]
     _leave(tally, lots, books)
 
 
-@_compiled
+@compiled
 def _rescale(factor, book):  # type: ignore[no-untyped-def]
     """Multiply all that is open by the factor of a level shift; return the contracts that this added."""
     if factor == 1.0:
@@ -253,13 +249,13 @@ def _rescale(factor, book):  # type: ignore[no-untyped-def]
     return added
 
 
-@_compiled
+@compiled
 def _reached(candle, side, reach):  # type: ignore[no-untyped-def]
     """Return whether price reached the first lot of a side."""
     return reach[side, 0].lot > 0 and reach[side, 1].key <= (-candle.low if side == 0 else candle.high)
 
 
-@_compiled
+@compiled
 def _liquidate(i, one, lot, book, cell, row, tally, death):  # type: ignore[no-untyped-def]
     """Step 1: take out a lot that price reached."""
     death.at, death.lot = i, one
@@ -272,7 +268,7 @@ def _liquidate(i, one, lot, book, cell, row, tally, death):  # type: ignore[no-u
         tally.deaths += 1
 
 
-@_compiled
+@compiled
 def _net(rules, candle, book, liquidated):  # type: ignore[no-untyped-def]
     """Step 2: return how many contracts open and close."""
     again = rules.turnover * candle.volume
@@ -284,7 +280,7 @@ def _net(rules, candle, book, liquidated):  # type: ignore[no-untyped-def]
     return max(net, 0.0) + max(min(again, total - fall), 0.0), max(min(again + fall, total), fall)
 
 
-@_compiled
+@compiled
 def _close(i, wanted, book, tally, close):  # type: ignore[no-untyped-def]
     """Step 3: shrink every lot and the unlocated quantity by the same ratio; return the contracts closed."""
     total = _total(book)
@@ -297,7 +293,7 @@ def _close(i, wanted, book, tally, close):  # type: ignore[no-untyped-def]
     return ratio * total
 
 
-@_compiled
+@compiled
 def _open(  # type: ignore[no-untyped-def]
     i, rules, candle, births, book, row, tally, lots, places, cells, reach, small, opens
 ):
@@ -344,7 +340,7 @@ def _open(  # type: ignore[no-untyped-def]
             _add(quantity / book.survival, volume / book.survival, lots[one], book, cells[c])
 
 
-@_compiled
+@compiled
 def _die_at_once(event, book, row, cell):  # type: ignore[no-untyped-def]
     """Count what the close had passed when it opened; somebody holds it again, nobody knows where."""
     row.liquidated_at_once += event.quantity
@@ -353,14 +349,14 @@ def _die_at_once(event, book, row, cell):  # type: ignore[no-untyped-def]
     book.unlocated += event.quantity
 
 
-@_compiled
+@compiled
 def _begin(lot, side, leverage, price, cell, opened_at):  # type: ignore[no-untyped-def]
     """Make an empty lot."""
     lot.side, lot.leverage, lot.price, lot.cell = side, leverage, price, cell
     lot.base_quantity, lot.base_volume, lot.opened_at, lot.alive = 0.0, 0.0, opened_at, 1
 
 
-@_compiled
+@compiled
 def _correct(open_interest, book):  # type: ignore[no-untyped-def]
     """Make a book hold the whole open interest to the last bit, whatever rounding has left."""
     total = _total(book)
@@ -371,7 +367,7 @@ def _correct(open_interest, book):  # type: ignore[no-untyped-def]
         book.unlocated = open_interest
 
 
-@_compiled
+@compiled
 def _drop_dust(dust_share, book, lots, cells, small):  # type: ignore[no-untyped-def]
     """Step 5, first rule: drop lots of less than a share of the book, smallest first; return their contracts."""
     dropped, limit = 0.0, dust_share * _total(book)
@@ -388,7 +384,7 @@ def _drop_dust(dust_share, book, lots, cells, small):  # type: ignore[no-untyped
     return dropped
 
 
-@_compiled
+@compiled
 def _unlocate_dust(dust_share, book, tally, lots, cells):  # type: ignore[no-untyped-def]
     """Step 5, second rule: move lots of less than a share of the book to the unlocated quantity."""
     limit = dust_share * _total(book)
@@ -399,7 +395,7 @@ def _unlocate_dust(dust_share, book, tally, lots, cells):  # type: ignore[no-unt
             _forget(lot, book, cells[lot.cell])
 
 
-@_compiled
+@compiled
 def _snapshot(start, books, tally, cells, snapshots):  # type: ignore[no-untyped-def]
     """Step 6: write a row per cell that holds or lost anything, and set what it lost back to 0."""
     timestamp, price_bucket, sides, active_volume, consumed_volume = snapshots
@@ -417,27 +413,27 @@ def _snapshot(start, books, tally, cells, snapshots):  # type: ignore[no-untyped
     tally.snapshots = row
 
 
-@_compiled
+@compiled
 def _located(book):  # type: ignore[no-untyped-def]
     return max(book.base_quantity * book.survival, 0.0)
 
 
-@_compiled
+@compiled
 def _active(book):  # type: ignore[no-untyped-def]
     return max(book.base_volume * book.survival, 0.0)
 
 
-@_compiled
+@compiled
 def _total(book):  # type: ignore[no-untyped-def]
     return _located(book) + book.unlocated
 
 
-@_compiled
+@compiled
 def _holds(book, side):  # type: ignore[no-untyped-def]
     return book.first_side <= side <= book.last_side
 
 
-@_compiled
+@compiled
 def _add(base_quantity, base_volume, lot, book, cell):  # type: ignore[no-untyped-def]
     """Add to a lot, and to the sums of its book and cell."""
     lot.base_quantity += base_quantity
@@ -447,7 +443,7 @@ def _add(base_quantity, base_volume, lot, book, cell):  # type: ignore[no-untype
     cell.base_volume += base_volume
 
 
-@_compiled
+@compiled
 def _forget(lot, book, cell):  # type: ignore[no-untyped-def]
     """Take a lot out of its book and cell; sums without a lot are 0, whatever rounding would leave."""
     lot.alive = 0
@@ -463,7 +459,7 @@ def _forget(lot, book, cell):  # type: ignore[no-untyped-def]
         cell.base_volume = 0.0
 
 
-@_compiled
+@compiled
 def _renew(book, lots, cells, reach, small):  # type: ignore[no-untyped-def]
     """Start again from a survival factor of 1, so that it never underflows."""
     if book.survival == 0.0:
@@ -473,7 +469,7 @@ def _renew(book, lots, cells, reach, small):  # type: ignore[no-untyped-def]
     book.survival = 1.0
 
 
-@_compiled
+@compiled
 def _empty(book, lots, cells, reach, small):  # type: ignore[no-untyped-def]
     """Forget all lots of a book at once."""
     for side in range(book.first_side, book.last_side + 1):
@@ -487,7 +483,7 @@ def _empty(book, lots, cells, reach, small):  # type: ignore[no-untyped-def]
     book.base_quantity, book.base_volume, book.lots = 0.0, 0.0, 0
 
 
-@_compiled
+@compiled
 def _fold(book, lots, cells, reach, small):  # type: ignore[no-untyped-def]
     """Multiply the survival factor of a book into all that stands on it."""
     for side in range(book.first_side, book.last_side + 1):
@@ -506,7 +502,7 @@ def _fold(book, lots, cells, reach, small):  # type: ignore[no-untyped-def]
     book.base_volume *= book.survival
 
 
-@_compiled
+@compiled
 def _enter(known, known_cell, rules, tally, lots, places, books, cells, reach, small):  # type: ignore[no-untyped-def]
     """Put the lots of the day before into table, books, cells and heaps."""
     side, leverage, price, quantity, volume, opened_at = known
@@ -526,7 +522,7 @@ def _enter(known, known_cell, rules, tally, lots, places, books, cells, reach, s
     _order(small)
 
 
-@_compiled
+@compiled
 def _leave(tally, lots, books):  # type: ignore[no-untyped-def]
     """Turn base amounts into contracts and USDT; lots without any are dead."""
     for one in range(tally.lots):
@@ -538,18 +534,18 @@ def _leave(tally, lots, books):  # type: ignore[no-untyped-def]
             lot.alive = lot.base_quantity > 0.0 and lot.base_volume > 0.0
 
 
-@_compiled
+@compiled
 def _reach_key(lot):  # type: ignore[no-untyped-def]
     """Return what lots die by: longs from the highest price down, so theirs is negated."""
     return float(-lot.price if lot.side == 0 else lot.price)
 
 
-@_compiled
+@compiled
 def _has_key(lot, side, leverage, price):  # type: ignore[no-untyped-def]
     return lot.side == side and lot.price == price and lot.leverage == leverage
 
 
-@_compiled
+@compiled
 def _place(places, lots, side, leverage, price):  # type: ignore[no-untyped-def]
     """Return where in the table the lot with this key stands, or the empty place where it belongs."""
     mask = len(places) - 1
@@ -560,7 +556,7 @@ def _place(places, lots, side, leverage, price):  # type: ignore[no-untyped-def]
     return position
 
 
-@_compiled
+@compiled
 def _append(heap, h, key, lot):  # type: ignore[no-untyped-def]
     """Put a lot at the end of a heap, out of order."""
     heap[h, 0].lot += 1
@@ -568,7 +564,7 @@ def _append(heap, h, key, lot):  # type: ignore[no-untyped-def]
     item.key, item.lot = key, lot
 
 
-@_compiled
+@compiled
 def _order(heap):  # type: ignore[no-untyped-def]
     """Put heaps in order."""
     for h in range(len(heap)):
@@ -576,7 +572,7 @@ def _order(heap):  # type: ignore[no-untyped-def]
             _sink(heap, h, position)
 
 
-@_compiled
+@compiled
 def _push(heap, h, key, lot):  # type: ignore[no-untyped-def]
     """Add a lot to a heap."""
     heap[h, 0].lot += 1
@@ -588,7 +584,7 @@ def _push(heap, h, key, lot):  # type: ignore[no-untyped-def]
     item.key, item.lot = key, lot
 
 
-@_compiled
+@compiled
 def _pop(heap, h):  # type: ignore[no-untyped-def]
     """Take the lot with the smallest key off a heap and return its number."""
     one, last = heap[h, 1].lot, heap[h, 0].lot
@@ -598,7 +594,7 @@ def _pop(heap, h):  # type: ignore[no-untyped-def]
     return one
 
 
-@_compiled
+@compiled
 def _sink(heap, h, position):  # type: ignore[no-untyped-def]
     """Let the item at a position sink to where no smaller one is below it."""
     key, lot, last = heap[h, position].key, heap[h, position].lot, heap[h, 0].lot
@@ -614,7 +610,7 @@ def _sink(heap, h, position):  # type: ignore[no-untyped-def]
     item.key, item.lot = key, lot
 
 
-@_compiled
+@compiled
 def collect(lots, old, new, out):  # type: ignore[no-untyped-def]
     """Write lots by number into columns, in the fixed order; `old` and `new` are in this order each."""
     side, leverage, price, quantity, volume, opened_at = out
@@ -630,7 +626,7 @@ def collect(lots, old, new, out):  # type: ignore[no-untyped-def]
         quantity[row], volume[row] = lot.base_quantity, lot.base_volume
 
 
-@_compiled
+@compiled
 def _precedes(one, other):  # type: ignore[no-untyped-def]
     """Return whether a lot comes first in the fixed order: side, leverage, price."""
     if one.side != other.side:

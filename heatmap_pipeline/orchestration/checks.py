@@ -6,7 +6,7 @@ them runs, so nothing wrong is drawn or published.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from math import isfinite
 from typing import Any
 
@@ -15,7 +15,7 @@ import dagster as dg
 from heatmap_pipeline.chain.due import first_due
 from heatmap_pipeline.chain.history import read_history, rebuilding, stale_days
 from heatmap_pipeline.chain.liquidations import STREAMS, feeds
-from heatmap_pipeline.chain.reach import last_expected
+from heatmap_pipeline.chain.reach import closed_words, last_expected
 from heatmap_pipeline.chain.recovery import loss
 from heatmap_pipeline.commands import command
 from heatmap_pipeline.model.score.table import LEVEL_BRACKET, TRAILING_DAYS, level_in_bracket
@@ -87,18 +87,40 @@ def _snapshots_current(con: Any, settings: Settings, symbol: str, model: str, *_
     return CheckReport(False, f"{text}; make them with `{rebuilding(settings, history)}`", report.numbers)
 
 
-def _up_to_date(con: Any, settings: Settings, symbol: str, _model: str, *_: date) -> CheckReport:
-    """Every day until yesterday is computed and none is failed; a folder of archive files is as old as it is."""
+_LATE_TICKS = 3
+"""Ticks of the intraday schedule that may pass without newer data: the exchange is late, or a run takes long."""
+
+
+def up_to_date(con: Any, settings: Settings, symbol: str, _model: str = "", *_: date) -> CheckReport:
+    """Every day until yesterday is computed and none is failed; a folder of archive files is as old as it is.
+
+    What counts is what is stored, not when something last ran: days computed again make nothing newer.
+    """
+    newest = read.newest_candle(con, symbol)
+    numbers: Numbers = {} if newest is None else {"newest_data": f"{newest:%Y-%m-%d %H:%M} UTC"}
     failed = read.failed_days(con, symbol)
     if failed:
         stage, day, message = failed[0]
-        return CheckReport(False, f"{day} failed at {stage}: {message}", {"failed_days": len(failed)})
+        return CheckReport(False, f"{day} failed at {stage}: {message}", {**numbers, "failed_days": len(failed)})
     until = last_expected(settings)
     first = first_due(con, settings, symbol, until, published_histories(Warehouse(settings.home)))
-    if not settings.kind.grows or first is None or first > until:
-        return CheckReport(True, "nothing is missing or failed", {"failed_days": 0, "missing_days": 0})
-    text = f"{first} .. {until} are missing or not final; catch up with `{command(settings, 'refresh', symbol)}`"
-    return CheckReport(False, text, {"failed_days": 0, "missing_days": (until - first).days + 1})
+    catch_up = f"catch up with `{command(settings, 'refresh', symbol)}`"
+    if settings.kind.grows and first is not None and first <= until:
+        text = f"{first} .. {until} are missing or not final; {catch_up}"
+        return CheckReport(False, text, {**numbers, "failed_days": 0, "missing_days": (until - first).days + 1})
+    numbers |= {"failed_days": 0, "missing_days": 0}
+    if newest is not None and _behind_the_day(settings, newest):
+        text = f"the newest candle is of {newest:%Y-%m-%d %H:%M} UTC, with HEATMAP_INTRADAY_MINUTES"
+        return CheckReport(False, f"{text} = {settings.intraday_minutes}; {catch_up}", numbers)
+    return CheckReport(True, "nothing is missing or failed", numbers)
+
+
+def _behind_the_day(settings: Settings, newest: datetime) -> bool:
+    """Whether today is to be kept current within the day, and is not; `newest` is the start of the newest candle."""
+    if settings.intraday_minutes is None or not settings.kind.has_today or closed_words(settings):
+        return False
+    late = timedelta(minutes=(_LATE_TICKS + 1) * settings.intraday_minutes)
+    return newest < datetime.now(UTC).replace(tzinfo=None) - late
 
 
 def _days_whole(con: Any, _: Settings, symbol: str, *_rest: Any) -> CheckReport:
@@ -176,7 +198,7 @@ RULES: Sequence[Rule] = (
     Rule("score_not_worse", map_scores.NAME, _score_not_worse, blocking=False),
     Rule("level_in_bracket", map_scores.NAME, _level_in_bracket, blocking=False),
     Rule("days_whole", published_database.NAME, _days_whole, blocking=False, per_model=False),
-    Rule("up_to_date", published_database.NAME, _up_to_date, blocking=False, per_model=False),
+    Rule("up_to_date", published_database.NAME, up_to_date, blocking=False, per_model=False),
 )
 """Every check of a symbol."""
 

@@ -1,17 +1,23 @@
 """In the background: failures and idle days are told, and the days before a failed one are still run."""
 
-from collections.abc import Iterable, Iterator, Sequence
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from typing import Any
 
 import dagster as dg
 
+from heatmap_pipeline.chain.recovery import naming_the_rebuild
 from heatmap_pipeline.errors import HeatmapError
 from heatmap_pipeline.notices import announce
+from heatmap_pipeline.orchestration.assets import published_database
 from heatmap_pipeline.orchestration.assets.common import had_until
+from heatmap_pipeline.orchestration.checks import up_to_date
 from heatmap_pipeline.orchestration.partitions import LAUNCHED_HERE, days_of_run, range_tags
 from heatmap_pipeline.orchestration.told import notice_of_run, tell_of_idle_days, tell_of_no_run
 from heatmap_pipeline.settings import Settings
+from heatmap_pipeline.store.read import newest_candle
+from heatmap_pipeline.store.warehouse import Warehouse
 
 FAILURES = "heatmap_failure_sensor"
 IDLE_DAYS = "heatmap_idle_sensor"
@@ -38,19 +44,59 @@ def build_sensors(settings: Settings, last: date | None = None) -> Sequence[dg.S
 
     @dg.sensor(
         name=IDLE_DAYS,
-        description="Logs that nothing at all ran on a day, and calls HEATMAP_WEBHOOK if it is set.",
+        description="Keeps the check up_to_date true also while nothing runs; logs a day on which nothing did, and "
+        "calls HEATMAP_WEBHOOK if it is set.",
         default_status=dg.DefaultSensorStatus.RUNNING,
         minimum_interval_seconds=600,
     )
-    def idle_days(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+    def idle_days(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         try:
             notice = tell_of_idle_days(settings, context.instance, last, context.log.warning)
+            words, fresh = freshness(settings, json.loads(context.cursor or "{}"))
         except HeatmapError as error:
             tell_of_no_run(settings, error)
-            return dg.SkipReason(str(error))
-        return dg.SkipReason(notice.text if notice is not None else "something ran, or nothing was due")
+            return dg.SensorResult(skip_reason=str(error), cursor=context.cursor)
+        text = notice.text if notice is not None else "something ran, or nothing was due"
+        return dg.SensorResult(skip_reason=text, asset_events=fresh, cursor=json.dumps(words))
 
     return [failures, idle_days]
+
+
+def freshness(
+    settings: Settings, before: Mapping[str, str]
+) -> tuple[dict[str, str], Sequence[dg.AssetCheckEvaluation]]:
+    """Evaluate the check `up_to_date` of every symbol that is stored: it goes by the data, and those age by themselves.
+
+    A run evaluates it too, but a run that never comes does not.
+
+    Args:
+        settings: of the home.
+        before: what was said last, by symbol.
+
+    Returns:
+        What is to be said now, and the evaluations of those symbols of which it is something else than before.
+
+    Raises:
+        HeatmapError: if the warehouse cannot be read.
+    """
+    warehouse = Warehouse(settings.home, lock_timeout=settings.lock_timeout)
+    if not warehouse.path.exists():
+        return {}, []
+    with naming_the_rebuild(settings), warehouse.connect() as con:
+        reports = {name: up_to_date(con, settings, name) for name in settings.symbols if newest_candle(con, name)}
+    words = {name: report.description for name, report in reports.items()}
+    return words, [
+        dg.AssetCheckEvaluation(
+            check_name="up_to_date",
+            asset_key=dg.AssetKey([name, published_database.NAME]),
+            passed=report.passed,
+            severity=dg.AssetCheckSeverity.WARN,
+            description=f"{name}: {report.description}",
+            metadata=report.numbers,
+        )
+        for name, report in reports.items()
+        if words[name] != before.get(name)
+    ]
 
 
 def days_before(

@@ -104,8 +104,14 @@ def _status_of(con: Connection, symbol: str, model: str | None) -> SymbolStatus:
         provisional_days=tuple(row[0] for row in found if row[4]),
         failed=tuple(failed_days(con, symbol)),
         located_share=newest_located_share(con, symbol, model) if model else 0.0,
-        newest_candle=scalar(con, "SELECT max(open_time) FROM raw_candles WHERE symbol = ?", [symbol]),
+        newest_candle=newest_candle(con, symbol),
     )
+
+
+def newest_candle(con: Connection, symbol: str) -> datetime | None:
+    """Return the start of the newest stored candle of a symbol, None where there is none."""
+    start: datetime | None = scalar(con, "SELECT max(open_time) FROM raw_candles WHERE symbol = ?", [symbol])
+    return start
 
 
 def missing_days(days: Sequence[date]) -> tuple[date, ...]:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 
+from heatmap_pipeline.compiled import compiled
 from heatmap_pipeline.model.book import LONG, SHORT, Floats, Ints
 from heatmap_pipeline.views.replay import Replay
 
@@ -97,7 +97,7 @@ def make_grid(played: Replay, units: int, span: tuple[int, int], intervals: int)
     )
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _merged(interval, price, side, active, consumed, units):  # type: ignore[no-untyped-def]
     """Return interval and bin of every row, and its four volumes, rounded: long, short, consumed long, consumed short.
 

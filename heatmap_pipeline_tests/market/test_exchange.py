@@ -24,7 +24,7 @@ from heatmap_pipeline.market.archive import ArchiveReader
 from heatmap_pipeline.market.demo import write_demo_days
 from heatmap_pipeline.market.exchange import ExchangeReader
 from heatmap_pipeline.market.repair import clean_candles, clean_samples
-from heatmap_pipeline.market.tables import CANDLE_COLUMNS, CleanDay, ClosedError, MarketError, NoDataError
+from heatmap_pipeline.market.tables import CANDLE_COLUMNS, BannedError, CleanDay, ClosedError, MarketError, NoDataError
 from heatmap_pipeline.market.web import TryAgainError
 from heatmap_pipeline.settings import SettingsError
 from heatmap_pipeline_tests._examples import examples
@@ -417,11 +417,65 @@ def test_a_ban_until_an_instant_is_waited_for(server: ExchangeServer, status: in
     assert 1.1 <= second - first < 5
     server.fault("klines", ban(7200))
     until = datetime.now(UTC) + timedelta(seconds=7201)
-    with pytest.raises(MarketError, match=r"next try would be in 720\d s, at (.*) UTC; .*run again later") as banned:
+    with pytest.raises(MarketError, match=r"has banned this address .*, until (.*) UTC; .*run again then") as banned:
         reader(server).read_candles("BTCUSDT", DAY, 300)
-    named = re.search(r"at (\S+ \S+) UTC", str(banned.value))
+    named = re.search(r"until (\S+ \S+) UTC", str(banned.value))
     assert named is not None
     assert abs((datetime.fromisoformat(named[1]).replace(tzinfo=UTC) - until).total_seconds()) < 10
+
+
+def test_during_a_ban_nobody_asks(server: ExchangeServer, tmp_path: Path) -> None:
+    """Nor a later process: whoever does makes it longer. Another server, or the end of the ban, and it is asked."""
+    kept = tmp_path / "archive" / "banned.json"
+    for options in ({}, {"ban_file": kept}):
+        server.fault("klines", Fault(status=418, headers={"Retry-After": "7200"}))
+        first = reader(server, **options)
+        for _ in range(3):
+            with pytest.raises(BannedError, match=r"banned .*, until .* UTC; it is not asked before") as banned:
+                first.read_candles("BTCUSDT", DAY, 300)
+            assert not banned.value.temporary, "no retry of Dagster's"
+        assert len(server.paths("klines")) == 1
+        server.asked.clear()
+    assert f"delete {kept}" in str(banned.value)
+    with pytest.raises(BannedError):
+        reader(server, ban_file=kept).now()
+    assert not server.asked
+    written = json.loads(kept.read_text())
+    for changed in (
+        {"server": "other.example"},
+        {"until": "2024-01-01T00:00:00+00:00"},
+        {"until": "soon"},
+        {"until": 7},
+    ):
+        kept.write_text(json.dumps({**written, **changed}))
+        assert len(reader(server, ban_file=kept).read_candles("BTCUSDT", DAY, 300).table) == 288, changed
+    kept.write_text("{")
+    assert reader(server, ban_file=kept).now() == server.now
+
+
+def test_a_long_pause_of_a_server_that_is_down_is_no_ban(server: ExchangeServer, tmp_path: Path) -> None:
+    kept = tmp_path / "banned.json"
+    server.fault("/time", Fault(status=503, headers={"Retry-After": "7200"}))
+    with pytest.raises(MarketError, match=r"the server answered 503; the next try would be in 7200 s") as down:
+        reader(server, ban_file=kept).now()
+    assert down.value.temporary
+    assert not kept.exists()
+
+
+@pytest.mark.parametrize(("said", "minutes"), [(None, 10), ("120", 2), ("86400", 1440), (300 * 86400, 3 * 1440)])
+def test_a_ban_is_as_long_as_it_is_said_to_be_within_bounds(
+    server: ExchangeServer, said: str | int | None, minutes: int
+) -> None:
+    until = round((time.time() + said) * 1000) if isinstance(said, int) else 0
+    body = json.dumps({"code": -1003, "msg": f"IP banned until {until}."}).encode() if until else b""
+    headers = {"Retry-After": said} if isinstance(said, str) else {}
+    server.fault("/time", Fault(status=418, headers=headers, body=body), always=True)
+    expected = datetime.now(UTC) + timedelta(minutes=minutes)
+    with pytest.raises(BannedError) as banned:
+        reader(server).now()
+    named = re.search(r"until (\S+ \S+) UTC", str(banned.value))
+    assert named is not None
+    assert abs((datetime.fromisoformat(named[1]).replace(tzinfo=UTC) - expected).total_seconds()) < 10
 
 
 @pytest.mark.parametrize(
@@ -456,7 +510,7 @@ def test_retry_after_is_waited_for(server: ExchangeServer) -> None:
     first, second = [one.at for one in server.asked if "klines" in one.path]
     assert second - first >= 0.99
     server.fault("klines", Fault(status=418, headers={"Retry-After": "7200"}))
-    with pytest.raises(MarketError, match=r"banned for asking too often \(418\); the next try would be in 7200 s"):
+    with pytest.raises(MarketError, match=r"has banned this address for asking too often, until"):
         reader(server).read_candles("BTCUSDT", DAY, 300)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import socket
 import threading
 import time
 from collections.abc import Callable
@@ -11,7 +10,8 @@ from collections.abc import Callable
 import pytest
 
 from heatmap_pipeline.market.web import Patience, Reply, WebClient, WebError
-from heatmap_pipeline_tests.market._hostile_server import Conversation, HostileServer, says
+from heatmap_pipeline_tests.market._hostile_server import HostileServer, says
+from heatmap_pipeline_tests.market._socks import go_through, relay_to
 
 OK = b"HTTP/1.1 200 OK\r\n"
 
@@ -114,32 +114,9 @@ def test_no_answer_at_all_is_a_sentence(answer: bytes) -> None:
 # --- SOCKS -----------------------------------------------------------------------------------------------------------
 
 
-def relay_to(port: int, asked: list[str]) -> Conversation:
-    """Return how a SOCKS 5 proxy talks that resolves names itself, and finds every one of them at `port`."""
-
-    def talk(client: socket.socket, stopped: threading.Event) -> None:
-        client.recv(64)
-        client.sendall(b"\x05\x00")
-        head = client.recv(512)
-        assert head[:4] == b"\x05\x01\x00\x03"  # connect to a name
-        asked.append(head[5 : 5 + head[4]].decode())
-        client.sendall(b"\x05\x00\x00\x01\x7f\x00\x00\x01\x00\x00")
-        with socket.create_connection(("127.0.0.1", port)) as server:
-            server.sendall(client.recv(4096))
-            while block := server.recv(4096):
-                client.sendall(block)
-
-    return talk
-
-
 @pytest.fixture
 def through(monkeypatch: pytest.MonkeyPatch) -> Callable[[HostileServer], None]:
-    def use(proxy: HostileServer) -> None:
-        for name in ("http_proxy", "https_proxy", "no_proxy", "NO_PROXY", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy"):
-            monkeypatch.delenv(name, raising=False)
-        monkeypatch.setenv("ALL_PROXY", proxy.url.replace("http", "socks5h"))
-
-    return use
+    return lambda proxy: go_through(monkeypatch, proxy)
 
 
 def test_a_socks_proxy_is_used(through: Callable[[HostileServer], None]) -> None:

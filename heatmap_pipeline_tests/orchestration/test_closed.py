@@ -97,3 +97,19 @@ def test_when_it_is_open_again_nothing_is_said_of_it(server: ExchangeServer, tmp
     assert "is closed to the place" in done("refresh", "--home", home).stdout
     assert "is closed to the place" not in done("refresh", "--home", home).stdout
     assert "closed" not in done("status", "--home", home).stdout
+
+
+def test_a_ban_is_waited_for_and_not_asked_during(server: ExchangeServer, tmp_path: Path) -> None:
+    """What the archive has is published meanwhile."""
+    home = tmp_path / "home"
+    done("run", BTC, "--start", DAYS[0], "--end", DAYS[1], "--home", home)
+    server.fault("/fapi/", Fault(status=418, headers={"Retry-After": "7200"}), always=True)
+    server.asked.clear()
+    for _ in range(2):
+        said = done("refresh", "--home", home).stdout
+        assert f"nothing after {DAYS[-2]} yet: the exchange's REST" in said
+        assert "has banned this address" in said
+        assert len(server.paths("/fapi/")) == 1, "by the first command only"
+    assert ask(load_settings(home=home), "SELECT max(day) FROM heatmap_days", published=True) == [(DAYS[-2],)]
+    lines = done("status", "--home", home).stdout.splitlines()
+    assert sum("has banned this address" in line for line in lines) == 1

@@ -26,6 +26,7 @@ from heatmap_pipeline.errors import printable
 from heatmap_pipeline.market.liquidations.recording import RecordingWriter, fsync
 from heatmap_pipeline.market.liquidations.streams import STREAMS, Stream
 from heatmap_pipeline.market.tables import MarketError
+from heatmap_pipeline.market.web import proxy_of
 from heatmap_pipeline.settings import check_symbol
 
 LONGEST_BACKOFF = 60.0
@@ -230,7 +231,7 @@ class _Listener:
     async def _connection(self) -> NoReturn:
         """Listen on one connection until it ends."""
         url = self.owner.url(self.stream)
-        async with connect(url, open_timeout=15, close_timeout=1, ping_interval=None) as socket:
+        async with connect(url, proxy=proxy_of(url), open_timeout=15, close_timeout=1, ping_interval=None) as socket:
             self._heard = _now()
             self._began = time.monotonic()
             await socket.send(self.stream.subscribe(self.state.symbol))

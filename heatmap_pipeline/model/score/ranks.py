@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numba import njit
 from scipy.stats import rankdata, spearmanr
 
+from heatmap_pipeline.compiled import compiled
 from heatmap_pipeline.instants import DAY
 from heatmap_pipeline.model.book import Floats, Ints
 
@@ -164,10 +164,11 @@ def _rank_products(series: Sequence[Floats], pairs: Sequence[tuple[int, int]], d
     order = np.stack([np.argsort(x, kind="stable") for x in series])
     ordered = np.take_along_axis(np.stack(series), order, axis=1)
     ends = np.append(ordered[:, 1:] != ordered[:, :-1], np.ones((len(series), 1), dtype=np.bool_), axis=1)
-    return _products(order, ends, draws.day, draws.counts, np.array(pairs, dtype=np.int64))
+    products: Floats = _products(order, ends, draws.day, draws.counts, np.array(pairs, dtype=np.int64))
+    return products
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _products(order: Ints, ends: Any, day: Ints, counts: Floats, pairs: Ints) -> Floats:
     """Compute `_rank_products`: `order` sorts each series, `ends` tells the last of equal values in that order."""
     series, n = order.shape

@@ -1,7 +1,6 @@
 """The pictures and the page of one symbol, drawn from the newest stored days."""
 
 import base64
-from datetime import timedelta
 
 import dagster as dg
 
@@ -15,9 +14,6 @@ from heatmap_pipeline.views.score import score_record
 
 NAME = "heatmap_render"
 
-FRESH = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=49), warn_window=timedelta(hours=25))
-"""Drawn once a day by the schedule: late after an hour too many, failed after two days."""
-
 
 def build(settings: Settings, symbol: str, _days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
     """Return the asset of one symbol; it is not partitioned, a run draws what is newest then."""
@@ -27,7 +23,6 @@ def build(settings: Settings, symbol: str, _days: dg.DailyPartitionsDefinition) 
         NAME,
         ["plotly", "matplotlib"],
         deps=[dg.AssetKey([symbol, map_scores.NAME])],
-        freshness_policy=FRESH,
         description=f"The liquidation heatmap of {symbol} as pictures and as the page renders/index.html.",
     )
     def heatmap_render(warehouse: WarehouseResource) -> dg.MaterializeResult:  # type: ignore[type-arg]

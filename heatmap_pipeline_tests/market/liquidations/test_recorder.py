@@ -17,6 +17,8 @@ from heatmap_pipeline.market.liquidations.recording import RecordingReader
 from heatmap_pipeline.market.liquidations.tables import Liquidations, microseconds
 from heatmap_pipeline.market.tables import MarketError
 from heatmap_pipeline.settings import SettingsError
+from heatmap_pipeline_tests.market._hostile_server import HostileServer
+from heatmap_pipeline_tests.market._socks import go_through, relay_to
 from heatmap_pipeline_tests.market.liquidations._stream_server import (
     Client,
     Script,
@@ -307,6 +309,34 @@ def test_a_server_that_comes_late_is_found(tmp_path: Path) -> None:
 
     said = asyncio.run(scenario())
     assert all("no connection" in line for line in said)
+
+
+@pytest.mark.parametrize("variable", ["ALL_PROXY", "HTTP_PROXY"])
+def test_it_goes_through_a_socks_proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    """By the variables that REST goes by; a proxy that is not there is a connection that fails."""
+
+    async def scenario(port: int, said: list[str], wanted: Callable[[StreamState], bool]) -> None:
+        urls = {"bybit": f"ws://exchange.example:{port}/market/ws"}
+        recorder = Recorder(tmp_path, ["BTCUSDT"], ["bybit"], urls=urls, report=said.append, backoff=0.05)
+        stop = asyncio.Event()
+        running = asyncio.create_task(recorder.run(stop))
+        await reached(lambda: wanted(recorder.states[0]) or running.done())
+        stop.set()
+        await running
+
+    async def served(asked: list[str]) -> None:
+        async with StreamServer("bybit", script(lambda client: client.send(bybit(row(now()))))) as server:
+            with HostileServer(relay_to(server.port, asked), head=False) as proxy:
+                go_through(monkeypatch, proxy, variable)
+                await scenario(server.port, [], lambda state: state.events == 1)
+
+    asked: list[str] = []
+    asyncio.run(served(asked))
+    assert asked == ["exchange.example"]
+    said: list[str] = []
+    asyncio.run(scenario(1, said, lambda _: bool(said)))  # the proxy of before is gone
+    assert "no connection" in said[0]
+    assert "trying again" in said[0]
 
 
 def test_pauses_double_with_jitter_up_to_a_minute(tmp_path: Path) -> None:

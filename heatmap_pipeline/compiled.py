@@ -1,0 +1,73 @@
+"""How functions of numbers are compiled, and their machine code kept for the next process wherever that can be done.
+
+numba refuses a function whose machine code has no place to be kept in, and fails where that place is full, or holds
+what another user wrote. Neither is worth a failed run: the code is then compiled by each process for itself. Which
+place that is, `surroundings.py` sees to before this is imported.
+"""
+
+from __future__ import annotations
+
+import logging
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+from numba import njit
+
+_UNUSABLE = (OSError, EOFError, pickle.UnpicklingError)
+"""What a file that cannot be read, written or made sense of raises."""
+
+_log = logging.getLogger(__name__)
+_noticed = False
+
+
+def compiled(function: Any) -> Any:
+    """Compile a function; a division is not checked, for every divisor is positive, and a check is a way to end.
+
+    It runs without Python's lock: the read endpoint answers others meanwhile. It has no annotations: numba infers the
+    types.
+
+    Example:
+        >>> @compiled
+        ... def half(number):
+        ...     return number / 2
+        >>> half(3.0)
+        1.5
+    """
+    dispatcher = njit(nogil=True, error_model="numpy")(function)
+    try:
+        dispatcher.enable_caching()
+    except (RuntimeError, *_UNUSABLE) as error:
+        _notice(error)
+        return dispatcher
+    # Names that numba keeps to itself; without them a place that becomes full is an error again, no wrong number.
+    cache = getattr(dispatcher, "_cache", None)
+    for name in ("load_overload", "save_overload"):
+        if hasattr(cache, name):
+            setattr(cache, name, _borne(getattr(cache, name)))
+    return dispatcher
+
+
+def _borne(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a method that finds or keeps nothing where it fails for the sake of its files."""
+
+    def bear(*arguments: Any) -> Any:
+        try:
+            return method(*arguments)
+        except _UNUSABLE as error:
+            _notice(error)
+            return None
+
+    return bear
+
+
+def _notice(error: Exception) -> None:
+    """Say once in this process that machine code is not kept."""
+    global _noticed  # noqa: PLW0603  # that it was said is what there is to remember
+    if not _noticed:
+        _noticed = True
+        _log.warning(
+            "compiled code cannot be kept, so every command takes some seconds longer: %s; set NUMBA_CACHE_DIR to a "
+            "folder that can be written",
+            " ".join(str(error).split()),
+        )
