@@ -19,7 +19,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from heatmap_pipeline.api import descriptors
+from heatmap_pipeline.api import descriptors, memory, service
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store.warehouse import StoreError
 from heatmap_pipeline_tests.api._load import HOST, serving
@@ -39,9 +39,14 @@ def many_files() -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
-def opened(stack: ExitStack, port: int, sent: bytes = b"", *, source: str = HOST) -> socket.socket:
-    """Connect from an address, and send something."""
-    one = stack.enter_context(closing(socket.create_connection((HOST, port), 20, (source, 0))))
+def opened(stack: ExitStack, port: int, sent: bytes = b"", *, source: str = HOST, small: bool = False) -> socket.socket:
+    """Connect from an address, and send something; the system may be told to keep little for who does not read."""
+    one = stack.enter_context(closing(socket.socket()))
+    if small:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    one.settimeout(20)
+    one.bind((source, 0))
+    one.connect((HOST, port))
     if sent:
         one.sendall(sent)
     return one
@@ -136,6 +141,52 @@ def test_a_reserve_that_is_not_whole_lends_nothing(monkeypatch: pytest.MonkeyPat
     with reserve.lent():
         pass
     reserve.close()
+
+
+def megabytes(pid: int) -> float:
+    """Return the memory that a process has."""
+    (line,) = [line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmRSS")]
+    return int(line.split()[1]) / 1000
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("many_files")
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says in a file how much memory a process has")
+def test_answers_that_nobody_reads_hold_little_and_give_it_back(published: Settings) -> None:
+    """A hundred different large answers, asked for from four addresses and not read; then everybody leaves."""
+
+    def question(number: int) -> bytes:
+        end = datetime.combine(day(6), dt.time()) - timedelta(minutes=15 * number)
+        path = f"{HEATMAP}?symbol={BTC}&interval=5m&start_time={day(1)}&end_time={end.isoformat()}&model=turnover"
+        return f"GET {path} HTTP/1.1\r\nHost: h\r\n\r\n".encode()
+
+    with serving(published.home, HEATMAP_API_STALE_HOURS=1e7, HEATMAP_API_CACHE_MB=1) as (port, process):
+        with ExitStack() as stack:
+            size = whole_answer(opened(stack, port, question(0))) / 1e6
+            before = megabytes(process.pid)
+            for number in range(100):
+                unread = opened(stack, port, source=f"127.0.0.{1 + number % 4}", small=True)
+                unread.sendall(question(number + 1))
+            bound = service.LEAST_OUTGOING / 1e6
+            assert 100 * size > 5 * bound, "too little is asked for to mean anything"
+            most, end = 0.0, time.monotonic() + 6
+            while time.monotonic() < end:
+                most = max(most, megabytes(process.pid) - before)
+                time.sleep(0.05)
+            # Two answers are made beyond the bound, and each has its arrays and its parts before it is one.
+            assert bound / 2 < most < bound + 2 * 3 * size + memory.KEPT_BYTES / 1e6
+        end = time.monotonic() + memory.GIVE_BACK_SECONDS + 8
+        while (left := megabytes(process.pid) - before) > memory.KEPT_BYTES / 1e6 and time.monotonic() < end:
+            time.sleep(0.25)
+        assert left < 1.2 * memory.KEPT_BYTES / 1e6
+        assert httpx.get(f"http://{HOST}:{port}/cache/stats").json()["outgoing_bytes"] == 0
+
+
+def whole_answer(connection: socket.socket) -> int:
+    """Return the bytes of the body of an answer, all of which are read."""
+    answer = http.client.HTTPResponse(connection)
+    answer.begin()
+    return len(answer.read())
 
 
 @pytest.mark.slow
