@@ -110,7 +110,8 @@ async def finish(
     # Without a server of ours below, as in tests, a request is its address's and nothing of it is on its way.
     below = request.scope.get("extensions", {}).get("heatmap.connection")
     client = below["client"] if below else client_of(request.client.host if request.client else None)
-    body = await service.body(version, plan, encoding, client=client, thorough=thorough)
+    gone = below["connection"].gone if below else None
+    body = await service.body(version, plan, encoding, client=client, gone=gone, thorough=thorough)
     if below:
         connection = below["connection"]
         taker = Taker(client, body, connection.takes_nothing, connection.end)

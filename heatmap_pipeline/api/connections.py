@@ -198,7 +198,10 @@ class Connection(HttpToolsProtocol):
 
     def hold(self, release: Callable[[], None]) -> None:
         """Have `release` called once the answer that is being given is taken, or nobody is there to take it."""
-        self._unwritten.append(release)
+        if self.gone.done():
+            release()
+        else:
+            self._unwritten.append(release)
 
     def _release_written(self) -> None:
         while self._written:
@@ -206,6 +209,8 @@ class Connection(HttpToolsProtocol):
 
     def give_up(self) -> None:
         """Have none of its answers written any more; uvicorn itself says this only to that of the newest request."""
+        if not self.gone.done():
+            self.gone.set_result(None)
         self._written += self._unwritten
         self._unwritten.clear()
         self._release_written()
@@ -224,6 +229,7 @@ class Connection(HttpToolsProtocol):
         address = self.client[0] if self.client else None
         self.whose, self.of_proxy = client_of(address), self.crowd.proxies.trusts(address)
         self._since = time.monotonic()
+        self.gone: asyncio.Future[None] = self.loop.create_future()  # done when nobody is there any more
         self._written: list[Callable[[], None]] = []
         self._unwritten: list[Callable[[], None]] = []
         self._cycles: deque[RequestResponseCycle] = deque()  # in the order in which they are answered

@@ -13,7 +13,7 @@ _MALLOC = {-8: 1, -3: 64 << 20, -1: 128 << 20}
 KEPT_BYTES = 64 << 20
 """Freed bytes that stay here for the answers to come."""
 
-GIVE_BACK_SECONDS = 10.0
+GIVE_BACK_SECONDS = 5.0
 """Memory is given back this often, if anything was answered since: it takes milliseconds, in which nobody has any."""
 
 _log = logging.getLogger(__name__)

@@ -82,7 +82,14 @@ class Service:
             await asyncio.to_thread(give_back)
 
     async def body(
-        self, version: Version | None, plan: Plan, encoding: str, *, client: str = "", thorough: bool = False
+        self,
+        version: Version | None,
+        plan: Plan,
+        encoding: str,
+        *,
+        client: str = "",
+        gone: asyncio.Future[None] | None = None,
+        thorough: bool = False,
     ) -> bytes:
         """Return the body of a plan in a content coding.
 
@@ -91,6 +98,7 @@ class Service:
             plan: what to make.
             encoding: one of `ENCODINGS`.
             client: who asks; clients take turns.
+            gone: done when who asks is not there any more; what nobody waits for is not begun.
             thorough: whether to compress as well as can be, and to keep it for as long as there is room.
 
         Raises:
@@ -121,9 +129,21 @@ class Service:
             flight = asyncio.get_running_loop().create_task(
                 self._fly((*key, encoding), ticket, version, make, thorough)
             )
+            flight.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may be there to see it
             self._flights[(*key, encoding)] = flight, ticket
-        # Who leaves does not end it for the others.
-        return await asyncio.shield(flight)
+        ticket.askers += 1
+        try:
+            # Who leaves does not end it for the others.
+            if gone is None:
+                return await asyncio.shield(flight)
+            await asyncio.wait((flight, gone), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            ticket.askers -= 1
+        if not flight.done():
+            if not ticket.askers and self._turns.withdraw(ticket):
+                del self._flights[(*key, encoding)]
+            raise ApiError(503, "who asked is not there any more")
+        return flight.result()
 
     def _maker(
         self, key: tuple[object, ...], make: Callable[[], encode.Body], encoding: str, thorough: bool
@@ -155,7 +175,8 @@ class Service:
             finally:
                 self._turns.done(ticket)
         finally:
-            del self._flights[key]
+            if self._flights.get(key, (None, None))[1] is ticket:  # or it was withdrawn, and may be asked for anew
+                del self._flights[key]
             if version is not None:
                 version.release()
         self.cache.put(key, body, lasting=lasting)

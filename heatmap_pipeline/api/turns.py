@@ -25,12 +25,14 @@ class Ticket:
         turn: done when it may be worked on.
         clients: who waits for it.
         whose: the client whose turn it was.
+        askers: requests that wait for it.
     """
 
     def __init__(self) -> None:
         self.turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.clients: set[str] = set()
         self.whose = ""
+        self.askers = 0
 
 
 class Turns:
@@ -112,6 +114,14 @@ class Turns:
             if client in self._waiting:  # the others come first now
                 self._waiting[client] = self._waiting.pop(client)
             self._begin(ticket, client)
+
+    def withdraw(self, ticket: Ticket) -> bool:
+        """Forget a question that nobody waits for any more; return whether it had not begun."""
+        waits = ticket in self._tickets
+        if waits:
+            self._forget(ticket)
+            ticket.turn.set_exception(ApiError(503, "nobody waits for this answer any more"))
+        return waits
 
     def close(self) -> None:
         """Refuse whoever waits: the server stops."""

@@ -131,3 +131,19 @@ def test_who_may_not_begin_waits_and_keeps_nobody_else() -> None:
         assert len(turns) == 0
 
     run(test)
+
+
+def test_what_nobody_waits_for_is_not_begun() -> None:
+    async def test() -> None:
+        turns = Turns(1, 8)
+        first, second, third = [turns.line_up("one") for _ in range(3)]
+        assert not turns.withdraw(first), "it has begun"
+        assert turns.withdraw(second)
+        assert not turns.withdraw(second)
+        with pytest.raises(ApiError):
+            await second.turn
+        turns.done(first)
+        assert may_work(third)
+        assert len(turns) == 0
+
+    run(test)
