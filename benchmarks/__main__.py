@@ -25,6 +25,7 @@ BENCHMARKS = (
     Benchmark("read", storage.read_files),
     Benchmark("write", storage.write_tables),
     Benchmark("serve", serving.serve),
+    Benchmark("crowd", serving.crowd),
     Benchmark("help", commands.help_text),
     Benchmark("run", commands.run, long=True),
     Benchmark("demo", commands.demo, long=True),

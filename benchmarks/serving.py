@@ -32,6 +32,8 @@ MODEL = "turnover"
 _PATH = "/liquidations/heatmap-timeseries"
 _SECONDS = 20.0
 """No measurement takes longer; what was answered by then counts."""
+_GREEDY, _GREEDY_ADDRESS, _GREEDY_PAUSE = 40, "127.0.0.2", 0.05
+"""Questions that a greedy client always has open, where it asks from, and its pause after a 503, in seconds."""
 _CACHED = "the client beside it on the same two cores, then the system's copying of the bytes"
 
 
@@ -42,9 +44,41 @@ def serve(setting: Setting) -> Sequence[Measured]:
     end = market.FIRST + timedelta(days=count_)
     by_sql = _plain_sql(home, end, setting)
     with _server(home) as server:
-        kept, made = list(_kept(server, setting)), list(_made(server, end, setting))
+        kept, made = list(_kept(server, setting)), list(_made(server, count_, setting))
         weighted = list(_weighted(server, count_, setting))
     return [*kept, *made, *weighted, *by_sql, *_faster(kept[0], made[0], by_sql[0])]
+
+
+def crowd(setting: Setting) -> Sequence[Measured]:
+    """Measure what one client waits for answers never asked before: alone, and beside another with 40 open questions.
+
+    Both ask the same kind of question; needs a second loopback address, which only Linux has by itself.
+    """
+    if sys.platform != "linux":
+        return []
+    days = setting.pick(30, 9)
+    with _server(_home(setting, days)) as server:
+        asked = _shifting("nested", days)
+        answers = setting.pick(80, 6)
+        run_clients(server, 2, 6, asked)
+        alone = run_clients(server, 1, answers, asked)
+        beside = run_clients(server, 1, answers, asked, greedy=_GREEDY)
+    what = "7 days at 15m, nested, zstd, never asked before, 1 connection"
+    many = f"{what}, while another client always has {_GREEDY} such questions open"
+    limit = "the last place to work at is left free for it; processor and caches are shared"
+    p95 = [float(np.percentile(done.times, 95)) for done in (alone, beside)]
+    return [
+        alone.row("a client alone", what, None, "seven days of the engine, then the bytes"),
+        beside.row("a client beside a greedy one", many, None, limit),
+        Measured(
+            name="serve, beside a greedy client, times longer",
+            what=f"the 95th percentile beside it ({p95[1]:.3g} ms) over that alone ({p95[0]:.3g} ms)",
+            unit="x",
+            values=(p95[1] / p95[0],),
+            limit=limit,
+            expected=setting.target(3.0),
+        ),
+    ]
 
 
 # -- the endpoint
@@ -69,21 +103,29 @@ def _kept(server: Server, setting: Setting) -> Iterator[Measured]:
         yield done.row(f"{form}, 304", what, setting.target(20.0), _CACHED)
 
 
-def _made(server: Server, end: date, setting: Setting) -> Iterator[Measured]:
+def _made(server: Server, days: int, setting: Setting) -> Iterator[Measured]:
     """Yield what has to be computed, as no window is asked for twice, 2 connections at a time."""
-    shifts = count(1)
     for form in ("columns", "nested"):
-
-        def shifted(form: str = form) -> bytes:
-            last = datetime.combine(end, datetime.min.time()) - next(shifts) * timedelta(minutes=15)
-            first = last - timedelta(days=7)
-            window = f"start_time={quote(first.isoformat())}&end_time={quote(last.isoformat())}"
-            return _request(f"{_PATH}?symbol={market.SYMBOL}&model={MODEL}&format={form}&{window}", "zstd")
-
+        shifted = _shifting(form, days)
         run_clients(server, 2, 6, shifted)
         done = run_clients(server, 2, setting.pick(80, 8), shifted)
         what = f"7 days at 15m, {form}, zstd, never asked before, 2 connections without pause"
         yield done.row(f"{form}, not kept", what, setting.target(100.0), "seven days of the engine, then the bytes")
+
+
+def _shifting(form: str, days: int) -> Callable[[], bytes]:
+    """Return what asks for (about) seven of the days in zstd, each time for others than ever before."""
+    shifts, most = count(), (days - 7) * 96
+    end = datetime.combine(market.FIRST + timedelta(days=days), datetime.min.time())
+
+    def asked() -> bytes:
+        shorter, earlier = divmod(next(shifts), most)
+        last = end - earlier * timedelta(minutes=15)
+        first = last - timedelta(days=7) + shorter * timedelta(minutes=15)
+        window = f"start_time={quote(first.isoformat())}&end_time={quote(last.isoformat())}"
+        return _request(f"{_PATH}?symbol={market.SYMBOL}&model={MODEL}&format={form}&{window}", "zstd")
+
+    return asked
 
 
 def _weighted(server: Server, days: int, setting: Setting) -> Iterator[Measured]:
@@ -232,10 +274,10 @@ class _Connection(asyncio.BufferedProtocol):
     So little is done per answer because whatever the client takes of two cores, the server does not have.
     """
 
-    def __init__(self, ask: Callable[[], bytes | None], done: Done) -> None:
-        self._ask, self._done = ask, done
+    def __init__(self, ask: Callable[[], bytes | None], done: Done, pause: float | None = None) -> None:
+        self._ask, self._done, self._pause = ask, done, pause
         self._room = memoryview(bytearray(1 << 20))
-        self._head, self._left, self._begun = b"", 0, 0.0
+        self._head, self._left, self._begun, self._refused = b"", 0, 0.0, False
         self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -257,9 +299,10 @@ class _Connection(asyncio.BufferedProtocol):
             length = re.search(rb"\r\ncontent-length: (\d+)", head.lower())
             status = int(head[9:12])
             self._done.statuses.add(status)
-            if status not in {200, 304}:
+            if status not in ({200, 304} if self._pause is None else {200, 304, 503}):
                 self._end(RuntimeError(f"the server answers {status}: {body[:300]!r}"))
                 return
+            self._refused = status == 503
             size = int(length[1]) if length else 0
             self._done.size = size
             tag = re.search(rb"\r\netag: ([^\r]+)", head, re.IGNORECASE)
@@ -268,7 +311,10 @@ class _Connection(asyncio.BufferedProtocol):
         if self._left <= 0:
             self._done.times.append(1000 * (time.perf_counter() - self._begun))
             self._left = 0
-            self._next()
+            if self._refused and self._pause is not None:
+                asyncio.get_running_loop().call_later(self._pause, self._next)
+            else:
+                self._next()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end(exc or RuntimeError("the server closed the connection"))
@@ -290,13 +336,22 @@ class _Connection(asyncio.BufferedProtocol):
         self._transport.abort()
 
 
-def run_clients(server: Server, connections: int, answers: int, asked: bytes | Callable[[], bytes]) -> Done:
+def run_clients(
+    server: Server, connections: int, answers: int, asked: bytes | Callable[[], bytes], *, greedy: int = 0
+) -> Done:
     """Ask over some connections at a time, each the next as soon as it is answered, until there are so many answers.
 
+    Args:
+        server: to ask.
+        connections: at a time.
+        answers: in all.
+        asked: the question, or what returns the next one.
+        greedy: connections of another client that ask meanwhile, which are not counted; they may be answered 503.
+
     Raises:
-        RuntimeError: for any answer but 200 and 304.
+        RuntimeError: for any other answer than 200 and 304.
     """
-    done, begun, left = Done(), time.monotonic(), iter(range(answers))
+    done, others, begun, left = Done(), Done(), time.monotonic(), iter(range(answers))
 
     def following() -> bytes | None:
         if next(left, None) is None or time.monotonic() > begun + _SECONDS:
@@ -305,16 +360,29 @@ def run_clients(server: Server, connections: int, answers: int, asked: bytes | C
 
     async def run() -> None:
         loop = asyncio.get_running_loop()
-        made = [
-            await loop.create_connection(lambda: _Connection(following, done), "127.0.0.1", server.port)
-            for _ in range(connections)
-        ]
-        await asyncio.gather(*(protocol.over for _, protocol in made))
+        over = False
+
+        def another() -> bytes | None:
+            return None if over else asked if isinstance(asked, bytes) else asked()
+
+        async def connect(number: int, protocol: Callable[[], _Connection], address: str) -> list[_Connection]:
+            connected = [
+                await loop.create_connection(protocol, "127.0.0.1", server.port, local_addr=(address, 0))
+                for _ in range(number)
+            ]
+            return [connection for _, connection in connected]
+
+        crowding = await connect(greedy, lambda: _Connection(another, others, _GREEDY_PAUSE), _GREEDY_ADDRESS)
+        await asyncio.sleep(1.0 if greedy else 0.0)
+        made = await connect(connections, lambda: _Connection(following, done), "127.0.0.1")
+        await asyncio.gather(*(connection.over for connection in made))
+        over = True
+        await asyncio.gather(*(connection.over for connection in crowding))
 
     before = server.cpu()
     asyncio.run(run())
     after = server.cpu()
-    if before is not None and after is not None and done.times:
+    if before is not None and after is not None and done.times and not greedy:
         done.cpu = (1000 * (after - before) / len(done.times),)
     return done
 

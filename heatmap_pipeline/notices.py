@@ -174,13 +174,14 @@ def announce(settings: Settings, notice: Notice, warn: Callable[[str], object] =
 
 
 def deliver(settings: Settings, warn: Callable[[str], object] = _log.warning) -> None:
-    """Send what waits, oldest first; what is not taken waits on. Raises nothing."""
+    """Send what waits, oldest first, as far as one deadline goes; what is not taken waits on. Raises nothing."""
     folder = _folder(settings)
     if not settings.webhook or not folder.is_dir():
         return
     try:
         with FileLock(folder / "lock", timeout=2 * DEADLINE):
             _forget(folder)
+            end = time.monotonic() + DEADLINE
             for waiting in sorted(folder.glob(f"*{_WAITING}"), key=lambda path: path.stat().st_mtime):
                 sent = waiting.with_suffix(_SENT)
                 try:
@@ -189,7 +190,8 @@ def deliver(settings: Settings, warn: Callable[[str], object] = _log.warning) ->
                     waiting.replace(sent)
                 except _NotTakenError as error:
                     warn(f"HEATMAP_WEBHOOK did not take a notice ({error}); it is sent again by the next command")
-                    if not error.answered:
+                    # A command is not to wait a whole deadline for each of a hundred notices.
+                    if not error.answered or time.monotonic() > end:
                         return
     except OSError as error:  # also the lock that another process holds for so long
         warn(f"the notices in {folder} cannot be used ({error.strerror or type(error).__name__})")

@@ -5,6 +5,7 @@ Nothing here reads a file or a database; the types are shared by every layer.
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -110,6 +111,7 @@ class Settings(BaseSettings):
     ui_hosts: Annotated[tuple[str, ...], NoDecode] = ()
     api_token: SecretStr | None = None
     api_cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    api_proxies: Annotated[tuple[str, ...], NoDecode] = ()
     api_cache_mb: int = Field(default=256, ge=1, le=65536)
     api_cache_seconds: float = Field(default=600.0, gt=0, allow_inf_nan=False)
     api_concurrency: int = Field(default=2, ge=1, le=64)
@@ -118,7 +120,14 @@ class Settings(BaseSettings):
     per_symbol: Mapping[str, SymbolSettings] = Field(default_factory=dict)
 
     @field_validator(
-        "symbols", "models", "liquidations", "api_cors_origins", "accept_checksum", "ui_hosts", mode="before"
+        "symbols",
+        "models",
+        "liquidations",
+        "api_cors_origins",
+        "api_proxies",
+        "accept_checksum",
+        "ui_hosts",
+        mode="before",
     )
     @classmethod
     def _split(cls, value: Any) -> Any:
@@ -182,6 +191,16 @@ class Settings(BaseSettings):
         for origin in value:
             if origin != "*" and not _ORIGIN.fullmatch(origin):
                 raise ValueError(f"{origin!r} is not an origin; write https://example.org, or * for all")
+        return tuple(dict.fromkeys(value))
+
+    @field_validator("api_proxies")
+    @classmethod
+    def _proxies(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for network in value:
+            try:
+                ipaddress.ip_network(network, strict=False)
+            except ValueError:
+                raise ValueError(f"{network!r} is not an address; write 127.0.0.1 or 10.0.0.0/8") from None
         return tuple(dict.fromkeys(value))
 
     @field_validator("archive_url", "rest_url", "gate_url", "bitget_url")

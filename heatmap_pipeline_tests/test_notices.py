@@ -112,6 +112,25 @@ def test_what_is_not_taken_is_logged_without_the_address_and_sent_later_in_order
     assert len(hook.bodies) == 2
 
 
+def test_many_notices_that_are_not_taken_do_not_keep_a_command(
+    hook: Webhook, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    announce(settings, NOTICE)
+    (sent,) = (settings.home / "notices").glob("*.sent")
+    for number in range(50):
+        sent.with_name(f"{number}.waiting").write_bytes(b"{}")
+    monkeypatch.setattr(notices, "DEADLINE", 0.2)
+    hook.answers = [500] * 1000
+    begin = time.monotonic()
+    deliver(settings)
+    assert time.monotonic() - begin < 2
+    assert hook.asked < 100
+    monkeypatch.setattr(notices, "DEADLINE", 20.0)
+    hook.answers = []
+    deliver(settings)
+    assert len(list(sent.parent.glob("*.waiting"))) == 0
+
+
 def test_nobody_at_the_address_is_logged_and_waits(settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))

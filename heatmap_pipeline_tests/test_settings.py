@@ -285,6 +285,7 @@ TABLE: dict[str, tuple[str, str | None]] = {
     "HEATMAP_CHECK_DAYS": ("0", "3651"),
     "HEATMAP_ACCEPT_CHECKSUM": ("ETHUSDT-metrics-2026-11-20", "all"),
     "HEATMAP_API_TOKEN": ("a-long-token", "short"),
+    "HEATMAP_API_PROXIES": ("127.0.0.1, 10.0.0.0/8, ::1", "proxy.example.org"),
     "HEATMAP_API_CORS_ORIGINS": ("https://example.org,*", "example.org"),
     "HEATMAP_API_CACHE_MB": ("1", "0"),
     "HEATMAP_API_CACHE_SECONDS": ("0.5", "inf"),

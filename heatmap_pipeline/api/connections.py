@@ -6,13 +6,15 @@ What belongs here: sockets, deadlines, counts. What does not: anything that need
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import time
-from collections import Counter, deque
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Collection
 from typing import Any
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from heatmap_pipeline.api.clients import Proxies, client_of
 
 REQUEST_SECONDS = 10.0
 """From the opening of a connection, or the first byte of a further request, to its last byte."""
@@ -23,8 +25,14 @@ SEND_SECONDS, SEND_BYTES = 10.0, 320 << 10
 SPARED_SECONDS = 1.0
 """A client that took nothing for so long is cut as soon as there are too many connections or bytes."""
 
-LONGEST_HEAD = 64 << 10
-"""Bytes of a request's line and headers."""
+LONGEST_REQUEST = 64 << 10
+"""Bytes of a request: its line and headers, and a body that nobody here reads."""
+
+MOST_HEADERS = 100
+"""Headers of a request, those behind its body included."""
+
+MOST_WAITING = 100
+"""Requests of one connection that wait for the answers to those before them."""
 
 _LOOK_SECONDS = 1.0
 _REFUSAL = (
@@ -32,62 +40,49 @@ _REFUSAL = (
 )
 
 
-def client_of(address: str | None) -> str:
-    """Return whom an address counts for: itself, or its network of 64 bits, which one machine has to itself in IPv6.
-
-    Example:
-        >>> client_of("192.0.2.7"), client_of("2001:db8::7:7"), client_of(None)
-        ('192.0.2.7', '2001:db8::', '')
-    """
-    try:
-        ip = ipaddress.ip_address((address or "").partition("%")[0])
-    except ValueError:
-        return address or ""
-    if isinstance(ip, ipaddress.IPv6Address):
-        if ip.ipv4_mapped is not None:
-            return str(ip.ipv4_mapped)
-        return str(ipaddress.IPv6Address(int(ip) >> 64 << 64))
-    return str(ip)
-
-
 class Crowd:
     """The connections of one server; all methods belong to its event loop.
 
     Args:
         most: connections there may be.
-        most_each: connections a client may have.
+        most_each: connections a client may have, but for a trusted proxy.
+        proxies: those that are trusted.
     """
 
-    def __init__(self, most: int, most_each: int) -> None:
+    def __init__(self, most: int, most_each: int, proxies: Proxies | None = None) -> None:
         self.most, self.most_each = most, most_each
+        self.proxies = proxies or Proxies()
         self.cut = 0
         self.refused = 0
-        self._open: dict[Connection, None] = {}  # the oldest first
-        self._each: Counter[str] = Counter()
+        self._open: dict[str, dict[Connection, None]] = {}  # of each client, its oldest first
+        self._number = 0
         self._look: asyncio.TimerHandle | None = None
+        self._ready: dict[str, deque[Callable[[], None]]] = {}  # the client whose turn is next first
 
     def __len__(self) -> int:
-        return len(self._open)
+        return self._number
 
     def enter(self, connection: Connection) -> bool:
         """Return whether there is room for a connection; one that only waits makes room."""
-        if self._each[connection.whose] >= self.most_each and not self._make_room(connection.whose):
+        theirs = self._open.get(connection.whose, {})
+        if len(theirs) >= self.most_each and not connection.of_proxy and not self._make_room(theirs):
             return self._refuse()
-        if len(self._open) >= self.most and not self._make_room(None):
+        if self._number >= self.most and not self._make_room(max(self._open.values(), key=len)):
             return self._refuse()
-        self._open[connection] = None
-        self._each[connection.whose] += 1
+        self._open.setdefault(connection.whose, {})[connection] = None
+        self._number += 1
         if self._look is None:
             self._look = connection.loop.call_later(_LOOK_SECONDS, self._look_around, connection.loop)
         return True
 
     def leave(self, connection: Connection) -> None:
         """Forget a connection."""
-        if connection in self._open:
-            del self._open[connection]
-            self._each[connection.whose] -= 1
-            if not self._each[connection.whose]:
-                del self._each[connection.whose]
+        theirs = self._open.get(connection.whose, {})
+        if connection in theirs:
+            del theirs[connection]
+            self._number -= 1
+            if not theirs:
+                del self._open[connection.whose]
 
     def end(self, connection: Connection) -> None:
         """End a connection at once, and count it no longer."""
@@ -100,20 +95,29 @@ class Crowd:
         self.refused += 1
         return False
 
-    def cut_stalled(self) -> bool:
-        """End the connection that has taken nothing of its answer for longest, if there is one; return whether."""
-        now = time.monotonic()
-        stalled = [connection for connection in self._open if connection.stalled(now)]
-        if stalled:
-            self.end(min(stalled, key=lambda connection: connection.taken_at))
-        return bool(stalled)
+    def begin(self, client: str, loop: asyncio.AbstractEventLoop, answer: Callable[[], None]) -> None:
+        """Have a request answered when it is the turn of its client: one request each time the loop comes round.
 
-    def _make_room(self, whose: str | None) -> bool:
-        """End the oldest connection that asks for nothing or takes nothing; of the client with most, if of no one."""
-        if whose is None:
-            whose = self._each.most_common(1)[0][0]
+        What takes a moment only (an answer that is kept, a refusal) is not worth a place to work at (`turns.py`), but a
+        thousand such moments of one client are a long wait for another.
+        """
+        if not self._ready:
+            loop.call_soon(self._begin_next, loop)
+        self._ready.setdefault(client, deque()).append(answer)
+
+    def _begin_next(self, loop: asyncio.AbstractEventLoop) -> None:
+        client = next(iter(self._ready))
+        waiting = self._ready.pop(client)
+        answer = waiting.popleft()
+        if waiting:  # the others come first now
+            self._ready[client] = waiting
+        if self._ready:
+            loop.call_soon(self._begin_next, loop)
+        answer()
+
+    def _make_room(self, theirs: Collection[Connection]) -> bool:
+        """End the oldest of some connections that asks for nothing or takes nothing; return whether there was one."""
         now = time.monotonic()
-        theirs = [connection for connection in self._open if connection.whose == whose]
         for dispensable in (Connection.silent, Connection.idle, Connection.stalled):
             for connection in theirs:
                 if dispensable(connection, now):
@@ -123,7 +127,7 @@ class Crowd:
 
     def _look_around(self, loop: asyncio.AbstractEventLoop) -> None:
         now = time.monotonic()
-        for connection in list(self._open):
+        for connection in [connection for theirs in self._open.values() for connection in theirs]:
             if connection.late(now):
                 self.end(connection)
         self._look = loop.call_later(_LOOK_SECONDS, self._look_around, loop) if self._open else None
@@ -132,15 +136,16 @@ class Crowd:
 class Connection(HttpToolsProtocol):
     """Ends a connection whose request does not end or whose answer is not taken, and refuses one too many.
 
-    A head is limited because the parser joins the pieces of a header again and again, so megabytes of one would keep
-    everyone waiting. A body is never copied for a connection: the transport keeps the bytes it is given.
+    A request is limited because the parser joins the pieces of a header again and again, so megabytes of one would keep
+    everyone waiting. The body of an answer is never copied for a connection: the transport keeps the bytes it is given.
     """
 
     crowd: Crowd
     whose = ""
+    of_proxy = False
     _refused = False
-    _reading_head = False
-    _head = 0
+    _reading = False
+    _read = 0
     _since: float | None = None
     """When the server began to wait for the rest of a request."""
     _window: tuple[float, int] | None = None
@@ -161,6 +166,14 @@ class Connection(HttpToolsProtocol):
     def stalled(self, now: float) -> bool:
         """Return whether it has taken nothing of its answer for a while."""
         return self._window is not None and now - self.taken_at >= SPARED_SECONDS
+
+    def takes_nothing(self) -> bool:
+        """Return whether it is stalled now."""
+        return self.stalled(time.monotonic())
+
+    def end(self) -> None:
+        """End it at once."""
+        self.crowd.end(self)
 
     def late(self, now: float) -> bool:
         """Return whether it has missed a deadline; called again and again, as it also measures what is taken."""
@@ -185,7 +198,10 @@ class Connection(HttpToolsProtocol):
 
     def hold(self, release: Callable[[], None]) -> None:
         """Have `release` called once the answer that is being given is taken, or nobody is there to take it."""
-        self._unwritten.append(release)
+        if self.gone.done():
+            release()
+        else:
+            self._unwritten.append(release)
 
     def _release_written(self) -> None:
         while self._written:
@@ -193,6 +209,8 @@ class Connection(HttpToolsProtocol):
 
     def give_up(self) -> None:
         """Have none of its answers written any more; uvicorn itself says this only to that of the newest request."""
+        if not self.gone.done():
+            self.gone.set_result(None)
         self._written += self._unwritten
         self._unwritten.clear()
         self._release_written()
@@ -208,7 +226,10 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: Any) -> None:
         """Let it in, or tell it that it is one too many."""
         super().connection_made(transport)
-        self.whose, self._since = client_of(self.client[0] if self.client else None), time.monotonic()
+        address = self.client[0] if self.client else None
+        self.whose, self.of_proxy = client_of(address), self.crowd.proxies.trusts(address)
+        self._since = time.monotonic()
+        self.gone: asyncio.Future[None] = self.loop.create_future()  # done when nobody is there any more
         self._written: list[Callable[[], None]] = []
         self._unwritten: list[Callable[[], None]] = []
         self._cycles: deque[RequestResponseCycle] = deque()  # in the order in which they are answered
@@ -226,24 +247,37 @@ class Connection(HttpToolsProtocol):
         self._unset_keepalive_if_required()
 
     def data_received(self, data: bytes) -> None:
-        """Read on, unless the head has become too long."""
-        if self._refused:
+        """Read on, unless the request has become too long."""
+        if self._refused or self.transport.is_closing():
             return
         if self._since is None and not self._answering():
             self._since = time.monotonic()
-        if self._reading_head:
-            self._head += len(data)
-            if self._head > LONGEST_HEAD:
+        if self._reading:
+            self._read += len(data)
+            if self._read > LONGEST_REQUEST:
                 self.crowd.end(self)
                 return
         super().data_received(data)
 
     def on_message_begin(self) -> None:
         """Begin to count."""
-        self._reading_head, self._head = True, 0
+        self._reading, self._read = True, 0
         if self._since is None:
             self._since = time.monotonic()
         super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header, of a number that a request may have."""
+        if len(self.headers) >= MOST_HEADERS:
+            raise httptools.HttpParserError(f"more than {MOST_HEADERS} headers")
+        super().on_header(name, value)
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no HTTP, but not in the middle of an answer."""
+        if self._answering():
+            self.crowd.end(self)
+        elif not self.transport.is_closing():
+            super().send_400_response(msg)
 
     def resume_writing(self) -> None:
         """Most of an answer is taken."""
@@ -260,14 +294,31 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """End of the head."""
-        self.scope["extensions"] = {"heatmap.connection": {"connection": self}}
-        self._reading_head = False
+        if len(self.pipeline) >= MOST_WAITING:
+            raise httptools.HttpParserError(f"more than {MOST_WAITING} requests at once")
+        asker = self.whose
+        if self.of_proxy and self.client:
+            asker = self.crowd.proxies.asker(self.client[0], self.headers)
+        self.scope["extensions"] = {"heatmap.connection": {"connection": self, "client": asker}}
         super().on_headers_complete()
+        if self.parser.should_upgrade():  # the parser reads nothing that comes after it
+            self.cycle.keep_alive = False
         while self._cycles and self._cycles[0].response_complete:
             self._cycles.popleft()
         self._cycles.append(self.cycle)
 
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        def answer() -> None:
+            if not cycle.disconnected:
+                super(Connection, self)._start_asgi_task(cycle, app)
+
+        below: Any = cycle.scope["extensions"]
+        self.crowd.begin(below["heatmap.connection"]["client"], self.loop, answer)
+
+    def on_body(self, body: bytes) -> None:
+        """Throw away what no route reads."""
+
     def on_message_complete(self) -> None:
         """End of the request."""
-        self._since = None
+        self._since, self._reading = None, False
         super().on_message_complete()

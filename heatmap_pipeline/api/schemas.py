@@ -419,5 +419,6 @@ class CacheStats(BaseModel):
     max_waiting: int
     books: int
     books_bytes: int
+    outgoing_bytes: int
     version: str | None
     loads: int

@@ -2,33 +2,28 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import ipaddress
-import logging
 import socket
-import sys
 from collections.abc import Callable
 from contextlib import suppress
 
 import uvicorn
 from fastapi import FastAPI
 
+from heatmap_pipeline.api import memory
 from heatmap_pipeline.api.app import create_app
+from heatmap_pipeline.api.clients import Proxies
 from heatmap_pipeline.api.connections import Connection, Crowd
 from heatmap_pipeline.api.descriptors import BACKLOG, raise_limit, room_for_connections
 from heatmap_pipeline.errors import HeatmapError
 from heatmap_pipeline.settings import Settings
 
-_MALLOC = {-8: 1, -3: 64 << 20, -1: 128 << 20}
-"""Parameters of glibc's mallopt: number of arenas, size from which a piece is mapped by itself, freed bytes to keep."""
 _MOST_CONNECTIONS = 1000
 _SHARE = 4
 """A client may have a quarter of the connections."""
 _FEWEST = 64
 """Connections below which a limit of the system is worth a warning."""
-
-_log = logging.getLogger(__name__)
 
 
 class ServeError(HeatmapError):
@@ -74,7 +69,7 @@ def serve(settings: Settings, host: str, port: int, tell: Callable[[str], None])
     Raises:
         ServeError: as `listen`.
     """
-    _reuse_memory()
+    memory.reuse()
     bound = listen(host, port)
     address = bound.getsockname()
     shown = f"[{host}]" if ":" in host else host
@@ -89,29 +84,6 @@ def serve(settings: Settings, host: str, port: int, tell: Callable[[str], None])
         make_server(create_app(settings, tell=tell), most).run(sockets=[bound])
 
 
-def _reuse_memory() -> None:
-    """Have answers use the memory of those before them, up to a bound.
-
-    Left alone, the allocator of Linux gives the arrays of an answer back to the system and asks for them again, which
-    doubles its processor time, while each thread keeps ever larger freed pieces of its own. Where the allocator is
-    another one, or does not know a parameter any more, this is said once, and answers are as right as ever.
-    """
-    if sys.platform != "linux":
-        return
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError):
-        refused = ["mallopt"]
-    else:
-        refused = [str(parameter) for parameter, value in _MALLOC.items() if not mallopt(parameter, value)]
-    if refused:
-        _log.warning(
-            "the memory allocator of this system cannot be told to keep what answers free (%s is not there): they take "
-            "up to twice the processor time",
-            ", ".join(refused),
-        )
-
-
 def make_server(app: FastAPI, most: int = _MOST_CONNECTIONS) -> uvicorn.Server:
     """Return a server that is not started, with limits that fit the endpoint.
 
@@ -119,9 +91,10 @@ def make_server(app: FastAPI, most: int = _MOST_CONNECTIONS) -> uvicorn.Server:
         app: what answers.
         most: connections there may be; one client may have a quarter of them.
     """
+    proxies = Proxies(app.state.service.settings.api_proxies)
 
     class Ours(Connection):
-        crowd = Crowd(most, max(most // _SHARE, 8))
+        crowd = Crowd(most, max(most // _SHARE, 8), proxies)
 
     config = uvicorn.Config(
         app,
@@ -131,6 +104,7 @@ def make_server(app: FastAPI, most: int = _MOST_CONNECTIONS) -> uvicorn.Server:
         log_level="error",  # not a line for everything that is no HTTP
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # clients.py reads them, of proxies that are trusted
         timeout_keep_alive=30,
         timeout_graceful_shutdown=5,
     )

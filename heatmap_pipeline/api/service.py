@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -19,6 +20,7 @@ from heatmap_pipeline.api.cache import ByteCache
 from heatmap_pipeline.api.descriptors import Reserve
 from heatmap_pipeline.api.errors import ApiError
 from heatmap_pipeline.api.heatmap import plan_heatmap
+from heatmap_pipeline.api.memory import GIVE_BACK_SECONDS, give_back
 from heatmap_pipeline.api.outgoing import Outgoing
 from heatmap_pipeline.api.parameters import HeatmapQuery
 from heatmap_pipeline.api.plan import Plan
@@ -32,6 +34,8 @@ from heatmap_pipeline.views.replay import Books
 
 ENCODINGS = ("zstd", "gzip", "identity")
 BOOKS_BYTES = 64 << 20
+LEAST_OUTGOING = 64 << 20
+"""Bytes that may be on their way, however small the cache is: one answer may have 27 MB."""
 
 
 class Service:
@@ -51,25 +55,41 @@ class Service:
 
         self.publications = Publications(warehouse.published, load, tell)
         self.cache = ByteCache(settings.api_cache_mb << 20, settings.api_cache_seconds)
-        self.outgoing = Outgoing(settings.api_cache_mb << 20)
+        self._tidied, self._given_back = (0, 0), time.monotonic()
         self.books = Books(BOOKS_BYTES)
-        self._turns = Turns(settings.api_concurrency, settings.api_queue)
+        self.outgoing = Outgoing(max(settings.api_cache_mb << 20, LEAST_OUTGOING))
+        self._turns = Turns(settings.api_concurrency, settings.api_queue, self.outgoing.room_for)
+        self.outgoing.freed = self._turns.advance
         self._workers = ThreadPoolExecutor(settings.api_concurrency, thread_name_prefix="answer")
         self._flights: dict[tuple[object, ...], tuple[asyncio.Task[bytes], Ticket]] = {}
 
     async def close(self) -> None:
         """End the workers and close the data."""
+        self._turns.close()
         await asyncio.gather(*(flight for flight, _ in self._flights.values()), return_exceptions=True)
         self._workers.shutdown()
         await self.publications.close()
         self.reserve.close()
 
     async def tidy(self) -> None:
-        """Forget what is too old."""
+        """Forget what is too old, and have nobody wait for who takes nothing."""
         self.cache.sweep()
+        if len(self._turns):
+            self.outgoing.make_room()
+        done = self.cache.stats.misses, self.outgoing.taken
+        if done != self._tidied and time.monotonic() - self._given_back > GIVE_BACK_SECONDS:
+            self._tidied, self._given_back = done, time.monotonic()
+            await asyncio.to_thread(give_back)
 
     async def body(
-        self, version: Version | None, plan: Plan, encoding: str, *, client: str = "", thorough: bool = False
+        self,
+        version: Version | None,
+        plan: Plan,
+        encoding: str,
+        *,
+        client: str = "",
+        gone: asyncio.Future[None] | None = None,
+        thorough: bool = False,
     ) -> bytes:
         """Return the body of a plan in a content coding.
 
@@ -78,6 +98,7 @@ class Service:
             plan: what to make.
             encoding: one of `ENCODINGS`.
             client: who asks; clients take turns.
+            gone: done when who asks is not there any more; what nobody waits for is not begun.
             thorough: whether to compress as well as can be, and to keep it for as long as there is room.
 
         Raises:
@@ -108,9 +129,21 @@ class Service:
             flight = asyncio.get_running_loop().create_task(
                 self._fly((*key, encoding), ticket, version, make, thorough)
             )
+            flight.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may be there to see it
             self._flights[(*key, encoding)] = flight, ticket
-        # Who leaves does not end it for the others.
-        return await asyncio.shield(flight)
+        ticket.askers += 1
+        try:
+            # Who leaves does not end it for the others.
+            if gone is None:
+                return await asyncio.shield(flight)
+            await asyncio.wait((flight, gone), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            ticket.askers -= 1
+        if not flight.done():
+            if not ticket.askers and self._turns.withdraw(ticket):
+                del self._flights[(*key, encoding)]
+            raise ApiError(503, "who asked is not there any more")
+        return flight.result()
 
     def _maker(
         self, key: tuple[object, ...], make: Callable[[], encode.Body], encoding: str, thorough: bool
@@ -140,9 +173,10 @@ class Service:
             try:
                 body = await asyncio.get_running_loop().run_in_executor(self._workers, make)
             finally:
-                self._turns.done()
+                self._turns.done(ticket)
         finally:
-            del self._flights[key]
+            if self._flights.get(key, (None, None))[1] is ticket:  # or it was withdrawn, and may be asked for anew
+                del self._flights[key]
             if version is not None:
                 version.release()
         self.cache.put(key, body, lasting=lasting)
@@ -169,6 +203,7 @@ class Service:
             "working": len(self._flights),
             "max_working": self.settings.api_concurrency,
             "max_waiting": self.settings.api_queue,
+            "outgoing_bytes": self.outgoing.size,
             "books": len(self.books),
             "books_bytes": self.books.size,
             "version": version.name if version is not None else None,

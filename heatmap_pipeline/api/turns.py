@@ -6,37 +6,63 @@ What belongs here: order and room. What does not: what is worked on (`service.py
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+import time
+from collections import Counter, deque
+from collections.abc import Callable
 
 from heatmap_pipeline.api.errors import ApiError
 
 RETRY_SECONDS = 1
 
+COMPANY_SECONDS = 60.0
+"""So long after another client's question, one place is left free for it; a client without company has them all."""
+
 
 class Ticket:
-    """A question that waits for its turn; several clients may wait for the same one."""
+    """A question that waits for its turn; several clients may wait for the same one.
+
+    Attributes:
+        turn: done when it may be worked on.
+        clients: who waits for it.
+        whose: the client whose turn it was.
+        askers: requests that wait for it.
+    """
 
     def __init__(self) -> None:
         self.turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.clients: set[str] = set()
+        self.whose = ""
+        self.askers = 0
 
 
 class Turns:
     """Places to work at, and the questions that wait for one.
 
-    A free place goes to the client whose turn it is, one after the other. Where no more may wait, a newcomer takes the
-    room of the newest question of the client that has most of them waiting, if that is more than the newcomer has.
+    A free place goes to the client whose turn it is, one after the other; while there are others, none has the last
+    one as well, so that theirs need not wait for a place. Where no more may wait, a newcomer takes the room of the
+    newest question of the client that has most of them waiting, if that is more than the newcomer has.
 
     Args:
         places: questions that are worked on at once.
         room: questions that may wait.
+        may: whether a client's question may be worked on now, asked again at every `advance`.
+        clock: for tests.
     """
 
-    def __init__(self, places: int, room: int) -> None:
+    def __init__(
+        self,
+        places: int,
+        room: int,
+        may: Callable[[str], bool] = lambda _: True,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.places, self.room = places, room
         self.taken = 0
+        self._may, self._clock = may, clock
         self._waiting: dict[str, deque[Ticket]] = {}  # the client whose turn is next first
         self._tickets: set[Ticket] = set()
+        self._working: Counter[str] = Counter()
+        self._asked: dict[str, float] = {}  # the last two clients that asked, and when; the latest last
 
     def __len__(self) -> int:
         return len(self._tickets)
@@ -48,9 +74,13 @@ class Turns:
             ApiError: 503 if too many wait. It is also what `turn` raises for a question that made room for another.
         """
         ticket = Ticket()
-        if self.taken < self.places and not self._tickets:
-            self.taken += 1
-            ticket.turn.set_result(None)
+        self._asked.pop(client, None)
+        self._asked[client] = self._clock()
+        if len(self._asked) > 2:
+            del self._asked[next(iter(self._asked))]
+        self.advance()
+        if self._may_begin(client):  # whoever still waits may not
+            self._begin(ticket, client)
             return ticket
         if len(self._tickets) >= self.room:
             self._make_room(client)
@@ -63,18 +93,56 @@ class Turns:
         if ticket in self._tickets and client not in ticket.clients:
             ticket.clients.add(client)
             self._waiting.setdefault(client, deque()).append(ticket)
+            self.advance()
 
-    def done(self) -> None:
-        """Give a place back, and to the next."""
+    def done(self, ticket: Ticket) -> None:
+        """Give the place of a question back, and to the next."""
         self.taken -= 1
-        while self._tickets and self.taken < self.places:
-            client = next(iter(self._waiting))
+        self._working[ticket.whose] -= 1
+        if not self._working[ticket.whose]:
+            del self._working[ticket.whose]
+        self.advance()
+
+    def advance(self) -> None:
+        """Give free places to those who may have them; called whenever that may have changed."""
+        while self.taken < self.places:
+            client = next((client for client in self._waiting if self._may_begin(client)), None)
+            if client is None:
+                return
             ticket = self._waiting[client][0]
             self._forget(ticket)
             if client in self._waiting:  # the others come first now
                 self._waiting[client] = self._waiting.pop(client)
-            self.taken += 1
-            ticket.turn.set_result(None)
+            self._begin(ticket, client)
+
+    def withdraw(self, ticket: Ticket) -> bool:
+        """Forget a question that nobody waits for any more; return whether it had not begun."""
+        waits = ticket in self._tickets
+        if waits:
+            self._forget(ticket)
+            ticket.turn.set_exception(ApiError(503, "nobody waits for this answer any more"))
+        return waits
+
+    def close(self) -> None:
+        """Refuse whoever waits: the server stops."""
+        for ticket in list(self._tickets):
+            self._forget(ticket)
+            ticket.turn.set_exception(ApiError(503, "this server is being stopped; try again soon"))
+
+    def _may_begin(self, client: str) -> bool:
+        if self.taken >= self.places or not self._may(client):
+            return False
+        return self._working[client] < max(self.places - 1, 1) or not self._has_company(client)
+
+    def _has_company(self, client: str) -> bool:
+        recently = self._clock() - COMPANY_SECONDS
+        return any(other != client and asked > recently for other, asked in self._asked.items())
+
+    def _begin(self, ticket: Ticket, client: str) -> None:
+        ticket.whose = client
+        self.taken += 1
+        self._working[client] += 1
+        ticket.turn.set_result(None)
 
     def _make_room(self, client: str) -> None:
         most = max(self._waiting, key=lambda name: len(self._waiting[name]), default=client)

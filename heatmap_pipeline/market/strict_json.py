@@ -6,6 +6,7 @@ Answers of a server and files of a user are read through it, so that none of the
 from __future__ import annotations
 
 import json
+import math
 from typing import Any, NoReturn
 
 from heatmap_pipeline.errors import printable
@@ -15,14 +16,15 @@ def load_json(data: bytes) -> Any:
     """Return the value that a JSON text stands for.
 
     Raises:
-        ValueError: if it is no JSON, nests too deep, writes NaN or an infinity, or has a key twice in one object.
+        ValueError: if it is no JSON, nests too deep, writes NaN, an infinity or a number beyond all of them, or has a
+            key twice in one object.
 
     Example:
         >>> load_json(b'[1, {"a": null}]')
         [1, {'a': None}]
     """
     try:
-        return json.loads(data, parse_constant=_no_number, object_pairs_hook=_unique)
+        return json.loads(data, parse_constant=_no_number, parse_float=_finite, object_pairs_hook=_unique)
     except RecursionError:
         raise ValueError("it nests too deep") from None
 
@@ -46,6 +48,11 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
             raise ValueError(f"an object has the key {shown(key)} twice")
         found[key] = value
     return found
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    return value if math.isfinite(value) else _no_number(printable(text, 40))
 
 
 def _no_number(name: str) -> NoReturn:

@@ -37,6 +37,7 @@ UNSAID_BAN = 600.0
 _BLOCK = 1 << 16
 _BUSY = frozenset({408, 418, 425, 429})  # and every 5xx
 _BANNED_UNTIL = re.compile(rb"banned until (\d{13})\b", re.IGNORECASE)
+_LENGTH = re.compile(r"[0-9]{1,18}")
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _SCHEMES = ("http", "https")
 
@@ -125,7 +126,7 @@ class Reply:
         """
         encoded = "Content-Encoding" in self.headers
         declared = self.headers.get("Content-Length", "")
-        expected = int(declared) if declared.isdigit() and not encoded else None
+        expected = int(declared) if _LENGTH.fullmatch(declared) and not encoded else None
         if expected is not None and expected > limit:
             self._too_large(limit)
         size = 0
@@ -319,6 +320,10 @@ class WebClient:
         for _ in range(MAX_REDIRECTS + 1):
             with self._send(url, where, query, headers, min(self._timeout, patience.left)) as response:
                 status = response.status_code
+                if status < 200:
+                    # The answer itself may still come, and must not be taken for that to the next request.
+                    self._session.close()
+                    raise TryAgainError(f"the server announced its answer ({status}) instead of giving it")
                 if status in accept:
                     return take(Reply(response, where, patience))
                 if status not in _REDIRECTS:

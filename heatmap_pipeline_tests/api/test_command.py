@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import uvicorn
 
-from heatmap_pipeline.api import server
+from heatmap_pipeline.api import memory, server
 from heatmap_pipeline.settings import Settings, SettingsError, load_settings
 from heatmap_pipeline_tests._homes import heatmap, refused, start
 from heatmap_pipeline_tests.api.homes import day
@@ -98,6 +98,7 @@ def test_settings(monkeypatch: pytest.MonkeyPatch) -> None:
         ("TOKEN", "with a blank", "HEATMAP_API_TOKEN = ***"),
         ("CORS_ORIGINS", "example.org", "'example.org' is not an origin; write https://example.org"),
         ("CORS_ORIGINS", "https://example.org/path", "is not an origin"),
+        ("PROXIES", "10.0.0.0/33", "'10.0.0.0/33' is not an address; write 127.0.0.1"),
         ("CACHE_MB", "0", "greater than or equal to 1"),
         ("CACHE_SECONDS", "0", "greater than 0"),
         ("CONCURRENCY", "0", "greater than or equal to 1"),
@@ -116,9 +117,9 @@ def test_settings_that_mean_nothing(monkeypatch: pytest.MonkeyPatch, name: str, 
 _AGAIN_AND_AGAIN = """
 import resource, sys
 import numpy as np
-from heatmap_pipeline.api import server
+from heatmap_pipeline.api import memory
 if sys.argv[1] == "reused":
-    server._reuse_memory()
+    memory.reuse()
 def answer():
     np.ones(40 << 17)  # 40 MiB
 answer()
@@ -151,9 +152,9 @@ def test_an_allocator_that_cannot_be_told_is_left_alone(
 
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setattr(ctypes, "CDLL", library)
-    server._reuse_memory()
+    memory.reuse()
     (record,) = caplog.records
     assert record.message.endswith("they take up to twice the processor time")
     monkeypatch.setattr(sys, "platform", "darwin")
-    server._reuse_memory()
+    memory.reuse()
     assert len(caplog.records) == 1, "nothing is expected elsewhere"

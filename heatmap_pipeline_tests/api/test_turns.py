@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from itertools import pairwise
+from itertools import count, pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from heatmap_pipeline.api.errors import ApiError
-from heatmap_pipeline.api.turns import Ticket, Turns
+from heatmap_pipeline.api.turns import COMPANY_SECONDS, Ticket, Turns
 
 
 def run(test: Callable[[], Awaitable[None]]) -> None:
@@ -28,14 +28,18 @@ def may_work(ticket: Ticket) -> bool:
 @given(st.lists(st.sampled_from("abcd"), max_size=40), st.integers(1, 3))
 def test_nobody_comes_twice_while_another_waits(askers: list[str], places: int) -> None:
     async def test() -> None:
-        turns = Turns(places, 40)
+        ages = count(step=2 * COMPANY_SECONDS)
+        turns = Turns(places, 40, clock=lambda: next(ages))  # nobody has company, so nothing is left free for it
         waiting = [(client, turns.line_up(client)) for client in askers]
         order: list[str] = []
-        waiting = waiting[places:]  # the others have begun
+        working = [ticket for _, ticket in waiting[:places]]
+        assert all(may_work(ticket) for ticket in working)
+        waiting = waiting[places:]
         while waiting:
-            turns.done()
+            turns.done(working.pop(0))
             (begun,) = [entry for entry in waiting if may_work(entry[1])]
             waiting.remove(begun)
+            working.append(begun[1])
             order.append(begun[0])
             left = {client for client, _ in waiting}
             if len(order) > 1 and order[-1] == order[-2]:
@@ -66,8 +70,9 @@ def test_room_is_made_by_who_has_most() -> None:
             turns.line_up("modest")  # as many as the other has
         assert len(turns) == 4
         for ticket in (waiting[0], modest[0], waiting[1], modest[1]):
-            turns.done()
+            turns.done(first)
             assert may_work(ticket)
+            first = ticket
         assert len(turns) == 0
 
     run(test)
@@ -76,12 +81,69 @@ def test_room_is_made_by_who_has_most() -> None:
 def test_who_joins_does_not_wait_behind_the_others_questions() -> None:
     async def test() -> None:
         turns = Turns(1, 8)
-        _, *waiting = [turns.line_up("greedy") for _ in range(6)]
+        first, *waiting = [turns.line_up("greedy") for _ in range(6)]
         turns.join(waiting[-1], "modest")
-        turns.done()
-        turns.done()
+        turns.done(first)
+        turns.done(waiting[0])
         assert [may_work(ticket) for ticket in waiting] == [True, False, False, False, True]
         turns.join(waiting[-1], "late")  # it is worked on already
         assert len(turns) == 3
+
+    run(test)
+
+
+def test_one_place_is_left_for_the_others_while_there_are_some() -> None:
+    async def test() -> None:
+        now = 0.0
+        turns = Turns(3, 8, clock=lambda: now)
+        alone = [turns.line_up("greedy") for _ in range(4)]
+        assert [may_work(ticket) for ticket in alone] == [True, True, True, False]
+        late = turns.line_up("modest")
+        turns.done(alone[0])
+        assert [may_work(late), may_work(alone[3])] == [True, False]
+        turns.done(late)
+        assert not may_work(alone[3]), "the free place is for who comes next"
+        soon = turns.line_up("modest")
+        assert may_work(soon)
+        turns.done(soon)
+        now += COMPANY_SECONDS + 1
+        turns.advance()
+        assert may_work(alone[3])
+
+    run(test)
+
+
+def test_who_may_not_begin_waits_and_keeps_nobody_else() -> None:
+    async def test() -> None:
+        barred = {"slow"}
+        turns = Turns(2, 8, lambda client: client not in barred)
+        slow = turns.line_up("slow")
+        assert may_work(turns.line_up("quick"))
+        assert not may_work(slow)
+        barred.clear()
+        turns.advance()
+        assert may_work(slow)
+        barred.add("slow")
+        waiting = turns.line_up("slow")
+        turns.close()
+        with pytest.raises(ApiError, match="being stopped"):
+            await waiting.turn
+        assert len(turns) == 0
+
+    run(test)
+
+
+def test_what_nobody_waits_for_is_not_begun() -> None:
+    async def test() -> None:
+        turns = Turns(1, 8)
+        first, second, third = [turns.line_up("one") for _ in range(3)]
+        assert not turns.withdraw(first), "it has begun"
+        assert turns.withdraw(second)
+        assert not turns.withdraw(second)
+        with pytest.raises(ApiError):
+            await second.turn
+        turns.done(first)
+        assert may_work(third)
+        assert len(turns) == 0
 
     run(test)

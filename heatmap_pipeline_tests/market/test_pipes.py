@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import socket
+import time
 from collections.abc import Callable
 from datetime import date, datetime
 from pathlib import Path
@@ -107,3 +109,52 @@ def test_folders_and_devices_are_named_for_what_they_are(tmp_path: Path) -> None
     (tmp_path / "file").write_bytes(b"x")
     with open_regular(tmp_path / "file") as stream:
         assert stream.read() == b"x"
+
+
+def link_to(target: str) -> Callable[[Path], None]:
+    return lambda path: path.symlink_to(target)
+
+
+def huge(path: Path) -> None:
+    """Make a file of two gigabytes that takes no room."""
+    with path.open("wb") as stream:
+        stream.truncate(2 << 30)
+
+
+def bound(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        os.chdir(path.parent)  # an address of a socket has to be short
+        listener.bind(path.name)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(Path.mkdir, id="a folder"),
+        pytest.param(link_to("/dev/zero"), id="a device"),
+        pytest.param(link_to("/dev/null"), id="an empty device"),
+        pytest.param(lambda path: path.symlink_to(path.name), id="a link to itself"),
+        pytest.param(link_to("nowhere"), id="a link to nothing"),
+        pytest.param(link_to("/proc/self/mem"), id="memory"),
+        pytest.param(huge, id="two gigabytes"),
+        pytest.param(bound, id="a socket"),
+    ],
+)
+@pytest.mark.parametrize("end", ["", ".CHECKSUM"])
+def test_what_is_no_file_of_the_archive_is_refused_soon(
+    make: Callable[[Path], object], end: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_demo_days(tmp_path, "BTCUSDT", [DAY])
+    path = tmp_path / f"{FILE.path}{end}"
+    path.unlink()
+    make(path)
+    if end and not path.exists() and path.is_symlink() and path.readlink() == Path("nowhere"):
+        candles(tmp_path)  # a CHECKSUM that is nowhere is none
+        return
+    started = time.process_time()
+    with pytest.raises(MarketError) as refused:
+        candles(tmp_path)
+    assert time.process_time() - started < 2
+    assert FILE.name in str(refused.value)
+    assert str(refused.value).isprintable()

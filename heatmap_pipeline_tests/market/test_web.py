@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable
 
 import pytest
@@ -37,6 +38,8 @@ def ask(server: HostileServer, seconds: float, retries: int = 0) -> bytes:
         pytest.param(OK + b"Connection: close\r\n\r\n", b"x", 0.02, id="a body that drips without a length"),
         pytest.param(OK + b"Transfer-Encoding: chunked\r\n\r\n1;", b"x", 0.02, id="a chunk whose head drips"),
         pytest.param(OK + b"Transfer-Encoding: chunked\r\n\r\n0\r\n", b"A: b\r\n", 0.02, id="trailers without an end"),
+        pytest.param(OK + b"Transfer-Encoding: chunked\r\n\r\n0\r\n", b"A: b\r\n" * 999, 0.0, id="a flood of trailers"),
+        pytest.param(OK + b"Transfer-Encoding: chunked\r\n\r\n", b"1;a=b\r\nx\r\n", 0.02, id="chunks of one byte"),
         pytest.param(
             OK + b"Content-Encoding: gzip\r\nContent-Length: 900000\r\n\r\n",
             gzip.compress(b""),
@@ -109,6 +112,90 @@ def test_no_answer_at_all_is_a_sentence(answer: bytes) -> None:
 
     with HostileServer(talk) as server, pytest.raises(WebError, match=r"1 times; try again later|time limit"):
         ask(server, 3.0)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"Content-Length: \xb2", b"Content-Length: \xd9\xa3", b"Content-Length: -5", b"Content-Length: 5, 6",
+        b"Content-Length: " + b"9" * 5000, b"Content-Length: 4\r\nContent-Length: 5", b"Content-Length: 1e3",
+        b"Content-Length: 9", b"Transfer-Encoding: chunked", b"Transfer-Encoding: gzip, chunked",
+        b"Content-Encoding: gzip", b"Content-Encoding: gzip, gzip, gzip, gzip, gzip, gzip, gzip",
+        b"X: \0", b"\0: x", b": x", b"no colon", b"Content-Length: 2",
+    ],
+)  # fmt: skip
+def test_a_head_that_lies_gives_a_body_or_a_sentence(head: bytes) -> None:
+    """The body is `hello` and the end of the connection: all of it comes, or its promised beginning, or a sentence."""
+
+    def talk(client: socket.socket, stopped: threading.Event) -> None:
+        client.sendall(OK + head + b"\r\n\r\nhello")
+
+    with HostileServer(talk) as server:
+        try:
+            taken = ask(server, 3.0)
+        except WebError as error:
+            said = str(error)
+            taken = b""
+        else:
+            said = ""
+    if said:
+        assert "1 times; try again later" in said or "check HEATMAP_REST_URL" in said
+    else:
+        assert taken in {b"hello", b"hell", b"he"}
+
+
+@pytest.mark.parametrize("status", [101, 102, 103, 199])
+def test_an_answer_that_is_announced_is_never_taken_for_another(status: int) -> None:
+    """What comes after the announcement, late, is the answer to no later request of the client."""
+    served: list[int] = []
+
+    def talk(client: socket.socket, stopped: threading.Event) -> None:
+        served.append(len(served))
+        if served[-1]:
+            client.sendall(OK + b"Content-Length: 5\r\n\r\nright")
+        else:
+            client.sendall(b"HTTP/1.1 %d Soon\r\n\r\n" % status)
+            stopped.wait(0.05)
+            client.sendall(OK + b"Content-Length: 5\r\n\r\nwrong")
+
+    with HostileServer(talk) as server, WebClient(server.url, setting="HEATMAP_REST_URL", retries=0) as client:
+        with pytest.raises(WebError, match=rf"announced its answer \({status}\)"):
+            client.get("a", body, patience=Patience(5))
+        assert client.get("b", body, patience=Patience(5)) == b"right"
+
+
+@pytest.mark.parametrize("codings", [1, 2, 3])
+def test_what_is_compressed_is_unpacked_as_far_as_a_right_answer_goes(codings: int) -> None:
+    """Zeros a hundred times the limit, compressed once or again and again: the limit holds, and so does memory."""
+    packed = gzip.compress(bytes(100 << 20), 1)
+    for _ in range(codings - 1):
+        packed = gzip.compress(packed)
+
+    def talk(client: socket.socket, stopped: threading.Event) -> None:
+        coding = b", ".join([b"gzip"] * codings)
+        client.sendall(OK + b"Content-Encoding: %b\r\nContent-Length: %d\r\n\r\n" % (coding, len(packed)) + packed)
+
+    tracemalloc.start()
+    try:
+        with HostileServer(talk) as server, pytest.raises(WebError, match="larger than 1048576 bytes"):
+            ask(server, 20.0)
+        assert tracemalloc.get_traced_memory()[1] < 16 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_redirects_from_host_to_host_come_to_an_end() -> None:
+    ports: list[int] = []
+
+    def talk(client: socket.socket, stopped: threading.Event) -> None:
+        ports.append(ports[-2])
+        client.sendall(b"HTTP/1.1 307 Go\r\nContent-Length: 0\r\nLocation: http://127.0.0.1:%d/\r\n\r\n" % ports[-1])
+
+    with HostileServer(talk) as one, HostileServer(talk) as other:
+        ports += [one.port, other.port]
+        with pytest.raises(WebError, match="redirects more than 5 times"):
+            ask(one, 5.0)
+    assert len(ports) == 2 + 6
 
 
 # --- SOCKS -----------------------------------------------------------------------------------------------------------
