@@ -223,8 +223,9 @@ class Server:
 
 @contextmanager
 def _server(home: Path) -> Iterator[Server]:
-    """Run `heatmap serve` over a home, with none of the caller's settings."""
+    """Run `heatmap serve` over a home, with none of the caller's settings and no line per request."""
     given = {name: value for name, value in os.environ.items() if not name.startswith(("HEATMAP_", "DAGSTER_"))}
+    given["HEATMAP_LOG_FORMAT"] = "off"
     command = [sys.executable, "-u", "-m", "heatmap_pipeline", "serve", "--port", "0", "--home", str(home)]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, text=True, env=given, cwd=Path(__file__).parents[1]

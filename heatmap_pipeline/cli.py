@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
@@ -100,6 +101,7 @@ def main() -> None:
     heatmap record BTCUSDT        write down liquidations as the exchanges print them
     heatmap ui                    the Dagster UI on the same history
     heatmap serve                 the live page and the read endpoint over what is published
+    heatmap backup DIR            a copy of the home, also while runs go on; `heatmap restore DIR` puts it back
     """
 
 
@@ -358,6 +360,60 @@ def serve(host: str, port: int, home: Path | None) -> None:
 
 
 @main.command()
+@click.argument("folder", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--keep", type=click.IntRange(1), help="Remove older backups in DIR but for so many.")
+@_home
+def backup(folder: Path, keep: int | None, home: Path | None) -> None:
+    """Copy this home to a new folder below DIR, also while runs go on; it appears when it is whole.
+
+    \b
+    Examples:
+      heatmap backup /mnt/backups
+      heatmap backup /mnt/backups --keep 7
+    """
+    settings = _settings(home=home)
+    from heatmap_pipeline.settings import environment_shown  # noqa: PLC0415
+    from heatmap_pipeline.store.backup import back_up  # noqa: PLC0415
+    from heatmap_pipeline.store.warehouse import Warehouse  # noqa: PLC0415
+
+    warehouse = Warehouse(settings.home, lock_timeout=settings.lock_timeout)
+    done = back_up(warehouse, folder.expanduser().resolve(), environment_shown(), keep=keep)
+    click.echo(f"{done.files} files, {done.size / 1e6:.1f} MB, are in {done.folder}")
+    if done.removed:
+        click.echo(f"{done.removed} older ones were removed")
+
+
+@main.command()
+@click.argument("folder", metavar="DIR", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--yes", is_flag=True, help="Also into a home that is not empty; what is replaced is kept in it.")
+@_home
+def restore(folder: Path, yes: bool, home: Path | None) -> None:
+    """Put a backup, or the newest of those in DIR, into this home; each file is verified first.
+
+    \b
+    Examples:
+      heatmap restore /mnt/backups --home /srv/heatmap
+      heatmap restore /mnt/backups/2026-11-26T040000Z --yes
+    """
+    settings = _settings(home=home)
+    from heatmap_pipeline.orchestration.ui.front import nobody_else  # noqa: PLC0415
+    from heatmap_pipeline.settings import environment_shown  # noqa: PLC0415
+    from heatmap_pipeline.store.backup import chosen, restore  # noqa: PLC0415
+    from heatmap_pipeline.store.warehouse import Warehouse  # noqa: PLC0415
+
+    backup_folder, manifest = chosen(folder.expanduser().resolve())
+    with nobody_else(settings, lambda text: click.echo(text, err=True)):
+        warehouse = Warehouse(settings.home, lock_timeout=settings.lock_timeout)
+        done = restore(warehouse, backup_folder, manifest, replace=yes)
+    click.echo(f"{done.files} files of {done.folder}, {done.size / 1e6:.1f} MB, are in {settings.home}")
+    if done.replaced is not None:
+        click.echo(f"what they replaced is in {done.replaced}; remove it when you do not need it")
+    here = environment_shown()
+    if other := [f"{name}={value}" for name, value in manifest.settings.items() if here.get(name) != value]:
+        click.echo(f"settings that it was made with and that are not so here: {shlex.join(other)}")
+
+
+@main.command()
 @click.argument("symbols", nargs=-1, required=True, metavar="SYMBOL...")
 @click.option(
     "--exchange",
@@ -513,6 +569,7 @@ def _execute(
         daily: whether a day on which nothing ran is worth telling.
     """
     from heatmap_pipeline.notices import Failure  # noqa: PLC0415
+    from heatmap_pipeline.orchestration.retention import tidy_up  # noqa: PLC0415
     from heatmap_pipeline.orchestration.runs import (  # noqa: PLC0415
         Outcome,
         look_back,
@@ -522,8 +579,10 @@ def _execute(
         stored_spans,
     )
     from heatmap_pipeline.orchestration.told import tell_of_command  # noqa: PLC0415
+    from heatmap_pipeline.store.last_run import write_last_run  # noqa: PLC0415
 
     outcome = Outcome({}, {})
+    began = datetime.now(UTC)
     try:
         prepare_home(settings)
         with one_run_at_a_time(settings, lambda text: click.echo(text, err=True)):
@@ -532,10 +591,14 @@ def _execute(
             if requests:
                 with _progress():
                     outcome = run_days(settings, requests, restart=restart)
+            tidy_up(settings)
     except Exception as error:
+        write_last_run(settings.home, settings.symbols, settings.symbols, began=began, failed=True, count=False)
         cause = str(error) if isinstance(error, HeatmapError) else f"{type(error).__name__}: {error} (unexpected)"
         tell_of_command(settings, [Failure(symbol, cause) for symbol in settings.symbols], [], again)
         raise
+    failed = {*refused, *outcome.failures}
+    write_last_run(settings.home, settings.symbols, failed, began=began, failed=bool(failed))
     failures = {symbol: Failure(symbol, text) for symbol, text in {**refused, **outcome.failures}.items()}
     if failures:
         tell_of_command(settings, list({**failures, **outcome.details}.values()), outcome.run_ids, again)

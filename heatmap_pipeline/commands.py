@@ -23,6 +23,8 @@ TAKES: Mapping[str, frozenset[str]] = {
     "score": frozenset({"liquidations", "home", "model"}),
     "ui": frozenset({"source", "home"}),
     "serve": frozenset({"home"}),
+    "backup": frozenset({"home"}),
+    "restore": frozenset({"home"}),
 }
 """Which options each verb takes."""
 

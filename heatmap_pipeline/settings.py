@@ -107,6 +107,9 @@ class Settings(BaseSettings):
     demo_seed: int = 7
     lock_timeout: float = Field(default=600.0, gt=0)
     intraday_minutes: Literal[5, 15] | None = None
+    keep_run_days: int = Field(default=30, ge=0, le=36500)
+    keep_runs: int = Field(default=500, ge=0, le=1_000_000)
+    keep_archive_days: int = Field(default=0, ge=0, le=36500)
     webhook: str | None = None
     ui_hosts: Annotated[tuple[str, ...], NoDecode] = ()
     api_token: SecretStr | None = None
@@ -116,6 +119,7 @@ class Settings(BaseSettings):
     api_cache_seconds: float = Field(default=600.0, gt=0, allow_inf_nan=False)
     api_concurrency: int = Field(default=2, ge=1, le=64)
     api_queue: int = Field(default=32, ge=0, le=10000)
+    log_format: Literal["text", "json", "off"] = "text"
     api_stale_hours: float = Field(default=36.0, gt=0, allow_inf_nan=False)
     per_symbol: Mapping[str, SymbolSettings] = Field(default_factory=dict)
 
@@ -282,6 +286,20 @@ def _number_choices(kind: Any) -> dict[str, int]:
 
 _NUMBER_CHOICES = {name: _number_choices(field.annotation) for name, field in Settings.model_fields.items()}
 """Numbers that a setting is one of, by how they are written in the environment; most settings have none."""
+
+
+def environment_shown() -> dict[str, str]:
+    """Return the HEATMAP_* variables that are set and may be shown: no secret, no address with a password in it.
+
+    HEATMAP_HOME is not among them: it is where this machine has what others may move.
+    """
+    known = {f"HEATMAP_{name.upper()}": name for name in Settings.model_fields if name not in {"home", "per_symbol"}}
+    return {
+        name: value
+        for name, value in sorted(os.environ.items())
+        if value and (known.get(name, "api_token") not in _SECRETS or _PER_SYMBOL.fullmatch(name))
+        if not ("://" in value and "@" in value)
+    }
 
 
 def load_settings(**overrides: Any) -> Settings:

@@ -55,7 +55,13 @@ PINNED = {
     ],
     "jobs": ["heatmap_daily"],
     "schedules": {"heatmap_daily_schedule": "20 0 * * *"},
-    "sensors": ["heatmap_days_before_sensor", "heatmap_failure_sensor", "heatmap_idle_sensor"],
+    "sensors": [
+        "heatmap_days_before_sensor",
+        "heatmap_failure_sensor",
+        "heatmap_success_sensor",
+        "heatmap_idle_sensor",
+        "heatmap_retention_sensor",
+    ],
     "resources": ["market", "warehouse"],
 }
 """What other people's scripts, bookmarks and run histories hold on to; change it on purpose only."""

@@ -13,20 +13,23 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
+from starlette.routing import Route
 
 from heatmap_pipeline import __version__
 from heatmap_pipeline.api import describe
 from heatmap_pipeline.api.answers import answer
 from heatmap_pipeline.api.encode import dump
 from heatmap_pipeline.api.errors import STATUS, ApiError
-from heatmap_pipeline.api.health import health
+from heatmap_pipeline.api.health import health, readiness
 from heatmap_pipeline.api.heatmap import plan_heatmap
 from heatmap_pipeline.api.liquidation_map import plan_map
 from heatmap_pipeline.api.listing import plan_klines, plan_score, plan_symbols
+from heatmap_pipeline.api.metrics import CONTENT_TYPE, Metrics
 from heatmap_pipeline.api.pages import add_pages, page_files
 from heatmap_pipeline.api.parameters import HeatmapQuery, KlinesQuery, LevelsQuery, MapQuery, ScoreQuery, sentence
 from heatmap_pipeline.api.security import Shield, TokenGate, problem
 from heatmap_pipeline.api.service import Service
+from heatmap_pipeline.api.traffic import Listener, Traffic
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.views.errors import ViewError
 
@@ -36,14 +39,18 @@ _DEPRECATED = {
 }
 
 
-def create_app(settings: Settings, *, tell: Callable[[str], None] | None = None) -> FastAPI:
+def create_app(
+    settings: Settings, *, tell: Callable[[str], None] | None = None, log: Listener | None = None
+) -> FastAPI:
     """Return the endpoint over the published database of a home; it reads the file when it starts to serve.
 
     Args:
         settings: home, and everything that begins with `api_`.
         tell: is given a line whenever something else is served, or cannot be.
+        log: is told of each request.
     """
     service = Service(settings, tell)
+    metrics = Metrics(service)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -67,18 +74,21 @@ def create_app(settings: Settings, *, tell: Callable[[str], None] | None = None)
         redoc_url=None,
         openapi_url=None,
         redirect_slashes=False,
-        middleware=_middleware(settings),
+        middleware=_middleware(settings, [metrics.count, *([log] if log is not None else [])]),
     )
     app.state.service = service
-    app.include_router(_routes(service))
+    router = _routes(service)
+    app.include_router(router)
     add_pages(app, service)
+    _add_metrics(app, metrics)
+    metrics.routes = frozenset(route.path for route in [*router.routes, *app.routes] if isinstance(route, Route))
     _answer_errors(app)
     return app
 
 
-def _middleware(settings: Settings) -> list[Middleware]:
+def _middleware(settings: Settings, listeners: Sequence[Listener]) -> list[Middleware]:
     """Return what stands in the way of every request, the outermost first."""
-    stack = [Middleware(Shield)]
+    stack = [Middleware(Traffic, listeners=listeners), Middleware(Shield)]
     if settings.api_cors_origins:
         stack.append(
             Middleware(
@@ -91,7 +101,7 @@ def _middleware(settings: Settings) -> list[Middleware]:
         )
     if settings.api_token is not None:
         token = settings.api_token.get_secret_value()
-        stack.append(Middleware(TokenGate, token=token, open_paths=["/health"]))
+        stack.append(Middleware(TokenGate, token=token, open_paths=["/health", "/ready"]))
     return stack
 
 
@@ -134,11 +144,28 @@ def _routes(service: Service) -> APIRouter:
                 version.release()
         return Response(dump(body), status, {"Cache-Control": "no-store"}, "application/json")
 
+    @router.get("/ready", tags=["service"], dependencies=bare, **describe.READY)
+    async def whether_ready() -> Response:
+        status, body = await readiness(service.publications)
+        return Response(dump(body), status, {"Cache-Control": "no-store"}, "application/json")
+
     @router.get("/cache/stats", tags=["service"], dependencies=bare, **describe.CACHE)
     async def cache_stats() -> Response:
         return Response(dump(service.report()), 200, {"Cache-Control": "no-store"}, "application/json")
 
     return router
+
+
+def _add_metrics(app: FastAPI, metrics: Metrics) -> None:
+    """Add GET /metrics, which is no JSON and no part of the schema."""
+
+    async def answer_metrics(request: Request) -> Response:
+        await _no_parameters(request)
+        connection = request.scope.get("extensions", {}).get("heatmap.connection", {}).get("connection")
+        content = metrics.text(None if connection is None else connection.crowd)
+        return Response(content, 200, {"Cache-Control": "no-store", "Content-Type": CONTENT_TYPE})
+
+    app.add_route("/metrics", answer_metrics, methods=["GET"], include_in_schema=False)
 
 
 async def _no_parameters(request: Request) -> None:

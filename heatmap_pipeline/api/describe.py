@@ -69,6 +69,16 @@ HEALTH["responses"] = {
     503: {"description": "Stale or empty; `reason` says what to do.", "model": schemas.Health},
     **{status: HEALTH["responses"][status] for status in (405, 414, 422)},
 }
+READY = _route(
+    "Whether requests can be answered",
+    "200 while a publication is open and answers, however old it is: for what sends traffic. Needs no token.",
+    schemas.Ready,
+)
+READY["responses"] = {
+    200: {"description": "Ready.", "model": schemas.Ready},
+    503: {"description": "Not ready; `reason` says why.", "model": schemas.Ready},
+    **{status: READY["responses"][status] for status in (405, 414, 422)},
+}
 CACHE = _route("What the cache does", "Counts since the server was started.", schemas.CacheStats)
 
 _STYLE = """

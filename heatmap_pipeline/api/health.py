@@ -6,14 +6,20 @@ follow from the one before it. Days missing between two histories are listed, bu
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Any
 
+from heatmap_pipeline.api.publications import Publications
 from heatmap_pipeline.commands import command, first_commands
+from heatmap_pipeline.errors import HeatmapError
 from heatmap_pipeline.instants import DAY, day_start, iso
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store.origin import as_stored
 from heatmap_pipeline.views.data import ModelData, SymbolData, Version
+
+_READY_SECONDS = 5.0
+"""How long the open publication may take to answer a question that takes a millisecond."""
 
 
 def health(
@@ -62,6 +68,26 @@ def health(
     if reasons:
         body["reason"] = "; ".join(reasons)
     return (503 if reasons else 200), body
+
+
+async def readiness(publications: Publications) -> tuple[int, dict[str, Any]]:
+    """Return the status and the body of GET /ready: whether a publication is open and answers, however old it is."""
+    version = await publications.current()
+    if version is None:
+        return 503, _not_ready(publications.problem or "nothing is published yet")
+    try:
+        answers = await asyncio.wait_for(asyncio.to_thread(version.answers), _READY_SECONDS)
+    except (TimeoutError, HeatmapError) as error:
+        return 503, _not_ready(f"the publication that is open does not answer ({type(error).__name__})")
+    finally:
+        version.release()
+    if not answers:
+        return 503, _not_ready("the publication that is open holds no symbol")
+    return 200, {"status": "ready", "version": version.name}
+
+
+def _not_ready(reason: str) -> dict[str, Any]:
+    return {"status": "not ready", "version": None, "reason": reason}
 
 
 def _report(symbol: SymbolData, model: ModelData, settings: Settings, now: float) -> dict[str, Any]:

@@ -211,6 +211,12 @@ class KlinesQuery(_Query):
     )
 
 
+PARAMETERS = frozenset(
+    name for query in (HeatmapQuery, MapQuery, LevelsQuery, ScoreQuery, KlinesQuery) for name in query.model_fields
+)
+"""Names of all parameters there are."""
+
+
 def seconds_of(interval: str) -> int:
     """Return the width of an interval that has a name."""
     return SECONDS[interval]

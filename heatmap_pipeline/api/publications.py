@@ -43,6 +43,8 @@ class Publications:
         self.version: Version | None = None
         self.problem = ""
         self.loads = 0
+        self.made: float | None = None
+        """When the file that is open was written, seconds since 1970-01-01 UTC."""
         self._seen: tuple[int, int, int] | None = None
         self._looked = -1e9
         self._tried = -1e9
@@ -102,7 +104,7 @@ class Publications:
             _log.exception("the published file could not be read")
             self._failed(f"{self._path} could not be read ({type(error).__name__}: {error})")
         else:
-            self.version, self.problem = new, ""
+            self.version, self.problem, self.made = new, "", seen[1] / 1e9
             self.loads += 1
             if before is not None:
                 before.retire()

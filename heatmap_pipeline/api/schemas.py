@@ -399,6 +399,14 @@ class Health(BaseModel):
     reason: str | None = None
 
 
+class Ready(BaseModel):
+    """Whether requests can be answered."""
+
+    status: Literal["ready", "not ready"]
+    version: str | None
+    reason: str | None = None
+
+
 class CacheStats(BaseModel):
     """Counts since the start, and what is held now."""
 

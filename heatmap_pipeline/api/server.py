@@ -16,6 +16,8 @@ from heatmap_pipeline.api.app import create_app
 from heatmap_pipeline.api.clients import Proxies
 from heatmap_pipeline.api.connections import Connection, Crowd
 from heatmap_pipeline.api.descriptors import BACKLOG, raise_limit, room_for_connections
+from heatmap_pipeline.api.log import notices, requests
+from heatmap_pipeline.api.parameters import PARAMETERS
 from heatmap_pipeline.errors import HeatmapError
 from heatmap_pipeline.settings import Settings
 
@@ -64,24 +66,27 @@ def serve(settings: Settings, host: str, port: int, tell: Callable[[str], None])
         settings: home, and everything that begins with `api_`.
         host: address to listen on.
         port: port to listen on; 0 is any that is free.
-        tell: is given a line at the start, and one whenever something is published.
+        tell: is given a line at the start, one whenever something is published, and one of each request, in the form
+            of HEATMAP_LOG_FORMAT.
 
     Raises:
         ServeError: as `listen`.
     """
     memory.reuse()
+    say = notices(tell, settings.log_format)
+    log = requests(tell, settings.log_format, settings.api_token, PARAMETERS)
     bound = listen(host, port)
     address = bound.getsockname()
     shown = f"[{host}]" if ":" in host else host
-    tell(f"heatmap page and endpoint on http://{shown}:{address[1]} for {settings.home}; stop it with Ctrl-C")
+    say(f"heatmap page and endpoint on http://{shown}:{address[1]} for {settings.home}; stop it with Ctrl-C")
     if not ipaddress.ip_address(address[0]).is_loopback and settings.api_token is None:
-        tell(f"warning: whoever reaches {host} can read it all; set HEATMAP_API_TOKEN, or put a login in front of it")
+        say(f"warning: whoever reaches {host} can read it all; set HEATMAP_API_TOKEN, or put a login in front of it")
     limit = raise_limit()
     if room_for_connections(limit) < _FEWEST:
-        tell(f"warning: this process may open {limit} files only, so it takes few connections; raise it with ulimit -n")
+        say(f"warning: this process may open {limit} files only, so it takes few connections; raise it with ulimit -n")
     most = max(min(_MOST_CONNECTIONS, room_for_connections(limit)), 16)
     with suppress(KeyboardInterrupt), bound:
-        make_server(create_app(settings, tell=tell), most).run(sockets=[bound])
+        make_server(create_app(settings, tell=say, log=log), most).run(sockets=[bound])
 
 
 def make_server(app: FastAPI, most: int = _MOST_CONNECTIONS) -> uvicorn.Server:

@@ -63,6 +63,11 @@ class Service:
         self._workers = ThreadPoolExecutor(settings.api_concurrency, thread_name_prefix="answer")
         self._flights: dict[tuple[object, ...], tuple[asyncio.Task[bytes], Ticket]] = {}
 
+    @property
+    def queue(self) -> tuple[int, int]:
+        """Answers that are being made, and questions that wait for their turn."""
+        return self._turns.taken, len(self._turns)
+
     async def close(self) -> None:
         """End the workers and close the data."""
         self._turns.close()

@@ -1,8 +1,8 @@
-"""In the background: failures and idle days are told, and the days before a failed one are still run."""
+"""In the background: what failed is told and written down, days before a failed one run, what is too old is removed."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import Any
 
 import dagster as dg
@@ -14,13 +14,17 @@ from heatmap_pipeline.orchestration.assets import published_database
 from heatmap_pipeline.orchestration.assets.common import had_until
 from heatmap_pipeline.orchestration.checks import up_to_date
 from heatmap_pipeline.orchestration.partitions import LAUNCHED_HERE, days_of_run, range_tags
+from heatmap_pipeline.orchestration.retention import tidy_up
 from heatmap_pipeline.orchestration.told import notice_of_run, tell_of_idle_days, tell_of_no_run
 from heatmap_pipeline.settings import Settings
+from heatmap_pipeline.store.last_run import write_last_run
 from heatmap_pipeline.store.read import newest_candle
 from heatmap_pipeline.store.warehouse import Warehouse
 
 FAILURES = "heatmap_failure_sensor"
+SUCCESSES = "heatmap_success_sensor"
 IDLE_DAYS = "heatmap_idle_sensor"
+RETENTION = "heatmap_retention_sensor"
 BEFORE = "heatmap_days_before_sensor"
 
 
@@ -41,6 +45,29 @@ def build_sensors(settings: Settings, last: date | None = None) -> Sequence[dg.S
         notice = notice_of_run(settings, context.instance, context.dagster_run, events)
         context.log.error(notice.text)
         announce(settings, notice, context.log.warning)
+        _remember(settings, context, [failure.symbol for failure in notice.failures if failure.symbol])
+
+    @dg.run_status_sensor(
+        run_status=dg.DagsterRunStatus.SUCCESS,
+        name=SUCCESSES,
+        description="Writes down how the newest run went, for GET /metrics of the read endpoint.",
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        minimum_interval_seconds=30,
+    )
+    def successes(context: dg.RunStatusSensorContext) -> None:
+        _remember(settings, context, None)
+
+    @dg.sensor(
+        name=RETENTION,
+        description="Removes, once a day, runs that are older than HEATMAP_KEEP_RUN_DAYS and HEATMAP_KEEP_RUNS say.",
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        minimum_interval_seconds=600,
+    )
+    def retention(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+        removed = tidy_up(settings, context.log.warning)
+        if removed is None:
+            return dg.SkipReason("done within the last day")
+        return dg.SkipReason(f"{removed.runs} runs and {removed.files} files of the archive were too old")
 
     @dg.sensor(
         name=IDLE_DAYS,
@@ -59,7 +86,27 @@ def build_sensors(settings: Settings, last: date | None = None) -> Sequence[dg.S
         text = notice.text if notice is not None else "something ran, or nothing was due"
         return dg.SensorResult(skip_reason=text, asset_events=fresh, cursor=json.dumps(words))
 
-    return [failures, idle_days]
+    return [failures, successes, idle_days, retention]
+
+
+def _remember(settings: Settings, context: dg.RunStatusSensorContext, failures: Sequence[str] | None) -> None:
+    """Write down how a run of the UI went; None: nothing of it failed."""
+    run = context.dagster_run
+    record = context.instance.get_run_record_by_id(run.run_id)
+    now = datetime.now(UTC)
+    began, ended = (
+        datetime.fromtimestamp(moment, UTC) if moment else now
+        for moment in (record and record.start_time, record and record.end_time)
+    )
+    symbols = sorted({key.path[0] for key in run.asset_selection or ()} & {*settings.symbols}) or settings.symbols
+    write_last_run(
+        settings.home,
+        symbols,
+        failures or (),
+        began=began,
+        ended=ended,
+        failed=failures is not None,
+    )
 
 
 def freshness(

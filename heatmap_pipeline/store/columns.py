@@ -64,6 +64,11 @@ def served_symbols(con: Connection) -> list[tuple[SymbolRecord, tuple[str, ...]]
     return [(SymbolRecord(*row[:-1]), tuple(row[-1])) for row in found]
 
 
+def any_row(con: Connection) -> bool:
+    """Return whether the database answers, and holds a symbol."""
+    return bool(rows(con, "SELECT 1 FROM symbols LIMIT 1"))
+
+
 def candle_columns(con: Connection, symbol: str) -> tuple[Ints, dict[str, Floats]]:
     """Return the start of every clean candle of a symbol, rising, and its `CANDLE_FLOATS`; NaN = unknown.
 

@@ -22,6 +22,7 @@ from heatmap_pipeline.commands import at, command, first_commands
 from heatmap_pipeline.errors import HeatmapError
 from heatmap_pipeline.locks import LockHeldError, file_lock
 from heatmap_pipeline.store.migrate import READABLE, SCHEMA_VERSION, migrate
+from heatmap_pipeline.store.moving_in import move_in
 from heatmap_pipeline.store.schema import schema_text
 from heatmap_pipeline.store.sql import Connection, roll_back, rows, transaction
 
@@ -182,6 +183,8 @@ class Warehouse:
                     ) from None
             _held[self._lock_path] = threading.get_ident()
             stack.callback(_held.pop, self._lock_path, None)
+            with self.explaining():
+                move_in(self.home)
             yield
 
     @contextmanager

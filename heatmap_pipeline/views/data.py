@@ -184,6 +184,11 @@ class Version:
         with self._reading:  # one connection, one question at a time
             return load_state(self._con, symbol, model, day)[0]
 
+    def answers(self) -> bool:
+        """Return whether the database answers a question."""
+        with self._reading:
+            return not self._closed and serve.any_row(self._con)
+
     def score(self, symbol: str, model: str) -> dict[str, Any]:
         """Return what is stored of the score of a model (`views.score.score_record`)."""
         with self._reading:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -40,6 +41,33 @@ def test_a_server_from_start_to_end(published: Settings) -> None:
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=20)
     assert (process.returncode, errors) == (0, "")
+
+
+@pytest.mark.slow
+def test_the_lines_of_a_server_are_json_where_that_is_wanted(published: Settings) -> None:
+    token = "open-sesame"  # noqa: S105
+    variables = {"HEATMAP_LOG_FORMAT": "json", "HEATMAP_API_TOKEN": token, "HEATMAP_API_STALE_HOURS": 1e7}
+    process = start("serve", "--port", 0, "--home", published.home, **variables)
+    assert process.stdout is not None
+    try:
+        first = json.loads(process.stdout.readline())
+        address = str(first["message"]).split(" ")[5]
+        for path, given in (("/ready", {}), ("/metrics", {"Authorization": f"Bearer {token}"}), (f"/?a={token}", {})):
+            with suppress(urllib.error.HTTPError):
+                request = urllib.request.Request(f"{address}{path}", headers=given)  # noqa: S310
+                with urllib.request.urlopen(request, timeout=20) as answer:  # noqa: S310
+                    content = answer.read().decode()
+    finally:
+        process.send_signal(signal.SIGTERM)
+        rest, errors = process.communicate(timeout=20)
+    assert errors == ""
+    entries = [json.loads(line) for line in rest.splitlines()]
+    asked = [entry for entry in entries if entry["event"] == "request"]
+    assert [(entry["path"], entry["status"]) for entry in asked] == [("/ready", 200), ("/metrics", 200), ("/", 401)]
+    assert {entry["client"] for entry in asked} == {"127.0.0.1"}
+    assert len(entries) == len(asked) + 2, "what is served of each symbol is a notice"
+    assert "heatmap_connections 1.0" in content
+    assert token not in rest
 
 
 @pytest.fixture

@@ -331,6 +331,7 @@ def test_the_schema_describes_the_bodies(served: TestClient) -> None:
         ("/symbols", ""): schemas.Symbols,
         ("/score", "symbol=BTCUSDT"): schemas.Score,
         ("/health", ""): schemas.Health,
+        ("/ready", ""): schemas.Ready,
         ("/cache/stats", ""): schemas.CacheStats,
     }
     for (path, query), shape in bodies.items():

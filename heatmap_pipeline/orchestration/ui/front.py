@@ -5,13 +5,14 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,11 @@ from heatmap_pipeline.orchestration.runs import (
     RunError,
     close_killed_runs,
     close_killed_runs_of_the_ui,
+    one_run_at_a_time,
     packaged_file,
     prepare_home,
 )
-from heatmap_pipeline.orchestration.ui.keeper import answers, end_group
+from heatmap_pipeline.orchestration.ui.keeper import FOLDER_AT, FOLDER_PREFIX, answers, end_group
 from heatmap_pipeline.settings import Settings
 
 _ENDING = 10.0
@@ -105,6 +107,25 @@ def _kept(plan: dict[str, str], bound: socket.socket, lock: int, environment: di
 
 
 @contextmanager
+def nobody_else(settings: Settings, tell: Callable[[str], None]) -> Iterator[None]:
+    """Hold a home against runs of the command line, where no UI runs on it.
+
+    Raises:
+        RunError: if a UI runs, a run goes on for too long, or the home cannot be written.
+    """
+    try:
+        settings.home.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(
+            f"home {settings.home} cannot be written ({error.strerror}); choose another with --home or HEATMAP_HOME"
+        ) from None
+    with one_run_at_a_time(settings, tell), ExitStack() as stack:
+        if (settings.home / "dagster").is_dir():
+            stack.enter_context(_only_one(settings, settings.home / "dagster"))
+        yield
+
+
+@contextmanager
 def _only_one(settings: Settings, folder: Path) -> Iterator[None]:
     """Hold the lock of this command itself; it ends with it."""
     with _opened(folder / "ui.lock") as lock:
@@ -130,8 +151,12 @@ def _no_leftovers(folder: Path) -> Iterator[int]:
             if time.monotonic() > until:
                 number = signal.SIGKILL
             time.sleep(0.2)
+        _remove_folder(lock)
         os.ftruncate(lock, 0)
-        yield lock
+        try:
+            yield lock
+        finally:
+            _remove_folder(lock)
 
 
 @contextmanager
@@ -152,5 +177,12 @@ def _locked(lock: int) -> bool:
 
 def _group(lock: int) -> int:
     """Return the process group that the lock file names."""
-    written = os.pread(lock, 20, 0).decode().strip()
+    written = os.pread(lock, FOLDER_AT, 0).decode().strip()
     return int(written) if written.isdigit() else 0
+
+
+def _remove_folder(lock: int) -> None:
+    """Remove the folder of sockets that the lock file names: its keeper does so, unless it was killed."""
+    folder = Path(os.pread(lock, 4096, FOLDER_AT).decode().strip("\0 "))
+    if folder.name.startswith(FOLDER_PREFIX):
+        shutil.rmtree(folder, ignore_errors=True)

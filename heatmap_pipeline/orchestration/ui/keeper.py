@@ -2,7 +2,8 @@
 
 The command holds one end of a pipe, this process the other. However the command ends (stopped, killed, crashed), the
 pipe closes, and everything is stopped from here. All processes, and the runs that they start, are in one process
-group, so none is forgotten. For the next start that group stands in a file that stays locked while any of them lives.
+group, so none is forgotten. For the next start that group, and the folder of their sockets, stand in a file that stays
+locked while any of them lives.
 """
 
 from __future__ import annotations
@@ -27,6 +28,11 @@ _READY = 120.0
 _STOPPING = 10.0
 """Seconds that webserver and daemon have to end when they are asked to."""
 _TICK = 0.3
+
+FOLDER_PREFIX = "heatmap-ui-"
+
+FOLDER_AT = 20
+"""Where the folder of the sockets stands in the lock file, after the number of the process group."""
 
 _PROGRAM = """
 import sys
@@ -60,6 +66,7 @@ class Services:
 
     def __init__(self, lock: int, folder: Path) -> None:
         self._lock = lock
+        os.pwrite(lock, str(folder).encode(), FOLDER_AT)
         self._environment = {**os.environ, "TMPDIR": str(folder)}  # their sockets go with it
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self.group = 0
@@ -75,7 +82,7 @@ class Services:
         )
         if not self.group:
             self.group = process.pid
-            os.pwrite(self._lock, f"{self.group:<20}".encode(), 0)
+            os.pwrite(self._lock, f"{self.group:<{FOLDER_AT}}".encode(), 0)
         self._processes[name] = process
 
     def check(self) -> None:
@@ -161,7 +168,7 @@ def main(arguments: Sequence[str]) -> int:
         # The pipe alone counts. Not SIG_IGN, which the services would inherit.
         signal.signal(number, lambda *_: None)
     # A folder for its owner only, with a short path, as those of sockets have to be.
-    with tempfile.TemporaryDirectory(prefix="heatmap-ui-", ignore_cleanup_errors=True) as name:
+    with tempfile.TemporaryDirectory(prefix=FOLDER_PREFIX, ignore_cleanup_errors=True) as name:
         services = Services(lock, Path(name))
         failure = None
         try:

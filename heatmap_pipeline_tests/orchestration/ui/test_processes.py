@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +86,7 @@ def test_nothing_outlives_it(tmp_path: Path) -> None:
         assert not of_home(home)
     finally:
         end(running, home)
-    assert not list(Path(tempfile.gettempdir()).glob("heatmap-ui-*/code"))
+    assert not list(tmp_path.glob("heatmap-ui-*")), "not even the folders of their sockets, wherever it was killed"
 
 
 def test_a_backfill_that_was_killed_goes_on(tmp_path: Path) -> None:

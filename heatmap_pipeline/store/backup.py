@@ -1,0 +1,362 @@
+"""A copy of a home that can be put back: taken while runs go on, whole or not there, verified before it is used.
+
+    DIR/2026-11-26T040000Z/manifest.json      what it holds: size and sha256 of each file, version, settings
+    DIR/2026-11-26T040000Z/warehouse.duckdb, heatmap.duckdb, recordings/, renders/, ...
+
+Both databases are copied under the lock that every commit and every publication takes, so they belong together. Not in
+it are Dagster's history, and files of the archive that the exchange or the demo market can give again.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path, PurePosixPath
+
+from filelock import FileLock, Timeout
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from heatmap_pipeline import __version__
+from heatmap_pipeline.commands import first_commands
+from heatmap_pipeline.errors import HeatmapError
+from heatmap_pipeline.files import open_regular
+from heatmap_pipeline.market.archive_names import checksum_beside
+from heatmap_pipeline.store.migrate import READABLE, SCHEMA_VERSION
+from heatmap_pipeline.store.moving_in import READY, move_in, release, sync
+from heatmap_pipeline.store.spare import clone
+from heatmap_pipeline.store.warehouse import Warehouse
+
+MANIFEST = "manifest.json"
+
+_FOLDERS = ("recordings", "renders", "notices")
+"""Folders of the home that are copied whole."""
+
+_ENDINGS = (".duckdb", ".json", ".txt")
+"""Files at the top of the home that are copied."""
+
+_FORMAT = 1
+_PART = ".part"
+_STAGED = ".restore.part"
+_BLOCK = 1 << 20
+
+
+class BackupError(HeatmapError):
+    """A backup that cannot be made or put back; says which, why, and what to do."""
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    size: int = Field(ge=0)
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+class Manifest(BaseModel):
+    """What a backup says of itself.
+
+    Attributes:
+        format: of the backup.
+        program: version that made it.
+        schema_version: of its databases.
+        made: when, UTC.
+        home: where its files were.
+        settings: HEATMAP_* variables that were set, without secrets.
+        files: by path below the home, with slashes.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: int
+    program: str
+    schema_version: int
+    made: datetime
+    home: str
+    settings: dict[str, str]
+    files: dict[str, _File]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was copied.
+
+    Attributes:
+        folder: of the backup.
+        files: how many.
+        size: bytes of them.
+        removed: older backups that were removed.
+        replaced: of a restore: folder with the files that stood in the home before, if there were any.
+    """
+
+    folder: Path
+    files: int
+    size: int
+    removed: int = 0
+    replaced: Path | None = None
+
+
+def back_up(
+    warehouse: Warehouse,
+    target: Path,
+    settings: Mapping[str, str],
+    *,
+    keep: int | None = None,
+    now: datetime | None = None,
+) -> Report:
+    """Copy a home to a new folder below `target`, which appears when it is whole.
+
+    Args:
+        warehouse: of the home.
+        target: folder of backups, made if need be.
+        settings: to remember.
+        keep: how many whole backups stay below `target`, the newest; None: all.
+        now: for tests.
+
+    Raises:
+        BackupError: if there is nothing to copy, the disk is full or a file cannot be read or written. Backups made
+            before are as they were.
+        StoreError: if the warehouse is damaged, or held by another process for too long.
+    """
+    if not (warehouse.path.exists() or warehouse.published.exists()):
+        raise BackupError(f"nothing is stored in {warehouse.home} yet; run {first_commands(warehouse.home)} first")
+    made = now or datetime.now(UTC)
+    with _explaining(target), _alone(target):
+        _remove_parts(target)
+        folder = _free(target / f"{made:%Y-%m-%dT%H%M%SZ}")
+        part = target / f".{folder.name}{_PART}"
+        try:
+            part.mkdir()
+            names = [*_copied_databases(warehouse, part), *_copied_files(warehouse.home, part, target)]
+            manifest = Manifest(
+                format=_FORMAT,
+                program=__version__,
+                schema_version=SCHEMA_VERSION,
+                made=made,
+                home=str(warehouse.home),
+                settings=dict(settings),
+                files={name: _described(part / name) for name in sorted(names)},
+            )
+            (part / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n")
+            _sync_all(part)
+            part.rename(folder)
+            sync(target)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+        removed = 0 if keep is None else _remove_older(target, keep)
+    return Report(folder, len(manifest.files), sum(file.size for file in manifest.files.values()), removed)
+
+
+def backups(target: Path) -> list[Path]:
+    """Return the whole backups below a folder, the oldest first."""
+    found = (path.parent for path in target.glob(f"*/{MANIFEST}"))
+    return sorted(path for path in found if not path.name.startswith("."))
+
+
+def chosen(folder: Path) -> tuple[Path, Manifest]:
+    """Return the backup that a folder is, or the newest of those below it, with what it says of itself.
+
+    Raises:
+        BackupError: if there is none, or it cannot be used by this program.
+    """
+    if not (folder / MANIFEST).is_file():
+        below = backups(folder)
+        if not below:
+            raise BackupError(f"{folder} is no backup, and holds none; name a folder of backups")
+        folder = below[-1]
+    path = folder / MANIFEST
+    try:
+        content = json.loads(path.read_bytes())
+        if isinstance(content, dict) and content.get("format") != _FORMAT:
+            raise BackupError(f"{path} is of a format that this program does not know; use the program that made it")
+        manifest = Manifest.model_validate(content)
+    except (OSError, ValueError, ValidationError) as error:
+        reason = getattr(error, "strerror", None) or "it is not as it was written"
+        raise BackupError(f"{path} cannot be used ({reason}); restore another backup") from None
+    for name in manifest.files:
+        pure = PurePosixPath(name)
+        if pure.is_absolute() or ".." in pure.parts or not pure.parts or pure.parts[0] in (READY, _STAGED):
+            raise BackupError(f"{path} names {ascii(name)[:80]}, which is outside of a home; restore another backup")
+    if manifest.schema_version not in READABLE:
+        raise BackupError(
+            f"{folder} has schema version {manifest.schema_version}, this program knows {SCHEMA_VERSION}: restore it "
+            "with the program that made it"
+        )
+    return folder, manifest
+
+
+def restore(
+    warehouse: Warehouse, folder: Path, manifest: Manifest, *, replace: bool, now: datetime | None = None
+) -> Report:
+    """Put a backup into a home; the files that it replaces are kept in a folder of the home.
+
+    Until every file is there and is what the manifest says, the home is as it was. Then all of them take their places,
+    also if this process is killed: the next command moves in what is left.
+
+    Args:
+        warehouse: of the home.
+        folder: a backup (`chosen`).
+        manifest: of it.
+        replace: whether the home may hold anything.
+        now: for tests.
+
+    Raises:
+        BackupError: if the home holds anything and `replace` is not given, a file of the backup is missing or damaged,
+            or the disk is full.
+        StoreError: if the warehouse is held by another process for too long.
+    """
+    home = warehouse.home
+    with _explaining(home):
+        home.mkdir(parents=True, exist_ok=True)
+        if (home / READY).is_dir():
+            with warehouse.locked():  # which moves in what waits
+                pass
+        if not replace and (there := _contents(home)):
+            shown = ", ".join([*there[:3], *(["..."] if len(there) > 3 else [])])
+            raise BackupError(
+                f"{home} is not empty ({shown}); choose another --home, or replace what is there with --yes"
+            )
+        staged = home / _STAGED
+        shutil.rmtree(staged, ignore_errors=True)
+        try:
+            for name, file in manifest.files.items():
+                _copy_verified(folder, name, file, staged / name)
+            _sync_all(staged)
+            with warehouse.locked():
+                release(home, staged, f"replaced-{now or datetime.now(UTC):%Y-%m-%dT%H%M%SZ}")
+                replaced = move_in(home)
+        finally:
+            shutil.rmtree(staged, ignore_errors=True)
+    return Report(folder, len(manifest.files), sum(file.size for file in manifest.files.values()), replaced=replaced)
+
+
+def _contents(home: Path) -> list[str]:
+    """Return what a home holds, without locks and what an unfinished restore left."""
+    names = sorted(path.name for path in home.iterdir() if path.name != _STAGED)
+    return [name for name in names if not name.endswith((".lock", ".lock.holder"))]
+
+
+def _copied_databases(warehouse: Warehouse, part: Path) -> Iterator[str]:
+    """Copy both databases as they are between two commits; yield their names."""
+    with warehouse.locked():
+        if warehouse.path.exists():
+            with warehouse.opened(warehouse.path) as con:
+                warehouse.ensure_schema(con)
+                con.execute("CHECKPOINT")
+        for path in (warehouse.path, warehouse.published):
+            if path.exists():
+                if not clone(path, part / path.name):
+                    shutil.copyfile(path, part / path.name)
+                yield path.name
+
+
+def _copied_files(home: Path, part: Path, target: Path) -> Iterator[str]:
+    """Copy everything else that cannot be had again; yield its paths below the home."""
+    for path in _files(home):
+        name = path.relative_to(home).as_posix()
+        if target in path.parents or (part / name).exists():
+            continue
+        (part / name).parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with open_regular(path) as stream, (part / name).open("xb") as copy:
+                shutil.copyfileobj(stream, copy, _BLOCK)
+        except FileNotFoundError:  # replaced or removed this moment
+            (part / name).unlink(missing_ok=True)
+            continue
+        yield name
+
+
+def _files(home: Path) -> Iterator[Path]:
+    for path in sorted(home.iterdir()):
+        if path.is_file() and path.suffix in _ENDINGS and not path.name.startswith("."):
+            yield path
+    for folder in _FOLDERS:
+        for path in sorted((home / folder).rglob("*")):
+            if path.is_file() and not path.name.startswith(".") and path.suffix != ".lock":
+                yield path
+    for path in sorted((home / "archive").rglob("*.zip")):
+        if path.is_file() and not checksum_beside(path).exists():  # placed by hand
+            yield path
+
+
+def _copy_verified(folder: Path, name: str, file: _File, target: Path) -> None:
+    """Copy a file of a backup, and see that it is what the manifest says."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    digest, size = hashlib.sha256(), 0
+    try:
+        source = open_regular(folder / name)
+    except OSError as error:
+        raise _damaged(folder, name, error.strerror or "it cannot be read") from None
+    with source, target.open("wb") as copy:
+        while block := source.read(_BLOCK):
+            digest.update(block)
+            size += len(block)
+            copy.write(block)
+    if (size, digest.hexdigest()) != (file.size, file.sha256):
+        raise _damaged(folder, name, f"it is not the file that {MANIFEST} describes")
+
+
+def _damaged(folder: Path, name: str, reason: str) -> BackupError:
+    return BackupError(f"{folder / name}: {reason}; nothing was restored: restore another backup")
+
+
+def _described(path: Path) -> _File:
+    with path.open("rb") as stream:
+        return _File(size=path.stat().st_size, sha256=hashlib.file_digest(stream, "sha256").hexdigest())
+
+
+def _sync_all(folder: Path) -> None:
+    for path in folder.rglob("*"):
+        sync(path)
+    sync(folder)
+
+
+def _free(path: Path) -> Path:
+    number, free = 1, path
+    while free.exists():
+        number += 1
+        free = path.with_name(f"{path.name}-{number}")
+    return free
+
+
+def _remove_parts(target: Path) -> None:
+    """Remove what killed backups left."""
+    for path in target.glob(f".*{_PART}"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _remove_older(target: Path, keep: int) -> int:
+    older = backups(target)[: -max(keep, 1)]
+    for folder in older:
+        part = folder.with_name(f".{folder.name}{_PART}")
+        folder.rename(part)  # at once, so that no half of it passes for a backup
+        shutil.rmtree(part)
+    return len(older)
+
+
+@contextmanager
+def _alone(target: Path) -> Iterator[None]:
+    target.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(target / ".backup.lock").acquire(timeout=0):
+            yield
+    except Timeout:
+        raise BackupError(f"another backup into {target} is going on; run again when it is done") from None
+
+
+@contextmanager
+def _explaining(folder: Path) -> Iterator[None]:
+    """Say in words that files cannot be read or written."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise BackupError(f"the disk that holds {folder} is full; make room and run again") from None
+        reason = error.strerror or str(error)
+        raise BackupError(
+            f"{error.filename or folder} cannot be read or written ({reason}); choose another folder, or mend it"
+        ) from None
