@@ -23,6 +23,7 @@ TAKES: Mapping[str, frozenset[str]] = {
     "score": frozenset({"liquidations", "home", "model"}),
     "ui": frozenset({"source", "home"}),
     "serve": frozenset({"home"}),
+    "export": frozenset({"home"}),
 }
 """Which options each verb takes."""
 
@@ -51,7 +52,7 @@ def command(
     Args:
         settings: home, source, folders and models to work with; what the environment says alike is left out.
         verb: of the `heatmap` command.
-        symbols: its arguments.
+        symbols: its arguments; of `export` the folder.
         days: first and last day.
         restart: whether a new history begins after a gap.
         exchange: the only one that is recorded.

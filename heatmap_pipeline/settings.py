@@ -107,6 +107,7 @@ class Settings(BaseSettings):
     lock_timeout: float = Field(default=600.0, gt=0)
     intraday_minutes: Literal[5, 15] | None = None
     webhook: str | None = None
+    export: Path | None = None
     ui_hosts: Annotated[tuple[str, ...], NoDecode] = ()
     api_token: SecretStr | None = None
     api_cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
@@ -206,7 +207,7 @@ class Settings(BaseSettings):
                 raise ValueError(f"{host!r} is not a host; write heatmap.example.org, or heatmap.example.org:8443")
         return tuple(dict.fromkeys(host.lower() for host in value))
 
-    @field_validator("home", "archive", "leverage_brackets", "liquidations_folder")
+    @field_validator("home", "archive", "leverage_brackets", "liquidations_folder", "export")
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
         return None if value is None else value.expanduser().resolve()
