@@ -102,6 +102,7 @@ def main() -> None:
     heatmap ui                    the Dagster UI on the same history
     heatmap serve                 the live page and the read endpoint over what is published
     heatmap backup DIR            a copy of the home, also while runs go on; `heatmap restore DIR` puts it back
+    heatmap export DIR            what is published as Parquet files, for older DuckDB clients and others
     """
 
 
@@ -414,6 +415,35 @@ def restore(folder: Path, yes: bool, home: Path | None) -> None:
 
 
 @main.command()
+@click.argument("folder", required=False, metavar="[DIR]", type=click.Path(path_type=Path))
+@click.option("--format", "_format", type=click.Choice(["parquet"]), default="parquet", show_default=True)
+@_home
+def export(folder: Path | None, _format: str, home: Path | None) -> None:
+    """Write what is published as a tree of Parquet files into DIR (HEATMAP_EXPORT); again, only what changed.
+
+    heatmap.duckdb opens from DuckDB 1.5 on; these files take older ones, pandas and all that reads Parquet. DIR gets a
+    README.md, and an open.sql that names every table and view.
+
+    \b
+    Examples:
+      heatmap export --format parquet /srv/share/heatmap
+      HEATMAP_EXPORT=/srv/share/heatmap heatmap refresh
+    """
+    settings = _settings(home=home, export=folder)
+    if settings.export is None:
+        raise click.UsageError("Missing argument 'DIR'; give it, or set HEATMAP_EXPORT.")
+    from heatmap_pipeline.chain.exporting import export_published  # noqa: PLC0415
+
+    with _progress():
+        report = export_published(settings, settings.export)
+    click.echo(
+        f"{report.folder}: {report.files} files, {report.size / 1e6:.1f} MB; {report.written} written, "
+        f"{report.removed} removed"
+    )
+    click.echo(f"open it   cd {shlex.quote(str(report.folder))} && duckdb -init open.sql")
+
+
+@main.command()
 @click.argument("symbols", nargs=-1, required=True, metavar="SYMBOL...")
 @click.option(
     "--exchange",
@@ -680,7 +710,7 @@ def _recording() -> Iterator[tuple[Callable[[str], None], Callable[[Sequence[Any
 
 
 def _unit(stage: str) -> str:
-    return "files" if stage == "download" else "days"
+    return {"download": "files", "export": "months"}.get(stage, "days")
 
 
 def _plain(symbol: str, stage: str, done: int, total: int) -> None:

@@ -25,6 +25,7 @@ TAKES: Mapping[str, frozenset[str]] = {
     "serve": frozenset({"home"}),
     "backup": frozenset({"home"}),
     "restore": frozenset({"home"}),
+    "export": frozenset({"home"}),
 }
 """Which options each verb takes."""
 
@@ -53,7 +54,7 @@ def command(
     Args:
         settings: home, source, folders and models to work with; what the environment says alike is left out.
         verb: of the `heatmap` command.
-        symbols: its arguments.
+        symbols: its arguments; of `export` the folder.
         days: first and last day.
         restart: whether a new history begins after a gap.
         exchange: the only one that is recorded.

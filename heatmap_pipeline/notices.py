@@ -52,7 +52,7 @@ _WAITING_DAYS, _SENT_DAYS = 7, 90
 """Days after which a notice is given up, and after which it is forgotten that it was sent."""
 
 _BUSY = (408, 425, 429, 500, 502, 503, 504)
-_COMMAND = re.compile(r"`([^`]*\bheatmap (?:run|refresh|demo)\b[^`]*)`")
+_COMMAND = re.compile(r"`([^`]*\bheatmap (?:run|refresh|demo|export)\b[^`]*)`")
 
 _log = logging.getLogger(__name__)
 

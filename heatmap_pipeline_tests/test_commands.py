@@ -121,6 +121,7 @@ def test_a_verb_gets_only_options_that_it_takes(tmp_path: Path) -> None:
         "serve": f"heatmap serve --home {tmp_path}",
         "backup": f"heatmap backup --home {tmp_path}",
         "restore": f"heatmap restore --home {tmp_path}",
+        "export": f"heatmap export --home {tmp_path}",
     }
 
 

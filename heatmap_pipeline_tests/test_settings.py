@@ -279,6 +279,7 @@ TABLE: dict[str, tuple[str, str | None]] = {
     "HEATMAP_LOCK_TIMEOUT": ("1.5", "-1"),
     "HEATMAP_INTRADAY_MINUTES": ("5", "7"),
     "HEATMAP_UI_HOSTS": ("heatmap.example.org:8443", "https://heatmap.example.org"),
+    "HEATMAP_EXPORT": ("/srv/share/heatmap", None),
     "HEATMAP_WEBHOOK": ("https://hooks.example.org/T0/secret", "hooks.example.org/T0/secret"),
     "HEATMAP_ARCHIVE_URL": ("https://mirror.example.org/data", "file:///data"),
     "HEATMAP_REST_URL": ("http://127.0.0.1:9", "127.0.0.1:9"),

@@ -10,6 +10,7 @@ from heatmap_pipeline.chain.calendar import yesterday
 from heatmap_pipeline.chain.commands import rebuild_commands, run_command
 from heatmap_pipeline.chain.due import clock_is_behind, unpublished, words_for_clock
 from heatmap_pipeline.chain.earlier import words_for_earlier_version
+from heatmap_pipeline.chain.exporting import words_for_old_export
 from heatmap_pipeline.chain.history import Stale, outdated_days, read_history
 from heatmap_pipeline.chain.liquidations import feed_lines, recorded_lines
 from heatmap_pipeline.chain.reach import closed_words, last_expected
@@ -93,6 +94,9 @@ def status_lines(settings: Settings) -> Iterator[str]:
     for line in dict.fromkeys(silent):
         problems.add(line)
         yield line
+    if behind := words_for_old_export(settings):
+        problems.add(behind)
+        yield f"export  {behind}"
     yield "nothing is failed, stale or missing" if not problems else f"{len(problems)} to look at"
 
 

@@ -66,8 +66,8 @@ class Span:
 class Outcome:
     """What became of a request: the days published of each symbol, first and last, and what went wrong of which.
 
-    A symbol is in both where the days before a failed one were published. `details` are the failures with day and
-    stage, as far as they are known, and `run_ids` the failed runs of Dagster's history.
+    A symbol is in both where the days before a failed one were published, or where only the export failed. `details`
+    are the failures with day and stage, as far as they are known, and `run_ids` the failed runs of Dagster's history.
     """
 
     published: dict[str, tuple[date, date]]
@@ -78,12 +78,13 @@ class Outcome:
 
 @dataclass(frozen=True)
 class _Failure:
-    """Why a symbol was not published, where, and the last day before it, where a run until there can succeed."""
+    """What failed of a symbol, where, and the last day before it, where a run until there can succeed."""
 
     message: str
     had_until: date | None = None
     day: str = ""
     stage: str = ""
+    published: bool = False
 
 
 def packaged_file(name: str) -> Path:
@@ -280,7 +281,9 @@ def run_days(settings: Settings, requests: dict[str, tuple[date, date]], *, rest
                 run_id, failed = "", dict.fromkeys(symbols, _Failure(str(error)))
             if failed and run_id:
                 outcome.run_ids.append(run_id)
-            outcome.published.update({symbol: (first, last) for symbol in symbols if symbol not in failed})
+            for symbol in symbols:
+                if symbol not in failed or failed[symbol].published:
+                    outcome.published[symbol] = first, last
             before: dict[str, tuple[date, date]] = {}
             for symbol, failure in failed.items():
                 if failure.had_until is not None:
@@ -346,7 +349,7 @@ def _run_group(
 
 
 def _failures(settings: Settings, events: Sequence[dg.DagsterEvent]) -> dict[str, _Failure]:
-    """Return the first cause of failure of every symbol that a run did not publish, from its events."""
+    """Return the first cause of failure of every symbol that a run did not publish or export, from its events."""
     failures: dict[str, _Failure] = {}
     done = {event.step_key for event in events if event.event_type_value == "STEP_SUCCESS"}
     for event in events:
@@ -358,7 +361,8 @@ def _failures(settings: Settings, events: Sequence[dg.DagsterEvent]) -> dict[str
             if not check.passed and check.blocking:
                 failures[symbol] = _Failure(f"check {check.check_name} failed: {check.description}", stage=stage)
         elif event.event_type_value == "STEP_FAILURE":
-            failures[symbol] = _Failure(_cause(settings, event), had_until(event), failed_day(event), stage)
+            there = f"{symbol}__{published_database.NAME}" in done
+            failures[symbol] = _Failure(_cause(settings, event), had_until(event), failed_day(event), stage, there)
     outside = f"the run failed outside of its steps; see `{command(settings, 'ui')}`"
     stopped = any(failure.message == _STOPPED for failure in failures.values())
     for symbol in settings.symbols:

@@ -18,6 +18,7 @@ from pathlib import Path
 import duckdb
 
 from heatmap_pipeline.commands import first_commands
+from heatmap_pipeline.files import sync as _sync
 from heatmap_pipeline.store import spare
 from heatmap_pipeline.store.migrate import READABLE, columns_there, select_as_today
 from heatmap_pipeline.store.schema import symbol_tables
@@ -235,12 +236,3 @@ def _remove_leftovers(warehouse: Warehouse) -> None:
         with suppress(FileNotFoundError):
             if time.time() - path.lstat().st_ctime > _READER_SECONDS:
                 shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-
-
-def _sync(path: Path) -> None:
-    """Wait until a file or folder is on the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

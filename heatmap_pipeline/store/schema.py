@@ -65,6 +65,26 @@ def schema_text() -> str:
 
 
 @cache
+def comments() -> Mapping[tuple[str, str], str]:
+    """Return what schema.sql says of tables, views and columns, by name and column; the column is empty for a whole.
+
+    Example:
+        >>> comments()["heatmap", ""]
+        'liquidation_snapshots with long and short side by side, USDT'
+    """
+    with duckdb.connect(":memory:") as con:
+        con.execute(schema_text())
+        found = con.execute(
+            "SELECT table_name, '', comment, table_oid, 0 FROM duckdb_tables() "
+            "UNION ALL SELECT view_name, '', comment, view_oid, 0 FROM duckdb_views() WHERE NOT internal "
+            "UNION ALL SELECT table_name, column_name, comment, table_oid, column_index FROM duckdb_columns() "
+            "WHERE NOT internal"
+        ).fetchall()
+    ordered = sorted(found, key=lambda row: row[3:])
+    return {(name, column): comment for name, column, comment, *_ in ordered if comment}
+
+
+@cache
 def tables() -> tuple[Table, ...]:
     """Return every table, in the order of schema.sql."""
     with duckdb.connect(":memory:") as con:

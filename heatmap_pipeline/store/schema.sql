@@ -341,6 +341,7 @@ LEFT JOIN chosen AS c ON c.symbol = h.symbol
 LEFT JOIN watched AS w ON w.symbol = h.symbol AND w.hour = h.hour
 LEFT JOIN reported AS r ON r.symbol = h.symbol AND r.hour = h.hour AND r.side = s.side;
 
+COMMENT ON TABLE schema_version IS 'The version of these tables';
 COMMENT ON TABLE symbols IS 'What was chosen once per symbol; simulated = made by the demo market';
 COMMENT ON COLUMN symbols.bucket IS 'Height of a price bucket on the newest computed day, USDT; the view buckets has that of every day';
 COMMENT ON TABLE raw_days IS 'One row per symbol, kind (candles, open_interest, liquidations), day and source that was read: hash, repairs and facts (JSON)';

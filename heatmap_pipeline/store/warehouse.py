@@ -282,6 +282,6 @@ def free_name(path: Path) -> Path:
     return next(one for one in chain([path], numbered) if not one.exists())
 
 
-def quoted(path: Path) -> str:
-    """Return a path as an SQL text."""
+def quoted(path: Path | str) -> str:
+    """Return a path, or any other words, as an SQL text."""
     return "'" + str(path).replace("'", "''") + "'"

@@ -10,6 +10,7 @@ from heatmap_pipeline.orchestration.assets import (
     heatmap_render,
     liquidation_snapshots,
     map_scores,
+    parquet_export,
     position_events,
     published_database,
     raw_candles,
@@ -32,4 +33,5 @@ STAGES = (
 
 def build_assets(settings: Settings, days: dg.DailyPartitionsDefinition) -> Sequence[dg.AssetsDefinition]:
     """Return the chain of every symbol of the settings."""
-    return [stage.build(settings, symbol, days) for symbol in settings.symbols for stage in STAGES]
+    stages = STAGES if settings.export is None else (*STAGES, parquet_export)
+    return [stage.build(settings, symbol, days) for symbol in settings.symbols for stage in stages]
