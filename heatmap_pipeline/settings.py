@@ -368,7 +368,8 @@ def _is_web_address(text: str) -> bool:
     except ValueError:  # a bracket that is not closed, a port that is no number, a name that cannot be one
         return False
     plain = re.fullmatch(r"[!-~]+", text) is not None
-    return plain and parts.scheme in ("http", "https") and bool(host.strip(".")) and port != 0
+    named = re.fullmatch(r"[a-z0-9_.-]*[a-z0-9_][a-z0-9_.-]*|[0-9a-f:.]*:[0-9a-f:.]*", host) is not None
+    return plain and parts.scheme in ("http", "https") and named and port != 0
 
 
 def interval_name(seconds: int) -> str:

@@ -378,6 +378,9 @@ def test_the_command_line_takes_a_legal_value_and_refuses_an_illegal_one(tmp_pat
         "https://example.org:99999/s3cret",
         "https://example.org:0/s3cret",
         "https://a..b/s3cret",
+        "https://%00/s3cret",
+        "https://example.org\\s3cret/",
+        "https://*/s3cret",
         f"https://{'a' * 64}.org/s3cret",
         "https://example.org/s3cret\n",
         "file:///s3cret",
@@ -393,7 +396,8 @@ def test_a_webhook_that_is_no_web_address_is_refused_without_showing_it(
 
 
 @pytest.mark.parametrize(
-    "address", ["https://hooks.example.org/services/T0/B0", "http://127.0.0.1:8080", "http://[::1]:80/x?y=1"]
+    "address",
+    ["https://hooks.example.org/services/T0/B0", "http://127.0.0.1:8080", "http://[::1]:80/x?y=1", "HTTP://My_host/"],
 )
 def test_a_webhook_may_be_any_web_address(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
     monkeypatch.setenv("HEATMAP_WEBHOOK", address)
