@@ -255,7 +255,7 @@ def status(home: Path | None) -> None:
     Example:
       heatmap status
     """
-    settings = _settings(home=home)
+    settings = _home_settings(home=home)
     from heatmap_pipeline.chain.status import status_lines  # noqa: PLC0415
 
     for line in status_lines(settings):
@@ -295,7 +295,7 @@ def score(
       heatmap score BTCUSDT --days 60
       heatmap score BTCUSDT ETHUSDT --liquidations DIR --model turnover
     """
-    settings, names = _settings(home=home, models=models or None), _symbols(symbols)
+    settings, names = _home_settings(home=home, models=models or None), _symbols(symbols)
     from heatmap_pipeline.chain.scoring import score_published  # noqa: PLC0415
     from heatmap_pipeline.render.score_table import any_scored, refusals, score_tables, scores_as_json  # noqa: PLC0415
 
@@ -328,7 +328,7 @@ def ui(host: str, port: int, source: str | None, archive: Path | None, home: Pat
       HEATMAP_UI_HOSTS=heatmap.example.org heatmap ui
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a script's background commands begin with it ignored
-    settings = _settings(home=home, source=source, archive=archive)
+    settings = _home_settings(home=home, source=source, archive=archive)
     from heatmap_pipeline.api import server  # noqa: PLC0415
     from heatmap_pipeline.orchestration.ui import front  # noqa: PLC0415
 
@@ -354,7 +354,7 @@ def serve(host: str, port: int, home: Path | None) -> None:
       heatmap serve
       heatmap serve --port 9000 --home /srv/heatmap
     """
-    settings = _settings(home=home)
+    settings = _home_settings(home=home)
     from heatmap_pipeline.api import server  # noqa: PLC0415
 
     server.serve(settings, host, port, click.echo)
@@ -464,7 +464,7 @@ def record(symbols: tuple[str, ...], exchanges: tuple[str, ...], home: Path | No
       heatmap record BTCUSDT ETHUSDT
       heatmap record BTCUSDT --exchange bybit --home /srv/heatmap
     """
-    settings, names = _settings(home=home), _symbols(symbols)
+    settings, names = _home_settings(home=home), _symbols(symbols)
     from heatmap_pipeline.market.liquidations import recorder  # noqa: PLC0415
 
     urls = {"bybit": settings.bybit_stream_url, "binance": settings.binance_stream_url}
@@ -507,6 +507,13 @@ def _settings(*, source: str | None = None, archive: Path | None = None, **optio
     except SettingsError as error:
         raise click.UsageError(str(error)) from None
     surroundings.settle(settings.home)
+    return settings
+
+
+def _home_settings(**options: Any) -> Settings:
+    """Return the settings of a verb that runs nothing; one that does says of its home what it says of any failure."""
+    settings = _settings(**options)
+    surroundings.check_home(settings.home)
     return settings
 
 
@@ -614,6 +621,7 @@ def _execute(
     outcome = Outcome({}, {})
     began = datetime.now(UTC)
     try:
+        surroundings.check_home(settings.home)
         prepare_home(settings)
         with one_run_at_a_time(settings, lambda text: click.echo(text, err=True)):
             look_back(settings, daily=daily)

@@ -236,7 +236,7 @@ class Settings(BaseSettings):
         try:
             return None if value is None else value.expanduser().resolve()
         except RuntimeError:  # nobody, as in a container: no HOME, and no entry among the users
-            raise ValueError("this user has no home folder; write a whole path, for example /srv/heatmap") from None
+            raise ValueError("no home folder is known here; write a whole path, for example /srv/heatmap") from None
 
     def of(self, symbol: str) -> SymbolSettings:
         """Return the settings of one symbol."""
@@ -356,7 +356,7 @@ def _sentence(error: ValidationError, suffix: str = "") -> str:
 
 
 def _short(value: Any) -> str:
-    text = repr(value)
+    text = repr(str(value) if isinstance(value, Path) else value)
     return text if len(text) <= 100 else f"{text[:100]}…"
 
 

@@ -21,19 +21,36 @@ class HomeError(HeatmapError):
     """A home that is not there and cannot be made, or is no folder; says what to do."""
 
 
+def check_home(home: Path) -> None:
+    """Look that a home is there or can be made; it need not be writable, and nothing is made.
+
+    Raises:
+        HomeError: if it is no folder, cannot be read, or is missing and cannot be made.
+    """
+    there = False
+    try:
+        there = home.is_dir()
+        if there:
+            os.scandir(home).close()
+            return
+        if _nearest(home) == home:
+            raise HomeError(f"home {home} is not a folder; choose another with --home or HEATMAP_HOME")
+        # Tried, not asked: /proc says that it may be written. Under a name of its own, for others may be making it now.
+        Path(tempfile.mkdtemp(prefix=".heatmap-", dir=_nearest(home))).rmdir()
+    except OSError as error:
+        what = "cannot be read" if there else "is not there and cannot be made"
+        raise HomeError(f"home {home} {what} ({error.strerror}); choose another with --home or HEATMAP_HOME") from None
+
+
 def settle(home: Path) -> None:
-    """See to it that a command can work on a home, before anything heavy is imported.
+    """Give libraries places to write to, in the home where there are no others, before any of them is imported.
 
     What the user has set (NUMBA_CACHE_DIR, MPLCONFIGDIR, TMPDIR) stays as it is; what is added is found by the
     processes that this one starts, too.
 
     Args:
         home: absolute; it need not be there, nor be writable if it is.
-
-    Raises:
-        HomeError: if it is no folder, or is missing and cannot be made.
     """
-    _check(home)
     own = home / "cache"
     if os.path.expanduser("~") == "~":  # noqa: PTH111  # pathlib raises where there is none
         os.environ["HOME"] = str(own)  # else libraries make a folder that is called ~
@@ -62,22 +79,6 @@ def _nearest(path: Path) -> Path:
             folder.lstat()
             return folder
     return Path(path.anchor)
-
-
-def _check(home: Path) -> None:
-    there = False
-    try:
-        there = home.is_dir()
-        if there:
-            os.scandir(home).close()
-            return
-        if _nearest(home) == home:
-            raise HomeError(f"home {home} is not a folder; choose another with --home or HEATMAP_HOME")
-        # Tried, not asked: /proc says that it may be written. Under a name of its own, for others may be making it now.
-        Path(tempfile.mkdtemp(prefix=".heatmap-", dir=_nearest(home))).rmdir()
-    except OSError as error:
-        what = "cannot be read" if there else "is not there and cannot be made"
-        raise HomeError(f"home {home} {what} ({error.strerror}); choose another with --home or HEATMAP_HOME") from None
 
 
 def _user_folders() -> list[Path]:

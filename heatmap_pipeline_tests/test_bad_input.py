@@ -345,12 +345,12 @@ def test_simulated_and_real_data_are_never_mixed(home: Path, archive: Path) -> N
 
 def test_a_home_below_a_file(home: Path, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("a file")
-    refused(run(tmp_path / "file" / "home", files, 1, 1), 1, tmp_path / "file" / "home", "cannot be written", "--home")
+    refused(run(tmp_path / "file" / "home", files, 1, 1), 1, tmp_path / "file" / "home", "cannot be made", "--home")
     refused(heatmap("demo", "--home", tmp_path / "file"), 2, "--home", "is a file")
     monkeypatch.setenv("HEATMAP_HOME", str(tmp_path / "file"))
-    refused(heatmap("demo"), 1, f"home {tmp_path / 'file'}", "cannot be written", "HEATMAP_HOME")
+    refused(heatmap("demo"), 1, f"home {tmp_path / 'file'} is not a folder", "HEATMAP_HOME")
     for verb in ("refresh", "ui"):
-        refused(heatmap(verb, "--home", tmp_path / "file" / "home"), 1, "cannot be written", "--home")
+        refused(heatmap(verb, "--home", tmp_path / "file" / "home"), 1, "cannot be made", "--home")
 
 
 @pytest.mark.parametrize("place", ["dagster", "run.lock", "warehouse.lock", "warehouse.duckdb"])

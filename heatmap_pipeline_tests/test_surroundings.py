@@ -13,7 +13,7 @@ from typing import NoReturn
 import pytest
 
 from heatmap_pipeline import surroundings
-from heatmap_pipeline.surroundings import HomeError, may_write, settle
+from heatmap_pipeline.surroundings import HomeError, check_home, may_write, settle
 from heatmap_pipeline_tests._homes import heatmap, last_line
 
 CHANGED = ("HOME", "NUMBA_CACHE_DIR", "MPLCONFIGDIR", "TMPDIR", "XDG_CONFIG_HOME", "XDG_CACHE_HOME")
@@ -75,6 +75,7 @@ def test_every_verb_says_that_a_home_is_none_and_ends(
 
 
 def test_a_home_that_is_not_there_yet_is_left_so(tmp_path: Path) -> None:
+    check_home(tmp_path / "deep" / "home")
     settle(tmp_path / "deep" / "home")
     assert list(tmp_path.iterdir()) == []
 
@@ -85,7 +86,7 @@ def test_a_home_that_cannot_be_entered_is_named(tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setattr(os, "scandir", denied)
     with pytest.raises(HomeError, match=r"cannot be read \(Permission denied\); choose another"):
-        settle(tmp_path)
+        check_home(tmp_path)
 
 
 @pytest.mark.usefixtures("nobody")
@@ -93,7 +94,7 @@ def test_a_home_that_cannot_be_entered_is_named(tmp_path: Path, monkeypatch: pyt
 def test_without_a_home_folder_every_verb_asks_for_a_home(verb: str) -> None:
     result = heatmap(verb, *VERBS[verb])
     assert result.exit_code == 2, result.output
-    last_line(result.stderr, 2, "HEATMAP_HOME", "this user has no home folder; write a whole path")
+    last_line(result.stderr, 2, "HEATMAP_HOME = '~/heatmap': no home folder is known here; write a whole path")
 
 
 # -- places where libraries write

@@ -82,10 +82,11 @@ def test_a_command_that_never_came_to_a_run_is_told(hook: Webhook, archive: Path
     home = tmp_path / "home"
     home.mkdir()
     (home / "dagster").write_text("a file where a folder should be")
-    failed = heatmap(*run(archive, home, BTC))
-    assert failed.exit_code == 1
-    (body,) = hook.bodies
-    assert "cannot be written" in body["cause"]
+    for folder, cause in ((home, "cannot be written"), (home / "dagster" / "home", "cannot be made")):
+        failed = heatmap(*run(archive, folder, BTC))
+        assert failed.exit_code == 1
+        assert cause in hook.bodies[-1]["cause"]
+    assert len(hook.bodies) == 2
 
 
 def test_an_error_that_nobody_foresaw_is_told_and_raised(
