@@ -111,7 +111,7 @@ def _known(query: str, parameters: Collection[str]) -> str:
     """Leave the values of unknown parameters out: nobody knows what they are."""
     parts = (part.partition("=") for part in query[: MAX_ADDRESS + 1].split("&") if part)
     return "&".join(
-        f"{name}{equals}{value if unquote_plus(name) in parameters else _HIDDEN if value else ''}"
+        f"{name}{equals}{value if name in parameters or unquote_plus(name) in parameters else _HIDDEN if value else ''}"
         for name, equals, value in parts
     )
 
