@@ -21,6 +21,7 @@ from heatmap_pipeline.settings import (
     SettingsError,
     SymbolSettings,
     check_symbol,
+    environment_shown,
     interval_name,
     load_settings,
 )
@@ -253,6 +254,17 @@ def test_the_days_to_check_are_a_number_of_days(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("HEATMAP_CHECK_DAYS", "-1")
     with pytest.raises(SettingsError, match="HEATMAP_CHECK_DAYS = '-1'"):
         load_settings()
+
+
+def test_what_may_be_shown_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEATMAP_HOME", "/srv/heatmap")
+    for name in SECRET:
+        monkeypatch.setenv(name, TABLE[name][0])
+    monkeypatch.setenv("HEATMAP_REST_URL", "https://me:password@proxy.example.org")
+    shown = {"HEATMAP_BUCKET_BTCUSDT": "50", "HEATMAP_SOURCE": "binance"}
+    for name, value in shown.items():
+        monkeypatch.setenv(name, value)
+    assert environment_shown() == shown
 
 
 # -- the table of README.md

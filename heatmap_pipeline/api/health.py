@@ -12,7 +12,6 @@ from typing import Any
 
 from heatmap_pipeline.api.publications import Publications
 from heatmap_pipeline.commands import command, first_commands
-from heatmap_pipeline.errors import HeatmapError
 from heatmap_pipeline.instants import DAY, day_start, iso
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store.origin import as_stored
@@ -77,7 +76,7 @@ async def readiness(publications: Publications) -> tuple[int, dict[str, Any]]:
         return 503, _not_ready(publications.problem or "nothing is published yet")
     try:
         answers = await asyncio.wait_for(asyncio.to_thread(version.answers), _READY_SECONDS)
-    except (TimeoutError, HeatmapError) as error:
+    except Exception as error:  # whatever it is, that is what is asked
         return 503, _not_ready(f"the publication that is open does not answer ({type(error).__name__})")
     finally:
         version.release()

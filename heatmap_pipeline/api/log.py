@@ -7,9 +7,11 @@ holds it, in any percent-encoding, is left out, and so are the values of paramet
 from __future__ import annotations
 
 import json
+import threading
 import time
-from collections.abc import Callable, Collection
-from contextlib import suppress
+from collections import deque
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from urllib.parse import unquote_plus
 
@@ -23,11 +25,64 @@ Line = Callable[[str], None]
 """Prints one line."""
 
 _HIDDEN = "***"
+_ROOM = 20_000
+"""Lines that may wait to be printed, some megabytes."""
+
+_LAST_SECONDS = 2.0
+"""How long the end waits for the last lines to be read."""
+
 _LONGEST = 500
 """Letters of a path or a query that are printed."""
 
 _DECODINGS = 3
 """How often a text may be percent-encoded; one that is more often is meant to hide something."""
+
+
+@contextmanager
+def printer(tell: Line, form: str, room: int = _ROOM) -> Iterator[Line]:
+    """Give what prints lines from a thread of its own, so that nobody waits for who reads them.
+
+    Args:
+        tell: prints a line; where that fails, as with a pipe that nobody has open any more, the line is lost.
+        form: of HEATMAP_LOG_FORMAT.
+        room: lines that may wait; beyond it they are lost, and their number is said instead.
+    """
+    waiting: deque[str] = deque()
+    lost, ended, changed = 0, False, threading.Condition()
+
+    def put(line: str) -> None:
+        nonlocal lost
+        with changed:
+            if len(waiting) < room:
+                waiting.append(line)
+                changed.notify()
+            else:
+                lost += 1
+
+    def run() -> None:
+        nonlocal lost
+        while True:
+            with changed:
+                changed.wait_for(lambda: waiting or ended)
+                if not waiting:
+                    return
+                lines, missing, lost = list(waiting), lost, 0
+                waiting.clear()
+            if missing:
+                notices(lines.append, form)(f"{missing} lines were lost, as nobody read them in time")
+            for line in lines:
+                with suppress(OSError, ValueError):
+                    tell(line)
+
+    thread = threading.Thread(target=run, name="log", daemon=True)
+    thread.start()
+    try:
+        yield put
+    finally:
+        with changed:
+            ended = True
+            changed.notify()
+        thread.join(_LAST_SECONDS)
 
 
 def notices(tell: Line, form: str) -> Line:
@@ -45,7 +100,7 @@ def requests(tell: Line, form: str, token: SecretStr | None, parameters: Collect
     """Return what prints a line for each request, in the form of HEATMAP_LOG_FORMAT.
 
     Args:
-        tell: prints a line; where that fails, as with a pipe that nobody reads any more, the line is lost.
+        tell: prints a line.
         form: text, json or off.
         token: must not stand in a line.
         parameters: names of those there are, whose values may.
@@ -78,8 +133,7 @@ def requests(tell: Line, form: str, token: SecretStr | None, parameters: Collect
 
     def listen(passed: Passed) -> None:
         if form != "off":
-            with suppress(OSError):
-                tell(line(passed))
+            tell(line(passed))
 
     return listen
 
@@ -111,7 +165,7 @@ def _known(query: str, parameters: Collection[str]) -> str:
     """Leave the values of unknown parameters out: nobody knows what they are."""
     parts = (part.partition("=") for part in query[: MAX_ADDRESS + 1].split("&") if part)
     return "&".join(
-        f"{name}{equals}{value if unquote_plus(name) in parameters else _HIDDEN if value else ''}"
+        f"{name}{equals}{value if name in parameters or unquote_plus(name) in parameters else _HIDDEN if value else ''}"
         for name, equals, value in parts
     )
 

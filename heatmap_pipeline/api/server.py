@@ -16,7 +16,7 @@ from heatmap_pipeline.api.app import create_app
 from heatmap_pipeline.api.clients import Proxies
 from heatmap_pipeline.api.connections import Connection, Crowd
 from heatmap_pipeline.api.descriptors import BACKLOG, raise_limit, room_for_connections
-from heatmap_pipeline.api.log import notices, requests
+from heatmap_pipeline.api.log import notices, printer, requests
 from heatmap_pipeline.api.parameters import PARAMETERS
 from heatmap_pipeline.errors import HeatmapError
 from heatmap_pipeline.settings import Settings
@@ -73,20 +73,25 @@ def serve(settings: Settings, host: str, port: int, tell: Callable[[str], None])
         ServeError: as `listen`.
     """
     memory.reuse()
-    say = notices(tell, settings.log_format)
-    log = requests(tell, settings.log_format, settings.api_token, PARAMETERS)
-    bound = listen(host, port)
+    with listen(host, port) as bound, printer(tell, settings.log_format) as line:
+        say = notices(line, settings.log_format)
+        log = requests(line, settings.log_format, settings.api_token, PARAMETERS)
+        limit = raise_limit()
+        _say_where(settings, host, bound, limit, say)
+        most = max(min(_MOST_CONNECTIONS, room_for_connections(limit)), 16)
+        with suppress(KeyboardInterrupt):
+            make_server(create_app(settings, tell=say, log=log), most).run(sockets=[bound])
+
+
+def _say_where(settings: Settings, host: str, bound: socket.socket, limit: int, say: Callable[[str], None]) -> None:
+    """Say where the server is, and what its user should know: who reaches it, and how many files it may open."""
     address = bound.getsockname()
     shown = f"[{host}]" if ":" in host else host
     say(f"heatmap page and endpoint on http://{shown}:{address[1]} for {settings.home}; stop it with Ctrl-C")
     if not ipaddress.ip_address(address[0]).is_loopback and settings.api_token is None:
         say(f"warning: whoever reaches {host} can read it all; set HEATMAP_API_TOKEN, or put a login in front of it")
-    limit = raise_limit()
     if room_for_connections(limit) < _FEWEST:
         say(f"warning: this process may open {limit} files only, so it takes few connections; raise it with ulimit -n")
-    most = max(min(_MOST_CONNECTIONS, room_for_connections(limit)), 16)
-    with suppress(KeyboardInterrupt), bound:
-        make_server(create_app(settings, tell=say, log=log), most).run(sockets=[bound])
 
 
 def make_server(app: FastAPI, most: int = _MOST_CONNECTIONS) -> uvicorn.Server:

@@ -92,7 +92,7 @@ def tidy_up(settings: Settings, warn: Callable[[str], object] = _log.warning) ->
     """
     stamp = settings.home / "dagster" / "tidied"
     with suppress(OSError):
-        if time.time() - stamp.stat().st_mtime < _EVERY:
+        if 0 <= time.time() - stamp.stat().st_mtime < _EVERY:  # not while it lies ahead: the clock was wrong then
             return None
     try:
         with FileLock(stamp.with_name("tidied.lock")).acquire(timeout=0):

@@ -1,7 +1,7 @@
 """In the background: what failed is told and written down, days before a failed one run, what is too old is removed."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -45,7 +45,9 @@ def build_sensors(settings: Settings, last: date | None = None) -> Sequence[dg.S
         notice = notice_of_run(settings, context.instance, context.dagster_run, events)
         context.log.error(notice.text)
         announce(settings, notice, context.log.warning)
-        _remember(settings, context, [failure.symbol for failure in notice.failures if failure.symbol])
+        # A notice names several symbols as a sentence does.
+        named = {word for failure in notice.failures for word in failure.symbol.replace(",", " ").split()}
+        _remember(settings, context, named)
 
     @dg.run_status_sensor(
         run_status=dg.DagsterRunStatus.SUCCESS,
@@ -89,8 +91,14 @@ def build_sensors(settings: Settings, last: date | None = None) -> Sequence[dg.S
     return [failures, successes, idle_days, retention]
 
 
-def _remember(settings: Settings, context: dg.RunStatusSensorContext, failures: Sequence[str] | None) -> None:
-    """Write down how a run of the UI went; None: nothing of it failed."""
+def _remember(settings: Settings, context: dg.RunStatusSensorContext, named: Collection[str] | None) -> None:
+    """Write down how a run of the UI went.
+
+    Args:
+        settings: of the home.
+        context: of the sensor.
+        named: symbols of what failed, among other words; None: nothing failed.
+    """
     run = context.dagster_run
     record = context.instance.get_run_record_by_id(run.run_id)
     now = datetime.now(UTC)
@@ -102,10 +110,10 @@ def _remember(settings: Settings, context: dg.RunStatusSensorContext, failures: 
     write_last_run(
         settings.home,
         symbols,
-        failures or (),
+        [symbol for symbol in symbols if symbol in (named or ())],
         began=began,
         ended=ended,
-        failed=failures is not None,
+        failed=named is not None,
     )
 
 

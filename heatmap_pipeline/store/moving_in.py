@@ -6,6 +6,7 @@ next takes the lock of the warehouse moves in what is left (`warehouse.Warehouse
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from contextlib import suppress
@@ -52,7 +53,7 @@ def move_in(home: Path) -> Path | None:
         _put_aside(home, path, aside, stays=True)
         target = home / path
         target.parent.mkdir(parents=True, exist_ok=True)
-        (ready / path).replace(target)
+        _move(ready / path, target)
         sync(target.parent)
     shutil.rmtree(ready)
     sync(home)
@@ -69,7 +70,21 @@ def _put_aside(home: Path, path: Path, aside: Path, *, stays: bool) -> None:
         with suppress(OSError):  # a file system without links
             kept.hardlink_to(old)
             return
-    old.rename(kept)
+    _move(old, kept)
+
+
+def _move(old: Path, new: Path) -> None:
+    """Give a file another place, at once; also on another disk, where somebody keeps a folder of the home."""
+    try:
+        old.replace(new)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        copy = new.with_name(f".{new.name}.moving")
+        shutil.copyfile(old, copy)
+        sync(copy)
+        copy.replace(new)
+        old.unlink()
 
 
 def sync(path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import threading
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote, unquote_plus
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from heatmap_pipeline.api.app import create_app
-from heatmap_pipeline.api.log import notices, requests, shown
+from heatmap_pipeline.api.log import notices, printer, requests, shown
 from heatmap_pipeline.api.parameters import PARAMETERS
 from heatmap_pipeline.api.traffic import Passed
 from heatmap_pipeline.settings import Settings
@@ -133,13 +133,35 @@ def test_a_line_is_one_line_whatever_is_asked(path: str, form: str) -> None:
     assert line.startswith("1970-01-01T00:00:00.000Z ::1 GET /" if form == "text" else '{"time": "1970-01-01T00:00:00.')
 
 
-def test_a_reader_that_is_gone_ends_nothing(published: Settings) -> None:
-    def gone(_: str) -> None:
+def test_nobody_waits_for_who_reads_the_lines() -> None:
+    read: list[str] = []
+    stuck, go_on = threading.Event(), threading.Event()
+
+    def slow(line: str) -> None:
+        stuck.set()
+        assert go_on.wait(20)
+        read.append(line)
+
+    with printer(slow, "text", room=3) as put:
+        put("first")
+        assert stuck.wait(20)
+        for number in range(10):  # while the first is being read
+            put(str(number))
+        go_on.set()
+    assert read == ["first", "0", "1", "2", "7 lines were lost, as nobody read them in time"]
+
+
+def test_a_reader_that_is_gone_ends_nothing() -> None:
+    asked: list[str] = []
+
+    def gone(line: str) -> None:
+        asked.append(line)
         raise BrokenPipeError
 
-    listeners: list[Callable[[Passed], None]] = [requests(gone, "text", None, PARAMETERS)]
-    with TestClient(create_app(published, log=listeners[0])) as one:
-        assert one.get("/symbols").status_code == 200
+    with printer(gone, "json") as put:
+        for line in ("one", "two"):
+            put(line)
+    assert asked == ["one", "two"]
 
 
 @pytest.mark.parametrize("depth", [4, 1000])

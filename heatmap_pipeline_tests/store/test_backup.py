@@ -179,6 +179,30 @@ def test_what_is_replaced_is_kept(full: Warehouse, tmp_path: Path) -> None:
     assert (home / "dagster/history/runs.db").exists()
 
 
+def test_a_folder_of_the_home_may_lie_on_another_disk(
+    full: Warehouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = made(full, tmp_path / "backups")
+    (full.home / "recordings").rename(tmp_path / "elsewhere")
+    (full.home / "recordings").symlink_to(tmp_path / "elsewhere")
+    recording = tmp_path / "elsewhere/bybit/BTCUSDT/BTCUSDT-2026-11-26T03.jsonl"
+    recording.write_text("more of it")
+    real = Path.replace
+
+    def replace(path: Path, target: Path) -> Path:
+        if moving_in.READY in path.parts and "recordings" in target.parts:
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        return real(path, target)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    back = put_back(tmp_path / "backups", full.home, replace=True)
+    assert recording.read_text().startswith("this is recordings/")
+    assert sorted(path.name for path in recording.parent.iterdir()) == [recording.name]
+    assert made(full, tmp_path / "again").size == report.size
+    assert back.replaced is not None
+    assert (back.replaced / "recordings/bybit/BTCUSDT" / recording.name).read_text() == "more of it"
+
+
 # -- what can be wrong
 
 

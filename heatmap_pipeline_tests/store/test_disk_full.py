@@ -20,6 +20,9 @@ from typing import Any
 
 import pytest
 
+from heatmap_pipeline.store.backup import BackupError, back_up, backups, chosen, restore
+from heatmap_pipeline.store.publish import publish
+from heatmap_pipeline.store.warehouse import StoreError, Warehouse
 from heatmap_pipeline_tests._homes import last_line
 from heatmap_pipeline_tests.market._exchange_server import ExchangeServer
 from heatmap_pipeline_tests.orchestration.homes import BTC, assert_same, day, tables, write_archive
@@ -151,6 +154,24 @@ def test_a_disk_that_is_full_at_each_write(disk: Disk, runs: Runs, tmp_path: Pat
     # A file that finds no room stops its day only; the day before it is published, and that meets the full disk, too.
     assert stages == {"any", "publication", "warehouse"}
     assert_room_is_enough(runs, home, "binance", tmp_path / "clean")
+
+
+def test_a_backup_and_a_restore_that_find_no_room(disk: Disk, warehouse: Warehouse, tmp_path: Path) -> None:
+    publish(warehouse, ["BTCUSDT"])
+    target, home = disk.root / "backups", disk.root / "restored"
+    before = back_up(warehouse, target, {})
+    for free in (0, 30_000, before.size // 2, before.size - 5000):
+        disk.leave(free)
+        with pytest.raises(BackupError, match=rf"^the disk that holds {target} is full; make room and run again$"):
+            back_up(warehouse, target, {})
+        assert backups(target) == [before.folder]
+        with pytest.raises((BackupError, StoreError), match=rf"^the disk that holds {home} is full; make room and run"):
+            restore(Warehouse(home), *chosen(target), replace=False)
+        assert not [path for path in home.rglob("*") if path.is_file() and ".lock" not in path.name]
+    disk.make_room()
+    restore(Warehouse(home), *chosen(target), replace=False)
+    for name in ("heatmap.duckdb", "warehouse.duckdb"):
+        assert_same(tables(home / name), tables(warehouse.home / name))
 
 
 @OFTEN
