@@ -91,6 +91,7 @@ class Settings(BaseSettings):
     rest_url: str = REST_URL
     check_days: int = Field(default=45, ge=0, le=3650)
     accept_checksum: Annotated[tuple[str, ...], NoDecode] = ()
+    accept_implausible: Annotated[tuple[str, ...], NoDecode] = ()
     symbols: Annotated[tuple[str, ...], NoDecode] = ("BTCUSDT", "ETHUSDT")
     start: date | None = None
     candle_interval: Interval | None = None
@@ -118,7 +119,14 @@ class Settings(BaseSettings):
     per_symbol: Mapping[str, SymbolSettings] = Field(default_factory=dict)
 
     @field_validator(
-        "symbols", "models", "liquidations", "api_cors_origins", "accept_checksum", "ui_hosts", mode="before"
+        "symbols",
+        "models",
+        "liquidations",
+        "api_cors_origins",
+        "accept_checksum",
+        "accept_implausible",
+        "ui_hosts",
+        mode="before",
     )
     @classmethod
     def _split(cls, value: Any) -> Any:
@@ -141,7 +149,7 @@ class Settings(BaseSettings):
             raise ValueError("name at least one symbol")
         return tuple(dict.fromkeys(value))
 
-    @field_validator("accept_checksum")
+    @field_validator("accept_checksum", "accept_implausible")
     @classmethod
     def _file_names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         names = tuple(name.removesuffix(".zip") for name in value)

@@ -284,6 +284,7 @@ TABLE: dict[str, tuple[str, str | None]] = {
     "HEATMAP_REST_URL": ("http://127.0.0.1:9", "127.0.0.1:9"),
     "HEATMAP_CHECK_DAYS": ("0", "3651"),
     "HEATMAP_ACCEPT_CHECKSUM": ("ETHUSDT-metrics-2026-11-20", "all"),
+    "HEATMAP_ACCEPT_IMPLAUSIBLE": ("BTCUSDT-5m-2026-11-20", "yes"),
     "HEATMAP_API_TOKEN": ("a-long-token", "short"),
     "HEATMAP_API_CORS_ORIGINS": ("https://example.org,*", "example.org"),
     "HEATMAP_API_CACHE_MB": ("1", "0"),

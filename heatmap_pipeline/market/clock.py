@@ -111,8 +111,8 @@ def measure_clock(
         convention: offset in seconds where nothing else decides; None = what the archive published for the date.
     """
     candles = open_time, open_price, close_price, interval * MICROSECONDS
-    here = np.abs(implied_price - _path(label, *candles))
-    later = np.abs(implied_price - _path(label + step * MICROSECONDS, *candles))
+    here = np.abs(implied_price - price_path(label, *candles))
+    later = np.abs(implied_price - price_path(label + step * MICROSECONDS, *candles))
     comparable = np.isfinite(here) & np.isfinite(later)
     samples = int(comparable.sum())
     # Medians: a mean is blinded by one bad sample.
@@ -167,7 +167,7 @@ def _spearman(x: NDArray[np.float64], y: NDArray[np.float64]) -> float | None:
     return float(np.corrcoef(pd.Series(x).rank(), pd.Series(y).rank())[0, 1])
 
 
-def _path(
+def price_path(
     instant: NDArray[np.int64],
     open_time: NDArray[np.int64],
     open_price: NDArray[np.float64],
