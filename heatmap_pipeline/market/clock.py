@@ -156,11 +156,11 @@ def _ask_volume(
         traded.append(sum_slices(volume, first, last))
     pairs = int(usable.sum())
     change = np.abs(np.diff(contracts))[usable]
-    here, one_step_later = (_spearman(change, amount[usable]) for amount in traded)
+    here, one_step_later = (rank_correlation(change, amount[usable]) for amount in traded)
     return pairs, here, one_step_later
 
 
-def _spearman(x: NDArray[np.float64], y: NDArray[np.float64]) -> float | None:
+def rank_correlation(x: NDArray[np.float64], y: NDArray[np.float64]) -> float | None:
     """Return the rank correlation, equal values at their average rank; None where one of the two never varies."""
     if len(x) < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return None

@@ -28,13 +28,14 @@ from heatmap_pipeline.market.plausible import (
     judge_candles,
     judge_samples_of,
     measure_lag,
+    measure_lag_by_volume,
 )
 from heatmap_pipeline.market.tables import CleanDay, MarketError
 from heatmap_pipeline.model.book import DayCandles, ModelState
 from heatmap_pipeline.model.engine import run_day, start_state
 from heatmap_pipeline.model.parameters import MODELS, Bracket, ModelParameters
 from heatmap_pipeline_tests._examples import examples
-from heatmap_pipeline_tests.market._real import binance_days, bybit_days
+from heatmap_pipeline_tests.market._real import bybit_days
 
 HOUR = 3600
 WAY_OUT = "do this"
@@ -183,6 +184,24 @@ def test_labels_hours_off(markets: dict[tuple[str, int], Market], hours: float) 
         assert counts(kept) == {"mislabelled_samples": len(wrong.samples.table)}
         assert kept.table.empty
         assert f"{abs(hours):g} hours {'earlier' if hours > 0 else 'later'}" in kept.facts["odd"]
+
+
+@pytest.mark.parametrize("hours", [8, -5])
+def test_labels_hours_off_without_values(markets: dict[tuple[str, int], Market], hours: int) -> None:
+    for first, second, _ in markets.values():
+        valueless = second.of_samples(value=np.full(288, np.nan))
+        assert measure_lag_by_volume(valueless.samples, valueless.candles) is None
+        wrong = shifted(valueless, hours * HOUR)
+        kept = judge(wrong, Before(first.candles.table, first.samples.table)).samples
+        assert counts(kept) == {"mislabelled_samples": len(wrong.samples.table)}
+        assert f"the changes go with the volumes of {abs(hours)} hours" in kept.facts["odd"]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_changes_that_go_with_no_volume_are_no_lag(day: Day, seed: int) -> None:
+    contracts = 80_000 + np.random.default_rng(seed).normal(0, 40, 288).cumsum()
+    made_up = day.of_samples(contracts=contracts, value=np.full(288, np.nan))
+    assert measure_lag_by_volume(made_up.samples, made_up.candles) is None
 
 
 def test_a_price_that_stands_still_or_a_constant_premium_is_no_lag(day: Day, before: Before) -> None:
@@ -563,4 +582,17 @@ def test_real_labels_hours_off_are_noticed(market_dir: Path) -> None:
             for hours in (8, -3):
                 wrong = shifted(day, hours * HOUR)
                 assert measure_lag(wrong.samples, wrong.candles) == -hours * HOUR
-    assert [day for day, _, _ in binance_days(market_dir, "BTCUSDT", date(2024, 9, 14), 1, 300)]
+
+
+@pytest.mark.market
+def test_real_labels_hours_off_are_noticed_without_values(market_dir: Path) -> None:
+    """Of real days with values hidden each is right as it is, and nearly all are wrong when they are shifted."""
+    found = []
+    for symbol in ("BTCUSDT", "DOGEUSDT"):
+        for day in read_days(market_dir / "binance_vision", symbol, date(2024, 9, 14), 4, 300):
+            valueless = day.of_samples(value=np.full(288, np.nan))
+            assert measure_lag_by_volume(valueless.samples, valueless.candles) is None
+            wrong = [shifted(valueless, hours * HOUR) for hours in (8, -8, 3)]
+            found += [measure_lag_by_volume(each.samples, each.candles) for each in wrong]
+    assert [lag for lag in found if lag not in (-8 * HOUR, 8 * HOUR, -3 * HOUR, None)] == []
+    assert sum(lag is not None for lag in found) >= 22
