@@ -31,7 +31,7 @@ from heatmap_pipeline.chain.history import (
 from heatmap_pipeline.instants import ONE_DAY, SECONDS
 from heatmap_pipeline.market.archive_names import ArchiveFile
 from heatmap_pipeline.market.flows import Carried, DayFlow, compute_flow
-from heatmap_pipeline.market.plausible import LEFT_OUT
+from heatmap_pipeline.market.plausible.names import LEFT_OUT
 from heatmap_pipeline.market.tables import MarketError
 from heatmap_pipeline.model.book import DayCandles, DayResult, Floats, Ints, ModelState, located_share
 from heatmap_pipeline.model.engine import run_day, start_state

@@ -13,7 +13,10 @@ from heatmap_pipeline.chain.history import Connect, day_bucket
 from heatmap_pipeline.errors import HeatmapError
 from heatmap_pipeline.instants import ONE_DAY, SECONDS
 from heatmap_pipeline.market.archive_names import ArchiveFile
-from heatmap_pipeline.market.plausible import ACCEPTED, SIDES, Before, judge_candles, judge_samples_of
+from heatmap_pipeline.market.plausible.arrays import Before
+from heatmap_pipeline.market.plausible.candles import judge_candles
+from heatmap_pipeline.market.plausible.names import ACCEPTED, SIDES
+from heatmap_pipeline.market.plausible.samples import judge_samples_of
 from heatmap_pipeline.market.sources import Market
 from heatmap_pipeline.market.tables import CleanDay
 from heatmap_pipeline.settings import Settings, interval_name

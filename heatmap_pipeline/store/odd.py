@@ -1,7 +1,7 @@
 """Which stored days held rows that cannot be true, and what became of them: said as long as they are what is stored.
 
 What belongs here: the one question, for `heatmap status`, the check `days_believable`, the page and GET /health. What
-does not: how it is told (`market/plausible.py`, `market/bound.py`), and files that are not whole (`whole.py`).
+does not: how it is told (`market/plausible/`, `market/bound.py`), and files that are not whole (`whole.py`).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from datetime import date
 from typing import Any
 
-from heatmap_pipeline.market.plausible import LEFT_OUT, NOTED
+from heatmap_pipeline.market.plausible.names import LEFT_OUT, NOTED
 from heatmap_pipeline.store.sql import Connection, parsed, rows
 from heatmap_pipeline.store.whole import days_not_whole
 

@@ -20,16 +20,11 @@ from heatmap_pipeline.instants import day_start
 from heatmap_pipeline.market.archive import ArchiveReader
 from heatmap_pipeline.market.demo import write_demo_days
 from heatmap_pipeline.market.flows import Carried, compute_flow
-from heatmap_pipeline.market.plausible import (
-    LEFT_OUT,
-    NOTED,
-    SIDES,
-    Before,
-    judge_candles,
-    judge_samples_of,
-    measure_lag,
-    measure_lag_by_volume,
-)
+from heatmap_pipeline.market.plausible.arrays import Before
+from heatmap_pipeline.market.plausible.candles import judge_candles
+from heatmap_pipeline.market.plausible.labels import measure_lag, measure_lag_by_volume
+from heatmap_pipeline.market.plausible.names import LEFT_OUT, NOTED, SIDES
+from heatmap_pipeline.market.plausible.samples import judge_samples_of
 from heatmap_pipeline.market.tables import CleanDay, MarketError
 from heatmap_pipeline.model.book import DayCandles, ModelState
 from heatmap_pipeline.model.engine import run_day, start_state
