@@ -181,6 +181,14 @@ def test_labels_hours_off(markets: dict[tuple[str, int], Market], hours: float) 
         assert f"{abs(hours):g} hours {'earlier' if hours > 0 else 'later'}" in kept.facts["odd"]
 
 
+def test_a_wrong_row_does_not_hide_that_labels_are_off(day: Day, before: Before) -> None:
+    value = day.column("value").copy()
+    value[3] *= 1000
+    kept = judge(shifted(day.of_samples(value=value), 8 * HOUR), before).samples
+    assert counts(kept) == {"mislabelled_samples": 191, "other_price_samples": 1}
+    assert kept.table.empty
+
+
 @pytest.mark.parametrize("hours", [8, -5])
 def test_labels_hours_off_without_values(markets: dict[tuple[str, int], Market], hours: int) -> None:
     for first, second, _ in markets.values():

@@ -45,6 +45,9 @@ FROZEN_HOURS = 3.0
 """From this long on equal samples are called frozen, while contracts are traded."""
 
 
+_HALF = 0.5
+
+
 def judge_samples_of(
     day: CleanDay, candles: CleanDay, before: Before, *, said: bool, file: str, way_out: str
 ) -> CleanDay:
@@ -76,12 +79,14 @@ def judge_samples_of(
     }
     wrong = left_out["swapped_samples"] | left_out["other_price_samples"]
     by_price = int(np.isfinite(implied_prices(day.table)).sum()) >= MIN_LAGGED
-    lag = None if wrong.any() else (measure_lag if by_price else measure_lag_by_volume)(day, candles)
+    # A few wrong rows blind no median; of a file full of them the labels do not matter.
+    lag = None if wrong.mean() > _HALF else (measure_lag if by_price else measure_lag_by_volume)(day, candles)
     if lag is not None:
-        left_out["mislabelled_samples"][:] = wrong[:] = True
+        left_out["mislabelled_samples"] = ~wrong
+        wrong = np.ones_like(wrong)
         what = "the implied prices are those" if by_price else "the changes go with the volumes"
         odd.append(f"{what} of {abs(lag) / 3600:g} hours {'later' if lag > 0 else 'earlier'}")
-    if not left_out["mislabelled_samples"].any():
+    else:
         times = (implied_prices(day.table) / price_path(*path_of(day, candles)))[wrong]
         if np.isfinite(times).any():
             odd.append(f"value / contracts is {np.nanmedian(times):.3g} times the price there (median)")
