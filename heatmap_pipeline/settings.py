@@ -92,6 +92,7 @@ class Settings(BaseSettings):
     rest_url: str = REST_URL
     check_days: int = Field(default=45, ge=0, le=3650)
     accept_checksum: Annotated[tuple[str, ...], NoDecode] = ()
+    accept_implausible: Annotated[tuple[str, ...], NoDecode] = ()
     symbols: Annotated[tuple[str, ...], NoDecode] = ("BTCUSDT", "ETHUSDT")
     start: date | None = None
     candle_interval: Interval | None = None
@@ -131,6 +132,7 @@ class Settings(BaseSettings):
         "api_cors_origins",
         "api_proxies",
         "accept_checksum",
+        "accept_implausible",
         "ui_hosts",
         mode="before",
     )
@@ -155,7 +157,7 @@ class Settings(BaseSettings):
             raise ValueError("name at least one symbol")
         return tuple(dict.fromkeys(value))
 
-    @field_validator("accept_checksum")
+    @field_validator("accept_checksum", "accept_implausible")
     @classmethod
     def _file_names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         names = tuple(name.removesuffix(".zip") for name in value)

@@ -21,6 +21,7 @@ class SourceKind:
         over_network: whether it may fail today and work tomorrow, so that asking again helps.
         simulated: whether its market is made up.
         given_folder: whether it reads a folder that the user names; any other keeps its files below the home.
+        one_sided: whether it says itself that its open interest counts one side of each contract; else it is measured.
     """
 
     name: str
@@ -29,14 +30,15 @@ class SourceKind:
     over_network: bool = False
     simulated: bool = False
     given_folder: bool = False
+    one_sided: bool = False
 
 
 SOURCES: Mapping[str, SourceKind] = {
     kind.name: kind
     for kind in (
-        SourceKind("binance", grows=True, has_today=True, over_network=True),
+        SourceKind("binance", grows=True, has_today=True, over_network=True, one_sided=True),
         SourceKind("archive", grows=False, given_folder=True),
-        SourceKind("demo", grows=True, simulated=True),
+        SourceKind("demo", grows=True, simulated=True, one_sided=True),
     )
 }
 """The sources by name."""

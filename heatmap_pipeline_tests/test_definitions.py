@@ -43,10 +43,11 @@ PINNED = {
         ],
         "liquidation_snapshots": ["cells_add_up", "cells_unique", "snapshots_current"],
         "map_scores": ["level_in_bracket", "score_not_worse"],
-        "published_database": ["days_whole", "up_to_date"],
+        "published_database": ["days_believable", "days_whole", "up_to_date"],
     },
     "warnings only": [
         "candles_complete",
+        "days_believable",
         "days_whole",
         "level_in_bracket",
         "open_interest_complete",

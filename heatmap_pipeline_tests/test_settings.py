@@ -297,6 +297,7 @@ TABLE: dict[str, tuple[str, str | None]] = {
     "HEATMAP_REST_URL": ("http://127.0.0.1:9", "127.0.0.1:9"),
     "HEATMAP_CHECK_DAYS": ("0", "3651"),
     "HEATMAP_ACCEPT_CHECKSUM": ("ETHUSDT-metrics-2026-11-20", "all"),
+    "HEATMAP_ACCEPT_IMPLAUSIBLE": ("BTCUSDT-5m-2026-11-20", "yes"),
     "HEATMAP_KEEP_RUN_DAYS": ("0", "-1"),
     "HEATMAP_KEEP_RUNS": ("100", "all"),
     "HEATMAP_KEEP_ARCHIVE_DAYS": ("90", "for ever"),

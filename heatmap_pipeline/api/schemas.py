@@ -382,7 +382,9 @@ class SymbolHealth(BaseModel):
     stale: bool
     missing_days: list[str]
     broken_days: list[str]
-    not_whole: dict[str, str] = Field(description="What is held, cut or unchecked, in words, by day; no failure.")
+    not_whole: dict[str, str] = Field(
+        description="What is held, cut, unchecked or cannot be true, in words, by day; no failure."
+    )
     provisional: bool
     reason: str | None = None
 

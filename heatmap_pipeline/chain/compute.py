@@ -29,7 +29,10 @@ from heatmap_pipeline.chain.history import (
     resolve_parameters,
 )
 from heatmap_pipeline.instants import ONE_DAY, SECONDS
+from heatmap_pipeline.market.archive_names import ArchiveFile
 from heatmap_pipeline.market.flows import Carried, DayFlow, compute_flow
+from heatmap_pipeline.market.plausible.names import LEFT_OUT
+from heatmap_pipeline.market.tables import MarketError
 from heatmap_pipeline.model.book import DayCandles, DayResult, Floats, Ints, ModelState, located_share
 from heatmap_pipeline.model.engine import run_day, start_state
 from heatmap_pipeline.model.parameters import ModelParameters
@@ -107,6 +110,8 @@ class _Flows:
     def of(self, day: date, given: _DayInput, carried: Carried | None) -> DayFlow:
         """Return the flows of a day."""
         if self._known is None or self._known[:2] != (day, carried):
+            if carried is None and given.samples.empty:
+                self._refuse_beginning(day, given)
             flow = compute_flow(
                 given.open_time,
                 given.prices["volume"],
@@ -120,6 +125,21 @@ class _Flows:
             )
             self._known = day, carried, flow
         return self._known[2]
+
+    def _refuse_beginning(self, day: date, given: _DayInput) -> None:
+        """Say why a first day has no sample to start from, where all that it had were left out."""
+        symbol = self.history.symbol.symbol
+        counts = given.repairs["open_interest"]
+        reasons = [f"{counts[name]}: {words}" for name, words in LEFT_OUT.items() if name in counts]
+        if reasons:
+            file = ArchiveFile(symbol, day).name
+            measured = self.history.raw["open_interest"][day].facts.get("odd", "")
+            why = "; ".join([*reasons, *([measured] if measured else [])])
+            raise MarketError(
+                f"{symbol} {day}: a history cannot begin with {file}, whose samples cannot be true ({why}); begin on "
+                "another day, put a good copy of it or of the candles in place, or take it as it is by "
+                f"HEATMAP_ACCEPT_IMPLAUSIBLE={file}"
+            )
 
 
 def _microseconds(column: pd.Series[Any]) -> Ints:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from itertools import islice
 from typing import Any
@@ -11,7 +11,12 @@ from typing import Any
 from heatmap_pipeline.chain.commands import run_command
 from heatmap_pipeline.chain.history import Connect, day_bucket
 from heatmap_pipeline.errors import HeatmapError
-from heatmap_pipeline.instants import SECONDS
+from heatmap_pipeline.instants import ONE_DAY, SECONDS
+from heatmap_pipeline.market.archive_names import ArchiveFile
+from heatmap_pipeline.market.plausible.arrays import Before
+from heatmap_pipeline.market.plausible.candles import judge_candles
+from heatmap_pipeline.market.plausible.names import ACCEPTED, SIDES
+from heatmap_pipeline.market.plausible.samples import judge_samples_of
 from heatmap_pipeline.market.sources import Market
 from heatmap_pipeline.market.tables import CleanDay
 from heatmap_pipeline.settings import Settings, interval_name
@@ -66,7 +71,8 @@ def ingest_candles(
     # Neither a stored day whose file is gone nor a day of a gap between two histories is asked for.
     wanted = [day for day in days if day not in inside or day in available]
     interval = chosen.candle_interval_seconds if chosen else market.interval(settings, symbol, wanted)
-    for chunk in _chunks(market.candles(symbol, wanted, interval)):
+    read = _judged_candles(connect, settings, symbol, market.candles(symbol, wanted, interval), interval)
+    for chunk in _chunks(read):
         with connect() as con:
             if record is None:
                 bucket = day_bucket(settings, symbol, None, float(chunk[0].table["close"].iloc[0]))
@@ -98,7 +104,10 @@ def ingest_open_interest(
             candles = stored.load_candles(con, symbol, chunk_days[0], chunk_days[-1])
         frames: dict[date, Any] = dict(list(candles.groupby("day", sort=False)))  # type: ignore[arg-type]
         interval = known["candles"][chunk_days[0]].step
-        for read in _chunks(market.open_interest(symbol, frames, interval)):
+        judged = _judged_samples(
+            connect, settings, symbol, market.open_interest(symbol, frames, interval), frames, interval
+        )
+        for read in _chunks(judged):
             chunk = [one for one in read if not (one.table.empty and _has_rows(known["open_interest"].get(one.day)))]
             with connect() as con:
                 changed = set(stored.save_raw(con, "open_interest", chunk, settings.source))
@@ -109,6 +118,84 @@ def ingest_open_interest(
             f"{symbol}: the candles of {day} are not stored, and the clock of its open interest is measured against "
             f"them; ingest both with `{run_command(settings, symbol, day, day)}`"
         )
+
+
+def _judged_candles(
+    connect: Connect, settings: Settings, symbol: str, days: Iterable[CleanDay], interval: int
+) -> Iterator[CleanDay]:
+    """Yield the days whose candles can be true; the first that cannot is an error."""
+    last: CleanDay | None = None
+    for day in days:
+        file = ArchiveFile(symbol, day.day, interval_name(interval)).name
+        if file in settings.accept_implausible:
+            judged = _accepted(day)
+        else:
+            yesterday = day.day - ONE_DAY
+            if last is not None and last.day == yesterday:
+                earlier = last.table
+            else:
+                with connect() as con:
+                    earlier = stored.load_candles(con, symbol, yesterday, yesterday)
+            before = Before(candles=earlier if len(earlier) else None)
+            judged = judge_candles(day, before, file=_name(day, file), way_out=_way_out(file))
+        yield judged
+        last = judged
+
+
+def _judged_samples(
+    connect: Connect,
+    settings: Settings,
+    symbol: str,
+    days: Iterable[CleanDay],
+    candles: Mapping[date, Any],
+    interval: int,
+) -> Iterator[CleanDay]:
+    """Yield the days with the samples that can be true; a day that cannot be begun with is an error."""
+    before: Before | None = None
+    for day in days:
+        if before is None:
+            before = _samples_before(connect, symbol, day.day)
+        file = ArchiveFile(symbol, day.day).name
+        if file in settings.accept_implausible:
+            judged = _accepted(day)
+        else:
+            judged = judge_samples_of(
+                day,
+                CleanDay(symbol, day.day, candles[day.day], interval),
+                before,
+                said=settings.kind.one_sided,
+                file=_name(day, file),
+                way_out=_way_out(file),
+            )
+        if len(judged.table):
+            before = Before(samples=judged.table, both_sides=SIDES in judged.facts)
+        yield judged
+
+
+def _samples_before(connect: Connect, symbol: str, day: date) -> Before:
+    """Return the samples of the newest day before one that has some, of the same history."""
+    with connect() as con:
+        known = stored.raw_days(con, symbol)
+        newest = day - ONE_DAY
+        while newest in known["candles"] and not _has_rows(known["open_interest"].get(newest)):
+            newest -= ONE_DAY
+        if newest not in known["candles"]:
+            return Before()
+        samples = stored.load_open_interest(con, symbol, newest, newest)
+    return Before(samples=samples, both_sides=SIDES in known["open_interest"][newest].facts)
+
+
+def _accepted(day: CleanDay) -> CleanDay:
+    return replace(day, repairs={**day.repairs, ACCEPTED: len(day.table)})
+
+
+def _name(day: CleanDay, file: str) -> str:
+    """Return how an error names where a day came from."""
+    return str(day.facts["file"]) if "file" in day.facts else f"{file} (over REST)"
+
+
+def _way_out(file: str) -> str:
+    return f"put a good copy in its place, or take the day as it is by HEATMAP_ACCEPT_IMPLAUSIBLE={file}"
 
 
 def _has_rows(day: stored.RawDay | None) -> bool:

@@ -20,6 +20,7 @@ from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store import days as stored
 from heatmap_pipeline.store import raw as stored_raw
 from heatmap_pipeline.store import read
+from heatmap_pipeline.store.odd import odd_days
 from heatmap_pipeline.store.origin import as_stored
 from heatmap_pipeline.store.read import PublishedHistory, SymbolStatus, published_histories
 from heatmap_pipeline.store.warehouse import StoreError, UnusableError, Warehouse
@@ -58,6 +59,7 @@ def status_lines(settings: Settings) -> Iterator[str]:
         waiting = {(entry.symbol, entry.model): _waiting(con, again, entry, published) for entry in entries}
         recorded = list(recorded_lines(con))
         cut = {name: days_not_whole(con, name) for name in names}
+        odd = {name: odd_days(con, name) for name in names}
         held = {(entry.symbol, entry.model): _held(con, entry) for entry in entries}
         silent = [line for entry in entries for line in _silent(con, settings, entry)]
     if not entries and not lost:
@@ -70,7 +72,8 @@ def status_lines(settings: Settings) -> Iterator[str]:
         yield _line(_row(entry, len(stale[key]), held[key]))
     yield from recorded
     yield from dict.fromkeys(f"closed  {words}" for stored_as in again.values() if (words := closed_words(stored_as)))
-    yield from (_not_whole(name, days) for name, days in cut.items() if days)
+    yield from (_of_days("cut", name, days) for name, days in cut.items() if days)
+    yield from (_of_days("odd", name, days) for name, days in odd.items() if days)
     problems: set[str] = set()
     if published is None and (line := _unusable(warehouse)):
         problems.add(line)
@@ -166,11 +169,11 @@ def _held(con: Any, entry: SymbolStatus) -> int:
     return sum(bool(record.repairs.get("held")) for record in records.values())
 
 
-def _not_whole(symbol: str, days: Mapping[date, str]) -> str:
-    """Say which stored days are not whole, the newest in words; no problem, for nothing better may ever come."""
+def _of_days(what: str, symbol: str, days: Mapping[date, str]) -> str:
+    """Say which stored days are not whole or held nonsense, the newest in words; no problem, for that may be all."""
     newest = max(days)
     more = f"; {len(days) - 1} more days, the first {min(days)} (GET /health lists them)" if len(days) > 1 else ""
-    return f"cut     {symbol} {newest}: {days[newest]}{more}"
+    return f"{what:<7} {symbol} {newest}: {days[newest]}{more}"
 
 
 def _row(entry: SymbolStatus, stale: int, held: int) -> tuple[str, ...]:

@@ -111,8 +111,8 @@ def measure_clock(
         convention: offset in seconds where nothing else decides; None = what the archive published for the date.
     """
     candles = open_time, open_price, close_price, interval * MICROSECONDS
-    here = np.abs(implied_price - _path(label, *candles))
-    later = np.abs(implied_price - _path(label + step * MICROSECONDS, *candles))
+    here = np.abs(implied_price - price_path(label, *candles))
+    later = np.abs(implied_price - price_path(label + step * MICROSECONDS, *candles))
     comparable = np.isfinite(here) & np.isfinite(later)
     samples = int(comparable.sum())
     # Medians: a mean is blinded by one bad sample.
@@ -156,18 +156,18 @@ def _ask_volume(
         traded.append(sum_slices(volume, first, last))
     pairs = int(usable.sum())
     change = np.abs(np.diff(contracts))[usable]
-    here, one_step_later = (_spearman(change, amount[usable]) for amount in traded)
+    here, one_step_later = (rank_correlation(change, amount[usable]) for amount in traded)
     return pairs, here, one_step_later
 
 
-def _spearman(x: NDArray[np.float64], y: NDArray[np.float64]) -> float | None:
+def rank_correlation(x: NDArray[np.float64], y: NDArray[np.float64]) -> float | None:
     """Return the rank correlation, equal values at their average rank; None where one of the two never varies."""
     if len(x) < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return None
     return float(np.corrcoef(pd.Series(x).rank(), pd.Series(y).rank())[0, 1])
 
 
-def _path(
+def price_path(
     instant: NDArray[np.int64],
     open_time: NDArray[np.int64],
     open_price: NDArray[np.float64],

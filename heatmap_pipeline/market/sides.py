@@ -58,6 +58,11 @@ class Sides:
     step: float | None = None
     odd_share: float | None = None
 
+    @property
+    def measured(self) -> bool:
+        """Whether there was enough to tell, also if it told neither."""
+        return self.odd_share is not None and self.values >= MIN_VALUES
+
     def in_words(self) -> str:
         """Return the verdict and what it rests on, for a report or a refusal."""
         if self.step is None or self.odd_share is None:

@@ -33,6 +33,7 @@ from heatmap_pipeline.orchestration.resources import WarehouseResource
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store import checks, read
 from heatmap_pipeline.store.checks import Check, CheckReport, Numbers
+from heatmap_pipeline.store.odd import odd_days
 from heatmap_pipeline.store.read import published_histories, stored_days
 from heatmap_pipeline.store.scores import StoredScore, load_score, published_score
 from heatmap_pipeline.store.warehouse import Warehouse
@@ -130,6 +131,13 @@ def _days_whole(con: Any, _: Settings, symbol: str, *_rest: Any) -> CheckReport:
     return CheckReport(not days, text, {"days_not_whole": len(days)})
 
 
+def _days_believable(con: Any, _: Settings, symbol: str, *_rest: Any) -> CheckReport:
+    """No stored day, also before the run, held rows that cannot be true. A warning: they are left out or followed."""
+    days = odd_days(con, symbol)
+    text = f"{max(days)}: {days[max(days)]}" if days else "nothing stored cannot be true"
+    return CheckReport(not days, text, {"days_not_believable": len(days)})
+
+
 def _feed_alive(con: Any, settings: Settings, symbol: str, _: str, first: date, last: date) -> CheckReport:
     """No recorded stream printed nothing for 6 hours in which the market moved more than usual. A warning, no fault."""
     streams = feeds(con, settings, symbol, first, last)
@@ -198,6 +206,7 @@ RULES: Sequence[Rule] = (
     Rule("score_not_worse", map_scores.NAME, _score_not_worse, blocking=False),
     Rule("level_in_bracket", map_scores.NAME, _level_in_bracket, blocking=False),
     Rule("days_whole", published_database.NAME, _days_whole, blocking=False, per_model=False),
+    Rule("days_believable", published_database.NAME, _days_believable, blocking=False, per_model=False),
     Rule("up_to_date", published_database.NAME, up_to_date, blocking=False, per_model=False),
 )
 """Every check of a symbol."""

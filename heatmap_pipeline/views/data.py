@@ -24,12 +24,12 @@ from heatmap_pipeline.model.book import DayCandles, Floats, Ints, ModelState
 from heatmap_pipeline.model.parameters import ModelError, ModelParameters
 from heatmap_pipeline.store import columns as serve
 from heatmap_pipeline.store.days import DayRecord, day_records, load_state, snapshot_days
+from heatmap_pipeline.store.odd import days_to_mention
 from heatmap_pipeline.store.origin import stored_command
 from heatmap_pipeline.store.publish import fingerprints
 from heatmap_pipeline.store.read import missing_days, newest_located_share
 from heatmap_pipeline.store.sql import Connection
 from heatmap_pipeline.store.warehouse import StoreError, Warehouse
-from heatmap_pipeline.store.whole import days_not_whole
 from heatmap_pipeline.views.score import score_record
 
 
@@ -91,7 +91,7 @@ class ModelData:
 class SymbolData:
     """A symbol: `fingerprint` is equal as long as none of its rows changed, `bucket` (USDT) is the newest day's.
 
-    `not_whole` says in words what is held, cut or unchecked, by day.
+    `not_whole` says in words what is held, cut, unchecked or cannot be true, by day.
     """
 
     name: str
@@ -264,7 +264,7 @@ def load_version(
                 record.source,
                 candles,
                 kept,
-                days_not_whole(con, record.symbol),
+                days_to_mention(con, record.symbol),
             )
     digest = hashlib.blake2b(repr(sorted(prints.items())).encode(), digest_size=8)
     return Version(digest.hexdigest(), symbols, outdated, con)

@@ -1,0 +1,65 @@
+"""Which stored days held rows that cannot be true, and what became of them: said as long as they are what is stored.
+
+What belongs here: the one question, for `heatmap status`, the check `days_believable`, the page and GET /health. What
+does not: how it is told (`market/plausible/`, `market/bound.py`), and files that are not whole (`whole.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date
+from typing import Any
+
+from heatmap_pipeline.market.plausible.names import LEFT_OUT, NOTED
+from heatmap_pipeline.store.sql import Connection, parsed, rows
+from heatmap_pipeline.store.whole import days_not_whole
+
+_JUDGED = {"impossible_samples": "that trades cannot explain", "level_shifts": "of the level, by nothing traded"}
+"""What is found where the flow is computed, in words that follow a number."""
+
+
+def odd_days(con: Connection, symbol: str) -> dict[date, str]:
+    """Return what of a symbol's stored days cannot be true, in words, by day, rising.
+
+    Example:
+        >>> odd_days(con, "BTCUSDT")  # doctest: +SKIP
+        {date(2024, 3, 5): '288 samples left out, contracts and value are swapped'}
+    """
+    words: dict[date, list[str]] = {}
+    raw = (
+        "SELECT day, kind, rows, repairs, facts FROM raw_days WHERE symbol = ? "
+        "AND kind IN ('candles', 'open_interest') AND (repairs <> '{}' OR facts LIKE '%\"odd\"%')"
+    )
+    for day, kind, count, repairs, facts in rows(con, raw, [symbol]):
+        if said := _of_raw(kind, count, parsed(repairs), parsed(facts)):
+            words.setdefault(day, []).extend(said)
+    # The flow depends on no model, so that each says the same.
+    judged = "SELECT day, any_value(repairs) FROM heatmap_days WHERE symbol = ? AND {which} GROUP BY day"
+    which = " OR ".join(f"repairs LIKE '%{name}%'" for name in _JUDGED)
+    for day, repairs in rows(con, judged.format(which=f"({which})"), [symbol]):
+        counts = parsed(repairs)
+        said = [_counted(name, counts[name], text) for name, text in _JUDGED.items() if counts.get(name)]
+        words.setdefault(day, []).extend(said)
+    return {day: "; ".join(words[day]) for day in sorted(words) if words[day]}
+
+
+def days_to_mention(con: Connection, symbol: str) -> dict[date, str]:
+    """Return what is not whole or cannot be true of a symbol's stored days, in words, by day, rising."""
+    words = days_not_whole(con, symbol)
+    for day, text in odd_days(con, symbol).items():
+        words[day] = f"{words[day]}; {text}" if day in words else text
+    return dict(sorted(words.items()))
+
+
+def _of_raw(kind: str, count: int, repairs: Mapping[str, Any], facts: Mapping[str, Any]) -> list[str]:
+    said = [f"{repairs[name]} samples left out, {text}" for name, text in LEFT_OUT.items() if repairs.get(name)]
+    name_of_rows = "candles" if kind == "candles" else "samples"
+    said += [f"{repairs[name]} {name_of_rows} {text}" for name, text in NOTED.items() if repairs.get(name)]
+    if not count and repairs.get("invalid_contracts"):
+        said.append(f"{repairs['invalid_contracts']} samples are 0, blank or no number")
+    return [*said, *([facts["odd"]] if "odd" in facts else [])]
+
+
+def _counted(name: str, count: int, text: str) -> str:
+    noun = "samples" if name == "impossible_samples" else "shifts"
+    return f"{count} {noun if count != 1 else noun[:-1]} {text}"
