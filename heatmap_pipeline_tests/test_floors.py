@@ -14,7 +14,7 @@ import heatmap_pipeline
 HOUSE = Path(heatmap_pipeline.__file__).parent
 FLOORS = (
     {"", "errors", "source_kinds"},  # "" is the package itself: its version
-    {"instants", "files", "locks"},
+    {"instants", "files", "locks", "symbols"},
     {"settings"},
     {"commands"},
     {"model"},

@@ -8,10 +8,11 @@ import dagster as dg
 
 from heatmap_pipeline.errors import HeatmapError
 from heatmap_pipeline.notices import announce
-from heatmap_pipeline.orchestration.assets.common import had_until
+from heatmap_pipeline.orchestration.assets.common import had_until, symbol_and_stage
 from heatmap_pipeline.orchestration.partitions import LAUNCHED_HERE, days_of_run, range_tags
 from heatmap_pipeline.orchestration.told import notice_of_run, tell_of_idle_days, tell_of_no_run
 from heatmap_pipeline.settings import Settings
+from heatmap_pipeline.symbols import safe_name
 
 FAILURES = "heatmap_failure_sensor"
 IDLE_DAYS = "heatmap_idle_sensor"
@@ -68,10 +69,12 @@ def days_before(
     days = days_of_run(run.tags)
     if days is None or LAUNCHED_HERE.items() <= run.tags.items():
         return
-    until = {(event.step_key or "").partition("__")[0]: day for event in events if (day := had_until(event))}
+    until = {symbol_and_stage(event.step_key)[0]: day for event in events if (day := had_until(event))}
     for symbol, last in until.items():
         chosen = [
-            key for key in assets if key.path[0] == symbol and (not run.asset_selection or key in run.asset_selection)
+            key
+            for key in assets
+            if key.path[0] == safe_name(symbol) and (not run.asset_selection or key in run.asset_selection)
         ]
         yield dg.RunRequest(
             run_key=f"{run.run_id} {symbol} {days[0]} .. {last}", asset_selection=chosen, tags=range_tags(days[0], last)
