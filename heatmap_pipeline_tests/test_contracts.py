@@ -234,6 +234,7 @@ def test_a_picture_has_the_letters_or_says_what_stands_for_them() -> None:
     assert drawable(BTC) == (BTC, ["DejaVu Sans"])
     name, fonts = drawable(CHINESE)
     assert (name, len(fonts)) in {(CHINESE, 2), (STANDS_FOR_IT, 1)}
+    assert not any("Last Resort" in family for family in fonts), "which draws boxes"
     assert drawable("БИТUSDT")[0] == "БИТUSDT", "letters that matplotlib's own font has"
 
 

@@ -115,7 +115,9 @@ def _family_with(text: str) -> str:
     from matplotlib.font_manager import fontManager, get_font  # noqa: PLC0415
 
     letters = {ord(letter) for letter in text}
-    fonts = sorted(fontManager.ttflist, key=lambda font: (font.name != "DejaVu Sans", font.name, font.fname))
+    # The font of last resort, which matplotlib brings, has every letter, and draws each as a box.
+    real = [font for font in fontManager.ttflist if not font.name.startswith("Last Resort")]
+    fonts = sorted(real, key=lambda font: (font.name != "DejaVu Sans", font.name, font.fname))
     for font in fonts:
         try:
             if letters <= get_font(font.fname).get_charmap().keys():

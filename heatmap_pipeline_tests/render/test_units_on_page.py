@@ -32,9 +32,9 @@ def words_of(page: Any) -> str:
     return str(
         page.evaluate(
             """() => [document.title, document.body.innerText,
-            ...[...document.querySelectorAll('*')].flatMap(one =>
+            ...[...document.querySelectorAll('body *:not(script, noscript, noscript *)')].flatMap(one =>
                 [one.title, one.ariaLabel, one.getAttribute?.('aria-valuetext'), one.textContent]),
-            ].filter(text => text && !text.includes('heatmapData')).join('\\n')"""
+            ].filter(Boolean).join('\\n')"""
         )
     )
 
