@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shutil
 import zipfile
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
@@ -20,7 +21,8 @@ import duckdb
 import matplotlib.text
 import pytest
 
-from heatmap_pipeline.market.archive_names import checksum_beside, checksum_text
+from heatmap_pipeline.market.archive import ArchiveReader
+from heatmap_pipeline.market.archive_names import ArchiveFile, checksum_beside, checksum_text
 from heatmap_pipeline.market.binance import BinanceSource
 from heatmap_pipeline.market.demo import write_demo_days
 from heatmap_pipeline.market.exchange import ExchangeReader
@@ -246,6 +248,30 @@ def test_the_command_as_a_process_with_the_plainest_surroundings(archive: Path, 
     out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     assert f"{CHINESE}: {day(1)} .. {day(1)} computed and published" in out
+
+
+def without_saying_utf8(path: Path, symbol: str) -> None:
+    """Write the zip of a symbol as programs do that put UTF-8 into its names and do not say so."""
+    with zipfile.ZipFile(path) as archive:
+        (name,) = archive.namelist()
+        rows = archive.read(name)
+    stand_in = "x" * len(symbol.encode())
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(name.replace(CHINESE, stand_in), rows)
+    path.write_bytes(path.read_bytes().replace(stand_in.encode(), symbol.encode()))
+    checksum_beside(path).unlink()
+
+
+def test_names_inside_of_zips_are_read_in_any_alphabet(archive: Path, tmp_path: Path) -> None:
+    files = Path(shutil.copytree(archive, tmp_path / "files"))
+    reader = ArchiveReader(files)
+    path = files / ArchiveFile(CHINESE, day(1), "5m").path
+    whole = reader.read_candles(CHINESE, day(1), 300).content_hash()
+    without_saying_utf8(path, CHINESE)
+    assert reader.read_candles(CHINESE, day(1), 300).content_hash() == whole
+    without_saying_utf8(files / ArchiveFile(CHINESE, day(2), "5m").path, "龙虾人生USDT")
+    with pytest.raises(MarketError, match=r"holds 龙虾人生USDT-5m-.*, another file of the archive under a wrong name"):
+        reader.read_candles(CHINESE, day(2), 300)
 
 
 # -- the exchange
