@@ -21,12 +21,13 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from heatmap_pipeline.errors import HeatmapError, listed
 from heatmap_pipeline.instants import SECONDS, Interval, SnapshotInterval
 from heatmap_pipeline.source_kinds import SOURCES, SourceKind
+from heatmap_pipeline.symbols import of_safe_name, safe_name, why_no_symbol, why_not_written
 
 ARCHIVE_URL = "https://data.binance.vision"
 """The exchange's public archive; a mirror may stand in for it."""
 
 REST_URL = "https://fapi.binance.com"
-"""The exchange's public REST for USDT-margined perpetuals; a proxy may stand in for it."""
+"""The exchange's public REST for perpetuals margined in their quote; a proxy may stand in for it."""
 
 SIMULATED_MARKER = "SIMULATED.txt"
 """File at the top of an archive folder that says that everything below was made up."""
@@ -34,15 +35,14 @@ SIMULATED_MARKER = "SIMULATED.txt"
 FILES = "files"
 """The source of real liquidations that reads `liquidations_folder`."""
 
-_SYMBOL = re.compile(r"[A-Z0-9]{2,30}")
 _ORIGIN = re.compile(r"https?://[A-Za-z0-9.\-\[\]:]+")
 _ADDRESS = re.compile(r"https?://[^\s/?#][^\s]*")
 _STREAM = re.compile(r"wss?://[^\s/?#][^\s]*")
 _HOST = re.compile(r"([A-Za-z0-9.\-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
 _PER_SYMBOL = re.compile(
-    r"HEATMAP_(BUCKET|CANDLE_INTERVAL|SNAPSHOT_INTERVAL|MAINTENANCE_MARGIN_RATE|MAX_LEVERAGE)_([A-Z0-9]+)"
+    r"HEATMAP_(BUCKET|CANDLE_INTERVAL|SNAPSHOT_INTERVAL|MAINTENANCE_MARGIN_RATE|MAX_LEVERAGE)_(.+)", re.DOTALL
 )
-_ARCHIVE_FILE = re.compile(r"[A-Z0-9]{2,30}-(metrics|1m|5m|15m)-\d{4}-\d{2}(-\d{2})?")
+_ARCHIVE_FILE = re.compile(r"([^-]+)-(metrics|1m|5m|15m)-\d{4}-\d{2}(-\d{2})?", re.ASCII)
 _SECRETS = {"api_token", "webhook"}
 """Settings whose values do not belong on a screen; whoever has the address of a chat's webhook may write there."""
 
@@ -54,21 +54,30 @@ class SettingsError(HeatmapError):
 
 
 def check_symbol(symbol: str) -> str:
-    """Return `symbol` if it is written as an exchange writes one (A-Z and 0-9, 2 to 30 characters).
+    """Return `symbol` if it may be one that is computed (`symbols.why_no_symbol`).
 
     Raises:
-        SettingsError: for anything else, so that no symbol can carry a path or SQL.
+        SettingsError: for anything else, so that no symbol can carry a path or SQL; says what it is instead.
     """
-    if not _SYMBOL.fullmatch(symbol):
-        shown = repr(symbol[:40])
-        raise SettingsError(f"symbol {shown} is not a symbol; write it as the exchange does, for example BTCUSDT")
+    if words := why_no_symbol(symbol):
+        raise SettingsError(words)
     return symbol
+
+
+def setting_of(name: str, symbol: str) -> str:
+    """Return how the setting of one symbol is called in the environment.
+
+    Example:
+        >>> setting_of("bucket", "BTCUSDT"), setting_of("bucket", "币安人生USDT")
+        ('HEATMAP_BUCKET_BTCUSDT', 'HEATMAP_BUCKET_u5E01u5B89u4EBAu751FUSDT')
+    """
+    return f"HEATMAP_{name.upper()}_{safe_name(symbol)}"
 
 
 class SymbolSettings(BaseModel):
     """What may differ from symbol to symbol; None means the rule or the common setting decides.
 
-    `bucket` is in USDT, `maintenance_margin_rate` a fraction, `max_leverage` a multiple.
+    `bucket` is in the quote asset, `maintenance_margin_rate` a fraction, `max_leverage` a multiple.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -151,8 +160,8 @@ class Settings(BaseSettings):
     @classmethod
     def _symbols(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for symbol in value:
-            if not _SYMBOL.fullmatch(symbol):
-                raise ValueError(f"{symbol!r} is not a symbol; write it as the exchange does, for example BTCUSDT")
+            if words := why_no_symbol(symbol):
+                raise ValueError(words)
         if not value:
             raise ValueError("name at least one symbol")
         return tuple(dict.fromkeys(value))
@@ -162,7 +171,8 @@ class Settings(BaseSettings):
     def _file_names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         names = tuple(name.removesuffix(".zip") for name in value)
         for name in names:
-            if not _ARCHIVE_FILE.fullmatch(name):
+            match = _ARCHIVE_FILE.fullmatch(name)
+            if match is None or why_not_written(match[1]):
                 raise ValueError(f"{name!r} is not a file of the archive; write ETHUSDT-metrics-2026-11-20")
         return tuple(dict.fromkeys(names))
 
@@ -320,13 +330,13 @@ def load_settings(**overrides: Any) -> Settings:
     for name, value in sorted(os.environ.items()):
         match = _PER_SYMBOL.fullmatch(name)
         if match and name not in _NOT_SYMBOLS and value:
-            per_symbol.setdefault(match[2], {})[match[1].lower()] = value
+            per_symbol.setdefault(of_safe_name(match[2]), {})[match[1].lower()] = value
     given = {key: value for key, value in overrides.items() if value is not None}
     suffix = ""
     try:
         symbols = {}
         for symbol, values in per_symbol.items():
-            suffix = f"_{symbol}"
+            suffix = f"_{safe_name(symbol)}"
             symbols[symbol] = SymbolSettings.model_validate(values)
         suffix = ""
         return Settings(per_symbol=symbols, **given)
@@ -343,9 +353,12 @@ def _refuse_unknown(names: Iterable[str]) -> None:
     for name in sorted(names):
         own = name.removeprefix("HEATMAP_")
         ours = own != name and not own.startswith("TEST_")
-        if ours and own not in known and not _PER_SYMBOL.fullmatch(name):
+        match = _PER_SYMBOL.fullmatch(name)
+        if ours and own not in known and not (match and of_safe_name(match[2])):
             near = get_close_matches(own, known, 1)
             hint = f", do you mean HEATMAP_{near[0]}?" if near else ";"
+            if match and not why_not_written(match[2]):  # as the exchange writes it
+                hint = f", do you mean {setting_of(match[1], match[2])}?"
             raise SettingsError(f"{name} is not a setting{hint} README.md lists them all; unset it or mend its name")
 
 

@@ -14,7 +14,7 @@ import heatmap_pipeline
 HOUSE = Path(heatmap_pipeline.__file__).parent
 FLOORS = (
     {"", "errors", "source_kinds"},  # "" is the package itself: its version
-    {"instants", "files", "locks", "compiled", "surroundings"},
+    {"instants", "files", "locks", "compiled", "surroundings", "symbols"},
     {"settings"},
     {"commands"},
     {"model"},

@@ -24,7 +24,9 @@ from heatmap_pipeline.settings import (
     environment_shown,
     interval_name,
     load_settings,
+    setting_of,
 )
+from heatmap_pipeline.symbols import why_no_symbol
 
 
 def test_without_any_variable() -> None:
@@ -160,19 +162,36 @@ def test_an_archive_of_the_demo_market_stays_simulated(tmp_path: Path) -> None:
     assert settings.simulated
 
 
-@given(st.text())
-def test_a_symbol_is_letters_and_digits_or_refused(text: str) -> None:
-    plain = 2 <= len(text) <= 30 and all(letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789" for letter in text)
-    if plain:
+@given(st.one_of(st.text(), st.from_regex(r"\A[A-Z0-9]{2,30}\Z")))
+def test_a_symbol_is_checked_or_refused(text: str) -> None:
+    words = why_no_symbol(text)  # test_symbols.py says for what
+    if not words:
         assert check_symbol(text) == text
     else:
-        with pytest.raises(SettingsError, match="is not a symbol; write it as the exchange does"):
+        with pytest.raises(SettingsError) as error:
             check_symbol(text)
+        assert str(error.value) == words
 
 
-@given(st.from_regex(r"\A[A-Z0-9]{2,30}\Z"))
-def test_a_plain_symbol_passes(text: str) -> None:
-    assert check_symbol(text) == text
+def test_the_setting_of_a_symbol_that_no_shell_can_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = setting_of("bucket", "币安人生USDT")
+    assert name == "HEATMAP_BUCKET_u5E01u5B89u4EBAu751FUSDT"
+    monkeypatch.setenv(name, "0.005")
+    assert load_settings().of("币安人生USDT").bucket == 0.005
+    monkeypatch.setenv(name, "x")
+    with pytest.raises(SettingsError, match=f"setting {name} = 'x'"):
+        load_settings()
+    monkeypatch.delenv(name)
+    monkeypatch.setenv("HEATMAP_BUCKET_币安人生USDT", "1")
+    with pytest.raises(SettingsError, match=f"HEATMAP_BUCKET_币安人生USDT is not a setting, do you mean {name}\\?"):
+        load_settings()
+
+
+@pytest.mark.parametrize("name", ["BUCKET_btcusdt", "BUCKET_u5e01USDT", "BUCKET_BTC_USDT", "MAX_LEVERAGE_u0041USDT"])
+def test_a_setting_of_what_is_no_symbol_is_refused(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(f"HEATMAP_{name}", "5")
+    with pytest.raises(SettingsError, match=f"HEATMAP_{name} is not a setting"):
+        load_settings()
 
 
 def test_intervals_have_names() -> None:

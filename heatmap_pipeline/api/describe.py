@@ -9,7 +9,8 @@ from heatmap_pipeline.api import schemas
 
 TEXT = (
     "Levels are estimates from public data. Times are UTC and end with Z; an interval is named by its start, its state "
-    'is the one at its end. Prices and volumes are USDT. Every refusal is {"detail": sentence}.'
+    "is the one at its end. Prices and volumes are in the quote asset of the symbol, which `units` names. "
+    'Every refusal is {"detail": sentence}.'
 )
 
 _REFUSALS = {

@@ -51,7 +51,7 @@ _PART_LEVELS = 4096
 """Levels of a part, about 0.3 MB."""
 _SCALE = 10_000
 _EXACT = 9e14
-"""Volumes from here on are written as whole USDT: times the scale they would not be exact any more."""
+"""Volumes from here on are written as whole numbers: times the scale they would not be exact any more."""
 
 
 def dump(record: Any) -> bytes:
@@ -91,10 +91,10 @@ def nested(
         starts: the levels of snapshot i are those from `starts[i]` to `starts[i + 1]`, shape (n + 1,).
         price_texts: each bin's price as JSON.
         bins: each level's bin.
-        long: each level's volume, USDT, at least 0.
+        long: each level's volume, quote asset, at least 0.
         short: the same.
         counts: lots created and consumed per snapshot, shape (n, 2).
-        consumed: USDT consumed per snapshot, long and short, shape (n, 2).
+        consumed: quote asset consumed per snapshot, long and short, shape (n, 2).
         meta: JSON.
     """
     heads, head_sizes = texts([f'{{"timestamp":"{stamp}","levels":[' for stamp in stamps])

@@ -40,7 +40,7 @@ def plan_heatmap(version: Version, books: Books, query: HeatmapQuery) -> Plan:
     weights = own_or_other(model, read_weights(query.leverage_weights))
     source = Source(version, symbol, model, weights, books)
     window = model_window(source, seconds, query.start_time, query.end_time)
-    units = bin_units(query.price_bin_size, model.bucket(window.first, window.last))
+    units = bin_units(query.price_bin_size, model.bucket(window.first, window.last), symbol.quote)
     rows = 0 if units is not None else query.max_rows
     key = ("heatmap", symbol.name, model.name, weights, window, units, rows, query.format)
 

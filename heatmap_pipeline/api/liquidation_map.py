@@ -36,12 +36,13 @@ def plan_map(version: Version, books: Books, query: MapQuery, *, levels: bool = 
             "an earlier one",
         )
     state_time = int(times[at])
-    units = bin_units(query.price_bin_size, model.bucket(state_time, state_time + 1))
+    units = bin_units(query.price_bin_size, model.bucket(state_time, state_time + 1), symbol.quote)
     newest = float(symbol.candles.close[-1])
     if units is not None and units / 1e8 > newest:
         raise ViewError(
             "invalid",
-            f"price_bin_size = {units / 1e8:g} is more than the price, {newest:g} USDT; ask for a smaller one",
+            f"price_bin_size = {units / 1e8:g} is more than the price, {newest:g} {symbol.quote}; ask for a "
+            "smaller one",
         )
 
     def make() -> bytes:

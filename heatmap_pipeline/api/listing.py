@@ -17,7 +17,6 @@ from heatmap_pipeline.views.errors import ViewError
 from heatmap_pipeline.views.window import check_interval, find_model, find_symbol
 
 _KLINE = ("open", "high", "low", "close", "volume", "quote_volume")
-KLINE_UNITS = {"time": "UTC", "price": "USDT", "volume": "contracts", "quote_volume": "USDT"}
 
 
 def plan_symbols(version: Version) -> Plan:
@@ -40,6 +39,7 @@ def _entry(symbol: SymbolData) -> dict[str, Any]:
         "symbol": symbol.name,
         "models": list(symbol.models),
         "roles": {name: MODELS[name].role for name in symbol.models if name in MODELS},
+        "quote": symbol.quote,
         "bucket": symbol.bucket,
         "first_day": first.days[0].isoformat(),
         "last_day": first.days[-1].isoformat(),
@@ -110,7 +110,7 @@ def _klines(symbol: SymbolData, interval: str, seconds: int, first: int, last: i
                 "total_candles": len(times),
                 "as_of": iso(int(symbol.candles.open_time[after - 1]) + symbol.candles.step),
                 "simulated": symbol.simulated,
-                "units": KLINE_UNITS,
+                "units": {"time": "UTC", "price": symbol.quote, "volume": "contracts", "quote_volume": symbol.quote},
             },
         }
     )

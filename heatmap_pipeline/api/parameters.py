@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from heatmap_pipeline.instants import SECONDS
 from heatmap_pipeline.model.parameters import MAX_PRICE
+from heatmap_pipeline.symbols import why_no_symbol, why_not_written
 from heatmap_pipeline.views.replay import Weights
 from heatmap_pipeline.views.window import MAX_ROWS
 
@@ -96,10 +97,19 @@ def _checked_weights(given: str | None) -> str | None:
     return given
 
 
+def _written_symbol(given: str) -> str:
+    # Of a home of an earlier version also contracts are answered that would be refused today.
+    if why_not_written(given):
+        raise ValueError(why_no_symbol(given))
+    return given
+
+
 Symbol = Annotated[
     str,
+    AfterValidator(_written_symbol),
+    # The alphabets are too many for a pattern: of ASCII there are capitals and digits only.
+    WithJsonSchema({"type": "string", "pattern": r"^[^\x00-\x2f\x3a-\x40\x5b-\x7f]{2,30}$"}),
     Field(
-        pattern=r"^[A-Z0-9]{2,30}$",
         description="Perpetual, as the exchange writes it; GET /symbols lists those there are.",
         examples=["BTCUSDT"],
     ),
@@ -125,7 +135,7 @@ LeverageWeights = Annotated[
 ]
 
 _MODEL_TEXT = "Model; without it the symbol's first one in GET /symbols."
-_BIN_TEXT = "Height of a price bin, USDT: a whole multiple of the symbol's bucket that yields at most 2000 rows."
+_BIN_TEXT = "Height of a price bin, quote asset: a whole multiple of the symbol's bucket that yields at most 2000 rows."
 _WEIGHTS_TEXT = (
     "Other leverage weights than the model's, as leverage:weight,...; computed by the model over the stored history. "
     "Weights count in proportion to their sum; leverages above the symbol's maximum are left out."
@@ -236,9 +246,9 @@ def sentence(errors: Sequence[Mapping[str, Any]], allowed: Sequence[str]) -> str
         return f"{name} = {given} is not allowed; allowed are {_plain(context['expected'])}"
     if kind == "string_pattern_mismatch" and name == "model":
         return f"model = {given} is no name of a model; GET /symbols lists them"
-    if kind == "string_pattern_mismatch" and name == "symbol":
-        return f"symbol = {given} is not a symbol; write it as the exchange does, for example BTCUSDT"
     message = str(first["msg"]).removeprefix("Value error, ").removeprefix("Input should be ")
+    if name == "symbol" and kind == "value_error":
+        return f"symbol = {_plain_text(message.removeprefix('symbol '))}"
     if kind != "value_error":
         message = f"allowed is {message}"
     return f"{name} = {given}: {message}"
@@ -253,3 +263,8 @@ def _shown(value: Any) -> str:
     """Return a value as plain ASCII, not longer than a line."""
     text = ascii(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _plain_text(words: str) -> str:
+    """Return words of ours, which may repeat what was given, as plain ASCII."""
+    return words.encode("ascii", "backslashreplace").decode()

@@ -19,9 +19,9 @@ class Problem(BaseModel):
 class Level(BaseModel):
     """A price bin of one snapshot."""
 
-    price: float = Field(description="Lower edge, USDT.")
-    long_density: float = Field(description="Longs that would be liquidated in this bin, USDT.")
-    short_density: float = Field(description="Shorts that would be liquidated in this bin, USDT.")
+    price: float = Field(description="Lower edge, quote asset.")
+    long_density: float = Field(description="Longs that would be liquidated in this bin, quote asset.")
+    short_density: float = Field(description="Shorts that would be liquidated in this bin, quote asset.")
 
 
 class Snapshot(BaseModel):
@@ -31,12 +31,12 @@ class Snapshot(BaseModel):
     levels: list[Level]
     positions_created: int = Field(description="Openings: one per candle, side and leverage.")
     positions_consumed: int = Field(description="Lots that price reached.")
-    consumed_long: float = Field(description="Their longs, USDT.")
-    consumed_short: float = Field(description="Their shorts, USDT.")
+    consumed_long: float = Field(description="Their longs, quote asset.")
+    consumed_short: float = Field(description="Their shorts, quote asset.")
 
 
 class PriceRange(BaseModel):
-    """From the lower edge of the lowest bin to the upper edge of the highest, USDT."""
+    """From the lower edge of the lowest bin to the upper edge of the highest, quote asset."""
 
     min: float
     max: float
@@ -54,9 +54,9 @@ class Meta(BaseModel):
     total_snapshots: int = Field(description="Intervals in which there are candles.")
     price_bin_size: float
     price_range: PriceRange
-    total_long_volume: float = Field(description="Of the newest snapshot, USDT.")
-    total_short_volume: float = Field(description="Of the newest snapshot, USDT.")
-    total_consumed: float = Field(description="Of all snapshots, USDT.")
+    total_long_volume: float = Field(description="Of the newest snapshot, quote asset.")
+    total_short_volume: float = Field(description="Of the newest snapshot, quote asset.")
+    total_consumed: float = Field(description="Of all snapshots, quote asset.")
     located_share: float = Field(description=LOCATED_SHARE)
     coverage: float = Field(description=COVERAGE, deprecated=True)
     as_of: str = Field(description="End of the newest candle in this answer.")
@@ -68,9 +68,9 @@ class Meta(BaseModel):
 class ColumnsMeta(Meta):
     """What the page needs besides."""
 
-    bucket: float = Field(description="The symbol's own bucket, USDT.")
+    bucket: float = Field(description="The symbol's own bucket, quote asset.")
     interval_seconds: int
-    price: float = Field(description="Last close, USDT.")
+    price: float = Field(description="Last close, quote asset.")
     provisional: bool = Field(description="Whether a day in it was not over yet.")
     first_day: str
     last_day: str
@@ -88,7 +88,7 @@ class Cells(BaseModel):
 
     time: list[int] = Field(description="Index into timestamps.")
     price: list[int] = Field(description="Index into prices.")
-    volume: list[float] = Field(description="USDT.")
+    volume: list[float] = Field(description="Quote asset.")
 
 
 class CandleColumns(BaseModel):
@@ -107,9 +107,11 @@ class ReportedSide(BaseModel):
     """Sums of one side, each column once."""
 
     time: list[int] = Field(description="Index into timestamps of the column in which they, or their interval, began.")
-    price: list[float | None] = Field(description="Mean weighted by quantity, USDT; null = unknown.")
-    place: list[float] = Field(description="The price, else the low (longs) or high (shorts) of their time, USDT.")
-    volume: list[float] = Field(description="USDT; what is reported without counts as quantity x place.")
+    price: list[float | None] = Field(description="Mean weighted by quantity, quote asset; null = unknown.")
+    place: list[float] = Field(
+        description="The price, else the low (longs) or high (shorts) of their time, quote asset."
+    )
+    volume: list[float] = Field(description="Quote asset; what is reported without counts as quantity x place.")
     quantity: list[float] = Field(description="Contracts.")
 
 
@@ -141,7 +143,7 @@ class Columns(BaseModel):
 
     format: Literal[2]
     timestamps: list[int] = Field(description="Start of every interval, milliseconds since 1970-01-01 UTC.")
-    prices: list[float] = Field(description="Lower edge of every bin, USDT.")
+    prices: list[float] = Field(description="Lower edge of every bin, quote asset.")
     long: Cells
     short: Cells
     consumed_long: Cells
@@ -154,11 +156,11 @@ class Columns(BaseModel):
 class Bucket(BaseModel):
     """A price bin of the map."""
 
-    price: float = Field(description="Lower edge, USDT.")
+    price: float = Field(description="Lower edge, quote asset.")
     long: float
     short: float
-    cumulative_long: float = Field(description="Longs in this bin and above it, USDT.")
-    cumulative_short: float = Field(description="Shorts in this bin and below it, USDT.")
+    cumulative_long: float = Field(description="Longs in this bin and above it, quote asset.")
+    cumulative_short: float = Field(description="Shorts in this bin and below it, quote asset.")
     distance_percent: float = Field(description="Of the lower edge from the price.")
 
 
@@ -172,7 +174,7 @@ class ClusterBody(BaseModel):
 
 
 class MoveBody(BaseModel):
-    """The straight move that hits most USDT per percent."""
+    """The straight move that hits most volume per percent."""
 
     price: float
     volume: float
@@ -207,7 +209,7 @@ class LiquidationMap(BaseModel):
     symbol: str
     model: str
     time: str = Field(description="End of that candle.")
-    price: float = Field(description="Its close, USDT.")
+    price: float = Field(description="Its close, quote asset.")
     price_bin_size: float
     within_percent: float = Field(description="How far from the price clusters and max pain were looked for.")
     buckets: list[Bucket]
@@ -259,7 +261,7 @@ class Kline(BaseModel):
     low: float
     close: float
     volume: float = Field(description="Contracts.")
-    quote_volume: float | None = Field(description="USDT; null = unknown.")
+    quote_volume: float | None = Field(description="Quote asset; null = unknown.")
 
 
 class KlinesMeta(BaseModel):
@@ -351,6 +353,7 @@ class SymbolEntry(BaseModel):
     symbol: str
     models: list[str] = Field(description="The first is the default.")
     roles: dict[str, Literal["default", "comparison"]] = Field(description="What each model is for.")
+    quote: str = Field(description="Quote asset, which its prices and volumes are in.")
     bucket: float
     first_day: str
     last_day: str

@@ -36,7 +36,7 @@ from heatmap_pipeline.market.tables import MarketError
 from heatmap_pipeline.model.book import DayCandles, DayResult, Floats, Ints, ModelState, located_share
 from heatmap_pipeline.model.engine import run_day, start_state
 from heatmap_pipeline.model.parameters import ModelParameters
-from heatmap_pipeline.settings import Settings
+from heatmap_pipeline.settings import Settings, setting_of
 from heatmap_pipeline.store import days as stored
 from heatmap_pipeline.store import raw as stored_raw
 from heatmap_pipeline.store.days import DayRecord
@@ -51,7 +51,7 @@ _FLUSH_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class DayReport:
-    """What became of one day of one model: `numbers` are for Dagster's metadata (contracts, USDT, rows)."""
+    """What became of one day of one model: `numbers` are for Dagster's metadata (contracts, quote asset, rows)."""
 
     day: date
     model: str
@@ -71,7 +71,7 @@ class _DayInput:
 
     @property
     def closes(self) -> list[float]:
-        """First and last close, USDT."""
+        """First and last close, quote asset."""
         return [float(self.prices["close"][0]), float(self.prices["close"][-1])]
 
 
@@ -302,7 +302,7 @@ def _advance_day(connect: Connect, commits: _Commits, walk: _Walk, day: date, gi
         return DayReport(day, model, True, {})
     record, result = walk.compute(connect, day, given, parameters, None)
     commits.add(lambda con: stored.commit_day(con, record, result))
-    return DayReport(day, model, False, _numbers(result))
+    return DayReport(day, model, False, _numbers(result, history.symbol.unit.lower()))
 
 
 def _each_day(
@@ -315,7 +315,7 @@ def _each_day(
         yield from inputs.items()
 
 
-def _numbers(result: DayResult) -> dict[str, float | int]:
+def _numbers(result: DayResult, unit: str) -> dict[str, float | int]:
     ledger = result.ledger
     last = ledger["timestamp"] == ledger["timestamp"][-1] if len(ledger["timestamp"]) else np.zeros(0, dtype=bool)
     return {
@@ -324,8 +324,8 @@ def _numbers(result: DayResult) -> dict[str, float | int]:
         "located_share": located_share(ledger["located"][last].tolist(), result.state.open_interest)
         if last.any()
         else 0.0,
-        "active_volume_usdt": float(ledger["active_volume"][last].sum()),
-        "consumed_volume_usdt": float(ledger["consumed_volume"].sum()),
+        f"active_volume_{unit}": float(ledger["active_volume"][last].sum()),
+        f"consumed_volume_{unit}": float(ledger["consumed_volume"].sum()),
         "liquidated_contracts": float(ledger["liquidated"].sum()),
         "liquidated_at_once_contracts": float(ledger["liquidated_at_once"].sum()),
     }
@@ -345,7 +345,7 @@ def sample(connect: Connect, settings: Settings, symbol: str, days: Sequence[dat
     if seconds % interval:
         raise ChainError(
             f"{symbol}: snapshots every {seconds} s do not fit candles of {interval} s; "
-            f"set HEATMAP_SNAPSHOT_INTERVAL_{symbol} to a multiple"
+            f"set {setting_of('snapshot_interval', symbol)} to a multiple"
         )
     flows, walks = _Flows(history), {}
     for model in settings.models:
@@ -402,6 +402,6 @@ def _sample_day(
     numbers: dict[str, float | int] = {
         "rows": len(result.cells["side"]),
         "snapshots": len(np.unique(result.cells["timestamp"])),
-        "consumed_volume_usdt": float(result.cells["consumed_volume"].sum()),
+        f"consumed_volume_{history.symbol.unit.lower()}": float(result.cells["consumed_volume"].sum()),
     }
     return DayReport(day, model, False, numbers)

@@ -27,7 +27,7 @@ from heatmap_pipeline.model.parameters import (
     choose_bucket,
     follow_bucket,
 )
-from heatmap_pipeline.settings import Settings
+from heatmap_pipeline.settings import Settings, setting_of
 from heatmap_pipeline.store import days as stored
 from heatmap_pipeline.store import raw as stored_raw
 from heatmap_pipeline.store.days import DayRecord
@@ -147,7 +147,8 @@ def resolve_parameters(
         if found is None:
             raise ChainError(
                 f"{record.symbol} is not in HEATMAP_LEVERAGE_BRACKETS = {settings.leverage_brackets}; set "
-                f"HEATMAP_MAINTENANCE_MARGIN_RATE_{record.symbol} and HEATMAP_MAX_LEVERAGE_{record.symbol}, or add it"
+                f"{setting_of('maintenance_margin_rate', record.symbol)} and "
+                f"{setting_of('max_leverage', record.symbol)}, or add it"
             )
         bracket = Bracket(*found)
     bracket = Bracket(
@@ -157,8 +158,8 @@ def resolve_parameters(
         return ModelParameters(MODELS[model], bucket, record.candle_interval_seconds, bracket)
     except ModelError as error:
         raise ChainError(
-            f"{record.symbol} {model}: {error}; change HEATMAP_MAX_LEVERAGE_{record.symbol}, "
-            f"HEATMAP_MAINTENANCE_MARGIN_RATE_{record.symbol} or HEATMAP_BUCKET_{record.symbol}"
+            f"{record.symbol} {model}: {error}; change {setting_of('max_leverage', record.symbol)}, "
+            f"{setting_of('maintenance_margin_rate', record.symbol)} or {setting_of('bucket', record.symbol)}"
         ) from None
 
 

@@ -19,7 +19,7 @@ from heatmap_pipeline.market.plausible.names import ACCEPTED, SIDES
 from heatmap_pipeline.market.plausible.samples import judge_samples_of
 from heatmap_pipeline.market.sources import Market
 from heatmap_pipeline.market.tables import CleanDay
-from heatmap_pipeline.settings import Settings, interval_name
+from heatmap_pipeline.settings import Settings, interval_name, setting_of
 from heatmap_pipeline.store import raw as stored
 from heatmap_pipeline.store.origin import remember_archive
 from heatmap_pipeline.store.raw import SymbolRecord
@@ -63,6 +63,7 @@ def ingest_candles(
     published = (published_histories(Warehouse(settings.home), any_version=True) or {}).get(symbol)
     chosen = record or (published.record if published is not None else None)
     _same_kind(chosen, settings, symbol)
+    quote = (chosen.quote if chosen is not None else "") or market.contract(symbol).quote
     market.prepare(symbol, days)
     held = published.raw_days - known if published is not None else frozenset()
     span = known | held
@@ -76,7 +77,10 @@ def ingest_candles(
         with connect() as con:
             if record is None:
                 bucket = day_bucket(settings, symbol, None, float(chunk[0].table["close"].iloc[0]))
-                record = SymbolRecord(symbol, interval, bucket, settings.source, settings.simulated)
+                record = SymbolRecord(symbol, interval, bucket, settings.source, settings.simulated, quote)
+                stored.put_symbol(con, record)
+            elif record.quote != quote:  # nobody had said so
+                record = replace(record, quote=quote)
                 stored.put_symbol(con, record)
             changed = set(stored.save_raw(con, "candles", chunk, settings.source))
             remember_archive(settings, symbol)
@@ -236,6 +240,6 @@ def _same_kind(record: SymbolRecord | None, settings: Settings, symbol: str) -> 
     own = settings.of(symbol).candle_interval
     if own is not None and SECONDS[own] != record.candle_interval_seconds:
         raise IngestError(
-            f"{symbol}: HEATMAP_CANDLE_INTERVAL_{symbol} = {own}, and its history is stored in candles of "
+            f"{symbol}: {setting_of('candle_interval', symbol)} = {own}, and its history is stored in candles of "
             f"{interval_name(record.candle_interval_seconds)}; an interval is fixed once chosen: use another --home"
         )

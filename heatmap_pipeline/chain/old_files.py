@@ -21,7 +21,7 @@ from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store.days import day_records
 from heatmap_pipeline.store.warehouse import Warehouse
 
-_FILE = re.compile(r"([A-Z0-9]{2,30})-(?:metrics|1m|5m|15m)-(\d{4}-\d{2}-\d{2})\.zip")
+_FILE = re.compile(r"([^-]{2,30})-(?:metrics|1m|5m|15m)-(\d{4}-\d{2}-\d{2})\.zip")
 
 
 def remove_old_files(settings: Settings) -> int:

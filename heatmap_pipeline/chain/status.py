@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, timedelta
 from typing import Any
 
+from rich.cells import cell_len
+
 from heatmap_pipeline.chain.calendar import yesterday
 from heatmap_pipeline.chain.commands import rebuild_commands, run_command
 from heatmap_pipeline.chain.due import clock_is_behind, unpublished, words_for_clock
@@ -199,7 +201,7 @@ def _marks(entry: SymbolStatus) -> str:
 
 
 def _line(cells: tuple[str, ...]) -> str:
-    return "  ".join(cell.ljust(width) for cell, width in zip(cells, _WIDTHS, strict=True)).rstrip()
+    return "  ".join(cell + " " * (width - cell_len(cell)) for cell, width in zip(cells, _WIDTHS, strict=True)).rstrip()
 
 
 def _problems(settings: Settings, entry: SymbolStatus, stale: list[Stale]) -> Iterator[str]:

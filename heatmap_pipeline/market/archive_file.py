@@ -12,6 +12,7 @@ import re
 import struct
 import zipfile
 import zlib
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -79,9 +80,7 @@ LIQUIDATION_HEADER = (
 MAX_LIQUIDATION_ROWS = 200_000
 """Most lines of a file of liquidation orders: one order a second, every row printed twice, and some."""
 
-_ARCHIVE_NAME = re.compile(
-    r"[A-Z0-9_]+-(\d+[a-zA-Z]+|metrics|liquidationSnapshot)-\d{4}-\d{2}-\d{2}\.csv", re.IGNORECASE
-)
+_ARCHIVE_NAME = re.compile(r"\w+-(\d+[a-zA-Z]+|metrics|liquidationSnapshot)-\d{4}-\d{2}-\d{2}\.csv", re.IGNORECASE)
 _HIDDEN = re.compile(r"^__MACOSX/|(^|/)(\._[^/]*|\.DS_Store)$")  # what a Mac puts into a zip that it makes
 _ARROW_MESSAGE = re.compile(
     r"(?:In CSV column #(?P<column>\d+): )?(?:CSV parse error: )?Row #(?P<row>\d+): (?P<what>.*)", re.S
@@ -280,13 +279,21 @@ def _unpack(path: Path, packed: bytes) -> bytes:
 
 
 def _check_member(path: Path, member: zipfile.ZipInfo) -> None:
-    name = member.filename
+    name = _name_of(member)
     if "/" in name or "\\" in name or not name.lower().endswith(".csv"):
         refuse(path, f"holds {name[:80]!r}, which is not the plain name of a CSV file")
     if _ARCHIVE_NAME.fullmatch(name) and name.lower() != path.stem.lower() + ".csv":
         refuse(path, f"holds {name[:80]}, another file of the archive under a wrong name")
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         refuse(path, f"is compressed in a way (method {member.compress_type}) that the archive does not use")
+
+
+def _name_of(member: zipfile.ZipInfo) -> str:
+    """Return the name of a file in a zip, which some programs write in UTF-8 without saying so."""
+    if not member.flag_bits & 0x800:
+        with suppress(UnicodeError):
+            return member.filename.encode("cp437").decode("utf-8")
+    return member.filename
 
 
 def _has_header(file: ArchiveCsv, names: tuple[str, ...], compared: int) -> bool:

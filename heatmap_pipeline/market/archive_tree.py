@@ -17,11 +17,11 @@ from pathlib import Path
 from heatmap_pipeline.errors import printable
 from heatmap_pipeline.market.archive_names import CANDLES_FOLDER, ArchiveFile
 from heatmap_pipeline.market.tables import MarketError
+from heatmap_pipeline.symbols import why_not_written
 
 _PREFIXES = ("", "data")
 _ENDINGS = (".zip", ".csv")
 _RANGE = re.compile(r"\d{4}-\d{2}-\d{2}_\d{4}-\d{2}-\d{2}")
-_SYMBOL = re.compile(r"[A-Z0-9]{2,30}")
 _SHOWN = 20
 
 
@@ -56,7 +56,7 @@ def months_in(root: Path, symbol: str, interval: str) -> list[Path]:
 def symbols_in(root: Path) -> list[str]:
     """Return the symbols that have a folder of candles, sorted."""
     folders = (root / prefix / of for prefix in _PREFIXES for of in (CANDLES_FOLDER, _monthly(Path(CANDLES_FOLDER))))
-    return sorted({name for folder in folders for name in names_in(folder) if _SYMBOL.fullmatch(name)})
+    return sorted({name for folder in folders for name in names_in(folder) if not why_not_written(name)})
 
 
 def nothing_in(root: Path, symbol: str = "") -> str:

@@ -21,8 +21,9 @@ from heatmap_pipeline.market.archive import ArchiveReader, read_many
 from heatmap_pipeline.market.archive_names import ArchiveFile
 from heatmap_pipeline.market.download import ArchiveDownloader, DamagedError, Outcome, Progress
 from heatmap_pipeline.market.exchange import ExchangeReader
-from heatmap_pipeline.market.tables import CleanDay, ClosedError, MarketError, NoDataError
+from heatmap_pipeline.market.tables import CleanDay, ClosedError, MarketError, NoDataError, checked
 from heatmap_pipeline.settings import ARCHIVE_URL, REST_URL, SIMULATED_MARKER, Settings, check_symbol, interval_name
+from heatmap_pipeline.symbols import Contract, contract_of
 
 ARCHIVE_LATE = timedelta(days=3)
 """So long after a day's end its file is waited for: the archive has most after nine hours, some after two days."""
@@ -113,6 +114,24 @@ class BinanceSource:
         self._failed.clear()
         self._closed = None
         self._fetch(ArchiveFile(symbol, day, kind) for day in days for kind in (self._interval, ""))
+
+    def contract(self, symbol: str) -> Contract:
+        """Return what kind of contract a symbol is: as the exchange says, else as its name does.
+
+        The exchange does not know contracts that ended, and may not serve this place; of those the name has to tell.
+
+        Raises:
+            MarketError: for a contract that is not computed; for a name that does not tell, where the exchange cannot
+                be asked.
+        """
+        named = contract_of(check_symbol(symbol))
+        try:
+            contract = self._ask(lambda: self._exchange.known(symbol)).kind
+        except MarketError:
+            if not named.quote:
+                raise
+            contract = named
+        return checked(contract)
 
     def available(self, symbol: str, days: Sequence[date]) -> set[date]:
         """Return those of the days whose candles can be had: from files at any interval, else over REST.

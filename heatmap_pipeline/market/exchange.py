@@ -36,6 +36,7 @@ from heatmap_pipeline.market.tables import (
 )
 from heatmap_pipeline.market.web import Patience, Reply, TryAgainError, WebClient, WebError
 from heatmap_pipeline.settings import REST_URL, check_symbol, interval_name
+from heatmap_pipeline.symbols import why_not_computed
 
 CANDLES_PER_PAGE = 1500
 SAMPLES_PER_PAGE = 500
@@ -54,6 +55,7 @@ LATE_SAMPLES = timedelta(hours=1)
 _LARGEST_ANSWER = 8 * 2**20  # all symbols: some MB; a day of candles: 0.3 MB; parsed it may take 27 times as much
 _SKEW_SECONDS = 30
 _DAY_MS = DAY // 1000
+_INFO = "/fapi/v1/exchangeInfo"
 _INVALID_SYMBOL = -1121
 _CLOSED = frozenset({403, 451})
 _TOO_OFTEN = frozenset({418, 429})
@@ -139,20 +141,31 @@ class ExchangeReader:
 
         Raises:
             NoDataError: if the exchange does not know it, or it is not traded.
+            MarketError: if it is a contract that is not computed (`symbols.why_not_computed`).
+        """
+        info = self.known(symbol)
+        if words := why_not_computed(info.kind):
+            raise MarketError(words)
+        if info.status != "TRADING":
+            raise NoDataError(
+                f"{self._web.name(_INFO)}: {symbol} is not traded now (status {info.status}), so there is nothing "
+                "newer than what the archive has; choose days of the archive or another symbol"
+            )
+        return info
+
+    def known(self, symbol: str) -> SymbolInfo:
+        """Return what the exchange says of a symbol, traded or not; asked once.
+
+        Raises:
+            NoDataError: if the exchange does not know it.
         """
         check_symbol(symbol)
         with self._lock:
             if symbol not in self._symbols:
-                path = "/fapi/v1/exchangeInfo"
-                place = self._web.name(path)
-                info = self._ask(path, {}, 1, lambda answer: answers.parse_symbol(answer, symbol, place))
+                place = self._web.name(_INFO)
+                info = self._ask(_INFO, {}, 1, lambda answer: answers.parse_symbol(answer, symbol, place))
                 if info is None:
                     raise NoDataError(_unknown(place, symbol))
-                if info.status != "TRADING":
-                    raise NoDataError(
-                        f"{place}: {symbol} is not traded now (status {info.status}), so there is nothing newer than "
-                        "what the archive has; choose days of the archive or another symbol"
-                    )
                 self._symbols[symbol] = info
             return self._symbols[symbol]
 
@@ -374,7 +387,7 @@ def _in_words(place: str, symbol: str, code: int, words: str) -> MarketError:
 def _unknown(place: str, symbol: str) -> str:
     return (
         f"{place}: the exchange does not know the symbol {symbol}; write it as the exchange does, for example BTCUSDT "
-        "(USDT-margined contracts only)"
+        "(perpetual contracts margined in dollars only)"
     )
 
 

@@ -19,6 +19,7 @@ from heatmap_pipeline.errors import printable
 from heatmap_pipeline.market.strict_json import load_json, shown
 from heatmap_pipeline.market.tables import CANDLE_COLUMNS, MarketError
 from heatmap_pipeline.market.web import TryAgainError, web_page
+from heatmap_pipeline.symbols import Contract, contract_of, is_dollar
 
 _NUMBER = re.compile(r"-?\d{1,40}(\.\d{1,40})?([eE][+-]?\d{1,3})?", re.ASCII)
 _OLDEST, _NEWEST = 10**12, 10**14  # milliseconds: 2001 and 5138
@@ -48,12 +49,30 @@ class SymbolInfo:
         status: TRADING, or why not.
         contract: PERPETUAL, or another kind.
         listed: UTC day trading began.
+        base: the asset that one contract is; '' where it does not say.
+        quote: the asset of its prices; '' where it does not say.
+        margin: the asset it is paid in; '' where it does not say.
     """
 
     symbol: str
     status: str
     contract: str
     listed: date
+    base: str = ""
+    quote: str = ""
+    margin: str = ""
+
+    @property
+    def kind(self) -> Contract:
+        """The contract as the exchange describes it; where it says nothing the name counts."""
+        named = contract_of(self.symbol)
+        quote = self.quote or named.quote
+        kind = named.kind
+        if self.margin and self.margin != quote and not is_dollar(self.margin):
+            kind = "coin-margined"
+        elif self.contract:  # also TRADIFI_PERPETUAL and PERPETUAL_DELIVERING have no end from the beginning
+            kind = "perpetual" if "PERPETUAL" in self.contract else "delivery"
+        return Contract(self.symbol, self.base or named.base, quote, kind)
 
 
 def parse_json(data: bytes) -> Any:
@@ -110,7 +129,7 @@ def parse_candles(answer: Any, interval: int, place: str) -> pd.DataFrame:
 
 
 def parse_open_interest(answer: Any, symbol: str, place: str) -> pd.DataFrame:
-    """Return samples as `label` (datetime64[us]), `contracts`, `value` (USDT) and `row` (place in the answer, from 1).
+    """Return samples as `label` (datetime64[us]), `contracts`, `value` (quote asset) and `row` (place, from 1).
 
     Args:
         answer: of /futures/data/openInterestHist.
@@ -154,7 +173,11 @@ def parse_symbol(answer: Any, symbol: str, place: str) -> SymbolInfo | None:
         status, contract = (entry.get(name) for name in ("status", "contractType"))
         if not isinstance(status, str) or not isinstance(contract, str):
             refuse_answer(place, number, "lacks status or contractType")
-        return SymbolInfo(symbol, printable(status, 40), printable(contract, 40), listed.date())
+        assets = [entry.get(name, "") for name in ("baseAsset", "quoteAsset", "marginAsset")]
+        if not all(isinstance(asset, str) for asset in assets):
+            refuse_answer(place, number, "has a baseAsset, quoteAsset or marginAsset that is no text")
+        words = [printable(text, 40) for text in (status, contract, *assets)]
+        return SymbolInfo(symbol, words[0], words[1], listed.date(), *words[2:])
     return None
 
 

@@ -16,8 +16,9 @@ import pandas as pd
 from heatmap_pipeline.instants import Interval
 from heatmap_pipeline.market.archive import ArchiveReader, read_many
 from heatmap_pipeline.market.archive_tree import nothing_in, symbols_in
-from heatmap_pipeline.market.tables import CleanDay, NoDataError
+from heatmap_pipeline.market.tables import CleanDay, NoDataError, checked
 from heatmap_pipeline.settings import Settings
+from heatmap_pipeline.symbols import Contract, contract_of
 
 if TYPE_CHECKING:
     from heatmap_pipeline.market.archive_names import ArchiveFile
@@ -32,6 +33,9 @@ class Market(Protocol):
 
     def prepare(self, symbol: str, days: Sequence[date]) -> None:
         """Make the files of these days available, as far as the source has them."""
+
+    def contract(self, symbol: str) -> Contract:
+        """Return what kind of contract a symbol is; raises MarketError for one that is not computed."""
 
     def available(self, symbol: str, days: Sequence[date]) -> set[date]:
         """Return those of the days whose candles the source can give."""
@@ -65,6 +69,17 @@ class ArchiveMarket:
             NoDataError: if it is not, as after a typing error: days stored before would hide that nothing is read.
         """
         self._reader.check(symbol)
+
+    def contract(self, symbol: str) -> Contract:
+        """Return what the name of a symbol says, for there is nothing else.
+
+        Raises:
+            MarketError: for a contract that is not computed, or a name that does not say what it is quoted in.
+        """
+        named = contract_of(symbol)
+        if not named.quote:
+            self.prepare(symbol, [])  # which says what there is, where there is nothing of the symbol
+        return checked(named)
 
     def available(self, symbol: str, days: Sequence[date]) -> set[date]:
         """Return those of the days that have a file of candles, at any interval."""

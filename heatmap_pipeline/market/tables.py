@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from heatmap_pipeline.errors import HeatmapError
+from heatmap_pipeline.symbols import Contract, why_not_computed, words_for_unknown_quote
 
 CANDLE_COLUMNS = (
     "open_time",
@@ -29,10 +30,12 @@ CANDLE_COLUMNS = (
     "taker_buy_volume",
     "taker_buy_quote_volume",
 )
-"""Columns of clean candles: `open_time` datetime64[us] UTC, prices in USDT, `volume` in contracts, `trades` int64."""
+"""Columns of clean candles: `open_time` datetime64[us] UTC, prices in the quote asset, `volume` in contracts, `trades`
+int64."""
 
 OPEN_INTEREST_COLUMNS = ("snapshot_time", "contracts", "value")
-"""Columns of clean samples: `snapshot_time` datetime64[us] UTC, when taken; contracts; value in USDT, NaN = unknown."""
+"""Columns of clean samples: `snapshot_time` datetime64[us] UTC, when taken; contracts; value in the quote asset, NaN =
+unknown."""
 
 
 class MarketError(HeatmapError):
@@ -52,6 +55,17 @@ class ClosedError(MarketError):
 
 class BannedError(ClosedError):
     """The exchange has banned this address for some time; asking before its end makes it longer."""
+
+
+def checked(contract: Contract) -> Contract:
+    """Return a contract that is computed.
+
+    Raises:
+        MarketError: for any other, and for one of which nobody said what it is quoted in.
+    """
+    if words := why_not_computed(contract) or ("" if contract.quote else words_for_unknown_quote(contract.symbol)):
+        raise MarketError(words)
+    return contract
 
 
 @dataclass(frozen=True)

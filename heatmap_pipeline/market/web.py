@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import NoReturn, TypeVar
-from urllib.parse import SplitResult, urljoin, urlsplit
+from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
 import requests
 import urllib3
@@ -316,7 +316,7 @@ class WebClient:
         headers: Mapping[str, str],
         accept: frozenset[int],
     ) -> Taken:
-        url = urljoin(self._url, path.lstrip("/"))
+        url = urljoin(self._url, quote(path.lstrip("/")))  # a symbol may be written in any alphabet
         for _ in range(MAX_REDIRECTS + 1):
             with self._send(url, where, query, headers, min(self._timeout, patience.left)) as response:
                 status = response.status_code

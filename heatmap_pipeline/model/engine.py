@@ -110,7 +110,7 @@ def _check_values(state: ModelState, candles: DayCandles) -> None:
     if (np.diff(candles.open_time) <= 0).any():
         raise ModelError("candles.open_time is not strictly rising")
     if candles.low.min() <= 0 or candles.high.max() > MAX_PRICE:
-        raise ModelError(f"candles hold a price outside (0, {MAX_PRICE:g}] USDT")
+        raise ModelError(f"candles hold a price outside (0, {MAX_PRICE:g}]")
     if candles.volume.min() < 0:
         raise ModelError(f"candles.volume[{int(np.argmin(candles.volume))}] is negative")
     if candles.open_interest.min() < 0:

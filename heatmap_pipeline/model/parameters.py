@@ -217,9 +217,9 @@ class ModelParameters:
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.bucket) and round(self.bucket / PRICE_UNIT) >= 1):
-            raise ModelError(f"bucket = {self.bucket!r} USDT is not a positive multiple of {PRICE_UNIT:g}")
+            raise ModelError(f"bucket = {self.bucket!r} is not a positive multiple of {PRICE_UNIT:g}")
         if abs(self.tick * 1e8 - self.tick_units) > 1e-6:
-            raise ModelError(f"bucket = {self.bucket!r} USDT gives a price tick that is no multiple of {PRICE_UNIT:g}")
+            raise ModelError(f"bucket = {self.bucket!r} gives a price tick that is no multiple of {PRICE_UNIT:g}")
         if self.interval <= 0 or 86400 % self.interval:
             raise ModelError(f"interval = {self.interval!r} s does not divide a day")
         rate = self.bracket.maintenance_margin_rate

@@ -28,6 +28,7 @@ from heatmap_pipeline.orchestration.assets import (
     raw_liquidations,
     raw_open_interest,
 )
+from heatmap_pipeline.orchestration.assets.common import asset_key, step_of
 from heatmap_pipeline.orchestration.partitions import days_of_run
 from heatmap_pipeline.orchestration.resources import WarehouseResource
 from heatmap_pipeline.settings import Settings
@@ -227,7 +228,7 @@ def build_checks(settings: Settings) -> Sequence[dg.AssetChecksDefinition]:
 
 
 def _checks_of(settings: Settings, symbol: str, asset: str, rules: Sequence[Rule]) -> dg.AssetChecksDefinition:
-    key = dg.AssetKey([symbol, asset])
+    key = asset_key(symbol, asset)
     specs = [
         dg.AssetCheckSpec(
             rule.name,
@@ -238,7 +239,7 @@ def _checks_of(settings: Settings, symbol: str, asset: str, rules: Sequence[Rule
         for rule in rules
     ]
 
-    @dg.multi_asset_check(name=f"{symbol}__{asset}_checks", specs=specs, can_subset=True)
+    @dg.multi_asset_check(name=f"{step_of(symbol, asset)}_checks", specs=specs, can_subset=True)
     def run_checks(
         context: dg.AssetCheckExecutionContext, warehouse: WarehouseResource
     ) -> Iterator[dg.AssetCheckResult]:

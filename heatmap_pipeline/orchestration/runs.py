@@ -33,7 +33,7 @@ from heatmap_pipeline.market.sources import open_market
 from heatmap_pipeline.notices import Failure, announce
 from heatmap_pipeline.orchestration import jobs
 from heatmap_pipeline.orchestration.assets import position_events, published_database
-from heatmap_pipeline.orchestration.assets.common import failed_day, had_until
+from heatmap_pipeline.orchestration.assets.common import failed_day, had_until, step_of, symbol_and_stage
 from heatmap_pipeline.orchestration.build import build_defs
 from heatmap_pipeline.orchestration.instance import open_history
 from heatmap_pipeline.orchestration.partitions import LAUNCHED_HERE, range_tags
@@ -331,7 +331,7 @@ def _run_group(
     config: dict[str, Any] = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
     if restart:
         config["ops"] = {
-            f"{symbol}__{position_events.NAME}": {"config": {"restart": True}} for symbol in settings.symbols
+            step_of(symbol, position_events.NAME): {"config": {"restart": True}} for symbol in settings.symbols
         }
     result = job.execute_in_process(
         run_config=config,
@@ -353,7 +353,7 @@ def _failures(settings: Settings, events: Sequence[dg.DagsterEvent]) -> dict[str
     failures: dict[str, _Failure] = {}
     done = {event.step_key for event in events if event.event_type_value == "STEP_SUCCESS"}
     for event in events:
-        symbol, _, stage = (event.step_key or "").partition("__")
+        symbol, stage = symbol_and_stage(event.step_key)
         if symbol in failures or symbol not in settings.symbols:
             continue
         if event.event_type_value == "ASSET_CHECK_EVALUATION":
@@ -366,7 +366,7 @@ def _failures(settings: Settings, events: Sequence[dg.DagsterEvent]) -> dict[str
     outside = f"the run failed outside of its steps; see `{command(settings, 'ui')}`"
     stopped = any(failure.message == _STOPPED for failure in failures.values())
     for symbol in settings.symbols:
-        if symbol not in failures and f"{symbol}__{published_database.NAME}" not in done:
+        if symbol not in failures and step_of(symbol, published_database.NAME) not in done:
             failures[symbol] = _Failure(_STOPPED if stopped else outside)
     return failures
 
@@ -380,6 +380,6 @@ def _cause(settings: Settings, event: dg.DagsterEvent) -> str:
         return _STOPPED
     while error is not None and error.cause is not None:
         error = error.cause
-    stage = (event.step_key or "").partition("__")[2] or "the run"
+    stage = symbol_and_stage(event.step_key)[1] or "the run"
     reason = error.message.strip().splitlines()[-1] if error is not None and error.message.strip() else "unknown error"
     return f"{stage}: {reason} (unexpected; the whole error is in the run's log, see `{command(settings, 'ui')}`)"

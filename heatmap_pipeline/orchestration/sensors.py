@@ -11,7 +11,7 @@ from heatmap_pipeline.chain.recovery import naming_the_rebuild
 from heatmap_pipeline.errors import HeatmapError
 from heatmap_pipeline.notices import announce
 from heatmap_pipeline.orchestration.assets import published_database
-from heatmap_pipeline.orchestration.assets.common import had_until
+from heatmap_pipeline.orchestration.assets.common import asset_key, had_until, symbol_and_stage
 from heatmap_pipeline.orchestration.checks import up_to_date
 from heatmap_pipeline.orchestration.partitions import LAUNCHED_HERE, days_of_run, range_tags
 from heatmap_pipeline.orchestration.retention import tidy_up
@@ -20,6 +20,7 @@ from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store.last_run import write_last_run
 from heatmap_pipeline.store.read import newest_candle
 from heatmap_pipeline.store.warehouse import Warehouse
+from heatmap_pipeline.symbols import of_safe_name, safe_name
 
 FAILURES = "heatmap_failure_sensor"
 SUCCESSES = "heatmap_success_sensor"
@@ -106,7 +107,10 @@ def _remember(settings: Settings, context: dg.RunStatusSensorContext, named: Col
         datetime.fromtimestamp(moment, UTC) if moment else now
         for moment in (record and record.start_time, record and record.end_time)
     )
-    symbols = sorted({key.path[0] for key in run.asset_selection or ()} & {*settings.symbols}) or settings.symbols
+    symbols = (
+        sorted({of_safe_name(key.path[0]) for key in run.asset_selection or ()} & {*settings.symbols})
+        or settings.symbols
+    )
     write_last_run(
         settings.home,
         symbols,
@@ -143,7 +147,7 @@ def freshness(
     return words, [
         dg.AssetCheckEvaluation(
             check_name="up_to_date",
-            asset_key=dg.AssetKey([name, published_database.NAME]),
+            asset_key=asset_key(name, published_database.NAME),
             passed=report.passed,
             severity=dg.AssetCheckSeverity.WARN,
             description=f"{name}: {report.description}",
@@ -169,10 +173,12 @@ def days_before(
     days = days_of_run(run.tags)
     if days is None or LAUNCHED_HERE.items() <= run.tags.items():
         return
-    until = {(event.step_key or "").partition("__")[0]: day for event in events if (day := had_until(event))}
+    until = {symbol_and_stage(event.step_key)[0]: day for event in events if (day := had_until(event))}
     for symbol, last in until.items():
         chosen = [
-            key for key in assets if key.path[0] == symbol and (not run.asset_selection or key in run.asset_selection)
+            key
+            for key in assets
+            if key.path[0] == safe_name(symbol) and (not run.asset_selection or key in run.asset_selection)
         ]
         yield dg.RunRequest(
             run_key=f"{run.run_id} {symbol} {days[0]} .. {last}", asset_selection=chosen, tags=range_tags(days[0], last)

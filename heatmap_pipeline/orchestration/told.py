@@ -15,7 +15,7 @@ from heatmap_pipeline.commands import command
 from heatmap_pipeline.errors import HeatmapError, listed
 from heatmap_pipeline.instants import ONE_DAY
 from heatmap_pipeline.notices import Failure, Kind, Notice, announce, deliver, repairing
-from heatmap_pipeline.orchestration.assets.common import failed_day
+from heatmap_pipeline.orchestration.assets.common import failed_day, symbol_and_stage
 from heatmap_pipeline.orchestration.partitions import days_of_run
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store import days as stored
@@ -34,7 +34,7 @@ def failures_of(run: dg.DagsterRun, events: Sequence[dg.DagsterEvent]) -> list[F
     """Return the first failed step of every symbol of a run."""
     failures: dict[str, Failure] = {}
     for event in events:
-        symbol, _, stage = (event.step_key or "").partition("__")
+        symbol, stage = symbol_and_stage(event.step_key)
         if symbol in failures:
             continue
         data = event.step_failure_data

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 
@@ -22,10 +23,10 @@ from heatmap_pipeline.errors import HeatmapError
 from heatmap_pipeline.files import remove_half_written, replace_file
 from heatmap_pipeline.model.parameters import MODELS
 from heatmap_pipeline.render.picture import write_png
+from heatmap_pipeline.symbols import why_not_written
 from heatmap_pipeline.views.columns import Columns
 from heatmap_pipeline.views.reported import SIDES
 
-_SYMBOL = re.compile(r"[A-Z0-9]{2,30}")
 _MODEL = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 _META = "meta.json"
 _SCORE = "score"
@@ -152,7 +153,7 @@ def _pack_reported(record: dict[str, Any]) -> None:
 
 
 def _check_names(symbol: str, models: Mapping[str, Columns]) -> None:
-    if not _SYMBOL.fullmatch(symbol):
+    if why_not_written(symbol):
         raise RenderError(f"symbol {symbol!r} cannot name a folder; write it as the exchange does, for example BTCUSDT")
     if not models:
         raise RenderError(f"models is empty for {symbol}; give at least one model to draw")
@@ -213,18 +214,19 @@ def _manifest(folder: Path) -> dict[str, Any]:
         try:
             meta = json.loads(path.read_text())
             symbol = meta["symbol"]
+            address = quote(symbol)  # a folder's name as an address says it
             models = [
                 {
                     "name": entry["name"],
                     "role": entry.get("role") or _role(entry["name"]),
-                    "data": f"{symbol}/{entry['name']}.js?v={entry['data']}",
-                    "picture": f"{symbol}/heatmap-{entry['name']}.png?v={entry['picture']}",
+                    "data": f"{address}/{entry['name']}.js?v={entry['data']}",
+                    "picture": f"{address}/heatmap-{entry['name']}.png?v={entry['picture']}",
                 }
                 for entry in meta["models"]
             ]
         except (ValueError, KeyError, TypeError) as error:
             raise RenderError(f"{path} is damaged ({error}); delete that folder and render its symbol again") from None
-        score = {"score": f"{symbol}/{_SCORE}.js?v={meta['score']}"} if "score" in meta else {}
+        score = {"score": f"{address}/{_SCORE}.js?v={meta['score']}"} if "score" in meta else {}
         symbols.append({"symbol": symbol, "models": models, **score})
     return {"live": False, "symbols": symbols}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ import numpy.typing as npt
 from heatmap_pipeline.bins import Candles, Floats, resample
 from heatmap_pipeline.files import replace_file
 from heatmap_pipeline.instants import MICROSECONDS
+from heatmap_pipeline.symbols import is_dollar, safe_name
 from heatmap_pipeline.views.columns import Columns, Dense
 from heatmap_pipeline.views.reported import Reported
 
@@ -74,12 +76,13 @@ def small_png(data: Columns) -> bytes:
         width, height = width * 4 // 5, height * 4 // 5
 
 
-def format_usdt(value: float) -> str:
-    """Return a volume as people write it: 12300000 -> '$12.3M'."""
+def format_volume(value: float, quote: str = "USDT") -> str:
+    """Return a volume in a quote asset as people write it: 12300000 -> '$12.3M', without the sign if no dollars."""
+    sign = "$" if is_dollar(quote) else ""
     for limit, unit in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= limit * 0.9995:
-            return f"${_three_digits(value / limit)}{unit}"
-    return f"${_three_digits(value)}"
+            return f"{sign}{_three_digits(value / limit)}{unit}"
+    return f"{sign}{_three_digits(value)}"
 
 
 def format_price(price: float) -> str:
@@ -92,6 +95,36 @@ def format_price(price: float) -> str:
 
 def _three_digits(value: float) -> str:
     return f"{value:.0f}" if abs(value) >= 99.95 else f"{value:.3g}"
+
+
+def drawable(symbol: str) -> tuple[str, list[str]]:
+    """Return a symbol with the fonts to write it in; what stands for it (`safe_name`) where none here has its letters.
+
+    Pictures are drawn with the fonts of this machine; no package of one brings every alphabet.
+    """
+    usual = ["DejaVu Sans"]
+    if symbol.isascii():
+        return symbol, usual
+    family = _family_with(symbol)
+    return (symbol, [*usual, family]) if family else (safe_name(symbol), usual)
+
+
+@cache
+def _family_with(text: str) -> str:
+    """Return the family of the first font of this machine that has all letters of a text; '' where there is none."""
+    from matplotlib.font_manager import fontManager, get_font  # noqa: PLC0415
+
+    letters = {ord(letter) for letter in text}
+    # The font of last resort, which matplotlib brings, has every letter, and draws each as a box.
+    real = [font for font in fontManager.ttflist if not font.name.startswith("Last Resort")]
+    fonts = sorted(real, key=lambda font: (font.name != "DejaVu Sans", font.name, font.fname))
+    for font in fonts:
+        try:
+            if letters <= get_font(font.fname).get_charmap().keys():
+                return font.name
+        except (OSError, RuntimeError, TypeError):  # removed since, or none that can be read
+            continue
+    return ""
 
 
 def _png(figure: Figure) -> bytes:
@@ -115,10 +148,10 @@ class Shown:
     """The rows of a heatmap that a picture shows, those around its candles, by the rule of the page (`viewOf`).
 
     Attributes:
-        low: lower end of the picture, USDT.
+        low: lower end of the picture, quote asset.
         high: upper end.
         edges: prices between the rows, shape (P + 1,).
-        long: open long volume of every cell, USDT, shape (P, T).
+        long: open long volume of every cell, quote asset, shape (P, T).
         short: the same for shorts.
     """
 
@@ -142,10 +175,10 @@ def shown(data: Columns) -> Shown:
 
 
 def colour_limit(part: Shown) -> float:
-    """Return the volume (USDT) at which the colours end: 1 cell in 200 of those shown that hold something exceeds it.
+    """Return the volume at which the colours end: 1 cell in 200 of those shown that hold something exceeds it.
 
     So one cell does not dim the rest. The rule of the page (`colourEnds`): every n-th cell is looked at where there are
-    more than 400,000. The colours run evenly from 0 to there; without any volume they end at 1 USDT.
+    more than 400,000. The colours run evenly from 0 to there; without any volume they end at 1.
     """
     total = (part.long.astype(np.float64) + part.short).T.ravel()
     looked_at = total[:: max(1, total.size // _CELLS_LOOKED_AT)]
@@ -157,7 +190,7 @@ def colour_limit(part: Shown) -> float:
 
 @dataclass(frozen=True, eq=False)
 class Profile:
-    """The newest book by price, USDT: what price would meet on its way, and how much of it in sum, shape (P,) each.
+    """The newest book by price: what price would meet on its way, and how much of it in sum (quote asset), shape (P,).
 
     Attributes:
         long: in each row.
@@ -180,7 +213,7 @@ def profile(part: Shown) -> Profile:
 
 @dataclass(frozen=True, eq=False)
 class Bubbles:
-    """What was liquidated in one column and side: its column, mean price by volume, and volume (USDT), shape (n,)."""
+    """What was liquidated in one column and side: its column, mean price by volume, and volume, shape (n,)."""
 
     column: npt.NDArray[np.int64]
     price: Floats
@@ -257,6 +290,13 @@ class _Canvas:
         style = {"color": TEXT, "fontsize": 11, "va": "center", **style}
         return self.figure.text(x / 1600, 1 - y / 900, text, **style)
 
+    @property
+    def _quote(self) -> str:
+        return str(self.data.meta["units"]["volume"])
+
+    def _volume(self, value: float) -> str:
+        return format_volume(value, self._quote)
+
     @staticmethod
     def _days(instants: Any) -> Any:
         """Matplotlib's dates, days since 1970 as floats, of microseconds."""
@@ -300,11 +340,11 @@ class _Canvas:
         values = _spread_values(top)
         axes.set_yticks([])
         axes.set_xticks([value / top for value in values])
-        axes.set_xticklabels([format_usdt(value) for value in values[:-1]] + [f"≥ {format_usdt(top)}"])
+        axes.set_xticklabels([self._volume(value) for value in values[:-1]] + [f"≥ {self._volume(top)}"])
         axes.tick_params(labelsize=9, pad=3)
         axes.get_xticklabels()[-1].set_horizontalalignment("right")
-        height = f"{self.data.bin_size:.10f}".rstrip("0").rstrip(".")
-        self._text(930, 36, f"Modelled volume per {height} USDT of price", **_NOTE)
+        height, unit = f"{self.data.bin_size:.10f}".rstrip("0").rstrip("."), self._quote
+        self._text(930, 36, f"Modelled {unit} per {height} {unit} of price", **_NOTE)
 
     def _candles(self) -> None:
         from matplotlib.collections import LineCollection  # noqa: PLC0415
@@ -379,7 +419,7 @@ class _Canvas:
             axes.set_xlim(0, peak * 1.06)
             half = _round_down(peak / 2)
             axes.set_xticks([0, half] + ([2 * half] if 2 * half <= peak else []))
-            axes.xaxis.set_major_formatter(lambda value, _: format_usdt(value) if value else "0")
+            axes.xaxis.set_major_formatter(lambda value, _: self._volume(value) if value else "0")
             self._style(axes)
         self.side.set_yticks([])
         self._text(1330, 36, "Newest book", fontsize=11)
@@ -425,7 +465,8 @@ class _Canvas:
 
     def _header(self) -> None:
         meta = self.data.meta
-        last = self._text(28, 34, meta["symbol"], fontsize=19, fontweight="bold", color="white")
+        name, fonts = drawable(meta["symbol"])
+        last = self._text(28, 34, name, fontsize=19, fontweight="bold", color="white", fontfamily=fonts)
         for name, words, colour in (
             ("simulated", "SIMULATED DATA", "#ffd166"),
             ("provisional", "provisional", "#b7c0d1"),

@@ -14,7 +14,7 @@ import numpy as np
 
 from heatmap_pipeline.model.book import Floats, Ints, Sides
 from heatmap_pipeline.store.origin import stored_command
-from heatmap_pipeline.store.raw import SYMBOL_COLUMNS, SymbolRecord
+from heatmap_pipeline.store.raw import SYMBOL_QUERY, SymbolRecord
 from heatmap_pipeline.store.sql import Connection, arrow, as_moment, column, rows, side_column
 from heatmap_pipeline.store.warehouse import StoreError
 
@@ -32,9 +32,9 @@ class Reports:
         recorded: the half-open stretches that it recorded, rising and disjoint, shape (n, 2).
         time: of a single liquidation, or the start of the interval that is summed, rising, shape (m,).
         side: of the positions: 1 long, -1 short.
-        price: USDT, of a sum weighted by quantity; NaN = unknown.
+        price: quote asset, of a sum weighted by quantity; NaN = unknown.
         quantity: contracts.
-        volume: USDT; NaN = unknown.
+        volume: quote asset; NaN = unknown.
     """
 
     source: str
@@ -58,8 +58,8 @@ def served_symbols(con: Connection) -> list[tuple[SymbolRecord, tuple[str, ...]]
     """Return every symbol that has computed days, by name, and the models it has them of."""
     found = rows(
         con,
-        f"SELECT {', '.join(f's.{name}' for name in SYMBOL_COLUMNS)}, list_sort(list(DISTINCT d.model)) "  # noqa: S608
-        "FROM symbols AS s JOIN heatmap_days AS d ON d.symbol = s.symbol GROUP BY ALL ORDER BY s.symbol",
+        f"SELECT {SYMBOL_QUERY}, (SELECT list_sort(list(DISTINCT model)) FROM heatmap_days WHERE symbol = s.symbol) "  # noqa: S608
+        "FROM symbols AS s WHERE s.symbol IN (SELECT symbol FROM heatmap_days) ORDER BY s.symbol",
     )
     return [(SymbolRecord(*row[:-1]), tuple(row[-1])) for row in found]
 

@@ -11,15 +11,21 @@ from collections.abc import Mapping
 
 from heatmap_pipeline.store.schema import schema_text, table, tables
 from heatmap_pipeline.store.sql import Connection, rows, scalar, transaction
+from heatmap_pipeline.symbols import DOLLARS, OTHERS
 
 SCHEMA_VERSION = int(re.findall(r"INSERT INTO schema_version VALUES \((\d+)\)", schema_text())[0])
 """What schema.sql says of itself; it goes up where a column or a table comes."""
 
-READABLE = frozenset({1, SCHEMA_VERSION})
+READABLE = frozenset(range(1, SCHEMA_VERSION + 1))
 """Versions whose rows this program can read and take over."""
 
-_ADDED: Mapping[str, Mapping[str, float]] = {"book_ledger": {"liquidated_at_once": 0.0, "rescaled": 0.0}}
-"""Columns that version 1 lacks, by table, and what they are in its rows: nothing passed at once, no level shifted."""
+_QUOTE = f"regexp_extract(symbol, '({'|'.join((*DOLLARS, *OTHERS))})$', 1)"
+_ADDED: Mapping[str, Mapping[str, str]] = {
+    "book_ledger": {"liquidated_at_once": "0.0", "rescaled": "0.0"},
+    "symbols": {"quote": _QUOTE},
+}
+"""Columns that earlier versions lack, by table, and what they are in their rows, in SQL: nothing passed at once, no
+level shifted, the quote asset that the name ends with."""
 
 _CREATES = re.compile(r"^CREATE (TYPE|TABLE|VIEW) (\w+)", re.MULTILINE)
 

@@ -30,6 +30,7 @@ from heatmap_pipeline.store.sql import (
     timestamps,
     transaction,
 )
+from heatmap_pipeline.symbols import contract_of
 
 Kind: TypeAlias = Literal["candles", "open_interest"]
 
@@ -41,17 +42,31 @@ _COLUMNS: dict[str, tuple[str, tuple[str, ...]]] = {
 
 @dataclass(frozen=True)
 class SymbolRecord:
-    """A symbol: its candle interval (seconds) and where its data come from, chosen once; the newest bucket (USDT)."""
+    """A symbol: its candle interval (seconds) and where its data come from, chosen once; the newest bucket.
+
+    `quote` is the asset of the contract's prices and volumes, as the exchange said or the name says; '' where neither
+    does, as in a publication of an earlier version.
+    """
 
     symbol: str
     candle_interval_seconds: int
     bucket: float
     source: str
     simulated: bool
+    quote: str = ""
+
+    @property
+    def unit(self) -> str:
+        """What prices and volumes of the symbol are in, for people."""
+        return self.quote or contract_of(self.symbol).quote or "quote asset"
 
 
 SYMBOL_COLUMNS = tuple(field.name for field in fields(SymbolRecord))
 """Columns of the table `symbols`."""
+
+SYMBOL_QUERY = ", ".join(f"s.{name}" for name in SYMBOL_COLUMNS if name != "quote")
+SYMBOL_QUERY += ", coalesce(to_json(s) ->> 'quote', '')"  # a publication of an earlier version has no such column
+"""What to select from `symbols AS s` for a `SymbolRecord`."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +85,7 @@ def get_symbol(con: Connection, symbol: str) -> SymbolRecord | None:
     """Return what is recorded for a symbol, None where nothing is."""
     matches = rows(
         con,
-        f"SELECT {', '.join(SYMBOL_COLUMNS)} FROM symbols WHERE symbol = ?",  # noqa: S608 - names of ours
+        f"SELECT {SYMBOL_QUERY} FROM symbols AS s WHERE s.symbol = ?",  # noqa: S608 - names of ours
         [symbol],
     )
     return SymbolRecord(*matches[0]) if matches else None
@@ -81,7 +96,7 @@ def put_symbol(con: Connection, record: SymbolRecord) -> None:
     with transaction(con):
         con.execute("DELETE FROM symbols WHERE symbol = ?", [record.symbol])
         con.execute(
-            f"INSERT INTO symbols ({', '.join(SYMBOL_COLUMNS)}) VALUES (?, ?, ?, ?, ?)",  # noqa: S608 - ours
+            f"INSERT INTO symbols ({', '.join(SYMBOL_COLUMNS)}) VALUES (?, ?, ?, ?, ?, ?)",  # noqa: S608 - ours
             astuple(record),
         )
 

@@ -1,6 +1,7 @@
 -- Every table and view, in one place. Timestamps are UTC; a candle or interval is named by its start, its state is the
--- one at its end. Prices and volumes are USDT, quantities contracts. No PRIMARY KEY and no UNIQUE: an index costs 11
--- times the disk and 25 times the time of a repeated day, and rows stored in time order need none to be found.
+-- one at its end. Prices and volumes are in the quote asset of the symbol (symbols.quote), quantities contracts. No
+-- PRIMARY KEY and no UNIQUE: an index costs 11 times the disk and 25 times the time of a repeated day, and rows stored in
+-- time order need none to be found.
 -- The program reads from here which columns a table has (schema.py): a `symbol` makes a table one of each symbol; `day`,
 -- `timestamp` or `hour` says which day a row belongs to; and one of the tables with a column `..._hash` differs in a day
 -- if any other table does. A comment that ends in "private, never published" keeps a table out of the published database.
@@ -10,14 +11,15 @@ CREATE TYPE side_name AS ENUM ('long', 'short');
 CREATE TYPE event_name AS ENUM ('liquidate', 'close', 'open');
 
 CREATE TABLE schema_version (version INTEGER NOT NULL);
-INSERT INTO schema_version VALUES (2);
+INSERT INTO schema_version VALUES (3);
 
 CREATE TABLE symbols (
     symbol VARCHAR NOT NULL,
     candle_interval_seconds BIGINT NOT NULL,
     bucket DOUBLE NOT NULL,
     source VARCHAR NOT NULL,
-    simulated BOOLEAN NOT NULL
+    simulated BOOLEAN NOT NULL,
+    quote VARCHAR NOT NULL
 );
 
 CREATE TABLE raw_days (
@@ -343,19 +345,20 @@ LEFT JOIN reported AS r ON r.symbol = h.symbol AND r.hour = h.hour AND r.side = 
 
 COMMENT ON TABLE schema_version IS 'The version of these tables';
 COMMENT ON TABLE symbols IS 'What was chosen once per symbol; simulated = made by the demo market';
-COMMENT ON COLUMN symbols.bucket IS 'Height of a price bucket on the newest computed day, USDT; the view buckets has that of every day';
+COMMENT ON COLUMN symbols.quote IS 'The asset (USDT, USDC, ...) that all prices, volumes and buckets of the symbol are in, in every table; empty = nobody said';
+COMMENT ON COLUMN symbols.bucket IS 'Height of a price bucket on the newest computed day, quote asset; the view buckets has that of every day';
 COMMENT ON TABLE raw_days IS 'One row per symbol, kind (candles, open_interest, liquidations), day and source that was read: hash, repairs and facts (JSON)';
-COMMENT ON TABLE raw_candles IS 'Clean candles; prices USDT, volume contracts, quote volumes USDT, NULL = unknown';
+COMMENT ON TABLE raw_candles IS 'Clean candles; prices and quote volumes in the quote asset, volume contracts, NULL = unknown';
 COMMENT ON TABLE raw_open_interest IS 'Clean samples; day: whose data it is, a sample of the next midnight may belong to either day';
 COMMENT ON COLUMN raw_open_interest.contracts IS 'Open interest, contracts';
-COMMENT ON COLUMN raw_open_interest.value IS 'Open interest, USDT; NULL = unknown';
+COMMENT ON COLUMN raw_open_interest.value IS 'Open interest, quote asset; NULL = unknown';
 COMMENT ON TABLE raw_liquidations IS 'Liquidations that really happened, single ones or sums of an interval; never an input of the map';
 COMMENT ON COLUMN raw_liquidations.timestamp IS 'When it happened; of a sum the start of its interval';
 COMMENT ON COLUMN raw_liquidations.source IS 'exchange_kind: whose liquidations, and how they came here';
 COMMENT ON COLUMN raw_liquidations.side IS 'Of the position that was closed';
-COMMENT ON COLUMN raw_liquidations.price IS 'USDT; NULL = unknown, as of most sums';
+COMMENT ON COLUMN raw_liquidations.price IS 'Quote asset; NULL = unknown, as of most sums';
 COMMENT ON COLUMN raw_liquidations.quantity IS 'Contracts (units of the base)';
-COMMENT ON COLUMN raw_liquidations.volume IS 'USDT; NULL = unknown';
+COMMENT ON COLUMN raw_liquidations.volume IS 'Quote asset; NULL = unknown';
 COMMENT ON COLUMN raw_liquidations.resolution_seconds IS '0 = a single liquidation, else the interval that the row is the sum of';
 COMMENT ON COLUMN raw_liquidations.complete IS 'Whether the source prints every liquidation';
 COMMENT ON TABLE recorded IS 'Stretches [from, to) in which a source was recorded, cut at midnights; outside of them nothing is known, which is not 0';
@@ -363,16 +366,16 @@ COMMENT ON TABLE position_events IS 'What opened (per candle, side, leverage and
 COMMENT ON COLUMN position_events.opened_at IS 'Start of the candle that opened first into the lot; of a liquidation equal to timestamp where the close of its own candle had passed its price';
 COMMENT ON COLUMN position_events.side IS 'NULL where a closing took from a book that holds both sides';
 COMMENT ON COLUMN position_events.quantity IS 'Contracts; of a close with the unlocated part';
-COMMENT ON COLUMN position_events.volume IS 'USDT at entry; of a close that of located lots';
-COMMENT ON TABLE open_positions IS 'The lots at the end of each day; quantity contracts, volume USDT at entry, opened_at the earliest opening';
-COMMENT ON TABLE book_ledger IS 'One row per model candle and book; contracts, active_volume and consumed_volume USDT';
+COMMENT ON COLUMN position_events.volume IS 'Quote asset at entry; of a close that of located lots';
+COMMENT ON TABLE open_positions IS 'The lots at the end of each day; quantity contracts, volume quote asset at entry, opened_at the earliest opening';
+COMMENT ON TABLE book_ledger IS 'One row per model candle and book; contracts, active_volume and consumed_volume in the quote asset';
 COMMENT ON COLUMN book_ledger.side IS 'NULL where one book holds both sides';
 COMMENT ON COLUMN book_ledger.liquidated IS 'Contracts of lots of earlier candles that price reached';
 COMMENT ON COLUMN book_ledger.liquidated_at_once IS 'Contracts of lots that the close of their own candle had passed; part of opened, and unlocated since';
 COMMENT ON COLUMN book_ledger.rescaled IS 'Contracts that a shift of the level of the open interest added; below 0 it took away';
-COMMENT ON TABLE liquidation_snapshots IS 'Cells of the heatmap: USDT per interval (by its start), price bucket (lower edge, USDT) and side';
-COMMENT ON COLUMN liquidation_snapshots.active_volume IS 'USDT at entry still open at the end of the interval';
-COMMENT ON COLUMN liquidation_snapshots.consumed_volume IS 'USDT at entry liquidated within the interval';
+COMMENT ON TABLE liquidation_snapshots IS 'Cells of the heatmap: volume in the quote asset per interval (by its start), price bucket (lower edge, quote asset) and side';
+COMMENT ON COLUMN liquidation_snapshots.active_volume IS 'Quote asset at entry still open at the end of the interval';
+COMMENT ON COLUMN liquidation_snapshots.consumed_volume IS 'Quote asset at entry liquidated within the interval';
 COMMENT ON TABLE heatmap_days IS 'The chain: each computed day with the hashes of its input, of the state it started from and of the state it left';
 COMMENT ON COLUMN heatmap_days.state IS 'JSON: what the day carries to the next besides the lots';
 COMMENT ON TABLE snapshot_days IS 'The state each day of liquidation_snapshots was made from';
@@ -380,15 +383,15 @@ COMMENT ON TABLE saved_snapshots IS 'Snapshots that were saved by hand, one row 
 COMMENT ON TABLE map_scores IS 'How well predicted and really reported liquidations agree (docs/score.md), in long form; NULL = undefined; parameters JSON';
 COMMENT ON COLUMN map_scores.baseline IS 'The rule whose value this is; empty for the model itself';
 COMMENT ON COLUMN map_scores.difference IS 'Model minus baseline over the hours that know both';
-COMMENT ON TABLE score_hours IS 'Per hour (by its start) and side of the position, what map_scores is computed from: contracts, prices USDT, NULL = unknown';
+COMMENT ON TABLE score_hours IS 'Per hour (by its start) and side of the position, what map_scores is computed from: contracts, prices in the quote asset, NULL = unknown';
 COMMENT ON COLUMN score_hours.recorded IS 'Whether the source recorded all of the hour; where it did not, reported is NULL and never 0';
 COMMENT ON COLUMN score_hours.move IS 'From the open to the low (longs) or the high (shorts), as a share of the open';
 COMMENT ON COLUMN score_hours.extreme IS 'How far its candles went beyond the 60 minutes before each, summed, as a share of the price';
 COMMENT ON TABLE score_days IS 'A hash of each day of score_hours';
 COMMENT ON TABLE failed_days IS 'Days that failed and were not yet repaired; private, never published';
 COMMENT ON VIEW newest_states IS 'Start of the newest interval per symbol and model';
-COMMENT ON VIEW liquidation_map IS 'The newest heatmap column: USDT per price bucket, distance of its lower edge from the close in percent, cumulative USDT from the price outward';
+COMMENT ON VIEW liquidation_map IS 'The newest heatmap column: volume in the quote asset per price bucket, distance of its lower edge from the close in percent, cumulative volume from the price outward';
 COMMENT ON VIEW liquidation_sources IS 'Sources of real liquidations per symbol: whose, how much was recorded, and which one is chosen for the hours';
 COMMENT ON VIEW liquidations_hourly IS 'Contracts liquidated per hour and side: by the model, of that opened before the hour, and reported by the chosen source (NULL = not recorded)';
-COMMENT ON VIEW heatmap IS 'liquidation_snapshots with long and short side by side, USDT';
-COMMENT ON VIEW buckets IS 'Height of a price bucket of each computed day, USDT; put days together in the largest of theirs';
+COMMENT ON VIEW heatmap IS 'liquidation_snapshots with long and short side by side, in the quote asset';
+COMMENT ON VIEW buckets IS 'Height of a price bucket of each computed day, quote asset; put days together in the largest of theirs';

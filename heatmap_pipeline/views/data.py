@@ -79,7 +79,7 @@ class ModelData:
         return next((day for day in reversed(self.days) if day not in self.provisional), None)
 
     def bucket(self, first: int, last: int) -> float:
-        """Return the largest bucket (USDT) of the computed days between two instants; the newest if there are none.
+        """Return the largest bucket of the computed days between two instants; the newest if there are none.
 
         Cells of all these days fit into it, as each bucket is a divisor of every larger one.
         """
@@ -89,9 +89,10 @@ class ModelData:
 
 @dataclass(frozen=True, eq=False)
 class SymbolData:
-    """A symbol: `fingerprint` is equal as long as none of its rows changed, `bucket` (USDT) is the newest day's.
+    """A symbol: `fingerprint` is equal as long as none of its rows changed, `bucket` is the newest day's.
 
-    `not_whole` says in words what is held, cut, unchecked or cannot be true, by day.
+    Prices, volumes and buckets are in `quote`, its quote asset. `not_whole` says in words what is held, cut, unchecked
+    or cannot be true, by day.
     """
 
     name: str
@@ -102,6 +103,7 @@ class SymbolData:
     candles: Candles
     models: Mapping[str, ModelData]
     not_whole: Mapping[date, str] = field(default_factory=dict)
+    quote: str = "USDT"
 
     def day_candles(self, model: ModelData, day: date, before: float) -> DayCandles:
         """Return the candles of a computed day as the model takes them; `before` is the open interest (contracts)."""
@@ -265,6 +267,7 @@ def load_version(
                 candles,
                 kept,
                 days_to_mention(con, record.symbol),
+                record.unit,
             )
     digest = hashlib.blake2b(repr(sorted(prints.items())).encode(), digest_size=8)
     return Version(digest.hexdigest(), symbols, outdated, con)

@@ -13,7 +13,15 @@ from heatmap_pipeline.views.grid import DECIMALS, Grid, make_grid, price_span
 from heatmap_pipeline.views.replay import Replay, Source, replay
 from heatmap_pipeline.views.window import Window, choose_bins, intervals_with_candles
 
-UNITS = {"time": "UTC", "price": "USDT", "volume": "USDT", "density": "USDT per price bin and side"}
+
+def units_of(quote: str) -> dict[str, str]:
+    """Return what the numbers of a heatmap are in, of a contract with that quote asset.
+
+    Example:
+        >>> units_of("USDC")["density"]
+        'USDC per price bin and side'
+    """
+    return {"time": "UTC", "price": quote, "volume": quote, "density": f"{quote} per price bin and side"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +46,7 @@ class Heatmap:
 
     @property
     def price(self) -> float:
-        """Close of the newest model candle in the window, USDT."""
+        """Close of the newest model candle in the window, quote asset."""
         return last_close(self.source, self.window)
 
     @property
@@ -73,7 +81,7 @@ class Heatmap:
             "coverage": played.located_share,
             "as_of": iso(self.end),
             "simulated": self.source.symbol.simulated,
-            "units": UNITS,
+            "units": units_of(self.source.symbol.quote),
             "leverage_weights": None if weights is None else [list(row) for row in weights],
         }
 
@@ -85,8 +93,8 @@ def make_heatmap(source: Source, window: Window, interval: str, units: int | Non
         source: what to replay.
         window: when.
         interval: name of the window's intervals.
-        units: height of a bin, 1e-8 USDT; None means the smallest round multiple of the window's largest bucket with at
-            most `max_rows`.
+        units: height of a bin, 1e-8 of the quote asset; None means the smallest round multiple of the window's largest
+            bucket with at most `max_rows`.
         max_rows: see above.
 
     Raises:
@@ -105,6 +113,6 @@ def binned(source: Source, window: Window, interval: str, played: Replay, units:
 
 
 def last_close(source: Source, window: Window) -> float:
-    """Return the close of the newest model candle in a window, USDT."""
+    """Return the close of the newest model candle in a window, quote asset."""
     last = int(np.searchsorted(source.model.times, window.last)) - 1
     return float(source.symbol.candles.close[source.model.rows[last]])

@@ -21,7 +21,7 @@ MAX_INTERVALS = 3000
 MAX_ROWS = 2000
 _WEEK = 7 * 86_400 * MICROSECONDS
 _UNITS = 100_000_000
-"""Integer prices in a USDT."""
+"""Integer prices in one of the quote asset."""
 
 
 @dataclass(frozen=True)
@@ -179,8 +179,8 @@ def intervals_with_candles(source: Source, window: Window) -> Ints:
     return np.unique((times[low:high] - window.first) // window.step)
 
 
-def bin_units(size: float | None, bucket: float) -> int | None:
-    """Return a bin size that was asked for in 1e-8 USDT.
+def bin_units(size: float | None, bucket: float, quote: str) -> int | None:
+    """Return a bin size that was asked for in 1e-8 of the quote asset, which the error names.
 
     Raises:
         ViewError: invalid if it is no whole multiple of the bucket.
@@ -194,18 +194,19 @@ def bin_units(size: float | None, bucket: float) -> int | None:
         around = {max(int(units // bucket_units) + more, 1) for more in (0, 1)}
         near = " or ".join(f"{multiple * bucket_units / _UNITS:.12g}" for multiple in sorted(around))
         raise ViewError(
-            "invalid", f"price_bin_size = {size:.12g} is no multiple of the bucket, {bucket:.12g} USDT; ask for {near}"
+            "invalid",
+            f"price_bin_size = {size:.12g} is no multiple of the bucket, {bucket:.12g} {quote}; ask for {near}",
         )
     return times * bucket_units
 
 
 def choose_bins(low: int, high: int, bucket: float, asked: int | None, max_rows: int) -> int:
-    """Return the height of a bin in 1e-8 USDT.
+    """Return the height of a bin in 1e-8 of the quote asset.
 
     Args:
-        low: lowest price there is, in 1e-8 USDT.
+        low: lowest price there is, in 1e-8 of the quote asset.
         high: highest.
-        bucket: the largest of the days, USDT.
+        bucket: the largest of the days, quote asset.
         asked: what was asked for; None means the smallest round multiple with at most `max_rows` rows.
         max_rows: see above.
 

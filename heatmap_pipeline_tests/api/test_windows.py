@@ -182,10 +182,10 @@ def test_a_bin_size_is_a_multiple_or_the_refusal_names_one(size: float, bucket: 
     from heatmap_pipeline.views.errors import ViewError
 
     try:
-        units = bin_units(size, bucket)
+        units = bin_units(size, bucket, "USDC")
     except ViewError as error:
         nearest = str(error).rsplit("ask for ", 1)[1].split(" or ")
-        units = bin_units(float(nearest[-1]), bucket)
+        units = bin_units(float(nearest[-1]), bucket, "USDC")
         assert units is not None
         return
     assert units is not None

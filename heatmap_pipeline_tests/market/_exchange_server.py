@@ -19,7 +19,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 STEP_MS = 300_000
 DAY_MS = 86_400_000
@@ -147,7 +147,7 @@ class ExchangeServer:
 
     def archive(self, path: str) -> bytes | None:
         """Return a file below `data/`, None if it is not published."""
-        file = self.root / path.removeprefix("/data/")
+        file = self.root / unquote(path.removeprefix("/data/"))
         if any(part in path for part in self.hidden) or not file.is_file():
             return None
         return file.read_bytes()

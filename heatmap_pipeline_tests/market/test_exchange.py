@@ -355,8 +355,8 @@ def test_symbols_are_known_traded_and_plain(server: ExchangeServer) -> None:
     rest = reader(server)
     info = rest.symbol("BTCUSDT")
     assert (info.status, info.contract, info.listed) == ("TRADING", "PERPETUAL", date(2019, 9, 8))
-    with pytest.raises(NoDataError, match="does not know the symbol BTCUSD; write it as the exchange does"):
-        rest.read_candles("BTCUSD", DAY, 300)
+    with pytest.raises(NoDataError, match="does not know the symbol BTCDUSDT; write it as the exchange does"):
+        rest.read_candles("BTCDUSDT", DAY, 300)
     with pytest.raises(SettingsError):
         rest.read_candles("../etc", DAY, 300)
     server.status = "SETTLING"

@@ -14,6 +14,7 @@ from heatmap_pipeline.bins import Candles
 from heatmap_pipeline.instants import DAY, MICROSECONDS, SECONDS, day_of, day_start
 from heatmap_pipeline.model.parameters import MODELS, ModelParameters
 from heatmap_pipeline.store.columns import Reports
+from heatmap_pipeline.symbols import contract_of
 from heatmap_pipeline.views.columns import Cells, Columns, as_columns
 from heatmap_pipeline.views.data import ModelData, SymbolData, Version
 from heatmap_pipeline.views.heatmap import binned
@@ -90,7 +91,8 @@ def source(
         located_share=0.0,
         snapshot_seconds=bars.seconds,
     )
-    history = SymbolData(symbol, "", bucket, bool(changes.get("simulated")), "demo", bars, {model: data})
+    simulated, quote = bool(changes.get("simulated")), contract_of(symbol).quote
+    history = SymbolData(symbol, "", bucket, simulated, "demo", bars, {model: data}, quote=quote)
     nothing: Any = None  # no database stands behind it
     return Source(Version("", {symbol: history}, {}, nothing), history, data, None, Books(0))
 

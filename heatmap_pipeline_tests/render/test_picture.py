@@ -16,7 +16,7 @@ from heatmap_pipeline.render.picture import (
     bubbles,
     colour_limit,
     format_price,
-    format_usdt,
+    format_volume,
     profile,
     reported_words,
     rings,
@@ -101,7 +101,7 @@ def test_a_coin_of_a_few_cents_is_drawn_too(tmp_path: Path) -> None:
     [(0, "$0"), (950, "$950"), (12_300, "$12.3k"), (999_900, "$1M"), (12_000_000, "$12M"), (1.25e9, "$1.25B")],
 )
 def test_volumes_are_written_short(value: float, words: str) -> None:
-    assert format_usdt(value) == words
+    assert format_volume(value) == words
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import duckdb
 
-_COLUMNS_SINCE = {"book_ledger": ("liquidated_at_once", "rescaled")}
+_COLUMNS_SINCE = {"book_ledger": ("liquidated_at_once", "rescaled"), "symbols": ("quote",)}
 _VIEWS_SINCE = ("buckets",)
 _STATE_THEN = ("open_interest", "unlocated", "sample_time", "sample_contracts")
 _RULES_THEN = {

@@ -24,6 +24,7 @@ from heatmap_pipeline.store.liquidations import save_liquidations
 from heatmap_pipeline.store.raw import SymbolRecord, put_symbol, save_raw
 from heatmap_pipeline.store.schema import symbol_tables
 from heatmap_pipeline.store.sql import Connection, transaction
+from heatmap_pipeline.symbols import contract_of
 
 FIRST = date(2024, 3, 1)
 DAYS = tuple(FIRST + timedelta(days=n) for n in range(3))
@@ -280,7 +281,7 @@ def commit(con: Connection, record: DayRecord, result: DayResult) -> None:
 
 def fill(con: Connection, symbol: str = "BTCUSDT", seed: int = 1) -> None:
     """Store raw days, liquidations, chain and cells of a symbol, both models."""
-    put_symbol(con, SymbolRecord(symbol, STEP, BUCKET, "demo", True))
+    put_symbol(con, SymbolRecord(symbol, STEP, BUCKET, "demo", True, contract_of(symbol).quote))
     candles, samples = market(symbol, seed)
     save_raw(con, "candles", candles, "demo")
     save_raw(con, "open_interest", samples, "demo")

@@ -32,11 +32,11 @@ from heatmap_pipeline.market.liquidations.tables import (
 )
 from heatmap_pipeline.market.tables import MarketError, NoDataError
 from heatmap_pipeline.settings import check_symbol
+from heatmap_pipeline.symbols import contract_of
 
 SOURCE = "binance_archive"
 
 _FOLDER = Path("futures") / "um" / "daily" / "liquidationSnapshot"
-_COIN_MARGINED = re.compile(r"[A-Z0-9]+USD_(PERP|\d{6})")
 
 
 class LiquidationArchive:
@@ -139,10 +139,10 @@ def _positions(orders: pd.DataFrame, place: str) -> pd.DataFrame:
 
 
 def _checked(symbol: str) -> str:
-    if _COIN_MARGINED.fullmatch(symbol):
+    if contract_of(symbol).kind == "coin-margined":
         raise MarketError(
             f"{symbol} is margined in coins: its quantities are contracts of 100 USD (BTC) or 10 USD, not units of the "
-            "base; give the USDT-margined symbol"
+            "base; give the symbol that is margined in dollars"
         )
     return check_symbol(symbol)
 

@@ -23,8 +23,9 @@ from heatmap_pipeline.market.liquidations.tables import (
     raw_rows,
 )
 from heatmap_pipeline.market.strict_json import shown
-from heatmap_pipeline.market.tables import MarketError
+from heatmap_pipeline.market.tables import MarketError, NoDataError
 from heatmap_pipeline.settings import check_symbol
+from heatmap_pipeline.symbols import contract_of
 
 URL = "https://api.bitget.com"
 
@@ -70,9 +71,13 @@ class BitgetReader:
             end: microseconds since 1970.
 
         Raises:
+            NoDataError: for a contract that is not margined in USDT.
             MarketError: for answers that cannot be used, or an exchange that cannot be asked or refuses.
         """
-        check_symbol(symbol)
+        if contract_of(check_symbol(symbol)).quote != "USDT":
+            raise NoDataError(
+                f"Bitget: {symbol} is not margined in USDT; its liquidations are read of such contracts only"
+            )
         place = f"{self._rest.name(_PATH)} ({symbol})"
         rows: list[tuple[int, str, float, float]] = []
         pages: list[int] = []

@@ -20,6 +20,7 @@ from heatmap_pipeline.market.liquidations.tables import HOUR, Liquidations, clea
 from heatmap_pipeline.market.strict_json import shown
 from heatmap_pipeline.market.tables import MarketError, NoDataError
 from heatmap_pipeline.settings import check_symbol
+from heatmap_pipeline.symbols import contract_of
 
 URL = "https://api.gateio.ws/api/v4"
 
@@ -248,9 +249,10 @@ def _parse_orders(answer: Any, place: str) -> list[_Order]:
 
 
 def _contract(symbol: str) -> str:
-    if not check_symbol(symbol).endswith("USDT"):
+    contract = contract_of(check_symbol(symbol))
+    if contract.quote != "USDT":
         raise NoDataError(f"Gate: {symbol} is not margined in USDT; its liquidations are read of such contracts only")
-    return f"{symbol.removesuffix('USDT')}_USDT"
+    return f"{contract.base}_{contract.quote}"
 
 
 def _refusal(answer: Any) -> Refusal | None:

@@ -53,7 +53,7 @@ PLAUSIBLE = 86_400_000
 
 _HOUR = 3_600_000
 _KINDS = ("begin", "open", "alive", "closed", "event", "odd")
-_FILE = re.compile(r"[A-Z0-9]{2,30}-(\d{4}-\d{2}-\d{2}T\d{2})\.jsonl")
+_FILE = re.compile(r"[^-.]+-(\d{4}-\d{2}-\d{2}T\d{2})\.jsonl", re.ASCII)
 _ODD_LENGTH = 1000
 
 

@@ -19,6 +19,7 @@ from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store import days as stored
 from heatmap_pipeline.store.schema import column_types
 from heatmap_pipeline.store.warehouse import StoreError
+from heatmap_pipeline.symbols import of_safe_name, safe_name
 
 OWNERS = ["team:heatmap"]
 
@@ -28,10 +29,32 @@ HAD_UNTIL = "had_until"
 Decorator: TypeAlias = Callable[[Callable[..., Any]], dg.AssetsDefinition]
 
 
+def asset_key(symbol: str, name: str) -> dg.AssetKey:
+    """Return the key of an asset of a symbol."""
+    return dg.AssetKey([safe_name(symbol), name])
+
+
+def step_of(symbol: str, name: str) -> str:
+    """Return the name of the step that makes an asset of a symbol, as Dagster derives it from the asset's key."""
+    return f"{safe_name(symbol)}__{name}"
+
+
+def symbol_and_stage(step: str | None) -> tuple[str, str]:
+    """Return the symbol and the stage of a step, both '' for what is no step of ours.
+
+    Example:
+        >>> symbol_and_stage("u5E01u5B89USDT__raw_candles")
+        ('币安USDT', 'raw_candles')
+    """
+    name, _, stage = (step or "").partition("__")
+    return of_safe_name(name), stage
+
+
 def symbol_asset(symbol: str, name: str, kinds: Sequence[str], **more: Any) -> Decorator:
-    """Return `dg.asset` for one symbol: the symbol is key prefix and group; owners and kinds are set."""
+    """Return `dg.asset` for one symbol: its `safe_name` is key prefix and group; owners and kinds are set."""
+    prefix = safe_name(symbol)
     decorate: Decorator = dg.asset(
-        name=name, key_prefix=symbol, group_name=symbol, owners=OWNERS, kinds={"python", *kinds}, **more
+        name=name, key_prefix=prefix, group_name=prefix, owners=OWNERS, kinds={"python", *kinds}, **more
     )
     return decorate
 

@@ -69,9 +69,9 @@ def describe_days(
     for report in reports:
         day = per_day.setdefault(report.day.isoformat(), {})
         day.update({f"{report.model}_{name}": value for name, value in report.numbers.items()})
-        for name in ("events", "rows", "consumed_volume_usdt"):
-            if name in report.numbers:
-                totals[f"{report.model}_{name}"] = totals.get(f"{report.model}_{name}", 0) + report.numbers[name]
+        for name, value in report.numbers.items():
+            if name in ("events", "rows") or name.startswith("consumed_volume_"):
+                totals[f"{report.model}_{name}"] = totals.get(f"{report.model}_{name}", 0) + value
         skipped, computed = skipped + report.skipped, computed + (not report.skipped)
         track.done(report.day)
     for key, numbers in per_day.items():

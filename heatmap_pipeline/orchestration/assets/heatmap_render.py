@@ -6,7 +6,7 @@ import dagster as dg
 
 from heatmap_pipeline.instants import SECONDS
 from heatmap_pipeline.orchestration.assets import map_scores
-from heatmap_pipeline.orchestration.assets.common import failing_clearly, symbol_asset
+from heatmap_pipeline.orchestration.assets.common import asset_key, failing_clearly, symbol_asset
 from heatmap_pipeline.orchestration.resources import WarehouseResource
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.views.newest import newest_days
@@ -22,7 +22,7 @@ def build(settings: Settings, symbol: str, _days: dg.DailyPartitionsDefinition) 
         symbol,
         NAME,
         ["plotly", "matplotlib"],
-        deps=[dg.AssetKey([symbol, map_scores.NAME])],
+        deps=[asset_key(symbol, map_scores.NAME)],
         description=f"The liquidation heatmap of {symbol} as pictures and as the page renders/index.html.",
     )
     def heatmap_render(warehouse: WarehouseResource) -> dg.MaterializeResult:  # type: ignore[type-arg]
@@ -44,7 +44,7 @@ def build(settings: Settings, symbol: str, _days: dg.DailyPartitionsDefinition) 
                 "picture": dg.MetadataValue.path(str(folder / symbol / "heatmap.png")),
                 "preview": dg.MetadataValue.md(f"![heatmap of {symbol}](data:image/png;base64,{picture})"),
                 "newest_day": first.meta["last_day"],
-                "price_usdt": first.meta["price"],
+                f"price_{first.meta['units']['price'].lower()}": first.meta["price"],
                 **{f"located_share_{model}": data.meta["located_share"] for model, data in drawn.items()},
                 "simulated": first.meta["simulated"],
             }

@@ -4,7 +4,7 @@ import dagster as dg
 
 from heatmap_pipeline.chain.compute import sample
 from heatmap_pipeline.orchestration.assets import position_events
-from heatmap_pipeline.orchestration.assets.common import daily_asset, failing_clearly
+from heatmap_pipeline.orchestration.assets.common import asset_key, daily_asset, failing_clearly
 from heatmap_pipeline.orchestration.assets.describe import describe_days
 from heatmap_pipeline.orchestration.partitions import as_days
 from heatmap_pipeline.orchestration.resources import WarehouseResource
@@ -20,10 +20,10 @@ def build(settings: Settings, symbol: str, days: dg.DailyPartitionsDefinition) -
         symbol,
         NAME,
         days,
-        deps=[dg.AssetKey([symbol, position_events.NAME])],
+        deps=[asset_key(symbol, position_events.NAME)],
         description=(
             f"Snapshots of the liquidation map of {symbol} every {settings.snapshot_interval_of(symbol)}: per price "
-            "bucket and side the volume (USDT) that would be liquidated there, and what was consumed since."
+            "bucket and side the volume (quote asset) that would be liquidated there, and what was consumed since."
         ),
     )
     def liquidation_snapshots(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult:  # type: ignore[type-arg]

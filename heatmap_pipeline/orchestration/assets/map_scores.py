@@ -10,7 +10,7 @@ from heatmap_pipeline.chain.scoring import NotScored, Scored, score_symbol, stor
 from heatmap_pipeline.commands import command
 from heatmap_pipeline.model.score.table import TRAILING_DAYS, ScoreRow
 from heatmap_pipeline.orchestration.assets import liquidation_snapshots, raw_liquidations
-from heatmap_pipeline.orchestration.assets.common import failing_clearly, symbol_asset, table_metadata
+from heatmap_pipeline.orchestration.assets.common import asset_key, failing_clearly, symbol_asset, table_metadata
 from heatmap_pipeline.orchestration.resources import WarehouseResource
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.views.score import words_if_short, words_of_record, words_why_not
@@ -36,7 +36,7 @@ def build(settings: Settings, symbol: str, _days: dg.DailyPartitionsDefinition) 
         symbol,
         NAME,
         ["duckdb"],
-        deps=[dg.AssetKey([symbol, liquidation_snapshots.NAME]), dg.AssetKey([symbol, raw_liquidations.NAME])],
+        deps=[asset_key(symbol, liquidation_snapshots.NAME), asset_key(symbol, raw_liquidations.NAME)],
         metadata=table_metadata(NAME),
         description=(
             f"How well predicted and really reported liquidations of {symbol} agree, beside the simple rules that a "

@@ -5,7 +5,7 @@ import dagster as dg
 from heatmap_pipeline.chain.exporting import export_command, export_published
 from heatmap_pipeline.errors import HeatmapError
 from heatmap_pipeline.orchestration.assets import published_database
-from heatmap_pipeline.orchestration.assets.common import symbol_asset
+from heatmap_pipeline.orchestration.assets.common import asset_key, symbol_asset
 from heatmap_pipeline.settings import Settings
 
 NAME = "parquet_export"
@@ -18,7 +18,7 @@ def build(settings: Settings, symbol: str, _days: dg.DailyPartitionsDefinition) 
         symbol,
         NAME,
         ["parquet"],
-        deps=[dg.AssetKey([symbol, published_database.NAME])],
+        deps=[asset_key(symbol, published_database.NAME)],
         description=f"What is published, as Parquet files in {settings.export}.",
     )
     def parquet_export() -> dg.MaterializeResult:  # type: ignore[type-arg]

@@ -6,7 +6,7 @@ from heatmap_pipeline.chain.compute import advance
 from heatmap_pipeline.chain.history import check_gap
 from heatmap_pipeline.market.sources import Market
 from heatmap_pipeline.orchestration.assets import raw_candles, raw_open_interest
-from heatmap_pipeline.orchestration.assets.common import daily_asset, failing_clearly
+from heatmap_pipeline.orchestration.assets.common import asset_key, daily_asset, failing_clearly
 from heatmap_pipeline.orchestration.assets.describe import describe_days
 from heatmap_pipeline.orchestration.partitions import as_days
 from heatmap_pipeline.orchestration.resources import WarehouseResource
@@ -24,7 +24,7 @@ class HistoryConfig(dg.Config):
 
 def build(settings: Settings, symbol: str, days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
     """Return the asset of one symbol."""
-    key = dg.AssetKey([symbol, NAME])
+    key = asset_key(symbol, NAME)
     yesterday = dg.TimeWindowPartitionMapping(start_offset=-1, end_offset=-1)
 
     @daily_asset(
@@ -32,8 +32,8 @@ def build(settings: Settings, symbol: str, days: dg.DailyPartitionsDefinition) -
         NAME,
         days,
         deps=[
-            dg.AssetKey([symbol, raw_candles.NAME]),
-            dg.AssetKey([symbol, raw_open_interest.NAME]),
+            asset_key(symbol, raw_candles.NAME),
+            asset_key(symbol, raw_open_interest.NAME),
             dg.AssetDep(key, partition_mapping=yesterday),
         ],
         description=(

@@ -4,7 +4,7 @@ import dagster as dg
 
 from heatmap_pipeline.chain.recovery import refuse_loss
 from heatmap_pipeline.orchestration.assets import heatmap_render
-from heatmap_pipeline.orchestration.assets.common import failing_clearly, symbol_asset
+from heatmap_pipeline.orchestration.assets.common import asset_key, failing_clearly, symbol_asset
 from heatmap_pipeline.orchestration.resources import WarehouseResource
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store.publish import publish
@@ -19,7 +19,7 @@ def build(settings: Settings, symbol: str, _days: dg.DailyPartitionsDefinition) 
         symbol,
         NAME,
         ["duckdb"],
-        deps=[dg.AssetKey([symbol, heatmap_render.NAME])],
+        deps=[asset_key(symbol, heatmap_render.NAME)],
         description=f"The days of {symbol} in heatmap.duckdb, which everyone may open at any time.",
     )
     def published_database(warehouse: WarehouseResource) -> dg.MaterializeResult:  # type: ignore[type-arg]

@@ -4,7 +4,7 @@ import dagster as dg
 
 from heatmap_pipeline.chain.liquidations import ingest_liquidations, open_sources
 from heatmap_pipeline.orchestration.assets import liquidation_snapshots
-from heatmap_pipeline.orchestration.assets.common import daily_asset, failing_clearly
+from heatmap_pipeline.orchestration.assets.common import asset_key, daily_asset, failing_clearly
 from heatmap_pipeline.orchestration.assets.describe import describe_liquidations
 from heatmap_pipeline.orchestration.partitions import as_days
 from heatmap_pipeline.orchestration.resources import WarehouseResource
@@ -20,7 +20,7 @@ def build(settings: Settings, symbol: str, days: dg.DailyPartitionsDefinition) -
         symbol,
         NAME,
         days,
-        deps=[dg.AssetKey([symbol, liquidation_snapshots.NAME])],
+        deps=[asset_key(symbol, liquidation_snapshots.NAME)],
         description=(
             f"Liquidations of {symbol} that really happened, by source, and what was recorded at all: without a record "
             "is missing, never 0. A source that gives nothing stops nothing."

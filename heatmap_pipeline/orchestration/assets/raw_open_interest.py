@@ -5,7 +5,7 @@ import dagster as dg
 from heatmap_pipeline.chain.ingest import ingest_open_interest
 from heatmap_pipeline.market.sources import Market
 from heatmap_pipeline.orchestration.assets import raw_candles
-from heatmap_pipeline.orchestration.assets.common import daily_asset, failing_clearly, network_retries
+from heatmap_pipeline.orchestration.assets.common import asset_key, daily_asset, failing_clearly, network_retries
 from heatmap_pipeline.orchestration.assets.describe import describe_raw
 from heatmap_pipeline.orchestration.partitions import as_days
 from heatmap_pipeline.orchestration.resources import WarehouseResource
@@ -22,7 +22,7 @@ def build(settings: Settings, symbol: str, days: dg.DailyPartitionsDefinition) -
         NAME,
         days,
         retry_policy=network_retries(settings),
-        deps=[dg.AssetKey([symbol, raw_candles.NAME])],
+        deps=[asset_key(symbol, raw_candles.NAME)],
         description=(
             f"Samples of the open interest of {symbol} in contracts, at the instants they were taken: the clock of "
             "each file is measured against the candles, what was repaired is counted."

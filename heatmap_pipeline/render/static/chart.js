@@ -89,7 +89,7 @@ function roundTicks(most) {
   const power = 10 ** Math.floor(Math.log10(half));
   const step = [5, 2.5, 2, 1].map((digit) => digit * power).find((value) => value <= half);
   const values = [0, step, 2 * step];
-  return { tickmode: "array", tickvals: values, ticktext: values.map((value) => (value ? usdt(value) : "0")) };
+  return { tickmode: "array", tickvals: values, ticktext: values.map((value) => (value ? volumeText(value) : "0")) };
 }
 
 /** The axes of the profile, wide enough for what is in view: bars below, sums above. */
@@ -119,7 +119,7 @@ function annotations(map, choice, at) {
   const both = [
     price,
     tag("UTC", 0, { ...units, yanchor: "top", yshift: -17, xshift: 36 }),
-    tag("USDT", 1, { ...units, yanchor: "bottom", xshift: 5, yshift: at.withProfile ? 2 : -3 }),
+    tag(quote, 1, { ...units, yanchor: "bottom", xshift: 5, yshift: at.withProfile ? 2 : -3 }),
   ];
   if (!at.withProfile) return both;
   const above = { yref: "paper", yanchor: "bottom", xanchor: "left", x: at.sideStart, y: 1 };
@@ -131,7 +131,7 @@ function annotations(map, choice, at) {
   return [
     ...both,
     tag(at.profile < 170 ? "line: running sum" : "line: sum from price outward", 1, { ...above, yshift: 18 }),
-    tag(`bars: per ${binText(map.bin)} USDT`, 0, { ...above, y: 0, yanchor: "top", yshift: -19 }),
+    tag(`bars: per ${binText(map.bin)} ${quote}`, 0, { ...above, y: 0, yanchor: "top", yshift: -19 }),
     ...sidesOf(choice).map((side) => words[side]),
   ];
 }

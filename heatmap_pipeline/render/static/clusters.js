@@ -55,7 +55,7 @@ function clustersOf(map) {
   return result;
 }
 
-/** Where a straight move from the price would liquidate the most USDT per percent moved, one price per direction. */
+/** Where a straight move from the price would liquidate the most volume per percent moved, one price per direction. */
 function maxPain(map) {
   const { long, short } = newestBook(map);
   const best = { above: null, below: null };

@@ -20,11 +20,11 @@ const KEYS = [
   ["t", "how true is this?"], ["?", "this help"],
 ];
 const HELP = [
-  ["Colours", "say how many USDT, as modelled, would be liquidated in a row if price went there. Drag the two handles or type values: the left one hides what is smaller, from the right one on all is brightest. What you set stays in USDT, whatever the range, until Auto fits the colours to the range again."],
+  ["Colours", "say how much, as modelled, would be liquidated in a row if price went there. Drag the two handles or type values: the left one hides what is smaller, from the right one on all is brightest. What you set stays an amount of the quote asset, whatever the range, until Auto fits the colours to the range again."],
   ["A level ends", "at the candle that reached it; the filled circle there shows how much the model liquidated. Blue: longs, which a fall liquidates. Orange: shorts, which a rise liquidates."],
   ["Hollow circles", "are real liquidations as an exchange reports them, of the same scale. They stand at their mean price; where no price is reported, at the low (longs) or high (shorts) of their time. The line along the time axis shows when they were recorded; elsewhere they are missing, not 0. Incomplete: the source does not print every liquidation. Reported / modelled compares the recorded columns loaded."],
   ["Clusters", "are neighbouring rows of the newest book with much volume, among the prices in view. Nearest is the closest that matters, largest the one with the most volume."],
-  ["Max pain", "is where a straight move from the last price would liquidate the most USDT per percent moved."],
+  ["Max pain", "is where a straight move from the last price would liquidate the most volume per percent moved."],
   ["Modelled", "from open interest, volume and price: no exchange publishes positions. A level is no order and no target."],
 ];
 
@@ -94,7 +94,7 @@ function rangeOptions(span, choice, live) {
 const BIN_FACTORS = [1, 2, 5, 10, 20, 50, 100, 200, 500];
 const MOST_ROWS = 2000;
 
-/** Heights of rows on offer: [USDT, words, reason why not]. */
+/** Heights of rows on offer: [height, words, reason why not]. */
 function binOptions(map, base, live) {
   const span = map.high - map.low;
   return BIN_FACTORS.map((factor) => {

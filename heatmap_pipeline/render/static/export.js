@@ -13,9 +13,10 @@ function save(name, blob) {
   setTimeout(() => URL.revokeObjectURL(link.href), 60000);
 }
 
-/** Cells in view that hold something: start of the column (UTC), lower and upper price of the row, volumes (USDT). */
+/** Cells in view that hold something: start of the column (UTC), lower and upper price of the row, volumes (quote asset). */
 function csvOf(map, view) {
-  const lines = ["timestamp_utc,price_low,price_high,long_usdt,short_usdt"];
+  const unit = map.quote.toLowerCase();
+  const lines = [`timestamp_utc,price_low,price_high,long_${unit},short_${unit}`];
   const decimals = binDecimals(map.bin);
   const first = Math.max(0, Math.floor((view.x[0] - map.start) / map.width));
   const last = Math.min(map.columns, Math.ceil((view.x[1] - map.start) / map.width));
@@ -87,9 +88,9 @@ function caption(context, map, choice, scale, width, height) {
   context.fillRect(left, 26, wide, 9);
   context.strokeStyle = COLOURS.line;
   context.strokeRect(left, 26, wide, 9);
-  if (width > 620) write(`modelled USDT per ${binText(map.bin)} USDT of price${scale.log ? ", logarithmic" : ""}`, left, 14, { size: 11 });
-  write(usdt(scale.low), left, 46, { size: 11 });
-  write(`≥ ${usdt(scale.high)}`, left + wide, 46, { size: 11, align: "right" });
+  if (width > 620) write(`modelled ${quote} per ${binText(map.bin)} ${quote} of price${scale.log ? ", logarithmic" : ""}`, left, 14, { size: 11 });
+  write(volumeText(scale.low), left, 46, { size: 11 });
+  write(`≥ ${volumeText(scale.high)}`, left + wide, 46, { size: 11, align: "right" });
   const end = height + HEAD + FOOT / 2;
   const key = (words, mark, from) => {
     let at = write(words, from, end, { size: 11 });

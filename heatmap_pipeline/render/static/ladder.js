@@ -1,7 +1,7 @@
 // The list beside the map: clusters in view above and below the price in the order of their prices, and where a move
 // hurts most.
 
-const ABOUT_PAIN = "If price went straight there from now, this is where the most USDT, as modelled, would be liquidated per percent moved (less than 1 % counts as 1 %).";
+const ABOUT_PAIN = "If price went straight there from now, this is where the most volume, as modelled, would be liquidated per percent moved (less than 1 % counts as 1 %).";
 const ABOUT_CLUSTER = "Neighbouring rows with much volume count as one cluster; its price is the mean weighted by volume.";
 
 function ladder(panel, chart) {
@@ -19,7 +19,7 @@ function ladder(panel, chart) {
     const words = priceText(one.price, binDecimals(map.bin));
     const bar = make("i", { className: "bar" });
     bar.style.width = `${Math.max(2, (100 * one.volume) / most)}%`;
-    const item = make("li", { className: `level ${one.side}`, tabIndex: 0 }, ...facts(words, one, usdt(one.volume), marks.join(" · ")), bar);
+    const item = make("li", { className: `level ${one.side}`, tabIndex: 0 }, ...facts(words, one, volumeText(one.volume), marks.join(" · ")), bar);
     item.title = `${one.side === "short" ? "Shorts" : "Longs"} from ${priceText(one.low, binDecimals(map.bin))} to ${priceText(one.high, binDecimals(map.bin))}: ${amount(one.volume)}, modelled. ${ABOUT_CLUSTER}`;
     return pointing(item, one.price, COLOURS[one.side]);
   }
@@ -32,7 +32,7 @@ function ladder(panel, chart) {
   ];
 
   function painRow(map, pain) {
-    const words = facts(priceText(pain.price, binDecimals(map.bin)), pain, `${usdt(pain.volume_per_percent)}/%`, "max pain: most per % moved");
+    const words = facts(priceText(pain.price, binDecimals(map.bin)), pain, `${volumeText(pain.volume_per_percent)}/%`, "max pain: most per % moved");
     const row = make("div", { className: "level pain", tabIndex: 0, title: `${ABOUT_PAIN} On the way: ${amount(pain.volume)}.` }, ...words);
     return pointing(row, pain.price, COLOURS.warn);
   }
@@ -63,7 +63,7 @@ function ladder(panel, chart) {
     });
     const total = part.book[where === "above" ? "short" : "long"].reduce((sum, volume) => sum + volume, 0);
     const words = where === "above" ? "Above: shorts" : "Below: longs";
-    const title = make("h2", { className: where === "above" ? "short-text" : "long-text" }, words, make("span", { className: "total", textContent: `${usdt(total)} in view` }));
+    const title = make("h2", { className: where === "above" ? "short-text" : "long-text" }, words, make("span", { className: "total", textContent: `${volumeText(total)} in view` }));
     const list = make("ol", {}, ...rows);
     if (!rows.length) list.append(make("li", { className: "none", textContent: "no cluster" }));
     const hurts = pain ? [painRow(map, pain)] : [];

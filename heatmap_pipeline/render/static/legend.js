@@ -1,9 +1,9 @@
-// The legend, which is the slider: a bar with the map's colours, and two handles that say in USDT where they begin and end.
+// The legend, which is the slider: a bar with the map's colours, and two handles that say where they begin and end.
 
 const TRACK_DECADES = 4;
 const STEP = 0.01; // of the track, for one press of an arrow key
 
-/** `onMove(change)` while a handle moves, `onDone(change)` when it rests; a change is { low } or { high } in USDT. */
+/** `onMove(change)` while a handle moves, `onDone(change)` when it rests; a change is { low } or { high }, a volume. */
 function legend(onMove, onDone) {
   const [track, ramp, ticks] = ["track", "ramp", "ticks"].map(byId);
   const handles = { low: byId("low-handle"), high: byId("high-handle") };
@@ -32,18 +32,20 @@ function legend(onMove, onDone) {
     const percent = (share) => `${(100 * share).toFixed(2)}%`;
     const stops = STOPS.map(([share, colour]) => `${colour} ${percent(low + share * (high - low))}`);
     ramp.style.background = `linear-gradient(90deg, ${stops.join(", ")})`;
-    byId("legend-title").textContent = `modelled USDT per ${binText(map.bin)} USDT of price`;
-    byId("legend-title").title = `Modelled volume that would be liquidated in a row of ${binText(map.bin)} USDT of price`;
+    byId("legend-title").textContent = `modelled ${quote} per ${binText(map.bin)} ${quote} of price`;
+    byId("legend-title").title = `Modelled volume that would be liquidated in a row of ${binText(map.bin)} ${quote} of price`;
+    inputs.low.setAttribute("aria-label", `Hide volumes below, ${quote}`);
+    inputs.high.setAttribute("aria-label", `Brightest colour from, ${quote}`);
     for (const [name, volume] of [["low", scale.low], ["high", scale.high]]) {
       const handle = handles[name];
-      const text = name === "high" ? `≥ ${usdt(volume)}` : usdt(volume);
+      const text = name === "high" ? `≥ ${volumeText(volume)}` : volumeText(volume);
       handle.style.left = percent(place(volume));
       handle.dataset.text = text;
       handle.setAttribute("aria-valuemin", String(Math.round(name === "low" ? shown.from : scale.low)));
       handle.setAttribute("aria-valuemax", String(Math.round(name === "low" ? scale.high : shown.to)));
       handle.setAttribute("aria-valuenow", String(Math.round(volume)));
-      handle.setAttribute("aria-valuetext", `${usdt(volume)} of USDT`);
-      if (document.activeElement !== inputs[name]) inputs[name].value = usdt(volume);
+      handle.setAttribute("aria-valuetext", `${volumeText(volume)} of ${quote}`);
+      if (document.activeElement !== inputs[name]) inputs[name].value = volumeText(volume);
       inputs[name].classList.remove("wrong");
     }
     byId("reset-colours").disabled = choice.low === null && choice.high === null;
@@ -61,7 +63,7 @@ function legend(onMove, onDone) {
       const at = place(volume) * width;
       if (at - last < 46 || at < 12 || at > width - 12 || taken.some((one) => Math.abs(one - at) < 48)) continue;
       last = at;
-      const mark = make("span", { textContent: usdt(volume) });
+      const mark = make("span", { textContent: volumeText(volume) });
       mark.style.left = `${at.toFixed(1)}px`;
       marks.push(mark);
     }
@@ -108,11 +110,11 @@ function legend(onMove, onDone) {
     });
     inputs[name].addEventListener("change", () => {
       if (!shown) return;
-      const volume = typedUsdt(inputs[name].value.replace(/^≥\s*/, ""));
+      const volume = typedVolume(inputs[name].value.replace(/^≥\s*/, ""));
       const { low, high } = shown.scale;
       const fits = name === "low" ? volume < high : volume > low;
       inputs[name].classList.toggle("wrong", !fits);
-      inputs[name].title = fits ? "" : `Type a volume ${name === "low" ? `below ${usdt(high)}` : `above ${usdt(low)}`}, like 2.5M or 800k`;
+      inputs[name].title = fits ? "" : `Type a volume ${name === "low" ? `below ${volumeText(high)}` : `above ${volumeText(low)}`}, like 2.5M or 800k`;
       if (fits) onDone(changed(name, volume));
     });
     inputs[name].addEventListener("focus", () => inputs[name].select());

@@ -41,6 +41,7 @@ function badge(words, style, about) {
 function showFacts(map, stale) {
   const bold = (text) => make("b", { textContent: text });
   byId("price").textContent = priceText(map.price);
+  byId("price").title = `Last close, ${quote}`;
   byId("as-of").replaceChildren("as of ", bold(instantText(map.asOf)));
   byId("located").replaceChildren("located share ", bold(`${(map.locatedShare * 100).toFixed(1)} %`));
   byId("located").dataset.about = ABOUT_LOCATED;
@@ -215,6 +216,7 @@ function start(source, { poll_seconds: seconds = POLL_SECONDS }) {
 
   async function show(payload, mine) {
     map = mapOf(payload);
+    countIn(map.quote);
     fitRange();
     // A link may be older than what the range holds now.
     if (choice.view && !overlaps(map, choice.view)) choice = { ...choice, view: null };

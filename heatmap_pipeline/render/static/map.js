@@ -52,6 +52,7 @@ function decode(payload) {
     candleWidth: bars.interval_seconds * 1000,
     long: grid(cellsOf(payload.long), columns, rows),
     short: grid(cellsOf(payload.short), columns, rows),
+    quote: meta.units?.price ?? "USDT",
     // Files of before the word changed say coverage.
     locatedShare: meta.located_share ?? meta.coverage,
   };
@@ -130,7 +131,7 @@ function priceSpan(candles, from) {
   return [low, high];
 }
 
-/** The same map in rows of `bin` USDT, a multiple of its own. Rows that reach beyond the map are left out. */
+/** The same map in rows of `bin`, a multiple of its own. Rows that reach beyond the map are left out. */
 function rebin(map, bin) {
   const factor = Math.round(bin / map.bin);
   if (factor <= 1) return map;

@@ -30,7 +30,7 @@ function fileSource(manifest) {
   }));
   /** Runs a script beside the page, which hands over what it holds. */
   function run(address, symbol) {
-    const file = address.split("?")[0];
+    const file = decodeURI(address.split("?")[0]);
     return new Promise((resolve, reject) => {
       const script = make("script", { src: address });
       script.onload = () => { script.remove(); resolve(); };
@@ -52,7 +52,7 @@ function fileSource(manifest) {
       const address = entry.files[model].data;
       if (!loaded.has(key)) await run(address, symbol);
       if (loaded.has(key)) return loaded.get(key);
-      throw new SourceError(`${address.split("?")[0]} holds no data of ${symbol} and model ${model}. Run: heatmap refresh ${symbol}`);
+      throw new SourceError(`${decodeURI(address.split("?")[0])} holds no data of ${symbol} and model ${model}. Run: heatmap refresh ${symbol}`);
     },
     async score({ symbol, model, entry }) {
       const key = `${symbol}/${model}`;

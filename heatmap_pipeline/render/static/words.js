@@ -1,4 +1,5 @@
-// How volumes, prices and times are written. Prices and volumes are USDT, times milliseconds since 1970 UTC.
+// How volumes, prices and times are written. Prices and volumes are in the quote asset of what is shown, times
+// milliseconds since 1970 UTC.
 
 const byId = (id) => document.getElementById(id);
 
@@ -10,21 +11,30 @@ function make(tag, properties = {}, ...children) {
 
 const SIZES = [[1e9, "B"], [1e6, "M"], [1e3, "k"]];
 
+let quote = "USDT";
+
+/** Says what prices and volumes are in from now on. */
+function countIn(asset) {
+  quote = asset;
+}
+
+const dollarSign = () => (/USD|^DAI$/.test(quote) ? "$" : "");
+
 /** 12300000 -> "$12.3M". */
-function usdt(value) {
+function volumeText(value) {
   const [size, unit] = SIZES.find(([limit]) => Math.abs(value) >= limit * 0.9995) ?? [1, ""];
   const short = value / size;
-  return `$${Math.abs(short) >= 99.95 ? short.toFixed(0) : String(Number(short.toPrecision(3)))}${unit}`;
+  return `${dollarSign()}${Math.abs(short) >= 99.95 ? short.toFixed(0) : String(Number(short.toPrecision(3)))}${unit}`;
 }
 
 /** 12300000 -> "12.30 M USDT". */
 function amount(value) {
   const [size, unit] = SIZES.find(([limit]) => value >= limit) ?? [1, ""];
-  return `${(value / size).toFixed(value === 0 ? 0 : 2)}${unit && ` ${unit}`} USDT`;
+  return `${(value / size).toFixed(value === 0 ? 0 : 2)}${unit && ` ${unit}`} ${quote}`;
 }
 
 /** What people type for a volume: "$12.3M", "500k", "2,000,000"; NaN for anything else. */
-function typedUsdt(text) {
+function typedVolume(text) {
   const found = /^\$?\s*(\d[\d,_ ]*(?:\.\d+)?|\.\d+)\s*([kmb]?)$/i.exec(text.trim());
   if (!found) return NaN;
   const size = { "": 1, k: 1e3, m: 1e6, b: 1e9 }[found[2].toLowerCase()];

@@ -9,7 +9,7 @@ import pytest
 
 from heatmap_pipeline.market.liquidations.bitget import BitgetReader
 from heatmap_pipeline.market.liquidations.tables import microseconds
-from heatmap_pipeline.market.tables import MarketError
+from heatmap_pipeline.market.tables import MarketError, NoDataError
 from heatmap_pipeline_tests.market._exchange_server import Fault
 from heatmap_pipeline_tests.market.liquidations._rest_servers import NOW, BitgetServer, bitget_row
 
@@ -116,3 +116,10 @@ def test_answers_of_another_shape_are_refused(data: Any, words: str) -> None:
         server.fault("liquidations", Fault(edit=lambda answer: {**answer, "data": data}))
         with pytest.raises(MarketError, match=words):
             reader(server).read("BTCUSDT", START * SECOND, NOW * SECOND)
+
+
+def test_a_contract_in_another_dollar_is_not_asked_for_under_the_wrong_category() -> None:
+    with BitgetServer([]) as server:
+        with pytest.raises(NoDataError, match="BTCUSDC is not margined in USDT"):
+            reader(server).read("BTCUSDC", START * SECOND, NOW * SECOND)
+        assert server.asked == []

@@ -1,0 +1,212 @@
+"""What an exchange's name of a contract may be, what it says of the contract, and what stands for it where it may not.
+
+Pure text, without settings and files. The rules follow the names of Binance: a perpetual margined in dollars is called
+after its base and its quote asset (BTCUSDT); the others say what they are behind an underline (BTCUSD_PERP,
+BTCUSDT_240927). What the exchange itself says of a contract counts more than its name (`market/exchange.py`).
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from heatmap_pipeline.errors import listed
+
+MAX_LENGTH = 30
+"""Letters of the longest symbol; in UTF-8 or as a `safe_name` a file can still be called after it."""
+
+DOLLARS = (
+    "USDT", "USDC", "FDUSD", "USD1", "USDE", "BUSD", "TUSD", "USDP", "USDS", "USDD", "RLUSD", "PYUSD", "GUSD", "DAI",
+)  # fmt: skip
+"""Quote assets that are worth a dollar: what is quoted in one is computed."""
+
+OTHERS = (
+    "BTC", "ETH", "BNB", "SOL", "XRP", "TRX", "DOGE", "DOT", "EURI", "AEUR", "EUR", "TRY", "BRL", "GBP", "JPY", "AUD",
+    "CHF", "CAD", "CNY", "CNH", "KRW", "INR", "RUB", "UAH", "PLN", "RON", "CZK", "ZAR", "MXN", "ARS", "COP", "NGN",
+    "IDRT", "BIDR", "IDR", "VAI",
+)  # fmt: skip
+"""Quote assets that are worth something else."""
+
+_COIN = "USD"
+"""How the pair of a coin-margined contract ends: no coin of a dollar, but dollars paid in the base."""
+
+_ENDING = re.compile(r"(.+)_(PERP|\d{6})")
+_ESCAPE = re.compile(r"u([0-9A-F]{4})")
+_SAFE = re.compile(r"(?:[A-Z0-9]|u[0-9A-F]{4})+")
+
+
+@dataclass(frozen=True)
+class Contract:
+    """What is known of a contract.
+
+    Attributes:
+        symbol: as the exchange writes it.
+        base: the asset one contract is; '' where nothing tells.
+        quote: the asset of its prices and volumes; '' where nothing tells.
+        kind: perpetual (margined in its quote), delivery (with an end) or coin-margined (contracts are dollars).
+    """
+
+    symbol: str
+    base: str
+    quote: str
+    kind: Literal["perpetual", "delivery", "coin-margined"] = "perpetual"
+
+
+def contract_of(symbol: str) -> Contract:
+    """Return what the name of a contract says: its ending is the quote asset, the longest that is known.
+
+    Example:
+        >>> contract_of("1000SHIBUSDC")
+        Contract(symbol='1000SHIBUSDC', base='1000SHIB', quote='USDC', kind='perpetual')
+        >>> contract_of("BTCUSD_PERP").kind, contract_of("BTCUSDT_240927").kind
+        ('coin-margined', 'delivery')
+    """
+    match = _ENDING.fullmatch(symbol)
+    pair = match[1] if match else symbol
+    known = [asset for asset in (*DOLLARS, *OTHERS, _COIN) if pair.endswith(asset) and pair != asset]
+    quote = max(known, key=len, default="")
+    base = pair.removesuffix(quote) if quote else ""
+    if quote == _COIN:
+        return Contract(symbol, base, quote, "coin-margined")
+    return Contract(symbol, base, quote, "delivery" if match and match[2] != "PERP" else "perpetual")
+
+
+def is_dollar(asset: str) -> bool:
+    """Whether a quote asset is worth a dollar: those of `DOLLARS`, and any other that has USD in its name."""
+    return asset in DOLLARS or "USD" in asset
+
+
+def why_not_computed(contract: Contract) -> str:
+    """Return what a contract is, if it is none that is computed; '' for a perpetual that is quoted in dollars.
+
+    Example:
+        >>> why_not_computed(contract_of("BTCUSDT"))
+        ''
+        >>> why_not_computed(contract_of("ETHBTC"))
+        'symbol ETHBTC is quoted in BTC, and only contracts quoted in dollars are computed; choose one, such as ETHUSDT'
+    """
+    name, near = contract.symbol, f"{contract.base}USDT" if contract.base else "BTCUSDT"
+    if contract.kind == "coin-margined":
+        return (
+            f"symbol {name} is coin-margined (COIN-M: its contracts are US dollars, paid in {contract.base or 'coins'}"
+            f"), and only contracts margined in dollars are computed; choose one, such as {near}"
+        )
+    if contract.kind == "delivery":
+        return (
+            f"symbol {name} is a delivery contract, which ends{_end(name)}, and only perpetual contracts are computed; "
+            f"choose one, such as {contract.base}{contract.quote or 'USDT'}"
+        )
+    if contract.quote and not is_dollar(contract.quote):
+        return (
+            f"symbol {name} is quoted in {contract.quote}, and only contracts quoted in dollars are computed; choose "
+            f"one, such as {near}"
+        )
+    return ""
+
+
+def words_for_unknown_quote(symbol: str) -> str:
+    """Return what to tell of a contract whose name does not say what it is quoted in, where nobody else can tell."""
+    return (
+        f"symbol {symbol} does not end with an asset that contracts are known to be quoted in "
+        f"({listed(DOLLARS, 'or')}); write it as the exchange does, for example BTCUSDT"
+    )
+
+
+def why_no_symbol(text: str) -> str:
+    """Return why a text is not the name of a contract that is computed, by itself; '' if it may be one.
+
+    A symbol is 2 to 30 letters and digits, of any alphabet, in the form in which Unicode composes them (NFKC), letters
+    of a to z as capitals. So none is a path, an option or a blank, and it is one file name on every file system.
+
+    Example:
+        >>> why_no_symbol("币安人生USDT")
+        ''
+        >>> why_no_symbol("btcusdt")
+        "symbol 'btcusdt' is not a symbol; write it as the exchange does, do you mean BTCUSDT?"
+    """
+    match, contract = _ENDING.fullmatch(text), contract_of(text)
+    if match is not None and not why_not_written(match[1]) and (words := why_not_computed(contract)):
+        return words  # what it is says more than that an underline is no letter
+    return why_not_written(text) or why_not_computed(contract)
+
+
+def why_not_written(text: str) -> str:
+    """Return why a text cannot be the name of any perpetual contract, of whatever quote; '' if it can."""
+    odd = next((letter for letter in text if not _allowed(letter)), "")
+    composed = unicodedata.normalize("NFKC", text)
+    if 2 <= len(text) <= MAX_LENGTH and not odd and composed == text and _starts(text):
+        return ""
+    nearest = re.sub("[a-z]", lambda letter: letter[0].upper(), composed).strip()
+    if _ENDING.fullmatch(nearest):
+        nearest = nearest.partition("_")[0]
+    means = nearest != text and 2 <= len(nearest) <= MAX_LENGTH and all(map(_allowed, nearest)) and _starts(nearest)
+    advice = f"do you mean {nearest}?" if means else "for example BTCUSDT"
+    reason = ""
+    if len(text) > MAX_LENGTH:
+        reason = f" (more than {MAX_LENGTH} letters)"
+    elif odd and not "a" <= odd <= "z" and unicodedata.normalize("NFKC", odd) == odd:
+        reason = f" ({odd!a} is neither a letter nor a digit)"
+    return f"symbol {text[:40]!r} is not a symbol; write it as the exchange does, {advice}{reason}"
+
+
+def safe_name(symbol: str) -> str:
+    """Return what stands for a symbol where only A-Z, a-z and 0-9 may: in Dagster's names and in those of settings.
+
+    Letters besides A-Z and 0-9 become `u` and the four hexadecimal digits of their code, as JSON writes them behind a
+    backslash; those beyond FFFF become two such. A symbol of A-Z and 0-9 stands for itself.
+
+    Example:
+        >>> safe_name("币安人生USDT"), safe_name("BTCUSDT")
+        ('u5E01u5B89u4EBAu751FUSDT', 'BTCUSDT')
+    """
+    return "".join(letter if _plain(letter) else _escaped(letter) for letter in symbol)
+
+
+def of_safe_name(name: str) -> str:
+    """Return the symbol that a `safe_name` stands for, '' for a text that is none.
+
+    Example:
+        >>> of_safe_name("u5E01u5B89u4EBAu751FUSDT"), of_safe_name("btcusdt")
+        ('币安人生USDT', '')
+    """
+    if not _SAFE.fullmatch(name):
+        return ""
+    units = b"".join(
+        int(part[1:], 16).to_bytes(2, "big") if len(part) > 1 else part.encode("utf-16-be")
+        for part in re.findall(r"u[0-9A-F]{4}|[A-Z0-9]", name)
+    )
+    try:
+        symbol = units.decode("utf-16-be")
+    except UnicodeDecodeError:  # half of a pair
+        return ""
+    return symbol if safe_name(symbol) == name else ""
+
+
+def _escaped(letter: str) -> str:
+    units = letter.encode("utf-16-be", "surrogatepass").hex().upper()
+    return "".join(f"u{units[at : at + 4]}" for at in range(0, len(units), 4))
+
+
+def _plain(letter: str) -> bool:
+    return letter.isascii() and (letter.isdigit() or letter.isupper())
+
+
+def _allowed(letter: str) -> bool:
+    return _plain(letter) or (
+        not letter.isascii() and unicodedata.category(letter)[0] in "LNM" and letter.isprintable()
+    )
+
+
+def _starts(text: str) -> bool:
+    """Whether a text begins with a letter or a digit, not with a mark that would belong to what stands before it."""
+    return text != "" and unicodedata.category(text[0])[0] in "LN"
+
+
+def _end(symbol: str) -> str:
+    try:
+        return f" on {datetime.strptime(symbol[-6:], '%y%m%d').date()}"
+    except ValueError:
+        return ""

@@ -1,0 +1,195 @@
+"""What a name says of a contract, what may be one, and that what stands for it can be read back: for any text."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from datetime import date
+from pathlib import Path
+
+import duckdb
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from heatmap_pipeline.store.migrate import select_as_today
+from heatmap_pipeline.symbols import (
+    DOLLARS,
+    MAX_LENGTH,
+    OTHERS,
+    Contract,
+    contract_of,
+    is_dollar,
+    of_safe_name,
+    safe_name,
+    why_no_symbol,
+    why_not_computed,
+    why_not_written,
+    words_for_unknown_quote,
+)
+
+letters = st.characters(categories=["Lu", "Lo", "Nd"]).filter(lambda letter: not why_not_written(f"A{letter}"))
+bases = st.text(letters, min_size=1, max_size=8)
+ended_by_nothing = bases.filter(lambda base: not contract_of(f"A{base}").quote)
+
+
+@given(ended_by_nothing, st.sampled_from(DOLLARS))
+def test_a_perpetual_in_dollars_is_its_base_and_its_quote(base: str, quote: str) -> None:
+    contract = contract_of(f"{base}{quote}")
+    if contract.quote == quote:  # else the base's last letters and the quote make the name of another
+        assert contract == Contract(f"{base}{quote}", base, quote)
+    else:
+        assert contract.quote.endswith(quote)
+    assert why_no_symbol(f"{base}{quote}") == "" == why_not_computed(contract)
+
+
+@given(ended_by_nothing, st.sampled_from(OTHERS))
+def test_what_is_quoted_in_something_else_is_refused_with_its_name(base: str, quote: str) -> None:
+    name = f"{base}{quote}"
+    words = why_no_symbol(name)
+    assert words.startswith(
+        f"symbol {name} is quoted in {contract_of(name).quote}, and only contracts quoted in dollars"
+    )
+    assert words.count("\n") == 0
+
+
+@given(ended_by_nothing, st.sampled_from(DOLLARS), st.dates(date(2019, 1, 1), date(2068, 12, 31)))
+def test_what_ends_is_refused_with_the_day_and_the_contract_that_does_not(base: str, quote: str, day: date) -> None:
+    words = why_no_symbol(f"{base}{quote}_{day:%y%m%d}")
+    assert f"is a delivery contract, which ends on {day}, and only perpetual contracts" in words
+    assert words.endswith(f"choose one, such as {base}{quote}")
+
+
+@pytest.mark.parametrize(
+    ("name", "base", "quote", "kind"),
+    [
+        ("BTCUSDT", "BTC", "USDT", "perpetual"),
+        ("1000SHIBUSDC", "1000SHIB", "USDC", "perpetual"),
+        ("BTCFDUSD", "BTC", "FDUSD", "perpetual"),
+        ("BTCUSD1", "BTC", "USD1", "perpetual"),
+        ("BTCBUSD", "BTC", "BUSD", "perpetual"),
+        ("USDCUSDT", "USDC", "USDT", "perpetual"),
+        ("币安人生USDT", "币安人生", "USDT", "perpetual"),
+        ("שלוםUSDT", "שלום", "USDT", "perpetual"),
+        ("ETHBTC", "ETH", "BTC", "perpetual"),
+        ("BTCEUR", "BTC", "EUR", "perpetual"),
+        ("BTCTRY", "BTC", "TRY", "perpetual"),
+        ("BTCUSD", "BTC", "USD", "coin-margined"),
+        ("BTCUSD_PERP", "BTC", "USD", "coin-margined"),
+        ("BTCUSD_250328", "BTC", "USD", "coin-margined"),
+        ("BTCUSDT_240927", "BTC", "USDT", "delivery"),
+        ("币安人生USDT_250328", "币安人生", "USDT", "delivery"),
+        ("NOSUCH", "", "", "perpetual"),
+        ("USDT", "", "", "perpetual"),
+    ],
+)
+def test_contracts_by_name(name: str, base: str, quote: str, kind: str) -> None:
+    assert contract_of(name) == Contract(name, base, quote, kind)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("ETHBTC", "is quoted in BTC, and only contracts quoted in dollars are computed; choose one, such as ETHUSDT"),
+        ("BTCEUR", "is quoted in EUR, and only"),
+        ("BTCTRY", "is quoted in TRY, and only"),
+        ("BTCUSD", "is coin-margined (COIN-M: its contracts are US dollars, paid in BTC)"),
+        ("BTCUSD_PERP", "is coin-margined (COIN-M: its contracts are US dollars, paid in BTC), and only contracts "),
+        ("BTCUSD_250328", "is coin-margined (COIN-M"),
+        (
+            "ETHUSDT_250328",
+            "is a delivery contract, which ends on 2025-03-28, and only perpetual contracts are computed",
+        ),
+        ("ETHUSDT_259999", "is a delivery contract, which ends, and only"),
+        ("btcusdt", "'btcusdt' is not a symbol; write it as the exchange does, do you mean BTCUSDT?"),
+        ("ethusdt_250328", "do you mean ETHUSDT?"),
+        ("BTCUSDT_PERP", "do you mean BTCUSDT? ('_' is neither a letter nor a digit)"),
+        ("ＢＴＣＵＳＤＴ", "do you mean BTCUSDT?"),
+        ("BTC１USDT", "do you mean BTC1USDT?"),
+        (unicodedata.normalize("NFD", "한글USDT"), "do you mean 한글USDT?"),
+        ("🚀USDT", r"('\U0001f680' is neither a letter nor a digit)"),
+        ("\u202eBTCUSDT", r"('\u202e' is neither a letter nor a digit)"),
+        ("BTC\u200bUSDT", "is neither a letter nor a digit"),
+        ("\u0301BTCUSDT", "is not a symbol; write it as the exchange does, for example BTCUSDT"),
+        ("BTC/USDT", "('/' is neither a letter nor a digit)"),
+        ("..", "'..' is not a symbol"),
+        ("BTC\0USDT", r"('\x00' is neither"),
+        ("B" * 31, "(more than 30 letters)"),
+        ("币" * 5000, "(more than 30 letters)"),
+        ("A", "'A' is not a symbol"),
+        ("", "'' is not a symbol"),
+    ],
+)
+def test_each_is_refused_for_what_it_is(name: str, words: str) -> None:
+    said = why_no_symbol(name)
+    assert words in said
+    assert said.startswith("symbol ")
+    assert "\n" not in said
+    assert said.isprintable()
+    assert len(said) < 300
+
+
+@given(st.text(max_size=40))
+def test_what_may_be_a_symbol_is_safe_everywhere(text: str) -> None:
+    """No path, no option, no glob, no quotes, nothing unseen, not longer than a file's name may be."""
+    if why_not_written(text):
+        assert why_no_symbol(text)
+        return
+    assert text == unicodedata.normalize("NFKC", text)
+    assert re.fullmatch(r"\w{2,30}", text)
+    assert "_" not in text
+    assert text.isprintable()
+    assert Path(text).name == text
+    assert len(f"{safe_name(text)}-liquidationSnapshot-2024-01-01.zip.CHECKSUM") < 400
+    assert len(f"{text}-liquidationSnapshot-2024-01-01.zip.CHECKSUM".encode()) < 200
+
+
+@given(st.text(letters, min_size=MAX_LENGTH, max_size=MAX_LENGTH))
+def test_the_longest_are_taken(text: str) -> None:
+    assert why_not_written(text) == ""
+    assert why_not_written(f"{text}A")
+
+
+@given(st.text())
+def test_what_stands_for_a_symbol_can_be_read_back(text: str) -> None:
+    name = safe_name(text)
+    assert re.fullmatch("[A-Za-z0-9]*", name)
+    assert of_safe_name(name) == text
+    assert name == text or not re.fullmatch("[A-Z0-9]*", text), "plain ones stand for themselves"
+
+
+@given(st.text(), st.from_regex(r"\A([A-Z0-9]|u[0-9A-F]{4}){1,8}\Z"))
+def test_one_name_stands_for_one_symbol(text: str, name: str) -> None:
+    for asked in (text, name):
+        symbol = of_safe_name(asked)
+        assert symbol == "" or safe_name(symbol) == asked
+
+
+def test_letters_beyond_the_first_plane_become_two() -> None:
+    assert safe_name("𠮷USDT") == "uD842uDFB7USDT"
+    assert of_safe_name("uD842uDFB7USDT") == "𠮷USDT"
+    assert of_safe_name("uD842USDT") == "", "half of one stands for nothing"
+    assert of_safe_name("u0041USDT") == "", "A stands for itself"
+
+
+def test_dollars_are_dollars() -> None:
+    assert all(map(is_dollar, (*DOLLARS, "XUSD")))
+    assert not any(map(is_dollar, OTHERS))
+    assert "BTCUSDT" in words_for_unknown_quote("NOSUCH")
+
+
+def test_sql_reads_the_same_quote_off_a_name() -> None:
+    """Of homes of before the quote was stored, the migration says in SQL what `contract_of` says."""
+    names = [
+        f"{base}{quote}" for base in ("BTC", "TUSD", "FD", "1000SHIB", "币安人生") for quote in (*DOLLARS, *OTHERS)
+    ]
+    with duckdb.connect(":memory:") as con:
+        con.execute("CREATE TABLE symbols (symbol VARCHAR, candle_interval_seconds BIGINT, bucket DOUBLE)")
+        con.execute("ALTER TABLE symbols ADD COLUMN source VARCHAR")
+        con.execute("ALTER TABLE symbols ADD COLUMN simulated BOOLEAN")
+        con.executemany(
+            "INSERT INTO symbols VALUES (?, 300, 1.0, 'archive', false)", [[name] for name in [*names, "X"]]
+        )
+        have = ["symbol", "candle_interval_seconds", "bucket", "source", "simulated"]
+        found = con.execute(f"SELECT symbol, quote FROM ({select_as_today('symbols', 'symbols', have)})").fetchall()
+    assert dict(found) == {name: contract_of(name).quote for name in [*names, "X"]}
