@@ -147,7 +147,8 @@ pandas.read_parquet("book_ledger")
 ## Units and types
 
 - Times are UTC, without a zone. A candle, interval or hour is named by its start, its state is the one at its end.
-- Prices and volumes are in the quote asset of the contract (`symbols.quote`), quantities in contracts. A missing value is NULL, never 0.
+- Prices and volumes are in the quote asset of the contract (`symbols.quote`), quantities in contracts. A missing value
+  is NULL, never 0.
 - `side` and `event_type` are text here, ENUM in `heatmap.duckdb`; all other types are the same.
 - `symbol` is in the path of a file and not in it; so is `month`, that of `day`, `timestamp` or `hour`.
 
