@@ -96,7 +96,7 @@ def test_what_libraries_keep_goes_to_the_home(place: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_home_that_can_only_be_read_is_served_from_and_anything_else_says_so(place: Path, finished: Settings) -> None:
+def test_a_home_that_can_only_be_read_is_read_and_anything_else_says_so(place: Path, finished: Settings) -> None:
     home = copy_home(finished.home, place / "home")
     days = f"--start {day(1)} --end {day(1)}"
     refused = ["status", "demo --days 1", f"run {BTC} --source demo {days}", "refresh", f"record {BTC}"]
