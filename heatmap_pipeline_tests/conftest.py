@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,7 @@ import pytest
 
 import heatmap_pipeline_tests._examples  # noqa: F401 - sets the profile of every property test
 from heatmap_pipeline_tests._once import copied_once, made_once
-from heatmap_pipeline_tests._workers import ByFile, group_of
+from heatmap_pipeline_tests._workers import ByFile, place_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -90,12 +89,11 @@ def scorable(unscored: Settings, tmp_path: Path) -> Settings:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the files of slow tests where several workers share the suite; one alone takes the fast ones first."""
-    if "PYTEST_XDIST_WORKER" not in os.environ:
+    """Begin with the longest files where several workers share the suite; one process takes the fast tests first."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        items.sort(key=lambda item: place_of(item.nodeid))
+    else:
         items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
-        return
-    slow = Counter(group_of(item.nodeid) for item in items if item.get_closest_marker("slow"))
-    items.sort(key=lambda item: -slow[group_of(item.nodeid)])
 
 
 @pytest.hookimpl(optionalhook=True)
