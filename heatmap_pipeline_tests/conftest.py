@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -100,6 +102,29 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Hand out the tests by file, see `_workers`, unless the command line names another way."""
     return ByFile(config, log) if config.getoption("dist") in {"load", "loadfile"} else None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
+    """Measure no coverage in tests that take long: the others see nearly every line, and measuring costs half again."""
+    coverage = sys.modules.get("coverage")
+    measured = coverage.Coverage.current() if coverage else None
+    if measured is None or is_measured(item):
+        return (yield)
+    measured.stop()
+    try:
+        return (yield)
+    finally:
+        measured.start()
+
+
+def is_measured(item: pytest.Item) -> bool:
+    """Whether coverage is measured in a test: not in slow ones, on real data, in properties, and in whole runs."""
+    if any(item.get_closest_marker(name) for name in ("slow", "market", "hypothesis")):
+        return False
+    return not item.nodeid.startswith(
+        ("heatmap_pipeline_tests/orchestration/", "heatmap_pipeline_tests/test_bad_input")
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
