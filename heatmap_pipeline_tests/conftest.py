@@ -101,7 +101,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Hand out the tests by file, see `_workers`, unless the command line names another way."""
-    return ByFile(config, log) if config.getoption("dist") in {"load", "loadfile"} else None
+    return ByFile(config, log) if config.getoption("dist") in {"load", "loadfile", "loadgroup"} else None
 
 
 @pytest.hookimpl(wrapper=True)
