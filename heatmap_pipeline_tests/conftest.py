@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Generator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import heatmap_pipeline_tests._examples  # noqa: F401 - sets the profile of every property test
+from heatmap_pipeline_tests._once import copied_once, made_once
+from heatmap_pipeline_tests._workers import ByFile, place_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from heatmap_pipeline.settings import Settings
+    from heatmap_pipeline_tests._real_sets import RealRuns
 
 _BESIDE = Path(__file__).resolve().parents[2] / "shared" / "market"
 
@@ -25,6 +30,14 @@ def market_dir() -> Path:
     if not (folder / "binance_vision").is_dir():
         pytest.skip(f"no real market data at {folder}; set HEATMAP_TEST_MARKET to the folder that holds binance_vision")
     return folder
+
+
+@pytest.fixture(scope="session")
+def run_of(market_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> RealRuns:
+    """Runs each real set when it is first asked for; its users are one group of `_workers`."""
+    from heatmap_pipeline_tests._real_sets import RealRuns  # what most tests never need
+
+    return RealRuns(market_dir, tmp_path_factory)
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +54,7 @@ def long_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from heatmap_pipeline_tests.chain.scored import LAST  # what most tests never need
     from heatmap_pipeline_tests.orchestration.homes import write_archive
 
-    return write_archive(tmp_path_factory.mktemp("long"), LAST, "BTCUSDT")
+    return made_once(tmp_path_factory, "long", lambda folder: write_archive(folder, LAST, "BTCUSDT"))
 
 
 @pytest.fixture(scope="session")
@@ -50,13 +63,15 @@ def unscored(long_archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Se
     from heatmap_pipeline_tests.chain.scored import LAST, compute
     from heatmap_pipeline_tests.orchestration.homes import real
 
+    def settings_of(home: Path) -> Settings:
+        return real(home, long_archive, models=("turnover",), snapshot_interval="15m")
+
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith("HEATMAP_")]:
             patch.delenv(name)
-        home = tmp_path_factory.mktemp("unscored")
-        settings = real(home, long_archive, models=("turnover",), snapshot_interval="15m")
-        compute(settings, range(1, LAST + 1))
-    return settings
+        return settings_of(
+            copied_once(tmp_path_factory, "unscored", lambda home: compute(settings_of(home), range(1, LAST + 1)))
+        )
 
 
 @pytest.fixture(scope="session")
@@ -76,12 +91,40 @@ def scorable(unscored: Settings, tmp_path: Path) -> Settings:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Start the slow tests first where several workers share the suite: most of them wait, and the fast ones fill in.
+    """Begin with the longest files where several workers share the suite; one process takes the fast tests first."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        items.sort(key=lambda item: place_of(item.nodeid))
+    else:
+        items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
 
-    One process alone takes the fast ones first.
-    """
-    several = "PYTEST_XDIST_WORKER" in os.environ
-    items.sort(key=lambda item: (item.get_closest_marker("slow") is None) == several)
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Hand out the tests by file, see `_workers`, unless the command line names another way."""
+    return ByFile(config, log) if config.getoption("dist") in {"load", "loadfile", "loadgroup"} else None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
+    """Measure no coverage in tests that take long: the others see nearly every line, and measuring costs half again."""
+    coverage = sys.modules.get("coverage")
+    measured = coverage.Coverage.current() if coverage else None
+    if measured is None or is_measured(item):
+        return (yield)
+    measured.stop()
+    try:
+        return (yield)
+    finally:
+        measured.start()
+
+
+def is_measured(item: pytest.Item) -> bool:
+    """Whether coverage is measured in a test: not in slow ones, on real data, in properties, and in whole runs."""
+    if any(item.get_closest_marker(name) for name in ("slow", "market", "hypothesis")):
+        return False
+    return not item.nodeid.startswith(
+        ("heatmap_pipeline_tests/orchestration/", "heatmap_pipeline_tests/test_bad_input")
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -7,109 +7,27 @@ import io
 import json
 import zipfile
 from collections.abc import Callable
-from contextlib import nullcontext
-from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
-import dagster as dg
-import duckdb
 import pandas as pd
 import pytest
 
 from heatmap_pipeline.orchestration.checks import RULES
-from heatmap_pipeline_tests._homes import clean_environment, done, draw_nothing, heatmap, published, refused
+from heatmap_pipeline_tests._homes import done, heatmap, published, refused
+from heatmap_pipeline_tests._real_sets import BTC, DOGE, ETH, SETS, Ran, RealRuns
 
-pytestmark = [
-    pytest.mark.market,
-    pytest.mark.xdist_group("real market"),  # one worker runs each set once for all of them
-]
+pytestmark = pytest.mark.market
 
-BTC, ETH, DOGE = "BTCUSDT", "ETHUSDT", "DOGEUSDT"
-
-
-@dataclass(frozen=True)
-class Set:
-    """A set of the real files: its symbols and days, whether its samples are hourly, whether it is drawn here."""
-
-    symbols: tuple[str, ...]
-    first: date
-    last: date
-    hourly: bool
-    drawn: bool
-
-
-SETS = {
-    "A": Set((BTC, ETH), date(2024, 6, 19), date(2024, 7, 28), hourly=True, drawn=False),
-    "B": Set((BTC, DOGE), date(2024, 9, 13), date(2024, 9, 18), hourly=False, drawn=True),
-    "C": Set((BTC,), date(2026, 3, 14), date(2026, 4, 1), hourly=False, drawn=False),
-}
 CASES = [(name, symbol) for name, one in SETS.items() for symbol in one.symbols]
 CANDLES = {("A", BTC): 300, ("A", ETH): 900, ("B", BTC): 300, ("B", DOGE): 300, ("C", BTC): 900}
 MODELS = ("delta", "turnover")
 FIVE = pd.Timedelta(minutes=5)
 
 
-@dataclass(frozen=True)
-class Ran:
-    """A home after `heatmap run` of a set: what was printed, and each check's (passed, metadata)."""
-
-    home: Path
-    out: str
-    checks: dict[tuple[str, str], tuple[bool, dict[str, Any]]]
-
-    def ask(self, query: str, *parameters: Any) -> pd.DataFrame:
-        """Return the rows of a query to the published database."""
-        with duckdb.connect(str(published(self.home)), read_only=True) as con:
-            return con.execute(query, list(parameters)).df()
-
-    def number(self, query: str, *parameters: Any) -> float:
-        """Return the one number that a query to the published database gives."""
-        number: Any = self.ask(query, *parameters).iloc[0, 0]
-        return float(number)
-
-
-@pytest.fixture(scope="module")
-def run_of(market_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Ran]:
-    """Run a set when it is first asked for."""
-    made: dict[str, Ran] = {}
-
-    def run(name: str) -> Ran:
-        if name not in made:
-            one, home = SETS[name], tmp_path_factory.mktemp(f"set_{name}")
-            days = ("--start", one.first, "--end", one.last)
-            with pytest.MonkeyPatch.context() as patch, dg.DagsterInstance.ephemeral() as instance:
-                clean_environment(patch)
-                # In memory: on a busy disk SQLite waits for it longer than the rest takes.
-                patch.setattr(dg.DagsterInstance, "from_config", lambda _: nullcontext(instance))
-                if not one.drawn:
-                    draw_nothing(patch)
-                files = market_dir / "binance_vision"
-                # Only set A has liquidations that really happened; the folder holds nothing of the others' days.
-                folders = ("--archive", files, "--liquidations", market_dir / "liquidations")
-                out = done("run", *one.symbols, *folders, *days, "--home", home).stdout
-                made[name] = Ran(home, out, _checks(instance))
-        return made[name]
-
-    return run
-
-
-def _checks(instance: dg.DagsterInstance) -> dict[tuple[str, str], tuple[bool, dict[str, Any]]]:
-    (run,) = instance.get_runs()
-    logs = instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION)
-    found = [log.dagster_event.asset_check_evaluation_data for log in logs if log.dagster_event is not None]
-    return {
-        (check.asset_key.path[0], check.check_name): (
-            check.passed,
-            {name: value.value for name, value in check.metadata.items()},
-        )
-        for check in found
-    }
-
-
 @pytest.fixture(params=CASES, ids="-".join)
-def case(request: pytest.FixtureRequest, run_of: Callable[[str], Ran]) -> tuple[Ran, str, str]:
+def case(request: pytest.FixtureRequest, run_of: RealRuns) -> tuple[Ran, str, str]:
     """Each set and symbol: the run, the name of the set, the symbol."""
     name, symbol = request.param
     return run_of(name), name, symbol
@@ -404,7 +322,7 @@ def _is_a_map(chart: pd.DataFrame, close: float, bucket: float) -> None:
     assert (chart.loc[chart["short_volume"] > 0, "price_bucket"] + bucket > close).all()
 
 
-def test_the_violent_days_are_the_ones_that_consume_most(run_of: Callable[[str], Ran]) -> None:
+def test_the_violent_days_are_the_ones_that_consume_most(run_of: RealRuns) -> None:
     query = """
         SELECT CAST(timestamp AS DATE) AS day, sum(volume) AS volume FROM position_events
         WHERE symbol = ? AND model = 'turnover' AND event_type = 'liquidate' AND side = 'long'
@@ -437,7 +355,7 @@ def agreement(ran: Ran, market_dir: Path, symbol: str, model: str, side: str) ->
 
 
 def test_modelled_liquidations_come_when_real_ones_did(
-    run_of: Callable[[str], Ran], market_dir: Path, record_property: Callable[[str, object], None]
+    run_of: RealRuns, market_dir: Path, record_property: Callable[[str, object], None]
 ) -> None:
     found = {
         (symbol, model, side): agreement(run_of("A"), market_dir, symbol, model, side)
@@ -469,7 +387,7 @@ def test_a_day_with_hourly_candles_only_is_refused(market_dir: Path, tmp_path: P
 
 @pytest.mark.parametrize(("symbol", "listed", "long", "short"), [(BTC, 923, 5404, 3524), (ETH, 912, 76085, 42123)])
 def test_the_real_sums_stand_beside_the_map_hour_by_hour(
-    run_of: Callable[[str], Ran], market_dir: Path, symbol: str, listed: int, long: float, short: float
+    run_of: RealRuns, market_dir: Path, symbol: str, listed: int, long: float, short: float
 ) -> None:
     ran = run_of("A")
     hours = ran.ask(
@@ -497,7 +415,7 @@ def test_the_real_sums_stand_beside_the_map_hour_by_hour(
     )
 
 
-def test_other_sets_have_no_record_and_no_hour_of_theirs_is_zero(run_of: Callable[[str], Ran]) -> None:
+def test_other_sets_have_no_record_and_no_hour_of_theirs_is_zero(run_of: RealRuns) -> None:
     ran = run_of("B")
     assert ran.number("SELECT count(*) FROM raw_liquidations") == ran.number("SELECT count(*) FROM recorded") == 0
     assert ran.number("SELECT count(reported) FROM liquidations_hourly") == 0

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from heatmap_pipeline.views.score import reference_score
-from heatmap_pipeline_tests._homes import clean_environment, done, draw_nothing
+from heatmap_pipeline_tests._homes import clean_environment, done
+from heatmap_pipeline_tests._real_sets import BTC, ETH, RealRuns
 
-BTC, ETH = "BTCUSDT", "ETHUSDT"
 SIDES = [(symbol, side) for symbol in (BTC, ETH) for side in ("long", "short")]
 DOCS = Path(__file__).parents[1] / "docs" / "score.md"
 
@@ -70,16 +70,12 @@ def test_the_table_of_the_documentation_is_the_shipped_score() -> None:
 
 
 @pytest.fixture(scope="module")
-def scores(market_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], dict[str, Any]]:
-    """The scores of set A by symbol and model, by the commands that docs/score.md names."""
-    home = tmp_path_factory.mktemp("score")
+def scores(market_dir: Path, run_of: RealRuns) -> dict[tuple[str, str], dict[str, Any]]:
+    """The scores of set A by symbol and model: the command of docs/score.md, on files rather than on what is stored."""
+    folder = market_dir / "liquidations"
     with pytest.MonkeyPatch.context() as patch:
         clean_environment(patch)
-        draw_nothing(patch)
-        days = ("--start", "2024-06-19", "--end", "2024-07-28")
-        done("run", BTC, ETH, "--archive", market_dir / "binance_vision", *days, "--home", home)
-        folder = market_dir / "liquidations"
-        out = done("score", BTC, ETH, "--liquidations", folder, "--json", "--home", home).stdout
+        out = done("score", BTC, ETH, "--liquidations", folder, "--json", "--home", run_of("A").home).stdout
     return {(score["symbol"], score["model"]): score for score in json.loads(out)["scores"]}
 
 

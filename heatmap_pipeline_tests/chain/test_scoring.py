@@ -31,7 +31,7 @@ from heatmap_pipeline_tests.chain.scored import (
     values,
     write_reports,
 )
-from heatmap_pipeline_tests.orchestration.homes import BTC, assert_same, day, real, tables
+from heatmap_pipeline_tests.orchestration.homes import BTC, assert_same, copy_home, day, real, tables
 
 pytestmark = pytest.mark.slow
 
@@ -53,12 +53,19 @@ def hours_table(settings: Settings) -> pd.DataFrame:
         return con.execute("SELECT * FROM score_hours ORDER BY hour, side").df()
 
 
+@pytest.fixture(scope="module")
+def scored_once(unscored: Settings, reports: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """A home that was scored against a record of all days. Nobody changes it; `scored` is a copy."""
+    folder = tmp_path_factory.mktemp("scored")
+    settings = unscored.model_copy(update={"home": copy_home(unscored.home, folder / "home")})
+    keep(settings, write_reports(folder / "files", reports, 1, LAST))
+    score_home(settings)
+    return settings
+
+
 @pytest.fixture
-def scored(scorable: Settings, reports: pd.DataFrame, tmp_path: Path) -> Settings:
-    """A home that was scored against a record of all days."""
-    keep(scorable, write_reports(tmp_path / "files", reports, 1, LAST))
-    score_home(scorable)
-    return scorable
+def scored(scored_once: Settings, tmp_path: Path) -> Settings:
+    return scored_once.model_copy(update={"home": copy_home(scored_once.home, tmp_path / "home")})
 
 
 def test_anyone_can_compute_the_stored_score_from_the_stored_hours(scored: Settings) -> None:

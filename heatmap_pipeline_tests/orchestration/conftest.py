@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from heatmap_pipeline.settings import Settings
+from heatmap_pipeline_tests._once import copied_once, made_once
 from heatmap_pipeline_tests.orchestration.homes import BTC, ETH, copy_home, real, run_job, write_archive
 
 DAYS = 5
@@ -39,7 +40,7 @@ def _only_what_is_asked_for(request: pytest.FixtureRequest, monkeypatch: pytest.
 @pytest.fixture(scope="session")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Archive files of BTCUSDT and ETHUSDT, days 1 to 5. Nobody changes them; copy the folder to do so."""
-    return write_archive(tmp_path_factory.mktemp("archive"), DAYS, BTC, ETH)
+    return made_once(tmp_path_factory, "archive", lambda folder: write_archive(folder, DAYS, BTC, ETH))
 
 
 @pytest.fixture(scope="session")
@@ -50,9 +51,8 @@ def finished(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Setting
             patch.delenv(name)
         _make_less(patch)
         _draw_nothing(patch)
-        settings = real(tmp_path_factory.mktemp("finished"), archive)
-        run_job(settings, 1, DAYS).ok()
-    return settings
+        home = copied_once(tmp_path_factory, "finished", lambda folder: run_job(real(folder, archive), 1, DAYS).ok())
+        return real(home, archive)
 
 
 @pytest.fixture

@@ -61,7 +61,7 @@ PLACES = {
     "publication": ("publication",),
 }
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("crashes")]
+pytestmark = pytest.mark.slow
 
 
 @dataclass

@@ -10,15 +10,18 @@ import pytest
 
 from heatmap_pipeline.store.sql import Connection
 from heatmap_pipeline.store.warehouse import Warehouse
+from heatmap_pipeline_tests._once import copied_once
 from heatmap_pipeline_tests.store.tiny import fill
 
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    home = tmp_path_factory.mktemp("built")
+    return copied_once(tmp_path_factory, "built", _build)
+
+
+def _build(home: Path) -> None:
     with Warehouse(home).connect() as con:
         fill(con)
-    return home
 
 
 @pytest.fixture

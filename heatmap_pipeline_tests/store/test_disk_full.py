@@ -42,7 +42,7 @@ STAGES = {
 }
 """What the last line says of the place where a run stopped; the first that fits counts."""
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("crashes")]
+pytestmark = pytest.mark.slow
 
 
 class Disk:

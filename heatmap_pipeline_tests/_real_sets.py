@@ -1,0 +1,102 @@
+"""The real sets of files through `heatmap run`, each once: what the command printed, stored and found."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import duckdb
+import pandas as pd
+import pytest
+
+from heatmap_pipeline_tests._homes import clean_environment, done, draw_nothing, published
+from heatmap_pipeline_tests._once import only_here
+
+BTC, ETH, DOGE = "BTCUSDT", "ETHUSDT", "DOGEUSDT"
+
+
+@dataclass(frozen=True)
+class Set:
+    """A set of the real files: its symbols and days, whether its samples are hourly, whether it is drawn here."""
+
+    symbols: tuple[str, ...]
+    first: date
+    last: date
+    hourly: bool
+    drawn: bool
+
+
+SETS = {
+    "A": Set((BTC, ETH), date(2024, 6, 19), date(2024, 7, 28), hourly=True, drawn=False),
+    "B": Set((BTC, DOGE), date(2024, 9, 13), date(2024, 9, 18), hourly=False, drawn=True),
+    "C": Set((BTC,), date(2026, 3, 14), date(2026, 4, 1), hourly=False, drawn=False),
+}
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A home after `heatmap run` of a set: what was printed, and each check's (passed, metadata)."""
+
+    home: Path
+    out: str
+    checks: dict[tuple[str, str], tuple[bool, dict[str, Any]]]
+
+    def ask(self, query: str, *parameters: Any) -> pd.DataFrame:
+        """Return the rows of a query to the published database."""
+        with duckdb.connect(str(published(self.home)), read_only=True) as con:
+            return con.execute(query, list(parameters)).df()
+
+    def number(self, query: str, *parameters: Any) -> float:
+        """Return the one number that a query to the published database gives."""
+        number: Any = self.ask(query, *parameters).iloc[0, 0]
+        return float(number)
+
+
+class RealRuns:
+    """Runs a set when it is first asked for.
+
+    Args:
+        market: folder of the real files.
+        factory: of the folders for homes.
+    """
+
+    def __init__(self, market: Path, factory: pytest.TempPathFactory) -> None:
+        self._market = market
+        self._factory = factory
+        self._made: dict[str, Ran] = {}
+
+    def __call__(self, name: str) -> Ran:
+        if name not in self._made:
+            only_here(self._factory, f"set_{name}")
+            self._made[name] = self._run(SETS[name], self._factory.mktemp(f"set_{name}"))
+        return self._made[name]
+
+    def _run(self, chosen: Set, home: Path) -> Ran:
+        days = ("--start", chosen.first, "--end", chosen.last)
+        with pytest.MonkeyPatch.context() as patch, dg.DagsterInstance.ephemeral() as instance:
+            clean_environment(patch)
+            # In memory: on a busy disk SQLite waits for it longer than the rest takes.
+            patch.setattr(dg.DagsterInstance, "from_config", lambda _: nullcontext(instance))
+            if not chosen.drawn:
+                draw_nothing(patch)
+            # Only set A has liquidations that really happened; the folder holds nothing of the others' days.
+            folders = ("--archive", self._market / "binance_vision", "--liquidations", self._market / "liquidations")
+            out = done("run", *chosen.symbols, *folders, *days, "--home", home).stdout
+            return Ran(home, out, _checks(instance))
+
+
+def _checks(instance: dg.DagsterInstance) -> dict[tuple[str, str], tuple[bool, dict[str, Any]]]:
+    (run,) = instance.get_runs()
+    logs = instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION)
+    found = [log.dagster_event.asset_check_evaluation_data for log in logs if log.dagster_event is not None]
+    return {
+        (check.asset_key.path[0], check.check_name): (
+            check.passed,
+            {name: value.value for name, value in check.metadata.items()},
+        )
+        for check in found
+    }
