@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -42,6 +43,34 @@ class Candles:
     def step(self) -> int:
         """Width of a candle, microseconds."""
         return self.seconds * MICROSECONDS
+
+
+def merge_cells(cells: Mapping[str, npt.NDArray[Any]], most: int) -> tuple[Mapping[str, npt.NDArray[Any]], int]:
+    """Put cells together in buckets of 10, 100, ... times the height until there are at most `most` of them.
+
+    Tens are what every bucket of the ladder divides a larger one by.
+
+    Args:
+        cells: `timestamp`, `price_bucket` (a number of buckets), `side`, `active_volume` and `consumed_volume`, in the
+            order of time, price, long before short, shape (n,) each.
+        most: how many cells may be left; cells that cannot be put together any more may be more than that.
+
+    Returns:
+        The cells, in the same order, and the factor of their buckets' height; 1 and the cells as they were, where there
+        are not more.
+    """
+    factor = 1
+    merged = cells
+    while len(merged["side"]) > most and len(np.unique(merged["price_bucket"])) > 1:
+        factor *= 10
+        bucket = cells["price_bucket"] // factor
+        order = np.lexsort((-cells["side"], bucket, cells["timestamp"]))
+        keys = [array[order] for array in (cells["timestamp"], bucket, cells["side"])]
+        begins = np.flatnonzero(np.any([np.diff(key, prepend=key[0] - 1) != 0 for key in keys], axis=0))
+        merged = {name: key[begins] for name, key in zip(("timestamp", "price_bucket", "side"), keys, strict=True)}
+        for name in ("active_volume", "consumed_volume"):
+            merged[name] = np.add.reduceat(cells[name][order], begins)
+    return merged, factor
 
 
 def round_multiples() -> Iterator[int]:

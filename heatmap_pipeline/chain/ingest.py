@@ -13,7 +13,7 @@ from heatmap_pipeline.chain.history import Connect, day_bucket
 from heatmap_pipeline.errors import HeatmapError
 from heatmap_pipeline.instants import SECONDS
 from heatmap_pipeline.market.sources import Market
-from heatmap_pipeline.market.tables import CleanDay
+from heatmap_pipeline.market.tables import CleanDay, NotTradedError
 from heatmap_pipeline.settings import Settings, interval_name
 from heatmap_pipeline.store import raw as stored
 from heatmap_pipeline.store.origin import remember_archive
@@ -66,7 +66,7 @@ def ingest_candles(
     # Neither a stored day whose file is gone nor a day of a gap between two histories is asked for.
     wanted = [day for day in days if day not in inside or day in available]
     interval = chosen.candle_interval_seconds if chosen else market.interval(settings, symbol, wanted)
-    for chunk in _chunks(market.candles(symbol, wanted, interval)):
+    for chunk in _chunks(_kept_if_gone(market.candles(symbol, wanted, interval), set(wanted) - known)):
         with connect() as con:
             if record is None:
                 bucket = day_bucket(settings, symbol, None, float(chunk[0].table["close"].iloc[0]))
@@ -109,6 +109,17 @@ def ingest_open_interest(
             f"{symbol}: the candles of {day} are not stored, and the clock of its open interest is measured against "
             f"them; ingest both with `{run_command(settings, symbol, day, day)}`"
         )
+
+
+def _kept_if_gone(days: Iterable[CleanDay], needed: set[date]) -> Iterator[CleanDay]:
+    """Yield days; those of a symbol that is not traded any more may be missing where none that is needed is left."""
+    try:
+        for day in days:
+            needed.discard(day.day)
+            yield day
+    except NotTradedError:
+        if needed:
+            raise
 
 
 def _has_rows(day: stored.RawDay | None) -> bool:

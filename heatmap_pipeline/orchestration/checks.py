@@ -13,6 +13,7 @@ from typing import Any
 import dagster as dg
 
 from heatmap_pipeline.chain.due import first_due
+from heatmap_pipeline.chain.fit import misfit_words
 from heatmap_pipeline.chain.history import read_history, rebuilding, stale_days
 from heatmap_pipeline.chain.liquidations import STREAMS, feeds
 from heatmap_pipeline.chain.reach import last_expected
@@ -33,6 +34,8 @@ from heatmap_pipeline.orchestration.resources import WarehouseResource
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store import checks, read
 from heatmap_pipeline.store.checks import Check, CheckReport, Numbers
+from heatmap_pipeline.store.days import coarse_days
+from heatmap_pipeline.store.ended import ended_symbols
 from heatmap_pipeline.store.read import published_histories, stored_days
 from heatmap_pipeline.store.scores import StoredScore, load_score, published_score
 from heatmap_pipeline.store.warehouse import Warehouse
@@ -93,8 +96,12 @@ def _up_to_date(con: Any, settings: Settings, symbol: str, _model: str, *_: date
     if failed:
         stage, day, message = failed[0]
         return CheckReport(False, f"{day} failed at {stage}: {message}", {"failed_days": len(failed)})
-    until = last_expected(settings)
-    first = first_due(con, settings, symbol, until, published_histories(Warehouse(settings.home)))
+    ended = ended_symbols(con).get(symbol)
+    until = last_expected(settings) if ended is None else ended.day
+    histories = published_histories(Warehouse(settings.home))
+    first = first_due(con, settings, symbol, until, histories, again=ended is None)
+    if ended is not None and (first is None or first > until):
+        return CheckReport(True, f"ended on {ended.day}: {ended.reason}", {"failed_days": 0, "missing_days": 0})
     if not settings.kind.grows or first is None or first > until:
         return CheckReport(True, "nothing is missing or failed", {"failed_days": 0, "missing_days": 0})
     text = f"{first} .. {until} are missing or not final; catch up with `{command(settings, 'refresh', symbol)}`"
@@ -106,6 +113,15 @@ def _days_whole(con: Any, _: Settings, symbol: str, *_rest: Any) -> CheckReport:
     days = days_not_whole(con, symbol)
     text = f"{max(days)}: {days[max(days)]}" if days else "every day is whole"
     return CheckReport(not days, text, {"days_not_whole": len(days)})
+
+
+def _bucket_fits(con: Any, settings: Settings, symbol: str, model: str, *_days: date) -> CheckReport:
+    """The bucket of the newest day is 0.02 to 2 % of its last close, and no day had too many cells. A warning, no fault."""
+    words = misfit_words(con, settings, symbol, model)
+    coarse = coarse_days(con, symbol, model)
+    if coarse and not words:
+        words = f"{len(coarse)} days had more cells than are stored of one: they are stored in larger buckets"
+    return CheckReport(not words, words or "the bucket fits the price", {"coarse_days": len(coarse)})
 
 
 def _feed_alive(con: Any, settings: Settings, symbol: str, _: str, first: date, last: date) -> CheckReport:
@@ -173,6 +189,7 @@ RULES: Sequence[Rule] = (
     Rule("cells_add_up", liquidation_snapshots.NAME, _stored(checks.cells_add_up)),
     Rule("cells_unique", liquidation_snapshots.NAME, _stored(checks.cells_unique)),
     Rule("snapshots_current", liquidation_snapshots.NAME, _snapshots_current),
+    Rule("bucket_fits", liquidation_snapshots.NAME, _bucket_fits, blocking=False),
     Rule("score_not_worse", map_scores.NAME, _score_not_worse, blocking=False),
     Rule("level_in_bracket", map_scores.NAME, _level_in_bracket, blocking=False),
     Rule("days_whole", published_database.NAME, _days_whole, blocking=False, per_model=False),

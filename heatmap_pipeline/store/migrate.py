@@ -15,11 +15,11 @@ from heatmap_pipeline.store.sql import Connection, rows, scalar, transaction
 SCHEMA_VERSION = int(re.findall(r"INSERT INTO schema_version VALUES \((\d+)\)", schema_text())[0])
 """What schema.sql says of itself; it goes up where a column or a table comes."""
 
-READABLE = frozenset({1, SCHEMA_VERSION})
+READABLE = frozenset(range(1, SCHEMA_VERSION + 1))
 """Versions whose rows this program can read and take over."""
 
 _ADDED: Mapping[str, Mapping[str, float]] = {"book_ledger": {"liquidated_at_once": 0.0, "rescaled": 0.0}}
-"""Columns that version 1 lacks, by table, and what they are in its rows: nothing passed at once, no level shifted."""
+"""Columns that earlier versions lack, by table, and what they are in its rows: nothing passed at once, no level shifted."""
 
 _CREATES = re.compile(r"^CREATE (TYPE|TABLE|VIEW) (\w+)", re.MULTILINE)
 

@@ -10,7 +10,7 @@ CREATE TYPE side_name AS ENUM ('long', 'short');
 CREATE TYPE event_name AS ENUM ('liquidate', 'close', 'open');
 
 CREATE TABLE schema_version (version INTEGER NOT NULL);
-INSERT INTO schema_version VALUES (2);
+INSERT INTO schema_version VALUES (3);
 
 CREATE TABLE symbols (
     symbol VARCHAR NOT NULL,
@@ -18,6 +18,12 @@ CREATE TABLE symbols (
     bucket DOUBLE NOT NULL,
     source VARCHAR NOT NULL,
     simulated BOOLEAN NOT NULL
+);
+
+CREATE TABLE ended_symbols (
+    symbol VARCHAR NOT NULL,
+    ended DATE NOT NULL,
+    reason VARCHAR NOT NULL
 );
 
 CREATE TABLE raw_days (
@@ -153,6 +159,14 @@ CREATE TABLE snapshot_days (
     state_hash VARCHAR NOT NULL,
     interval_seconds BIGINT NOT NULL,
     rows BIGINT NOT NULL
+);
+
+CREATE TABLE coarse_days (
+    symbol VARCHAR NOT NULL,
+    model VARCHAR NOT NULL,
+    day DATE NOT NULL,
+    cells BIGINT NOT NULL,
+    bucket DOUBLE NOT NULL
 );
 
 CREATE TABLE saved_snapshots (
@@ -343,6 +357,7 @@ LEFT JOIN reported AS r ON r.symbol = h.symbol AND r.hour = h.hour AND r.side = 
 
 COMMENT ON TABLE symbols IS 'What was chosen once per symbol; simulated = made by the demo market';
 COMMENT ON COLUMN symbols.bucket IS 'Height of a price bucket on the newest computed day, USDT; the view buckets has that of every day';
+COMMENT ON TABLE ended_symbols IS 'Symbols that are not traded any more: the last day there is of each, and how that was known; void where a later day is stored';
 COMMENT ON TABLE raw_days IS 'One row per symbol, kind (candles, open_interest, liquidations), day and source that was read: hash, repairs and facts (JSON)';
 COMMENT ON TABLE raw_candles IS 'Clean candles; prices USDT, volume contracts, quote volumes USDT, NULL = unknown';
 COMMENT ON TABLE raw_open_interest IS 'Clean samples; day: whose data it is, a sample of the next midnight may belong to either day';
@@ -375,6 +390,8 @@ COMMENT ON COLUMN liquidation_snapshots.consumed_volume IS 'USDT at entry liquid
 COMMENT ON TABLE heatmap_days IS 'The chain: each computed day with the hashes of its input, of the state it started from and of the state it left';
 COMMENT ON COLUMN heatmap_days.state IS 'JSON: what the day carries to the next besides the lots';
 COMMENT ON TABLE snapshot_days IS 'The state each day of liquidation_snapshots was made from';
+COMMENT ON TABLE coarse_days IS 'Days that had more cells than are stored of one: how many, and the larger bucket that they were put together in';
+COMMENT ON COLUMN coarse_days.bucket IS 'Height of a price bucket of the day in liquidation_snapshots, USDT';
 COMMENT ON TABLE saved_snapshots IS 'Snapshots that were saved by hand, one row each, also when a snapshot has no cell';
 COMMENT ON TABLE map_scores IS 'How well predicted and really reported liquidations agree (docs/score.md), in long form; NULL = undefined; parameters JSON';
 COMMENT ON COLUMN map_scores.baseline IS 'The rule whose value this is; empty for the model itself';

@@ -24,6 +24,7 @@ from heatmap_pipeline.model.book import DayCandles, Floats, Ints, ModelState
 from heatmap_pipeline.model.parameters import ModelError, ModelParameters
 from heatmap_pipeline.store import columns as serve
 from heatmap_pipeline.store.days import DayRecord, day_records, load_state, snapshot_days
+from heatmap_pipeline.store.ended import Ended, ended_symbols
 from heatmap_pipeline.store.origin import stored_command
 from heatmap_pipeline.store.publish import fingerprints
 from heatmap_pipeline.store.read import missing_days, newest_located_share
@@ -91,7 +92,7 @@ class ModelData:
 class SymbolData:
     """A symbol: `fingerprint` is equal as long as none of its rows changed, `bucket` (USDT) is the newest day's.
 
-    `not_whole` says in words what is held, cut or unchecked, by day.
+    `not_whole` says in words what is held, cut or unchecked, by day; `ended` is set where there will be no more days.
     """
 
     name: str
@@ -102,6 +103,7 @@ class SymbolData:
     candles: Candles
     models: Mapping[str, ModelData]
     not_whole: Mapping[date, str] = field(default_factory=dict)
+    ended: Ended | None = None
 
     def day_candles(self, model: ModelData, day: date, before: float) -> DayCandles:
         """Return the candles of a computed day as the model takes them; `before` is the open interest (contracts)."""
@@ -224,6 +226,7 @@ def load_version(
         StoreError: if the database contradicts itself.
     """
     prints = fingerprints(con)
+    ends = ended_symbols(con)
     symbols: dict[str, SymbolData] = {}
     outdated: dict[str, str] = {}
     for record, names in serve.served_symbols(con):
@@ -260,6 +263,7 @@ def load_version(
                 candles,
                 kept,
                 days_not_whole(con, record.symbol),
+                ends.get(record.symbol),
             )
     digest = hashlib.blake2b(repr(sorted(prints.items())).encode(), digest_size=8)
     return Version(digest.hexdigest(), symbols, outdated, con)

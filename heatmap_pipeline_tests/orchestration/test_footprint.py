@@ -15,7 +15,7 @@ from heatmap_pipeline.store.publish import publish
 from heatmap_pipeline.store.warehouse import Warehouse
 from heatmap_pipeline_tests.orchestration.homes import BTC, ask, created, day, real, run_job
 
-ABOUT_ALL_DAYS = {"chain_unbroken", "snapshots_current", "days_whole", "up_to_date"}
+ABOUT_ALL_DAYS = {"chain_unbroken", "snapshots_current", "bucket_fits", "days_whole", "up_to_date"}
 """Checks that compare what is known of each day, a row a day, and read none of its rows."""
 
 TABLES = {
