@@ -284,9 +284,7 @@ def forget(symbol: str, yes: bool, home: Path | None) -> None:
         remove(settings, name)
     click.echo(f"{name} is removed from {settings.home}")
     if name in settings.symbols:
-        click.echo(
-            f"{name} is one of HEATMAP_SYMBOLS: take it out there, or the schedule and `heatmap refresh` want it"
-        )
+        click.echo(f"{name} is one of HEATMAP_SYMBOLS: take it out there, else `heatmap refresh` wants it")
 
 
 @main.command()

@@ -158,7 +158,7 @@ class BinanceSource:
     def changed(
         self, symbol: str, read: Mapping[date, Collection[str]], interval: int, *, asked_today: bool = False
     ) -> list[date]:
-        """Fetch what the archive has corrected or added of these days since it was last asked; return what to read anew.
+        """Fetch what the archive has corrected or added of these days since it was asked; return what to read anew.
 
         That are the days whose files here are others than those that were read: corrected ones, and those of days that
         came over REST or had no samples. So a process that is killed between fetching and reading forgets none of them.

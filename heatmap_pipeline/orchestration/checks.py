@@ -116,7 +116,7 @@ def _days_whole(con: Any, _: Settings, symbol: str, *_rest: Any) -> CheckReport:
 
 
 def _bucket_fits(con: Any, settings: Settings, symbol: str, model: str, *_days: date) -> CheckReport:
-    """The bucket of the newest day is 0.02 to 2 % of its last close, and no day had too many cells. A warning, no fault."""
+    """The bucket of the newest day is 0.02 to 2 % of its last close, and no day has too many cells. A warning."""
     words = misfit_words(con, settings, symbol, model)
     coarse = coarse_days(con, symbol, model)
     if coarse and not words:

@@ -1,4 +1,4 @@
-"""Forgetting a symbol everywhere: the page, the databases, the home's archive, and what Dagster remembers of its assets."""
+"""Forgetting a symbol everywhere: the page, Dagster's assets, the databases, and the archive below the home."""
 
 from __future__ import annotations
 

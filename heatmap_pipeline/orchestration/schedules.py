@@ -45,8 +45,8 @@ def build_schedules(
         cron_schedule=f"20 {','.join(map(str, hours))} * * *",
         execution_timezone="UTC",
         default_status=dg.DefaultScheduleStatus.RUNNING,
-        description="Computes the day that ended at 00:00 UTC, and every day missing before it, draws and publishes; later "
-        "in the day only what could not be had until then.",
+        description="Computes the day that ended at 00:00 UTC, and every day missing before it, draws and publishes; "
+        "later in the day only what could not be had until then.",
     )
     def daily(context: dg.ScheduleEvaluationContext) -> Asked:
         now = context.scheduled_execution_time

@@ -135,7 +135,7 @@ def _of_idle_days(settings: Settings, instance: dg.DagsterInstance, last: date |
 
 
 def _newest_complete(settings: Settings) -> date | None:
-    """Return the newest day of any symbol that is stored and not provisional; a symbol that has ended does not count."""
+    """Return the newest day, not provisional, that is stored of any symbol; one that has ended does not count."""
     warehouse = Warehouse(settings.home, lock_timeout=settings.lock_timeout)
     if not warehouse.path.exists():
         return None

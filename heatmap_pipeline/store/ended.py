@@ -1,4 +1,4 @@
-"""Symbols whose market has ended: the last day there is of each, recorded once and void as soon as a later day is stored.
+"""Symbols whose market has ended: the last day there is of each, void as soon as a later day is stored.
 
 What belongs here: the table `ended_symbols`. What does not: how an end is known (`market/`) and what follows from one
 (`chain/ends.py`).

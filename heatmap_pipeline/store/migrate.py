@@ -19,7 +19,7 @@ READABLE = frozenset(range(1, SCHEMA_VERSION + 1))
 """Versions whose rows this program can read and take over."""
 
 _ADDED: Mapping[str, Mapping[str, float]] = {"book_ledger": {"liquidated_at_once": 0.0, "rescaled": 0.0}}
-"""Columns that earlier versions lack, by table, and what they are in its rows: nothing passed at once, no level shifted."""
+"""Columns that earlier versions lack, by table, and what they are in their rows: nothing passed at once, no shift."""
 
 _CREATES = re.compile(r"^CREATE (TYPE|TABLE|VIEW) (\w+)", re.MULTILINE)
 

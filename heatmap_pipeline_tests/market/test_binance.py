@@ -391,7 +391,9 @@ def test_corrected_and_late_files_name_the_days_to_read_anew(
         target.write_bytes(path.read_bytes())
     server.root = corrected
     with source(server, tmp_path) as binance:
-        known = {day: {one.facts.get("sha256", "") for kind in before for one in kind if one.day == day} for day in DAYS}
+        known = {
+            day: {one.facts.get("sha256", "") for kind in before for one in kind if one.day == day} for day in DAYS
+        }
         assert binance.changed("BTCUSDT", known, 300) == []  # all was fetched today, and yesterday's is not there
         for _ in range(2):  # fetched once, it is another file than the one that was read until that is read
             assert binance.changed("BTCUSDT", known, 300, asked_today=True) == [OLD]
