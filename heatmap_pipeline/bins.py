@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,7 +45,7 @@ class Candles:
         return self.seconds * MICROSECONDS
 
 
-def merge_cells(cells: Mapping[str, npt.NDArray[Any]], most: int) -> tuple[Mapping[str, npt.NDArray[Any]], int]:
+def merge_cells(cells: dict[str, npt.NDArray[Any]], most: int) -> tuple[dict[str, npt.NDArray[Any]], int]:
     """Put cells together in buckets of 10, 100, ... times the height until there are at most `most` of them.
 
     Tens are what every bucket of the ladder divides a larger one by.

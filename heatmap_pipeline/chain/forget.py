@@ -53,7 +53,8 @@ def kept_of(settings: Settings, symbol: str) -> Kept:
     """
     check_symbol(symbol)
     warehouse = _warehouse(settings)
-    days, private, published, others = "", False, False, ()
+    days, private, published = "", False, False
+    others: tuple[str, ...] = ()
     if warehouse.path.exists():
         with naming_the_rebuild(settings), warehouse.connect() as con:
             private = holds_symbol(con, symbol)

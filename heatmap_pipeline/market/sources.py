@@ -133,6 +133,7 @@ class DemoMarket(ArchiveMarket):
     def ended(self, symbol: str, last: date, until: date, interval: int) -> Ending | None:
         """Return None: the demo market never ends."""
         del symbol, last, until, interval
+        return None
 
     def available(self, symbol: str, days: Sequence[date]) -> set[date]:
         """Return all of them: any day can be made."""

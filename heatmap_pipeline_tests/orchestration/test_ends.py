@@ -194,7 +194,7 @@ def test_it_is_asked_first(ended: tuple[Path, list[str]], monkeypatch: pytest.Mo
 
 STEPS: dict[str, tuple[Any, str]] = {
     "the page lists the others": (page, "_write_shared"),
-    "its folder goes": (page.shutil, "rmtree"),
+    "its folder goes": (shutil, "rmtree"),
     "the assets go": (forgetting, "_forget_assets"),
     "the rows go": (store_forgetting, "transaction"),
     "the folder of its archive is forgotten": (store_forgetting, "forget_archive"),
