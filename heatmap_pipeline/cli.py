@@ -265,6 +265,7 @@ def forget(symbol: str, yes: bool, home: Path | None) -> None:
     """
     settings, (name,) = _settings(home=home), _symbols((symbol,))
     from heatmap_pipeline.chain.forget import kept_of  # noqa: PLC0415
+    from heatmap_pipeline.commands import command  # noqa: PLC0415
     from heatmap_pipeline.errors import listed  # noqa: PLC0415
     from heatmap_pipeline.orchestration.forget import forget as remove  # noqa: PLC0415
     from heatmap_pipeline.orchestration.runs import one_run_at_a_time  # noqa: PLC0415
@@ -284,7 +285,7 @@ def forget(symbol: str, yes: bool, home: Path | None) -> None:
         remove(settings, name)
     click.echo(f"{name} is removed from {settings.home}")
     if name in settings.symbols:
-        click.echo(f"{name} is one of HEATMAP_SYMBOLS: take it out there, else `heatmap refresh` wants it")
+        click.echo(f"take {name} out of HEATMAP_SYMBOLS too, or it is wanted by `{command(settings, 'refresh')}`")
 
 
 @main.command()

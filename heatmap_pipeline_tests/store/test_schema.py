@@ -13,8 +13,8 @@ from heatmap_pipeline_tests.store.tiny import DAYS, compute
 
 BY_DAY = {
     "raw_days", "raw_candles", "raw_open_interest", "raw_liquidations", "recorded", "open_positions", "heatmap_days",
-    "snapshot_days", "score_days"}  # fmt: skip
-WHOLE = {"symbols", "map_scores"}
+    "snapshot_days", "coarse_days", "score_days"}  # fmt: skip
+WHOLE = {"symbols", "ended_symbols", "map_scores"}
 BY_TIME = {"position_events", "book_ledger", "liquidation_snapshots", "saved_snapshots"}
 
 
@@ -72,6 +72,8 @@ def test_every_amount_of_a_model_is_checked(con: Connection, table: str) -> None
             "VALUES ('BTCUSDT', 'turnover', 'binance_file', ?, 'long', false)",
             [DAYS[0]],
         )
+    if table == "coarse_days":  # no day has too many cells
+        con.execute("INSERT INTO coarse_days VALUES ('BTCUSDT', 'turnover', ?, 7, 1000)", [DAYS[0]])
     for name in amounts(table):
         con.begin()
         con.execute(f"UPDATE {table} SET {name} = 'nan'::DOUBLE WHERE rowid = (SELECT min(rowid) FROM {table})")
