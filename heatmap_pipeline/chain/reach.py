@@ -42,7 +42,7 @@ class Plan:
         until: the newest day that every symbol can have that has not ended.
         closed: why nothing newer can be had, '' where nothing stands in the way.
         refused: what the source could not be asked, each once; the run comes upon what it needs of that.
-        missing: symbols of which a day can be had that is not stored.
+        missing: symbols of which a later day can be had than the last complete one that is stored.
         ended: symbols that have ended, whenever that was found.
         news: what is to be said of symbols that were found to have ended, or to go on again, just now.
     """
@@ -132,7 +132,7 @@ class _Planning:
         due = due_days(self.settings, [symbol], reached, again=again)
         if symbol in due:
             self.days[symbol] = due[symbol]
-            if stored is None or stored.days[-1] < reached:
+            if stored is None or stored.complete < reached:
                 self.missing.append(symbol)
 
     def _corrected(self, market: Market, symbol: str, stored: _Stored) -> None:

@@ -29,6 +29,7 @@ from heatmap_pipeline_tests.orchestration.homes import BTC, ETH, ask, assert_sam
 
 DAYS = [date(2024, 9, 12) + timedelta(days=number) for number in range(4)]
 ENDS, YESTERDAY = DAYS[1], DAYS[-1]
+TODAY = YESTERDAY + timedelta(days=1)
 """ETHUSDT ends on the second day."""
 
 Tick = Callable[[int], Any]
@@ -37,14 +38,15 @@ Tick = Callable[[int], Any]
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("market")
-    write_demo_days(root, BTC, DAYS)
+    write_demo_days(root, BTC, [*DAYS, TODAY])
     write_demo_days(root, ETH, DAYS[:2])
     return root
 
 
 @pytest.fixture(scope="module")
 def _server(files: Path) -> Iterator[ExchangeServer]:
-    with ExchangeServer(files, datetime.combine(YESTERDAY + timedelta(days=1), time(12))) as running:
+    with ExchangeServer(files, datetime.combine(TODAY, time(1, 2, 30))) as running:
+        running.hide(str(TODAY))
         yield running
 
 
@@ -84,10 +86,10 @@ def home(ended: tuple[Path, list[str]], tmp_path: Path) -> Path:
 def test_refresh_says_it_once_and_goes_on_with_the_others(ended: tuple[Path, list[str]]) -> None:
     home, (first, second) = ended
     assert f"{ETH}: ended on {ENDS} (its status at the exchange is SETTLING)" in first
-    assert f"{BTC}: {DAYS[2]} .. {YESTERDAY} computed and published" in first
+    assert f"{BTC}: {DAYS[2]} .. {TODAY} computed and published" in first
     assert "(its status" not in second
     assert f"{ETH}: ended on {ENDS}, nothing is asked for" in second
-    newest = "SELECT symbol, max(day) FROM heatmap_days GROUP BY ALL ORDER BY ALL"
+    newest = "SELECT symbol, max(day) FROM heatmap_days WHERE NOT provisional GROUP BY ALL ORDER BY ALL"
     assert ask(load_settings(home=home), newest, published=True) == [(BTC, YESTERDAY), (ETH, ENDS)]
 
 
@@ -97,7 +99,7 @@ def test_page_and_endpoint_say_that_it_ended_and_health_does_not_count_it(ended:
     assert json.loads(script.removeprefix("heatmapData(").removesuffix(");\n"))["meta"]["ended"] == str(ENDS)
     version = published_version(Warehouse(home), None, ("turnover",))
     try:
-        midnight = datetime.combine(YESTERDAY + timedelta(days=1), time(), UTC).timestamp()
+        midnight = datetime.combine(TODAY, time(), UTC).timestamp()
         status, body = health(version, "", Settings(api_stale_hours=36), midnight + 3600)
         late, _ = health(version, "", Settings(api_stale_hours=36), midnight + 37 * 3600)
     finally:
@@ -117,9 +119,9 @@ def test_status_has_nothing_to_mend(server: ExchangeServer, ended: tuple[Path, l
 def tick(server: ExchangeServer, home: Path) -> Tick:
     """Let the daily schedule of that home look at an hour of the day after the last one."""
 
-    def look(hour: int, day: date = YESTERDAY) -> Any:
+    def look(hour: int) -> Any:
         repository = build_defs(load_settings(home=home)).get_repository_def()
-        moment = datetime.combine(day + timedelta(days=1), time(hour, 20), UTC)
+        moment = datetime.combine(TODAY, time(hour, 20), UTC)
         with dg.DagsterInstance.ephemeral() as instance:
             context = dg.build_schedule_context(
                 instance=instance, scheduled_execution_time=moment, repository_def=repository
