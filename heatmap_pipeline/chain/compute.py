@@ -47,8 +47,8 @@ _log = logging.getLogger(__name__)
 _OF_A_CANDLE = ("open", "high", "low", "close", "volume")
 
 CELLS_PER_SNAPSHOT = 4096
-"""Cells that are stored of a day, per snapshot on average. More, as of a bucket far too fine for the price, are put
-together in buckets of ten times the height; what is computed and served (replayed) is in the bucket of the day."""
+"""Cells that are stored of a day, per snapshot on average. More, as after a collapse or of a bucket far too fine for
+the price, are put together (`merge_cells`); what is computed and served (replayed) is in the bucket of the day."""
 
 _CHUNK = 31
 """Days of raw rows held in memory at a time."""
@@ -406,24 +406,17 @@ def _sample_day(
             f"rebuild with `{run_command(walk.settings, symbol, day, max(history.days[model]))}`"
         )
     most = CELLS_PER_SNAPSHOT * (86400 // seconds)
-    cells, factor = merge_cells(result.cells, most)
+    cells, digits = merge_cells(result.cells, most)
     computed = len(result.cells["side"])
-    if factor > 1:
+    if digits:
         _log.warning(
-            "%s %s %s: %d cells are more than %d; they are stored in buckets of %d times %g",
-            *(symbol, model, day, computed, most, factor, parameters.bucket),
+            "%s %s %s: %d cells are more than %d: they are stored with %d leading digits of their bucket's number",
+            *(symbol, model, day, computed, most, digits),
         )
+    merged = (computed, digits) if digits else None
     commits.add(
         lambda con: stored.commit_snapshots(
-            con,
-            symbol,
-            model,
-            day,
-            known.state_hash,
-            seconds,
-            cells,
-            bucket=parameters.bucket * factor,
-            merged=computed if factor > 1 else None,
+            con, symbol, model, day, known.state_hash, seconds, cells, parameters.bucket, merged=merged
         )
     )
     numbers: dict[str, float | int] = {

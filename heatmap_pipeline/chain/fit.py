@@ -45,6 +45,7 @@ def fit_lines(con: Any, settings: Settings, symbol: str, model: str) -> Iterator
     coarse = stored.coarse_days(con, symbol, model)
     if coarse:
         day = max(coarse)
-        cells, bucket = coarse[day]
+        cells, digits = coarse[day]
         more = f"; {len(coarse) - 1} more days, the first {min(coarse)}" if len(coarse) > 1 else ""
-        yield f"coarse  {symbol} {model} {day}: {cells:,} cells are stored in buckets of {bucket:g}{more}"
+        what = f"of {cells:,} cells those far from the price are put together ({digits} digits)"
+        yield f"coarse  {symbol} {model} {day}: {what}{more}"

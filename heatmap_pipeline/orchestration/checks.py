@@ -120,7 +120,7 @@ def _bucket_fits(con: Any, settings: Settings, symbol: str, model: str, *_days: 
     words = misfit_words(con, settings, symbol, model)
     coarse = coarse_days(con, symbol, model)
     if coarse and not words:
-        words = f"{len(coarse)} days had more cells than are stored of one: they are stored in larger buckets"
+        words = f"{len(coarse)} days had more cells than are stored of one: those far from the price are put together"
     return CheckReport(not words, words or "the bucket fits the price", {"coarse_days": len(coarse)})
 
 

@@ -312,7 +312,7 @@ def commit_snapshots(
     cells: Columns,
     bucket: float,
     *,
-    merged: int | None = None,
+    merged: tuple[int, int] | None = None,
 ) -> None:
     """Store the cells of a day in place of what was stored of it, in one transaction.
 
@@ -325,7 +325,8 @@ def commit_snapshots(
         interval_seconds: distance of the snapshots.
         cells: as `DayResult.cells`; a bucket's lower edge is `price_bucket` x `bucket`, to the nearest 1e-8 USDT.
         bucket: height of a bucket, USDT.
-        merged: how many cells there were, if they were put together in that bucket, which is larger than the day's.
+        merged: how many cells there were, and how many leading digits of their buckets' numbers are kept, if they were
+            put together.
     """
     count = len(cells["timestamp"])
     edges = cells["price_bucket"].astype(np.int64) * round(bucket * 1e8) / 1e8
@@ -350,13 +351,13 @@ def commit_snapshots(
             [symbol, model, day, state_hash, interval_seconds, count],
         )
         if merged is not None:
-            con.execute("INSERT INTO coarse_days VALUES (?, ?, ?, ?, ?)", [symbol, model, day, merged, bucket])
+            con.execute("INSERT INTO coarse_days VALUES (?, ?, ?, ?, ?)", [symbol, model, day, *merged])
 
 
-def coarse_days(con: Connection, symbol: str, model: str) -> dict[date, tuple[int, float]]:
-    """Return how many cells each day had whose cells were put together, and the height of their buckets; rising."""
-    query = "SELECT day, cells, bucket FROM coarse_days WHERE symbol = ? AND model = ? ORDER BY day"
-    return {day: (cells, bucket) for day, cells, bucket in rows(con, query, [symbol, model])}
+def coarse_days(con: Connection, symbol: str, model: str) -> dict[date, tuple[int, int]]:
+    """Return how many cells each day had whose cells were put together, and how many digits were kept; rising."""
+    query = "SELECT day, cells, digits FROM coarse_days WHERE symbol = ? AND model = ? ORDER BY day"
+    return {day: (cells, digits) for day, cells, digits in rows(con, query, [symbol, model])}
 
 
 def snapshot_days(con: Connection, symbol: str, model: str) -> dict[date, tuple[str, int]]:

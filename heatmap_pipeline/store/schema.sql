@@ -166,7 +166,7 @@ CREATE TABLE coarse_days (
     model VARCHAR NOT NULL,
     day DATE NOT NULL,
     cells BIGINT NOT NULL,
-    bucket DOUBLE NOT NULL
+    digits BIGINT NOT NULL
 );
 
 CREATE TABLE saved_snapshots (
@@ -390,8 +390,8 @@ COMMENT ON COLUMN liquidation_snapshots.consumed_volume IS 'USDT at entry liquid
 COMMENT ON TABLE heatmap_days IS 'The chain: each computed day with the hashes of its input, of the state it started from and of the state it left';
 COMMENT ON COLUMN heatmap_days.state IS 'JSON: what the day carries to the next besides the lots';
 COMMENT ON TABLE snapshot_days IS 'The state each day of liquidation_snapshots was made from';
-COMMENT ON TABLE coarse_days IS 'Days that had more cells than are stored of one: how many, and the larger bucket that they were put together in';
-COMMENT ON COLUMN coarse_days.bucket IS 'Height of a price bucket of the day in liquidation_snapshots, USDT';
+COMMENT ON TABLE coarse_days IS 'Days that had more cells than are stored of one, and how many: those far from the price are put together in liquidation_snapshots';
+COMMENT ON COLUMN coarse_days.digits IS 'Leading digits that are kept of the number of a bucket, price_bucket / bucket of the day; the rest are 0';
 COMMENT ON TABLE saved_snapshots IS 'Snapshots that were saved by hand, one row each, also when a snapshot has no cell';
 COMMENT ON TABLE map_scores IS 'How well predicted and really reported liquidations agree (docs/score.md), in long form; NULL = undefined; parameters JSON';
 COMMENT ON COLUMN map_scores.baseline IS 'The rule whose value this is; empty for the model itself';

@@ -62,15 +62,15 @@ def test_one_that_a_setting_fixes_names_the_setting(settings: Settings) -> None:
 def test_days_with_too_many_cells_are_named_until_they_are_made_again(settings: Settings) -> None:
     cell = {name: np.array([1]) for name in ("timestamp", "price_bucket", "side", "active_volume", "consumed_volume")}
 
-    def commit(con: Connection, day: date, merged: int | None) -> None:
+    def commit(con: Connection, day: date, merged: tuple[int, int] | None) -> None:
         state = day_records(con, BTC, "delta")[day].state_hash
-        commit_snapshots(con, BTC, "delta", day, state, 900, cell, BUCKET * 10, merged=merged)
+        commit_snapshots(con, BTC, "delta", day, state, 900, cell, BUCKET, merged=merged)
 
     with Warehouse(settings.home).connect() as con:
         for day in DAYS[:2]:
-            commit(con, day, 500_000)
+            commit(con, day, (500_000, 3))
         assert list(fit_lines(con, settings, BTC, "delta")) == [
-            f"coarse  {BTC} delta {DAYS[1]}: 500,000 cells are stored in buckets of 1000; "
+            f"coarse  {BTC} delta {DAYS[1]}: of 500,000 cells those far from the price are put together (3 digits); "
             f"1 more days, the first {DAYS[0]}"
         ]
         for day in DAYS[:2]:

@@ -19,7 +19,7 @@ CELLS = 20
 """Per snapshot, instead of 4,096."""
 
 
-def test_too_many_cells_are_stored_in_larger_buckets(
+def test_of_too_many_cells_those_far_away_are_put_together(
     home: Path, archive: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings = real(home, archive)
@@ -35,17 +35,14 @@ def test_too_many_cells_are_stored_in_larger_buckets(
     assert {report.model for report in reports} == {"turnover", "delta"}
     with warehouse.connect() as con:
         for report in reports:
-            cells, bucket = coarse_days(con, BTC, report.model)[last]
+            cells, digits = coarse_days(con, BTC, report.model)[last]
             assert cells == report.numbers["cells_computed"] > 24 * CELLS
             assert report.numbers["rows"] <= 24 * CELLS
-            assert bucket in (1000.0, 10000.0)
+            assert 1 <= digits <= 4
             for check in (checks.cells_add_up, checks.cells_unique, checks.quantities_valid):
                 assert check(con, BTC, report.model, last, last).passed, check.__name__
-        query = "SELECT DISTINCT price_bucket % 1000 FROM liquidation_snapshots WHERE timestamp >= ?"
-        heights = con.execute(query, [last])
-        assert heights.fetchall() == [(0.0,)]
         assert coarse_days(con, BTC, "delta")[last][0] == before[0]
-    assert "are stored in buckets of" in caplog.text
+    assert "leading digits" in caplog.text
     publish(warehouse, [BTC])
     assert ask(settings, "SELECT count(*) FROM coarse_days", published=True) == [(2,)]
     assert sum(line.startswith(f"coarse  {BTC}") for line in status_lines(settings)) == 2

@@ -72,8 +72,6 @@ def test_every_amount_of_a_model_is_checked(con: Connection, table: str) -> None
             "VALUES ('BTCUSDT', 'turnover', 'binance_file', ?, 'long', false)",
             [DAYS[0]],
         )
-    if table == "coarse_days":  # no day has too many cells
-        con.execute("INSERT INTO coarse_days VALUES ('BTCUSDT', 'turnover', ?, 7, 1000)", [DAYS[0]])
     for name in amounts(table):
         con.begin()
         con.execute(f"UPDATE {table} SET {name} = 'nan'::DOUBLE WHERE rowid = (SELECT min(rowid) FROM {table})")
