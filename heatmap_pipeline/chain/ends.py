@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from heatmap_pipeline.chain.recovery import naming_the_rebuild
 from heatmap_pipeline.commands import command
 from heatmap_pipeline.market.tables import Ending
 from heatmap_pipeline.settings import Settings
@@ -24,7 +25,7 @@ def retired(settings: Settings) -> dict[str, Ended]:
     warehouse = Warehouse(settings.home, lock_timeout=settings.lock_timeout)
     if not warehouse.path.exists():
         return {}
-    with warehouse.connect() as con:
+    with naming_the_rebuild(settings), warehouse.connect() as con:
         return ended_symbols(con)
 
 
