@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -42,6 +43,39 @@ class Candles:
     def step(self) -> int:
         """Width of a candle, microseconds."""
         return self.seconds * MICROSECONDS
+
+
+def merge_cells(cells: dict[str, npt.NDArray[Any]], most: int) -> tuple[dict[str, npt.NDArray[Any]], int]:
+    """Put cells together until there are at most `most`: of a bucket's number 4 leading digits are kept, or 3, 2, 1.
+
+    So what is far above the price becomes coarse first, and what is near it stays as fine as 0.1 % as long as it can.
+    The lower edge of a wide cell is that of the lowest bucket in it.
+
+    Args:
+        cells: `timestamp`, `price_bucket` (the number of a bucket, from 0), `side`, `active_volume` and
+            `consumed_volume`, in the order of time, price, long before short, shape (n,) each.
+        most: how many cells may be left; of one digit, which is all that can be done, there may be more.
+
+    Returns:
+        The cells, in the same order, and how many digits are kept; 0 and the cells as they were if there are not more.
+    """
+    if len(cells["side"]) <= most:
+        return cells, 0
+    for digits in (4, 3, 2, 1):
+        height = 10 ** np.maximum(np.searchsorted(_TENS, cells["price_bucket"], side="right") - digits, 0)
+        bucket = cells["price_bucket"] // height * height
+        order = np.lexsort((-cells["side"], bucket, cells["timestamp"]))
+        keys = [array[order] for array in (cells["timestamp"], bucket, cells["side"])]
+        begins = np.flatnonzero(np.any([np.diff(key, prepend=key[0] - 1) != 0 for key in keys], axis=0))
+        if len(begins) <= most:
+            break
+    merged = {name: key[begins] for name, key in zip(("timestamp", "price_bucket", "side"), keys, strict=True)}
+    for name in ("active_volume", "consumed_volume"):
+        merged[name] = np.add.reduceat(cells[name][order], begins)
+    return merged, digits
+
+
+_TENS = 10 ** np.arange(19, dtype=np.int64)
 
 
 def round_multiples() -> Iterator[int]:

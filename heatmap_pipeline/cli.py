@@ -97,6 +97,7 @@ def main() -> None:
     heatmap demo                  30 days of a simulated market, from nothing to pictures
     heatmap run BTCUSDT --archive DIR --start 2024-07-01 --end 2024-07-28
     heatmap status                what is stored, and what is missing
+    heatmap forget LUNAUSDT       remove a symbol
     heatmap score BTCUSDT         how well the map agrees with liquidations that really happened
     heatmap record BTCUSDT        write down liquidations as the exchanges print them
     heatmap ui                    the Dagster UI on the same history
@@ -229,12 +230,16 @@ def refresh(
         current = tuple(symbol for symbol in settings.symbols if symbol not in refused)
         due = plan_due(settings, current, last_due(settings))
         requests = due.days
+        for words in due.news:
+            click.echo(words)
         if due.closed:
             click.echo(f"nothing after {due.until} yet: {due.closed}")
         for words in due.refused:
             click.echo(f"not asked about new and corrected files: {words}")
         for symbol in current:
-            if symbol in spans and symbol not in requests:
+            if symbol in due.ended and symbol not in requests:
+                click.echo(f"{symbol}: ended on {due.ended[symbol].day}, nothing is asked for")
+            elif symbol in spans and symbol not in requests:
                 click.echo(f"{symbol}: up to date, the last stored day is {spans[symbol].last}")
             elif symbol not in requests:
                 refused[symbol] = (
@@ -244,6 +249,46 @@ def refresh(
         return requests, refused
 
     _execute(settings, plan, command(settings, "refresh", *symbols), daily=True)
+
+
+@main.command()
+@click.argument("symbol", metavar="SYMBOL")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@_home
+def forget(symbol: str, yes: bool, home: Path | None) -> None:
+    """Remove a symbol: from both databases, the page, the home's archive files and the UI's assets.
+
+    Folders named by --archive, recordings, and every other symbol stay as they are. Killed in the middle, it can be
+    run again.
+
+    \b
+    Examples:
+      heatmap forget LUNAUSDT
+      heatmap forget LUNAUSDT --yes --home /srv/heatmap
+    """
+    settings, (name,) = _settings(home=home), _symbols((symbol,), computed=False)
+    from heatmap_pipeline.chain.forget import kept_of  # noqa: PLC0415
+    from heatmap_pipeline.commands import command  # noqa: PLC0415
+    from heatmap_pipeline.errors import listed  # noqa: PLC0415
+    from heatmap_pipeline.orchestration.forget import forget as remove  # noqa: PLC0415
+    from heatmap_pipeline.orchestration.runs import one_run_at_a_time  # noqa: PLC0415
+
+    kept = kept_of(settings, name)
+    if not kept.anything:
+        click.echo(f"nothing of {name} is in {settings.home}; it holds {listed(kept.others or ['nothing'])}")
+        return
+    what = f"{kept.days} and all that was made of it" if kept.days else "what is left of it"
+    try:
+        sure = yes or click.confirm(f"Remove {name} ({what}) from {settings.home}?")
+    except click.Abort:
+        sure = False
+    if not sure:
+        _fail(f"{name} stays: nothing was removed; --yes removes it without asking")
+    with one_run_at_a_time(settings, lambda text: click.echo(text, err=True)):
+        remove(settings, name)
+    click.echo(f"{name} is removed from {settings.home}")
+    if name in settings.symbols:
+        click.echo(f"take {name} out of HEATMAP_SYMBOLS too, or it is wanted by `{command(settings, 'refresh')}`")
 
 
 @main.command()
@@ -484,11 +529,12 @@ def record(symbols: tuple[str, ...], exchanges: tuple[str, ...], home: Path | No
     click.echo("stopped")
 
 
-def _symbols(symbols: tuple[str, ...]) -> tuple[str, ...]:
-    from heatmap_pipeline.settings import SettingsError, check_symbol  # noqa: PLC0415
+def _symbols(symbols: tuple[str, ...], *, computed: bool = True) -> tuple[str, ...]:
+    from heatmap_pipeline.settings import SettingsError, check_symbol, check_written  # noqa: PLC0415
 
+    check = check_symbol if computed else check_written
     try:
-        return tuple(dict.fromkeys(check_symbol(symbol) for symbol in symbols))
+        return tuple(dict.fromkeys(check(symbol) for symbol in symbols))
     except SettingsError as error:
         raise click.UsageError(str(error)) from None
 

@@ -18,6 +18,7 @@ TAKES: Mapping[str, frozenset[str]] = {
     "demo": frozenset({"home", "model"}),
     "run": frozenset({"start", "check-files", "restart", "source", "liquidations", "home", "model"}),
     "refresh": frozenset({"source", "liquidations", "home"}),
+    "forget": frozenset({"home"}),
     "record": frozenset({"exchange", "home"}),
     "status": frozenset({"home"}),
     "score": frozenset({"liquidations", "home", "model"}),

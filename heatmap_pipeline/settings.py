@@ -64,6 +64,17 @@ def check_symbol(symbol: str) -> str:
     return symbol
 
 
+def check_written(symbol: str) -> str:
+    """Return `symbol` if it is written as symbols are, whether it is computed or not (`symbols.why_not_written`).
+
+    Raises:
+        SettingsError: for anything else.
+    """
+    if words := why_not_written(symbol):
+        raise SettingsError(words)
+    return symbol
+
+
 def setting_of(name: str, symbol: str) -> str:
     """Return how the setting of one symbol is called in the environment.
 

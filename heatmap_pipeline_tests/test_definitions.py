@@ -41,11 +41,12 @@ PINNED = {
             "quantities_valid",
             "totals_equal_open_interest",
         ],
-        "liquidation_snapshots": ["cells_add_up", "cells_unique", "snapshots_current"],
+        "liquidation_snapshots": ["bucket_fits", "cells_add_up", "cells_unique", "snapshots_current"],
         "map_scores": ["level_in_bracket", "score_not_worse"],
         "published_database": ["days_believable", "days_whole", "up_to_date"],
     },
     "warnings only": [
+        "bucket_fits",
         "candles_complete",
         "days_believable",
         "days_whole",

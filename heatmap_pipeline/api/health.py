@@ -1,7 +1,8 @@
 """Whether what is served is what a reader may rely on: how old it is, and whether its chain of days holds.
 
-Stale is a symbol whose newest complete day ended longer ago than the setting allows, or of which a stored day does not
-follow from the one before it. Days missing between two histories are listed, but the source never had them.
+Stale is a symbol whose newest complete day ended longer ago than the setting allows, unless its market has ended, or of
+which a stored day does not follow from the one before it. Days missing between two histories are listed, but the source
+never had them.
 """
 
 from __future__ import annotations
@@ -55,13 +56,14 @@ def health(
     if problem:
         reasons.insert(0, f"an older version is served: {problem}")
     # The oldest of the newest: what is served is as fresh as the symbol that is furthest behind.
-    newest = min((one["newest_day"] for one in reports if one["newest_day"]), default=None)
+    going = [one for one in reports if one["ended"] is None] or reports
+    newest = min((one["newest_day"] for one in going if one["newest_day"]), default=None)
     body: dict[str, Any] = {
         "status": "stale" if reasons else "ok",
         "version": version.name,
         "newest_day": newest,
-        "as_of": iso(min(model.end for symbol in version.symbols.values() for model in symbol.models.values())),
-        "age_seconds": max(one["age_seconds"] for one in reports),
+        "as_of": min(one["as_of"] for one in going),
+        "age_seconds": max(one["age_seconds"] for one in going),
         "symbols": reports,
     }
     if reasons:
@@ -94,7 +96,7 @@ def _report(symbol: SymbolData, model: ModelData, settings: Settings, now: float
     end = (day_start(newest) + DAY if newest is not None else model.begin) / 1e6
     age = max(int(now - end), 0)
     reasons = []
-    if age > settings.api_stale_hours * 3600:
+    if symbol.ended is None and age > settings.api_stale_hours * 3600:
         what = f"the newest complete day is {newest}" if newest is not None else "no day is complete yet"
         line = command(as_stored(settings, symbol.name, symbol.source), "refresh", symbol.name)
         limit = f"{settings.api_stale_hours:g} h"
@@ -115,6 +117,7 @@ def _report(symbol: SymbolData, model: ModelData, settings: Settings, now: float
         "broken_days": [day.isoformat() for day in model.broken],
         "not_whole": {day.isoformat(): words for day, words in symbol.not_whole.items()},
         "provisional": model.days[-1] in model.provisional,
+        "ended": None if symbol.ended is None else symbol.ended.day.isoformat(),
     }
     if reasons:
         report["reason"] = "; ".join(reasons)

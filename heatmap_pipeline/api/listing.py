@@ -43,6 +43,7 @@ def _entry(symbol: SymbolData) -> dict[str, Any]:
         "bucket": symbol.bucket,
         "first_day": first.days[0].isoformat(),
         "last_day": first.days[-1].isoformat(),
+        "ended": None if symbol.ended is None else symbol.ended.day.isoformat(),
         "as_of": iso(first.end),
         "price": float(symbol.candles.close[newest]),
         "simulated": symbol.simulated,

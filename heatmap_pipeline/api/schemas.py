@@ -9,6 +9,9 @@ from pydantic import BaseModel, Field
 LOCATED_SHARE = "Share of the open interest that the map puts at a liquidation price, 0 to 1."
 COVERAGE = "The name that `located_share` had before; the same number."
 
+ENDED = "The last day of a symbol that is not traded any more; null for all others."
+NOT_WHOLE = "What is held, cut or unchecked, in words, by day; no failure."
+
 
 class Problem(BaseModel):
     """Why there is no other answer."""
@@ -69,11 +72,14 @@ class ColumnsMeta(Meta):
     """What the page needs besides."""
 
     bucket: float = Field(description="The symbol's own bucket, quote asset.")
+    bucket_misfit: str | None = Field(description="How it does not fit the price, in words; null where it does.")
     interval_seconds: int
     price: float = Field(description="Last close, quote asset.")
     provisional: bool = Field(description="Whether a day in it was not over yet.")
     first_day: str
     last_day: str
+    ended: str | None = Field(description=ENDED)
+    not_whole: dict[str, str] = Field(description=NOT_WHOLE)
 
 
 class Nested(BaseModel):
@@ -357,6 +363,7 @@ class SymbolEntry(BaseModel):
     bucket: float
     first_day: str
     last_day: str
+    ended: str | None = Field(description=ENDED)
     as_of: str
     price: float
     simulated: bool
@@ -385,10 +392,9 @@ class SymbolHealth(BaseModel):
     stale: bool
     missing_days: list[str]
     broken_days: list[str]
-    not_whole: dict[str, str] = Field(
-        description="What is held, cut, unchecked or cannot be true, in words, by day; no failure."
-    )
+    not_whole: dict[str, str] = Field(description=NOT_WHOLE)
     provisional: bool
+    ended: str | None = Field(description=ENDED)
     reason: str | None = None
 
 

@@ -6,6 +6,7 @@ file; the numbers come from `model`, the rows go to `store`.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,9 +16,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from heatmap_pipeline.bins import merge_cells
 from heatmap_pipeline.chain.commands import run_command
 from heatmap_pipeline.chain.history import (
     CLOSES,
+    RESTARTED,
     ChainError,
     Connect,
     History,
@@ -27,6 +30,7 @@ from heatmap_pipeline.chain.history import (
     present_days,
     read_history,
     resolve_parameters,
+    restarted,
 )
 from heatmap_pipeline.instants import ONE_DAY, SECONDS
 from heatmap_pipeline.market.archive_names import ArchiveFile
@@ -41,7 +45,13 @@ from heatmap_pipeline.store import days as stored
 from heatmap_pipeline.store import raw as stored_raw
 from heatmap_pipeline.store.days import DayRecord
 
+_log = logging.getLogger(__name__)
+
 _OF_A_CANDLE = ("open", "high", "low", "close", "volume")
+
+CELLS_PER_SNAPSHOT = 4096
+"""Cells that are stored of a day, per snapshot on average. More, as after a collapse or of a bucket far too fine for
+the price, are put together (`merge_cells`); what is computed and served (replayed) is in the bucket of the day."""
 
 _CHUNK = 31
 """Days of raw rows held in memory at a time."""
@@ -174,9 +184,16 @@ class _Walk:
     """One model on its way through the days: the state where it stands, read only when it is needed."""
 
     def __init__(
-        self, settings: Settings, history: History, flows: _Flows, model: str, before: DayRecord | None
+        self,
+        settings: Settings,
+        history: History,
+        flows: _Flows,
+        model: str,
+        before: DayRecord | None,
+        restart: date | None = None,
     ) -> None:
         self.settings, self.history, self.flows, self.model, self.before = settings, history, flows, model, before
+        self._restart = restart
         self._here: tuple[ModelState, Carried] | None = None
 
     def skip(self, record: DayRecord) -> None:
@@ -184,9 +201,14 @@ class _Walk:
         self.before, self._here = record, None
 
     def enter(self, day: date) -> None:
-        """Come to a day; after a gap a new history begins."""
-        if self.before is not None and self.before.day < day - ONE_DAY:
+        """Come to a day; after a gap a new history begins, and where one was begun anew."""
+        if self.before is not None and (self.before.day < day - ONE_DAY or self._begins_anew(day)):
             self.before = self._here = None
+
+    def _begins_anew(self, day: date) -> bool:
+        """Whether a day that follows a stored one begins a history: now, or when it was computed before."""
+        records = self.history.days[self.model]
+        return restarted(records.get(day)) or (day == self._restart and day - ONE_DAY in records)
 
     def parameters(self, day: date, given: _DayInput) -> ModelParameters:
         """Return the parameters of a day that the walk has come to."""
@@ -219,6 +241,8 @@ class _Walk:
         candles = _day_candles(given, flow)
         result = run_day(parameters, state, candles, snapshot_seconds)
         kept = _kept(result.state, flow, given, candles)
+        if self.before is None and self._begins_anew(day):
+            kept[RESTARTED] = True
         day_record = DayRecord(
             symbol=self.history.symbol.symbol,
             model=self.model,
@@ -275,7 +299,14 @@ def advance(
     days = present_days(history, days)
     flows = _Flows(history)
     walks = [
-        _Walk(settings, history, flows, model, check_start(settings, history, model, days[0], restart))
+        _Walk(
+            settings,
+            history,
+            flows,
+            model,
+            check_start(settings, history, model, days[0], restart),
+            days[0] if restart else None,
+        )
         for model in settings.models
     ]
     commits = _Commits(connect)
@@ -394,13 +425,23 @@ def _sample_day(
             f"{symbol} {model}: {day} is stale, its snapshots would not match its events; "
             f"rebuild with `{run_command(walk.settings, symbol, day, max(history.days[model]))}`"
         )
+    most = CELLS_PER_SNAPSHOT * (86400 // seconds)
+    cells, digits = merge_cells(result.cells, most)
+    computed = len(result.cells["side"])
+    if digits:
+        _log.warning(
+            "%s %s %s: %d cells are more than %d: they are stored with %d leading digits of their bucket's number",
+            *(symbol, model, day, computed, most, digits),
+        )
+    merged = (computed, digits) if digits else None
     commits.add(
         lambda con: stored.commit_snapshots(
-            con, symbol, model, day, known.state_hash, seconds, result.cells, bucket=parameters.bucket
+            con, symbol, model, day, known.state_hash, seconds, cells, parameters.bucket, merged=merged
         )
     )
     numbers: dict[str, float | int] = {
-        "rows": len(result.cells["side"]),
+        "rows": len(cells["side"]),
+        "cells_computed": computed,
         "snapshots": len(np.unique(result.cells["timestamp"])),
         f"consumed_volume_{history.symbol.unit.lower()}": float(result.cells["consumed_volume"].sum()),
     }

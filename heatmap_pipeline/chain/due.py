@@ -32,7 +32,9 @@ def last_due(settings: Settings) -> date:
     return calendar.yesterday() + (ONE_DAY if settings.kind.has_today else timedelta(0))
 
 
-def due_days(settings: Settings, symbols: Sequence[str], until: date) -> dict[str, tuple[date, date]]:
+def due_days(
+    settings: Settings, symbols: Sequence[str], until: date, *, again: bool = True
+) -> dict[str, tuple[date, date]]:
     """Return the first and last day due for each symbol that has any; an unknown symbol begins at HEATMAP_START.
 
     What follows a day that is due is due, too, to the last stored day. Nothing is due of a day that has just begun, nor
@@ -40,7 +42,7 @@ def due_days(settings: Settings, symbols: Sequence[str], until: date) -> dict[st
 
     A day is due if it is missing, was provisional when it was read, came over REST within the last week and the
     archive may have it by now, or is stored and not published. Days that were published and are not stored any more are
-    missing: after the loss of the warehouse everything is due.
+    missing: after the loss of the warehouse everything is due. Without `again` nothing is due only to be read again.
     """
     warehouse = Warehouse(settings.home, lock_timeout=settings.lock_timeout)
     published = published_histories(warehouse)
@@ -48,7 +50,7 @@ def due_days(settings: Settings, symbols: Sequence[str], until: date) -> dict[st
     due: dict[str, tuple[date, date]] = {}
     with naming_the_rebuild(settings), _connected(warehouse) as con:
         for symbol in symbols:
-            first = first_due(con, settings, symbol, until, published)
+            first = first_due(con, settings, symbol, until, published, again=again)
             last = last_stored(con, settings, symbol)
             if first is not None and first <= until and not clock_is_behind(last):
                 due[symbol] = (first, max(until, last or until))
@@ -73,6 +75,8 @@ def first_due(
     symbol: str,
     until: date,
     published: Mapping[str, PublishedHistory] | None,
+    *,
+    again: bool = True,
 ) -> date | None:
     """Return the first day due of a symbol, None where nothing is known of it and HEATMAP_START is not set.
 
@@ -88,10 +92,11 @@ def first_due(
         return min([*lost, *raw["candles"]], default=settings.start)
     # A model that has no day yet begins where the symbol's history does.
     first = min(known) + ONE_DAY if len(known) == len(records) else min(raw["candles"])
-    again = [day for kind in ("candles", "open_interest") for day in _to_read_again(raw[kind], until)]
+    kinds = ("candles", "open_interest") if again else ()
+    sooner = [day for kind in kinds for day in _to_read_again(raw[kind], until)]
     if unpublished(records, history):
-        again.append(max(known))
-    return min([first, *again, *lost])
+        sooner.append(max(known))
+    return min([first, *sooner, *lost])
 
 
 def last_stored(con: Any, settings: Settings, symbol: str) -> date | None:

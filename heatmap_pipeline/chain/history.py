@@ -36,6 +36,9 @@ from heatmap_pipeline.store.raw import RawDay, SymbolRecord
 CLOSES = "closes"
 """Where the state of a day says its first and its last close, which the buckets of days follow from."""
 
+RESTARTED = "restarted"
+"""Where the state of a day says that a history begins with it although the day before is stored: see `restarted`."""
+
 _NAMED = 3
 """How many changed parameters a reason names."""
 
@@ -214,6 +217,11 @@ def closes(record: DayRecord) -> tuple[float, float] | None:
     return None if found is None else (found[0], found[1])
 
 
+def restarted(record: DayRecord | None) -> bool:
+    """Whether a day began a history anew (`--restart`) though the day before it is stored: nothing is carried on."""
+    return record is not None and bool(record.state.get(RESTARTED))
+
+
 def stale_days(settings: Settings, history: History, model: str) -> list[Stale]:
     """Return the stored days of a model that no longer follow, in order, each with the reason.
 
@@ -232,7 +240,7 @@ def stale_days(settings: Settings, history: History, model: str) -> list[Stale]:
         day_closes = closes(record)
         if record.previous_hash == "":
             broken = earlier = None
-            if before is not None and before.day == day - ONE_DAY:
+            if before is not None and before.day == day - ONE_DAY and not restarted(record):
                 reason = f"it began a history, and now {before.day} is before it"
         elif before is None or before.day != day - ONE_DAY:
             reason = f"its predecessor {day - ONE_DAY} is missing"
@@ -301,6 +309,8 @@ def check_start(settings: Settings, history: History, model: str, day: date, res
             )
         return None
     last = max(earlier)
+    if last == day - ONE_DAY and (restart or restarted(records.get(day))):
+        return None
     if last < day - ONE_DAY:
         known_start = day in records and records[day].previous_hash == ""
         if restart or known_start:

@@ -18,7 +18,7 @@ from heatmap_pipeline.market.plausible.candles import judge_candles
 from heatmap_pipeline.market.plausible.names import ACCEPTED, SIDES
 from heatmap_pipeline.market.plausible.samples import judge_samples_of
 from heatmap_pipeline.market.sources import Market
-from heatmap_pipeline.market.tables import CleanDay
+from heatmap_pipeline.market.tables import CleanDay, NotTradedError
 from heatmap_pipeline.settings import Settings, interval_name, setting_of
 from heatmap_pipeline.store import raw as stored
 from heatmap_pipeline.store.origin import remember_archive
@@ -72,8 +72,8 @@ def ingest_candles(
     # Neither a stored day whose file is gone nor a day of a gap between two histories is asked for.
     wanted = [day for day in days if day not in inside or day in available]
     interval = chosen.candle_interval_seconds if chosen else market.interval(settings, symbol, wanted)
-    read = _judged_candles(connect, settings, symbol, market.candles(symbol, wanted, interval), interval)
-    for chunk in _chunks(read):
+    read = _kept_if_gone(market.candles(symbol, wanted, interval), set(wanted) - known)
+    for chunk in _chunks(_judged_candles(connect, settings, symbol, read, interval)):
         with connect() as con:
             if record is None:
                 bucket = day_bucket(settings, symbol, None, float(chunk[0].table["close"].iloc[0]))
@@ -200,6 +200,17 @@ def _name(day: CleanDay, file: str) -> str:
 
 def _way_out(file: str) -> str:
     return f"put a good copy in its place, or take the day as it is by HEATMAP_ACCEPT_IMPLAUSIBLE={file}"
+
+
+def _kept_if_gone(days: Iterable[CleanDay], needed: set[date]) -> Iterator[CleanDay]:
+    """Yield days; those of a symbol that is not traded any more may be missing where none that is needed is left."""
+    try:
+        for day in days:
+            needed.discard(day.day)
+            yield day
+    except NotTradedError:
+        if needed:
+            raise
 
 
 def _has_rows(day: stored.RawDay | None) -> bool:

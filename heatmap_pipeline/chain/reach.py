@@ -6,21 +6,28 @@ run what comes of both.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from heatmap_pipeline.chain import calendar
 from heatmap_pipeline.chain.due import clock_is_behind, due_days
+from heatmap_pipeline.chain.ends import retire, retired, words_for_end
 from heatmap_pipeline.chain.recovery import naming_the_rebuild
 from heatmap_pipeline.files import replace_file
+from heatmap_pipeline.instants import ONE_DAY
 from heatmap_pipeline.market.sources import Market, open_market
-from heatmap_pipeline.market.tables import MarketError
+from heatmap_pipeline.market.tables import ClosedError, Ending, MarketError
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store import raw as stored_raw
+from heatmap_pipeline.store.ended import Ended
 from heatmap_pipeline.store.warehouse import Warehouse
+
+Answer = TypeVar("Answer")
 
 WAITED_FOR = timedelta(days=3)
 """How late the archive's file of a day may be, where that is all that can be had, before the day counts as missing."""
@@ -32,59 +39,130 @@ class Plan:
 
     Attributes:
         days: first and last day by symbol, of those that have any.
-        until: the newest day that every symbol can have.
+        until: the newest day that every symbol can have that has not ended.
         closed: why nothing newer can be had, '' where nothing stands in the way.
         refused: what the source could not be asked, each once; the run comes upon what it needs of that.
+        missing: symbols of which a later day can be had than the last complete one that is stored.
+        ended: symbols that have ended, whenever that was found.
+        news: what is to be said of symbols that were found to have ended, or to go on again, just now.
     """
 
     days: dict[str, tuple[date, date]]
     until: date
     closed: str = ""
     refused: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    ended: Mapping[str, Ended] = field(default_factory=dict)
+    news: tuple[str, ...] = ()
 
 
 def plan_due(settings: Settings, symbols: Sequence[str], until: date) -> Plan:
     """Return what is due of the symbols and can be had.
 
     What the archive corrected or added within the last `check_days` days is due as well, with all that follows it.
-    Whether the exchange's REST is closed to this place is remembered in the home, for `heatmap status`.
+    Whether the exchange's REST is closed to this place is remembered in the home, for `heatmap status`, and so is which
+    symbols have ended (`ends.py`); the newest day of one that was found to have just now is due, so that it is drawn
+    and published with that.
 
     Raises:
         StoreError: if the home cannot be read or written.
     """
-    if not settings.kind.over_network:
+    if settings.kind.simulated:
         return Plan(due_days(settings, symbols, until), until)
-    market = open_market(settings)
-    days: dict[str, tuple[date, date]] = {}
-    closed: list[str] = []
-    refused: list[str] = []
-    last = until
-    for symbol in symbols:
-        stored = _stored(settings, symbol)
-        if stored and clock_is_behind(stored.days[-1]):
-            continue  # nothing is due of it, and what this machine asks would be of another day
+    return _Planning(settings, until).plan(symbols)
+
+
+class _Planning:
+    """A plan in the making."""
+
+    def __init__(self, settings: Settings, until: date) -> None:
+        self.settings, self.until = settings, until
+        self.known = retired(settings)
+        self.days: dict[str, tuple[date, date]] = {}
+        self.refused: list[str] = []
+        self.news: list[str] = []
+        self.missing: list[str] = []
+        self.ended: dict[str, Ended] = {}
+
+    def plan(self, symbols: Sequence[str]) -> Plan:
+        """Return what is due of the symbols."""
         try:
-            reached, why = market.reach(symbol, until)
+            market = open_market(self.settings)
+        except MarketError:  # the run says so
+            return Plan(due_days(self.settings, symbols, self.until), self.until, ended=self.known)
+        known = {symbol: _stored(self.settings, symbol) for symbol in symbols}
+        # Where this machine's clock is behind, nothing is due, and what it asked would be of another day.
+        symbols = [symbol for symbol, stored in known.items() if not (stored and clock_is_behind(stored.days[-1]))]
+        reaches = {symbol: self._asked(partial(market.reach, symbol, self.until)) for symbol in symbols}
+        closed = next((why for reach in reaches.values() if reach is not None and (why := reach[1])), "")
+        last = self.until
+        for symbol, reach in reaches.items():
+            reached = self.until if reach is None else reach[0]
+            stored = known[symbol]
+            ending = self._ending(market, symbol, stored) if stored is not None else None
+            if ending is None:
+                last = min(last, reached)
+            self._due(symbol, reached if ending is None else min(ending.last, self.until), stored, again=ending is None)
+            if stored is not None:
+                self._corrected(market, symbol, stored)
+                self._remember_end(symbol, stored, ending)
+        if self.settings.kind.over_network and (not self.refused or closed):
+            _remember(self.settings, closed)
+        refused, news = tuple(dict.fromkeys(self.refused)), tuple(self.news)
+        return Plan(self.days, last, closed, refused, tuple(self.missing), self.ended, news)
+
+    def _asked(self, ask: Callable[[], Answer]) -> Answer | None:
+        """Return an answer of the source; None where it cannot be asked, which is noted."""
+        try:
+            return ask()
         except MarketError as error:
-            reached, why = until, ""
-            refused.append(str(error))
-        closed += [why] if why else []
-        last = min(last, reached)
-        due = due_days(settings, [symbol], reached)
+            self.refused.append(str(error))
+            return None
+
+    def _ending(self, market: Market, symbol: str, stored: _Stored) -> Ending | None:
+        """Return how a symbol ended; what was known before, where the source cannot tell now."""
+        before = self.known.get(symbol)
+        recorded = None if before is None else Ending(before.day, before.reason)
+        try:
+            return market.ended(symbol, stored.complete, self.until, stored.interval)
+        except ClosedError:
+            return recorded
+        except MarketError as error:
+            self.refused.append(str(error))
+            return recorded
+
+    def _due(self, symbol: str, reached: date, stored: _Stored | None, *, again: bool) -> None:
+        due = due_days(self.settings, [symbol], reached, again=again)
         if symbol in due:
-            days[symbol] = due[symbol]
-        if stored:
-            try:
-                changed = _changed(market, settings, symbol, stored, asked_today=False)
-            except MarketError as error:
-                refused.append(str(error))
-                continue
-            if changed:
-                first, end = days.get(symbol, (changed[0], stored.days[-1]))
-                days[symbol] = min(first, changed[0]), max(end, stored.days[-1])
-    if not refused or closed:
-        _remember(settings, closed[0] if closed else "")
-    return Plan(days, last, closed[0] if closed else "", tuple(dict.fromkeys(refused)))
+            self.days[symbol] = due[symbol]
+            if stored is None or stored.complete < reached:
+                self.missing.append(symbol)
+
+    def _corrected(self, market: Market, symbol: str, stored: _Stored) -> None:
+        changed = self._asked(lambda: _changed(market, self.settings, symbol, stored, asked_today=False))
+        if changed:
+            first, end = self.days.get(symbol, (changed[0], stored.days[-1]))
+            self.days[symbol] = min(first, changed[0]), max(end, stored.days[-1])
+
+    def _remember_end(self, symbol: str, stored: _Stored, ending: Ending | None) -> None:
+        before = self.known.get(symbol)
+        if before is None and ending is None:
+            return
+        if ending is None:
+            retire(self.settings, symbol, None)
+            self.news.append(f"{symbol}: goes on again, after it had ended on {before.day if before else ''}")
+        elif before is not None and (before.reason, before.day) == (ending.reason, ending.last):
+            self.ended[symbol] = before
+            return
+        else:
+            ended = retire(self.settings, symbol, ending)
+            assert ended is not None  # noqa: S101  # an end was recorded
+            self.ended[symbol] = ended
+            if ended == before:
+                return
+            if before is None or before.day != ended.day:
+                self.news.append(words_for_end(self.settings, symbol, ended))
+        self.days.setdefault(symbol, (stored.days[-1], stored.days[-1]))
 
 
 def check_files(settings: Settings, symbol: str, first: date, last: date) -> list[date]:
@@ -97,7 +175,7 @@ def check_files(settings: Settings, symbol: str, first: date, last: date) -> lis
     stored = _stored(settings, symbol)
     if stored is None:
         return []
-    within = _Stored([day for day in stored.days if first <= day <= last], stored.interval)
+    within = replace(stored, read={day: read for day, read in stored.read.items() if first <= day <= last})
     return _changed(open_market(settings), settings, symbol, within, asked_today=True)
 
 
@@ -115,10 +193,22 @@ def last_expected(settings: Settings) -> date:
 
 @dataclass(frozen=True)
 class _Stored:
-    """Days of stored candles, rising, and the step of their candles in seconds."""
+    """What is stored of a symbol.
 
-    days: list[date]
+    Attributes:
+        read: sha256 of the files that each day was read from, rising; none for what came over REST.
+        complete: the newest day that is not provisional; the day before the first one, if all are.
+        interval: step of the candles in seconds.
+    """
+
+    read: Mapping[date, Collection[str]]
+    complete: date
     interval: int
+
+    @property
+    def days(self) -> list[date]:
+        """The days, rising."""
+        return list(self.read)
 
 
 def _stored(settings: Settings, symbol: str) -> _Stored | None:
@@ -127,14 +217,20 @@ def _stored(settings: Settings, symbol: str) -> _Stored | None:
         return None
     with naming_the_rebuild(settings), warehouse.connect() as con:
         record = stored_raw.get_symbol(con, symbol)
-        days = sorted(stored_raw.raw_days(con, symbol)["candles"])
-    return None if record is None or not days else _Stored(days, record.candle_interval_seconds)
+        kinds = stored_raw.raw_days(con, symbol)
+    candles = kinds["candles"]
+    if record is None or not candles:
+        return None
+    of_day = {day: [of_kind[day].facts for of_kind in kinds.values() if day in of_kind] for day in sorted(candles)}
+    read = {day: frozenset(str(each.get("sha256", "")) for each in facts) for day, facts in of_day.items()}
+    complete = [day for day, facts in of_day.items() if not any(each.get("provisional") for each in facts)]
+    return _Stored(read, max(complete, default=min(read) - ONE_DAY), record.candle_interval_seconds)
 
 
 def _changed(market: Market, settings: Settings, symbol: str, stored: _Stored, *, asked_today: bool) -> list[date]:
     oldest = date.min if asked_today else calendar.today() - timedelta(days=settings.check_days)
-    days = [day for day in stored.days if day >= oldest]
-    return market.changed(symbol, days, stored.interval, asked_today=asked_today) if days else []
+    read = {day: files for day, files in stored.read.items() if day >= oldest}
+    return market.changed(symbol, read, stored.interval, asked_today=asked_today) if read else []
 
 
 def _note(settings: Settings) -> Path:

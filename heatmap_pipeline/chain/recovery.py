@@ -13,6 +13,7 @@ from datetime import date
 from typing import Any
 
 from heatmap_pipeline.chain.commands import rebuild_commands, run_command
+from heatmap_pipeline.commands import command
 from heatmap_pipeline.errors import HeatmapError
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store import days as stored
@@ -45,10 +46,11 @@ def loss(con: Any, settings: Settings, symbol: str) -> str | None:
     days = [*lost, *(day for model in settings.models for day in stored.day_records(con, symbol, model))]
     models = tuple(dict.fromkeys((*settings.models, *published.days)))
     again = as_stored(settings, symbol, published.record.source).model_copy(update={"models": models})
-    command = run_command(again, symbol, lost[0], max(days))
+    line = run_command(again, symbol, lost[0], max(days))
     return (
         f"{symbol} {lost[0]} .. {lost[-1]}: published and not stored any more (was the warehouse deleted or replaced?);"
-        f" compute them again with `{command}`, or move heatmap.duckdb away to give them up"
+        f" compute them again with `{line}`, or move heatmap.duckdb away to give them up, or remove all of the symbol "
+        f"with `{command(settings, 'forget', symbol)}`"
     )
 
 

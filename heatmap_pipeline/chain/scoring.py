@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from heatmap_pipeline import __version__
-from heatmap_pipeline.chain.history import Connect
+from heatmap_pipeline.chain.history import Connect, restarted
 from heatmap_pipeline.instants import DAY, ONE_DAY, day_of, day_start, iso
 from heatmap_pipeline.market.liquidations.sources import Places, open_liquidations, own_exchange
 from heatmap_pipeline.market.liquidations.tables import merge_ranges, microseconds, recorded_share
@@ -256,7 +256,10 @@ def store_outcome(connect: Connect, outcome: Sequence[Scored | NotScored]) -> No
 
 
 def _complete_days(con: Any, symbol: str, model: str) -> dict[date, DayRecord]:
-    return {day: record for day, record in day_records(con, symbol, model).items() if not record.provisional}
+    """Return the days that are over; of a symbol that was begun anew (`--restart`) without a gap, those since then."""
+    complete = {day: record for day, record in day_records(con, symbol, model).items() if not record.provisional}
+    begin = max((day for day, record in complete.items() if restarted(record)), default=date.min)
+    return {day: record for day, record in complete.items() if day >= begin}
 
 
 def _inputs(days: Mapping[date, DayRecord], record: Record, trailing_days: int) -> str:

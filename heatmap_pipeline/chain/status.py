@@ -13,6 +13,7 @@ from heatmap_pipeline.chain.commands import rebuild_commands, run_command
 from heatmap_pipeline.chain.due import clock_is_behind, unpublished, words_for_clock
 from heatmap_pipeline.chain.earlier import words_for_earlier_version
 from heatmap_pipeline.chain.exporting import words_for_old_export
+from heatmap_pipeline.chain.fit import fit_lines
 from heatmap_pipeline.chain.history import Stale, outdated_days, read_history
 from heatmap_pipeline.chain.liquidations import feed_lines, recorded_lines
 from heatmap_pipeline.chain.reach import closed_words, last_expected
@@ -22,6 +23,7 @@ from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store import days as stored
 from heatmap_pipeline.store import raw as stored_raw
 from heatmap_pipeline.store import read
+from heatmap_pipeline.store.ended import Ended, ended_symbols
 from heatmap_pipeline.store.odd import odd_days
 from heatmap_pipeline.store.origin import as_stored
 from heatmap_pipeline.store.read import PublishedHistory, SymbolStatus, published_histories
@@ -60,22 +62,22 @@ def status_lines(settings: Settings) -> Iterator[str]:
         earlier = words_for_earlier_version(con, settings)
         waiting = {(entry.symbol, entry.model): _waiting(con, again, entry, published) for entry in entries}
         recorded = list(recorded_lines(con))
-        cut = {name: days_not_whole(con, name) for name in names}
-        odd = {name: odd_days(con, name) for name in names}
+        days_to_know = list(_days(con, names))
         held = {(entry.symbol, entry.model): _held(con, entry) for entry in entries}
+        ends = ended_symbols(con)
+        fits = [line for one in entries if one.model for line in fit_lines(con, settings, one.symbol, one.model)]
         silent = [line for entry in entries for line in _silent(con, settings, entry)]
     if not entries and not lost:
         yield f"nothing is stored in {settings.home} yet; begin with {first_commands(settings.home)}"
         return
     yield f"home {settings.home}"
     yield _line(_HEADER)
-    for entry in entries:
-        key = entry.symbol, entry.model
-        yield _line(_row(entry, len(stale[key]), held[key]))
+    yield from (_line(_row(one, len(stale[key]), held[key])) for one in entries for key in [(one.symbol, one.model)])
     yield from recorded
     yield from dict.fromkeys(f"closed  {words}" for stored_as in again.values() if (words := closed_words(stored_as)))
-    yield from (_of_days("cut", name, days) for name, days in cut.items() if days)
-    yield from (_of_days("odd", name, days) for name, days in odd.items() if days)
+    yield from (f"ended   {name} {end.day}: {end.reason}" for name, end in ends.items())
+    yield from dict.fromkeys(fits)
+    yield from days_to_know
     problems: set[str] = set()
     if published is None and (line := _unusable(warehouse)):
         problems.add(line)
@@ -92,7 +94,7 @@ def status_lines(settings: Settings) -> Iterator[str]:
         made_again = entry.symbol in lost or entry.symbol in earlier
         rebuilt = [] if made_again else stale[key]
         rest = [] if made_again or rebuilt else waiting[key]
-        for line in [*_problems(again[entry.symbol], entry, rebuilt), *rest]:
+        for line in [*_problems(again[entry.symbol], entry, rebuilt, ends.get(entry.symbol)), *rest]:
             if line not in problems:
                 problems.add(line)
                 yield line
@@ -171,6 +173,14 @@ def _held(con: Any, entry: SymbolStatus) -> int:
     return sum(bool(record.repairs.get("held")) for record in records.values())
 
 
+def _days(con: Any, names: Sequence[str]) -> Iterator[str]:
+    """Yield a line for the days of each symbol that are not whole, and for those that held what cannot be true."""
+    for what, ask in (("cut", days_not_whole), ("odd", odd_days)):
+        for name in names:
+            if days := ask(con, name):
+                yield _of_days(what, name, days)
+
+
 def _of_days(what: str, symbol: str, days: Mapping[date, str]) -> str:
     """Say which stored days are not whole or held nonsense, the newest in words; no problem, for that may be all."""
     newest = max(days)
@@ -204,7 +214,7 @@ def _line(cells: tuple[str, ...]) -> str:
     return "  ".join(cell + " " * (width - cell_len(cell)) for cell, width in zip(cells, _WIDTHS, strict=True)).rstrip()
 
 
-def _problems(settings: Settings, entry: SymbolStatus, stale: list[Stale]) -> Iterator[str]:
+def _problems(settings: Settings, entry: SymbolStatus, stale: list[Stale], ended: Ended | None) -> Iterator[str]:
     for stage, day, message in entry.failed:
         yield f"failed  {entry.symbol} {day} {stage}: {message}"
     if stale and entry.last_day is not None:
@@ -212,8 +222,9 @@ def _problems(settings: Settings, entry: SymbolStatus, stale: list[Stale]) -> It
         yield f"stale   {entry.symbol} {entry.model} from {stale[0].day}: {stale[0].reason}; rebuild with `{line}`"
     if entry.last_day is not None and clock_is_behind(entry.last_day):
         yield f"clock   {words_for_clock(entry.symbol, entry.last_day)}"
-    if settings.kind.grows and entry.last_day is not None and entry.last_day < last_expected(settings):
-        missing = f"{entry.last_day + timedelta(days=1)} .. {yesterday()}"
+    expected = last_expected(settings) if ended is None else ended.day
+    if settings.kind.grows and entry.last_day is not None and entry.last_day < expected:
+        missing = f"{entry.last_day + timedelta(days=1)} .. {yesterday() if ended is None else ended.day}"
         line = command(settings, "refresh", entry.symbol)
         yield f"missing {entry.symbol} {missing}: not computed yet; catch up with `{line}`"
     if entry.gaps:

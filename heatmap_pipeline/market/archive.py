@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
-from datetime import date
+from datetime import date, timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar, get_args
@@ -29,7 +29,7 @@ from heatmap_pipeline.market.archive_file import (
 from heatmap_pipeline.market.archive_names import ArchiveFile
 from heatmap_pipeline.market.archive_tree import days_in, find_day, find_month, months_in, nothing_in, symbols_in
 from heatmap_pipeline.market.repair import clean_candles, clean_samples
-from heatmap_pipeline.market.tables import OPEN_INTEREST_COLUMNS, CleanDay, MarketError, NoDataError
+from heatmap_pipeline.market.tables import OPEN_INTEREST_COLUMNS, CleanDay, Ending, MarketError, NoDataError
 from heatmap_pipeline.settings import check_symbol, interval_name
 
 MAX_MONTH_ROWS = 45_000
@@ -83,6 +83,18 @@ class ArchiveReader:
                 state = path.stat()
                 days |= _days_of_month(path, state.st_mtime_ns, state.st_size)
         return sorted(days)
+
+    def last_day(self, symbol: str) -> date | None:
+        """Return the last day that files hold candles of, at any interval; None where there is none."""
+        return max((day for interval in _INTERVALS for day in self.days(symbol, interval)[-1:]), default=None)
+
+    def left_behind(self, symbol: str, last: date, patience: timedelta) -> Ending | None:
+        """Return that a symbol has ended whose files end at `last`, while those of another go on for longer than so."""
+        others = ((self.last_day(other), other) for other in self.symbols() if other != symbol)
+        day, other = max(((day, other) for day, other in others if day is not None), default=(last, ""))
+        if day - last <= patience:
+            return None
+        return Ending(last, f"its files end there, and those of {other} go on to {day}")
 
     def choose_interval(self, symbol: str, days: Sequence[date], wanted: Interval | None, strict: bool) -> int:
         """Return the step of the candle grid to use, in seconds.

@@ -59,6 +59,15 @@ def symbols_in(root: Path) -> list[str]:
     return sorted({name for folder in folders for name in names_in(folder) if not why_not_written(name)})
 
 
+def folders_of(root: Path, symbol: str) -> list[Path]:
+    """Return the folders, and what else there is, of nothing but one symbol below an archive; for who removes it."""
+    prefixes = [root / prefix for prefix in _PREFIXES]
+    kinds = [path.parent for name in ("1m", "") for path in [Path(ArchiveFile(symbol, date.min, name).path)]]
+    folders = [kinds[0].parent, _monthly(kinds[0].parent), kinds[1]]
+    paths = [*(prefix / folder for prefix in prefixes for folder in folders), root / f".{symbol}.lock"]
+    return [path for path in paths if os.path.lexists(path)]
+
+
 def nothing_in(root: Path, symbol: str = "") -> str:
     """Say why there are no candles (of a symbol) that could be read, and what there is instead."""
     symbols = symbols_in(root)

@@ -7,7 +7,7 @@ complete, that it is provisional; read again after the archive has published it,
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -21,7 +21,15 @@ from heatmap_pipeline.market.archive import ArchiveReader, read_many
 from heatmap_pipeline.market.archive_names import ArchiveFile
 from heatmap_pipeline.market.download import ArchiveDownloader, DamagedError, Outcome, Progress
 from heatmap_pipeline.market.exchange import ExchangeReader
-from heatmap_pipeline.market.tables import CleanDay, ClosedError, MarketError, NoDataError, checked
+from heatmap_pipeline.market.tables import (
+    CleanDay,
+    ClosedError,
+    Ending,
+    MarketError,
+    NoDataError,
+    NotTradedError,
+    checked,
+)
 from heatmap_pipeline.settings import ARCHIVE_URL, REST_URL, SIMULATED_MARKER, Settings, check_symbol, interval_name
 from heatmap_pipeline.symbols import Contract, contract_of
 
@@ -177,31 +185,90 @@ class BinanceSource:
             return (min(awaited) - timedelta(days=1) if awaited else until), str(error)
         return until, ""
 
-    def changed(self, symbol: str, days: Sequence[date], interval: int, *, asked_today: bool = False) -> list[date]:
-        """Fetch what the archive has corrected or added of these days since it was last asked, and return those days.
+    def changed(
+        self, symbol: str, read: Mapping[date, Collection[str]], interval: int, *, asked_today: bool = False
+    ) -> list[date]:
+        """Fetch what the archive has corrected or added of these days since it was asked; return what to read anew.
 
-        They are to be read anew: corrected files, and those of days that came over REST or had no samples. A file is
-        asked about at most once a day, unless `asked_today`.
+        That are the days whose files here are others than those that were read: corrected ones, and those of days that
+        came over REST or had no samples. So a process that is killed between fetching and reading forgets none of them.
+        A file is asked about at most once a day, unless `asked_today`.
 
         Args:
             symbol: as the exchange writes it.
-            days: UTC; those not over are left out.
+            read: sha256 of the files that each stored day (UTC) was read from; days not over are left out.
             interval: step of the stored candles, seconds.
             asked_today: whether to ask again about what was asked about today.
 
         Raises:
-            MarketError: for an archive that cannot be asked; nothing has changed then that is not found later.
+            MarketError: for an archive that cannot be asked, where nothing else has changed.
         """
         today = datetime.now(UTC).date()
         kinds = (interval_name(interval), "")
-        files = [ArchiveFile(symbol, day, kind) for day in days if day < today for kind in kinds]
-        found = self._downloader.fetch_changed(
-            files, again_after=0.0 if asked_today else _DAY_SECONDS, progress=self._progress
-        )
-        for file in found:
+        files = [ArchiveFile(symbol, day, kind) for day in read if day < today for kind in kinds]
+        failure: MarketError | None = None
+        try:
+            fetched = self._downloader.fetch_changed(
+                files, again_after=0.0 if asked_today else _DAY_SECONDS, progress=self._progress
+            )
+        except MarketError as error:
+            fetched, failure = [], error
+        for file in fetched:
             self._known.pop(file, None)
             self._failed.pop(file, None)
-        return sorted({file.day for file in found})
+        others = {file.day for file in files if not self._downloader.holds(file, read[file.day])}
+        if failure is not None and not others:
+            raise failure
+        return sorted(others)
+
+    def ended(self, symbol: str, last: date, until: date, interval: int) -> Ending | None:
+        """Return how a symbol ended of which days until `last` are stored, None where it goes on.
+
+        The exchange says so (`ExchangeReader.gone`); the last day is the newest up to `until` that the archive has.
+        Where REST is closed to this place, files tell: a symbol of which the archive has none for longer than
+        `ARCHIVE_LATE`, while those of another symbol here reach further than that.
+
+        Args:
+            symbol: as the exchange writes it.
+            last: last complete day that is stored.
+            until: last day of interest.
+            interval: step of the stored candles, seconds.
+
+        Raises:
+            ClosedError: if REST is closed to this place, and files do not tell.
+            MarketError: if the exchange or the archive cannot be asked.
+        """
+        try:
+            reason, anew = self._ask(lambda: self._exchange.gone(symbol, last))
+        except ClosedError:
+            newest = self._newest_file(symbol, last, until, interval)
+            if ending := self._reader.left_behind(symbol, newest, ARCHIVE_LATE):
+                return ending
+            if newest == last:
+                raise
+            return None
+        if not reason:
+            return None
+        # What came with the new listing belongs to the new history.
+        end = until if anew is None else min(until, anew - timedelta(days=1))
+        return Ending(self._newest_file(symbol, last, end, interval), reason, anew)
+
+    def _newest_file(self, symbol: str, last: date, until: date, interval: int) -> date:
+        """Return the last day from `last` on that the archive has, one after the other but for short gaps."""
+        name = interval_name(interval)
+        while last < until:
+            days = [last + timedelta(days=ago + 1) for ago in range(min(ARCHIVE_LATE.days + 1, (until - last).days))]
+            self._fetch(ArchiveFile(symbol, day, kind) for day in days for kind in (name, ""))
+            here = [
+                day
+                for day in days
+                if self._known.get(ArchiveFile(symbol, day, name)) in _HERE
+                and (self._known.get(ArchiveFile(symbol, day)) in _HERE or self._given_up(day))
+            ]
+            if not here:
+                return last
+            last = max(here)
+        return last
 
     def interval(self, settings: Settings, symbol: str, days: Sequence[date]) -> int:
         """Return the candle step in seconds: the symbol's setting, else the common one, else 5 minutes.
@@ -246,8 +313,8 @@ class BinanceSource:
                 return self._via_rest(
                     file, lambda: self._exchange.read_open_interest(symbol, file.day, candles[file.day], interval)
                 )
-            except (NoDataError, ClosedError):
-                if not self._given_up(file.day):
+            except (NoDataError, ClosedError) as error:
+                if not isinstance(error, NotTradedError) and not self._given_up(file.day):
                     raise
                 return from_archive(file)  # a day without samples
 
@@ -322,4 +389,4 @@ class BinanceSource:
 
 def _in_neither(file: ArchiveFile, error: NoDataError) -> NoDataError:
     name = Path(file.path).name
-    return NoDataError(f"{error} (and the archive has no {name}: {Outcome.NOT_PUBLISHED.value})")
+    return type(error)(f"{error} (and the archive has no {name}: {Outcome.NOT_PUBLISHED.value})")

@@ -184,6 +184,17 @@ class ArchiveDownloader:
                 raise error
         return changed
 
+    def holds(self, file: ArchiveFile, read: Collection[str]) -> bool:
+        """Whether what is here of a file, if anything, is of one of these sha256; those placed by hand always are."""
+        target = self.root / file.path
+        try:
+            with open_regular(checksum_beside(target)) as stream:
+                published = read_checksum(stream.read(_LARGEST_CHECKSUM))
+        except OSError:
+            return True
+        # One that was accepted against its CHECKSUM is of another sha256 than that says.
+        return (published is not None and published[0] in read) or (_sha256(target) or "") in {"", *read}
+
     def _asked_before(self, file: ArchiveFile) -> float:
         """Return how many seconds ago the archive was asked about a file; infinity for never, or in the future."""
         with suppress(OSError):

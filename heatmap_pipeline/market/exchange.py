@@ -33,6 +33,7 @@ from heatmap_pipeline.market.tables import (
     ClosedError,
     MarketError,
     NoDataError,
+    NotTradedError,
 )
 from heatmap_pipeline.market.web import Patience, Reply, TryAgainError, WebClient, WebError
 from heatmap_pipeline.settings import REST_URL, check_symbol, interval_name
@@ -52,10 +53,13 @@ WEIGHT_PER_MINUTE = 1200
 LATE_SAMPLES = timedelta(hours=1)
 """A day whose last sample is missing may still get it so long after its end."""
 
+GONE = frozenset({"DELIVERING", "DELIVERED", "SETTLING", "CLOSE"})
+"""What the exchange says of the status of a contract whose trading has ended for good."""
+
+_LISTING = "/fapi/v1/exchangeInfo"
 _LARGEST_ANSWER = 8 * 2**20  # all symbols: some MB; a day of candles: 0.3 MB; parsed it may take 27 times as much
 _SKEW_SECONDS = 30
 _DAY_MS = DAY // 1000
-_INFO = "/fapi/v1/exchangeInfo"
 _INVALID_SYMBOL = -1121
 _CLOSED = frozenset({403, 451})
 _TOO_OFTEN = frozenset({418, 429})
@@ -140,15 +144,15 @@ class ExchangeReader:
         """Return what the exchange says of a symbol that is traded now.
 
         Raises:
-            NoDataError: if the exchange does not know it, or it is not traded.
+            NotTradedError: if the exchange does not list it, or it is not traded.
             MarketError: if it is a contract that is not computed (`symbols.why_not_computed`).
         """
         info = self.known(symbol)
         if words := why_not_computed(info.kind):
             raise MarketError(words)
         if info.status != "TRADING":
-            raise NoDataError(
-                f"{self._web.name(_INFO)}: {symbol} is not traded now (status {info.status}), so there is nothing "
+            raise NotTradedError(
+                f"{self._web.name(_LISTING)}: {symbol} is not traded now (status {info.status}), so there is nothing "
                 "newer than what the archive has; choose days of the archive or another symbol"
             )
         return info
@@ -157,17 +161,60 @@ class ExchangeReader:
         """Return what the exchange says of a symbol, traded or not; asked once.
 
         Raises:
-            NoDataError: if the exchange does not know it.
+            NotTradedError: if the exchange does not list it.
         """
+        info = self._info(symbol)
+        if info is None:
+            raise NotTradedError(_unknown(self._web.name(_LISTING), symbol))
+        return info
+
+    def _info(self, symbol: str) -> SymbolInfo | None:
+        """Return what the exchange says of a symbol, None if it does not list it; all are asked about at once."""
         check_symbol(symbol)
         with self._lock:
             if symbol not in self._symbols:
-                place = self._web.name(_INFO)
-                info = self._ask(_INFO, {}, 1, lambda answer: answers.parse_symbol(answer, symbol, place))
+                place = self._web.name(_LISTING)
+
+                def take(answer: Any) -> SymbolInfo | None:
+                    info = answers.parse_symbol(answer, symbol, place)
+                    self._symbols |= answers.parse_others(answer, place)
+                    return info
+
+                info = self._ask(_LISTING, {}, 1, take)
                 if info is None:
-                    raise NoDataError(_unknown(place, symbol))
+                    return None
                 self._symbols[symbol] = info
             return self._symbols[symbol]
+
+    def gone(self, symbol: str, since: date) -> tuple[str, date | None]:
+        """Return how it is known that a symbol is not traded any more, '' where it is or may be.
+
+        Gone is what the exchange has a status of `GONE` for; what it does not list while it trades others; what REST
+        calls an invalid symbol; and a contract that it listed later than the day after `since`, which is another one
+        of the same name: its first day comes second, else None.
+
+        Raises:
+            ClosedError: if the exchange does not serve this place.
+            MarketError: if it cannot be asked.
+        """
+        info = self._info(symbol)
+        if info is None:
+            others = any(other.status == "TRADING" for other in self._symbols.values())
+            return ("the exchange does not list it any more" if others else ""), None
+        if info.status in GONE:
+            return f"its status at the exchange is {info.status}", None
+        if info.status != "TRADING":
+            return "", None
+        if info.listed > since + timedelta(days=1):
+            return f"the exchange listed it anew on {info.listed}", info.listed
+        now = self.now()
+        query: dict[str, str | int] = {"symbol": symbol, "interval": "5m", "limit": 1}
+        query |= {"startTime": _ms(now.date()), "endTime": _ms(now.date()) + _DAY_MS - 1}
+        try:
+            self._ask("/fapi/v1/klines", query, 1, lambda answer: answer, symbol)
+        except NotTradedError:
+            return "the exchange calls it an invalid symbol", None
+        return "", None
 
     def reaches_candles(self, symbol: str, day: date, interval: int) -> bool:
         """Whether the exchange has a finished candle of that day to give; raises as `symbol`."""
@@ -380,7 +427,7 @@ class _Budget:
 
 def _in_words(place: str, symbol: str, code: int, words: str) -> MarketError:
     if code == _INVALID_SYMBOL and symbol:
-        return NoDataError(_unknown(place, symbol))
+        return NotTradedError(_unknown(place, symbol))
     return ExchangeError(f"{place}: the exchange refuses the request: {words} ({code})", code)
 
 

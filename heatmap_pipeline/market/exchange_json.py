@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any, NoReturn
@@ -179,6 +180,18 @@ def parse_symbol(answer: Any, symbol: str, place: str) -> SymbolInfo | None:
         words = [printable(text, 40) for text in (status, contract, *assets)]
         return SymbolInfo(symbol, words[0], words[1], listed.date(), *words[2:])
     return None
+
+
+def parse_others(answer: Any, place: str) -> dict[str, SymbolInfo]:
+    """Return what /fapi/v1/exchangeInfo says of every symbol, by name, but for entries that are not as published."""
+    known: dict[str, SymbolInfo] = {}
+    for entry in as_rows(answer.get("symbols"), place):
+        name = entry.get("symbol") if isinstance(entry, dict) else None
+        if isinstance(name, str):
+            with suppress(MarketError):
+                info = parse_symbol({"symbols": [entry]}, name, place)
+                known |= {name: info} if info is not None else {}
+    return known
 
 
 def _fields() -> zip[tuple[int, str]]:

@@ -7,7 +7,7 @@ it can do.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeAlias, get_args
 
@@ -16,7 +16,7 @@ import pandas as pd
 from heatmap_pipeline.instants import Interval
 from heatmap_pipeline.market.archive import ArchiveReader, read_many
 from heatmap_pipeline.market.archive_tree import nothing_in, symbols_in
-from heatmap_pipeline.market.tables import CleanDay, NoDataError, checked
+from heatmap_pipeline.market.tables import CleanDay, Ending, NoDataError, checked
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.symbols import Contract, contract_of
 
@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 
 Downloads: TypeAlias = Callable[[str, int, int], None]
 """Called with symbol, files done and files in all."""
+
+
+LATE = timedelta(days=3)
+"""By how much the files of a symbol in a folder may end before those of another without its having ended."""
 
 
 class Market(Protocol):
@@ -43,8 +47,13 @@ class Market(Protocol):
     def reach(self, symbol: str, until: date) -> tuple[date, str]:
         """Return the last day up to `until` that can be had now, and why none later, '' where nothing is in the way."""
 
-    def changed(self, symbol: str, days: Sequence[date], interval: int, *, asked_today: bool = False) -> list[date]:
-        """Get what was corrected or added of these days since they were asked about, and return those days."""
+    def changed(
+        self, symbol: str, read: Mapping[date, Collection[str]], interval: int, *, asked_today: bool = False
+    ) -> list[date]:
+        """Get what was corrected or added of these days, read from files of these sha256, and return the days of it."""
+
+    def ended(self, symbol: str, last: date, until: date, interval: int) -> Ending | None:
+        """Return how a symbol ended of which days until `last` are stored, None where it goes on."""
 
     def interval(self, settings: Settings, symbol: str, days: Sequence[date]) -> int:
         """Choose the candle step in seconds."""
@@ -91,10 +100,18 @@ class ArchiveMarket:
         del symbol
         return until, ""
 
-    def changed(self, symbol: str, days: Sequence[date], interval: int, *, asked_today: bool = False) -> list[date]:
+    def changed(
+        self, symbol: str, read: Mapping[date, Collection[str]], interval: int, *, asked_today: bool = False
+    ) -> list[date]:
         """Return no day: nothing is asked for, and what somebody changes in the folder is read when its day is."""
-        del symbol, days, interval, asked_today
+        del symbol, read, interval, asked_today
         return []
+
+    def ended(self, symbol: str, last: date, until: date, interval: int) -> Ending | None:
+        """Return that a symbol ended if its files end more than `LATE` before those of another symbol in the folder."""
+        del until, interval
+        here = self._reader.last_day(symbol)
+        return None if here is None else self._reader.left_behind(symbol, max(here, last), LATE)
 
     def interval(self, settings: Settings, symbol: str, days: Sequence[date]) -> int:
         """Return the candle step in seconds: the symbol's setting, else the common one, else the finest there is."""
@@ -127,6 +144,11 @@ class DemoMarket(ArchiveMarket):
         from heatmap_pipeline.market.demo import write_demo_days  # noqa: PLC0415  # only the demo pays for it
 
         write_demo_days(self._root, symbol, days, seed=self._seed)
+
+    def ended(self, symbol: str, last: date, until: date, interval: int) -> Ending | None:
+        """Return None: the demo market never ends."""
+        del symbol, last, until, interval
+        return None
 
     def available(self, symbol: str, days: Sequence[date]) -> set[date]:
         """Return all of them: any day can be made."""

@@ -46,6 +46,10 @@ class NoDataError(MarketError):
     """The source has nothing for this symbol and day (not published yet, or not listed)."""
 
 
+class NotTradedError(NoDataError):
+    """The exchange does not trade the symbol (any more), or does not know it: nothing newer than its archive has."""
+
+
 class ClosedError(MarketError):
     """The exchange does not serve the place this runs at, so what only it has cannot be had from here.
 
@@ -66,6 +70,18 @@ def checked(contract: Contract) -> Contract:
     if words := why_not_computed(contract) or ("" if contract.quote else words_for_unknown_quote(contract.symbol)):
         raise MarketError(words)
     return contract
+
+
+@dataclass(frozen=True)
+class Ending:
+    """A symbol that is not traded any more: the last day (UTC) that can be had of it, and how that is known, in words.
+
+    `anew` is the day from which the exchange trades another contract under the same name, where it does.
+    """
+
+    last: date
+    reason: str
+    anew: date | None = None
 
 
 @dataclass(frozen=True)

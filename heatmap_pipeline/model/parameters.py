@@ -351,7 +351,7 @@ def choose_bucket(price: float) -> float:
 def follow_bucket(bucket: float, last_close: float) -> float:
     """Return the bucket of the day after a close: the one of the day before while it suits the price, else a new one.
 
-    It suits from 0.02 % to 2 % of the price, both included, so that a bucket does not change with every move.
+    It suits from 0.02 % to 2 % of the price (`bucket_misfit`), so that a bucket does not change with every move.
 
     Args:
         bucket: of the day before, USDT.
@@ -364,8 +364,32 @@ def follow_bucket(bucket: float, last_close: float) -> float:
         >>> follow_bucket(100.0, 20_000.0), follow_bucket(100.0, 4_999.0)
         (100.0, 5.0)
     """
-    current, close = _decimal("bucket", bucket), _decimal("last_close", last_close)
-    return bucket if current * 5000 >= close and current * 50 <= close else choose_bucket(last_close)
+    _decimal("last_close", last_close)
+    return choose_bucket(last_close) if bucket_misfit(bucket, last_close) else bucket
+
+
+def bucket_misfit(bucket: float, price: float) -> str:
+    """Say how a bucket does not fit a price, '' where it does: from 0.02 % to 2 % of it, both included.
+
+    Args:
+        bucket: height of a price bucket, in the unit of the price.
+        price: of the market.
+
+    Raises:
+        ModelError: if one of them is not positive and finite.
+
+    Example:
+        >>> bucket_misfit(0.1, 0.00025)
+        'a bucket of 0.1 is 40,000 % of the price 0.00025, where 0.02 to 2 % fits'
+        >>> bucket_misfit(100.0, 60_000.0)
+        ''
+    """
+    current, level = _decimal("bucket", bucket), _decimal("price", price)
+    if current * 5000 >= level and current * 50 <= level:
+        return ""
+    share = float(current / level * 100)
+    percent = f"{share:,.0f}" if share >= 10 else f"{share:.2g}"
+    return f"a bucket of {bucket:g} is {percent} % of the price {price:g}, where 0.02 to 2 % fits"
 
 
 _FINEST_POWER = -7

@@ -53,7 +53,7 @@ def build_defs(
         assets=assets,
         asset_checks=build_checks(settings),
         jobs=[job],
-        schedules=build_schedules(settings, job, last),
+        schedules=build_schedules(settings, job, assets, last),
         sensors=[build_days_before_sensor(job, assets), *build_sensors(settings, last)],
         # Steps run in one process, also those of backfills: each takes less time than starting a process for it would.
         executor=dg.in_process_executor,

@@ -13,6 +13,7 @@ from typing import Any
 import dagster as dg
 
 from heatmap_pipeline.chain.due import first_due
+from heatmap_pipeline.chain.fit import misfit_words
 from heatmap_pipeline.chain.history import read_history, rebuilding, stale_days
 from heatmap_pipeline.chain.liquidations import STREAMS, feeds
 from heatmap_pipeline.chain.reach import closed_words, last_expected
@@ -34,6 +35,8 @@ from heatmap_pipeline.orchestration.resources import WarehouseResource
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store import checks, read
 from heatmap_pipeline.store.checks import Check, CheckReport, Numbers
+from heatmap_pipeline.store.days import coarse_days
+from heatmap_pipeline.store.ended import ended_symbols
 from heatmap_pipeline.store.odd import odd_days
 from heatmap_pipeline.store.read import published_histories, stored_days
 from heatmap_pipeline.store.scores import StoredScore, load_score, published_score
@@ -104,13 +107,18 @@ def up_to_date(con: Any, settings: Settings, symbol: str, _model: str = "", *_: 
     if failed:
         stage, day, message = failed[0]
         return CheckReport(False, f"{day} failed at {stage}: {message}", {**numbers, "failed_days": len(failed)})
-    until = last_expected(settings)
-    first = first_due(con, settings, symbol, until, published_histories(Warehouse(settings.home)))
+    ended = ended_symbols(con).get(symbol)
+    until = last_expected(settings) if ended is None else ended.day
+    histories = published_histories(Warehouse(settings.home))
+    first = first_due(con, settings, symbol, until, histories, again=ended is None)
     catch_up = f"catch up with `{command(settings, 'refresh', symbol)}`"
-    if settings.kind.grows and first is not None and first <= until:
+    missing = 0 if first is None else (until - first).days + 1
+    if missing > 0 and settings.kind.grows:
         text = f"{first} .. {until} are missing or not final; {catch_up}"
-        return CheckReport(False, text, {**numbers, "failed_days": 0, "missing_days": (until - first).days + 1})
+        return CheckReport(False, text, {**numbers, "failed_days": 0, "missing_days": missing})
     numbers |= {"failed_days": 0, "missing_days": 0}
+    if ended is not None and missing <= 0:
+        return CheckReport(True, f"ended on {ended.day}: {ended.reason}", numbers)
     if newest is not None and _behind_the_day(settings, newest):
         text = f"the newest candle is of {newest:%Y-%m-%d %H:%M} UTC, with HEATMAP_INTRADAY_MINUTES"
         return CheckReport(False, f"{text} = {settings.intraday_minutes}; {catch_up}", numbers)
@@ -137,6 +145,15 @@ def _days_believable(con: Any, _: Settings, symbol: str, *_rest: Any) -> CheckRe
     days = odd_days(con, symbol)
     text = f"{max(days)}: {days[max(days)]}" if days else "nothing stored cannot be true"
     return CheckReport(not days, text, {"days_not_believable": len(days)})
+
+
+def _bucket_fits(con: Any, settings: Settings, symbol: str, model: str, *_days: date) -> CheckReport:
+    """The bucket of the newest day is 0.02 to 2 % of its last close, and no day has too many cells. A warning."""
+    words = misfit_words(con, settings, symbol, model)
+    coarse = coarse_days(con, symbol, model)
+    if coarse and not words:
+        words = f"{len(coarse)} days had more cells than are stored of one: those far from the price are put together"
+    return CheckReport(not words, words or "the bucket fits the price", {"coarse_days": len(coarse)})
 
 
 def _feed_alive(con: Any, settings: Settings, symbol: str, _: str, first: date, last: date) -> CheckReport:
@@ -204,6 +221,7 @@ RULES: Sequence[Rule] = (
     Rule("cells_add_up", liquidation_snapshots.NAME, _stored(checks.cells_add_up)),
     Rule("cells_unique", liquidation_snapshots.NAME, _stored(checks.cells_unique)),
     Rule("snapshots_current", liquidation_snapshots.NAME, _snapshots_current),
+    Rule("bucket_fits", liquidation_snapshots.NAME, _bucket_fits, blocking=False),
     Rule("score_not_worse", map_scores.NAME, _score_not_worse, blocking=False),
     Rule("level_in_bracket", map_scores.NAME, _level_in_bracket, blocking=False),
     Rule("days_whole", published_database.NAME, _days_whole, blocking=False, per_model=False),

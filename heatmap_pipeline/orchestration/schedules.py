@@ -14,32 +14,48 @@ from heatmap_pipeline.chain.reach import plan_due
 from heatmap_pipeline.orchestration.partitions import range_tags
 from heatmap_pipeline.settings import Settings
 
-Asked: TypeAlias = dg.RunRequest | dg.SkipReason
+Asked: TypeAlias = Sequence[dg.RunRequest] | dg.SkipReason
 """What a tick comes to."""
 
 DAILY = "heatmap_daily_schedule"
 INTRADAY = "heatmap_intraday_schedule"
 
+AGAIN_AT = (10, 14, 20)
+"""Hours (UTC) at which a source over the network is asked again for a day that is missing: the archive has a day about
+nine hours after midnight, and REST may be closed to this place."""
 
-def build_schedules(settings: Settings, job: Any, last: date | None = None) -> Sequence[dg.ScheduleDefinition]:
+
+def build_schedules(
+    settings: Settings, job: Any, assets: Sequence[dg.AssetsDefinition], last: date | None = None
+) -> Sequence[dg.ScheduleDefinition]:
     """Return the daily schedule, and the intraday one where the source has today's data.
 
-    `last` is the last day that the source has, where it does not grow.
+    Args:
+        settings: of the home.
+        job: what they run.
+        assets: of the job.
+        last: the last day that the source has, where it does not grow.
     """
+    keys = [key for asset in assets for key in asset.keys]
+    hours = (0, *(AGAIN_AT if settings.kind.over_network else ()))
 
     @dg.schedule(
         name=DAILY,
         job=job,
-        cron_schedule="20 0 * * *",
+        cron_schedule=f"20 {','.join(map(str, hours))} * * *",
         execution_timezone="UTC",
         default_status=dg.DefaultScheduleStatus.RUNNING,
-        description="Computes the day that ended at 00:00 UTC, and every day missing before it, draws and publishes.",
+        description="Computes the day that ended at 00:00 UTC, and every day missing before it, draws and publishes; "
+        "later in the day only what could not be had until then.",
     )
     def daily(context: dg.ScheduleEvaluationContext) -> Asked:
-        ended = context.scheduled_execution_time.date() - timedelta(days=1)
+        now = context.scheduled_execution_time
+        ended = now.date() - timedelta(days=1)
         if last is not None and last < ended and not due_days(settings, settings.symbols, last):
             return dg.SkipReason(f"{settings.archive_root} ends at {last}, and all of it is computed")
-        return request(settings, min(ended, last or ended), "")
+        if now.hour in AGAIN_AT:
+            return request(settings, keys, ended, f" at {now:%H:%M}", only_missing=True)
+        return request(settings, keys, min(ended, last or ended), "")
 
     if not settings.kind.has_today:
         return [daily]
@@ -55,27 +71,55 @@ def build_schedules(settings: Settings, job: Any, last: date | None = None) -> S
     )
     def intraday(context: dg.ScheduleEvaluationContext) -> Asked:
         now = context.scheduled_execution_time
-        return request(settings, begun(now), f" at {now:%H:%M}")
+        return request(settings, keys, begun(now), f" at {now:%H:%M}")
 
     return [daily, intraday]
 
 
-def request(settings: Settings, until: date, suffix: str) -> Asked:
-    """Return the one run that brings every symbol to `until`: that day, or a range after downtime.
+def request(
+    settings: Settings, keys: Sequence[dg.AssetKey], until: date, suffix: str, *, only_missing: bool = False
+) -> Asked:
+    """Return the run that brings every symbol to `until`: that day, or a range after downtime.
 
     Nothing where this machine's clock cannot be right, nor where the source has nothing new to give. What is stored and
     unchanged is skipped, so symbols that are further on cost nothing; the key keeps two schedulers from asking for the
-    same run twice.
+    same run twice. A symbol that has ended gets a run of its own while anything is due of it, then none.
+
+    Args:
+        settings: of the home.
+        keys: of all assets.
+        until: the newest day to ask for.
+        suffix: of the keys of runs.
+        only_missing: whether to ask only where a day is missing that can be had.
     """
     if words := wrong_clock(settings):
         return dg.SkipReason(words)
     plan = plan_due(settings, settings.symbols, until)
-    until, due = plan.until, plan.days.values()
-    if plan.closed and not due:
-        return dg.SkipReason(plan.closed)
-    first = min([until, *(first for first, _ in due)])
-    last = max([until, *(last for _, last in due)])
+    until = plan.until
+    if only_missing and not plan.missing:
+        return dg.SkipReason(plan.closed or f"nothing is missing until {until}")
+    going = [symbol for symbol in settings.symbols if symbol not in plan.ended]
+    due = {symbol: plan.days[symbol] for symbol in going if symbol in plan.days}
+    wanted: list[dg.RunRequest] = []
+    if going and not (plan.closed and not due):
+        first = min([until, *(first for first, _ in due.values())])
+        last = max([until, *(last for _, last in due.values())])
+        wanted.append(_run(first, last, suffix, _of(keys, going) if plan.ended else None))
+    for symbol in plan.ended:
+        if symbol in plan.days:
+            wanted.append(_run(*plan.days[symbol], f" {symbol}{suffix}", _of(keys, [symbol])))
+    if wanted:
+        return wanted
+    ends = [f"{symbol} ended on {end.day}" for symbol, end in plan.ended.items()]
+    return dg.SkipReason(plan.closed or "; ".join(ends))
+
+
+def _of(keys: Sequence[dg.AssetKey], symbols: Sequence[str]) -> list[dg.AssetKey]:
+    return [key for key in keys if key.path[0] in symbols]
+
+
+def _run(first: date, last: date, suffix: str, chosen: Sequence[dg.AssetKey] | None) -> dg.RunRequest:
     key = f"{first} .. {last}{suffix}"
     if first == last:
-        return dg.RunRequest(run_key=key, partition_key=last.isoformat())
-    return dg.RunRequest(run_key=key, tags=range_tags(first, last))
+        return dg.RunRequest(run_key=key, partition_key=last.isoformat(), asset_selection=chosen)
+    return dg.RunRequest(run_key=key, tags=range_tags(first, last), asset_selection=chosen)

@@ -19,6 +19,7 @@ from heatmap_pipeline.orchestration.assets.common import failed_day, symbol_and_
 from heatmap_pipeline.orchestration.partitions import days_of_run
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store import days as stored
+from heatmap_pipeline.store.ended import ended_symbols
 from heatmap_pipeline.store.warehouse import Warehouse
 
 COMMAND_TAG = "heatmap/command"
@@ -134,15 +135,17 @@ def _of_idle_days(settings: Settings, instance: dg.DagsterInstance, last: date |
 
 
 def _newest_complete(settings: Settings) -> date | None:
-    """Return the newest day of any symbol that is stored and not provisional."""
+    """Return the newest day, not provisional, that is stored of any symbol; one that has ended does not count."""
     warehouse = Warehouse(settings.home, lock_timeout=settings.lock_timeout)
     if not warehouse.path.exists():
         return None
     with naming_the_rebuild(settings), warehouse.connect() as con:
+        ends = ended_symbols(con)
         return max(
             (
                 day
                 for symbol in settings.symbols
+                if symbol not in ends
                 for model in settings.models
                 for day, record in stored.day_records(con, symbol, model).items()
                 if not record.provisional

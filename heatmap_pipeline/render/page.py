@@ -11,6 +11,7 @@ import base64
 import hashlib
 import json
 import re
+import shutil
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -98,6 +99,23 @@ def write_page(
             left.unlink(missing_ok=True)
     remove_half_written(folder, home)
     return folder / "index.html"
+
+
+def remove_symbol(folder: Path, symbol: str) -> None:
+    """Take a symbol out of the page: its folder goes, and index.html lists the others; nothing where it is not there.
+
+    Raises:
+        RenderError: for a name that cannot be a folder's, or a damaged file of an earlier page.
+    """
+    if why_not_written(symbol):
+        raise RenderError(f"symbol {symbol!r} cannot name a folder; write it as the exchange does, for example BTCUSDT")
+    home = folder / symbol
+    # What lists it goes first: a kill in between leaves files that nobody sees, and they go the next time.
+    (home / _META).unlink(missing_ok=True)
+    if (folder / "index.html").exists():
+        _write_shared(folder)
+    if home.is_dir():
+        shutil.rmtree(home)
 
 
 def live_page() -> dict[str, tuple[bytes, str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 from dataclasses import dataclass
+from datetime import date
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ import numpy.typing as npt
 
 from heatmap_pipeline.bins import Candles, Floats, resample
 from heatmap_pipeline.files import replace_file
-from heatmap_pipeline.instants import MICROSECONDS
+from heatmap_pipeline.instants import MICROSECONDS, day_start
 from heatmap_pipeline.symbols import is_dollar, safe_name
 from heatmap_pipeline.views.columns import Columns, Dense
 from heatmap_pipeline.views.reported import Reported
@@ -33,6 +34,7 @@ SHORT = "#ff9a3c"
 CANDLE_UP = "#f4f7fb"
 CANDLE_DOWN = "#f06ccf"
 PRICE = "#ffffff"
+WARN = "#ffd166"
 
 SMALL_LIMIT = 100_000
 """Bytes that a picture in the metadata of a run must stay below."""
@@ -268,6 +270,7 @@ class _Canvas:
         self._map()
         self._candles()
         self._bubbles()
+        self._not_whole()
         self._profile()
         self._price()
         self._header()
@@ -392,6 +395,13 @@ class _Canvas:
         bottom = self.chart.get_xaxis_transform()
         self.chart.hlines([0.003] * len(begins), begins, ends, colors=TEXT, linewidth=2.5, transform=bottom, zorder=5)
 
+    def _not_whole(self) -> None:
+        """Draw a line along the time axis below the days that are held, cut or unchecked."""
+        days = [day_start(date.fromisoformat(day)) for day in self.data.meta["not_whole"]]
+        begins, ends = (np.clip(self._days(days) + later, self.left, self.right) for later in (0, 1))
+        bottom = self.chart.get_xaxis_transform()
+        self.chart.hlines([0.009] * len(days), begins, ends, colors=WARN, linewidth=2.5, transform=bottom, zorder=5)
+
     def _circles(self, which: Bubbles, seconds: int, most: float, *, hollow: bool = False, **style: Any) -> None:
         """Draw circles in the middle of the `seconds` that each is of; `most` is the volume of the largest."""
         if not which.volume.size:
@@ -468,8 +478,10 @@ class _Canvas:
         name, fonts = drawable(meta["symbol"])
         last = self._text(28, 34, name, fontsize=19, fontweight="bold", color="white", fontfamily=fonts)
         for name, words, colour in (
-            ("simulated", "SIMULATED DATA", "#ffd166"),
+            ("simulated", "SIMULATED DATA", WARN),
             ("provisional", "provisional", "#b7c0d1"),
+            ("ended", f"ended on {meta['ended']}", "#b7c0d1"),
+            ("bucket_misfit", "bucket does not fit", WARN),
         ):
             if meta[name]:
                 last = self._badge(last, words, colour)
@@ -492,7 +504,9 @@ class _Canvas:
             end = self._key(end + 24, "reported:", "○")
             words = f"({reported_words(self.data.reported)}; white line: recorded)"
             end = self._after(self._text(end + 8, 884, words, **_NOTE))
-        self._text(end + 24, 884, "larger = more volume", **_NOTE)
+        end = self._after(self._text(end + 24, 884, "larger = more volume", **_NOTE))
+        if self.data.meta["not_whole"]:
+            self._text(end + 24, 884, "yellow line: day not whole", **{**_NOTE, "color": WARN})
         self._text(1246, 884, "time in UTC", ha="right", **_NOTE)
 
     def _key(self, x: float, words: str, mark: str) -> float:

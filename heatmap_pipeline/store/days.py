@@ -219,7 +219,7 @@ def _check_predecessor(con: Connection, record: DayRecord) -> None:
             f"{name} needs {before} before it, which is not computed; "
             f"run `{stored_command(con, 'run', record.symbol, days=(start, record.day))}`"
         )
-    if found and found[0][0] != record.previous_hash:
+    if found and found[0][0] != record.previous_hash and (record.previous_hash or not record.state.get("restarted")):
         raise ChainError(
             f"{name} was computed from another state than {before} has now (did another run rebuild it?); "
             f"run `{stored_command(con, 'run', record.symbol, days=(record.day, record.day))}`"
@@ -311,6 +311,8 @@ def commit_snapshots(
     interval_seconds: int,
     cells: Columns,
     bucket: float,
+    *,
+    merged: tuple[int, int] | None = None,
 ) -> None:
     """Store the cells of a day in place of what was stored of it, in one transaction.
 
@@ -323,11 +325,13 @@ def commit_snapshots(
         interval_seconds: distance of the snapshots.
         cells: as `DayResult.cells`; a bucket's lower edge is `price_bucket` x `bucket`, to the nearest 1e-8 USDT.
         bucket: height of a bucket, USDT.
+        merged: how many cells there were, and how many leading digits of their buckets' numbers are kept, if they were
+            put together.
     """
     count = len(cells["timestamp"])
     edges = cells["price_bucket"].astype(np.int64) * round(bucket * 1e8) / 1e8
     with transaction(con):
-        for name in ("liquidation_snapshots", "saved_snapshots", "snapshot_days"):
+        for name in ("liquidation_snapshots", "saved_snapshots", "snapshot_days", "coarse_days"):
             _delete_day(con, name, symbol, model, day)
         insert(
             con,
@@ -346,6 +350,14 @@ def commit_snapshots(
             "INSERT INTO snapshot_days VALUES (?, ?, ?, ?, ?, ?)",
             [symbol, model, day, state_hash, interval_seconds, count],
         )
+        if merged is not None:
+            con.execute("INSERT INTO coarse_days VALUES (?, ?, ?, ?, ?)", [symbol, model, day, *merged])
+
+
+def coarse_days(con: Connection, symbol: str, model: str) -> dict[date, tuple[int, int]]:
+    """Return how many cells each day had whose cells were put together, and how many digits were kept; rising."""
+    query = "SELECT day, cells, digits FROM coarse_days WHERE symbol = ? AND model = ? ORDER BY day"
+    return {day: (cells, digits) for day, cells, digits in rows(con, query, [symbol, model])}
 
 
 def snapshot_days(con: Connection, symbol: str, model: str) -> dict[date, tuple[str, int]]:

@@ -46,13 +46,28 @@ def remember_archive(settings: Settings, symbol: str) -> None:
     if folders.get(symbol) == settings.archive_root:
         return
     folders[symbol] = settings.archive_root
-    path = settings.home / _NAME
+    _write(settings.home, folders)
+
+
+def _write(home: Path, folders: dict[str, Path]) -> None:
+    path = home / _NAME
     new = path.with_name(f".{_NAME}.{os.getpid()}")
     try:
         new.write_text(json.dumps({name: str(folders[name]) for name in sorted(folders)}, indent=1) + "\n")
         new.replace(path)
     finally:
         new.unlink(missing_ok=True)
+
+
+def forget_archive(home: Path, symbol: str) -> None:
+    """Forget the folder that a symbol was read from; the caller holds the warehouse's lock.
+
+    Raises:
+        OSError: if the home cannot be written.
+    """
+    folders = archive_folders(home)
+    if folders.pop(symbol, None) is not None:
+        _write(home, folders)
 
 
 def as_stored(settings: Settings, symbol: str, source: str) -> Settings:

@@ -22,6 +22,12 @@ CREATE TABLE symbols (
     quote VARCHAR NOT NULL
 );
 
+CREATE TABLE ended_symbols (
+    symbol VARCHAR NOT NULL,
+    ended DATE NOT NULL,
+    reason VARCHAR NOT NULL
+);
+
 CREATE TABLE raw_days (
     symbol VARCHAR NOT NULL,
     kind VARCHAR NOT NULL,
@@ -155,6 +161,14 @@ CREATE TABLE snapshot_days (
     state_hash VARCHAR NOT NULL,
     interval_seconds BIGINT NOT NULL,
     rows BIGINT NOT NULL
+);
+
+CREATE TABLE coarse_days (
+    symbol VARCHAR NOT NULL,
+    model VARCHAR NOT NULL,
+    day DATE NOT NULL,
+    cells BIGINT NOT NULL,
+    digits BIGINT NOT NULL
 );
 
 CREATE TABLE saved_snapshots (
@@ -347,6 +361,7 @@ COMMENT ON TABLE schema_version IS 'The version of these tables';
 COMMENT ON TABLE symbols IS 'What was chosen once per symbol; simulated = made by the demo market';
 COMMENT ON COLUMN symbols.quote IS 'The asset (USDT, USDC, ...) that all prices, volumes and buckets of the symbol are in, in every table; empty = nobody said';
 COMMENT ON COLUMN symbols.bucket IS 'Height of a price bucket on the newest computed day, quote asset; the view buckets has that of every day';
+COMMENT ON TABLE ended_symbols IS 'Symbols that are not traded any more: the last day there is of each, and how that was known; void where a later day is stored';
 COMMENT ON TABLE raw_days IS 'One row per symbol, kind (candles, open_interest, liquidations), day and source that was read: hash, repairs and facts (JSON)';
 COMMENT ON TABLE raw_candles IS 'Clean candles; prices and quote volumes in the quote asset, volume contracts, NULL = unknown';
 COMMENT ON TABLE raw_open_interest IS 'Clean samples; day: whose data it is, a sample of the next midnight may belong to either day';
@@ -379,6 +394,8 @@ COMMENT ON COLUMN liquidation_snapshots.consumed_volume IS 'Quote asset at entry
 COMMENT ON TABLE heatmap_days IS 'The chain: each computed day with the hashes of its input, of the state it started from and of the state it left';
 COMMENT ON COLUMN heatmap_days.state IS 'JSON: what the day carries to the next besides the lots';
 COMMENT ON TABLE snapshot_days IS 'The state each day of liquidation_snapshots was made from';
+COMMENT ON TABLE coarse_days IS 'Days that had more cells than are stored of one, and how many: those far from the price are put together in liquidation_snapshots';
+COMMENT ON COLUMN coarse_days.digits IS 'Leading digits that are kept of the number of a bucket, price_bucket / bucket of the day; the rest are 0';
 COMMENT ON TABLE saved_snapshots IS 'Snapshots that were saved by hand, one row each, also when a snapshot has no cell';
 COMMENT ON TABLE map_scores IS 'How well predicted and really reported liquidations agree (docs/score.md), in long form; NULL = undefined; parameters JSON';
 COMMENT ON COLUMN map_scores.baseline IS 'The rule whose value this is; empty for the model itself';

@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from heatmap_pipeline.bins import Candles, Floats, Ints, resample
-from heatmap_pipeline.instants import SECONDS, day_of
+from heatmap_pipeline.instants import DAY, SECONDS, day_of, day_start
+from heatmap_pipeline.model.parameters import bucket_misfit
 from heatmap_pipeline.store.columns import Reports
 from heatmap_pipeline.views.heatmap import Heatmap
 from heatmap_pipeline.views.reported import Reported, reported_in
@@ -132,15 +133,23 @@ def reports_of(heatmap: Heatmap) -> list[Reports]:
 
 def _page_meta(heatmap: Heatmap) -> dict[str, Any]:
     """Return what who draws a heatmap has to know besides its `meta`."""
-    model = heatmap.source.model
+    symbol, model = heatmap.source.symbol, heatmap.source.model
+    bucket = model.bucket(heatmap.window.first, heatmap.window.last)
     touched = {day_of(heatmap.window.first), day_of(heatmap.end - 1)}
     return {
-        "bucket": heatmap.source.model.bucket(heatmap.window.first, heatmap.window.last),
+        "bucket": bucket,
+        "bucket_misfit": bucket_misfit(bucket, heatmap.price) or None,
         "interval_seconds": heatmap.window.seconds,
         "price": heatmap.price,
         "provisional": bool(touched & model.provisional),
         "first_day": model.days[0].isoformat(),
         "last_day": model.days[-1].isoformat(),
+        "ended": None if symbol.ended is None else symbol.ended.day.isoformat(),
+        "not_whole": {
+            day.isoformat(): words
+            for day, words in symbol.not_whole.items()
+            if day_start(day) < heatmap.window.last and day_start(day) + DAY > heatmap.window.first
+        },
     }
 
 

@@ -24,6 +24,7 @@ from heatmap_pipeline.model.book import DayCandles, Floats, Ints, ModelState
 from heatmap_pipeline.model.parameters import ModelError, ModelParameters
 from heatmap_pipeline.store import columns as serve
 from heatmap_pipeline.store.days import DayRecord, day_records, load_state, snapshot_days
+from heatmap_pipeline.store.ended import Ended, ended_symbols
 from heatmap_pipeline.store.odd import days_to_mention
 from heatmap_pipeline.store.origin import stored_command
 from heatmap_pipeline.store.publish import fingerprints
@@ -92,7 +93,7 @@ class SymbolData:
     """A symbol: `fingerprint` is equal as long as none of its rows changed, `bucket` is the newest day's.
 
     Prices, volumes and buckets are in `quote`, its quote asset. `not_whole` says in words what is held, cut, unchecked
-    or cannot be true, by day.
+    or cannot be true, by day; `ended` is set where there will be no more days.
     """
 
     name: str
@@ -104,6 +105,7 @@ class SymbolData:
     models: Mapping[str, ModelData]
     not_whole: Mapping[date, str] = field(default_factory=dict)
     quote: str = "USDT"
+    ended: Ended | None = None
 
     def day_candles(self, model: ModelData, day: date, before: float) -> DayCandles:
         """Return the candles of a computed day as the model takes them; `before` is the open interest (contracts)."""
@@ -231,6 +233,7 @@ def load_version(
         StoreError: if the database contradicts itself.
     """
     prints = fingerprints(con)
+    ends = ended_symbols(con)
     symbols: dict[str, SymbolData] = {}
     outdated: dict[str, str] = {}
     for record, names in serve.served_symbols(con):
@@ -268,6 +271,7 @@ def load_version(
                 kept,
                 days_to_mention(con, record.symbol),
                 record.unit,
+                ends.get(record.symbol),
             )
     digest = hashlib.blake2b(repr(sorted(prints.items())).encode(), digest_size=8)
     return Version(digest.hexdigest(), symbols, outdated, con)

@@ -55,7 +55,8 @@ def newest_window(source: Source, seconds: int) -> tuple[str, Window]:
     """Return the window of the newest days without a gap, and the name of its interval."""
     model = source.model
     first = last = day_of(model.end - 1)
-    while first - ONE_DAY in model.bounds and (last - first + ONE_DAY).days < DAYS_DRAWN:
+    # A history that was begun anew may be of another unit than the one before it.
+    while first not in model.fresh and first - ONE_DAY in model.bounds and (last - first + ONE_DAY).days < DAYS_DRAWN:
         first -= ONE_DAY
     start = max(day_start(first), model.begin)
     fitting = (

@@ -97,6 +97,10 @@ class ExchangeServer:
         self.ranges = ranges
         self.answers_at: float | None = None
         """What the Date of every answer says, seconds since 1970; None: this machine's clock."""
+        self.statuses: dict[str, str] = {}
+        """Status of symbols that have another one than the rest; '' for those that are not listed."""
+        self.invalid: set[str] = set()
+        """Symbols that REST calls invalid, whatever is listed."""
         self.hidden: list[str] = []
         self.asked: list[Asked] = []
         self.stopped = threading.Event()
@@ -160,9 +164,9 @@ class ExchangeServer:
             return 200, {
                 "timezone": "UTC",
                 "serverTime": self.now_ms,
-                "symbols": [self._info(one) for one in self._all()],
+                "symbols": [self._info(one) for one in self._all() if self.statuses.get(one, self.status)],
             }
-        if query.get("symbol") not in self._all():
+        if query.get("symbol") not in self._all() or query.get("symbol") in self.invalid:
             return 400, {"code": -1121, "msg": "Invalid symbol."}
         start, end, limit = (int(query[name]) for name in ("startTime", "endTime", "limit"))
         if path == "/fapi/v1/klines":
@@ -183,7 +187,7 @@ class ExchangeServer:
         return {
             "symbol": symbol,
             "contractType": "PERPETUAL",
-            "status": self.status,
+            "status": self.statuses.get(symbol, self.status),
             "onboardDate": round(listed.timestamp() * 1000),
             "filters": [
                 {"filterType": "PRICE_FILTER", "minPrice": "0.1", "maxPrice": "4529764", "tickSize": "0.10"},

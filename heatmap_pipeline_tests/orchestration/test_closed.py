@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, time
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
 
 from heatmap_pipeline.market.demo import write_demo_days
 from heatmap_pipeline.orchestration.build import build_defs
-from heatmap_pipeline.orchestration.schedules import DAILY
-from heatmap_pipeline.settings import load_settings
+from heatmap_pipeline.orchestration.schedules import AGAIN_AT, DAILY
+from heatmap_pipeline.settings import Settings, load_settings
 from heatmap_pipeline_tests._homes import as_if_yesterday_were, done, draw_nothing, heatmap, last_line
 from heatmap_pipeline_tests.market._exchange_server import ExchangeServer, Fault
 from heatmap_pipeline_tests.orchestration.homes import BTC, ask
@@ -48,6 +49,18 @@ def server(market: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ExchangeSe
         yield running
 
 
+def tick(settings: Settings, hour: int) -> Any:
+    """Return what the daily schedule asks for at an hour of today."""
+    repository = build_defs(settings).get_repository_def()
+    with dg.DagsterInstance.ephemeral() as instance:
+        context = dg.build_schedule_context(
+            instance=instance,
+            scheduled_execution_time=datetime.combine(TODAY, time(hour, 20), UTC),
+            repository_def=repository,
+        )
+        return repository.get_schedule_def(DAILY).evaluate_tick(context)
+
+
 @pytest.mark.parametrize("status", [451, 403])
 def test_refresh_publishes_what_the_archive_has_and_says_why_nothing_newer(
     server: ExchangeServer, tmp_path: Path, status: int
@@ -68,17 +81,13 @@ def test_refresh_publishes_what_the_archive_has_and_says_why_nothing_newer(
     lines = done("status", "--home", home).stdout.splitlines()
     assert sum("is closed to the place this runs at" in line for line in lines) == 1
     assert lines[-1] == "nothing is failed, stale or missing"
-    repository = build_defs(settings).get_repository_def()
-    with dg.DagsterInstance.ephemeral() as instance:
-        context = dg.build_schedule_context(
-            instance=instance,
-            scheduled_execution_time=datetime.combine(TODAY, time(0, 20), UTC),
-            repository_def=repository,
-        )
-        ticked = repository.get_schedule_def(DAILY).evaluate_tick(context)
-    assert not ticked.run_requests
-    assert "is closed to the place" in (ticked.skip_message or "")
+    for hour in (0, AGAIN_AT[0]):
+        ticked = tick(settings, hour)
+        assert not ticked.run_requests
+        assert "is closed to the place" in (ticked.skip_message or "")
     server.hidden.remove(str(DAYS[-1]))
+    asked = [request.partition_key for request in tick(settings, AGAIN_AT[1]).run_requests]
+    assert asked == [str(DAYS[-1])], "on the day on which the archive has it"
     done("refresh", "--home", home)
     assert ask(settings, "SELECT max(day) FROM heatmap_days", published=True) == [(DAYS[-1],)]
 

@@ -15,7 +15,14 @@ from heatmap_pipeline.store.publish import publish
 from heatmap_pipeline.store.warehouse import Warehouse
 from heatmap_pipeline_tests.orchestration.homes import BTC, ask, created, day, real, run_job
 
-ABOUT_ALL_DAYS = {"chain_unbroken", "snapshots_current", "days_whole", "days_believable", "up_to_date"}
+ABOUT_ALL_DAYS = {
+    "bucket_fits",
+    "chain_unbroken",
+    "days_believable",
+    "days_whole",
+    "snapshots_current",
+    "up_to_date",
+}
 """Checks that compare what is known of each day, a row a day, and read none of its rows."""
 
 TABLES = {

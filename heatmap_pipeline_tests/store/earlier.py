@@ -8,6 +8,7 @@ from pathlib import Path
 import duckdb
 
 _COLUMNS_SINCE = {"book_ledger": ("liquidated_at_once", "rescaled"), "symbols": ("quote",)}
+_TABLES_SINCE = ("ended_symbols", "coarse_days")
 _VIEWS_SINCE = ("buckets",)
 _STATE_THEN = ("open_interest", "unlocated", "sample_time", "sample_contracts")
 _RULES_THEN = {
@@ -26,6 +27,8 @@ def become_version_1(path: Path) -> None:
         for table, columns in _COLUMNS_SINCE.items():
             for column in columns:
                 con.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
+        for table in _TABLES_SINCE:
+            con.execute(f"DROP TABLE {table}")
         for view in _VIEWS_SINCE:
             con.execute(f"DROP VIEW {view}")
         con.execute("UPDATE schema_version SET version = 1")

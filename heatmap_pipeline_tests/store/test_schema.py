@@ -13,8 +13,8 @@ from heatmap_pipeline_tests.store.tiny import DAYS, compute
 
 BY_DAY = {
     "raw_days", "raw_candles", "raw_open_interest", "raw_liquidations", "recorded", "open_positions", "heatmap_days",
-    "snapshot_days", "score_days"}  # fmt: skip
-WHOLE = {"symbols", "map_scores"}
+    "snapshot_days", "coarse_days", "score_days"}  # fmt: skip
+WHOLE = {"symbols", "ended_symbols", "map_scores"}
 BY_TIME = {"position_events", "book_ledger", "liquidation_snapshots", "saved_snapshots"}
 
 

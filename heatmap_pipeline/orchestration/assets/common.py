@@ -12,13 +12,15 @@ import dagster as dg
 
 from heatmap_pipeline.chain.calendar import today, yesterday
 from heatmap_pipeline.chain.progress import tell
+from heatmap_pipeline.chain.recovery import naming_the_rebuild
+from heatmap_pipeline.commands import at
 from heatmap_pipeline.errors import HeatmapError
 from heatmap_pipeline.instants import ONE_DAY
 from heatmap_pipeline.orchestration.resources import WarehouseResource
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store import days as stored
 from heatmap_pipeline.store.schema import column_types
-from heatmap_pipeline.store.warehouse import StoreError
+from heatmap_pipeline.store.warehouse import StoreError, UnusableError
 from heatmap_pipeline.symbols import of_safe_name, safe_name
 
 OWNERS = ["team:heatmap"]
@@ -123,8 +125,9 @@ def failing_clearly(
             # Days that have not begun failed because this machine's clock was ahead; nobody will ask for them soon.
             stored.clear_failures(con, symbol, stage, today() + timedelta(days=1), date.max)
     except (HeatmapError, OSError) as error:
-        message = str(error) if isinstance(error, HeatmapError) else _of_disk(warehouse, symbol, stage, error)
-        _note(warehouse, symbol, stage, track.day, message)
+        message = _in_words(warehouse, symbol, stage, error)
+        if not isinstance(error, UnusableError):  # a damaged file is left as it is
+            _note(warehouse, symbol, stage, track.day, message)
         again = isinstance(error, HeatmapError) and error.temporary
         metadata = {"day": str(track.day)}
         # A full disk or a lock is no fault of that day, and stands in the way of the days before it as well.
@@ -145,6 +148,17 @@ def failed_day(event: dg.DagsterEvent) -> str:
     failure = event.step_failure_data.user_failure_data
     day = failure.metadata.get("day") if failure is not None else None
     return "" if day is None else str(day.value)
+
+
+def _in_words(warehouse: WarehouseResource, symbol: str, stage: str, error: HeatmapError | OSError) -> str:
+    """Return what to tell of an error; of a warehouse that cannot be used, with the line that rebuilds it."""
+    if not isinstance(error, HeatmapError):
+        return _of_disk(warehouse, symbol, stage, error)
+    try:
+        with naming_the_rebuild(at(Path(warehouse.database).parent)):
+            raise error
+    except HeatmapError as named:
+        return str(named)
 
 
 def _of_disk(warehouse: WarehouseResource, symbol: str, stage: str, error: OSError) -> str:

@@ -63,6 +63,13 @@ function recordedShapes(map, choice) {
   }));
 }
 
+/** A line along the time axis below the days that are not whole; the pointer says what is not. */
+function notWholeShapes(map) {
+  return notWholeOf(map).map(({ from, to }) => ({
+    type: "line", name: "not whole", xref: "x", yref: "paper", x0: from, x1: to, y0: 0.006, y1: 0.006, line: { color: COLOURS.warn, width: 3 },
+  }));
+}
+
 const sidesOf = (choice) => ["long", "short"].filter((side) => choice.side === "both" || choice.side === side);
 
 function profileTraces(map, choice) {
@@ -160,6 +167,7 @@ function layout(map, view, choice, at) {
     } : {}),
     shapes: [
       ...recordedShapes(map, choice),
+      ...notWholeShapes(map),
       { type: "line", xref: "paper", x0: 0, x1: 1, y0: map.price, y1: map.price, line: { color: COLOURS.price, width: 1, dash: "dash" } },
       ...(at.withProfile ? [{
         type: "rect", xref: "paper", yref: "paper", x0: at.sideStart, x1: 1, y0: 0, y1: 1, line: { color: COLOURS.line, width: 1 },

@@ -71,7 +71,7 @@ function caption(context, map, choice, scale, width, height) {
   };
   let x = write(map.symbol, 14, 22, { size: 19, weight: 700, colour: COLOURS.bright });
   x = write(priceText(map.price), x + 12, 22, { size: 17, weight: 700, colour: COLOURS.bright });
-  for (const [words, colour] of [...(map.simulated ? [["SIMULATED DATA", COLOURS.warn]] : []), ...(map.provisional ? [["provisional", "#b7c0d1"]] : [])]) {
+  for (const { words, colour } of marksOf(map)) {
     context.font = `700 11px ${FONT}`;
     const wide = context.measureText(words).width + 14;
     context.fillStyle = colour;

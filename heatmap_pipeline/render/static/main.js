@@ -47,8 +47,7 @@ function showFacts(map, stale) {
   byId("located").dataset.about = ABOUT_LOCATED;
   byId("reported").replaceChildren(...(map.reported ? reportedKey(map.reported) : []));
   byId("badges").replaceChildren(
-    ...(map.simulated ? [badge("SIMULATED DATA", "", "A made-up market, for trying things out. Not real prices.")] : []),
-    ...(map.provisional ? [badge("provisional", "mild", "The newest day is not complete yet; it will be computed again.")] : []),
+    ...marksOf(map).map(({ words, style, about }) => badge(words, style, about)),
     ...(stale ? [badge(`STALE ${stale.age}`, "old", stale.about)] : []),
   );
   document.title = `${map.symbol} ${priceText(map.price)} · liquidation heatmap`;
@@ -63,6 +62,7 @@ function reportedKey(reported) {
 
 /** How old the newest data are, if that is too old: by the server's own word, else by their time. */
 function staleness(map, health) {
+  if (map.ended) return null;
   const known = health?.symbols?.filter((one) => one.symbol === map.symbol && (one.model ?? map.model) === map.model) ?? [];
   const seconds = (Date.now() - map.asOf) / 1000;
   const old = known.length ? known.some((one) => one.stale) : seconds > STALE_HOURS * 3600;

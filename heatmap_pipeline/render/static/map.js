@@ -100,6 +100,25 @@ function recordedIn({ recorded }, from, to) {
   return parts.some(([begin, end]) => begin <= from && end >= to) ? "all" : "some";
 }
 
+/** What has to be said beside the name of a map: { words, style (of the badge), colour, about }. */
+function marksOf(map) {
+  const pale = "#b7c0d1";
+  return [
+    map.simulated && { words: "SIMULATED DATA", style: "", colour: COLOURS.warn, about: "A made-up market, for trying things out. Not real prices." },
+    map.provisional && { words: "provisional", style: "mild", colour: pale, about: "The newest day is not complete yet; it will be computed again." },
+    map.ended && { words: `ended on ${map.ended}`, style: "mild", colour: pale, about: "The exchange does not trade this symbol any more: no later day will come." },
+    map.bucket_misfit && { words: "bucket does not fit", style: "old", colour: COLOURS.warn, about: `In this range ${map.bucket_misfit}.` },
+  ].filter(Boolean);
+}
+
+/** The days of a map that are not whole, rising: { from, to, words }. */
+function notWholeOf(map) {
+  return Object.entries(map.not_whole ?? {}).sort().map(([day, words]) => {
+    const from = Date.parse(`${day}T00:00:00Z`);
+    return { from: Math.max(from, map.start), to: Math.min(from + DAY, map.end), words };
+  });
+}
+
 /** What follows from the cells: the map's upper edge, the bubbles, whether there is anything at all. */
 function finished(map) {
   if (!map.rows) withEmptyRows(map);

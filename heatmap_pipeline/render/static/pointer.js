@@ -23,7 +23,9 @@ function tipRows({ map, row, column, onMap }) {
     const sum = (side) => dead.find((one) => one.side === side)?.volume ?? 0;
     rows.push(["rule long-text", "Longs liquidated, modelled", amount(sum("long"))], ["short-text", "Shorts liquidated, modelled", amount(sum("short"))]);
   }
-  return [...rows, ...reportedRows(map, column)];
+  const [from, to] = [map.start + column * map.width, map.start + (column + 1) * map.width];
+  const partly = notWholeOf(map).filter((one) => one.from < to && one.to > from).map(({ words }) => ["rule marks", "Not whole", words]);
+  return [...rows, ...reportedRows(map, column), ...partly];
 }
 
 /** What was really liquidated in a column, or in the hour around it where only the hour's sum is reported. */

@@ -1,0 +1,242 @@
+"""A symbol that ends, through the command, the schedule, the page and the endpoint; and one that is forgotten."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from datetime import UTC, date, datetime, time, timedelta
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+import heatmap_pipeline.orchestration.forget as forgetting
+from heatmap_pipeline.api.health import health
+from heatmap_pipeline.chain import forget as data_forgetting
+from heatmap_pipeline.market.demo import write_demo_days
+from heatmap_pipeline.orchestration.build import build_defs
+from heatmap_pipeline.orchestration.schedules import AGAIN_AT, DAILY
+from heatmap_pipeline.render import page
+from heatmap_pipeline.settings import SIMULATED_MARKER, Settings, load_settings
+from heatmap_pipeline.store import forget as store_forgetting
+from heatmap_pipeline.store.warehouse import Warehouse
+from heatmap_pipeline.views.data import published_version
+from heatmap_pipeline_tests._homes import as_if_yesterday_were, clean_environment, done, heatmap, refused
+from heatmap_pipeline_tests.market._exchange_server import ExchangeServer
+from heatmap_pipeline_tests.orchestration.homes import BTC, ETH, ask, assert_same, tables
+
+DAYS = [date(2024, 9, 12) + timedelta(days=number) for number in range(4)]
+ENDS, YESTERDAY = DAYS[1], DAYS[-1]
+TODAY = YESTERDAY + timedelta(days=1)
+"""ETHUSDT ends on the second day."""
+
+Tick = Callable[[int], Any]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("market")
+    write_demo_days(root, BTC, [*DAYS, TODAY])
+    write_demo_days(root, ETH, DAYS[:2])
+    return root
+
+
+@pytest.fixture(scope="module")
+def _server(files: Path) -> Iterator[ExchangeServer]:
+    with ExchangeServer(files, datetime.combine(TODAY, time(1, 2, 30))) as running:
+        running.hide(str(TODAY))
+        yield running
+
+
+@pytest.fixture
+def server(_server: ExchangeServer, monkeypatch: pytest.MonkeyPatch) -> ExchangeServer:
+    set_environment(monkeypatch, _server)
+    return _server
+
+
+def set_environment(patch: pytest.MonkeyPatch, server: ExchangeServer) -> None:
+    as_if_yesterday_were(patch, YESTERDAY)
+    named = {"SOURCE": "binance", "ARCHIVE_URL": server.url, "REST_URL": server.url, "MODELS": "turnover"}
+    for name, value in {**named, "SYMBOLS": f"{BTC},{ETH}", "SNAPSHOT_INTERVAL": "1h"}.items():
+        patch.setenv(f"HEATMAP_{name}", value)
+
+
+@pytest.fixture(scope="module")
+def ended(_server: ExchangeServer, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """A home in which ETHUSDT has ended, with its pictures, and what two times `refresh` said."""
+    home = tmp_path_factory.mktemp("ended") / "home"
+    with pytest.MonkeyPatch.context() as patch:
+        clean_environment(patch)
+        set_environment(patch, _server)
+        done("run", BTC, ETH, "--start", DAYS[0], "--end", ENDS, "--home", home)
+        _server.statuses[ETH] = "SETTLING"
+        said = [done("refresh", "--home", home).stdout for _ in range(2)]
+    return home, said
+
+
+@pytest.fixture
+def home(ended: tuple[Path, list[str]], tmp_path: Path) -> Path:
+    """A copy of that home."""
+    shutil.copytree(ended[0], tmp_path / "home")
+    return tmp_path / "home"
+
+
+def test_refresh_says_it_once_and_goes_on_with_the_others(ended: tuple[Path, list[str]]) -> None:
+    home, (first, second) = ended
+    assert f"{ETH}: ended on {ENDS} (its status at the exchange is SETTLING)" in first
+    assert f"{BTC}: {DAYS[2]} .. {TODAY} computed and published" in first
+    assert "(its status" not in second
+    assert f"{ETH}: ended on {ENDS}, nothing is asked for" in second
+    newest = "SELECT symbol, max(day) FROM heatmap_days WHERE NOT provisional GROUP BY ALL ORDER BY ALL"
+    assert ask(load_settings(home=home), newest, published=True) == [(BTC, YESTERDAY), (ETH, ENDS)]
+
+
+def test_page_and_endpoint_say_that_it_ended_and_health_does_not_count_it(ended: tuple[Path, list[str]]) -> None:
+    home, _ = ended
+    script = (home / "renders" / ETH / "turnover.js").read_text()
+    assert json.loads(script.removeprefix("heatmapData(").removesuffix(");\n"))["meta"]["ended"] == str(ENDS)
+    version = published_version(Warehouse(home), None, ("turnover",))
+    try:
+        midnight = datetime.combine(TODAY, time(), UTC).timestamp()
+        status, body = health(version, "", Settings(api_stale_hours=36), midnight + 3600)
+        late, _ = health(version, "", Settings(api_stale_hours=36), midnight + 37 * 3600)
+    finally:
+        version.retire()
+    assert (status, body["newest_day"], body["age_seconds"]) == (200, str(YESTERDAY), 3600)
+    assert {one["symbol"]: one["ended"] for one in body["symbols"]} == {BTC: None, ETH: str(ENDS)}
+    assert late == 503, "the symbols that go on count as ever"
+
+
+def test_status_has_nothing_to_mend(server: ExchangeServer, ended: tuple[Path, list[str]]) -> None:
+    lines = done("status", "--home", ended[0]).stdout.splitlines()
+    assert f"ended   {ETH} {ENDS}: its status at the exchange is SETTLING" in lines
+    assert lines[-1] == "nothing is failed, stale or missing"
+
+
+@pytest.fixture
+def tick(server: ExchangeServer, home: Path) -> Tick:
+    """Let the daily schedule of that home look at an hour of the day after the last one."""
+
+    def look(hour: int) -> Any:
+        repository = build_defs(load_settings(home=home)).get_repository_def()
+        moment = datetime.combine(TODAY, time(hour, 20), UTC)
+        with dg.DagsterInstance.ephemeral() as instance:
+            context = dg.build_schedule_context(
+                instance=instance, scheduled_execution_time=moment, repository_def=repository
+            )
+            return repository.get_schedule_def(DAILY).evaluate_tick(context)
+
+    return look
+
+
+def test_the_schedule_leaves_it_alone(tick: Tick) -> None:
+    (asked,) = tick(0).run_requests
+    assert {key.path[0] for key in asked.asset_selection} == {BTC}
+
+
+def test_later_in_the_day_the_schedule_asks_for_what_is_missing_only(
+    tick: Tick, server: ExchangeServer, home: Path
+) -> None:
+    hour = AGAIN_AT[0]
+    assert "nothing is missing" in tick(hour).skip_message
+    with Warehouse(home).connect() as con:
+        for name in ("raw_days", "heatmap_days"):
+            con.execute(f"DELETE FROM {name} WHERE symbol = ? AND day = ?", [BTC, YESTERDAY])
+    (asked,) = tick(hour).run_requests
+    assert f" at {hour}:20" in asked.run_key, "not the key of midnight, which that run may have failed under"
+
+
+# -- forgetting
+
+
+def left_of(home: Path, symbol: str) -> list[str]:
+    """Return where anything of a symbol still is in a home, but for the history of runs and what was recorded."""
+    files = [str(path.relative_to(home)) for path in home.rglob("*") if symbol in path.name]
+    index = home / "renders" / "index.html"
+    files += ["index.html"] if index.exists() and symbol in index.read_text() else []
+    for name in ("warehouse.duckdb", "heatmap.duckdb"):
+        files += [f"{name} {table}" for table, rows in tables(home / name, symbol).items() if rows.num_rows]
+    return [name for name in files if not name.startswith("dagster/")]
+
+
+def materialised(home: Path) -> set[str]:
+    with dg.DagsterInstance.from_config(str(home / "dagster")) as instance:
+        return {key.path[0] for key in instance.all_asset_keys()}
+
+
+def test_forgetting_removes_a_symbol_from_everywhere_and_touches_no_other(
+    server: ExchangeServer, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEATMAP_SYMBOLS", BTC)
+    before = [tables(home / name, BTC) for name in ("warehouse.duckdb", "heatmap.duckdb")]
+    kept = {path: path.read_bytes() for path in (home / "archive").rglob(f"{BTC}*.zip*")}
+    assert left_of(home, ETH)
+    assert materialised(home) == {BTC, ETH}
+    assert f"{ETH} is removed" in done("forget", ETH, "--yes", "--home", home).stdout
+    assert left_of(home, ETH) == []
+    assert materialised(home) == {BTC}
+    for name, rows in zip(("warehouse.duckdb", "heatmap.duckdb"), before, strict=True):
+        assert_same(tables(home / name, BTC), rows)
+    assert {path: path.read_bytes() for path in kept} == kept
+    assert f"nothing of {ETH}" in done("forget", ETH, "--yes", "--home", home).stdout
+    lines = done("status", "--home", home).stdout
+    assert ETH not in lines
+    assert "nothing is failed, stale or missing" in lines
+
+
+def test_it_is_asked_first(ended: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    home, _ = ended
+    before = left_of(home, ETH)
+    refused(heatmap("forget", ETH, "--home", home), 1, f"{ETH} stays", "--yes")
+    refused(heatmap("forget", "../x", "--yes", "--home", home), 2, "not a symbol")
+    assert left_of(home, ETH) == before
+
+
+STEPS: dict[str, tuple[Any, str]] = {
+    "the page lists the others": (page, "_write_shared"),
+    "its folder goes": (shutil, "rmtree"),
+    "the assets go": (forgetting, "_forget_assets"),
+    "the rows go": (store_forgetting, "transaction"),
+    "the folder of its archive is forgotten": (store_forgetting, "forget_archive"),
+    "the rest is published": (store_forgetting, "publish"),
+    "its files go": (data_forgetting, "_archives"),
+}
+
+
+class Killed(BaseException):
+    """As if the process ended here."""
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_killed_in_the_middle_it_is_run_again(
+    server: ExchangeServer, home: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    settings = load_settings(home=home)
+    others = tables(home / "warehouse.duckdb", BTC), tables(home / "heatmap.duckdb", BTC)
+
+    def kill(*_: Any, **__: Any) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(*STEPS[step], kill)
+        with pytest.raises(Killed):
+            forgetting.forget(settings, ETH)
+    assert data_forgetting.kept_of(settings, ETH).anything, "so the command goes on"
+    forgetting.forget(settings, ETH)
+    assert left_of(home, ETH) == []
+    assert_same(tables(home / "warehouse.duckdb", BTC), others[0])
+    assert_same(tables(home / "heatmap.duckdb", BTC), others[1])
+
+
+def test_a_folder_of_the_user_stays(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = tmp_path / "own"
+    shutil.copytree(files, own)
+    (own / SIMULATED_MARKER).unlink()
+    monkeypatch.setenv("HEATMAP_MODELS", "turnover")
+    done("run", ETH, "--archive", own, "--start", DAYS[0], "--end", DAYS[0], "--home", tmp_path / "home")
+    before = sorted(own.rglob("*"))
+    done("forget", ETH, "--yes", "--home", tmp_path / "home")
+    assert sorted(own.rglob("*")) == before
+    assert ETH not in (tmp_path / "home" / "archives.json").read_text()
