@@ -47,7 +47,7 @@ from heatmap_pipeline_tests.orchestration.homes import (
     write_archive,
 )
 
-VERBS = ("demo", "run", "refresh", "record", "status", "score", "ui", "serve", "backup", "restore")
+VERBS = ("demo", "run", "refresh", "record", "status", "score", "ui", "serve", "backup", "restore", "forget", "export")
 LAST = day(4)
 """Yesterday, as these tests have it."""
 

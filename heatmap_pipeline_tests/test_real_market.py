@@ -59,6 +59,7 @@ def test_the_run_is_published_and_its_facts_are_recorded(case: tuple[Ran, str, s
         "bucket": bucket,
         "source": "archive",
         "simulated": False,
+        "quote": "USDT",
     }
     days = ran.ask("SELECT model, day, repairs, parameters FROM heatmap_days WHERE symbol = ? ORDER BY ALL", symbol)
     for model in MODELS:
