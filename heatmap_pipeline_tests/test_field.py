@@ -29,7 +29,6 @@ from heatmap_pipeline_tests._homes import (
     heatmap,
     last_line,
     published,
-    refused,
 )
 from heatmap_pipeline_tests.market._exchange_server import ExchangeServer, Fault
 from heatmap_pipeline_tests.market._hostile_server import HostileServer
@@ -191,7 +190,7 @@ def test_a_wrong_checksum_names_its_day_and_two_ways_out(
         _spoil(server)
         run = ("run", BTC, *SPAN, "--home")
         failed = heatmap(*run, home)
-        place = home / "archive" / METRICS / f"{BAD_FILE}.zip"
+        place = home / "archive/binance" / METRICS / f"{BAD_FILE}.zip"
         ways = (f"put a good copy at {place}", f"HEATMAP_ACCEPT_CHECKSUM={BAD_FILE}")
         last_line(failed.stderr, 1, f"{BAD_FILE}.zip", "does not match its published CHECKSUM", *ways)
         assert days(home) == DAYS[:1]
@@ -247,7 +246,5 @@ def test_a_socks_proxy_is_all_that_is_needed(
         with HostileServer(relay_to(port, asked), head=False) as proxy:
             go_through(monkeypatch, proxy)
             done("run", BTC, *SPAN, "--home", tmp_path / "home")
-        assert_same(maps(tmp_path / "home"), right)
-        assert "arch.example" in asked
-        gone = heatmap("run", BTC, *SPAN, "--home", tmp_path / "other")
-    refused(gone, 1, "the SOCKS proxy (HTTPS_PROXY, ALL_PROXY)", "cannot be reached")
+    assert_same(maps(tmp_path / "home"), right)
+    assert "arch.example" in asked

@@ -30,6 +30,7 @@ from heatmap_pipeline.chain.history import (
 )
 from heatmap_pipeline.instants import ONE_DAY, SECONDS
 from heatmap_pipeline.market.flows import Carried, DayFlow, compute_flow
+from heatmap_pipeline.market.tables import MarketError
 from heatmap_pipeline.model.book import DayCandles, DayResult, Floats, Ints, ModelState, located_share
 from heatmap_pipeline.model.engine import run_day, start_state
 from heatmap_pipeline.model.parameters import ModelParameters
@@ -107,17 +108,24 @@ class _Flows:
     def of(self, day: date, given: _DayInput, carried: Carried | None) -> DayFlow:
         """Return the flows of a day."""
         if self._known is None or self._known[:2] != (day, carried):
-            flow = compute_flow(
-                given.open_time,
-                given.prices["volume"],
-                self.history.symbol.candle_interval_seconds,
-                _microseconds(given.samples["snapshot_time"]),
-                given.samples["contracts"].to_numpy(),
-                given.sample_step,
-                carried,
-                day,
-                self.history.symbol.symbol,
-            )
+            try:
+                flow = compute_flow(
+                    given.open_time,
+                    given.prices["volume"],
+                    self.history.symbol.candle_interval_seconds,
+                    _microseconds(given.samples["snapshot_time"]),
+                    given.samples["contracts"].to_numpy(),
+                    given.sample_step,
+                    carried,
+                    day,
+                    self.history.symbol.symbol,
+                )
+            except MarketError as error:
+                missing = self.history.raw["open_interest"][day].facts.get("missing_file")
+                if missing is None:
+                    raise
+                by_day = "the exchange publishes metrics by day, never by month"
+                raise MarketError(f"{error}, or add {missing}, which is missing: {by_day}") from None
             self._known = day, carried, flow
         return self._known[2]
 

@@ -35,6 +35,22 @@ def unzipped(root: Path) -> None:
         path.with_name(path.name + ".CHECKSUM").unlink()
 
 
+def unzipped_into_folders(root: Path) -> None:
+    """As `Extract all` leaves candles, each in a folder; and zips of metrics made anew, on a Mac, of such folders."""
+    for path in list(root.rglob("*.zip")):
+        path.with_name(path.name + ".CHECKSUM").unlink()
+        folder = path.with_suffix("")
+        with zipfile.ZipFile(path) as archive:
+            archive.extractall(folder)
+        path.unlink()
+        if "metrics" in path.name:
+            with zipfile.ZipFile(path, "w") as archive:
+                archive.writestr(f"{folder.name}/", "")
+                archive.write(folder / f"{folder.name}.csv", f"{folder.name}/{folder.name}.csv")
+                archive.writestr(f"{folder.name}/.DS_Store", "x")
+            shutil.rmtree(folder)
+
+
 def deeper(root: Path) -> None:
     (root / "data").mkdir()
     (root / "futures").rename(root / "data" / "futures")
@@ -68,11 +84,18 @@ def by_month_unzipped_and_deeper(root: Path) -> None:
     deeper(root)
 
 
+def by_month_in_folders(root: Path) -> None:
+    by_month(root)
+    unzipped_into_folders(root / "futures/um/monthly")
+
+
 WAYS: tuple[Callable[[Path], None], ...] = (
     by_range,
     unzipped,
+    unzipped_into_folders,
     deeper,
     zipped_on_a_mac,
     by_month,
     by_month_unzipped_and_deeper,
+    by_month_in_folders,
 )

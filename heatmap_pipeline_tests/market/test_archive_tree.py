@@ -98,6 +98,11 @@ def touch(path: Path) -> None:
             ["spot/daily/klines/BTCUSDT/5m/x.zip"],
             r"holds spot, but no futures/um/daily/klines/SYMBOL/; give the folder",
         ),
+        (["data/spot/x"], r"holds data/spot, but no futures/um/daily/klines/SYMBOL/; give the folder"),
+        (
+            ["BTCUSDT-5m-2024-09-14.zip", "BTCUSDT-metrics-2024-09-14.zip"],
+            r"put BTCUSDT-5m-2024-09-14\.zip into futures/um/daily/klines/BTCUSDT/5m below one, the others alike",
+        ),
         (
             [f"{KLINES}/BTCUSDT.csv"],
             r"its folder holds 5m; 5m holds BTCUSDT\.csv; they are named BTCUSDT-5m-YYYY-MM-DD",
