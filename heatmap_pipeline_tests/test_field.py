@@ -33,7 +33,15 @@ from heatmap_pipeline_tests._homes import (
 from heatmap_pipeline_tests.market._exchange_server import ExchangeServer, Fault
 from heatmap_pipeline_tests.market._hostile_server import HostileServer
 from heatmap_pipeline_tests.market._socks import go_through, relay_to
-from heatmap_pipeline_tests.market._trees import METRICS, WAYS
+from heatmap_pipeline_tests.market._trees import (
+    METRICS,
+    by_month,
+    by_range,
+    deeper,
+    unzipped,
+    unzipped_into_folders,
+    zipped_on_a_mac,
+)
 from heatmap_pipeline_tests.orchestration.homes import BTC, assert_same, tables
 
 CASES = {
@@ -41,6 +49,7 @@ CASES = {
     "a checksum that is wrong for months, REST open": "test_field.py::test_a_day_with_a_wrong_checksum_comes_from_rest",
     "the same, and REST does not serve the day": "test_field.py::test_a_wrong_checksum_names_its_day_and_two_ways_out",
     "a day of metrics that was never published": "test_field.py::test_a_day_never_published_is_held_by_both_sources",
+    "far more cells, another bucket": "test_field.py::test_status_says_that_a_day_is_large_or_its_bucket_unfit",
     "a SOCKS proxy": "test_field.py::test_a_socks_proxy_is_all_that_is_needed",
     "REST closed to this place, run": (
         "orchestration/test_closed.py::test_a_run_that_asks_for_more_publishes_the_finished_days_and_fails"
@@ -111,14 +120,20 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def right(files: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What these files give."""
+def made(files: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home made from these files. Nobody changes it."""
     with pytest.MonkeyPatch.context() as patch:
         clean_environment(patch)
         _make_little(patch)
         home = tmp_path_factory.mktemp("right")
         done("run", BTC, "--archive", files, *SPAN, "--home", home)
-        return maps(home)
+    return home
+
+
+@pytest.fixture(scope="module")
+def right(made: Path) -> dict[str, Any]:
+    """What these files give."""
+    return maps(made)
 
 
 def maps(home: Path) -> dict[str, Any]:
@@ -152,7 +167,7 @@ def exchange(files: Path, now: datetime, patch: pytest.MonkeyPatch) -> Iterator[
 # -- trees
 
 
-@pytest.mark.parametrize("leave", WAYS)
+@pytest.mark.parametrize("leave", [by_range, unzipped, unzipped_into_folders, deeper, zipped_on_a_mac, by_month])
 def test_a_tree_as_it_was_left_gives_the_same_map(
     leave: Callable[[Path], None], files: Path, right: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -206,7 +221,7 @@ def test_a_wrong_checksum_names_its_day_and_two_ways_out(
         done(*run, home)
     for ended, repair in ((accepted, "accepted_checksum"), (home, "placed_by_hand")):
         assert_same(maps(ended), right)
-        assert [repairs(ended, day).get(repair) for day in DAYS] == [None, 1, None]
+        assert [repairs(ended, day)["open_interest"].get(repair) for day in DAYS] == [None, 1, None]
         assert "nothing is failed, stale or missing" in done("status", "--home", ended).stdout
 
 
@@ -248,3 +263,33 @@ def test_a_socks_proxy_is_all_that_is_needed(
             done("run", BTC, *SPAN, "--home", tmp_path / "home")
     assert_same(maps(tmp_path / "home"), right)
     assert "arch.example" in asked
+
+
+# -- markets unlike the large ones
+
+
+def _remarks(home: Path) -> list[str]:
+    lines = done("status", "--home", home).stdout.splitlines()
+    return [line for line in lines if line.startswith(("large", "bucket"))]
+
+
+def test_status_says_that_a_day_is_large_or_its_bucket_unfit(
+    files: Path, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not _remarks(made)
+    home = tmp_path / "home"
+    monkeypatch.setenv(f"HEATMAP_BUCKET_{BTC}", "5000")
+    done("run", BTC, "--archive", files, "--start", DAYS[0], "--end", DAYS[0], "--home", home)
+    (fixed,) = _remarks(home)
+    assert fixed.startswith(f"bucket  {BTC}: 5000 is ")
+    assert f"HEATMAP_BUCKET_{BTC} fixes it" in fixed
+    monkeypatch.delenv(f"HEATMAP_BUCKET_{BTC}")
+    (follows,) = _remarks(home)
+    assert follows.endswith(f"the day after {DAYS[0]} takes 100")
+    monkeypatch.setattr("heatmap_pipeline.chain.remarks._MANY_CELLS", 10)
+    (large,) = _remarks(made)
+    assert large.startswith(f"large   {BTC} delta {DAYS[-1]}: ")
+    with duckdb.connect(str(published(made)), read_only=True) as con:
+        query = "SELECT count(*) FROM liquidation_snapshots WHERE timestamp >= ? GROUP BY timestamp"
+        cells = max(count for (count,) in con.execute(query, [DAYS[-1]]).fetchall())
+    assert f" {cells:,} cells in a snapshot" in large

@@ -22,6 +22,7 @@ from heatmap_pipeline.market.archive_names import ArchiveFile
 from heatmap_pipeline.market.download import ArchiveDownloader, DamagedError, Outcome, Progress
 from heatmap_pipeline.market.exchange import ExchangeReader
 from heatmap_pipeline.market.tables import CleanDay, ClosedError, MarketError, NoDataError
+from heatmap_pipeline.market.web import WebError
 from heatmap_pipeline.settings import ARCHIVE_URL, REST_URL, SIMULATED_MARKER, Settings, check_symbol, interval_name
 
 ARCHIVE_LATE = timedelta(days=3)
@@ -247,7 +248,7 @@ class BinanceSource:
             MarketError: if the archive has the day, but its file cannot be had, and REST does not stand in for it.
         """
         failure = self._failed.get(file)
-        if failure is not None and not isinstance(failure, DamagedError):
+        if failure is not None and not _stands_in(failure):
             raise failure
         try:
             day = self._ask(read)
@@ -259,7 +260,8 @@ class BinanceSource:
                     f"{file.symbol} {file.day}: the archive does not have {Path(file.path).name} yet, and {error}"
                 ) from None
             raise _in_neither(file, error) from None
-        return day if failure is None else replace(day, facts={**day.facts, "damaged_file": Path(file.path).name})
+        damaged = {"damaged_file": Path(file.path).name} if isinstance(failure, DamagedError) else {}
+        return replace(day, facts={**day.facts, **damaged})
 
     def _ask(self, read: Callable[[], Answer]) -> Answer:
         """Ask the exchange, unless it has said that it does not serve this place."""
@@ -299,6 +301,11 @@ class BinanceSource:
                 self._failed.pop(file, None)
             fetched = sum(outcome is Outcome.FETCHED for outcome in outcomes.values())
             _log.info("archive: %d files asked for, %d fetched", len(outcomes), fetched)
+
+
+def _stands_in(failure: MarketError) -> bool:
+    """Whether REST may serve the day of a file: it is damaged for good, or the archive refuses this place."""
+    return isinstance(failure, DamagedError) or (isinstance(failure, WebError) and failure.status in (403, 451))
 
 
 def _in_neither(file: ArchiveFile, error: NoDataError) -> NoDataError:
