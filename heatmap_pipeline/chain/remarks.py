@@ -27,8 +27,11 @@ def remarks_on(con: Any, settings: Settings, entry: SymbolStatus) -> Iterator[st
             "keeps fewer snapshots"
         )
     record = stored.day_records(con, entry.symbol, entry.model)[entry.last_day]
-    bucket, ends = ModelParameters.from_json(record.parameters).bucket, closes(record)
-    if ends is None or bucket_suits(bucket, ends[1]):
+    ends = closes(record)
+    if ends is None:
+        return  # of an earlier version, whose parameters need not be readable either
+    bucket = ModelParameters.from_json(record.parameters).bucket
+    if bucket_suits(bucket, ends[1]):
         return
     following = choose_bucket(ends[1])
     if settings.of(entry.symbol).bucket is not None:

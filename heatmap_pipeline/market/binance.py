@@ -22,7 +22,7 @@ from heatmap_pipeline.market.archive_names import ArchiveFile
 from heatmap_pipeline.market.download import ArchiveDownloader, DamagedError, Outcome, Progress
 from heatmap_pipeline.market.exchange import ExchangeReader
 from heatmap_pipeline.market.tables import CleanDay, ClosedError, MarketError, NoDataError
-from heatmap_pipeline.market.web import WebError
+from heatmap_pipeline.market.web import CLOSED, WebError
 from heatmap_pipeline.settings import ARCHIVE_URL, REST_URL, SIMULATED_MARKER, Settings, check_symbol, interval_name
 
 ARCHIVE_LATE = timedelta(days=3)
@@ -305,7 +305,7 @@ class BinanceSource:
 
 def _stands_in(failure: MarketError) -> bool:
     """Whether REST may serve the day of a file: it is damaged for good, or the archive refuses this place."""
-    return isinstance(failure, DamagedError) or (isinstance(failure, WebError) and failure.status in (403, 451))
+    return isinstance(failure, DamagedError) or (isinstance(failure, WebError) and failure.status in CLOSED)
 
 
 def _in_neither(file: ArchiveFile, error: NoDataError) -> NoDataError:

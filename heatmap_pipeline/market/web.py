@@ -39,6 +39,8 @@ _BUSY = frozenset({408, 418, 425, 429})  # and every 5xx
 _BANNED_UNTIL = re.compile(rb"banned until (\d{13})\b", re.IGNORECASE)
 _LENGTH = re.compile(r"[0-9]{1,18}")
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
+CLOSED = frozenset({202, 403, 451})
+"""Statuses of a server that does not serve this place; 202 is how a firewall before it puts a riddle to browsers."""
 _PROXY_SCHEMES = ("http", "https", "socks4", "socks4a", "socks5", "socks5h")
 _SCHEMES = ("http", "https")
 
