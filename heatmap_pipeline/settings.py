@@ -356,7 +356,7 @@ def _sentence(error: ValidationError, suffix: str = "") -> str:
 
 
 def _short(value: Any) -> str:
-    text = repr(str(value) if isinstance(value, Path) else value)
+    text = repr(value)
     return text if len(text) <= 100 else f"{text[:100]}…"
 
 

@@ -49,7 +49,6 @@ CASES = {
     "a checksum that is wrong for months, REST open": "test_field.py::test_a_day_with_a_wrong_checksum_comes_from_rest",
     "the same, and REST does not serve the day": "test_field.py::test_a_wrong_checksum_names_its_day_and_two_ways_out",
     "a day of metrics that was never published": "test_field.py::test_a_day_never_published_is_held_by_both_sources",
-    "far more cells, another bucket": "test_field.py::test_status_says_that_a_day_is_large_or_its_bucket_unfit",
     "a SOCKS proxy": "test_field.py::test_a_socks_proxy_is_all_that_is_needed",
     "REST closed to this place, run": (
         "orchestration/test_closed.py::test_a_run_that_asks_for_more_publishes_the_finished_days_and_fails"
@@ -263,33 +262,3 @@ def test_a_socks_proxy_is_all_that_is_needed(
             done("run", BTC, *SPAN, "--home", tmp_path / "home")
     assert_same(maps(tmp_path / "home"), right)
     assert "arch.example" in asked
-
-
-# -- markets unlike the large ones
-
-
-def _remarks(home: Path) -> list[str]:
-    lines = done("status", "--home", home).stdout.splitlines()
-    return [line for line in lines if line.startswith(("large", "bucket"))]
-
-
-def test_status_says_that_a_day_is_large_or_its_bucket_unfit(
-    files: Path, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert not _remarks(made)
-    home = tmp_path / "home"
-    monkeypatch.setenv(f"HEATMAP_BUCKET_{BTC}", "5000")
-    done("run", BTC, "--archive", files, "--start", DAYS[0], "--end", DAYS[0], "--home", home)
-    (fixed,) = _remarks(home)
-    assert fixed.startswith(f"bucket  {BTC}: 5000 is ")
-    assert f"HEATMAP_BUCKET_{BTC} fixes it" in fixed
-    monkeypatch.delenv(f"HEATMAP_BUCKET_{BTC}")
-    (follows,) = _remarks(home)
-    assert follows.endswith(f"the day after {DAYS[0]} takes 100")
-    monkeypatch.setattr("heatmap_pipeline.chain.remarks._MANY_CELLS", 10)
-    (large,) = _remarks(made)
-    assert large.startswith(f"large   {BTC} delta {DAYS[-1]}: ")
-    with duckdb.connect(str(published(made)), read_only=True) as con:
-        query = "SELECT count(*) FROM liquidation_snapshots WHERE timestamp >= ? GROUP BY timestamp"
-        cells = max(count for (count,) in con.execute(query, [DAYS[-1]]).fetchall())
-    assert f" {cells:,} cells in a snapshot" in large

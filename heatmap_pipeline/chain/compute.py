@@ -108,24 +108,17 @@ class _Flows:
     def of(self, day: date, given: _DayInput, carried: Carried | None) -> DayFlow:
         """Return the flows of a day."""
         if self._known is None or self._known[:2] != (day, carried):
-            try:
-                flow = compute_flow(
-                    given.open_time,
-                    given.prices["volume"],
-                    self.history.symbol.candle_interval_seconds,
-                    _microseconds(given.samples["snapshot_time"]),
-                    given.samples["contracts"].to_numpy(),
-                    given.sample_step,
-                    carried,
-                    day,
-                    self.history.symbol.symbol,
-                )
-            except MarketError as error:
-                missing = self.history.raw["open_interest"][day].facts.get("missing_file")
-                if missing is None:
-                    raise
-                by_day = "the exchange publishes metrics by day, never by month"
-                raise MarketError(f"{error}, or add {missing}, which is missing: {by_day}") from None
+            flow = compute_flow(
+                given.open_time,
+                given.prices["volume"],
+                self.history.symbol.candle_interval_seconds,
+                _microseconds(given.samples["snapshot_time"]),
+                given.samples["contracts"].to_numpy(),
+                given.sample_step,
+                carried,
+                day,
+                self.history.symbol.symbol,
+            )
             self._known = day, carried, flow
         return self._known[2]
 
@@ -198,7 +191,14 @@ class _Walk:
                 state, record = stored.load_state(con, self.history.symbol.symbol, self.model, self.before.day)
             self._here = state, Carried.from_json(state.open_interest, record)
         carried = self._here[1] if self._here is not None else None
-        flow = self.flows.of(day, given, carried)
+        try:
+            flow = self.flows.of(day, given, carried)
+        except MarketError as error:
+            missing = self.history.raw["open_interest"][day].facts.get("missing_file")
+            if missing is None:
+                raise
+            by_day = "the exchange publishes metrics by day, never by month"
+            raise MarketError(f"{error}, or add {missing}, which is missing: {by_day}") from None
         if self._here is not None:
             state = self._here[0]
         else:

@@ -15,7 +15,6 @@ from heatmap_pipeline.chain.history import Stale, outdated_days, read_history
 from heatmap_pipeline.chain.liquidations import feed_lines, recorded_lines
 from heatmap_pipeline.chain.reach import closed_words, last_expected
 from heatmap_pipeline.chain.recovery import loss, naming_the_rebuild
-from heatmap_pipeline.chain.remarks import remarks_on
 from heatmap_pipeline.commands import command, first_commands
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store import days as stored
@@ -60,7 +59,6 @@ def status_lines(settings: Settings) -> Iterator[str]:
         recorded = list(recorded_lines(con))
         cut = {name: days_not_whole(con, name) for name in names}
         held = {(entry.symbol, entry.model): _held(con, entry) for entry in entries}
-        remarks = [line for entry in entries for line in remarks_on(con, settings, entry)]
         silent = [line for entry in entries for line in _silent(con, settings, entry)]
     if not entries and not lost:
         yield f"nothing is stored in {settings.home} yet; begin with {first_commands(settings.home)}"
@@ -73,7 +71,6 @@ def status_lines(settings: Settings) -> Iterator[str]:
     yield from recorded
     yield from dict.fromkeys(f"closed  {words}" for stored_as in again.values() if (words := closed_words(stored_as)))
     yield from (_not_whole(name, days) for name, days in cut.items() if days)
-    yield from dict.fromkeys(remarks)
     problems: set[str] = set()
     if published is None and (line := _unusable(warehouse)):
         problems.add(line)

@@ -364,21 +364,8 @@ def follow_bucket(bucket: float, last_close: float) -> float:
         >>> follow_bucket(100.0, 20_000.0), follow_bucket(100.0, 4_999.0)
         (100.0, 5.0)
     """
-    return bucket if bucket_suits(bucket, last_close) else choose_bucket(last_close)
-
-
-def bucket_suits(bucket: float, close: float) -> bool:
-    """Whether a bucket is from 0.02 % to 2 % of a price, both in USDT and both ends included.
-
-    Raises:
-        ModelError: if one of them is not positive and finite.
-
-    Example:
-        >>> bucket_suits(100.0, 5_000.0), bucket_suits(100.0, 4_999.0)
-        (True, False)
-    """
-    current, price = _decimal("bucket", bucket), _decimal("last_close", close)
-    return current * 5000 >= price and current * 50 <= price
+    current, close = _decimal("bucket", bucket), _decimal("last_close", last_close)
+    return bucket if current * 5000 >= close and current * 50 <= close else choose_bucket(last_close)
 
 
 _FINEST_POWER = -7

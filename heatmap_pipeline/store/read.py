@@ -69,22 +69,6 @@ def newest_located_share(con: Connection, symbol: str, model: str) -> float:
     return located_share([located for located, _ in found], found[0][1]) if found else 0.0
 
 
-def newest_size(con: Connection, symbol: str, model: str, day: date) -> tuple[int, float, float]:
-    """Return how many cells a snapshot of a day has at most, and its lowest and highest price (quote asset).
-
-    The prices are those of the day's cells; a day without cells gives zeros.
-    """
-    found = rows(
-        con,
-        "SELECT max(cells), min(low), max(high) FROM (SELECT count(*) AS cells, min(price_bucket) AS low, "
-        "max(price_bucket) AS high FROM liquidation_snapshots WHERE symbol = ? AND model = ? AND timestamp >= ? "
-        "GROUP BY timestamp)",
-        [symbol, model, day],
-    )
-    cells, low, high = found[0]
-    return cells or 0, low or 0.0, high or 0.0
-
-
 def status(con: Connection) -> list[SymbolStatus]:
     """Return one entry per symbol and model, and one per symbol of which only raw data or failures are stored."""
     pairs = rows(
