@@ -255,9 +255,11 @@ def no_valid_contracts(rows: Rows) -> Rows:
     "spoil", [Path.unlink, partial(rewrite, change=no_valid_contracts)], ids=["no file", "invalid"]
 )
 def test_a_first_day_without_open_interest(home: Path, archive: Path, spoil: Callable[[Path], Any]) -> None:
-    spoil(metrics_file(archive, 1, ETH))
+    file = metrics_file(archive, 1, ETH)
+    spoil(file)
     said = (ETH, str(day(1)), "first day without any valid open interest", "start on a day that has")
-    refused(run(home, archive, 1, 1, ETH), 1, *said)
+    line = refused(run(home, archive, 1, 1, ETH), 1, *said)
+    assert (f"or add {file.name}, which is missing" in line) == (not file.exists())
 
 
 def test_a_later_day_without_open_interest_is_held_and_said(made: Path, archive: Path, tmp_path: Path) -> None:

@@ -232,7 +232,14 @@ class _Walk:
                 state, record = stored.load_state(con, self.history.symbol.symbol, self.model, self.before.day)
             self._here = state, Carried.from_json(state.open_interest, record)
         carried = self._here[1] if self._here is not None else None
-        flow = self.flows.of(day, given, carried)
+        try:
+            flow = self.flows.of(day, given, carried)
+        except MarketError as error:
+            missing = self.history.raw["open_interest"][day].facts.get("missing_file")
+            if missing is None:
+                raise
+            by_day = "the exchange publishes metrics by day, never by month"
+            raise MarketError(f"{error}, or add {missing}, which is missing: {by_day}") from None
         if self._here is not None:
             state = self._here[0]
         else:

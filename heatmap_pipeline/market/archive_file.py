@@ -264,7 +264,12 @@ def _unpack(path: Path, packed: bytes) -> bytes:
         refuse(path, f"holds more than {_MANY} files, not the one CSV of an archive file")
     try:
         with zipfile.ZipFile(io.BytesIO(packed)) as archive:
-            members = [member for member in archive.infolist() if not _HIDDEN.search(member.filename)]
+            around = f"{path.stem}/"  # a folder that was compressed stands in the zip as well
+            members = [
+                member
+                for member in archive.infolist()
+                if _name_of(member) != around and not _HIDDEN.search(member.filename)
+            ]
             if len(members) != 1:
                 refuse(path, f"holds {len(members)} files, not the one CSV of an archive file")
             member = members[0]
@@ -279,7 +284,7 @@ def _unpack(path: Path, packed: bytes) -> bytes:
 
 
 def _check_member(path: Path, member: zipfile.ZipInfo) -> None:
-    name = _name_of(member)
+    name = _name_of(member).removeprefix(f"{path.stem}/")
     if "/" in name or "\\" in name or not name.lower().endswith(".csv"):
         refuse(path, f"holds {name[:80]!r}, which is not the plain name of a CSV file")
     if _ARCHIVE_NAME.fullmatch(name) and name.lower() != path.stem.lower() + ".csv":

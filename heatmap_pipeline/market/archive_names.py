@@ -12,9 +12,11 @@ import re
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from typing import Self
 
 CANDLES_FOLDER = "futures/um/daily/klines"
 _METRICS_FOLDER = "futures/um/daily/metrics"
+_NAME = re.compile(r"([^-/]+)-(?:metrics|(\d+[mhdwM]))-(\d{4}-\d{2}-\d{2})\.(?:zip|csv)")
 _CHECKSUM = re.compile(rb"([0-9a-fA-F]{64})[ \t]+\*?(\S+)\s*")
 
 
@@ -30,6 +32,20 @@ class ArchiveFile:
     symbol: str
     day: date
     interval: str = ""
+
+    @classmethod
+    def named(cls, name: str) -> Self | None:
+        """Return the file that a zip or CSV of this name is, wherever it lies; None if it is none.
+
+        Example:
+            >>> ArchiveFile.named("BTCUSDT-metrics-2024-09-14.zip").path
+            'futures/um/daily/metrics/BTCUSDT/BTCUSDT-metrics-2024-09-14.zip'
+        """
+        match = _NAME.fullmatch(name)
+        try:
+            return cls(match[1], date.fromisoformat(match[3]), match[2] or "") if match else None
+        except ValueError:
+            return None
 
     @property
     def name(self) -> str:

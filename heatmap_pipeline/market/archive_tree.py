@@ -1,9 +1,9 @@
 """Where the files of an archive stand in trees as people have them, found by their names.
 
 As the exchange's archive has them (`archive_names.py`), and besides: below `data/`, as its addresses are; in a folder
-named after a range of days (`2020-01-01_2024-09-15`), as its own downloader makes; unzipped; and candles by month
-(`futures/um/monthly/...`). Of several files of a day, that of the day itself is read, and of those a zip. Nothing is
-opened here.
+named after a range of days (`2020-01-01_2024-09-15`), as its own downloader makes; unzipped, also into a folder named
+as the file; and candles by month (`futures/um/monthly/...`). Of several files of a day, that of the day itself is read,
+and of those a zip. Nothing is opened here.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from heatmap_pipeline.market.tables import MarketError
 from heatmap_pipeline.symbols import why_not_written
 
 _PREFIXES = ("", "data")
-_ENDINGS = (".zip", ".csv")
 _RANGE = re.compile(r"\d{4}-\d{2}-\d{2}_\d{4}-\d{2}-\d{2}")
 _SHOWN = 20
 
@@ -42,7 +41,7 @@ def days_in(root: Path, symbol: str, interval: str) -> set[date]:
     """Return the days that have a file of candles of their own."""
     pattern = re.compile(rf"{symbol}-{re.escape(interval)}-(\d{{4}}-\d{{2}}-\d{{2}})\.(zip|csv)")
     folder = Path(ArchiveFile(symbol, date.min, interval).path).parent
-    names = (name for inside in _folders(root, folder) for name in names_in(inside))
+    names = (path.name for inside in _folders(root, folder) for path in _files_in(inside))
     return {day for name in names if (match := pattern.fullmatch(name)) and (day := _day(match[1]))}
 
 
@@ -50,7 +49,7 @@ def months_in(root: Path, symbol: str, interval: str) -> list[Path]:
     """Return the files of candles by month."""
     pattern = re.compile(rf"{symbol}-{re.escape(interval)}-\d{{4}}-\d{{2}}\.(zip|csv)")
     folder = _monthly(Path(ArchiveFile(symbol, date.min, interval).path).parent)
-    return [inside / name for inside in _folders(root, folder) for name in names_in(inside) if pattern.fullmatch(name)]
+    return [path for inside in _folders(root, folder) for path in _files_in(inside) if pattern.fullmatch(path.name)]
 
 
 def symbols_in(root: Path) -> list[str]:
@@ -107,7 +106,13 @@ def _no_archive(root: Path) -> str:
         what = "is empty" if root.is_dir() else "is no folder" if root.exists() else "is empty"
         missing = "" if root.exists() else " (there is no such folder)"
         return f"archive {root} {what}: no {CANDLES_FOLDER}/SYMBOL/ in it{missing}; {needed}"
-    return f"archive {root} holds {_shown(names)}, but no {CANDLES_FOLDER}/SYMBOL/; {needed}"
+    loose = next((file for name in names if (file := ArchiveFile.named(name))), None)
+    put = (
+        f", or put {Path(loose.path).name} into {Path(loose.path).parent} below one, the others alike" if loose else ""
+    )
+    below = [f"data/{name}" for name in names_in(root / "data")]
+    shown = _shown([name for name in names if name != "data" or not below] + below)
+    return f"archive {root} holds {shown}, but no {CANDLES_FOLDER}/SYMBOL/; {needed}{put}"
 
 
 def _shown(names: list[str], limit: int = _SHOWN) -> str:
@@ -129,9 +134,17 @@ def _folders(root: Path, folder: Path, *, ranges: bool = True) -> Iterator[Path]
                 yield from (inside / name for name in reversed(names_in(inside)) if _RANGE.fullmatch(name))
 
 
+def _files_in(folder: Path) -> Iterator[Path]:
+    """Yield what lies in a folder; a folder without an ending may hold the one CSV that is named as it is."""
+    for name in names_in(folder):
+        inside = folder / name / f"{name}.csv"
+        yield inside if "." not in name and os.path.lexists(inside) else folder / name
+
+
 def _find(root: Path, folder: Path, name: str) -> Path | None:
     folders = list(_folders(root, folder))
-    paths = (inside / f"{name}{ending}" for ending in _ENDINGS for inside in folders)
+    places = (f"{name}.zip", f"{name}.csv", f"{name}/{name}.csv")
+    paths = (inside / place for place in places for inside in folders)
     return next((path for path in paths if os.path.lexists(path)), None)
 
 

@@ -30,6 +30,7 @@ from heatmap_pipeline.market.tables import (
     NotTradedError,
     checked,
 )
+from heatmap_pipeline.market.web import CLOSED, WebError
 from heatmap_pipeline.settings import ARCHIVE_URL, REST_URL, SIMULATED_MARKER, Settings, check_symbol, interval_name
 from heatmap_pipeline.symbols import Contract, contract_of
 
@@ -333,7 +334,7 @@ class BinanceSource:
             MarketError: if the archive has the day, but its file cannot be had, and REST does not stand in for it.
         """
         failure = self._failed.get(file)
-        if failure is not None and not isinstance(failure, DamagedError):
+        if failure is not None and not _stands_in(failure):
             raise failure
         try:
             day = self._ask(read)
@@ -345,7 +346,8 @@ class BinanceSource:
                     f"{file.symbol} {file.day}: the archive does not have {Path(file.path).name} yet, and {error}"
                 ) from None
             raise _in_neither(file, error) from None
-        return day if failure is None else replace(day, facts={**day.facts, "damaged_file": Path(file.path).name})
+        damaged = {"damaged_file": Path(file.path).name} if isinstance(failure, DamagedError) else {}
+        return replace(day, facts={**day.facts, **damaged})
 
     def _ask(self, read: Callable[[], Answer]) -> Answer:
         """Ask the exchange, unless it has said that it does not serve this place."""
@@ -385,6 +387,11 @@ class BinanceSource:
                 self._failed.pop(file, None)
             fetched = sum(outcome is Outcome.FETCHED for outcome in outcomes.values())
             _log.info("archive: %d files asked for, %d fetched", len(outcomes), fetched)
+
+
+def _stands_in(failure: MarketError) -> bool:
+    """Whether REST may serve the day of a file: it is damaged for good, or the archive refuses this place."""
+    return isinstance(failure, DamagedError) or (isinstance(failure, WebError) and failure.status in CLOSED)
 
 
 def _in_neither(file: ArchiveFile, error: NoDataError) -> NoDataError:

@@ -35,7 +35,7 @@ from heatmap_pipeline.market.tables import (
     NoDataError,
     NotTradedError,
 )
-from heatmap_pipeline.market.web import Patience, Reply, TryAgainError, WebClient, WebError
+from heatmap_pipeline.market.web import CLOSED, Patience, Reply, TryAgainError, WebClient, WebError
 from heatmap_pipeline.settings import REST_URL, check_symbol, interval_name
 from heatmap_pipeline.symbols import why_not_computed
 
@@ -61,7 +61,6 @@ _LARGEST_ANSWER = 8 * 2**20  # all symbols: some MB; a day of candles: 0.3 MB; p
 _SKEW_SECONDS = 30
 _DAY_MS = DAY // 1000
 _INVALID_SYMBOL = -1121
-_CLOSED = frozenset({403, 451})
 _TOO_OFTEN = frozenset({418, 429})
 
 _log = logging.getLogger(__name__)
@@ -394,7 +393,7 @@ class ExchangeReader:
         if error.body:
             with suppress(TryAgainError):
                 refused = answers.refusal(answers.parse_json(error.body))
-        if error.status in _CLOSED:
+        if error.status in CLOSED:
             return self._closed(error.status, refused[1] if refused else "")
         return error if refused is None else _in_words(place, symbol, *refused)
 

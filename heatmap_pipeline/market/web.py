@@ -39,6 +39,9 @@ _BUSY = frozenset({408, 418, 425, 429})  # and every 5xx
 _BANNED_UNTIL = re.compile(rb"banned until (\d{13})\b", re.IGNORECASE)
 _LENGTH = re.compile(r"[0-9]{1,18}")
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
+CLOSED = frozenset({202, 403, 451})
+"""Statuses of a server that does not serve this place; 202 is how a firewall before it puts a riddle to browsers."""
+_PROXY_SCHEMES = ("http", "https", "socks4", "socks4a", "socks5", "socks5h")
 _SCHEMES = ("http", "https")
 
 Taken = TypeVar("Taken")
@@ -362,7 +365,8 @@ class WebClient:
             raise TryAgainError(cause) from None
         # A host name that cannot be encoded, or a port beyond all ports, is found out only here.
         except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError, ValueError, OverflowError) as error:
-            raise WebError(f"{where}: cannot be asked for ({type(error).__name__}); check {self._setting}") from None
+            wrong = _wrong_proxy(url) or f"cannot be asked for ({type(error).__name__}); check {self._setting}"
+            raise WebError(f"{where}: {wrong}") from None
 
     def _follow(self, url: str, location: str, where: str) -> str:
         try:
@@ -380,14 +384,31 @@ class WebClient:
 
 
 def proxy_of(url: str) -> str | None:
-    """Return the proxy that a websocket goes through, by the same variables and rules as every request; None is none.
+    """Return the proxy that a request or websocket goes through, by the variables of the machine; None is none.
 
     Args:
-        url: of the kind ws://host/path or wss://host/path.
+        url: of the kind https://host/path or wss://host/path.
     """
-    web = "http" + url.removeprefix("ws")
+    web = f"http{url.removeprefix('ws')}" if url.startswith("ws") else url
     proxy: str | None = requests.utils.select_proxy(web, requests.utils.get_environ_proxies(web))
     return proxy
+
+
+def _wrong_proxy(url: str) -> str:
+    """Say what is wrong with how the proxy of an address is written, without what may be secret in it; '' is nothing.
+
+    Desktops are known to set `socks://`, which says nothing of the version.
+    """
+    proxy = proxy_of(url)
+    try:
+        parts = urlsplit(proxy or "http://none")
+        if parts.scheme in _PROXY_SCHEMES and parts.hostname:
+            return ""
+        written = f"{parts.scheme}://..."
+    except ValueError:
+        written = "..."
+    kinds = "socks5h://HOST:PORT or http://HOST:PORT"
+    return f"the proxy is written {written}, which is no address of one; set HTTPS_PROXY or ALL_PROXY to {kinds}"
 
 
 def web_page(beginning: bytes) -> bool:

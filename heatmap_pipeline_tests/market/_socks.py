@@ -22,10 +22,17 @@ def relay_to(port: int, asked: list[str]) -> Conversation:
         asked.append(head[5 : 5 + head[4]].decode())
         client.sendall(b"\x05\x00\x00\x01\x7f\x00\x00\x01\x00\x00")
         with socket.create_connection(("127.0.0.1", port)) as server:
-            forth = threading.Thread(target=_pass_on, args=(client, server), daemon=True)
-            forth.start()
-            _pass_on(server, client)
-            forth.join(5)
+            ways = [
+                threading.Thread(target=_pass_on, args=ends, daemon=True)
+                for ends in ((client, server), (server, client))
+            ]
+            for way in ways:
+                way.start()
+            while any(way.is_alive() for way in ways) and not stopped.wait(0.02):
+                pass
+            _end(client, server)
+            for way in ways:
+                way.join(5)
 
     return talk
 
@@ -35,7 +42,11 @@ def _pass_on(source: socket.socket, target: socket.socket) -> None:
     with suppress(OSError):
         while block := source.recv(4096):
             target.sendall(block)
-    for end in (source, target):
+    _end(source, target)
+
+
+def _end(*ends: socket.socket) -> None:
+    for end in ends:
         with suppress(OSError):
             end.shutdown(socket.SHUT_RDWR)
 

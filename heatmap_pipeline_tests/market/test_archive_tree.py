@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import zipfile
 from collections.abc import Callable
 from datetime import date, timedelta
 from pathlib import Path
@@ -15,11 +14,9 @@ from heatmap_pipeline.market.demo import write_demo_days
 from heatmap_pipeline.market.sources import ArchiveMarket
 from heatmap_pipeline.market.tables import CleanDay, MarketError, NoDataError
 from heatmap_pipeline_tests.market._files import candle_rows, csv_text, write
+from heatmap_pipeline_tests.market._trees import KLINES, MONTHLY, WAYS, by_month
 
 DAYS = [date(2024, 9, 14), date(2024, 9, 15)]
-KLINES = "futures/um/daily/klines/BTCUSDT/5m"
-METRICS = "futures/um/daily/metrics/BTCUSDT"
-MONTHLY = "futures/um/monthly/klines/BTCUSDT/5m"
 
 
 @pytest.fixture(scope="session")
@@ -37,58 +34,7 @@ def read(root: Path, days: list[date] = DAYS) -> tuple[list[CleanDay], list[Clea
     return candles, list(archive.open_interest("BTCUSDT", {day.day: day.table for day in candles}, 300))
 
 
-def by_range(root: Path) -> None:
-    """As the exchange's own downloader leaves files when it is given a range of days; an older range holds one too."""
-    for folder in (root / KLINES, root / METRICS):
-        inside = folder / "2020-01-01_2024-09-15"
-        inside.mkdir()
-        for path in list(folder.iterdir()):
-            if path.is_file():
-                path.rename(inside / path.name)
-        older = folder / "2020-01-01_2024-09-14"
-        older.mkdir()
-        (older / next(inside.glob("*09-14.zip")).name).write_bytes(b"an older copy, damaged")
-
-
-def unzipped(root: Path) -> None:
-    for path in list(root.rglob("*.zip")):
-        with zipfile.ZipFile(path) as archive:
-            archive.extractall(path.parent)
-        path.unlink()
-        path.with_name(path.name + ".CHECKSUM").unlink()
-
-
-def deeper(root: Path) -> None:
-    (root / "data").mkdir()
-    (root / "futures").rename(root / "data" / "futures")
-
-
-def zipped_on_a_mac(root: Path) -> None:
-    for path in list(root.rglob("*.zip")):
-        path.with_name(path.name + ".CHECKSUM").unlink()
-        with zipfile.ZipFile(path, "a") as archive:
-            for name in (f"__MACOSX/._{path.stem}.csv", "__MACOSX/", ".DS_Store", f"._{path.stem}.csv"):
-                archive.writestr(name, "x")
-
-
-def by_month(root: Path) -> None:
-    rows = b""
-    for day in DAYS:
-        with zipfile.ZipFile(root / KLINES / f"BTCUSDT-5m-{day}.zip") as archive:
-            rows += archive.read(archive.namelist()[0]).split(b"\n", 1)[1]
-    shutil.rmtree(root / KLINES)
-    with zipfile.ZipFile(root / KLINES.replace("/5m", "/x.zip"), "w") as unrelated:
-        unrelated.writestr("x", "y")
-    write(root / MONTHLY / "BTCUSDT-5m-2024-09.zip", rows, checksum=True)
-
-
-def by_month_unzipped_and_deeper(root: Path) -> None:
-    by_month(root)
-    unzipped(root / "futures/um/monthly")
-    deeper(root)
-
-
-@pytest.mark.parametrize("leave", [by_range, unzipped, deeper, zipped_on_a_mac, by_month, by_month_unzipped_and_deeper])
+@pytest.mark.parametrize("leave", WAYS)
 def test_the_same_days_are_read_however_the_files_were_left(
     leave: Callable[[Path], None], published: Path, tmp_path: Path
 ) -> None:
@@ -151,6 +97,11 @@ def touch(path: Path) -> None:
         (
             ["spot/daily/klines/BTCUSDT/5m/x.zip"],
             r"holds spot, but no futures/um/daily/klines/SYMBOL/; give the folder",
+        ),
+        (["data/spot/x"], r"holds data/spot, but no futures/um/daily/klines/SYMBOL/; give the folder"),
+        (
+            ["BTCUSDT-5m-2024-09-14.zip", "BTCUSDT-metrics-2024-09-14.zip"],
+            r"put BTCUSDT-5m-2024-09-14\.zip into futures/um/daily/klines/BTCUSDT/5m below one, the others alike",
         ),
         (
             [f"{KLINES}/BTCUSDT.csv"],

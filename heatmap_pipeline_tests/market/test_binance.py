@@ -288,6 +288,24 @@ def test_a_file_that_the_archive_never_had_may_be_placed_by_hand(
     assert days[1].repairs == {"placed_by_hand": 1}
 
 
+@pytest.mark.parametrize("status", [403, 451])
+def test_while_the_archive_is_closed_days_come_from_rest_as_far_as_that_reaches(
+    server: ExchangeServer, market: Path, tmp_path: Path, status: int
+) -> None:
+    server.fault("/data/futures/", Fault(status=status, body=b"<html>no</html>"), always=True)
+    with source(server, tmp_path) as binance:
+        candles, samples = read(binance, DAYS[:3])
+    files = ArchiveReader(market)
+    for mine, own in zip(candles, samples, strict=True):
+        assert (mine.facts["via"], own.facts["via"]) == ("rest", "rest")
+        assert "damaged_file" not in mine.facts
+        assert mine.content_hash() == files.read_candles("BTCUSDT", mine.day, 300).content_hash()
+        assert own.content_hash() == files.read_open_interest("BTCUSDT", own.day, mine.table, 300).content_hash()
+    late(server)
+    with source(server, tmp_path) as binance, pytest.raises(MarketError, match=f"metrics-{OLD}.*{status}"):
+        read(binance, DAYS[:3])  # nobody knows whether these days were never published
+
+
 @pytest.mark.parametrize("status", [403, 503])
 def test_a_file_that_cannot_be_fetched_stops_its_own_day_and_kind(
     server: ExchangeServer, tmp_path: Path, status: int

@@ -384,6 +384,7 @@ def test_the_exchange_refuses_in_its_own_words(server: ExchangeServer) -> None:
         (451, b'{"code":0,"msg":"Service unavailable from a restricted location."}', '451, "Service unavailable from'),
         (451, b"", "it answered 451"),
         (403, b"<html>Request blocked", "it answered 403"),
+        (202, b"", "it answered 202"),
     ],
 )
 def test_an_exchange_closed_to_this_place_gets_our_own_advice(

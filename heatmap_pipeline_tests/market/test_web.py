@@ -234,3 +234,25 @@ def test_a_socks_proxy_that_is_not_there_is_named(through: Callable[[HostileServ
     client = WebClient("http://exchange.example", setting="HEATMAP_REST_URL", retries=0)
     with pytest.raises(WebError, match=r"the SOCKS proxy \(HTTPS_PROXY, ALL_PROXY\)"):
         client.get("a", body, patience=Patience(5))
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("socks://ann:secret@127.0.0.1:9", "written socks://..., which is no address"),
+        ("socks6://127.0.0.1:9", "written socks6://..., which"),
+        ("socks5://", "written socks5://..., which"),
+        ("http://[::1", "written ..., which"),
+    ],
+)
+def test_a_proxy_that_is_written_wrong_is_said_to_be(written: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """GNOME sets the first one."""
+    with HostileServer(says(b"", b"", 0.1)) as server:
+        go_through(monkeypatch, server)
+    monkeypatch.setenv("ALL_PROXY", written)
+    client = WebClient("http://exchange.example", setting="HEATMAP_REST_URL", retries=3)
+    with pytest.raises(WebError) as refused:
+        client.get("a", body, patience=Patience(5))
+    assert said in str(refused.value)
+    assert "set HTTPS_PROXY or ALL_PROXY to socks5h://HOST:PORT" in str(refused.value)
+    assert "secret" not in str(refused.value)

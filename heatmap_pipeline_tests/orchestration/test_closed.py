@@ -92,8 +92,11 @@ def test_refresh_publishes_what_the_archive_has_and_says_why_nothing_newer(
     assert ask(settings, "SELECT max(day) FROM heatmap_days", published=True) == [(DAYS[-1],)]
 
 
-def test_a_run_that_asks_for_more_publishes_the_finished_days_and_fails(server: ExchangeServer, tmp_path: Path) -> None:
-    server.fault("/fapi/", Fault(status=451, body=BODIES[451]), always=True)
+@pytest.mark.parametrize("status", [451, 403])
+def test_a_run_that_asks_for_more_publishes_the_finished_days_and_fails(
+    server: ExchangeServer, tmp_path: Path, status: int
+) -> None:
+    server.fault("/fapi/", Fault(status=status, body=BODIES[status]), always=True)
     failed = heatmap("run", BTC, "--start", DAYS[0], "--end", DAYS[-1], "--home", tmp_path / "home")
     last_line(failed.stderr, 1, DAYS[-1], "closed to the place", "HEATMAP_REST_URL")
     assert f"{BTC}: {DAYS[0]} .. {DAYS[-2]} computed and published" in failed.stdout
