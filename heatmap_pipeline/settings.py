@@ -46,8 +46,6 @@ _ARCHIVE_FILE = re.compile(r"([^-]+)-(metrics|1m|5m|15m)-\d{4}-\d{2}(-\d{2})?", 
 _SECRETS = {"api_token", "webhook"}
 """Settings whose values do not belong on a screen; whoever has the address of a chat's webhook may write there."""
 
-_NOT_SYMBOLS = {"HEATMAP_CANDLE_INTERVAL", "HEATMAP_SNAPSHOT_INTERVAL"}
-
 
 class SettingsError(HeatmapError):
     """A setting or a command-line value that cannot be used; names it and what is allowed."""
@@ -340,7 +338,7 @@ def load_settings(**overrides: Any) -> Settings:
     per_symbol: dict[str, dict[str, str]] = {}
     for name, value in sorted(os.environ.items()):
         match = _PER_SYMBOL.fullmatch(name)
-        if match and name not in _NOT_SYMBOLS and value:
+        if match and value:
             per_symbol.setdefault(of_safe_name(match[2]), {})[match[1].lower()] = value
     given = {key: value for key, value in overrides.items() if value is not None}
     suffix = ""

@@ -118,8 +118,9 @@ def words_for_unknown_quote(symbol: str) -> str:
 def why_no_symbol(text: str) -> str:
     """Return why a text is not the name of a contract that is computed, by itself; '' if it may be one.
 
-    A symbol is 2 to 30 letters and digits, of any alphabet, in the form in which Unicode composes them (NFKC), letters
-    of a to z as capitals. So none is a path, an option or a blank, and it is one file name on every file system.
+    A symbol is 2 to 30 letters of any alphabet and digits 0 to 9, in the form in which Unicode composes them (NFKC),
+    letters of a to z as capitals; digits of other scripts look like these and are none. So none is a path, an option or
+    a blank, and it is one file name on every file system.
 
     Example:
         >>> why_no_symbol("币安人生USDT")
@@ -140,6 +141,7 @@ def why_not_written(text: str) -> str:
     if 2 <= len(text) <= MAX_LENGTH and not odd and composed == text and _starts(text):
         return ""
     nearest = re.sub("[a-z]", lambda letter: letter[0].upper(), composed).strip()
+    nearest = re.sub(r"\d", lambda digit: str(int(digit[0])), nearest)
     if _ENDING.fullmatch(nearest):
         nearest = nearest.partition("_")[0]
     means = nearest != text and 2 <= len(nearest) <= MAX_LENGTH and all(map(_allowed, nearest)) and _starts(nearest)
@@ -148,7 +150,7 @@ def why_not_written(text: str) -> str:
     if len(text) > MAX_LENGTH:
         reason = f" (more than {MAX_LENGTH} letters)"
     elif odd and not "a" <= odd <= "z" and unicodedata.normalize("NFKC", odd) == odd:
-        reason = f" ({odd!a} is neither a letter nor a digit)"
+        reason = f" ({odd!a} is neither a letter nor a digit 0 to 9)"
     return f"symbol {text[:40]!r} is not a symbol; write it as the exchange does, {advice}{reason}"
 
 
@@ -195,14 +197,12 @@ def _plain(letter: str) -> bool:
 
 
 def _allowed(letter: str) -> bool:
-    return _plain(letter) or (
-        not letter.isascii() and unicodedata.category(letter)[0] in "LNM" and letter.isprintable()
-    )
+    return _plain(letter) or (not letter.isascii() and unicodedata.category(letter)[0] in "LM" and letter.isprintable())
 
 
 def _starts(text: str) -> bool:
     """Whether a text begins with a letter or a digit, not with a mark that would belong to what stands before it."""
-    return text != "" and unicodedata.category(text[0])[0] in "LN"
+    return text != "" and (_plain(text[0]) or unicodedata.category(text[0])[0] == "L")
 
 
 def _end(symbol: str) -> str:

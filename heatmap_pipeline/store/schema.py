@@ -70,7 +70,7 @@ def comments() -> Mapping[tuple[str, str], str]:
 
     Example:
         >>> comments()["heatmap", ""]
-        'liquidation_snapshots with long and short side by side, USDT'
+        'liquidation_snapshots with long and short side by side, in the quote asset'
     """
     with duckdb.connect(":memory:") as con:
         con.execute(schema_text())
@@ -131,7 +131,7 @@ def column_types(name: str) -> tuple[tuple[str, str], ...]:
 
 
 def amounts(name: str) -> tuple[str, ...]:
-    """Return the columns of a table that hold numbers with a fraction: prices, contracts, USDT, leverage.
+    """Return the columns of a table that hold numbers with a fraction: prices, contracts, amounts, leverage.
 
     Example:
         >>> amounts("liquidation_snapshots")
