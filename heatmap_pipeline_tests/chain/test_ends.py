@@ -99,6 +99,8 @@ def test_the_newest_day_is_drawn_again_when_nothing_else_is_due(server: Exchange
     server.statuses[ETH] = "CLOSE"
     server.hide(f"{ETH}-5m-{after(1)}")
     assert plan(settings).days[ETH] == (LAST, LAST)
+    assert plan(settings).days[ETH] == (LAST, LAST), "also by the next plan, where the run of this one was killed"
+    publish(Warehouse(settings.home), [BTC, ETH])
     assert ETH not in plan(settings).days
 
 
