@@ -267,6 +267,7 @@ def forget(symbol: str, yes: bool, home: Path | None) -> None:
       heatmap forget LUNAUSDT --yes --home /srv/heatmap
     """
     settings, (name,) = _settings(home=home), _symbols((symbol,), computed=False)
+    from heatmap_pipeline.chain.exporting import words_for_old_export  # noqa: PLC0415
     from heatmap_pipeline.chain.forget import kept_of  # noqa: PLC0415
     from heatmap_pipeline.commands import command  # noqa: PLC0415
     from heatmap_pipeline.errors import listed  # noqa: PLC0415
@@ -287,6 +288,8 @@ def forget(symbol: str, yes: bool, home: Path | None) -> None:
     with one_run_at_a_time(settings, lambda text: click.echo(text, err=True)):
         remove(settings, name)
     click.echo(f"{name} is removed from {settings.home}")
+    if behind := words_for_old_export(settings):
+        click.echo(behind)
     if name in settings.symbols:
         click.echo(f"take {name} out of HEATMAP_SYMBOLS too, or it is wanted by `{command(settings, 'refresh')}`")
 

@@ -13,6 +13,7 @@ import zipfile
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -21,6 +22,7 @@ import duckdb
 import matplotlib.text
 import pytest
 
+from heatmap_pipeline.chain.reach import Plan
 from heatmap_pipeline.market.archive import ArchiveReader
 from heatmap_pipeline.market.archive_names import ArchiveFile, checksum_beside, checksum_text
 from heatmap_pipeline.market.binance import BinanceSource
@@ -28,9 +30,14 @@ from heatmap_pipeline.market.demo import write_demo_days
 from heatmap_pipeline.market.exchange import ExchangeReader
 from heatmap_pipeline.market.sources import open_market
 from heatmap_pipeline.market.tables import MarketError
+from heatmap_pipeline.orchestration import schedules
+from heatmap_pipeline.orchestration.assets.common import asset_key, step_of
+from heatmap_pipeline.orchestration.forget import _forget_assets
 from heatmap_pipeline.orchestration.instance import open_history
+from heatmap_pipeline.orchestration.runs import _failures
 from heatmap_pipeline.render.picture import _Canvas, drawable
 from heatmap_pipeline.settings import SIMULATED_MARKER, Settings, load_settings
+from heatmap_pipeline.store.ended import Ended
 from heatmap_pipeline.store.warehouse import Warehouse
 from heatmap_pipeline.symbols import Contract, contract_of, safe_name
 from heatmap_pipeline.views.data import load_version
@@ -238,6 +245,43 @@ def test_a_picture_has_the_letters_or_says_what_stands_for_them() -> None:
     assert (name, len(fonts)) in {(CHINESE, 2), (STANDS_FOR_IT, 1)}
     assert not any("Last Resort" in family for family in fonts), "which draws boxes"
     assert drawable("БИТUSDT")[0] == "БИТUSDT", "letters that matplotlib's own font has"
+
+
+@pytest.mark.parametrize("ended", [BTC, CHINESE])
+def test_the_schedule_chooses_assets_of_a_symbol_in_another_alphabet(
+    ended: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of two symbols has ended: each gets a run of its own assets."""
+    due = dict.fromkeys((BTC, CHINESE), (day(1), day(1)))
+    plan = Plan(due, day(2), ended={ended: Ended(day(1), "for the test")})
+    monkeypatch.setattr(schedules, "plan_due", lambda *_: plan)
+    settings = load_settings(home=tmp_path, symbols=(BTC, CHINESE))
+    keys = {symbol: asset_key(symbol, "raw_candles") for symbol in settings.symbols}
+    asked = schedules.request(settings, list(keys.values()), day(1), "")
+    assert isinstance(asked, list)
+    (going,) = {BTC, CHINESE} - {ended}
+    assert [run.asset_selection for run in asked] == [[keys[going]], [keys[ended]]]
+    assert all(str(day(2)) in (run.run_key or "") for run in asked), "asked for again tomorrow, where it fails today"
+
+
+def test_forgetting_a_symbol_in_another_alphabet_wipes_its_assets() -> None:
+    with dg.DagsterInstance.ephemeral() as instance:
+        for symbol in (BTC, CHINESE):
+            instance.report_runless_asset_event(dg.AssetMaterialization(asset_key(symbol, "raw_candles")))
+        _forget_assets(instance, CHINESE)
+        assert list(instance.all_asset_keys()) == [asset_key(BTC, "raw_candles")]
+
+
+def test_a_symbol_in_another_alphabet_is_published_also_where_its_export_fails() -> None:
+    failed = SimpleNamespace(user_failure_data=SimpleNamespace(description="the disk is full", metadata={}), error=None)
+    events: list[Any] = [
+        SimpleNamespace(event_type_value="STEP_SUCCESS", step_key=step_of(CHINESE, "published_database")),
+        SimpleNamespace(
+            event_type_value="STEP_FAILURE", step_key=step_of(CHINESE, "parquet_export"), step_failure_data=failed
+        ),
+    ]
+    failure = _failures(load_settings(symbols=(CHINESE,)), events)[CHINESE]
+    assert (failure.message, failure.stage, failure.published) == ("the disk is full", "parquet_export", True)
 
 
 @pytest.mark.slow

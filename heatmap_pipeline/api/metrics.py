@@ -145,9 +145,10 @@ class _State(Collector):
         for name, symbol in version.symbols.items():
             newest = [model.newest_complete for model in symbol.models.values()]
             days = [yesterday - day_start(day) // DAY for day in newest if day is not None]
-            if len(days) == len(newest):
-                behind[name] = max(*days, 0)
-            age[name] = max(self.now.timestamp() - min(model.end for model in symbol.models.values()) / 1e6, 0.0)
+            if symbol.ended is None:  # of one that has ended nothing newer will come
+                if len(days) == len(newest):
+                    behind[name] = max(*days, 0)
+                age[name] = max(self.now.timestamp() - min(model.end for model in symbol.models.values()) / 1e6, 0.0)
             located[name] = next(iter(symbol.models.values())).located_share
         yield _gauge(
             "heatmap_days_behind",

@@ -8,6 +8,7 @@ symbol goes on by itself as soon as the source has it again, or a `heatmap run` 
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from heatmap_pipeline.chain.recovery import naming_the_rebuild
@@ -17,7 +18,7 @@ from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store import raw as stored_raw
 from heatmap_pipeline.store.ended import Ended, ended_symbols, record_end
 from heatmap_pipeline.store.origin import as_stored
-from heatmap_pipeline.store.warehouse import Warehouse
+from heatmap_pipeline.store.warehouse import StoreError, Warehouse
 
 
 def retired(settings: Settings) -> dict[str, Ended]:
@@ -27,6 +28,16 @@ def retired(settings: Settings) -> dict[str, Ended]:
         return {}
     with naming_the_rebuild(settings), warehouse.connect() as con:
         return ended_symbols(con)
+
+
+def published_ends(settings: Settings) -> dict[str, Ended] | None:
+    """Return the ends that readers know; None where nothing is published, or it cannot be read now."""
+    warehouse = Warehouse(settings.home)
+    if not warehouse.published.exists():
+        return None
+    with suppress(StoreError), warehouse.read(any_version=True) as con:
+        return ended_symbols(con)
+    return None
 
 
 def retire(settings: Settings, symbol: str, ending: Ending | None) -> Ended | None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from heatmap_pipeline.chain.history import closes
 from heatmap_pipeline.model.parameters import bucket_misfit, choose_bucket, follow_bucket
-from heatmap_pipeline.settings import Settings
+from heatmap_pipeline.settings import Settings, setting_of
 from heatmap_pipeline.store import days as stored
 
 
@@ -29,7 +29,7 @@ def misfit_words(con: Any, settings: Settings, symbol: str, model: str) -> str:
         return ""
     better = choose_bucket(price)
     if settings.of(symbol).bucket is not None:
-        setting = f"HEATMAP_BUCKET_{symbol}"
+        setting = setting_of("bucket", symbol)
         what = f"unset {setting}, or set it to {better:g}, and compute its days again with the line that is named then"
     elif better == bucket:
         what = "there is none finer"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from itertools import islice
@@ -21,10 +21,13 @@ from heatmap_pipeline.market.sources import Market
 from heatmap_pipeline.market.tables import CleanDay, NotTradedError
 from heatmap_pipeline.settings import Settings, interval_name, setting_of
 from heatmap_pipeline.store import raw as stored
+from heatmap_pipeline.store.days import restarted_days
 from heatmap_pipeline.store.origin import remember_archive
 from heatmap_pipeline.store.raw import SymbolRecord
 from heatmap_pipeline.store.read import published_histories
 from heatmap_pipeline.store.warehouse import Warehouse
+
+_ANEW = "begin it anew with --restart where the contract goes on in another unit, "
 
 _CHUNK = 31
 """Days saved in one transaction."""
@@ -46,11 +49,12 @@ class RawReport:
 
 
 def ingest_candles(
-    connect: Connect, market: Market, settings: Settings, symbol: str, days: Sequence[date]
+    connect: Connect, market: Market, settings: Settings, symbol: str, days: Sequence[date], *, restart: bool = False
 ) -> Iterator[RawReport]:
     """Read, clean and store the candles of days in order.
 
-    The first call for a symbol fixes its candle interval. A stored day whose file is gone is kept.
+    The first call for a symbol fixes its candle interval. A stored day whose file is gone is kept. A day that begins a
+    history anew, the first one with `restart` or one that did before, is not held against the day before it.
 
     Raises:
         IngestError: if the symbol's stored history is of another kind (simulated or real) or interval.
@@ -59,6 +63,7 @@ def ingest_candles(
     with connect() as con:
         record = stored.get_symbol(con, symbol)
         known = set(stored.raw_days(con, symbol)["candles"]) if record is not None else set()
+        anew = _begun_anew(con, symbol, days, restart)
     # A lost warehouse is made again as it was: by the choices that the published history was made with.
     published = (published_histories(Warehouse(settings.home), any_version=True) or {}).get(symbol)
     chosen = record or (published.record if published is not None else None)
@@ -73,7 +78,7 @@ def ingest_candles(
     wanted = [day for day in days if day not in inside or day in available]
     interval = chosen.candle_interval_seconds if chosen else market.interval(settings, symbol, wanted)
     read = _kept_if_gone(market.candles(symbol, wanted, interval), set(wanted) - known)
-    for chunk in _chunks(_judged_candles(connect, settings, symbol, read, interval)):
+    for chunk in _chunks(_judged_candles(connect, settings, symbol, read, interval, anew)):
         with connect() as con:
             if record is None:
                 bucket = day_bucket(settings, symbol, None, float(chunk[0].table["close"].iloc[0]))
@@ -88,9 +93,12 @@ def ingest_candles(
 
 
 def ingest_open_interest(
-    connect: Connect, market: Market, settings: Settings, symbol: str, days: Sequence[date]
+    connect: Connect, market: Market, settings: Settings, symbol: str, days: Sequence[date], *, restart: bool = False
 ) -> Iterator[RawReport]:
     """Read, clean and store the open interest of days in order; the clock is measured against the stored candles.
+
+    A stored day whose file is gone, or of which the source gives no sample any more, is kept. Days that begin a history
+    anew: as of candles.
 
     Raises:
         IngestError: if a day's candles are not stored, after the days before it.
@@ -98,6 +106,7 @@ def ingest_open_interest(
     """
     with connect() as con:
         known = stored.raw_days(con, symbol)
+        anew = _begun_anew(con, symbol, days, restart)
     newest = max(known["candles"], default=date.min)
     oldest = min(known["candles"], default=date.max)
     days = [day for day in days if day in known["candles"] or not oldest < day < newest]
@@ -109,10 +118,10 @@ def ingest_open_interest(
         frames: dict[date, Any] = dict(list(candles.groupby("day", sort=False)))  # type: ignore[arg-type]
         interval = known["candles"][chunk_days[0]].step
         judged = _judged_samples(
-            connect, settings, symbol, market.open_interest(symbol, frames, interval), frames, interval
+            connect, settings, symbol, market.open_interest(symbol, frames, interval), frames, interval, anew
         )
         for read in _chunks(judged):
-            chunk = [one for one in read if not (one.table.empty and _has_rows(known["open_interest"].get(one.day)))]
+            chunk = [one for one in read if not (_nothing_read(one) and _has_rows(known["open_interest"].get(one.day)))]
             with connect() as con:
                 changed = set(stored.save_raw(con, "open_interest", chunk, settings.source))
             yield from _reports(chunk, changed)
@@ -124,8 +133,18 @@ def ingest_open_interest(
         )
 
 
+def _begun_anew(con: Any, symbol: str, days: Sequence[date], restart: bool) -> frozenset[date]:
+    """Return the days that begin a history though the day before them may be stored: it is of another unit."""
+    return frozenset([*restarted_days(con, symbol), *(days[:1] if restart else ())])
+
+
 def _judged_candles(
-    connect: Connect, settings: Settings, symbol: str, days: Iterable[CleanDay], interval: int
+    connect: Connect,
+    settings: Settings,
+    symbol: str,
+    days: Iterable[CleanDay],
+    interval: int,
+    anew: Collection[date],
 ) -> Iterator[CleanDay]:
     """Yield the days whose candles can be true; the first that cannot is an error."""
     last: CleanDay | None = None
@@ -135,13 +154,15 @@ def _judged_candles(
             judged = _accepted(day)
         else:
             yesterday = day.day - ONE_DAY
-            if last is not None and last.day == yesterday:
+            if day.day in anew:
+                earlier = day.table.iloc[:0]
+            elif last is not None and last.day == yesterday:
                 earlier = last.table
             else:
                 with connect() as con:
                     earlier = stored.load_candles(con, symbol, yesterday, yesterday)
             before = Before(candles=earlier if len(earlier) else None)
-            judged = judge_candles(day, before, file=_name(day, file), way_out=_way_out(file))
+            judged = judge_candles(day, before, file=_name(day, file), way_out=_ANEW + _way_out(file))
         yield judged
         last = judged
 
@@ -153,12 +174,13 @@ def _judged_samples(
     days: Iterable[CleanDay],
     candles: Mapping[date, Any],
     interval: int,
+    anew: Collection[date],
 ) -> Iterator[CleanDay]:
     """Yield the days with the samples that can be true; a day that cannot be begun with is an error."""
     before: Before | None = None
     for day in days:
-        if before is None:
-            before = _samples_before(connect, symbol, day.day)
+        if before is None or day.day in anew:
+            before = _samples_before(connect, symbol, day.day, anew)
         file = ArchiveFile(symbol, day.day).name
         if file in settings.accept_implausible:
             judged = _accepted(day)
@@ -176,12 +198,16 @@ def _judged_samples(
         yield judged
 
 
-def _samples_before(connect: Connect, symbol: str, day: date) -> Before:
+def _samples_before(connect: Connect, symbol: str, day: date, anew: Collection[date]) -> Before:
     """Return the samples of the newest day before one that has some, of the same history."""
+    if day in anew:
+        return Before()
     with connect() as con:
         known = stored.raw_days(con, symbol)
         newest = day - ONE_DAY
         while newest in known["candles"] and not _has_rows(known["open_interest"].get(newest)):
+            if newest in anew:
+                return Before()
             newest -= ONE_DAY
         if newest not in known["candles"]:
             return Before()
@@ -211,6 +237,11 @@ def _kept_if_gone(days: Iterable[CleanDay], needed: set[date]) -> Iterator[Clean
     except NotTradedError:
         if needed:
             raise
+
+
+def _nothing_read(day: CleanDay) -> bool:
+    """Whether a day has no row because there was no file: of one that was read, all rows may have been left out."""
+    return day.table.empty and "sha256" not in day.facts
 
 
 def _has_rows(day: stored.RawDay | None) -> bool:

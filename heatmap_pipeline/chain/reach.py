@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from heatmap_pipeline.chain import calendar
 from heatmap_pipeline.chain.due import clock_is_behind, due_days
-from heatmap_pipeline.chain.ends import retire, retired, words_for_end
+from heatmap_pipeline.chain.ends import published_ends, retire, retired, words_for_end
 from heatmap_pipeline.chain.recovery import naming_the_rebuild
 from heatmap_pipeline.files import replace_file
 from heatmap_pipeline.instants import ONE_DAY
@@ -61,8 +61,7 @@ def plan_due(settings: Settings, symbols: Sequence[str], until: date) -> Plan:
 
     What the archive corrected or added within the last `check_days` days is due as well, with all that follows it.
     Whether the exchange's REST is closed to this place is remembered in the home, for `heatmap status`, and so is which
-    symbols have ended (`ends.py`); the newest day of one that was found to have just now is due, so that it is drawn
-    and published with that.
+    symbols have ended (`ends.py`); the newest day of one that has is due until it is drawn and published with that.
 
     Raises:
         StoreError: if the home cannot be read or written.
@@ -78,6 +77,7 @@ class _Planning:
     def __init__(self, settings: Settings, until: date) -> None:
         self.settings, self.until = settings, until
         self.known = retired(settings)
+        self.shown = published_ends(settings)
         self.days: dict[str, tuple[date, date]] = {}
         self.refused: list[str] = []
         self.news: list[str] = []
@@ -145,24 +145,19 @@ class _Planning:
             self.days[symbol] = min(first, changed[0]), max(end, stored.days[-1])
 
     def _remember_end(self, symbol: str, stored: _Stored, ending: Ending | None) -> None:
-        before = self.known.get(symbol)
-        if before is None and ending is None:
-            return
-        if ending is None:
-            retire(self.settings, symbol, None)
-            self.news.append(f"{symbol}: goes on again, after it had ended on {before.day if before else ''}")
-        elif before is not None and (before.reason, before.day) == (ending.reason, ending.last):
-            self.ended[symbol] = before
-            return
-        else:
+        before = ended = self.known.get(symbol)
+        if ending is None and before is not None:
+            ended = retire(self.settings, symbol, None)
+            self.news.append(f"{symbol}: goes on again, after it had ended on {before.day}")
+        elif ending is not None and (before is None or (before.reason, before.day) != (ending.reason, ending.last)):
             ended = retire(self.settings, symbol, ending)
-            assert ended is not None  # noqa: S101  # an end was recorded
+        if ended is not None:
             self.ended[symbol] = ended
-            if ended == before:
-                return
             if before is None or before.day != ended.day:
                 self.news.append(words_for_end(self.settings, symbol, ended))
-        self.days.setdefault(symbol, (stored.days[-1], stored.days[-1]))
+        # Also where that was recorded before, and the run that was to publish it did not.
+        if ended != before or (self.shown is not None and self.shown.get(symbol) != ended):
+            self.days.setdefault(symbol, (stored.days[-1], stored.days[-1]))
 
 
 def check_files(settings: Settings, symbol: str, first: date, last: date) -> list[date]:

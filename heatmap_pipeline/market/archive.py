@@ -31,6 +31,7 @@ from heatmap_pipeline.market.archive_tree import days_in, find_day, find_month, 
 from heatmap_pipeline.market.repair import clean_candles, clean_samples
 from heatmap_pipeline.market.tables import OPEN_INTEREST_COLUMNS, CleanDay, Ending, MarketError, NoDataError
 from heatmap_pipeline.settings import check_symbol, interval_name
+from heatmap_pipeline.symbols import why_no_symbol
 
 MAX_MONTH_ROWS = 45_000
 """Most lines of a file of a month that is read; one of 1m candles has 44,641."""
@@ -90,7 +91,8 @@ class ArchiveReader:
 
     def left_behind(self, symbol: str, last: date, patience: timedelta) -> Ending | None:
         """Return that a symbol has ended whose files end at `last`, while those of another go on for longer than so."""
-        others = ((self.last_day(other), other) for other in self.symbols() if other != symbol)
+        computed = (other for other in self.symbols() if other != symbol and not why_no_symbol(other))
+        others = ((self.last_day(other), other) for other in computed)
         day, other = max(((day, other) for day, other in others if day is not None), default=(last, ""))
         if day - last <= patience:
             return None

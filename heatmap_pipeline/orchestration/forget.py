@@ -8,6 +8,7 @@ from heatmap_pipeline.chain.forget import forget_data
 from heatmap_pipeline.orchestration.instance import open_history
 from heatmap_pipeline.orchestration.runs import prepare_home
 from heatmap_pipeline.settings import Settings
+from heatmap_pipeline.symbols import safe_name
 
 
 def forget(settings: Settings, symbol: str) -> None:
@@ -26,6 +27,6 @@ def forget(settings: Settings, symbol: str) -> None:
 
 def _forget_assets(instance: dg.DagsterInstance, symbol: str) -> None:
     """Wipe the materialisations of a symbol's assets; the runs they were made by stay in the history."""
-    keys = [key for key in instance.all_asset_keys() if key.path[0] == symbol]
+    keys = [key for key in instance.all_asset_keys() if key.path[0] == safe_name(symbol)]
     if keys:
         instance.wipe_assets(keys)

@@ -361,7 +361,7 @@ def _failures(settings: Settings, events: Sequence[dg.DagsterEvent]) -> dict[str
             if not check.passed and check.blocking:
                 failures[symbol] = _Failure(f"check {check.check_name} failed: {check.description}", stage=stage)
         elif event.event_type_value == "STEP_FAILURE":
-            there = f"{symbol}__{published_database.NAME}" in done
+            there = step_of(symbol, published_database.NAME) in done
             failures[symbol] = _Failure(_cause(settings, event), had_until(event), failed_day(event), stage, there)
     outside = f"the run failed outside of its steps; see `{command(settings, 'ui')}`"
     stopped = any(failure.message == _STOPPED for failure in failures.values())

@@ -13,6 +13,7 @@ from heatmap_pipeline.chain.due import due_days, wrong_clock
 from heatmap_pipeline.chain.reach import plan_due
 from heatmap_pipeline.orchestration.partitions import range_tags
 from heatmap_pipeline.settings import Settings
+from heatmap_pipeline.symbols import safe_name
 
 Asked: TypeAlias = Sequence[dg.RunRequest] | dg.SkipReason
 """What a tick comes to."""
@@ -107,7 +108,8 @@ def request(
         wanted.append(_run(first, last, suffix, _of(keys, going) if plan.ended else None))
     for symbol in plan.ended:
         if symbol in plan.days:
-            wanted.append(_run(*plan.days[symbol], f" {symbol}{suffix}", _of(keys, [symbol])))
+            # Its days stay the same, and one whose run failed is asked for again the next day.
+            wanted.append(_run(*plan.days[symbol], f" {symbol} as of {until}{suffix}", _of(keys, [symbol])))
     if wanted:
         return wanted
     ends = [f"{symbol} ended on {end.day}" for symbol, end in plan.ended.items()]
@@ -115,7 +117,8 @@ def request(
 
 
 def _of(keys: Sequence[dg.AssetKey], symbols: Sequence[str]) -> list[dg.AssetKey]:
-    return [key for key in keys if key.path[0] in symbols]
+    prefixes = {safe_name(symbol) for symbol in symbols}
+    return [key for key in keys if key.path[0] in prefixes]
 
 
 def _run(first: date, last: date, suffix: str, chosen: Sequence[dg.AssetKey] | None) -> dg.RunRequest:

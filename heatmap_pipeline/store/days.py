@@ -104,6 +104,15 @@ def day_records(con: Connection, symbol: str, model: str) -> dict[date, DayRecor
     }
 
 
+def restarted_days(con: Connection, symbol: str) -> list[date]:
+    """Return the days, of any model, that began a history anew (`--restart`), rising."""
+    query = (
+        "SELECT DISTINCT day FROM heatmap_days WHERE symbol = ? "
+        "AND json_extract_string(state, '$.carried.restarted') = 'true' ORDER BY day"
+    )
+    return [day for (day,) in rows(con, query, [symbol])]
+
+
 def computed_days(con: Connection) -> dict[str, dict[str, dict[date, str]]]:
     """Return the parameters of every computed day, by symbol, model and day, rising."""
     found: dict[str, dict[str, dict[date, str]]] = {}

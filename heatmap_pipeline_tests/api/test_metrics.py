@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import duckdb
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import SecretStr
@@ -87,6 +88,18 @@ def test_cache_queue_and_publication(one: TestClient, home: Settings) -> None:
         assert of(found, "heatmap_days_behind", symbol=symbol) == pytest.approx(behind, abs=1)
         assert 0 < of(found, "heatmap_located_share", symbol=symbol) <= 1
     assert ("heatmap_run_failed", frozenset()) not in found, "no run is known of"
+
+
+def test_an_ended_symbol_is_not_behind(home: Settings) -> None:
+    with duckdb.connect(str(home.home / "heatmap.duckdb")) as con:
+        con.execute("INSERT INTO ended_symbols VALUES (?, ?, 'for the test')", [ETH, day(5)])
+    with client(home) as one:
+        one.get("/symbols")
+        found = samples(one)
+    for name in ("heatmap_days_behind", "heatmap_data_age_seconds"):
+        assert of(found, name, symbol=BTC) > 0
+        assert (name, frozenset({("symbol", ETH)})) not in found
+    assert 0 < of(found, "heatmap_located_share", symbol=ETH) <= 1
 
 
 def test_the_newest_run(one: TestClient, home: Settings) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from datetime import date, datetime, time, timedelta
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from heatmap_pipeline.chain.ends import retired
 from heatmap_pipeline.chain.reach import Plan, plan_due
 from heatmap_pipeline.chain.status import status_lines
+from heatmap_pipeline.market.archive_names import ArchiveFile
 from heatmap_pipeline.market.demo import write_demo_days
 from heatmap_pipeline.settings import SIMULATED_MARKER, Settings, load_settings
 from heatmap_pipeline.store.ended import Ended, ended_symbols, record_end
@@ -99,6 +101,8 @@ def test_the_newest_day_is_drawn_again_when_nothing_else_is_due(server: Exchange
     server.statuses[ETH] = "CLOSE"
     server.hide(f"{ETH}-5m-{after(1)}")
     assert plan(settings).days[ETH] == (LAST, LAST)
+    assert plan(settings).days[ETH] == (LAST, LAST), "also by the next plan, where the run of this one was killed"
+    publish(Warehouse(settings.home), [BTC, ETH])
     assert ETH not in plan(settings).days
 
 
@@ -161,6 +165,18 @@ def test_in_a_folder_the_files_of_others_tell(files: Path, settings: Settings) -
     assert found.ended == {ETH: Ended(after(1), f"its files end there, and those of {BTC} go on to {after(7)}")}
     assert found.days == {BTC: (after(1), after(7)), ETH: (after(1), after(1))}
     assert plan(folder).news == ()
+
+
+def test_a_contract_of_the_folder_that_is_not_computed_is_no_obstacle(
+    files: Path, settings: Settings, tmp_path: Path
+) -> None:
+    """A copy of the whole archive has ETHBTC too."""
+    root = Path(shutil.copytree(files, tmp_path / "files"))
+    other = root / ArchiveFile("ETHBTC", after(7), "5m").path
+    other.parent.mkdir(parents=True)
+    other.touch()
+    found = plan(settings.model_copy(update={"source": "archive", "archive": root}))
+    assert set(found.ended) == {ETH}
 
 
 def test_a_later_day_makes_an_end_void(settings: Settings) -> None:

@@ -59,6 +59,15 @@ def test_one_that_a_setting_fixes_names_the_setting(settings: Settings) -> None:
     assert f"unset HEATMAP_BUCKET_{BTC}, or set it to 0.0005" in line
 
 
+def test_the_setting_of_a_symbol_of_another_alphabet_is_named_as_it_is_written(tmp_path: Path) -> None:
+    symbol = "币安人生USDT"
+    with Warehouse(tmp_path).connect() as con:
+        fill(con, symbol)
+        closing_at(con, 0.25)
+        fixed = Settings(home=tmp_path, per_symbol={symbol: SymbolSettings(bucket=BUCKET)})
+        assert "unset HEATMAP_BUCKET_u5E01u5B89u4EBAu751FUSDT, or" in misfit_words(con, fixed, symbol, "turnover")
+
+
 def test_days_with_too_many_cells_are_named_until_they_are_made_again(settings: Settings) -> None:
     cell = {name: np.array([1]) for name in ("timestamp", "price_bucket", "side", "active_volume", "consumed_volume")}
 

@@ -368,6 +368,26 @@ def test_volume_of_another_unit(day: Day, before: Before, factor: float, counted
         judge(other, before)
 
 
+@pytest.mark.parametrize("factor", [1e-3, 1e3])
+@pytest.mark.parametrize("counted", [True, False])
+def test_a_price_that_collapses_or_rises_is_no_other_unit(
+    day: Day, before: Before, factor: float, counted: bool
+) -> None:
+    """Within a day to a thousandth, or a thousandfold, while as much money is traded: other contracts per trade."""
+    since = factor ** np.minimum(np.arange(289) / 100, 1)
+    edges = {"open": since[:-1], "close": since[1:]}
+    edges |= {"high": np.maximum(since[:-1], since[1:]), "low": np.minimum(since[:-1], since[1:])}
+    moved = day.of_candles(
+        **{name: day.column(name) * edge for name, edge in edges.items()},
+        volume=day.column("volume") / np.sqrt(since[:-1] * since[1:]),
+        quote_volume=np.zeros(288),
+        taker_buy_volume=np.zeros(288),
+    ).candles
+    if not counted:
+        moved = replace(moved, table=moved.table.assign(trades=0))
+    assert counts(judge_candles(moved, before, file="F", way_out="W")) == {}
+
+
 def test_ten_times_the_trades_are_no_other_unit(day: Day, before: Before) -> None:
     busy = {name: day.column(name) * 400 for name in ("volume", "quote_volume", "taker_buy_volume")}
     trades = np.round(day.column("trades") * 400).astype(np.int64)

@@ -141,6 +141,18 @@ def test_samples_that_cannot_be_true_are_left_out_counted_and_said(
     assert mentioned[day(3)].endswith(said[3]), "the page and /health say it as well"
 
 
+def test_a_file_that_becomes_nonsense_does_not_leave_what_was_read_before(
+    begun: Settings, files: Path, tmp_path: Path
+) -> None:
+    """Else the stored day would be of a file that is not there any more, and due again for ever."""
+    rewrite(metrics_file(files, 2), swapped)
+    settings = real(copy_home(begun.home, tmp_path / "home"), files)
+    compute(settings, 2, 2)
+    rows = f"SELECT rows FROM raw_days WHERE kind = 'open_interest' AND day = '{day(2)}'"
+    assert ask(settings, rows) == [(0,)]
+    assert list(odd(settings)) == [2]
+
+
 @pytest.mark.parametrize("rows", [slice(None), slice(10, 30)])
 @pytest.mark.parametrize("factor", [10.0, 0.001])
 def test_candles_that_cannot_be_true_stop_their_day_and_what_follows(

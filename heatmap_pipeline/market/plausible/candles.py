@@ -24,7 +24,7 @@ LARGEST_JUMP = 2.0
 """Most that a candle's open may be times, or part of, the close of the candle an hour or less before it."""
 
 LARGEST_TRADE_RATIO = 100.0
-"""Most that the contracts of an average trade may be times, or part of, those of the day before."""
+"""Most that the contracts of an average trade, or their worth, may be times, or part of, those of the day before."""
 
 LARGEST_VOLUME_RATIO = 300.0
 """The same of the volume of an average candle, where nobody counted the trades."""
@@ -91,13 +91,21 @@ def _refuse_other_volume(table: pd.DataFrame, before: pd.DataFrame, file: str, w
     if min(volumes) <= 0:
         return
     ratio = volumes[1] / per[1] / (volumes[0] / per[0])
-    if not limit >= ratio >= 1 / limit:
+    # Where the price falls to a thousandth, the same money buys a thousand times the contracts.
+    worth = ratio * _traded_at(table) / _traded_at(before)
+    if not (limit >= ratio >= 1 / limit or limit >= worth >= 1 / limit):
         what = "trade" if counted else "candle"
         raise MarketError(
             f"{file}: an average {what} has {volumes[1] / per[1]:.4g} contracts in these {len(table)} candles and "
             f"{volumes[0] / per[0]:.4g} on the day before, {ratio:.3g} times (a market stays within {limit:g}): the "
             f"volumes of the one or the other are in another unit or another coin's; {way_out}"
         )
+
+
+def _traded_at(table: pd.DataFrame) -> float:
+    """Return the average price of candles, quote asset, weighted by their volume, which is not 0 in all of them."""
+    low, high, volume = (table[name].to_numpy(np.float64) for name in ("low", "high", "volume"))
+    return float(np.average(np.sqrt(low * high), weights=volume))
 
 
 def _refuse_other_quote(table: pd.DataFrame, file: str, way_out: str) -> None:

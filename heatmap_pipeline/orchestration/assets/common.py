@@ -80,6 +80,12 @@ def table_metadata(table: str) -> dict[str, Any]:
     return {"dagster/column_schema": dg.TableSchema(columns=columns), "dagster/table_name": f"heatmap.{table}"}
 
 
+def begins_anew(context: dg.AssetExecutionContext, symbol: str) -> bool:
+    """Whether a run begins a new history of a symbol (`position_events.HistoryConfig`), for the stages before that."""
+    ops: Any = context.run.run_config.get("ops", {})
+    return bool(ops.get(step_of(symbol, "position_events"), {}).get("config", {}).get("restart", False))
+
+
 class Track:
     """Which day of a run is being worked on, so that a failure is recorded for that day."""
 

@@ -5,7 +5,13 @@ import dagster as dg
 from heatmap_pipeline.chain.ingest import ingest_open_interest
 from heatmap_pipeline.market.sources import Market
 from heatmap_pipeline.orchestration.assets import raw_candles
-from heatmap_pipeline.orchestration.assets.common import asset_key, daily_asset, failing_clearly, network_retries
+from heatmap_pipeline.orchestration.assets.common import (
+    asset_key,
+    begins_anew,
+    daily_asset,
+    failing_clearly,
+    network_retries,
+)
 from heatmap_pipeline.orchestration.assets.describe import describe_raw
 from heatmap_pipeline.orchestration.partitions import as_days
 from heatmap_pipeline.orchestration.resources import WarehouseResource
@@ -33,7 +39,8 @@ def build(settings: Settings, symbol: str, days: dg.DailyPartitionsDefinition) -
     ) -> dg.MaterializeResult:  # type: ignore[type-arg]
         wanted = as_days(context.partition_keys)
         with failing_clearly(warehouse, symbol, NAME, wanted) as track:
-            reports = ingest_open_interest(warehouse.get_connection, market, settings, symbol, wanted)
+            anew = begins_anew(context, symbol)
+            reports = ingest_open_interest(warehouse.get_connection, market, settings, symbol, wanted, restart=anew)
             return describe_raw(context, track, reports)
 
     return raw_open_interest
