@@ -12,7 +12,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from pydantic import SecretStr
 
 from heatmap_pipeline.settings import Settings
+from heatmap_pipeline.store.ended import Ended, record_end
 from heatmap_pipeline.store.last_run import write_last_run
+from heatmap_pipeline.store.publish import publish
+from heatmap_pipeline.store.warehouse import Warehouse
 from heatmap_pipeline_tests.api.homes import BTC, ETH, HEATMAP, TestClient, ask, client, day
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
@@ -87,6 +90,20 @@ def test_cache_queue_and_publication(one: TestClient, home: Settings) -> None:
         assert of(found, "heatmap_days_behind", symbol=symbol) == pytest.approx(behind, abs=1)
         assert 0 < of(found, "heatmap_located_share", symbol=symbol) <= 1
     assert ("heatmap_run_failed", frozenset()) not in found, "no run is known of"
+
+
+def test_a_symbol_that_has_ended_does_not_grow_old(published: Settings, tmp_path: Path) -> None:
+    shutil.copyfile(published.home / "warehouse.duckdb", tmp_path / "warehouse.duckdb")
+    warehouse = Warehouse(tmp_path)
+    with warehouse.connect() as con:
+        record_end(con, ETH, Ended(day(5), "the exchange says SETTLING"))
+    publish(warehouse, [BTC, ETH])
+    with client(published.model_copy(update={"home": tmp_path})) as ended:
+        assert ended.get("/ready").status_code == 200
+        found = samples(ended)
+    for name in ("heatmap_days_behind", "heatmap_data_age_seconds"):
+        assert {labels for of_name, labels in found if of_name == name} == {frozenset({("symbol", BTC)})}
+    assert 0 < of(found, "heatmap_located_share", symbol=ETH) <= 1
 
 
 def test_the_newest_run(one: TestClient, home: Settings) -> None:
