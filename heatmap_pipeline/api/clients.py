@@ -33,9 +33,9 @@ class Proxies:
 
     Example:
         >>> proxies = Proxies(["10.0.0.0/8"])
-        >>> proxies.asker("10.0.0.1", [(b"x-forwarded-for", b"192.0.2.66, 192.0.2.7, 10.0.0.2")])
+        >>> proxies.speaker("10.0.0.1", [(b"x-forwarded-for", b"192.0.2.66, 192.0.2.7, 10.0.0.2")])
         '192.0.2.7'
-        >>> proxies.asker("192.0.2.7", [(b"x-forwarded-for", b"192.0.2.8")])
+        >>> proxies.speaker("192.0.2.7", [(b"x-forwarded-for", b"192.0.2.8")])
         '192.0.2.7'
     """
 
@@ -46,10 +46,6 @@ class Proxies:
         """Return whether an address is that of a trusted proxy."""
         ip = _address(address or "") if self._networks else None
         return ip is not None and any(ip in network for network in self._networks)
-
-    def asker(self, address: str | None, headers: Sequence[tuple[bytes, bytes]]) -> str:
-        """Return whom a request counts for, as `client_of`; arguments as `speaker`."""
-        return client_of(self.speaker(address, headers))
 
     def speaker(self, address: str | None, headers: Sequence[tuple[bytes, bytes]]) -> str | None:
         """Return the address of who asks, or whatever a trusted proxy says in its place.
