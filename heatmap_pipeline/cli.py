@@ -183,7 +183,9 @@ def run(
     _check_days(settings, first, last)
     from heatmap_pipeline.commands import command  # noqa: PLC0415
 
-    again = command(settings, "run", *settings.symbols, days=(first, last), restart=restart)
+    again = command(
+        settings, "run", *settings.symbols, days=(first, last), check_files=check_files is not None, restart=restart
+    )
     if check_files:
         _execute(settings, lambda spans: _corrected(settings, spans, first, last), again)
         return
@@ -287,6 +289,7 @@ def forget(symbol: str, yes: bool, home: Path | None) -> None:
     with one_run_at_a_time(settings, lambda text: click.echo(text, err=True)):
         remove(settings, name)
     click.echo(f"{name} is removed from {settings.home}")
+    _say_old_export(settings)
     if name in settings.symbols:
         click.echo(f"take {name} out of HEATMAP_SYMBOLS too, or it is wanted by `{command(settings, 'refresh')}`")
 
@@ -454,6 +457,7 @@ def restore(folder: Path, yes: bool, home: Path | None) -> None:
     click.echo(f"{done.files} files of {done.folder}, {done.size / 1e6:.1f} MB, are in {settings.home}")
     if done.replaced is not None:
         click.echo(f"what they replaced is in {done.replaced}; remove it when you do not need it")
+    _say_old_export(settings)
     here = environment_shown()
     if other := [f"{name}={value}" for name, value in manifest.settings.items() if here.get(name) != value]:
         click.echo(f"settings that it was made with and that are not so here: {shlex.join(other)}")
@@ -554,6 +558,14 @@ def _settings(*, source: str | None = None, archive: Path | None = None, **optio
         raise click.UsageError(str(error)) from None
     surroundings.settle(settings.home)
     return settings
+
+
+def _say_old_export(settings: Settings) -> None:
+    """Say that the folder of HEATMAP_EXPORT holds something else than what is published by now, if it does."""
+    from heatmap_pipeline.chain.exporting import words_for_old_export  # noqa: PLC0415
+
+    if words := words_for_old_export(settings):
+        click.echo(words)
 
 
 def _home_settings(**options: Any) -> Settings:
