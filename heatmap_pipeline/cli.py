@@ -688,9 +688,11 @@ def _execute(
                 with _progress():
                     outcome = run_days(settings, requests, restart=restart)
             tidy_up(settings)
-    except Exception as error:
+    except (Exception, KeyboardInterrupt) as error:
         write_last_run(settings.home, settings.symbols, settings.symbols, began=began, failed=True, count=False)
         cause = str(error) if isinstance(error, HeatmapError) else f"{type(error).__name__}: {error} (unexpected)"
+        if isinstance(error, KeyboardInterrupt):  # within a run it is Dagster's, and told as that run's failure
+            cause = "the command was stopped"
         tell_of_command(settings, [Failure(symbol, cause) for symbol in settings.symbols], [], again)
         raise
     failed = {*refused, *outcome.failures}

@@ -102,6 +102,17 @@ def test_an_error_that_nobody_foresaw_is_told_and_raised(
     assert [body["cause"] for body in hook.bodies] == ["ZeroDivisionError: a defect (unexpected)"]
 
 
+def test_a_command_that_is_stopped_before_its_run_is_told(
+    hook: Webhook, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("heatmap_pipeline.orchestration.runs.stored_spans", stop)
+    assert heatmap(*run(archive, tmp_path / "home", BTC)).exit_code == 1
+    assert [body["cause"] for body in hook.bodies] == ["the command was stopped"]
+
+
 def test_the_command_that_asks_for_corrected_files_is_told_as_it_was(
     hook: Webhook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
