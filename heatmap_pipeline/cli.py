@@ -183,7 +183,9 @@ def run(
     _check_days(settings, first, last)
     from heatmap_pipeline.commands import command  # noqa: PLC0415
 
-    again = command(settings, "run", *settings.symbols, days=(first, last), restart=restart)
+    again = command(
+        settings, "run", *settings.symbols, days=(first, last), check_files=check_files is not None, restart=restart
+    )
     if check_files:
         _execute(settings, lambda spans: _corrected(settings, spans, first, last), again)
         return
@@ -267,7 +269,6 @@ def forget(symbol: str, yes: bool, home: Path | None) -> None:
       heatmap forget LUNAUSDT --yes --home /srv/heatmap
     """
     settings, (name,) = _settings(home=home), _symbols((symbol,), computed=False)
-    from heatmap_pipeline.chain.exporting import words_for_old_export  # noqa: PLC0415
     from heatmap_pipeline.chain.forget import kept_of  # noqa: PLC0415
     from heatmap_pipeline.commands import command  # noqa: PLC0415
     from heatmap_pipeline.errors import listed  # noqa: PLC0415
@@ -288,8 +289,7 @@ def forget(symbol: str, yes: bool, home: Path | None) -> None:
     with one_run_at_a_time(settings, lambda text: click.echo(text, err=True)):
         remove(settings, name)
     click.echo(f"{name} is removed from {settings.home}")
-    if behind := words_for_old_export(settings):
-        click.echo(behind)
+    _say_old_export(settings)
     if name in settings.symbols:
         click.echo(f"take {name} out of HEATMAP_SYMBOLS too, or it is wanted by `{command(settings, 'refresh')}`")
 
@@ -457,6 +457,7 @@ def restore(folder: Path, yes: bool, home: Path | None) -> None:
     click.echo(f"{done.files} files of {done.folder}, {done.size / 1e6:.1f} MB, are in {settings.home}")
     if done.replaced is not None:
         click.echo(f"what they replaced is in {done.replaced}; remove it when you do not need it")
+    _say_old_export(settings)
     here = environment_shown()
     if other := [f"{name}={value}" for name, value in manifest.settings.items() if here.get(name) != value]:
         click.echo(f"settings that it was made with and that are not so here: {shlex.join(other)}")
@@ -557,6 +558,14 @@ def _settings(*, source: str | None = None, archive: Path | None = None, **optio
         raise click.UsageError(str(error)) from None
     surroundings.settle(settings.home)
     return settings
+
+
+def _say_old_export(settings: Settings) -> None:
+    """Say that the folder of HEATMAP_EXPORT holds something else than what is published by now, if it does."""
+    from heatmap_pipeline.chain.exporting import words_for_old_export  # noqa: PLC0415
+
+    if words := words_for_old_export(settings):
+        click.echo(words)
 
 
 def _home_settings(**options: Any) -> Settings:
@@ -679,9 +688,11 @@ def _execute(
                 with _progress():
                     outcome = run_days(settings, requests, restart=restart)
             tidy_up(settings)
-    except Exception as error:
+    except (Exception, KeyboardInterrupt) as error:
         write_last_run(settings.home, settings.symbols, settings.symbols, began=began, failed=True, count=False)
         cause = str(error) if isinstance(error, HeatmapError) else f"{type(error).__name__}: {error} (unexpected)"
+        if isinstance(error, KeyboardInterrupt):  # within a run it is Dagster's, and told as that run's failure
+            cause = "the command was stopped"
         tell_of_command(settings, [Failure(symbol, cause) for symbol in settings.symbols], [], again)
         raise
     failed = {*refused, *outcome.failures}

@@ -47,6 +47,7 @@ def command(
     verb: str,
     *symbols: str,
     days: tuple[date | str, date | str] | None = None,
+    check_files: bool = False,
     restart: bool = False,
     exchange: str | None = None,
 ) -> str:
@@ -57,6 +58,7 @@ def command(
         verb: of the `heatmap` command.
         symbols: its arguments; of `export` the folder.
         days: first and last day.
+        check_files: whether corrected files of these days are asked for, instead of the days.
         restart: whether a new history begins after a gap.
         exchange: the only one that is recorded.
 
@@ -67,7 +69,8 @@ def command(
     plain, takes = environment(), TAKES[verb]
     words = ["heatmap", verb, *symbols]
     if days is not None:
-        words += ["--start", str(days[0]), "--end", str(days[1])]
+        first, last = str(days[0]), str(days[1])
+        words += ["--check-files", first, last] if check_files else ["--start", first, "--end", last]
     if restart:
         words.append("--restart")
     if "source" in takes:

@@ -33,9 +33,9 @@ class Proxies:
 
     Example:
         >>> proxies = Proxies(["10.0.0.0/8"])
-        >>> proxies.asker("10.0.0.1", [(b"x-forwarded-for", b"192.0.2.66, 192.0.2.7, 10.0.0.2")])
+        >>> proxies.speaker("10.0.0.1", [(b"x-forwarded-for", b"192.0.2.66, 192.0.2.7, 10.0.0.2")])
         '192.0.2.7'
-        >>> proxies.asker("192.0.2.7", [(b"x-forwarded-for", b"192.0.2.8")])
+        >>> proxies.speaker("192.0.2.7", [(b"x-forwarded-for", b"192.0.2.8")])
         '192.0.2.7'
     """
 
@@ -47,8 +47,8 @@ class Proxies:
         ip = _address(address or "") if self._networks else None
         return ip is not None and any(ip in network for network in self._networks)
 
-    def asker(self, address: str | None, headers: Sequence[tuple[bytes, bytes]]) -> str:
-        """Return whom a request counts for, as `client_of`.
+    def speaker(self, address: str | None, headers: Sequence[tuple[bytes, bytes]]) -> str | None:
+        """Return the address of who asks, or whatever a trusted proxy says in its place.
 
         Of the addresses in X-Forwarded-For the last one that is no trusted proxy's: what stands before it was written
         by whoever it belongs to.
@@ -58,10 +58,10 @@ class Proxies:
             headers: of the request, names in lower case.
         """
         if not self.trusts(address):
-            return client_of(address)
+            return address
         given = b",".join(value for name, value in headers if name == b"x-forwarded-for").decode("latin-1")
         hops = [hop.strip() for hop in given.split(",") if hop.strip()]
-        return client_of(next((hop for hop in reversed(hops) if not self.trusts(hop)), address))
+        return next((hop for hop in reversed(hops) if not self.trusts(hop)), address)
 
 
 def _address(text: str) -> _Address | None:

@@ -296,10 +296,11 @@ class Connection(HttpToolsProtocol):
         """End of the head."""
         if len(self.pipeline) >= MOST_WAITING:
             raise httptools.HttpParserError(f"more than {MOST_WAITING} requests at once")
-        asker = self.whose
-        if self.of_proxy and self.client:
-            asker = self.crowd.proxies.asker(self.client[0], self.headers)
-        self.scope["extensions"] = {"heatmap.connection": {"connection": self, "client": asker}}
+        asker, address = self.whose, self.client[0] if self.client else None
+        if self.of_proxy:
+            address = self.crowd.proxies.speaker(address, self.headers)
+            asker = client_of(address)
+        self.scope["extensions"] = {"heatmap.connection": {"connection": self, "client": asker, "address": address}}
         super().on_headers_complete()
         if self.parser.should_upgrade():  # the parser reads nothing that comes after it
             self.cycle.keep_alive = False

@@ -110,13 +110,13 @@ def requests(tell: Line, form: str, token: SecretStr | None, parameters: Collect
     def line(passed: Passed) -> str:
         path, query = shown(passed.path, secret), shown(_known(passed.query, parameters), secret)
         milliseconds = round(passed.seconds * 1000, 3)
-        method = printable(passed.method, 20)
+        method, client = printable(passed.method, 20), _name(passed.client)
         if form == "json":
             return json.dumps(
                 {
                     "time": _instant(passed.began),
                     "event": "request",
-                    "client": passed.client,
+                    "client": client,
                     "method": method,
                     "path": path,
                     "query": query,
@@ -126,10 +126,8 @@ def requests(tell: Line, form: str, token: SecretStr | None, parameters: Collect
                 }
             )
         address = f"{path}?{query}" if query else path
-        who = passed.client or "-"
-        return (
-            f"{_instant(passed.began)} {who} {method} {address} {passed.status} {passed.size} bytes {milliseconds:g} ms"
-        )
+        asked = f"{_instant(passed.began)} {client or '-'} {method} {address}"
+        return f"{asked} {passed.status} {passed.size} bytes {milliseconds:g} ms"
 
     def listen(passed: Passed) -> None:
         if form != "off":
@@ -159,6 +157,11 @@ def _may_hold(text: str, secret: str) -> bool:
             return False
         text = meant
     return True
+
+
+def _name(client: str) -> str:
+    """Return an address as one word; what a trusted proxy hands on as one may be any text of a stranger."""
+    return printable(client, 100).replace(" ", "?")
 
 
 def _known(query: str, parameters: Collection[str]) -> str:

@@ -143,13 +143,14 @@ class _State(Collector):
         behind, age, located = {}, {}, {}
         yesterday = day_start(self.now.date()) // DAY - 1
         for name, symbol in version.symbols.items():
+            located[name] = next(iter(symbol.models.values())).located_share
+            if symbol.ended is not None:  # its data grow older for ever, and nothing is wrong with that
+                continue
             newest = [model.newest_complete for model in symbol.models.values()]
             days = [yesterday - day_start(day) // DAY for day in newest if day is not None]
-            if symbol.ended is None:  # of one that has ended nothing newer will come
-                if len(days) == len(newest):
-                    behind[name] = max(*days, 0)
-                age[name] = max(self.now.timestamp() - min(model.end for model in symbol.models.values()) / 1e6, 0.0)
-            located[name] = next(iter(symbol.models.values())).located_share
+            if len(days) == len(newest):
+                behind[name] = max(*days, 0)
+            age[name] = max(self.now.timestamp() - min(model.end for model in symbol.models.values()) / 1e6, 0.0)
         yield _gauge(
             "heatmap_days_behind",
             "From the newest complete day that is published to yesterday (UTC).",

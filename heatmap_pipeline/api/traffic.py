@@ -20,7 +20,7 @@ class Passed:
     Attributes:
         began: seconds since 1970-01-01 UTC.
         seconds: until the last byte was handed to the connection.
-        client: its address, '' where there is none.
+        client: the address of who asks, or what a trusted proxy says in its place; '' where there is none.
         method: as it was sent.
         path: as it was sent, percent-encoded.
         query: as it was sent, without the question mark.
@@ -65,11 +65,12 @@ class Traffic:
         try:
             await self.app(scope, receive, counted)
         finally:
-            client = scope.get("client")
+            below = scope.get("extensions", {}).get("heatmap.connection")
+            address = below["address"] if below else (scope.get("client") or ("",))[0]
             passed = Passed(
                 began,
                 time.perf_counter() - clock,
-                client[0] if client else "",
+                address or "",
                 scope["method"],
                 scope.get("raw_path", scope["path"].encode()).decode("latin-1"),
                 scope["query_string"].decode("latin-1"),

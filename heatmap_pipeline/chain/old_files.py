@@ -2,7 +2,8 @@
 
 A rebuild reads every day again, so by default nothing is removed. With the setting, only a file goes that this home
 does not need and the archive can give again: its day is computed by every model, too old to be asked about for
-corrections, and the file is what its CHECKSUM says. Files placed by hand or accepted as they are, folders of the user's
+corrections, and the file is what its CHECKSUM says. One that was fetched within the last day stays: a rebuild that is
+going on may be about to read it. Files placed by hand or accepted as they are, folders of the user's
 own and days that only REST has had (they are in the warehouse) are never touched.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import time
 from contextlib import suppress
 from datetime import date, timedelta
 from pathlib import Path
@@ -20,6 +22,9 @@ from heatmap_pipeline.market.archive_names import checksum_beside, read_checksum
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store.days import day_records
 from heatmap_pipeline.store.warehouse import Warehouse
+
+_YOUNGEST = 86400.0
+"""Seconds for which a file that was fetched stays, however old its day."""
 
 _FILE = re.compile(r"([^-]{2,30})-(?:metrics|1m|5m|15m)-(\d{4}-\d{2}-\d{2})\.zip")
 
@@ -36,13 +41,14 @@ def remove_old_files(settings: Settings) -> int:
     before = today() - timedelta(days=max(settings.keep_archive_days, settings.check_days))
     old: dict[str, list[tuple[date, Path]]] = {}
     for path in settings.archive_root.glob("futures/um/daily/**/*.zip"):
-        if (match := _FILE.fullmatch(path.name)) and (day := date.fromisoformat(match[2])) < before:
-            old.setdefault(match[1], []).append((day, path))
+        with suppress(ValueError):  # no day of the calendar: no file of the archive
+            if (match := _FILE.fullmatch(path.name)) and (day := date.fromisoformat(match[2])) < before:
+                old.setdefault(match[1], []).append((day, path))
     count = 0
     for symbol, files in old.items():
         computed = _computed(settings, symbol)
         for day, path in files:
-            if day in computed and _can_be_had_again(path):
+            if day in computed and time.time() - path.stat().st_mtime > _YOUNGEST and _can_be_had_again(path):
                 path.unlink()
                 checksum_beside(path).unlink(missing_ok=True)
                 count += 1

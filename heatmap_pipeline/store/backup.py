@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -40,10 +41,13 @@ _FOLDERS = ("recordings", "renders", "notices")
 _ENDINGS = (".duckdb", ".json", ".txt")
 """Files at the top of the home that are copied."""
 
+_CACHE = "cache"
 _FORMAT = 1
 _PART = ".part"
 _STAGED = ".restore.part"
 _BLOCK = 1 << 20
+_NAME = re.compile(r"\d{4}-\d{2}-\d{2}T\d{6}Z(-\d+)?")
+"""Name of a backup; any other folder that has a manifest.json is somebody else's."""
 
 
 class BackupError(HeatmapError):
@@ -154,7 +158,7 @@ def back_up(
 def backups(target: Path) -> list[Path]:
     """Return the whole backups below a folder, the oldest first."""
     found = (path.parent for path in target.glob(f"*/{MANIFEST}"))
-    return sorted(path for path in found if not path.name.startswith("."))
+    return sorted(path for path in found if _NAME.fullmatch(path.name))
 
 
 def chosen(folder: Path) -> tuple[Path, Manifest]:
@@ -235,8 +239,11 @@ def restore(
 
 
 def _contents(home: Path) -> list[str]:
-    """Return what a home holds, without locks and what an unfinished restore left."""
-    names = sorted(path.name for path in home.iterdir() if path.name != _STAGED)
+    """Return what a home holds, without locks, what an unfinished restore left, and what libraries make again.
+
+    The command itself may have made the latter, where it can write nowhere else (`surroundings.py`).
+    """
+    names = sorted(path.name for path in home.iterdir() if path.name not in (_STAGED, _CACHE))
     return [name for name in names if not name.endswith((".lock", ".lock.holder"))]
 
 
@@ -258,7 +265,7 @@ def _copied_files(home: Path, part: Path, target: Path) -> Iterator[str]:
     """Copy everything else that cannot be had again; yield its paths below the home."""
     for path in _files(home):
         name = path.relative_to(home).as_posix()
-        if target in path.parents or (part / name).exists():
+        if _is_of_backups(path, target) or (part / name).exists():
             continue
         (part / name).parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -268,6 +275,14 @@ def _copied_files(home: Path, part: Path, target: Path) -> Iterator[str]:
             (part / name).unlink(missing_ok=True)
             continue
         yield name
+
+
+def _is_of_backups(path: Path, target: Path) -> bool:
+    """Return whether a file lies in a backup below `target`, whole or in the making; the home may lie there, too."""
+    if target not in path.parents:
+        return False
+    name = path.relative_to(target).parts[0].removeprefix(".").removesuffix(_PART)
+    return _NAME.fullmatch(name) is not None
 
 
 def _files(home: Path) -> Iterator[Path]:
@@ -326,7 +341,8 @@ def _free(path: Path) -> Path:
 def _remove_parts(target: Path) -> None:
     """Remove what killed backups left."""
     for path in target.glob(f".*{_PART}"):
-        shutil.rmtree(path, ignore_errors=True)
+        if _is_of_backups(path / MANIFEST, target):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _remove_older(target: Path, keep: int) -> int:

@@ -16,7 +16,7 @@ READY = ".restore.ready"
 """Folder of the home that holds the files that wait."""
 
 _ASIDE = ".aside"
-"""File in it: name of the folder of the home for what they replace."""
+"""File in it: name of the folder of the home for what they replace; then the databases that are not among them."""
 
 _FIRST = "warehouse.duckdb"
 """While it has not moved, the home is what it was before; once it has, whoever opens it moves in the rest."""
@@ -25,12 +25,16 @@ _BESIDE = {
     "warehouse.duckdb": ("warehouse.duckdb.wal",),
     "heatmap.duckdb": ("heatmap.duckdb.wal", ".heatmap.spare.duckdb"),
 }
-"""Files that go with another one, and must not stay beside the new one."""
+"""The databases, each with the files that go with it and must not stay beside a new one."""
 
 
 def release(home: Path, staged: Path, aside: str) -> None:
-    """Make the files of a folder of the home wait for `move_in`, in one step; what they replace goes to `aside`."""
-    (staged / _ASIDE).write_text(aside)
+    """Make the files of a folder of the home wait for `move_in`, in one step; what they replace goes to `aside`.
+
+    So does a database that is not among them: it would be of another home than they are.
+    """
+    missing = [name for name in _BESIDE if not (staged / name).exists()]
+    (staged / _ASIDE).write_text("\n".join([aside, *missing]))
     staged.rename(home / READY)
     sync(home)
 
@@ -44,8 +48,11 @@ def move_in(home: Path) -> Path | None:
     ready = home / READY
     if not ready.is_dir():
         return None
-    name = (ready / _ASIDE).read_text().strip() if (ready / _ASIDE).exists() else "replaced"
-    aside = home / name
+    said = (ready / _ASIDE).read_text().split("\n") if (ready / _ASIDE).exists() else ["replaced"]
+    aside = home / said[0].strip()
+    for name in said[1:]:
+        for gone in (name, *_BESIDE.get(name, ())):
+            _put_aside(home, Path(gone), aside, stays=False)
     waiting = sorted(path.relative_to(ready) for path in ready.rglob("*") if path.is_file() and path.name != _ASIDE)
     for path in sorted(waiting, key=lambda path: (str(path) != _FIRST, path)):
         for beside in _BESIDE.get(str(path), ()):

@@ -16,6 +16,7 @@ from heatmap_pipeline.api import server
 from heatmap_pipeline.api.app import create_app
 from heatmap_pipeline.api.connections import Crowd
 from heatmap_pipeline.api.service import Service
+from heatmap_pipeline.api.traffic import Listener
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline_tests.api._load import HOST
 
@@ -52,9 +53,9 @@ def everything(connection: socket.socket) -> bytes:
 
 
 @contextmanager
-def serving_here(settings: Settings, most: int = 1000) -> Iterator[Running]:
+def serving_here(settings: Settings, most: int = 1000, log: Listener | None = None) -> Iterator[Running]:
     """Serve a home in a thread."""
-    app = create_app(settings, tell=lambda _: None)
+    app = create_app(settings, tell=lambda _: None, log=log)
     bound = server.listen(HOST, 0)
     serving = server.make_server(app, most)
     protocol: Any = serving.config.http

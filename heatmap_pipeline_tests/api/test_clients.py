@@ -50,4 +50,4 @@ def test_only_trusted_proxies_are_believed(
     proxies: list[str], connection: str, forwarded: list[str], asker: str
 ) -> None:
     headers = [(b"host", b"h"), *((b"x-forwarded-for", value.encode("latin-1")) for value in forwarded)]
-    assert Proxies(proxies).asker(connection, headers) == asker
+    assert client_of(Proxies(proxies).speaker(connection, headers)) == asker

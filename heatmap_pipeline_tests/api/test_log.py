@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote, unquote_plus
 
+import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,6 +19,7 @@ from heatmap_pipeline.api.log import notices, printer, requests, shown
 from heatmap_pipeline.api.parameters import PARAMETERS
 from heatmap_pipeline.api.traffic import Passed
 from heatmap_pipeline.settings import Settings
+from heatmap_pipeline_tests.api._threaded import serving_here
 from heatmap_pipeline_tests.api.homes import HEATMAP, TestClient
 
 TOKEN = "open-sesame+%41"  # noqa: S105
@@ -121,6 +123,32 @@ def test_however_it_is_encoded(token: str, data: st.DataObject, depth: int) -> N
         text = encoded(text, data.draw(st.lists(st.booleans(), min_size=len(text), max_size=len(text))))
     assert shown(f"/a/{text}/b", token) == "***"
     assert shown(f"symbol={text}", token) == "***"
+
+
+@pytest.mark.parametrize(
+    ("proxies", "said"),
+    [
+        ((), "127.0.0.1"),
+        (("127.0.0.1",), "2001:db8::7"),
+    ],
+)
+def test_the_client_is_whom_a_trusted_proxy_names(published: Settings, proxies: tuple[str, ...], said: str) -> None:
+    lines: list[str] = []
+    settings = published.model_copy(update={"api_proxies": proxies})
+    with serving_here(settings, log=requests(lines.append, "json", None, PARAMETERS)) as one:
+        forwarded = {"X-Forwarded-For": "192.0.2.66, 2001:db8::7"}
+        httpx.get(f"http://127.0.0.1:{one.port}/nothing", headers=forwarded)
+    (entry,) = (entry for line in lines if (entry := json.loads(line))["path"] == "/nothing")
+    assert entry["client"] == said
+
+
+@given(st.text(max_size=300))
+def test_what_a_proxy_hands_on_as_an_address_is_one_word(client: str) -> None:
+    lines: list[str] = []
+    requests(lines.append, "text", None, PARAMETERS)(Passed(0.0, 0.001, client, "GET", "/", "", 200, 7))
+    (line,) = lines
+    assert len(line.splitlines()) == 1
+    assert line.split(" ")[2:] == ["GET", "/", "200", "7", "bytes", "1", "ms"]
 
 
 @given(st.text(max_size=300), st.sampled_from(["text", "json"]))

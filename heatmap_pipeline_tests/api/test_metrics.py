@@ -7,13 +7,15 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import duckdb
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import SecretStr
 
 from heatmap_pipeline.settings import Settings
+from heatmap_pipeline.store.ended import Ended, record_end
 from heatmap_pipeline.store.last_run import write_last_run
+from heatmap_pipeline.store.publish import publish
+from heatmap_pipeline.store.warehouse import Warehouse
 from heatmap_pipeline_tests.api.homes import BTC, ETH, HEATMAP, TestClient, ask, client, day
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
@@ -90,15 +92,17 @@ def test_cache_queue_and_publication(one: TestClient, home: Settings) -> None:
     assert ("heatmap_run_failed", frozenset()) not in found, "no run is known of"
 
 
-def test_an_ended_symbol_is_not_behind(home: Settings) -> None:
-    with duckdb.connect(str(home.home / "heatmap.duckdb")) as con:
-        con.execute("INSERT INTO ended_symbols VALUES (?, ?, 'for the test')", [ETH, day(5)])
-    with client(home) as one:
-        one.get("/symbols")
-        found = samples(one)
+def test_a_symbol_that_has_ended_does_not_grow_old(published: Settings, tmp_path: Path) -> None:
+    shutil.copyfile(published.home / "warehouse.duckdb", tmp_path / "warehouse.duckdb")
+    warehouse = Warehouse(tmp_path)
+    with warehouse.connect() as con:
+        record_end(con, ETH, Ended(day(5), "the exchange says SETTLING"))
+    publish(warehouse, [BTC, ETH])
+    with client(published.model_copy(update={"home": tmp_path})) as ended:
+        assert ended.get("/ready").status_code == 200
+        found = samples(ended)
     for name in ("heatmap_days_behind", "heatmap_data_age_seconds"):
-        assert of(found, name, symbol=BTC) > 0
-        assert (name, frozenset({("symbol", ETH)})) not in found
+        assert {labels for of_name, labels in found if of_name == name} == {frozenset({("symbol", BTC)})}
     assert 0 < of(found, "heatmap_located_share", symbol=ETH) <= 1
 
 

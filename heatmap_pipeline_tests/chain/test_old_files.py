@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import time
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -20,6 +22,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     settings = load_settings(home=tmp_path, source="binance", keep_archive_days=90, check_days=45)
     write_archive(settings.archive_root, 5, BTC)
     monkeypatch.setattr(old_files, "today", lambda: day(1) + timedelta(days=100))
+    monkeypatch.setattr(old_files, "_YOUNGEST", -1.0)  # as if all of it had been fetched long ago
     monkeypatch.setattr(old_files, "_computed", lambda *_: {day(number) for number in range(1, 5)})
     return settings
 
@@ -64,6 +67,22 @@ def test_what_the_archive_cannot_give_again_stays(home: Settings) -> None:
     kept = [candles_file(root, 1), metrics_file(root, 2), metrics_file(root, 3)]
     assert all(path.exists() for path in kept)
     assert not candles_file(root, 3).exists()
+
+
+def test_what_a_rebuild_has_just_fetched_again_stays(home: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(old_files, "_YOUNGEST", 86400.0)
+    for path, hours in ((candles_file(home.archive_root, 1), 23), (metrics_file(home.archive_root, 1), 25)):
+        os.utime(path, (time.time() - hours * 3600,) * 2)
+    assert remove_old_files(home) == 1
+    assert candles_file(home.archive_root, 1).exists()
+    assert not metrics_file(home.archive_root, 1).exists()
+
+
+def test_a_file_of_no_day_of_the_calendar_is_left_alone(home: Settings) -> None:
+    strange = candles_file(home.archive_root, 1).with_name(f"{BTC}-5m-2024-02-30.zip")
+    strange.write_bytes(b"of somebody")
+    assert remove_old_files(home) == 8
+    assert strange.exists()
 
 
 def test_a_day_counts_as_computed_when_every_model_has_it_finished(unscored: Settings) -> None:

@@ -87,8 +87,10 @@ def test_refusals(published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
         fcntl.flock(lock, fcntl.LOCK_EX)
         said = refused(heatmap("restore", target, "--home", home, "--yes"), 1, "runs the UI", str(home))
         assert "stop it" in said
+    monkeypatch.setenv("HEATMAP_EXPORT", str(tmp_path / "tree"))
     said = done("restore", target, "--home", home, "--yes").output
     assert "what they replaced is in" in said.splitlines()[1]
+    assert f"{tmp_path / 'tree'} is behind what is published" in said.splitlines()[2]
 
 
 # -- killed

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import shutil
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, time, timedelta
@@ -167,14 +169,21 @@ def materialised(home: Path) -> set[str]:
 
 
 def test_forgetting_removes_a_symbol_from_everywhere_and_touches_no_other(
-    server: ExchangeServer, home: Path, monkeypatch: pytest.MonkeyPatch
+    server: ExchangeServer, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HEATMAP_SYMBOLS", BTC)
+    monkeypatch.setenv("HEATMAP_EXPORT", str(tmp_path / "tree"))
+    done("export", "--home", home)
+    assert list((tmp_path / "tree").rglob(f"*{ETH}"))
     before = [tables(home / name, BTC) for name in ("warehouse.duckdb", "heatmap.duckdb")]
     kept = {path: path.read_bytes() for path in (home / "archive").rglob(f"{BTC}*.zip*")}
     assert left_of(home, ETH)
     assert materialised(home) == {BTC, ETH}
-    assert f"{ETH} is removed" in done("forget", ETH, "--yes", "--home", home).stdout
+    said = done("forget", ETH, "--yes", "--home", home).stdout
+    assert f"{ETH} is removed" in said
+    (line,) = re.findall(r"is behind what is published; write it with `heatmap (.*)`", said)
+    done(*shlex.split(line))
+    assert not list((tmp_path / "tree").rglob(f"*{ETH}"))
     assert left_of(home, ETH) == []
     assert materialised(home) == {BTC}
     for name, rows in zip(("warehouse.duckdb", "heatmap.duckdb"), before, strict=True):

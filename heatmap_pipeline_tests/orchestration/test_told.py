@@ -13,6 +13,7 @@ import dagster as dg
 import pytest
 
 from heatmap_pipeline import notices
+from heatmap_pipeline.errors import HeatmapError
 from heatmap_pipeline.orchestration.build import build_defs
 from heatmap_pipeline.orchestration.instance import open_history
 from heatmap_pipeline.orchestration.partitions import range_tags
@@ -99,6 +100,29 @@ def test_an_error_that_nobody_foresaw_is_told_and_raised(
     with pytest.raises(ZeroDivisionError):
         heatmap(*run(archive, tmp_path / "home", BTC))
     assert [body["cause"] for body in hook.bodies] == ["ZeroDivisionError: a defect (unexpected)"]
+
+
+def test_a_command_that_is_stopped_before_its_run_is_told(
+    hook: Webhook, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("heatmap_pipeline.orchestration.runs.stored_spans", stop)
+    assert heatmap(*run(archive, tmp_path / "home", BTC)).exit_code == 1
+    assert [body["cause"] for body in hook.bodies] == ["the command was stopped"]
+
+
+def test_the_command_that_asks_for_corrected_files_is_told_as_it_was(
+    hook: Webhook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> Any:
+        raise HeatmapError("the archive cannot be asked")
+
+    monkeypatch.setattr("heatmap_pipeline.orchestration.runs.stored_spans", refuse)
+    heatmap("run", BTC, "--check-files", day(1), day(3), "--source", "binance", "--home", tmp_path / "home")
+    (body,) = hook.bodies
+    assert body["command"].startswith(f"heatmap run {BTC} --check-files {day(1)} {day(3)} --source binance")
 
 
 @pytest.mark.slow

@@ -118,13 +118,34 @@ def test_backups_follow_each_other_and_only_whole_ones_count(full: Warehouse, tm
     sizes = [made(full, target, now=MADE + timedelta(days=number)).size for number in range(3)]
     assert max(sizes) < 2 * min(sizes)
     assert [made(full, target).folder.name, made(full, target).folder.name] == [f"{NAME}-2", f"{NAME}-3"]
-    (target / ".killed.part").mkdir()
+    killed = target / f".{NAME}-9.part"
+    killed.mkdir()
     (target / "2027-01-01T000000Z").mkdir()
     assert chosen(target)[0].name == "2026-11-28T040000Z", "the newest that has a manifest"
     report = made(full, target, now=MADE + timedelta(days=9), keep=2)
     assert report.removed == 4
     assert [path.name for path in backups(target)] == ["2026-11-28T040000Z", "2026-12-05T040000Z"]
-    assert not (target / ".killed.part").exists()
+    assert not killed.exists()
+
+
+def test_folders_of_others_beside_the_backups_stay(full: Warehouse, tmp_path: Path) -> None:
+    others = [tmp_path / name for name in ("an-extension", "zoo", ".hidden", ".kept.part")]
+    for folder in others:
+        folder.mkdir()
+        (folder / "manifest.json").write_text('{"format": 1}')
+    for number in range(2):
+        report = made(full, tmp_path, now=MADE + timedelta(days=number), keep=1)
+    assert (report.removed, chosen(tmp_path)[0]) == (1, report.folder)
+    assert all((folder / "manifest.json").exists() for folder in others)
+
+
+@pytest.mark.parametrize("place", ["..", ".", "recordings"])
+def test_backups_may_lie_anywhere_around_the_home(full: Warehouse, place: str) -> None:
+    """Whatever that is, everything of the home is in each, and nothing of the others."""
+    target = (full.home / place).resolve()
+    for _ in range(2):
+        report = made(full, target)
+        assert set(json.loads((report.folder / "manifest.json").read_text())["files"]) == COPIED
 
 
 def test_nothing_to_back_up(tmp_path: Path) -> None:
@@ -154,6 +175,14 @@ def test_a_home_that_holds_anything_is_left_alone(full: Warehouse, tmp_path: Pat
     assert [path.name for path in other.iterdir()] == ["recordings"]
 
 
+def test_a_home_with_nothing_but_compiled_code_is_empty(full: Warehouse, tmp_path: Path) -> None:
+    """The command that restores makes it, where the installation cannot be written (`surroundings.py`)."""
+    made(full, tmp_path / "backups")
+    home = tmp_path / "new"
+    (home / "cache" / "numba").mkdir(parents=True)
+    assert put_back(tmp_path / "backups", home).files == len(COPIED)
+
+
 def test_what_is_replaced_is_kept(full: Warehouse, tmp_path: Path) -> None:
     made(full, tmp_path / "backups")
     before = contents(full)
@@ -177,6 +206,21 @@ def test_what_is_replaced_is_kept(full: Warehouse, tmp_path: Path) -> None:
     assert (report.replaced / ".heatmap.spare.duckdb").exists()
     assert (recording.parent / "later.jsonl").read_text() == "heard since", "what the backup does not have stays"
     assert (home / "dagster/history/runs.db").exists()
+
+
+def test_a_database_that_the_backup_does_not_have_is_put_aside(full: Warehouse, tmp_path: Path) -> None:
+    """Else what is published, and carried over by every later publication, would be of another home."""
+    private = Warehouse(tmp_path / "private")
+    private.home.mkdir()
+    shutil.copyfile(full.path, private.path)
+    made(private, tmp_path / "backups")
+    before = full.published.read_bytes()
+    report = put_back(tmp_path / "backups", full.home, replace=True)
+    assert full.path.exists()
+    assert not full.published.exists()
+    assert not (full.home / ".heatmap.spare.duckdb").exists()
+    assert report.replaced is not None
+    assert (report.replaced / "heatmap.duckdb").read_bytes() == before
 
 
 def test_a_folder_of_the_home_may_lie_on_another_disk(

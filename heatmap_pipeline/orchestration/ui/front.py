@@ -30,7 +30,7 @@ from heatmap_pipeline.orchestration.ui.keeper import FOLDER_AT, FOLDER_PREFIX, a
 from heatmap_pipeline.settings import Settings
 
 _ENDING = 10.0
-"""Seconds that what is left of a killed UI has to end before it is killed."""
+"""Seconds that what is left of a killed UI has to end before it is killed; three times as long, and it is given up."""
 
 
 def run_ui(settings: Settings, host: str, bound: socket.socket, tell: Callable[[str], None]) -> int:
@@ -43,7 +43,8 @@ def run_ui(settings: Settings, host: str, bound: socket.socket, tell: Callable[[
         tell: is given a line at the start.
 
     Raises:
-        RunError: if a UI runs on this home already, the home cannot be written, or what keeps the UI is killed.
+        RunError: if a UI runs on this home already, what is left of an earlier one does not end, the home cannot be
+            written, or what keeps the UI is killed.
     """
     folder = prepare_home(settings)
     port = bound.getsockname()[1]
@@ -142,7 +143,11 @@ def _only_one(settings: Settings, folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _no_leftovers(folder: Path) -> Iterator[int]:
-    """Hold the lock of the processes, and end those of a UI that was killed together with what kept them."""
+    """Hold the lock of the processes, and end those of a UI that was killed together with what kept them.
+
+    Raises:
+        RunError: if something holds it that does not end.
+    """
     with _opened(folder / "services.lock") as lock:
         until, number = time.monotonic() + _ENDING, signal.SIGTERM
         while not _locked(lock):
@@ -150,6 +155,11 @@ def _no_leftovers(folder: Path) -> Iterator[int]:
             end_group(_group(lock), number)
             if time.monotonic() > until:
                 number = signal.SIGKILL
+            if time.monotonic() > until + 2 * _ENDING:
+                raise RunError(
+                    f"what an earlier UI started (process group {_group(lock) or 'unknown'}) does not end and holds "
+                    f"{folder / 'services.lock'}; end it, and start again"
+                )
             time.sleep(0.2)
         _remove_folder(lock)
         os.ftruncate(lock, 0)
