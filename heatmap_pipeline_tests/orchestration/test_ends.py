@@ -195,18 +195,6 @@ def test_forgetting_removes_a_symbol_from_everywhere_and_touches_no_other(
     assert "nothing is failed, stale or missing" in lines
 
 
-def test_an_export_that_holds_it_still_is_named(
-    server: ExchangeServer, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    tree = tmp_path / "tree"
-    monkeypatch.setenv("HEATMAP_EXPORT", str(tree))
-    done("export", "--home", home)
-    said = done("forget", ETH, "--yes", "--home", home).stdout
-    assert f"{tree} is behind what is published; write it with `heatmap export {tree}" in said
-    done("export", "--home", home)
-    assert not [path for path in tree.rglob("*") if ETH in path.name]
-
-
 def test_it_is_asked_first(ended: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
     home, _ = ended
     before = left_of(home, ETH)
