@@ -23,6 +23,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from heatmap_pipeline_tests.orchestration.clocked import follow
+
 _LONGEST = 180.0
 """Seconds after which a command hangs."""
 
@@ -72,13 +74,14 @@ class Forks:
 
     Args:
         folder: for what the commands print.
+        clock: file of the clock that they go by (`clocked.py`); None is this machine's.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, clock: Path | None = None) -> None:
         self._folder = folder
         environment = {name: value for name, value in os.environ.items() if not _is_ours(name)}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", __name__, str(folder)],
+            [sys.executable, "-m", __name__, str(folder), *([] if clock is None else [str(clock)])],
             env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -137,9 +140,11 @@ def _is_ours(name: str) -> bool:
 # -- the process that forks
 
 
-def serve(folder: Path, requests: Iterator[str]) -> None:
+def serve(folder: Path, requests: Iterator[str], clock: Path | None = None) -> None:
     """Answer each line that asks for a command by a line that says how it ended."""
     _import_everything()
+    if clock is not None:
+        follow(clock)
     for line in requests:
         request = json.loads(line)
         death = None if request["death"] is None else Death(**request["death"])
@@ -298,4 +303,4 @@ def _plant(steps: _Steps, *, draw: bool, in_place: bool) -> None:
 
 
 if __name__ == "__main__":
-    serve(Path(sys.argv[1]), iter(sys.stdin))
+    serve(Path(sys.argv[1]), iter(sys.stdin), *map(Path, sys.argv[2:3]))
