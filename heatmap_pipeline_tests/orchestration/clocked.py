@@ -167,7 +167,7 @@ def _tell_sqlite(seconds: Callable[[], float]) -> None:
     connect = sqlite3.dbapi2.connect
 
     def connected(*arguments: Any, **named: Any) -> sqlite3.Connection:
-        connection = connect(*arguments, **named)
+        connection: sqlite3.Connection = connect(*arguments, **named)
         connection.create_function(
             "current_timestamp", 0, lambda: f"{datetime.fromtimestamp(seconds(), UTC):%Y-%m-%d %H:%M:%S}"
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import http.client
 import importlib.util
 import json
+import logging
 import os
 import re
 import sqlite3
@@ -23,18 +24,21 @@ from datetime import datetime, time, timedelta
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+from heatmap_pipeline.market.demo import write_demo_days
 from heatmap_pipeline_tests._webhook import Webhook
 from heatmap_pipeline_tests.market._exchange_server import ExchangeServer, Fault
 from heatmap_pipeline_tests.orchestration.clocked import Clock, stamp
-from heatmap_pipeline_tests.orchestration.homes import BTC, ETH, day, metrics_file, rewrite, write_archive
+from heatmap_pipeline_tests.orchestration.homes import BTC, ETH, day, metrics_file, rewrite
 from heatmap_pipeline_tests.orchestration.killed import Death, Ended, Forks
+
+_log = logging.getLogger(__name__)
 
 RATE = 60.0
 TICK = timedelta(minutes=5)
 ROUND = timedelta(days=7)
 """After so long the table begins anew."""
 
-KEEP_RUNS = 20
+KEEP_RUNS = 4
 
 LEFT = 200_000
 """Bytes that a full disk has left."""
@@ -88,7 +92,7 @@ class Planned:
 
 PLAN = (
     Planned("closed", at(3, "10:30"), at(3, "11:30")),
-    Planned("killed", at(3, "11:40"), notice="killed", later=True, death=Death("publication", 2)),
+    Planned("killed", at(3, "11:40"), notice="killed", later=True, death=Death("publication", 40)),
     Planned("late", at(4, "00:00"), at(5, "15:00")),
     Planned("corrected", at(4, "12:00")),
     Planned("full", at(4, "12:10"), notice="failed"),
@@ -96,27 +100,23 @@ PLAN = (
     Planned("maintenance", at(5, "15:10"), notice="failed", later=True),
     Planned("asleep", at(5, "15:20"), at(8, "09:30"), notice="nothing_ran"),
     Planned("delisted", at(8, "00:00"), last=True, needs="heatmap_pipeline.chain.ends"),
-    Planned("killed", at(9, "09:40"), notice="killed", later=True, death=Death("warehouse", 2)),
+    Planned("killed", at(9, "09:40"), notice="killed", later=True, death=Death("raw_candles", 1)),
 )
-"""What goes wrong: REST answers 451 for an hour, the archive's file of day 3 is 30 hours late, that of day 2 is corrected,
-processes get SIGKILL while they publish, commit and open, the disk is full, REST serves a maintenance page while the
-webhook is gone, too, the machine sleeps for two days and more, a symbol is not traded any more."""
+"""What goes wrong: REST answers 451 for an hour, the archive's file of day 3 is 30 hours late, that of day 2 is
+corrected, processes get SIGKILL while they publish, commit and ingest, the disk is full, REST serves a maintenance page
+while the webhook is gone, too, the machine sleeps for two days and more, a symbol is not traded any more."""
 
 FIRST, LAST = at(3, "10:00"), at(10, "12:00")
 
-AWAKE = (
-    (at(3, "10:20"), at(3, "11:55")),
-    (at(3, "23:50"), at(4, "00:30")),
-    (at(4, "09:05"), at(4, "09:10")),
-    (at(4, "12:00"), at(4, "12:20")),
-    (at(5, "12:10"), at(5, "12:25")),
-    (at(5, "15:05"), at(5, "15:20")),
-    (at(8, "09:30"), at(8, "09:40")),
-    (at(9, "09:35"), at(9, "09:50")),
-    (at(10, "09:05"), at(10, "09:10")),
-    (at(10, "11:55"), at(10, "12:05")),
-)
-"""When there are commands in the short version: around all of that."""
+SHORT = {
+    3: ("10:25", "10:30", "10:50", "11:25", "11:30", "11:40", "11:45"),
+    4: ("00:20", "00:25", "09:05", "12:00", "12:10", "12:15"),
+    5: ("12:10", "12:15", "12:20", "15:05", "15:10", "15:15"),
+    8: ("09:30", "09:35"),
+    9: ("09:35", "09:40", "09:45"),
+    10: ("09:05", "12:00"),
+}
+"""When there are commands in the short version, by day: around all of that, before and after midnight and the archive."""
 
 
 def plan(rounds: int) -> list[Planned]:
@@ -132,12 +132,14 @@ def plan(rounds: int) -> list[Planned]:
 
 
 def ticks(rounds: int, *, short: bool) -> Iterator[datetime]:
-    """Yield the instants of the commands: every five minutes while the machine is awake; in short those of `AWAKE`."""
+    """Yield the instants of the commands: every five minutes while the machine is awake; in short those of `SHORT`."""
+    if short:
+        yield from (at(number, clock) for number, clocks in SHORT.items() for clock in clocks)
+        return
     asleep = [(row.begin, row.end) for row in plan(rounds) if row.what == "asleep" and row.end is not None]
     moment = FIRST
     while moment <= LAST + (rounds - 1) * ROUND:
-        awake = not any(begin <= moment < end for begin, end in asleep)
-        if awake and (not short or any(begin <= moment < end for begin, end in AWAKE)):
+        if not any(begin <= moment < end for begin, end in asleep):
             yield moment
         moment += TICK
 
@@ -404,7 +406,7 @@ class Soak:
         self, *words: object, home: Path | None = None, death: Death | None = None, draw: bool = False
     ) -> Ended:
         """Run a command on the home, or on another."""
-        variables = {f"HEATMAP_{name}": value for name, value in SETTINGS.items()}
+        variables: dict[str, Any] = {f"HEATMAP_{name}": value for name, value in SETTINGS.items()}
         variables |= {"HEATMAP_ARCHIVE_URL": self.server.url, "HEATMAP_REST_URL": self.server.url}
         if home is None:
             variables["HEATMAP_WEBHOOK"] = self.hook.url
@@ -441,6 +443,7 @@ class Soak:
         began = real_time.monotonic()
         death, self._death = self._death, None
         ended = self.command("refresh", death=death, draw=self.draw and moment.minute == 0)
+        _log.info("%s %s: exit code %d, %.1f s of processor time", moment, planned, ended.code, ended.processor)
         notices, self._told = tuple(self.hook.bodies[self._told :]), len(self.hook.bodies)
         history = self.home / "dagster"
         with closing(sqlite3.connect(f"file:{history / 'history/runs.db'}?mode=ro", uri=True)) as con:
@@ -484,8 +487,9 @@ def market(root: Path, rounds: int) -> Path:
     """Write the archive's files of all that time; those of a symbol that ends go to the day before that."""
     last = (LAST.date() - day(1)).days + 1 + 7 * (rounds - 1)
     ends = [(row.begin.date() - day(1)).days for row in plan(rounds) if row.what == "delisted"]
-    write_archive(root, last, BTC)
-    return write_archive(root, min([last, *ends]), ETH)
+    for symbol, end in ((BTC, last), (ETH, min([last, *ends]))):
+        write_demo_days(root, symbol, [day(number) for number in range(1, end + 1)])
+    return root
 
 
 def _due(rows: list[Planned], instants: list[datetime]) -> dict[datetime, list[str]]:

@@ -53,12 +53,16 @@ class Death:
 
 @dataclass(frozen=True)
 class Ended:
-    """How a command ended: exit code (negative: the signal), what it printed, how many steps of each kind it took."""
+    """How a command ended: exit code (negative: the signal), what it printed, how many steps of each kind it took.
+
+    `processor` are the seconds of processor time that it took.
+    """
 
     code: int
     stdout: str
     stderr: str
     steps: Mapping[str, int]
+    processor: float = 0.0
 
     @property
     def killed(self) -> bool:
@@ -130,7 +134,7 @@ class Forks:
         answer = json.loads(self._process.stdout.readline())
         out, err = ((self._folder / name).read_text() for name in ("stdout", "stderr"))
         assert not answer["hung"], f"{arguments} did not end within {_LONGEST:g} s: {err}"
-        return Ended(answer["code"], out, err, Counter(answer["steps"]))
+        return Ended(answer["code"], out, err, Counter(answer["steps"]), answer["processor"])
 
 
 def _is_ours(name: str) -> bool:
@@ -156,8 +160,9 @@ def serve(folder: Path, requests: Iterator[str], clock: Path | None = None) -> N
         os.close(writer)
         hung, steps = _watch(child, reader, death)
         os.close(reader)
-        _, status = os.waitpid(child, 0)
+        _, status, usage = os.wait4(child, 0)
         answer = {"code": os.waitstatus_to_exitcode(status), "hung": hung, "steps": steps}
+        answer["processor"] = usage.ru_utime + usage.ru_stime
         sys.stdout.write(json.dumps(answer) + "\n")
         sys.stdout.flush()
 

@@ -24,7 +24,6 @@ from heatmap_pipeline_tests._webhook import listening
 from heatmap_pipeline_tests.orchestration.clocked import Clock
 from heatmap_pipeline_tests.orchestration.fast_motion import (
     FIRST,
-    PLAN,
     RATE,
     SETTINGS,
     TICK,
@@ -115,8 +114,7 @@ def _summary(soak: Soak, reader: Reader) -> list[str]:
         f"{len(commands)} commands, {commands[0].moment} .. {commands[-1].moment}, a disk "
         f"{'that fills up' if soak.disk else 'that cannot be filled here (it takes root)'}",
         f"notices: {', '.join(kinds)}",
-        f"history: {commands[-1].runs} runs, {commands[-1].history / 1e6:.1f} MB; at most "
-        f"{max(command.runs for command in commands)} runs, {max(command.history for command in commands) / 1e6:.1f} MB",
+        f"history: {runs[-1]} runs, {history[-1]:.1f} MB; at most {max(runs)} runs, {max(history):.1f} MB",
         f"server: {memory[0]:.0f} MB at first, {max(memory):.0f} MB at most, {memory[-1]:.0f} MB at last; "
         f"answers by status {reader.statuses}",
         f"a command took {sorted(command.seconds for command in commands)[len(commands) // 2]:.1f} s (median); "
