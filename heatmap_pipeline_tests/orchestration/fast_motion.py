@@ -116,7 +116,7 @@ SHORT = {
     9: ("09:35", "09:40", "09:45"),
     10: ("09:05", "12:00"),
 }
-"""When there are commands in the short version, by day: around all of that, before and after midnight and the archive."""
+"""When there are commands in the short version, by day: around all of that."""
 
 
 def plan(rounds: int) -> list[Planned]:
