@@ -57,7 +57,7 @@ SETTINGS: dict[str, object] = {
     "LOG_FORMAT": "off",
 }
 
-What: TypeAlias = Literal["closed", "late", "corrected", "killed", "full", "maintenance", "asleep", "delisted"]
+What: TypeAlias = Literal["closed", "late", "corrected", "killed", "full", "refused", "asleep", "delisted"]
 
 
 def at(number: int, clock: str) -> datetime:
@@ -97,13 +97,13 @@ PLAN = (
     Planned("corrected", at(4, "12:00")),
     Planned("full", at(4, "12:10"), notice="failed"),
     Planned("killed", at(5, "12:15"), notice="killed", later=True, death=Death("liquidation_snapshots", 1)),
-    Planned("maintenance", at(5, "15:10"), notice="failed", later=True),
+    Planned("refused", at(5, "15:10"), notice="failed", later=True),
     Planned("asleep", at(5, "15:20"), at(8, "09:30"), notice="nothing_ran"),
     Planned("delisted", at(8, "00:00"), last=True, needs="heatmap_pipeline.chain.ends"),
     Planned("killed", at(9, "09:40"), notice="killed", later=True, death=Death("raw_candles", 1)),
 )
 """What goes wrong: REST answers 451 for an hour, the archive's file of day 3 is 30 hours late, that of day 2 is
-corrected, processes get SIGKILL while they publish, commit and ingest, the disk is full, REST serves a maintenance page
+corrected, processes get SIGKILL while they publish, commit and ingest, the disk is full, REST refuses every request
 while the webhook is gone, too, the machine sleeps for two days and more, a symbol is not traded any more."""
 
 FIRST, LAST = at(3, "10:00"), at(10, "12:00")
@@ -155,7 +155,7 @@ class Exchange(ExchangeServer):
     def __init__(self, root: Path, clock: Clock) -> None:
         self._clock = clock
         self.closed = False
-        self.maintenance = False
+        self.refusing = False
         self.late: set[str] = set()
         """Days that its archive does not have though they are due."""
         self.delisted: set[str] = set()
@@ -180,8 +180,8 @@ class Exchange(ExchangeServer):
     def next_fault(self, path: str) -> Fault:
         if self.closed and not path.startswith("/data/"):
             return Fault(451, body=b'{"code":0,"msg":"Service unavailable from a restricted location."}')
-        if self.maintenance and not path.startswith("/data/"):
-            return Fault(body=b"<html>We will be back soon</html>")
+        if self.refusing and not path.startswith("/data/"):
+            return Fault(400, body=b'{"code":-1000,"msg":"An unknown error occurred while processing the request."}')
         return super().next_fault(path)
 
     def archive(self, path: str) -> bytes | None:
@@ -339,7 +339,7 @@ class Command:
         if "killed" in self.planned:
             right = self.ended.killed
         else:
-            right = code == (1 if {"full", "maintenance"} & set(self.planned) else 0)
+            right = code == (1 if {"full", "refused"} & set(self.planned) else 0)
         if not right:
             words = self.ended.stderr[-2000:]
             yield f"{self.moment}: exit code {code} with {self.planned or 'nothing'} planned: {words}"
@@ -476,8 +476,8 @@ class Soak:
                 self._death = row.death
             case "full" if self.disk is not None:
                 self.disk.leave(LEFT) if on else self.disk.make_room()
-            case "maintenance":
-                self.server.maintenance = on
+            case "refused":
+                self.server.refusing = on
                 self.hook.answers[:] = [404] * 1000 if on else []
             case "delisted" if on:
                 self.server.delisted.add(ETH)
