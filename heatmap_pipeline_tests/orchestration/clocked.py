@@ -105,35 +105,36 @@ def stamp(folder: Path, now: datetime) -> None:
             os.utime(path, (seconds, seconds))
 
 
-def follow(path: Path) -> None:
+def follow(path: Path, *packages: str) -> None:
     """Have this process go by the clock of that file, from now on, also in what it forks.
 
-    Every module of ours is imported first, as one that is imported later would find the clock of the machine.
+    Every module of the packages is imported first: one that is imported later finds the clock of the machine.
     """
-    import dagster._time
-
-    import heatmap_pipeline
-
-    for module in pkgutil.walk_packages(heatmap_pipeline.__path__, "heatmap_pipeline."):
-        if not module.name.endswith("__main__"):
-            importlib.import_module(module.name)
+    for package in packages:
+        for module in pkgutil.walk_packages(importlib.import_module(package).__path__, f"{package}."):
+            if not module.name.endswith("__main__"):
+                importlib.import_module(module.name)
     with path.open("rb") as stream:
         said = mmap.mmap(stream.fileno(), _SIZE, access=mmap.ACCESS_READ)
 
     def seconds() -> float:
         return _read(said)
 
+    def now() -> datetime:
+        return datetime.fromtimestamp(seconds(), UTC)
+
     this_machine = SimpleNamespace(**vars(time))
-    for name in _BY_THIS_MACHINE:
-        setattr(sys.modules[f"heatmap_pipeline.{name}"], "time", this_machine)  # noqa: B010
+    clocked = _datetime(seconds)
+    for name, loaded in list(sys.modules.items()):
+        if name.startswith(("heatmap_pipeline.", "dagster.")) and getattr(loaded, "datetime", None) is datetime:
+            setattr(loaded, "datetime", clocked)  # noqa: B010
+        if name.removeprefix("heatmap_pipeline.") in _BY_THIS_MACHINE:
+            setattr(loaded, "time", this_machine)  # noqa: B010
+        if name == "dagster._time":
+            setattr(loaded, "_mockable_get_current_datetime", now)  # noqa: B010
     setattr(time, "time", seconds)  # noqa: B010
     setattr(time, "time_ns", lambda: round(seconds() * 1e9))  # noqa: B010
-    setattr(dagster._time, "_mockable_get_current_datetime", lambda: datetime.fromtimestamp(seconds(), UTC))  # noqa: B010
-    clocked = _datetime(seconds)
-    for name, found in list(sys.modules.items()):
-        if name.startswith(("heatmap_pipeline.", "dagster.")) and getattr(found, "datetime", None) is datetime:
-            setattr(found, "datetime", clocked)  # noqa: B010
-    _tell_sqlite(seconds)
+    _tell_sqlite(now)
 
 
 def _read(said: mmap.mmap) -> float:
@@ -162,15 +163,13 @@ def _datetime(seconds: Callable[[], float]) -> type:
     return Clocked
 
 
-def _tell_sqlite(seconds: Callable[[], float]) -> None:
+def _tell_sqlite(now: Callable[[], datetime]) -> None:
     """Dagster's history has SQLite write down when a run was made."""
     connect = sqlite3.dbapi2.connect
 
     def connected(*arguments: Any, **named: Any) -> sqlite3.Connection:
         connection: sqlite3.Connection = connect(*arguments, **named)
-        connection.create_function(
-            "current_timestamp", 0, lambda: f"{datetime.fromtimestamp(seconds(), UTC):%Y-%m-%d %H:%M:%S}"
-        )
+        connection.create_function("current_timestamp", 0, lambda: f"{now():%Y-%m-%d %H:%M:%S}")
         return connection
 
     for module in (sqlite3, sqlite3.dbapi2):
@@ -178,7 +177,7 @@ def _tell_sqlite(seconds: Callable[[], float]) -> None:
 
 
 if __name__ == "__main__":
-    follow(Path(sys.argv[1]))
     from heatmap_pipeline.cli import main
 
+    follow(Path(sys.argv[1]), *(f"heatmap_pipeline.{name}" for name in ("store", "views", "api")))
     main(sys.argv[2:], prog_name="heatmap")

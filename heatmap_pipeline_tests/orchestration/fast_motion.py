@@ -40,6 +40,12 @@ ROUND = timedelta(days=7)
 
 KEEP_RUNS = 4
 
+SLACK = 8 << 20
+"""Bytes of SQLite's files that may be empty, whatever is in them."""
+
+MORE = 48.0
+"""MB that the server may hold more at the end than after the first quarter: there are more days by then."""
+
 LEFT = 200_000
 """Bytes that a full disk has left."""
 
@@ -268,6 +274,11 @@ class Reader:
         self._process.wait(30)
         return self._log.read_text()
 
+    def processor(self) -> float:
+        """Return the seconds of processor time that the server has taken."""
+        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def memory(self) -> float:
         """Return what the server holds, MB."""
         status = Path(f"/proc/{self._process.pid}/status").read_text()
@@ -430,14 +441,14 @@ class Soak:
         failed = sum(command.ended.code != 0 for command in self.commands)
         if last.runs > KEEP_RUNS + recent + failed:
             yield f"{last.runs} runs in the history of {len(self.commands)} commands, {recent} of the last two days"
-        quarter = self.commands[: max(len(self.commands) // 4, 1)]
-        each = max(command.history / max(command.runs, 1) for command in quarter)
-        if last.history > 1.25 * each * last.runs + (8 << 20):
+        warm = self.commands[: max(len(self.commands) // 4, 1)]
+        each = warm[-1].history / max(warm[-1].runs, 1)
+        if last.history > 1.25 * each * last.runs + SLACK:
             yield f"{last.history} bytes of history for {last.runs} runs, at first {each:.0f} each"
-        warm = max(command.memory for command in quarter)
-        end = sorted(command.memory for command in self.commands[-len(quarter) :])[len(quarter) // 2]
-        if end > 1.2 * warm:
-            yield f"the server holds {end:.0f} MB, after the first quarter it was {warm:.0f} MB"
+        at_first = max(command.memory for command in warm)
+        at_last = sorted(command.memory for command in self.commands[-len(warm) :])[len(warm) // 2]
+        if at_last > at_first + MORE:
+            yield f"the server holds {at_last:.0f} MB, after the first quarter it was {at_first:.0f} MB"
 
     def _refresh(self, moment: datetime, planned: tuple[What, ...], due: tuple[str, ...], reader: Reader) -> None:
         began = real_time.monotonic()

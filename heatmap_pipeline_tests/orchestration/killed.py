@@ -148,7 +148,7 @@ def serve(folder: Path, requests: Iterator[str], clock: Path | None = None) -> N
     """Answer each line that asks for a command by a line that says how it ended."""
     _import_everything()
     if clock is not None:
-        follow(clock)
+        follow(clock, "heatmap_pipeline")
     for line in requests:
         request = json.loads(line)
         death = None if request["death"] is None else Death(**request["death"])

@@ -14,19 +14,23 @@ from __future__ import annotations
 
 import os
 import resource
+import subprocess
 import sys
-from datetime import timedelta
+from datetime import UTC, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from heatmap_pipeline_tests._webhook import listening
+from heatmap_pipeline_tests._webhook import Webhook, listening
 from heatmap_pipeline_tests.orchestration.clocked import Clock
 from heatmap_pipeline_tests.orchestration.fast_motion import (
     FIRST,
+    KEEP_RUNS,
     RATE,
     SETTINGS,
     TICK,
+    Command,
     Exchange,
     Reader,
     Soak,
@@ -36,7 +40,7 @@ from heatmap_pipeline_tests.orchestration.fast_motion import (
     ticks,
 )
 from heatmap_pipeline_tests.orchestration.homes import BTC, ETH, assert_same, day, tables
-from heatmap_pipeline_tests.orchestration.killed import Forks
+from heatmap_pipeline_tests.orchestration.killed import Ended, Forks
 
 HOURS = float(os.environ.get("HEATMAP_TEST_SOAK_HOURS", "0"))
 """Of this machine's clock; 0: not at all."""
@@ -78,13 +82,14 @@ def test_weeks_in_fast_motion(
         reader = Reader(home, clock.path, tmp_path / "server.log")
         try:
             soak.run(reader, ROUNDS, short=SHORT)
+            serving = reader.processor()
         finally:
             said = reader.stop()
         clock.jump(clock.now)
         soak.command("refresh").ok()
         assert soak.command("status").ok().stdout.splitlines()[-1] == "nothing is failed, stale or missing"
         with capsys.disabled():
-            sys.stdout.write("\n" + "\n".join(_summary(soak, reader)) + "\n")
+            sys.stdout.write("\n" + "\n".join(_summary(soak, reader, serving)) + "\n")
         assert not soak.problems(), "\n".join(soak.problems())
         assert not reader.problems, reader.problems
         assert "Traceback" not in said, said
@@ -101,10 +106,11 @@ def test_weeks_in_fast_motion(
             assert_same(tables(home / name), tables(fresh / name))
 
 
-def _summary(soak: Soak, reader: Reader) -> list[str]:
+def _summary(soak: Soak, reader: Reader, serving: float) -> list[str]:
     """Return what the soak came to, for whoever runs it."""
     commands = soak.commands
-    spent = [sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    here = sum(resource.getrusage(resource.RUSAGE_SELF)[:2])
+    working = sum(command.ended.processor for command in commands)
     kinds = sorted(body["kind"] for body in soak.hook.bodies)
     memory, runs = [command.memory for command in commands], [command.runs for command in commands]
     history = [command.history / 1e6 for command in commands]
@@ -115,6 +121,87 @@ def _summary(soak: Soak, reader: Reader) -> list[str]:
         f"history: {runs[-1]} runs, {history[-1]:.1f} MB; at most {max(runs)} runs, {max(history):.1f} MB",
         f"server: {memory[0]:.0f} MB at first, {max(memory):.0f} MB at most, {memory[-1]:.0f} MB at last; "
         f"answers by status {reader.statuses}",
-        f"a command took {sorted(command.seconds for command in commands)[len(commands) // 2]:.1f} s (median); "
-        f"processor time of the tests {spent[0]:.0f} s, of the children so far {spent[1]:.0f} s",
+        f"a command took {sorted(command.seconds for command in commands)[len(commands) // 2]:.1f} s (median)",
+        f"processor time: {working:.0f} s of the commands, {serving:.0f} s of the server, {here:.0f} s of the test",
     ]
+
+
+# -- whether it would be seen
+
+
+def became(number: int, **facts: Any) -> Command:
+    """Return what became of one of many commands with which nothing went wrong."""
+    right: dict[str, Any] = {"planned": (), "due": (), "ended": Ended(0, "", "", {}), "notices": (), "seconds": 1.0}
+    right |= {"memory": 200.0 + number % 5, "runs": min(number + 1, KEEP_RUNS + 6), "history": 0}
+    right |= {"history": right["runs"] * 1_000_000}
+    return Command(moment=FIRST + number * timedelta(hours=6), **{**right, **facts})
+
+
+def told(kind: str, run_id: str = "1") -> dict[str, str]:
+    return {"kind": kind, "run_id": run_id, "text": ""}
+
+
+@pytest.mark.parametrize(
+    ("facts", "problem"),
+    [
+        ({}, None),
+        ({"planned": ("late", "full"), "ended": Ended(1, "", "no room", {})}, None),
+        ({"planned": ("killed",), "ended": Ended(-9, "", "", {})}, None),
+        ({"due": ("killed",), "notices": (told("killed"),)}, None),
+        ({"planned": ("closed",), "ended": Ended(0, "REST is closed to the place", "", {})}, None),
+        ({"ended": Ended(1, "", "no room", {})}, "exit code 1 with nothing planned: no room"),
+        ({"planned": ("full",)}, "exit code 0 with"),
+        ({"planned": ("killed",)}, "exit code 0 with"),
+        ({"planned": ("closed",)}, "closed is True"),
+        ({"ended": Ended(0, "REST is closed to the place", "", {})}, "closed is False"),
+        ({"notices": (told("failed"),)}, "no notice due"),
+        ({"due": ("killed",)}, "due, told ()"),
+        ({"due": ("killed",), "notices": (told("killed"), told("failed", "2"))}, "due, told ('failed', 'killed')"),
+        ({"due": ("failed",), "notices": (told("failed"), told("failed"))}, "told twice of 1"),
+        ({"runs": 99, "history": 99_000_000}, "99 runs in the history"),
+        ({"history": 99_000_000}, "99000000 bytes of history"),
+    ],
+)
+def test_a_command_that_is_not_as_planned_is_seen(facts: dict[str, Any], problem: str | None, tmp_path: Path) -> None:
+    hook = Webhook()
+    hook.bodies = list(facts.get("notices", ()))
+    nothing: Any = None
+    soak = Soak(tmp_path, nothing, nothing, nothing, hook, None)
+    soak.commands = [*(became(number) for number in range(39)), became(39, **facts)]
+    found = soak.problems()
+    assert bool(found) == (problem is not None), found
+    assert problem is None or any(problem in text for text in found), found
+
+
+def test_a_server_that_grows_is_seen(tmp_path: Path) -> None:
+    nothing: Any = None
+    soak = Soak(tmp_path, nothing, nothing, nothing, Webhook(), None)
+    soak.commands = [became(number, memory=200.0 + 2 * number) for number in range(40)]
+    assert any("the server holds" in text for text in soak.problems())
+
+
+@pytest.mark.slow
+def test_a_process_goes_by_the_clock(tmp_path: Path) -> None:
+    """All that a process may ask, in one that was started for it."""
+    ask = (
+        "import sqlite3, sys, time; from pathlib import Path; "
+        "from heatmap_pipeline.chain import calendar, due; from heatmap_pipeline.store import spare; "
+        "import dagster._time; "
+        "from heatmap_pipeline_tests.orchestration.clocked import follow; real = time.time(); "
+        "follow(Path(sys.argv[1]), 'heatmap_pipeline.chain'); "
+        "print(calendar.today(), int(time.time()), f'{dagster._time.get_current_datetime():%F %T}', "
+        "sqlite3.connect('').execute('SELECT CURRENT_TIMESTAMP').fetchone()[0], due.datetime(2024, 1, 2).year, "
+        "isinstance(dagster._time.get_current_datetime(), due.datetime), spare.time.time() >= real)"
+    )
+    clock = Clock(tmp_path / "clock", FIRST, RATE)
+    done = subprocess.run([sys.executable, "-c", ask, str(clock.path)], capture_output=True, text=True, check=True)
+    seconds = round(FIRST.replace(tzinfo=UTC).timestamp())
+    assert done.stdout.strip() == f"{FIRST:%F} {seconds} {FIRST:%F %T} {FIRST:%F %T} 2024 True True"
+
+
+def test_a_clock_runs_to_where_it_is_told_to_wait(tmp_path: Path) -> None:
+    with Clock(tmp_path / "clock", FIRST, 3600.0) as clock:
+        assert clock.now == FIRST
+        clock.run_to(FIRST + TICK)
+        clock.wait()
+        assert clock.now == FIRST + TICK
