@@ -15,6 +15,7 @@ import re
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
 import time as real_time
 from collections.abc import Iterator
@@ -39,6 +40,9 @@ ROUND = timedelta(days=7)
 """After so long the table begins anew."""
 
 KEEP_RUNS = 4
+
+SMALL_DISK = os.environ.get("HEATMAP_TEST_DISK", "")
+"""Folder on a file system of some 256 MB, or 2 GB for all of it, that may be filled up."""
 
 SLACK = 8 << 20
 """Bytes of SQLite's files that may be empty, whatever is in them."""
@@ -76,7 +80,7 @@ class Planned:
     """Something that goes wrong.
 
     Attributes:
-        what: it is; `Soak` has a method of each name.
+        what: it is; `Soak` switches it on and off.
         begin: first instant.
         end: instant from which it is over; None for what stays, or lasts for one command.
         notice: kind of the one notice that there has to be of it; '' for what is no failure.
@@ -201,15 +205,18 @@ class Exchange(ExchangeServer):
 
 
 class Disk:
-    """A small file system that can be filled up."""
+    """A small file system that can be filled up.
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self._ballast = root / "ballast"
+    Args:
+        home: folder on it, for the home.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self._ballast = home.with_name("ballast")
 
     def leave(self, free: int) -> None:
         """Fill it up to so many bytes."""
-        found = os.statvfs(self.root)
+        found = os.statvfs(self._ballast.parent)
         with self._ballast.open("wb") as stream:
             os.posix_fallocate(stream.fileno(), 0, found.f_bavail * found.f_frsize - free)
 
@@ -218,21 +225,26 @@ class Disk:
 
 
 @contextmanager
-def small_disk(root: Path, size: str) -> Iterator[Disk | None]:
-    """Mount a file system of that size, which takes root; None where it cannot be."""
-    root.mkdir()
+def small_disk(folder: Path, size: str) -> Iterator[tuple[Path, Disk | None]]:
+    """Give a place for a home, and the small file system that it lies on.
+
+    That is the one of HEATMAP_TEST_DISK, else one that is mounted, which takes root; None where neither can be.
+    """
+    if SMALL_DISK:
+        with tempfile.TemporaryDirectory(dir=SMALL_DISK) as place:
+            yield Path(place, "home"), Disk(Path(place, "home"))
+        return
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
     try:
-        made = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(root)], capture_output=True, check=False
-        )
-        mounted = made.returncode == 0
+        mounted = subprocess.run(command, capture_output=True, check=False).returncode == 0
     except OSError:
         mounted = False
     try:
-        yield Disk(root) if mounted else None
+        yield folder / "home", Disk(folder / "home") if mounted else None
     finally:
         if mounted:
-            subprocess.run(["umount", str(root)], check=True)
+            subprocess.run(["umount", str(folder)], check=True)
 
 
 class Reader:

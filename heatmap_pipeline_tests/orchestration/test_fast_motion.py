@@ -70,13 +70,12 @@ def test_weeks_in_fast_motion(
         monkeypatch.setenv(f"HEATMAP_{name}", str(value))
     root = market(tmp_path / "exchange", ROUNDS)
     with (
-        small_disk(tmp_path / "disk", "2g") as disk,
+        small_disk(tmp_path / "disk", "256m" if SHORT else "2g") as (home, disk),
         Clock(tmp_path / "clock", FIRST, RATE) as clock,
         Exchange(root, clock) as server,
         Forks(tmp_path, clock.path) as forks,
         listening() as hook,
     ):
-        home = tmp_path / "disk" / "home"
         soak = Soak(home, clock, server, forks, hook, disk, draw=not SHORT)
         soak.command("run", BTC, ETH, "--start", day(1), "--end", day(2)).ok()
         reader = Reader(home, clock.path, tmp_path / "server.log")
