@@ -420,10 +420,12 @@ class Soak:
                 going.remove(row)
                 self._switch(row, False)
             self.clock.run_to(moment + TICK - timedelta(seconds=1))
-            self._refresh(moment, tuple(row.what for row in going), tuple(due.get(moment, ())), reader)
+            planned = tuple(row.what for row in going)
+            ended, seconds = self._refresh(moment, planned)
             for row in [row for row in going if row.end is None]:
                 going.remove(row)
                 self._switch(row, False)
+            self._note(moment, planned, tuple(due.get(moment, ())), ended, seconds, reader)
 
     def command(
         self, *words: object, home: Path | None = None, death: Death | None = None, draw: bool = False
@@ -462,28 +464,30 @@ class Soak:
         if at_last > at_first + MORE:
             yield f"the server holds {at_last:.0f} MB, after the first quarter it was {at_first:.0f} MB"
 
-    def _refresh(self, moment: datetime, planned: tuple[What, ...], due: tuple[str, ...], reader: Reader) -> None:
+    def _refresh(self, moment: datetime, planned: tuple[What, ...]) -> tuple[Ended, float]:
         began = real_time.monotonic()
         death, self._death = self._death, None
         ended = self.command("refresh", death=death, draw=self.draw and moment.minute == 0)
         _log.info("%s %s: exit code %d, %.1f s of processor time", moment, planned, ended.code, ended.processor)
+        return ended, real_time.monotonic() - began
+
+    def _note(
+        self,
+        moment: datetime,
+        planned: tuple[What, ...],
+        due: tuple[str, ...],
+        ended: Ended,
+        seconds: float,
+        reader: Reader,
+    ) -> None:
+        """Write down what became of a command; the disk has room again."""
         notices, self._told = tuple(self.hook.bodies[self._told :]), len(self.hook.bodies)
-        history = self.home / "dagster"
-        with closing(sqlite3.connect(f"file:{history / 'history/runs.db'}?mode=ro", uri=True)) as con:
+        folder = self.home / "dagster"
+        with closing(sqlite3.connect(f"file:{folder / 'history/runs.db'}?mode=ro", uri=True)) as con:
             (runs,) = con.execute("SELECT count(*) FROM runs").fetchone()
-        self.commands.append(
-            Command(
-                moment,
-                planned,
-                due,
-                ended,
-                notices,
-                real_time.monotonic() - began,
-                reader.memory(),
-                runs,
-                sum(path.stat().st_size for path in history.rglob("*") if path.is_file()),
-            )
-        )
+        history = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        facts = (ended, notices, seconds, reader.memory(), runs, history)
+        self.commands.append(Command(moment, planned, due, *facts))
 
     def _switch(self, row: Planned, on: bool) -> None:
         """Have something go wrong, or right again."""
