@@ -298,10 +298,14 @@ class Reader:
 
     def _find_port(self) -> int:
         end = real_time.monotonic() + 120
-        while real_time.monotonic() < end and self._process.poll() is None:
-            if found := re.search(r"http://127\.0\.0\.1:(\d+)", self._log.read_text()):
-                return int(found[1])
-            real_time.sleep(0.05)
+        try:
+            while real_time.monotonic() < end and self._process.poll() is None:
+                if found := re.search(r"http://127\.0\.0\.1:(\d+)", self._log.read_text()):
+                    return int(found[1])
+                real_time.sleep(0.05)
+        except BaseException:  # nobody else would stop it
+            self._process.kill()
+            raise
         self._process.kill()
         raise AssertionError(f"the server does not start: {self._log.read_text()}")
 
