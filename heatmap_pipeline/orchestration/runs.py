@@ -68,7 +68,7 @@ class Outcome:
     """What became of a request: the days published of each symbol, first and last, and what went wrong of which.
 
     A symbol is in both where the days before a failed one were published. `details` are the failures with day and
-    stage, as far as they are known, and `run_ids` the failed runs, also those that Dagster's history could not take.
+    stage, as far as they are known, and `run_ids` the failed runs of Dagster's history.
     """
 
     published: dict[str, tuple[date, date]]
