@@ -157,7 +157,7 @@ def announce(settings: Settings, notice: Notice, warn: Callable[[str], object] =
     if not settings.webhook:
         return
     body = json.dumps(notice.body()).encode()
-    name = re.sub(r"[^A-Za-z0-9_-]+", "_", f"{notice.kind}-{notice.run_id}")[:150]
+    name = _name(notice.kind, notice.run_id)
     waiting, sent = (_folder(settings) / f"{name}{state}" for state in (_WAITING, _SENT))
     try:
         waiting.parent.mkdir(parents=True, exist_ok=True)
@@ -169,8 +169,16 @@ def announce(settings: Settings, notice: Notice, warn: Callable[[str], object] =
             _post(settings.webhook, body)
         except _NotTakenError as error:
             warn(f"HEATMAP_WEBHOOK did not take a notice ({error}), and it could not be kept for later: {notice.text}")
+        else:
+            with suppress(OSError):  # an empty file takes no room
+                sent.touch()
         return
     deliver(settings, warn)
+
+
+def told_failed(settings: Settings, run_id: str) -> bool:
+    """Whether the webhook was told, or is about to be, that a run failed."""
+    return any((_folder(settings) / f"{_name('failed', run_id)}{state}").exists() for state in (_WAITING, _SENT))
 
 
 def deliver(settings: Settings, warn: Callable[[str], object] = _log.warning) -> None:
@@ -195,6 +203,10 @@ def deliver(settings: Settings, warn: Callable[[str], object] = _log.warning) ->
                         return
     except OSError as error:  # also the lock that another process holds for so long
         warn(f"the notices in {folder} cannot be used ({error.strerror or type(error).__name__})")
+
+
+def _name(kind: Kind, run_id: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_-]+", "_", f"{kind}-{run_id}")[:150]
 
 
 def _folder(settings: Settings) -> Path:

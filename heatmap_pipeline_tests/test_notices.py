@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import time
@@ -14,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heatmap_pipeline import notices
-from heatmap_pipeline.notices import Failure, Notice, announce, deliver, repairing
+from heatmap_pipeline.notices import Failure, Notice, announce, deliver, repairing, told_failed
 from heatmap_pipeline.settings import Settings, load_settings
 from heatmap_pipeline_tests._webhook import Webhook, listening
 
@@ -170,6 +171,22 @@ def test_where_nothing_can_be_written_it_is_sent_all_the_same(hook: Webhook, tmp
     (tmp_path / "home").write_text("a file where the home should be, as a disk that takes nothing")
     announce(load_settings(home=tmp_path / "home", webhook=hook.url), NOTICE, pytest.fail)
     assert len(hook.bodies) == 1
+
+
+def test_on_a_full_disk_it_is_remembered_that_it_was_sent(
+    hook: Webhook, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    assert not told_failed(settings, NOTICE.run_id)
+    with monkeypatch.context() as patch:
+        patch.setattr(notices, "replace_file", full)
+        announce(settings, NOTICE)
+    announce(settings, NOTICE)
+    assert hook.kinds() == ["failed"]
+    assert told_failed(settings, NOTICE.run_id)
+    assert not told_failed(settings, "run-2")
 
 
 def test_old_notices_are_forgotten(hook: Webhook, settings: Settings) -> None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import dagster as dg
 from filelock import FileLock, Timeout
@@ -30,7 +31,7 @@ from heatmap_pipeline.files import replace_file
 from heatmap_pipeline.instants import ONE_DAY
 from heatmap_pipeline.locks import LockHeldError, file_lock
 from heatmap_pipeline.market.sources import open_market
-from heatmap_pipeline.notices import Failure, announce
+from heatmap_pipeline.notices import Failure, announce, told_failed
 from heatmap_pipeline.orchestration import jobs
 from heatmap_pipeline.orchestration.assets import position_events, published_database
 from heatmap_pipeline.orchestration.assets.common import failed_day, had_until, step_of, symbol_and_stage
@@ -224,7 +225,9 @@ def _close_killed(settings: Settings, instance: dg.DagsterInstance) -> None:
     against the number it allows at a time, until the schedule and every backfill wait for them.
     """
     for run in instance.get_runs(dg.RunsFilter(statuses=_GOING_ON, tags=LAUNCHED_HERE)):
-        announce(settings, notice_of_run(settings, instance, run))
+        # Where the history could not be written, its command has told that it failed, and the run looks as if killed.
+        if not told_failed(settings, run.run_id):
+            announce(settings, notice_of_run(settings, instance, run))
         instance.report_run_failed(run, "The process of this run was killed; its command can simply be run again.")
 
 
@@ -274,12 +277,13 @@ def run_days(settings: Settings, requests: dict[str, tuple[date, date]], *, rest
                 outcome.failures.update({symbol: _STOPPED for symbol in symbols if symbol not in outcome.failures})
                 continue
             own = settings.model_copy(update={"symbols": tuple(symbols)})
+            run_id = str(uuid4())  # known also where the history has a run that could not be begun
             try:
                 with _explaining(folder):
-                    run_id, failed = _run_group(own, instance, first, last, restart)
+                    failed = _run_group(own, instance, run_id, first, last, restart)
             except HeatmapError as error:
-                run_id, failed = "", dict.fromkeys(symbols, _Failure(str(error)))
-            if failed and run_id:
+                failed = dict.fromkeys(symbols, _Failure(str(error)))
+            if failed:
                 outcome.run_ids.append(run_id)
             for symbol in symbols:
                 if symbol not in failed or failed[symbol].published:
@@ -323,9 +327,9 @@ def _explaining(folder: Path) -> Iterator[None]:
 
 
 def _run_group(
-    settings: Settings, instance: dg.DagsterInstance, first: date, last: date, restart: bool
-) -> tuple[str, dict[str, _Failure]]:
-    """Run days of symbols; return the id of the run and what failed."""
+    settings: Settings, instance: dg.DagsterInstance, run_id: str, first: date, last: date, restart: bool
+) -> dict[str, _Failure]:
+    """Run days of symbols in a run of that id; return what failed."""
     open_market(settings)  # one that cannot be opened would fail inside Dagster, without a step to say why
     job = build_defs(settings, start=first).resolve_job_def(jobs.NAME)
     config: dict[str, Any] = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -337,6 +341,7 @@ def _run_group(
         run_config=config,
         instance=instance,
         raise_on_error=False,
+        run_id=run_id,
         tags={
             **range_tags(first, last),
             **LAUNCHED_HERE,
@@ -345,7 +350,7 @@ def _run_group(
             SYMBOLS_TAG: " ".join(settings.symbols),
         },
     )
-    return result.run_id, {} if result.success else _failures(settings, result.all_events)
+    return {} if result.success else _failures(settings, result.all_events)
 
 
 def _failures(settings: Settings, events: Sequence[dg.DagsterEvent]) -> dict[str, _Failure]:

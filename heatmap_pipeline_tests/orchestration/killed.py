@@ -23,6 +23,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from heatmap_pipeline_tests.orchestration.clocked import follow
+
 _LONGEST = 180.0
 """Seconds after which a command hangs."""
 
@@ -51,12 +53,16 @@ class Death:
 
 @dataclass(frozen=True)
 class Ended:
-    """How a command ended: exit code (negative: the signal), what it printed, how many steps of each kind it took."""
+    """How a command ended: exit code (negative: the signal), what it printed, how many steps of each kind it took.
+
+    `processor` are the seconds of processor time that it took.
+    """
 
     code: int
     stdout: str
     stderr: str
     steps: Mapping[str, int]
+    processor: float = 0.0
 
     @property
     def killed(self) -> bool:
@@ -72,13 +78,14 @@ class Forks:
 
     Args:
         folder: for what the commands print.
+        clock: file of the clock that they go by (`clocked.py`); None is this machine's.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, clock: Path | None = None) -> None:
         self._folder = folder
         environment = {name: value for name, value in os.environ.items() if not _is_ours(name)}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", __name__, str(folder)],
+            [sys.executable, "-m", __name__, str(folder), *([] if clock is None else [str(clock)])],
             env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -127,7 +134,7 @@ class Forks:
         answer = json.loads(self._process.stdout.readline())
         out, err = ((self._folder / name).read_text() for name in ("stdout", "stderr"))
         assert not answer["hung"], f"{arguments} did not end within {_LONGEST:g} s: {err}"
-        return Ended(answer["code"], out, err, Counter(answer["steps"]))
+        return Ended(answer["code"], out, err, Counter(answer["steps"]), answer["processor"])
 
 
 def _is_ours(name: str) -> bool:
@@ -137,9 +144,11 @@ def _is_ours(name: str) -> bool:
 # -- the process that forks
 
 
-def serve(folder: Path, requests: Iterator[str]) -> None:
+def serve(folder: Path, requests: Iterator[str], clock: Path | None = None) -> None:
     """Answer each line that asks for a command by a line that says how it ended."""
     _import_everything()
+    if clock is not None:
+        follow(clock, "heatmap_pipeline")
     for line in requests:
         request = json.loads(line)
         death = None if request["death"] is None else Death(**request["death"])
@@ -151,8 +160,9 @@ def serve(folder: Path, requests: Iterator[str]) -> None:
         os.close(writer)
         hung, steps = _watch(child, reader, death)
         os.close(reader)
-        _, status = os.waitpid(child, 0)
+        _, status, usage = os.wait4(child, 0)
         answer = {"code": os.waitstatus_to_exitcode(status), "hung": hung, "steps": steps}
+        answer["processor"] = usage.ru_utime + usage.ru_stime
         sys.stdout.write(json.dumps(answer) + "\n")
         sys.stdout.flush()
 
@@ -298,4 +308,4 @@ def _plant(steps: _Steps, *, draw: bool, in_place: bool) -> None:
 
 
 if __name__ == "__main__":
-    serve(Path(sys.argv[1]), iter(sys.stdin))
+    serve(Path(sys.argv[1]), iter(sys.stdin), *map(Path, sys.argv[2:3]))

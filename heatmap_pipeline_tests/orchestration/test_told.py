@@ -16,8 +16,12 @@ from heatmap_pipeline import notices
 from heatmap_pipeline.errors import HeatmapError
 from heatmap_pipeline.orchestration.build import build_defs
 from heatmap_pipeline.orchestration.instance import open_history
-from heatmap_pipeline.orchestration.partitions import range_tags
-from heatmap_pipeline.orchestration.runs import close_killed_runs, close_killed_runs_of_the_ui, prepare_home
+from heatmap_pipeline.orchestration.partitions import LAUNCHED_HERE, range_tags
+from heatmap_pipeline.orchestration.runs import (
+    close_killed_runs,
+    close_killed_runs_of_the_ui,
+    prepare_home,
+)
 from heatmap_pipeline.orchestration.sensors import FAILURES, IDLE_DAYS
 from heatmap_pipeline.orchestration.told import tell_of_idle_days
 from heatmap_pipeline.settings import Settings, load_settings
@@ -186,6 +190,23 @@ def tell_failed(settings: Settings, instance: dg.DagsterInstance, run: dg.Dagste
     sensor = build_defs(settings, start=day(1)).resolve_sensor_def(FAILURES)
     context = dg.build_run_status_sensor_context(FAILURES, event, instance, run)
     sensor(context.for_run_failure())
+
+
+@pytest.mark.parametrize("began", [True, False])
+def test_a_run_whose_command_could_not_write_the_history_is_not_told_again(
+    hook: Webhook, archive: Path, tmp_path: Path, began: bool
+) -> None:
+    """The disk was full: the command said so, and its run looks as if it had been killed or had not begun."""
+    settings = real(tmp_path / "home", archive)
+    with open_history(prepare_home(settings)) as instance:
+        left = stored_run(instance, settings, began=began, **LAUNCHED_HERE)
+    notices.announce(settings, notices.Notice("failed", left.run_id, [notices.Failure(BTC, "full")], "heatmap refresh"))
+    close_killed_runs(settings)
+    assert hook.kinds() == ["failed"]
+    with open_history(settings.home / "dagster") as instance:
+        closed = instance.get_run_by_id(left.run_id)
+    assert closed is not None
+    assert closed.status == dg.DagsterRunStatus.FAILURE
 
 
 @pytest.mark.parametrize("began", [True, False])
