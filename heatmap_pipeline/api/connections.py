@@ -274,9 +274,11 @@ class Connection(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what is no HTTP, but not in the middle of an answer."""
-        if self._answering():
+        due = [cycle for cycle in self._cycles if not cycle.response_complete]
+        if len(due) > 1 or any(cycle.response_started for cycle in due):
             self.crowd.end(self)
         elif not self.transport.is_closing():
+            self.give_up()  # the answer to a head whose body is no HTTP
             super().send_400_response(msg)
 
     def resume_writing(self) -> None:

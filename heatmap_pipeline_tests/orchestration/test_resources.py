@@ -23,7 +23,7 @@ def test_a_failure_leaves_neither_connection_nor_lock(tmp_path: Path) -> None:
         with resource(tmp_path).get_connection() as con:
             leaked.append(con)
             con.begin()
-            con.execute("INSERT INTO symbols VALUES ('BTCUSDT', 300, 1.0, 'demo', true)")
+            con.execute("INSERT INTO symbols VALUES ('BTCUSDT', 300, 1.0, 'demo', true, 'USDT')")
             raise KeyError
 
     with pytest.raises(KeyError):
