@@ -20,6 +20,7 @@ from heatmap_pipeline.chain.ends import published_ends, retire, retired, words_f
 from heatmap_pipeline.chain.recovery import naming_the_rebuild
 from heatmap_pipeline.files import replace_file
 from heatmap_pipeline.instants import ONE_DAY
+from heatmap_pipeline.market.archive import ARCHIVE_LATE
 from heatmap_pipeline.market.sources import Market, open_market
 from heatmap_pipeline.market.tables import ClosedError, Ending, MarketError
 from heatmap_pipeline.settings import Settings
@@ -28,9 +29,6 @@ from heatmap_pipeline.store.ended import Ended
 from heatmap_pipeline.store.warehouse import Warehouse
 
 Answer = TypeVar("Answer")
-
-WAITED_FOR = timedelta(days=3)
-"""How late the archive's file of a day may be, where that is all that can be had, before the day counts as missing."""
 
 
 @dataclass(frozen=True)
@@ -183,7 +181,7 @@ def closed_words(settings: Settings) -> str:
 
 def last_expected(settings: Settings) -> date:
     """Return the newest day that should be there: yesterday, or where REST is closed the last one waited for."""
-    return calendar.yesterday() - (WAITED_FOR if closed_words(settings) else timedelta(0))
+    return calendar.yesterday() - (ARCHIVE_LATE if closed_words(settings) else timedelta(0))
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,9 @@ from heatmap_pipeline.market.tables import OPEN_INTEREST_COLUMNS, CleanDay, Endi
 from heatmap_pipeline.settings import check_symbol, interval_name
 from heatmap_pipeline.symbols import why_no_symbol
 
+ARCHIVE_LATE = timedelta(days=3)
+"""So long after a day's end its file is waited for: the archive has most after nine hours, some after two days."""
+
 MAX_MONTH_ROWS = 45_000
 """Most lines of a file of a month that is read; one of 1m candles has 44,641."""
 
@@ -89,12 +92,12 @@ class ArchiveReader:
         """Return the last day that files hold candles of, at any interval; None where there is none."""
         return max((day for interval in _INTERVALS for day in self.days(symbol, interval)[-1:]), default=None)
 
-    def left_behind(self, symbol: str, last: date, patience: timedelta) -> Ending | None:
-        """Return that a symbol has ended whose files end at `last`, while those of another go on for longer than so."""
+    def left_behind(self, symbol: str, last: date) -> Ending | None:
+        """Return that a symbol has ended: its files end at `last`, those of another more than `ARCHIVE_LATE` later."""
         computed = (other for other in self.symbols() if other != symbol and not why_no_symbol(other))
         others = ((self.last_day(other), other) for other in computed)
         day, other = max(((day, other) for day, other in others if day is not None), default=(last, ""))
-        if day - last <= patience:
+        if day - last <= ARCHIVE_LATE:
             return None
         return Ending(last, f"its files end there, and those of {other} go on to {day}")
 

@@ -17,7 +17,7 @@ from typing import TypeVar, get_args
 import pandas as pd
 
 from heatmap_pipeline.instants import SECONDS, Interval
-from heatmap_pipeline.market.archive import ArchiveReader, read_many
+from heatmap_pipeline.market.archive import ARCHIVE_LATE, ArchiveReader, read_many
 from heatmap_pipeline.market.archive_names import ArchiveFile
 from heatmap_pipeline.market.download import ArchiveDownloader, DamagedError, Outcome, Progress
 from heatmap_pipeline.market.exchange import ExchangeReader
@@ -33,9 +33,6 @@ from heatmap_pipeline.market.tables import (
 from heatmap_pipeline.market.web import CLOSED, WebError
 from heatmap_pipeline.settings import ARCHIVE_URL, REST_URL, SIMULATED_MARKER, Settings, check_symbol, interval_name
 from heatmap_pipeline.symbols import Contract, contract_of
-
-ARCHIVE_LATE = timedelta(days=3)
-"""So long after a day's end its file is waited for: the archive has most after nine hours, some after two days."""
 
 BAN_FILE = "rest_banned.json"
 """File at the top of the archive's folder that says until when REST is not asked."""
@@ -243,7 +240,7 @@ class BinanceSource:
             reason, anew = self._ask(lambda: self._exchange.gone(symbol, last))
         except ClosedError:
             newest = self._newest_file(symbol, last, until, interval)
-            if ending := self._reader.left_behind(symbol, newest, ARCHIVE_LATE):
+            if ending := self._reader.left_behind(symbol, newest):
                 return ending
             if newest == last:
                 raise

@@ -7,7 +7,7 @@ it can do.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from datetime import date, timedelta
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeAlias, get_args
 
@@ -26,10 +26,6 @@ if TYPE_CHECKING:
 
 Downloads: TypeAlias = Callable[[str, int, int], None]
 """Called with symbol, files done and files in all."""
-
-
-LATE = timedelta(days=3)
-"""By how much the files of a symbol in a folder may end before those of another without its having ended."""
 
 
 class Market(Protocol):
@@ -108,10 +104,10 @@ class ArchiveMarket:
         return []
 
     def ended(self, symbol: str, last: date, until: date, interval: int) -> Ending | None:
-        """Return that a symbol ended if its files end more than `LATE` before those of another symbol in the folder."""
+        """Return that a symbol ended: its files end more than `ARCHIVE_LATE` before those of another in the folder."""
         del until, interval
         here = self._reader.last_day(symbol)
-        return None if here is None else self._reader.left_behind(symbol, max(here, last), LATE)
+        return None if here is None else self._reader.left_behind(symbol, max(here, last))
 
     def interval(self, settings: Settings, symbol: str, days: Sequence[date]) -> int:
         """Return the candle step in seconds: the symbol's setting, else the common one, else the finest there is."""

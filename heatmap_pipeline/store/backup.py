@@ -26,10 +26,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from heatmap_pipeline import __version__
 from heatmap_pipeline.commands import first_commands
 from heatmap_pipeline.errors import HeatmapError
-from heatmap_pipeline.files import open_regular
+from heatmap_pipeline.files import open_regular, sync
 from heatmap_pipeline.market.archive_names import checksum_beside
 from heatmap_pipeline.store.migrate import READABLE, SCHEMA_VERSION
-from heatmap_pipeline.store.moving_in import READY, move_in, release, sync
+from heatmap_pipeline.store.moving_in import READY, move_in, release
 from heatmap_pipeline.store.spare import clone
 from heatmap_pipeline.store.warehouse import Warehouse
 

@@ -7,10 +7,11 @@ next takes the lock of the warehouse moves in what is left (`warehouse.Warehouse
 from __future__ import annotations
 
 import errno
-import os
 import shutil
 from contextlib import suppress
 from pathlib import Path
+
+from heatmap_pipeline.files import sync
 
 READY = ".restore.ready"
 """Folder of the home that holds the files that wait."""
@@ -92,12 +93,3 @@ def _move(old: Path, new: Path) -> None:
         sync(copy)
         copy.replace(new)
         old.unlink()
-
-
-def sync(path: Path) -> None:
-    """Wait until a file or folder is on the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
