@@ -45,7 +45,7 @@ def due_days(
     missing: after the loss of the warehouse everything is due. Without `again` nothing is due only to be read again.
     """
     warehouse = Warehouse(settings.home, lock_timeout=settings.lock_timeout)
-    published = published_histories(warehouse)
+    published = published_histories(warehouse, symbols)
     until = min(until, calendar.begun(datetime.now(UTC)))
     due: dict[str, tuple[date, date]] = {}
     with naming_the_rebuild(settings), _connected(warehouse) as con:

@@ -65,7 +65,7 @@ def ingest_candles(
         known = set(stored.raw_days(con, symbol)["candles"]) if record is not None else set()
         anew = _begun_anew(con, symbol, days, restart)
     # A lost warehouse is made again as it was: by the choices that the published history was made with.
-    published = (published_histories(Warehouse(settings.home), any_version=True) or {}).get(symbol)
+    published = (published_histories(Warehouse(settings.home), [symbol], any_version=True) or {}).get(symbol)
     chosen = record or (published.record if published is not None else None)
     _same_kind(chosen, settings, symbol)
     quote = (chosen.quote if chosen is not None else "") or market.contract(symbol).quote

@@ -40,7 +40,7 @@ def lost_days(con: Any, published: PublishedHistory | None, symbol: str, models:
 
 def loss(con: Any, settings: Settings, symbol: str) -> str | None:
     """Say which published days of a symbol, of any model, are not stored any more, and how they come back."""
-    published = (published_histories(Warehouse(settings.home)) or {}).get(symbol)
+    published = (published_histories(Warehouse(settings.home), [symbol]) or {}).get(symbol)
     if published is None or not (lost := lost_days(con, published, symbol, published.days)):
         return None
     days = [*lost, *(day for model in settings.models for day in stored.day_records(con, symbol, model))]

@@ -109,7 +109,7 @@ def up_to_date(con: Any, settings: Settings, symbol: str, _model: str = "", *_: 
         return CheckReport(False, f"{day} failed at {stage}: {message}", {**numbers, "failed_days": len(failed)})
     ended = ended_symbols(con).get(symbol)
     until = last_expected(settings) if ended is None else ended.day
-    histories = published_histories(Warehouse(settings.home))
+    histories = published_histories(Warehouse(settings.home), [symbol])
     first = first_due(con, settings, symbol, until, histories, again=ended is None)
     catch_up = f"catch up with `{command(settings, 'refresh', symbol)}`"
     missing = 0 if first is None else (until - first).days + 1

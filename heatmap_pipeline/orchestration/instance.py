@@ -19,6 +19,8 @@ import dagster as dg
 import sqlalchemy
 from sqlalchemy.engine import Connection, Engine
 
+from heatmap_pipeline.orchestration.instance_file import is_the_users, unusable
+
 _STORAGE = "SqliteEventLogStorage"
 """Class of the storage that is meant; any other is somebody's own choice in dagster.yaml."""
 
@@ -37,13 +39,23 @@ def open_history(folder: Path) -> Iterator[dg.DagsterInstance]:
 
     Raises:
         SQLAlchemyError, OSError: if its files cannot be used.
+        InstanceFileError: if dagster.yaml is the user's, and Dagster cannot use it.
     """
     sqlalchemy.event.listen(Engine, "connect", _do_not_wait)
     try:
-        with dg.DagsterInstance.from_config(str(folder)) as instance, _keeping_engines(instance.event_log_storage):
+        with _opened(folder) as instance, _keeping_engines(instance.event_log_storage):
             yield instance
     finally:
         sqlalchemy.event.remove(Engine, "connect", _do_not_wait)
+
+
+def _opened(folder: Path) -> dg.DagsterInstance:
+    try:
+        return dg.DagsterInstance.from_config(str(folder))
+    except Exception as error:  # whatever a storage of the user's choice raises: a module, a server, a password
+        if is_the_users(folder):
+            raise unusable(folder, error) from None
+        raise
 
 
 def _do_not_wait(connection: Any, _record: Any) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -27,7 +28,6 @@ from heatmap_pipeline.chain.due import clock_is_behind, words_for_clock
 from heatmap_pipeline.chain.recovery import naming_the_rebuild
 from heatmap_pipeline.commands import command
 from heatmap_pipeline.errors import HeatmapError
-from heatmap_pipeline.files import replace_file
 from heatmap_pipeline.instants import ONE_DAY
 from heatmap_pipeline.locks import LockHeldError, file_lock
 from heatmap_pipeline.market.sources import open_market
@@ -37,6 +37,7 @@ from heatmap_pipeline.orchestration.assets import position_events, published_dat
 from heatmap_pipeline.orchestration.assets.common import failed_day, had_until, step_of, symbol_and_stage
 from heatmap_pipeline.orchestration.build import build_defs
 from heatmap_pipeline.orchestration.instance import open_history
+from heatmap_pipeline.orchestration.instance_file import put_instance_file, shares_history
 from heatmap_pipeline.orchestration.partitions import LAUNCHED_HERE, range_tags
 from heatmap_pipeline.orchestration.told import COMMAND_TAG, SYMBOLS_TAG, notice_of_run, tell_of_idle_days
 from heatmap_pipeline.settings import Settings
@@ -46,6 +47,8 @@ from heatmap_pipeline.store.warehouse import Warehouse
 _STOPPED = "the run was stopped; what it did is kept, and the same command goes on from there"
 _NOT_AGAIN = {"dagster/max_retries": "0"}
 """Tag by which the UI's daemon does not repeat a run of the command line that was killed: its command does that."""
+HOME_TAG, HOST_TAG, PROCESS_TAG = "heatmap/home", "heatmap/host", "heatmap/process"
+"""Tags of the runs of the command line: the home, the host's name and the process that they are of."""
 _CODE_SERVER = ".dagster/grpc_info"
 """Tag that names the socket of the code server that runs a run of the UI."""
 _GOING_ON = [dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED]
@@ -102,15 +105,16 @@ def packaged_file(name: str) -> Path:
 
 
 def prepare_home(settings: Settings) -> Path:
-    """Make the home and Dagster's own folder in it, and return that folder.
+    """Make the home and Dagster's own folder in it, with a dagster.yaml unless the user wrote one; return that folder.
 
     Raises:
         RunError: if the home cannot be written.
+        InstanceFileError: if the user's dagster.yaml is not one of settings.
     """
     folder = settings.home / "dagster"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        replace_file(folder / "dagster.yaml", packaged_file("dagster.yaml").read_bytes())
+        put_instance_file(folder, packaged_file("dagster.yaml").read_bytes())
     except OSError as error:
         raise RunError(
             f"home {settings.home} cannot be written ({error.strerror}); choose another with --home or HEATMAP_HOME"
@@ -224,25 +228,38 @@ def _close_killed(settings: Settings, instance: dg.DagsterInstance) -> None:
     Dagster watches only runs that it launched itself. Others would stand in its list as running for ever, and count
     against the number it allows at a time, until the schedule and every backfill wait for them.
     """
-    for run in instance.get_runs(dg.RunsFilter(statuses=_GOING_ON, tags=LAUNCHED_HERE)):
+    ours = LAUNCHED_HERE
+    # What another home or host runs may be going on, and stands in a history that they share.
+    if shares_history(settings.home / "dagster"):
+        ours = launched_here(settings)
+    for run in instance.get_runs(dg.RunsFilter(statuses=_GOING_ON, tags=ours)):
         # Where the history could not be written, its command has told that it failed, and the run looks as if killed.
         if not told_failed(settings, run.run_id):
             announce(settings, notice_of_run(settings, instance, run))
         instance.report_run_failed(run, "The process of this run was killed; its command can simply be run again.")
 
 
+def launched_here(settings: Settings) -> dict[str, str]:
+    """Return the tags by which a run of the command line is told from those of other homes and hosts."""
+    return {**LAUNCHED_HERE, HOME_TAG: str(settings.home.resolve()), HOST_TAG: socket.gethostname()}
+
+
 def close_killed_runs_of_the_ui(settings: Settings, answers: Callable[[Path], bool]) -> None:
     """Mark the UI's runs as failed whose code server is gone; its daemon then runs them again (dagster.yaml).
 
     Dagster itself notices a killed run only while the code server that started it lives. Otherwise its backfill would
-    wait for it for ever, and so would, after two of them, everything else.
+    wait for it for ever, and so would, after two of them, everything else. In a history that other homes share the
+    socket may be of another host: there Dagster's own monitoring has to do.
 
     Args:
         settings: of the home.
         answers: whether a process listens on a socket of the file system.
     """
     statuses = [*_GOING_ON, dg.DagsterRunStatus.CANCELING]
-    with _history(prepare_home(settings)) as instance:
+    folder = prepare_home(settings)
+    if shares_history(folder):
+        return
+    with _history(folder) as instance:
         for run in instance.get_runs(dg.RunsFilter(statuses=statuses)):
             door = json.loads(run.tags.get(_CODE_SERVER, "{}")).get("socket")
             if door is None or answers(Path(door)):
@@ -344,7 +361,8 @@ def _run_group(
         run_id=run_id,
         tags={
             **range_tags(first, last),
-            **LAUNCHED_HERE,
+            **launched_here(settings),
+            PROCESS_TAG: str(os.getpid()),
             **_NOT_AGAIN,
             COMMAND_TAG: command(settings, "run", *settings.symbols, days=(first, last), restart=restart),
             SYMBOLS_TAG: " ".join(settings.symbols),

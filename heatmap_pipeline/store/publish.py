@@ -99,9 +99,11 @@ def fingerprints(con: Connection, schema: str = "main") -> dict[str, str]:
         if table.name not in there:  # of an earlier version
             continue
         if table.vouches or table.time_column is None:  # the small ones, one of which changes whatever changes
-            for symbol, *rest in rows(con, f"SELECT * FROM {schema}.{table.name} ORDER BY ALL"):  # noqa: S608 - ours
+            # Summed in the database: a hundred symbols of some years have a quarter of a million of these rows.
+            query = f"SELECT symbol, count(*), sum(hash(r)::HUGEINT) FROM {schema}.{table.name} AS r GROUP BY symbol"  # noqa: S608
+            for symbol, count, total in rows(con, query):
                 digest = digests.setdefault(symbol, hashlib.blake2b(digest_size=16))
-                digest.update(repr((table.name, *rest)).encode())
+                digest.update(repr((table.name, count, int(total))).encode())
     return {symbol: digest.hexdigest() for symbol, digest in sorted(digests.items())}
 
 

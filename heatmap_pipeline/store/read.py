@@ -150,17 +150,20 @@ class PublishedHistory:
     days: Mapping[str, Mapping[date, str]]
 
 
-def published_histories(warehouse: Warehouse, *, any_version: bool = False) -> dict[str, PublishedHistory] | None:
+def published_histories(
+    warehouse: Warehouse, symbols: Sequence[str] | None = None, *, any_version: bool = False
+) -> dict[str, PublishedHistory] | None:
     """Return what is published, by symbol; None where that cannot be read, empty where nothing is published.
 
     Args:
         warehouse: of the home.
+        symbols: those that are wanted, as far as they are published; None means all.
         any_version: read also tables of another version of this program, as far as they are alike.
     """
     if not warehouse.published.exists():
         return {}
     try:
-        return _histories(warehouse, any_version)
+        return _histories(warehouse, symbols, any_version)
     except (StoreError, duckdb.Error) as error:
         if "lock on file" not in str(error.__cause__):
             return None
@@ -171,24 +174,29 @@ def published_histories(warehouse: Warehouse, *, any_version: bool = False) -> d
     ):
         copy = Warehouse(Path(at))
         shutil.copyfile(warehouse.published, copy.published)
-        return _histories(copy, any_version)
+        return _histories(copy, symbols, any_version)
     return None
 
 
-def _histories(warehouse: Warehouse, any_version: bool) -> dict[str, PublishedHistory]:
+def _histories(warehouse: Warehouse, symbols: Sequence[str] | None, any_version: bool) -> dict[str, PublishedHistory]:
+    raw_days: dict[str, set[date]] = {}
+    days: dict[str, dict[str, dict[date, str]]] = {}
     with warehouse.read(any_version=any_version) as con:
         names = [name for (name,) in rows(con, "SELECT symbol FROM symbols ORDER BY symbol")]
+        names = [name for name in names if symbols is None or name in symbols]
         records = {name: get_symbol(con, name) for name in names}
-        raw = rows(con, "SELECT DISTINCT symbol, day FROM raw_days WHERE kind = 'candles'")
-        days = rows(con, "SELECT symbol, model, day, state_hash FROM heatmap_days WHERE NOT provisional ORDER BY ALL")
-    found: dict[str, PublishedHistory] = {}
-    for name, record in records.items():
-        of_models: dict[str, dict[date, str]] = {}
-        for _, model, day, state_hash in (row for row in days if row[0] == name):
-            of_models.setdefault(model, {})[day] = state_hash
-        if record is not None:
-            found[name] = PublishedHistory(record, frozenset(day for symbol, day in raw if symbol == name), of_models)
-    return found
+        wanted = "symbol IN (SELECT unnest(?::VARCHAR[]))"
+        query = f"SELECT DISTINCT symbol, day FROM raw_days WHERE kind = 'candles' AND {wanted}"  # noqa: S608 - ours
+        for name, day in rows(con, query, [names]):
+            raw_days.setdefault(name, set()).add(day)
+        query = "SELECT symbol, model, day, state_hash FROM heatmap_days WHERE NOT provisional AND"
+        for name, model, day, state_hash in rows(con, f"{query} {wanted} ORDER BY ALL", [names]):
+            days.setdefault(name, {}).setdefault(model, {})[day] = state_hash
+    return {
+        name: PublishedHistory(record, frozenset(raw_days.get(name, ())), days.get(name, {}))
+        for name, record in records.items()
+        if record is not None
+    }
 
 
 def stored_days(con: Connection, symbol: str) -> tuple[date, date]:

@@ -29,7 +29,10 @@ MINIMUM = 64_000_000
 """Bytes below which a file is simply copied: that takes a tenth of a second, and no room for a spare one."""
 
 MOST_DAYS = 31
-"""Changed days of all symbols together from which on a copy is faster, and leaves a file without holes."""
+"""Changed days of all symbols together up to which they are written into an older publication, whatever is stored."""
+
+_LARGEST_SHARE = 10
+"""One day of so many may have changed; beyond that a copy is faster, and leaves a file without holes."""
 
 _YOUNGEST = 1.0
 """Seconds after which an opening that had found the file under its public name has long become an open file."""
@@ -146,7 +149,7 @@ def bring_up_to_date(warehouse: Warehouse, file: Path, others: Sequence[str]) ->
                 return False
             _name_what_is_wanted(con, others, published is not None)
             changed = _changed_days(con)
-            if len(changed) > MOST_DAYS:
+            if len(changed) > max(MOST_DAYS, _stored_days(con) // _LARGEST_SHARE):
                 return False
             with transaction(con):
                 for table in symbol_tables(private=False):
@@ -206,6 +209,10 @@ def _changed_days(con: Connection) -> list[tuple[str, date]]:
         for left, right in permutations((table.name, f"wanted_{table.name}"))
     ]
     return [(symbol, day) for symbol, day in rows(con, f"{' UNION '.join(parts)} ORDER BY ALL")]
+
+
+def _stored_days(con: Connection) -> int:
+    return int(scalar(con, "SELECT count(*) FROM (SELECT DISTINCT symbol, day FROM wanted_heatmap_days)"))
 
 
 def _spans(days: Sequence[tuple[str, date]]) -> list[tuple[str, date, date]]:

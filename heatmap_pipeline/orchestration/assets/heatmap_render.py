@@ -38,6 +38,7 @@ def build(settings: Settings, symbol: str, _days: dg.DailyPartitionsDefinition) 
             first = drawn[settings.models[0]]
             picture = base64.b64encode(small_png(first)).decode()
             track.done(track.day)
+        warehouse.drawn.append(symbol)
         return dg.MaterializeResult(
             metadata={
                 "page": dg.MetadataValue.path(str(folder / "index.html")),

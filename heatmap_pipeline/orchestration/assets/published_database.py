@@ -1,33 +1,50 @@
-"""The publication of one symbol: its committed days become visible in heatmap.duckdb, in one atomic step."""
+"""The publication of a run: its committed days become visible in heatmap.duckdb, in one atomic step for all symbols."""
 
 import dagster as dg
 
-from heatmap_pipeline.chain.recovery import refuse_loss
+from heatmap_pipeline.chain.publication import publish_symbols
+from heatmap_pipeline.chain.recovery import RecoveryError
 from heatmap_pipeline.orchestration.assets import heatmap_render
 from heatmap_pipeline.orchestration.assets.common import asset_key, failing_clearly, symbol_asset
 from heatmap_pipeline.orchestration.resources import WarehouseResource
 from heatmap_pipeline.settings import Settings
-from heatmap_pipeline.store.publish import publish
 
 NAME = "published_database"
 
+_LAST = {"dagster/priority": "-1"}
+"""Tag by which the steps of a run come to this only when no symbol has anything else to do."""
+
 
 def build(settings: Settings, symbol: str, _days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
-    """Return the asset of one symbol, so that one symbol's failure does not hold back another's publication."""
+    """Return the asset of one symbol, so that one symbol's failure does not hold back another's publication.
+
+    The first of a run publishes all symbols that were drawn in it: a publication each would write the file as often as
+    there are symbols.
+    """
 
     @symbol_asset(
         symbol,
         NAME,
         ["duckdb"],
         deps=[asset_key(symbol, heatmap_render.NAME)],
+        op_tags=_LAST,
         description=f"The days of {symbol} in heatmap.duckdb, which everyone may open at any time.",
     )
-    def published_database(warehouse: WarehouseResource) -> dg.MaterializeResult:  # type: ignore[type-arg]
+    def published_database(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult:  # type: ignore[type-arg]
         with failing_clearly(warehouse, symbol, NAME):
-            if warehouse.warehouse.path.exists():
-                with warehouse.get_connection() as con:
-                    refuse_loss(con, settings, symbol)
-            report = publish(warehouse.warehouse, [symbol])
+            results = warehouse.published
+            if symbol not in results:
+                chosen = context.run.asset_selection  # None: all
+                others = [
+                    other
+                    for other in warehouse.drawn
+                    if other != symbol and (chosen is None or asset_key(other, NAME) in chosen)
+                ]
+                results |= publish_symbols(warehouse.get_connection, settings, warehouse.warehouse, [symbol, *others])
+                warehouse.drawn.clear()
+            report = results.pop(symbol)
+            if isinstance(report, RecoveryError):
+                raise report
         path = settings.home / "heatmap.duckdb"
         return dg.MaterializeResult(
             metadata={
