@@ -24,6 +24,7 @@ BENCHMARKS = (
     Benchmark("steps", engine.against_steps),
     Benchmark("read", storage.read_files),
     Benchmark("write", storage.write_tables),
+    Benchmark("books", storage.keep_books),
     Benchmark("serve", serving.serve),
     Benchmark("crowd", serving.crowd),
     Benchmark("help", commands.help_text),

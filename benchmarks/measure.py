@@ -51,6 +51,11 @@ class Measured:
         return statistics.median(self.values)
 
     @property
+    def cpu_value(self) -> float:
+        """The median of the processor time."""
+        return statistics.median(self.cpu)
+
+    @property
     def ratio(self) -> float | None:
         """The value divided by what is expected: 1 or less is as asked."""
         return None if self.expected is None else self.value / self.expected

@@ -7,12 +7,17 @@ from datetime import UTC, date, datetime
 
 from benchmarks import market
 from benchmarks.measure import Measured, Reading, Setting, repeat, row, timed
+from heatmap_pipeline.chain.due import first_due
+from heatmap_pipeline.chain.publication import publish_symbols
+from heatmap_pipeline.chain.recovery import loss
 from heatmap_pipeline.market.archive import ArchiveReader, read_many
 from heatmap_pipeline.model.book import DayResult
 from heatmap_pipeline.model.engine import run_day, start_state
 from heatmap_pipeline.model.parameters import MODELS
+from heatmap_pipeline.settings import load_settings
 from heatmap_pipeline.store.days import DayRecord, commit_day, commit_snapshots
 from heatmap_pipeline.store.publish import publish
+from heatmap_pipeline.store.read import published_histories
 from heatmap_pipeline.store.warehouse import Warehouse
 
 
@@ -87,6 +92,87 @@ def write_tables(setting: Setting) -> Sequence[Measured]:
             limit="the disk: the file is written once more",
         ),
     ]
+
+
+def keep_books(setting: Setting) -> Sequence[Measured]:
+    """Measure what a refresh of one day asks and publishes, of each of many symbols and of a single one."""
+    days = setting.pick(1095, 30)
+    crowd = setting.pick(20, 3)
+    alone, among = (_books_of(setting, symbols, days, setting.pick(5, 1)) for symbols in (1, crowd))
+    what = f"histories of {days:,} days, both models: what is due, lost and published, and the publication of a new day"
+    single, many = (row(readings, name="", what="", limit="") for readings in (alone, among))
+    return [
+        row(
+            alone,
+            name="bookkeeping of a symbol alone",
+            what=what,
+            unit="ms",
+            per=1e3,
+            limit="DuckDB: some ms for each opening of a file",
+        ),
+        row(
+            among,
+            name=f"bookkeeping of a symbol among {crowd}",
+            what=f"the same, per symbol; processor time {many.cpu_value / single.cpu_value:.2f} times that alone",
+            unit="ms",
+            per=1e3,
+            limit="the same, and the small tables of all symbols read once a run",
+        ),
+    ]
+
+
+_CHAIN = """
+INSERT INTO heatmap_days BY NAME
+SELECT name AS symbol, model, CAST(day AS DATE) AS day, '' AS input_hash, '' AS previous_hash,
+    md5(name || model || day) AS state_hash, '{}' AS parameters, '{}' AS repairs, false AS provisional, '{"carried": {}}' AS state,
+    now()::TIMESTAMP AS created_at
+FROM (SELECT 'S' || number || 'USDT' AS name FROM range(?) AS r(number)) AS names,
+    (SELECT unnest(['turnover', 'delta']) AS model) AS models,
+    (SELECT unnest(range(DATE '2021-01-01', DATE '2021-01-01' + ?::INTEGER, INTERVAL 1 DAY)) AS day) AS days
+"""
+_RAW = """
+INSERT INTO raw_days
+SELECT name, kind, CAST(day AS DATE), md5(name || kind || day), 300, 288, '{}', '{}', 'demo', now()::TIMESTAMP
+FROM (SELECT 'S' || number || 'USDT' AS name FROM range(?) AS r(number)) AS names,
+    (SELECT unnest(['candles', 'open_interest']) AS kind) AS kinds,
+    (SELECT unnest(range(DATE '2021-01-01', DATE '2021-01-01' + ?::INTEGER, INTERVAL 1 DAY)) AS day) AS days
+"""
+_SYMBOLS = (
+    "INSERT INTO symbols SELECT 'S' || number || 'USDT', 300, 10, 'demo', true, 'USDT' FROM range(?) AS r(number)"
+)
+_NEW_DAY = "UPDATE heatmap_days SET state_hash = ? WHERE day = (SELECT max(day) FROM heatmap_days)"
+
+
+def _books_of(setting: Setting, count: int, days: int, repetitions: int) -> list[Reading]:
+    """Return what one refresh of so many symbols takes, per symbol."""
+    symbols = tuple(f"S{number}USDT" for number in range(count))
+    settings = load_settings(home=setting.home(f"books{count}"), source="demo", symbols=symbols)
+    warehouse = Warehouse(settings.home)
+    with warehouse.connect() as con:
+        con.execute(_SYMBOLS, [count])
+        con.execute(_CHAIN, [count, days])
+        con.execute(_RAW, [count, days])
+    publish(warehouse, symbols)
+
+    def refresh() -> None:
+        for symbol in symbols:
+            published_histories(warehouse, [symbol], any_version=True)  # before its files are read
+            with warehouse.connect() as con:
+                loss(con, settings, symbol)  # by the check of the chain
+        publish_symbols(warehouse.connect, settings, warehouse, symbols)
+        for symbol in symbols:
+            histories = published_histories(warehouse, [symbol])
+            with warehouse.connect() as con:  # by the check of what is up to date
+                first_due(con, settings, symbol, date(2021, 1, 1), histories)
+
+    readings = []
+    for number in range(repetitions + 1):
+        with warehouse.connect() as con:
+            con.execute(_NEW_DAY, [str(number)])
+        taken = timed(refresh)
+        if number:  # the first one is the warm-up
+            readings.append(Reading(taken.wall / count, taken.cpu / count))
+    return readings
 
 
 def _record(model: str, day: date, before: str, result: DayResult) -> DayRecord:

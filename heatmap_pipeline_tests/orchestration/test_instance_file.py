@@ -8,6 +8,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from heatmap_pipeline import files
 from heatmap_pipeline.commands import at
 from heatmap_pipeline.orchestration import instance_file
 from heatmap_pipeline.orchestration.instance import open_history
@@ -52,7 +53,7 @@ def test_killed_between_note_and_file_it_is_still_ours(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stops: str
 ) -> None:
     put_instance_file(tmp_path, OURS)
-    write = instance_file.replace_file
+    write = files.replace_file
 
     def killed(path: Path, content: bytes) -> None:
         if stops == "note" or path.name == "dagster.yaml":
@@ -128,7 +129,7 @@ def started(instance: dg.DagsterInstance, **tags: str) -> str:
 
 def _start(run: dg.DagsterRun) -> dg.EventLogEntry:
     event = dg.DagsterEvent(event_type_value="PIPELINE_START", job_name=run.job_name, message="")
-    return dg.EventLogEntry(
+    return dg.EventLogEntry(  # type: ignore[no-untyped-call]
         error_info=None, level=20, user_message="", run_id=run.run_id, timestamp=1.0, dagster_event=event
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from heatmap_pipeline.chain.status import status_lines
 from heatmap_pipeline.errors import HeatmapError
 from heatmap_pipeline.orchestration.runs import run_days
 from heatmap_pipeline.settings import Settings
+from heatmap_pipeline.store.publish import PublishReport, publish
+from heatmap_pipeline.store.warehouse import Warehouse
 from heatmap_pipeline_tests.orchestration.homes import (
     BTC,
     ETH,
@@ -39,11 +42,22 @@ def status(settings: Settings) -> str:
 
 
 def test_a_failing_symbol_does_not_hold_back_another(
-    finished: Settings, files: Path, archive: Path, tmp_path: Path
+    finished: Settings, files: Path, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home = tmp_path / "home"
     both = real(home, files, BTC, ETH)
-    run_job(both, 1, 2).ok()
+    written: list[set[str]] = []
+
+    def counted(warehouse: Warehouse, symbols: Sequence[str]) -> PublishReport:
+        written.append(set(symbols))
+        return publish(warehouse, symbols)
+
+    monkeypatch.setattr("heatmap_pipeline.chain.publication.publish", counted)
+    ran = run_job(both, 1, 2).ok()
+    assert written == [{BTC, ETH}], "a run of two symbols writes the file once"
+    assert {name for name in ran.materialised if name.endswith("published_database")} == {
+        f"{name}/published_database" for name in (BTC, ETH)
+    }
     broken = candles_file(files, 4)
     break_file(broken)
     outcome = run_days(both, {BTC: (day(3), day(5)), ETH: (day(3), day(5))})

@@ -34,11 +34,11 @@ def build(settings: Settings, symbol: str, _days: dg.DailyPartitionsDefinition) 
         with failing_clearly(warehouse, symbol, NAME):
             results = warehouse.published
             if symbol not in results:
-                chosen = context.run.asset_selection  # None: all
+                chosen = context.run.asset_selection  # nothing chosen: all
                 others = [
                     other
                     for other in warehouse.drawn
-                    if other != symbol and (chosen is None or asset_key(other, NAME) in chosen)
+                    if other != symbol and (not chosen or asset_key(other, NAME) in chosen)
                 ]
                 results |= publish_symbols(warehouse.get_connection, settings, warehouse.warehouse, [symbol, *others])
                 warehouse.drawn.clear()

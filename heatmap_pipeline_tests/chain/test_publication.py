@@ -1,0 +1,115 @@
+"""Several symbols published at once: one writing of the file, and who would lose days is left out of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from heatmap_pipeline.chain import publication
+from heatmap_pipeline.chain.publication import publish_symbols
+from heatmap_pipeline.chain.recovery import RecoveryError
+from heatmap_pipeline.settings import Settings, load_settings
+from heatmap_pipeline.store.publish import PublishReport, fingerprints, publish
+from heatmap_pipeline.store.read import published_histories
+from heatmap_pipeline.store.sql import rows
+from heatmap_pipeline.store.warehouse import StoreError, Warehouse
+from heatmap_pipeline_tests.store.tiny import DAYS, fill
+
+SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT")
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    with Warehouse(tmp_path).connect() as con:
+        for number, symbol in enumerate(SYMBOLS):
+            fill(con, symbol, seed=number)
+    return load_settings(home=tmp_path, source="demo", symbols=SYMBOLS)
+
+
+def published_symbols(settings: Settings) -> list[str]:
+    with Warehouse(settings.home).read() as con:
+        return [name for (name,) in rows(con, "SELECT symbol FROM symbols ORDER BY symbol")]
+
+
+def test_the_file_is_written_once_for_all(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[str, ...]] = []
+
+    def counted(warehouse: Warehouse, symbols: list[str]) -> PublishReport:
+        calls.append(tuple(symbols))
+        return publish(warehouse, symbols)
+
+    monkeypatch.setattr(publication, "publish", counted)
+    warehouse = Warehouse(settings.home)
+    results = publish_symbols(warehouse.connect, settings, warehouse, SYMBOLS)
+    assert calls == [SYMBOLS]
+    assert list(results) == list(SYMBOLS)
+    (report,) = set(results.values())
+    assert isinstance(report, PublishReport)
+    assert report.changed
+    assert published_symbols(settings) == list(SYMBOLS)
+
+
+def test_who_would_lose_days_is_left_out_and_holds_back_nobody(settings: Settings) -> None:
+    warehouse = Warehouse(settings.home)
+    publish(warehouse, ["BTCUSDT"])
+    with warehouse.connect() as con:
+        con.execute("DELETE FROM heatmap_days WHERE symbol = 'BTCUSDT' AND day = ?", [DAYS[1]])
+    results = publish_symbols(warehouse.connect, settings, warehouse, SYMBOLS)
+    refusal = results["BTCUSDT"]
+    assert isinstance(refusal, RecoveryError)
+    assert f"BTCUSDT {DAYS[1]} .. {DAYS[1]}: published and not stored any more" in str(refusal)
+    assert all(isinstance(results[name], PublishReport) for name in SYMBOLS[1:])
+    histories = published_histories(warehouse)
+    assert histories is not None
+    assert list(histories) == list(SYMBOLS)
+    assert set(histories["BTCUSDT"].days["delta"]) == set(DAYS), "what was published of it stays"
+
+
+def test_without_a_warehouse_it_is_refused(tmp_path: Path) -> None:
+    settings = load_settings(home=tmp_path, source="demo", symbols=SYMBOLS)
+    warehouse = Warehouse(tmp_path)
+    with pytest.raises(StoreError, match=r"there is no .* to publish"):
+        publish_symbols(warehouse.connect, settings, warehouse, SYMBOLS)
+
+
+def test_histories_are_those_asked_for(settings: Settings) -> None:
+    warehouse = Warehouse(settings.home)
+    publish(warehouse, SYMBOLS)
+    every = published_histories(warehouse)
+    assert every is not None
+    assert list(every) == list(SYMBOLS)
+    for wanted in ([], ["ETHUSDT"], ["SOLUSDT", "BTCUSDT", "NOSUCH"]):
+        assert published_histories(warehouse, wanted) == {name: every[name] for name in sorted(wanted) if name in every}
+
+
+CHANGES = (
+    "UPDATE heatmap_days SET state_hash = 'x' WHERE symbol = ? AND day = '2024-03-02' AND model = 'delta'",
+    "UPDATE raw_days SET repairs = repairs || ' ' WHERE symbol = ? AND day = '2024-03-03' AND kind = 'candles'",
+    "DELETE FROM heatmap_days WHERE symbol = ? AND day = '2024-03-03'",
+    "INSERT INTO heatmap_days FROM heatmap_days WHERE symbol = ? AND day = '2024-03-03'",
+    "UPDATE symbols SET bucket = bucket * 2 WHERE symbol = ?",
+    # Two rows that change places are other rows.
+    "UPDATE heatmap_days SET state_hash = (SELECT h.state_hash FROM heatmap_days AS h WHERE h.symbol = "
+    "heatmap_days.symbol AND h.model = heatmap_days.model AND h.day != heatmap_days.day AND h.day > '2024-03-01') "
+    "WHERE symbol = ? AND day > '2024-03-01'",
+)
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_fingerprint_changes_with_its_own_symbols_rows_only(settings: Settings, change: str) -> None:
+    with Warehouse(settings.home).connect() as con:
+        before = fingerprints(con)
+        assert len(set(before.values())) == len(SYMBOLS)
+        con.execute(change, ["ETHUSDT"])
+        after = fingerprints(con)
+    assert {name for name in SYMBOLS if before[name] != after[name]} == {"ETHUSDT"}
+
+
+def test_the_order_of_rows_is_no_difference(settings: Settings) -> None:
+    with Warehouse(settings.home).connect() as con:
+        before = fingerprints(con)
+        con.execute("CREATE TEMP TABLE other AS FROM heatmap_days ORDER BY day DESC, model")
+        con.execute("DELETE FROM heatmap_days")
+        con.execute("INSERT INTO heatmap_days FROM other")
+        assert fingerprints(con) == before
