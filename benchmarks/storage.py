@@ -124,8 +124,8 @@ def keep_books(setting: Setting) -> Sequence[Measured]:
 _CHAIN = """
 INSERT INTO heatmap_days BY NAME
 SELECT name AS symbol, model, CAST(day AS DATE) AS day, '' AS input_hash, '' AS previous_hash,
-    md5(name || model || day) AS state_hash, '{}' AS parameters, '{}' AS repairs, false AS provisional, '{"carried": {}}' AS state,
-    now()::TIMESTAMP AS created_at
+    md5(name || model || day) AS state_hash, '{}' AS parameters, '{}' AS repairs, false AS provisional,
+    '{"carried": {}}' AS state, now()::TIMESTAMP AS created_at
 FROM (SELECT 'S' || number || 'USDT' AS name FROM range(?) AS r(number)) AS names,
     (SELECT unnest(['turnover', 'delta']) AS model) AS models,
     (SELECT unnest(range(DATE '2021-01-01', DATE '2021-01-01' + ?::INTEGER, INTERVAL 1 DAY)) AS day) AS days

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import rankdata, spearmanr
 
 from heatmap_pipeline.compiled import compiled
 from heatmap_pipeline.instants import DAY
@@ -39,6 +38,8 @@ def spearman(x: Floats, y: Floats) -> float:
     """
     if len(x) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return float("nan")
+    from scipy.stats import spearmanr  # noqa: PLC0415  # loads slowly, and few runs have anything to score
+
     return float(spearmanr(x, y).statistic)
 
 
@@ -57,6 +58,8 @@ def partial_spearman(x: Floats, y: Floats, controls: Sequence[Floats]) -> float:
     """
     if len(x) < len(controls) + 3:
         return float("nan")
+    from scipy.stats import rankdata  # noqa: PLC0415  # as above
+
     known = np.column_stack([np.ones(len(x)), *(rankdata(control) for control in controls)])
     ranks = np.column_stack([rankdata(x), rankdata(y)])
     left = ranks - known @ np.linalg.lstsq(known, ranks, rcond=None)[0]
