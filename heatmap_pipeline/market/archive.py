@@ -203,7 +203,11 @@ class ArchiveReader:
         return None if of_day.empty else (file, of_day.reset_index(drop=True), facts)
 
     def _read(self, path: Path, max_rows: int = MAX_ROWS) -> ArchiveCsv:
-        return read_archive_csv(path, max_rows, accept_checksum=path.stem in self._accepted)
+        return read_archive_csv(path, max_rows, accept_checksum=_without_ending(path) in self._accepted)
+
+
+def _without_ending(path: Path) -> str:
+    return path.name.partition(".")[0]
 
 
 def _repaired(clean: CleanDay, file: ArchiveCsv) -> dict[str, int]:
@@ -223,7 +227,7 @@ def _days_of_month(path: Path, changed: int, size: int) -> frozenset[date]:
     try:
         raw, _ = parse_candles(read_archive_csv(path, MAX_MONTH_ROWS, accept_checksum=True))
     except (MarketError, FileNotFoundError):
-        year, month = map(int, path.stem[-7:].split("-"))
+        year, month = map(int, _without_ending(path)[-7:].split("-"))
         return frozenset(date(year, month, day + 1) for day in range(monthrange(year, month)[1]))
     return frozenset(pd.DatetimeIndex(raw["open_time"].unique()).floor("D").unique().date)
 

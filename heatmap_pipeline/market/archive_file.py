@@ -1,4 +1,4 @@
-"""One file of the public archive: a zip of one CSV (or the CSV) in, its raw rows out.
+"""One file of the public archive: a zip of one CSV (or the CSV, plain or gzipped) in, its raw rows out.
 
 Files come from downloads that break: every kind of damage becomes an error that names the file, the row where there is
 one, and what to do. What the rows mean is decided elsewhere (`repair.py`, `clock.py`).
@@ -6,6 +6,7 @@ one, and what to do. What the rows mean is decided elsewhere (`repair.py`, `cloc
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import re
@@ -101,7 +102,7 @@ class ArchiveCsv:
     """The CSV inside one archive file.
 
     Attributes:
-        path: the zip, or the CSV by itself.
+        path: the zip, or the CSV by itself, plain or gzipped.
         sha256: of that file, hexadecimal.
         data: the CSV, valid UTF-8, without a byte order mark and without line ends at its end.
         matches: whether the zip matches the CHECKSUM beside it, or has none.
@@ -117,7 +118,7 @@ def read_archive_csv(path: Path, max_rows: int = MAX_ROWS, *, accept_checksum: b
     """Read the one CSV of an archive file, zipped or not, and check it against the CHECKSUM beside it if there is one.
 
     Args:
-        path: the zip, or the CSV by itself (by its ending).
+        path: the zip, or the CSV by itself, plain or gzipped (by its ending).
         max_rows: most lines that a right file of its kind has.
         accept_checksum: whether the zip is taken although it does not match its CHECKSUM; None if nobody can choose.
 
@@ -131,8 +132,7 @@ def read_archive_csv(path: Path, max_rows: int = MAX_ROWS, *, accept_checksum: b
     if not matches and not accept_checksum:
         or_take = f", or take it as it is by HEATMAP_ACCEPT_CHECKSUM={path.stem}" if accept_checksum is False else ""
         raise MarketError(f"{path}: does not match its CHECKSUM (sha256 is {digest}); {_AGAIN}{or_take}")
-    plain = path.suffix.lower() == ".csv"
-    data = (packed if plain else _unpack(path, packed)).removeprefix(b"\xef\xbb\xbf").rstrip(b"\r\n")
+    data = _csv_in(path, packed).removeprefix(b"\xef\xbb\xbf").rstrip(b"\r\n")
     if max(data.count(b"\n"), data.count(b"\r")) >= max_rows:
         refuse(path, f"has more than {max_rows} lines, which no file of one day has")
     try:
@@ -254,10 +254,30 @@ def _matches_checksum(path: Path, digest: str) -> bool:
     return sha256 == digest
 
 
-def _unpack(path: Path, packed: bytes) -> bytes:
-    """Return the one CSV of a zip; never more than `MAX_BYTES` of it are unpacked."""
+def _csv_in(path: Path, packed: bytes) -> bytes:
+    """Return the CSV that a file is or holds, by its ending."""
+    name = path.name.lower()
+    if name.endswith(".csv"):
+        return packed
     if not packed:
         refuse(path, "is empty")
+    data = _gunzip(path, packed) if name.endswith(".gz") else _unpack(path, packed)
+    if len(data) > MAX_BYTES:
+        refuse(path, f"unpacks to more than {MAX_BYTES} bytes, which no file of one day does")
+    return data
+
+
+def _gunzip(path: Path, packed: bytes) -> bytes:
+    """Return what a gzip file holds; never more than a byte over `MAX_BYTES` of it are unpacked."""
+    try:
+        with gzip.GzipFile(fileobj=io.BytesIO(packed)) as stream:
+            return stream.read(MAX_BYTES + 1)
+    except _DAMAGE as error:
+        refuse(path, f"is not a whole gzip file ({printable(str(error))})")
+
+
+def _unpack(path: Path, packed: bytes) -> bytes:
+    """Return the one CSV of a zip; never more than a byte over `MAX_BYTES` of it are unpacked."""
     if packed[:1024].lstrip()[:1] == b"<":
         refuse(path, "is a web page, not a zip file: the download failed")
     if packed.count(b"PK\x01\x02") > _MANY:  # before each of them becomes an object
@@ -275,12 +295,9 @@ def _unpack(path: Path, packed: bytes) -> bytes:
             member = members[0]
             _check_member(path, member)
             with archive.open(member) as stream:
-                data = stream.read(MAX_BYTES + 1)
+                return stream.read(MAX_BYTES + 1)
     except _DAMAGE as error:
         refuse(path, f"is not a whole zip file ({printable(str(error))})")
-    if len(data) > MAX_BYTES:
-        refuse(path, f"unpacks to more than {MAX_BYTES} bytes, which no file of one day does")
-    return data
 
 
 def _check_member(path: Path, member: zipfile.ZipInfo) -> None:

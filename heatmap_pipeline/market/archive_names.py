@@ -16,7 +16,7 @@ from typing import Self
 
 CANDLES_FOLDER = "futures/um/daily/klines"
 _METRICS_FOLDER = "futures/um/daily/metrics"
-_NAME = re.compile(r"([^-/]+)-(?:metrics|(\d+[mhdwM]))-(\d{4}-\d{2}-\d{2})\.(?:zip|csv)")
+_NAME = re.compile(r"([^-/]+)-(?:metrics|(\d+[mhdwM]))-(\d{4}-\d{2}-\d{2})\.(?:zip|csv|csv\.gz|ZIP|CSV)")
 _CHECKSUM = re.compile(rb"([0-9a-fA-F]{64})[ \t]+\*?(\S+)\s*")
 
 
@@ -35,7 +35,7 @@ class ArchiveFile:
 
     @classmethod
     def named(cls, name: str) -> Self | None:
-        """Return the file that a zip or CSV of this name is, wherever it lies; None if it is none.
+        """Return the file that a zip or CSV, packed or not, of this name is, wherever it lies; None if it is none.
 
         Example:
             >>> ArchiveFile.named("BTCUSDT-metrics-2024-09-14.zip").path

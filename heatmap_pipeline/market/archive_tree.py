@@ -2,8 +2,8 @@
 
 As the exchange's archive has them (`archive_names.py`), and besides: below `data/`, as its addresses are; in a folder
 named after a range of days (`2020-01-01_2024-09-15`), as its own downloader makes; unzipped, also into a folder named
-as the file; and candles by month (`futures/um/monthly/...`). Of several files of a day, that of the day itself is read,
-and of those a zip. Nothing is opened here.
+as the file; packed anew as `.csv.gz`; with its ending in capitals; and candles by month (`futures/um/monthly/...`). Of
+several files of a day, that of the day itself is read, and of those a zip. Nothing is opened here.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ from heatmap_pipeline.symbols import why_not_written
 _PREFIXES = ("", "data")
 _RANGE = re.compile(r"\d{4}-\d{2}-\d{2}_\d{4}-\d{2}-\d{2}")
 _SHOWN = 20
+_ENDINGS = (".zip", ".ZIP", ".csv", ".CSV", ".csv.gz")
+"""Of files that are read, the first where there are several of a day."""
+_ENDING = rf"(?:{'|'.join(map(re.escape, _ENDINGS))})"
 
 
 def find_day(root: Path, file: ArchiveFile) -> Path:
@@ -39,7 +42,7 @@ def find_month(root: Path, file: ArchiveFile) -> Path | None:
 
 def days_in(root: Path, symbol: str, interval: str) -> set[date]:
     """Return the days that have a file of candles of their own."""
-    pattern = re.compile(rf"{symbol}-{re.escape(interval)}-(\d{{4}}-\d{{2}}-\d{{2}})\.(zip|csv)")
+    pattern = re.compile(rf"{symbol}-{re.escape(interval)}-(\d{{4}}-\d{{2}}-\d{{2}}){_ENDING}")
     folder = Path(ArchiveFile(symbol, date.min, interval).path).parent
     names = (path.name for inside in _folders(root, folder) for path in _files_in(inside))
     return {day for name in names if (match := pattern.fullmatch(name)) and (day := _day(match[1]))}
@@ -47,7 +50,7 @@ def days_in(root: Path, symbol: str, interval: str) -> set[date]:
 
 def months_in(root: Path, symbol: str, interval: str) -> list[Path]:
     """Return the files of candles by month."""
-    pattern = re.compile(rf"{symbol}-{re.escape(interval)}-\d{{4}}-\d{{2}}\.(zip|csv)")
+    pattern = re.compile(rf"{symbol}-{re.escape(interval)}-\d{{4}}-\d{{2}}{_ENDING}")
     folder = _monthly(Path(ArchiveFile(symbol, date.min, interval).path).parent)
     return [path for inside in _folders(root, folder) for path in _files_in(inside) if pattern.fullmatch(path.name)]
 
@@ -143,7 +146,7 @@ def _files_in(folder: Path) -> Iterator[Path]:
 
 def _find(root: Path, folder: Path, name: str) -> Path | None:
     folders = list(_folders(root, folder))
-    places = (f"{name}.zip", f"{name}.csv", f"{name}/{name}.csv")
+    places = (*(f"{name}{ending}" for ending in _ENDINGS), f"{name}/{name}.csv")
     paths = (inside / place for place in places for inside in folders)
     return next((path for path in paths if os.path.lexists(path)), None)
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import json
 import re
 import shutil
 from collections.abc import Iterator, Mapping
@@ -21,13 +20,14 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
 from filelock import FileLock, Timeout
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from heatmap_pipeline import __version__
 from heatmap_pipeline.commands import first_commands
 from heatmap_pipeline.errors import HeatmapError
 from heatmap_pipeline.files import open_regular, sync
 from heatmap_pipeline.market.archive_names import checksum_beside
+from heatmap_pipeline.market.strict_json import load_json
 from heatmap_pipeline.store.migrate import READABLE, SCHEMA_VERSION
 from heatmap_pipeline.store.moving_in import READY, move_in, release
 from heatmap_pipeline.store.spare import clone
@@ -40,6 +40,15 @@ _FOLDERS = ("recordings", "renders", "notices")
 
 _ENDINGS = (".duckdb", ".json", ".txt")
 """Files at the top of the home that are copied."""
+
+_ARCHIVE = "archive"
+"""Folder of the home of which the zips are copied that nobody can give again."""
+
+_LONGEST = 1000
+"""Letters of the longest path below a home that a manifest holds."""
+
+_LARGEST_MANIFEST = 64 << 20
+"""Bytes of the largest manifest that is read; it has some 130 for each file."""
 
 _CACHE = "cache"
 _FORMAT = 1
@@ -174,23 +183,45 @@ def chosen(folder: Path) -> tuple[Path, Manifest]:
         folder = below[-1]
     path = folder / MANIFEST
     try:
-        content = json.loads(path.read_bytes())
-        if isinstance(content, dict) and content.get("format") != _FORMAT:
-            raise BackupError(f"{path} is of a format that this program does not know; use the program that made it")
-        manifest = Manifest.model_validate(content)
-    except (OSError, ValueError, ValidationError) as error:
+        with open_regular(path) as stream:
+            content = stream.read(_LARGEST_MANIFEST + 1)
+        manifest = _understood(path, content)
+    except (OSError, ValueError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or "it is not as it was written"
         raise BackupError(f"{path} cannot be used ({reason}); restore another backup") from None
     for name in manifest.files:
-        pure = PurePosixPath(name)
-        if pure.is_absolute() or ".." in pure.parts or not pure.parts or pure.parts[0] in (READY, _STAGED):
-            raise BackupError(f"{path} names {ascii(name)[:80]}, which is outside of a home; restore another backup")
+        if not _may_hold(name):
+            raise BackupError(
+                f"{path} names {ascii(name)[:80]}, which is outside of a home or in no backup; restore another backup"
+            )
     if manifest.schema_version not in READABLE:
         raise BackupError(
             f"{folder} has schema version {manifest.schema_version}, this program knows {SCHEMA_VERSION}: restore it "
             "with the program that made it"
         )
     return folder, manifest
+
+
+def _understood(path: Path, content: bytes) -> Manifest:
+    """Return what a manifest says; raise ValueError where it is none, BackupError where a later program wrote it."""
+    if len(content) > _LARGEST_MANIFEST:
+        raise ValueError("it is too large")
+    written = load_json(content)
+    if isinstance(written, dict) and written.get("format") != _FORMAT:
+        raise BackupError(f"{path} is of a format that this program does not know; use the program that made it")
+    return Manifest.model_validate(written)
+
+
+def _may_hold(name: str) -> bool:
+    """Whether a backup may hold a file: of those that `_files` names, so that a restore touches no other."""
+    parts = PurePosixPath(name).parts
+    if not parts or "/".join(parts) != name or ".." in parts or not name.isprintable() or len(name) > _LONGEST:
+        return False
+    if len(parts) == 1:
+        return name.endswith(_ENDINGS) and not name.startswith(".")
+    if parts[0] == _ARCHIVE:
+        return name.endswith(".zip")
+    return parts[0] in _FOLDERS and not parts[-1].startswith(".") and not name.endswith(".lock")
 
 
 def restore(
@@ -267,6 +298,8 @@ def _copied_files(home: Path, part: Path, target: Path) -> Iterator[str]:
         name = path.relative_to(home).as_posix()
         if _is_of_backups(path, target) or (part / name).exists():
             continue
+        if not _may_hold(name):
+            raise BackupError(f"{str(path)!a} has a name that no manifest can hold; rename it, and run again")
         (part / name).parent.mkdir(parents=True, exist_ok=True)
         try:
             with open_regular(path) as stream, (part / name).open("xb") as copy:
@@ -293,7 +326,7 @@ def _files(home: Path) -> Iterator[Path]:
         for path in sorted((home / folder).rglob("*")):
             if path.is_file() and not path.name.startswith(".") and path.suffix != ".lock":
                 yield path
-    for path in sorted((home / "archive").rglob("*.zip")):
+    for path in sorted((home / _ARCHIVE).rglob("*.zip")):
         if path.is_file() and not checksum_beside(path).exists():  # placed by hand
             yield path
 
@@ -310,6 +343,8 @@ def _copy_verified(folder: Path, name: str, file: _File, target: Path) -> None:
         while block := source.read(_BLOCK):
             digest.update(block)
             size += len(block)
+            if size > file.size:  # however much follows
+                break
             copy.write(block)
     if (size, digest.hexdigest()) != (file.size, file.sha256):
         raise _damaged(folder, name, f"it is not the file that {MANIFEST} describes")
@@ -350,7 +385,7 @@ def _remove_older(target: Path, keep: int) -> int:
     for folder in older:
         part = folder.with_name(f".{folder.name}{_PART}")
         folder.rename(part)  # at once, so that no half of it passes for a backup
-        shutil.rmtree(part)
+        part.unlink() if part.is_symlink() else shutil.rmtree(part)  # where a link leads is somebody else's
     return len(older)
 
 

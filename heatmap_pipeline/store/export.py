@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import logging
+import os
 import re
 import shutil
 import time
@@ -30,7 +31,7 @@ from pydantic import BaseModel, ValidationError
 
 from heatmap_pipeline.commands import at, command
 from heatmap_pipeline.errors import HeatmapError
-from heatmap_pipeline.files import replace_file, sync
+from heatmap_pipeline.files import open_regular, replace_file, sync
 from heatmap_pipeline.locks import LockHeldError, file_lock
 from heatmap_pipeline.store.export_guide import guide, opening
 from heatmap_pipeline.store.migrate import SCHEMA_VERSION
@@ -47,7 +48,9 @@ _FORMAT = 1
 _TEMPORARY = ".tmp"
 """Folder of what is not finished: on the same file system, and in the way of nobody who reads the folder of a table."""
 _LOCK = ".heatmap-export.lock"
-_PART = re.compile(r"\w+/(symbol=[^/]+/)?(month=\d{4,}-\d{2}/)?part\.parquet")
+_PART = re.compile(r"[a-z_]+/(symbol=[^/\x00]+/)?(month=\d{4,}-\d{2}/)?part\.parquet")
+_LARGEST_MANIFEST = 64 << 20
+"""Bytes of the largest manifest that is read; it has some 100 for each file."""
 _log = logging.getLogger(__name__)
 
 Group: TypeAlias = tuple[str, str]
@@ -153,8 +156,30 @@ def is_current(warehouse: Warehouse, folder: Path) -> bool:
 def _bring_up_to_date(con: Connection, folder: Path, report: Report | None) -> tuple[int, int, list[_Group]]:
     """Write what changed, take away what is published no more; return how many files each, and what there is now."""
     _remove_leftovers(folder)
-    wanted, manifest = _fingerprints(con), _read_manifest(folder)
-    groups = _unchanged(folder, manifest, wanted)
+    wanted = _fingerprints(con)
+    kept = _unchanged(folder, _read_manifest(folder), wanted)
+    written, stale, groups = _write_changed(con, folder, kept, wanted, report)
+    ordered = [groups[group] for group in sorted(groups)]
+    if kept and _other_rows(con, _rows_by_table(ordered)):  # somebody has changed the manifest
+        written, stale, groups = _write_changed(con, folder, {}, wanted, report)
+        ordered = [groups[group] for group in sorted(groups)]
+    count = _rows_by_table(ordered)
+    if words := _other_rows(con, count):  # a guard, that costs nothing, against a defect here
+        raise RuntimeError(words)
+    # A table without rows has no file that a view could read: the views come between what is new and what goes.
+    replace_file(folder / "open.sql", opening(count).encode())
+    for path in stale:
+        _remove(folder, path)
+    replace_file(folder / "README.md", guide(con, count).encode())
+    _write_manifest(folder, ordered, complete=True)
+    return written, len(stale), ordered
+
+
+def _write_changed(
+    con: Connection, folder: Path, kept: Mapping[Group, _Group], wanted: Mapping[Group, str], report: Report | None
+) -> tuple[int, set[str], dict[Group, _Group]]:
+    """Write all groups but those that are kept; return how many files that were, which are stale, and all groups."""
+    groups = dict(kept)
     changed = sorted(wanted.keys() - groups.keys())
     stale = _parts_there(folder) - {path for group in groups.values() for path in group.parts}
     if changed or stale:
@@ -165,16 +190,7 @@ def _bring_up_to_date(con: Connection, folder: Path, report: Report | None) -> t
         groups[symbol, month] = _Group(symbol=symbol, month=month, fingerprint=wanted[symbol, month], parts=parts)
         written += len(parts)
         stale -= parts.keys()
-    ordered = [groups[group] for group in sorted(groups)]
-    count = _rows_by_table(ordered)
-    _check_rows(con, count)
-    # A table without rows has no file that a view could read: the views come between what is new and what goes.
-    replace_file(folder / "open.sql", opening(count).encode())
-    for path in stale:
-        _remove(folder, path)
-    replace_file(folder / "README.md", guide(con, count).encode())
-    _write_manifest(folder, ordered, complete=True)
-    return written, len(stale), ordered
+    return written, stale, groups
 
 
 # -- what is wanted
@@ -209,12 +225,13 @@ def _how() -> bytes:
     return repr((_FORMAT, SCHEMA_VERSION, [(table.name, dict(table.types)) for table in exported_tables()])).encode()
 
 
-def _check_rows(con: Connection, exported: Mapping[str, int]) -> None:
-    """A guard, that costs nothing, against a defect here: every table has as many rows as the published one."""
+def _other_rows(con: Connection, exported: Mapping[str, int]) -> str:
+    """Say which table has not as many rows as the published one, '' where all have."""
     for table in exported_tables():
         published = scalar(con, f"SELECT count(*) FROM {table.name}")  # noqa: S608 - a table name of ours
         if published != exported.get(table.name, 0):
-            raise RuntimeError(f"{table.name}: {exported.get(table.name, 0)} rows exported of {published}")
+            return f"{table.name}: {exported.get(table.name, 0)} rows exported of {published}"
+    return ""
 
 
 # -- one group after the other
@@ -346,7 +363,8 @@ def _remove_leftovers(folder: Path) -> None:
 def _read_manifest(folder: Path) -> _Manifest:
     """Return the manifest; one that says nothing where there is none, or none that can be used."""
     try:
-        manifest = _Manifest.model_validate_json((folder / MANIFEST).read_bytes())
+        with open_regular(folder / MANIFEST) as stream:
+            manifest = _Manifest.model_validate_json(stream.read(_LARGEST_MANIFEST))
     except (OSError, ValidationError):
         return _Manifest()
     ours = all(_PART.fullmatch(path) for group in manifest.groups for path in group.parts)
@@ -362,11 +380,13 @@ def _write_manifest(folder: Path, groups: Iterable[_Group], *, complete: bool) -
 
 
 def _refuse_what_is_not_ours(folder: Path) -> None:
-    """Raise for a file, for a folder of others, and for a Parquet file of others that would be read with ours."""
+    """Raise for a file, a folder of others, a Parquet file of others that would be read with ours, and links."""
     if not folder.exists():
         return
     if not folder.is_dir():
         raise ExportError(f"{folder} is a file; an export needs a folder, choose another name")
+    for name in (_LOCK, _TEMPORARY):
+        _refuse_link(folder / name)
     if not (folder / MANIFEST).exists():
         before = (_LOCK, _TEMPORARY, f".{MANIFEST}")  # what may be there before there is a manifest
         others = sorted(path.name for path in folder.iterdir() if not path.name.startswith(before))
@@ -374,9 +394,18 @@ def _refuse_what_is_not_ours(folder: Path) -> None:
             raise ExportError(f"{folder} holds {others[0]}, which is of no export; choose a new or an empty folder")
         return
     for name in sorted(_tables_there(folder)):
+        _refuse_link(folder / name)
+        for inside, below, _ in os.walk(folder / name):
+            for each in below:
+                _refuse_link(Path(inside, each))
         for path in sorted((folder / name).rglob("*.parquet")):
             if not _PART.fullmatch(path.relative_to(folder).as_posix()):
                 raise ExportError(f"{path} is of no export and would be read with the others; move it away")
+
+
+def _refuse_link(path: Path) -> None:
+    if path.is_symlink():
+        raise ExportError(f"{path} is a link, and an export writes nothing outside of its folder; remove the link")
 
 
 @contextmanager

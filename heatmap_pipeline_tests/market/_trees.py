@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import shutil
 import zipfile
 from collections.abc import Callable
@@ -64,6 +65,18 @@ def zipped_on_a_mac(root: Path) -> None:
                 archive.writestr(name, "x")
 
 
+def in_capitals_and_gzipped(root: Path) -> None:
+    """Candles as a disk that knows no small letters leaves them, open interest packed anew as data tools do."""
+    for path in list(root.rglob("*.zip")):
+        path.with_name(path.name + ".CHECKSUM").unlink()
+        if "metrics" in path.name:
+            with zipfile.ZipFile(path) as archive:
+                path.with_suffix(".csv.gz").write_bytes(gzip.compress(archive.read(archive.namelist()[0])))
+            path.unlink()
+        else:
+            path.rename(path.with_suffix(".ZIP"))
+
+
 def by_month(root: Path) -> None:
     months: dict[str, bytes] = {}
     for path in sorted((root / KLINES).glob("*.zip")):
@@ -95,6 +108,7 @@ WAYS: tuple[Callable[[Path], None], ...] = (
     unzipped_into_folders,
     deeper,
     zipped_on_a_mac,
+    in_capitals_and_gzipped,
     by_month,
     by_month_unzipped_and_deeper,
     by_month_in_folders,

@@ -128,6 +128,22 @@ def test_backups_follow_each_other_and_only_whole_ones_count(full: Warehouse, tm
     assert not killed.exists()
 
 
+def test_an_older_backup_that_is_a_link_goes_and_what_it_leads_to_stays(full: Warehouse, tmp_path: Path) -> None:
+    target, elsewhere = tmp_path / "backups", tmp_path / "elsewhere"
+    made(full, target).folder.rename(elsewhere)
+    (target / NAME).symlink_to(elsewhere)
+    report = made(full, target, now=MADE + timedelta(days=1), keep=1)
+    assert (report.removed, [path.name for path in backups(target)]) == (1, [report.folder.name])
+    assert (elsewhere / "manifest.json").exists()
+
+
+def test_a_name_that_no_manifest_can_hold_is_said(full: Warehouse, tmp_path: Path) -> None:
+    (full.home / "archive" / "two\nlines.zip").write_text("by hand")
+    with pytest.raises(BackupError, match=r"two\\nlines\.zip' has a name that no manifest can hold; rename it"):
+        made(full, tmp_path / "backups")
+    assert backups(tmp_path / "backups") == []
+
+
 def test_folders_of_others_beside_the_backups_stay(full: Warehouse, tmp_path: Path) -> None:
     others = [tmp_path / name for name in ("an-extension", "zoo", ".hidden", ".kept.part")]
     for folder in others:

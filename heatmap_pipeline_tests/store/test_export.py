@@ -303,6 +303,41 @@ def test_a_manifest_that_says_nothing_costs_time_only(published: Warehouse, tree
     assert contents(tree) == before
 
 
+def _other_rows(group: dict[str, Any]) -> None:
+    for part in group["parts"].values():
+        part["rows"] += 10**30
+
+
+@pytest.mark.parametrize("change", [_other_rows, lambda group: group["parts"].clear(), lambda group: group.clear()])
+def test_a_manifest_that_says_other_files_costs_time_only(
+    published: Warehouse, tree: Path, change: Callable[[dict[str, Any]], object]
+) -> None:
+    """Its hashes being right, the files that it does not name would go, and those that it does be taken as they are."""
+    before = contents(tree)
+    manifest = json.loads((tree / MANIFEST).read_text())
+    change(next(group for group in manifest["groups"] if group["month"]))
+    manifest["groups"].append(manifest["groups"][-1])
+    (tree / MANIFEST).write_text(json.dumps(manifest))
+    export(published, tree)
+    assert contents(tree) == before
+
+
+@pytest.mark.parametrize("place", ["raw_candles", "raw_candles/symbol=ETHUSDT", ".tmp", ".heatmap-export.lock"])
+def test_a_link_that_leads_out_of_the_tree_is_refused(
+    published: Warehouse, tree: Path, tmp_path: Path, place: str
+) -> None:
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "part.parquet").write_text("mine")
+    if (tree / place).is_dir():
+        shutil.rmtree(tree / place)
+    (tree / place).unlink(missing_ok=True)
+    (tree / place).symlink_to(mine if "lock" not in place else mine / "part.parquet")
+    with pytest.raises(ExportError, match=r"is a link, and an export writes nothing outside of its folder; remove"):
+        export(published, tree)
+    assert [path.read_text() for path in mine.rglob("*")] == ["mine"]
+
+
 def test_a_manifest_cannot_have_files_of_others_removed(published: Warehouse, tree: Path, tmp_path: Path) -> None:
     mine = tmp_path / "mine" / "part.parquet"
     mine.parent.mkdir()
