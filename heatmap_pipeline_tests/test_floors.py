@@ -23,6 +23,7 @@ FLOORS = (
     {"chain", "views"},
     {"render"},
     {"api", "orchestration"},
+    {"client"},
     {"definitions", "cli"},
     {"__main__"},
 )
@@ -39,6 +40,7 @@ PACKAGES: dict[str, set[str]] = {
     "fastapi": {"api"},
     "uvicorn": {"api", "orchestration"},
     "click": {"cli"},
+    "xarray": {"client"},
 }
 """Packages of others that belong to some rooms only."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,11 @@ def plan_symbols(version: Version) -> Plan:
 
     def make() -> bytes:
         return encode.dump(
-            {"symbols": [_entry(symbol) for symbol in version.symbols.values()], "version": version.name}
+            {
+                "symbols": [_entry(symbol) for symbol in version.symbols.values()],
+                "version": version.name,
+                "schema_version": version.schema_version,
+            }
         )
 
     # In which order models are listed is a setting, and no part of the data.
@@ -47,11 +52,15 @@ def _entry(symbol: SymbolData) -> dict[str, Any]:
         "as_of": iso(first.end),
         "price": float(symbol.candles.close[newest]),
         "simulated": symbol.simulated,
+        "source": symbol.source,
         "provisional": first.days[-1] in first.provisional,
         "located_share": {name: model.located_share for name, model in symbol.models.items()},
         "coverage": {name: model.located_share for name, model in symbol.models.items()},
         "snapshot_interval_seconds": first.snapshot_seconds,
         "candle_interval_seconds": symbol.candles.seconds,
+        "parameters": {
+            name: json.loads(model.parameters[model.days[-1]].to_json()) for name, model in symbol.models.items()
+        },
     }
 
 

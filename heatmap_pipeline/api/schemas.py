@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
@@ -80,6 +80,10 @@ class ColumnsMeta(Meta):
     last_day: str
     ended: str | None = Field(description=ENDED)
     not_whole: dict[str, str] = Field(description=NOT_WHOLE)
+    without_candles: list[tuple[int, int]] = Field(
+        description="Stretches of intervals without candles, whose state is missing, not 0: index into timestamps of "
+        "the first, and of the one after the last."
+    )
 
 
 class Nested(BaseModel):
@@ -367,11 +371,13 @@ class SymbolEntry(BaseModel):
     as_of: str
     price: float
     simulated: bool
+    source: str = Field(description="Where candles and open interest come from.")
     provisional: bool
     located_share: dict[str, float] = Field(description=LOCATED_SHARE)
     coverage: dict[str, float] = Field(description=COVERAGE, deprecated=True)
     snapshot_interval_seconds: int | None
     candle_interval_seconds: int
+    parameters: dict[str, dict[str, Any]] = Field(description="By model, what its newest day was computed with.")
 
 
 class Symbols(BaseModel):
@@ -379,6 +385,7 @@ class Symbols(BaseModel):
 
     symbols: list[SymbolEntry]
     version: str
+    schema_version: int = Field(description="Of the tables of the database.")
 
 
 class SymbolHealth(BaseModel):

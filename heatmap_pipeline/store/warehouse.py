@@ -58,6 +58,10 @@ class StoreError(HeatmapError):
     """A database file that cannot be opened, written or trusted; the message says which and what to do."""
 
 
+class ForeignError(StoreError):
+    """A database file that is none of this program's."""
+
+
 class UnusableError(StoreError):
     """A database file that has to be made anew: damaged, or of another version.
 
@@ -80,7 +84,7 @@ class Warehouse:
     Attributes:
         home: the folder; made when first needed.
         path: the private database.
-        published: the database for readers.
+        published: the database for readers; a copy of one may have another name.
         lock_timeout: seconds to wait for another process before giving up.
 
     Example:
@@ -90,10 +94,10 @@ class Warehouse:
         [(0,)]
     """
 
-    def __init__(self, home: Path, *, lock_timeout: float = 600.0) -> None:
+    def __init__(self, home: Path, *, lock_timeout: float = 600.0, published: Path | None = None) -> None:
         self.home = home
         self.path = home / "warehouse.duckdb"
-        self.published = home / "heatmap.duckdb"
+        self.published = published or home / "heatmap.duckdb"
         self.lock_timeout = lock_timeout
         self._lock_path = home / "warehouse.lock"
 
@@ -228,7 +232,7 @@ class Warehouse:
             StoreError: if the database is not ours or of another version.
         """
         # Asked first, because it takes 11 ms less than listing the tables, and every stage of a run comes here.
-        version = _version(con)
+        version = schema_version(con)
         if version is None and not rows(con, "SELECT 1 FROM duckdb_tables() LIMIT 1"):
             with transaction(con):
                 con.execute(schema_text())
@@ -238,9 +242,9 @@ class Warehouse:
         self._check_version(con, self.path)
 
     def _check_version(self, con: Connection, path: Path) -> None:
-        version = _version(con)
+        version = schema_version(con)
         if version is None:
-            raise StoreError(f"{path} holds no tables of this program; move it away, or choose another --home")
+            raise ForeignError(f"{path} holds no tables of this program; move it away, or choose another --home")
         if version not in READABLE:
             raise UnusableError(
                 path,
@@ -267,7 +271,7 @@ class Warehouse:
         return StoreError(f"a database in {self.home} failed: {text}")
 
 
-def _version(con: Connection) -> int | None:
+def schema_version(con: Connection) -> int | None:
     """Return the version of the tables, None where they are not ours."""
     try:
         ((version,),) = rows(con, "SELECT max(version) FROM schema_version")

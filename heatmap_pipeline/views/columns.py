@@ -150,7 +150,19 @@ def _page_meta(heatmap: Heatmap) -> dict[str, Any]:
             for day, words in symbol.not_whole.items()
             if day_start(day) < heatmap.window.last and day_start(day) + DAY > heatmap.window.first
         },
+        "without_candles": _between(heatmap.present, heatmap.window.count),
     }
+
+
+def _between(present: Ints, count: int) -> list[tuple[int, int]]:
+    """Return the stretches of the numbers from 0 to `count` that are not among rising ones: first, and one after last.
+
+    Example:
+        >>> _between(np.array([0, 1, 4]), 6)
+        [(2, 4), (5, 6)]
+    """
+    begins, ends = np.append(-1, present) + 1, np.append(present, count)
+    return [(int(begin), int(end)) for begin, end in zip(begins, ends, strict=True) if begin < end]
 
 
 def candle_seconds(candles: Candles, window: Window) -> int:

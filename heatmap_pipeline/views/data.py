@@ -30,7 +30,7 @@ from heatmap_pipeline.store.origin import stored_command
 from heatmap_pipeline.store.publish import fingerprints
 from heatmap_pipeline.store.read import missing_days, newest_located_share
 from heatmap_pipeline.store.sql import Connection
-from heatmap_pipeline.store.warehouse import StoreError, Warehouse
+from heatmap_pipeline.store.warehouse import StoreError, Warehouse, schema_version
 from heatmap_pipeline.views.score import score_record
 
 
@@ -192,6 +192,12 @@ class Version:
         """Return whether the database answers a question."""
         with self._reading:
             return not self._closed and serve.any_row(self._con)
+
+    @property
+    def schema_version(self) -> int | None:
+        """Version of the database's tables."""
+        with self._reading:
+            return schema_version(self._con)
 
     def score(self, symbol: str, model: str) -> dict[str, Any]:
         """Return what is stored of the score of a model (`views.score.score_record`)."""

@@ -256,7 +256,7 @@ def test_the_models_own_weights_said_aloud_are_its_own(served: TestClient) -> No
 def test_other_weights_are_the_same_numbers_whatever_was_asked_before(published: Settings, served: TestClient) -> None:
     from heatmap_pipeline_tests.api.homes import client
 
-    query = {"interval": "1h", "leverage_weights": "7:1,33:2", "start_time": day(4)}
+    query = {"interval": "1h", "leverage_weights": "7:1,33:2", "start_time": str(day(4))}
     ask(served, interval="1h", leverage_weights="7:1,33:2", start_time=day(2))
     warm = served.get(HEATMAP, params={"symbol": BTC, **query})
     with client(published) as fresh:
