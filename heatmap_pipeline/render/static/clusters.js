@@ -1,5 +1,7 @@
 // Clusters of the newest book and max pain: the definitions of docs/api.md, as the endpoint's map computes them.
 
+import { newestBook } from "./map.js";
+
 const MERGED_ABOVE = 0.75; // of the side's largest bin: neighbouring bins above it are one cluster
 const NEAR_ENOUGH = 0.1; // of the side's largest cluster: what counts as the nearest one
 const CLUSTERS_LISTED = 5;
@@ -22,26 +24,38 @@ function sideClusters(volumes, side, { low, bin, price }) {
     const volume = sums[i];
     if (!(volume > 0 && volume > (sums[i - 1] ?? 0) && volume >= (sums[i + 1] ?? 0))) return [];
     const mean = rows.reduce((sum, p) => sum + volumes[p] * (low + (p + 0.5) * bin), 0) / volume;
-    return [{
-      price: mean, volume, distance_percent: (mean / price - 1) * 100, side,
-      low: low + rows[0] * bin, high: low + (rows.at(-1) + 1) * bin,
-    }];
+    return [
+      {
+        price: mean,
+        volume,
+        distance_percent: (mean / price - 1) * 100,
+        side,
+        low: low + rows[0] * bin,
+        high: low + (rows.at(-1) + 1) * bin,
+      },
+    ];
   });
 }
 
-/** The newest book between two prices, and up to the last price if that is outside: as much of a map as the questions below need. */
-function bookBetween(map, [from, to]) {
+/**
+ * The newest book between two prices, and up to the last price if that is outside: as much of a map as the questions
+ * below need.
+ */
+export function bookBetween(map, [from, to]) {
   const first = Math.max(0, Math.floor((Math.min(from, map.price) - map.low) / map.bin));
   const end = Math.min(map.rows, Math.ceil((Math.max(to, map.price) - map.low) / map.bin));
   const { long, short } = newestBook(map);
   return {
-    low: map.low + first * map.bin, bin: map.bin, rows: end - first, price: map.price,
+    low: map.low + first * map.bin,
+    bin: map.bin,
+    rows: end - first,
+    price: map.price,
     book: { long: long.subarray(first, end), short: short.subarray(first, end) },
   };
 }
 
 /** The largest clusters above (shorts) and below (longs), largest first, and the nearest of each. */
-function clustersOf(map) {
+export function clustersOf(map) {
   const book = newestBook(map);
   const found = { above: sideClusters(book.short, "short", map), below: sideClusters(book.long, "long", map) };
   const result = { nearest: {} };
@@ -56,7 +70,7 @@ function clustersOf(map) {
 }
 
 /** Where a straight move from the price would liquidate the most volume per percent moved, one price per direction. */
-function maxPain(map) {
+export function maxPain(map) {
   const { long, short } = newestBook(map);
   const best = { above: null, below: null };
   // Edges come with growing distance, so of equal ones the nearer stays.

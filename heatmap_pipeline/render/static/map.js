@@ -1,5 +1,7 @@
 // A payload as typed arrays, and questions to it. Cells are kept column by column: cell (t, p) is at t * rows + p.
 
+import { MINUTE, RANGES } from "./time.js";
+
 const ARRAYS = { u1: Uint8Array, u2: Uint16Array, u4: Uint32Array, f4: Float32Array, f8: Float64Array };
 
 /** An array as the endpoint sends it (plain) or as a file holds it (packed, or the lengths of runs). */
@@ -23,28 +25,42 @@ function cellsOf(part) {
   return { time: unpack(part.time), price: unpack(part.price), volume: unpack(part.volume) };
 }
 
-function grid(cells, columns, rows) {
+export function grid(cells, columns, rows) {
   const filled = new Float32Array(columns * rows);
   const { time, price, volume } = cells;
   for (let i = 0; i < volume.length; i += 1) filled[time[i] * rows + price[i]] = volume[i];
   return filled;
 }
 
-function decode(payload) {
+export function decode(payload) {
   const { meta } = payload;
   const times = unpack(payload.timestamps);
   const prices = unpack(payload.prices);
   const [columns, rows] = [times.length, prices.length];
   const bars = payload.candles;
-  const parts = Object.fromEntries(["open_time", "open", "high", "low", "close", "volume"].map((name) => [name, unpack(bars[name])]));
+  const parts = Object.fromEntries(
+    ["open_time", "open", "high", "low", "close", "volume"].map((name) => [name, unpack(bars[name])]),
+  );
   const width = meta.interval_seconds * 1000;
   const start = columns ? times[0] : Date.parse(meta.start_time);
   const candles = Array.from(parts.open_time, (time, i) => ({
-    time, open: parts.open[i], high: parts.high[i], low: parts.low[i], close: parts.close[i], volume: parts.volume[i],
+    time,
+    open: parts.open[i],
+    high: parts.high[i],
+    low: parts.low[i],
+    close: parts.close[i],
+    volume: parts.volume[i],
   }));
   const swept = Object.fromEntries(["long", "short"].map((side) => [side, cellsOf(payload[`consumed_${side}`])]));
   const map = {
-    ...meta, payload, columns, rows, width, start, candles, swept,
+    ...meta,
+    payload,
+    columns,
+    rows,
+    width,
+    start,
+    candles,
+    swept,
     end: start + columns * width,
     asOf: Date.parse(meta.as_of),
     bin: meta.price_bin_size,
@@ -61,8 +77,8 @@ function decode(payload) {
 }
 
 /**
- * Real liquidations, the largest first: { side, column, time (of the circle's middle), from, to, price (null = unknown),
- * place, volume, quantity }; null where nothing of the map's time was recorded.
+ * Real liquidations, the largest first: { side, column, time (of the circle's middle), from, to, price (null is
+ * unknown), place, volume, quantity }; null where nothing of the map's time was recorded.
  */
 function reportedOf(part, map) {
   if (!part) return null;
@@ -70,53 +86,41 @@ function reportedOf(part, map) {
   const [from, to] = [unpack(part.recorded.from), unpack(part.recorded.to)];
   const span = Math.max(map.width, part.resolution_seconds * 1000);
   const circles = ["long", "short"].flatMap((side) => {
-    const [column, price, place, volume, quantity] = ["time", "price", "place", "volume", "quantity"].map((name) => unpack(part[side][name]));
+    const [column, price, place, volume, quantity] = ["time", "price", "place", "volume", "quantity"].map((name) =>
+      unpack(part[side][name]),
+    );
     return Array.from(column, (at, i) => {
       const begin = map.start + at * map.width;
       return {
-        side, column: at, from: begin, to: begin + span, time: begin + span / 2, price: known(price[i]), place: place[i],
-        volume: volume[i], quantity: quantity[i],
+        side,
+        column: at,
+        from: begin,
+        to: begin + span,
+        time: begin + span / 2,
+        price: known(price[i]),
+        place: place[i],
+        volume: volume[i],
+        quantity: quantity[i],
       };
     });
   });
   return {
-    source: part.source, exchange: part.exchange, own: part.own_exchange, complete: part.complete, factor: part.factor,
-    seconds: part.resolution_seconds, recorded: Array.from(from, (begin, i) => [begin, to[i]]),
+    source: part.source,
+    exchange: part.exchange,
+    own: part.own_exchange,
+    complete: part.complete,
+    factor: part.factor,
+    seconds: part.resolution_seconds,
+    recorded: Array.from(from, (begin, i) => [begin, to[i]]),
     circles: circles.sort((a, b) => b.volume - a.volume),
   };
 }
 
-/** Whose record the real liquidations are, how complete, and how much they are of the modelled ones; as the PNG says it. */
-function reportedWords({ exchange, own, complete, factor }) {
-  const whole = { true: "complete", false: "incomplete" }[complete] ?? "";
-  const ratio = factor === null ? "" : `reported / modelled ${factor.toFixed(2)}`;
-  return [own ? exchange : `${exchange}, another exchange`, whole, ratio].filter(Boolean).join(", ");
-}
-
 /** Whether all, a part or nothing of the time from an instant to another was recorded: "all", "some", "none". */
-function recordedIn({ recorded }, from, to) {
+export function recordedIn({ recorded }, from, to) {
   const parts = recorded.filter(([begin, end]) => begin < to && end > from);
   if (!parts.length) return "none";
   return parts.some(([begin, end]) => begin <= from && end >= to) ? "all" : "some";
-}
-
-/** What has to be said beside the name of a map: { words, style (of the badge), colour, about }. */
-function marksOf(map) {
-  const pale = "#b7c0d1";
-  return [
-    map.simulated && { words: "SIMULATED DATA", style: "", colour: COLOURS.warn, about: "A made-up market, for trying things out. Not real prices." },
-    map.provisional && { words: "provisional", style: "mild", colour: pale, about: "The newest day is not complete yet; it will be computed again." },
-    map.ended && { words: `ended on ${map.ended}`, style: "mild", colour: pale, about: "The exchange does not trade this symbol any more: no later day will come." },
-    map.bucket_misfit && { words: "bucket does not fit", style: "old", colour: COLOURS.warn, about: `In this range ${map.bucket_misfit}.` },
-  ].filter(Boolean);
-}
-
-/** The days of a map that are not whole, rising: { from, to, words }. */
-function notWholeOf(map) {
-  return Object.entries(map.not_whole ?? {}).sort().map(([day, words]) => {
-    const from = Date.parse(`${day}T00:00:00Z`);
-    return { from: Math.max(from, map.start), to: Math.min(from + DAY, map.end), words };
-  });
 }
 
 /** What follows from the cells: the map's upper edge, the bubbles, whether there is anything at all. */
@@ -151,7 +155,7 @@ function priceSpan(candles, from) {
 }
 
 /** The same map in rows of `bin`, a multiple of its own. Rows that reach beyond the map are left out. */
-function rebin(map, bin) {
+export function rebin(map, bin) {
   const factor = Math.round(bin / map.bin);
   if (factor <= 1) return map;
   const first = Math.ceil(Math.round(map.low / map.bin) / factor);
@@ -170,11 +174,18 @@ function rebin(map, bin) {
   const moved = ({ time, price, volume }) => {
     const inside = Array.from(price.keys()).filter((i) => price[i] >= skipped && price[i] < skipped + rows * factor);
     return {
-      time: inside.map((i) => time[i]), price: inside.map((i) => Math.floor((price[i] - skipped) / factor)), volume: inside.map((i) => volume[i]),
+      time: inside.map((i) => time[i]),
+      price: inside.map((i) => Math.floor((price[i] - skipped) / factor)),
+      volume: inside.map((i) => volume[i]),
     };
   };
   return finished({
-    ...map, rows, bin: map.bin * factor, low: first * factor * map.bin, long: merged(map.long), short: merged(map.short),
+    ...map,
+    rows,
+    bin: map.bin * factor,
+    low: first * factor * map.bin,
+    long: merged(map.long),
+    short: merged(map.short),
     swept: { long: moved(map.swept.long), short: moved(map.swept.short) },
   });
 }
@@ -199,7 +210,7 @@ function bubblesOf(map) {
 }
 
 /** The newest book: one entry per row; sums run outward from the price. */
-function newestBook(map) {
+export function newestBook(map) {
   if (map.book) return map.book;
   const { rows } = map;
   const from = Math.max(0, map.columns - 1) * rows;
@@ -208,14 +219,20 @@ function newestBook(map) {
   const [longSum, shortSum] = [new Float64Array(rows), new Float64Array(rows)];
   for (let p = 0, sum = 0; p < rows; p += 1) shortSum[p] = sum += short[p];
   for (let p = rows - 1, sum = 0; p >= 0; p -= 1) longSum[p] = sum += long[p];
-  map.book = { long, short, longSum, shortSum, middle: Float64Array.from(long, (_, p) => map.low + (p + 0.5) * map.bin) };
+  map.book = {
+    long,
+    short,
+    longSum,
+    shortSum,
+    middle: Float64Array.from(long, (_, p) => map.low + (p + 0.5) * map.bin),
+  };
   return map.book;
 }
 
 const CANDLE_MINUTES = [5, 15, 30, 60, 120, 240, 360, 720, 1440, 2880, 10080];
 
 /** Candles between two instants, merged until there are at most `most` of them. */
-function candlesIn(map, from, to, most) {
+export function candlesIn(map, from, to, most) {
   const own = map.candleWidth;
   const fits = (step) => step >= own && step % own === 0 && (to - from) / step <= most;
   const step = [own, ...CANDLE_MINUTES.map((minutes) => minutes * MINUTE)].find(fits) ?? own;
@@ -234,10 +251,12 @@ function candlesIn(map, from, to, most) {
 }
 
 /** Whether any of the map is within a view. */
-const overlaps = (map, { x, y }) => x[0] < map.end && x[1] > map.start && y[0] < map.high && y[1] > map.low;
+export const overlaps = (map, { x, y }) => x[0] < map.end && x[1] > map.start && y[0] < map.high && y[1] > map.low;
 
-/** The part of the map that a range shows: its time, and its candles with prices around them as far as the map reaches. */
-function viewOf(map, range) {
+/**
+ * The part of the map that a range shows: its time, and its candles with prices around them as far as the map reaches.
+ */
+export function viewOf(map, range) {
   const span = Math.min(RANGES[range], map.end - map.start);
   const from = Math.max(map.start, map.end - RANGES[range]);
   const x = [from, map.end + 0.012 * span];
@@ -251,12 +270,15 @@ function viewOf(map, range) {
  * Of the cells that a range shows the largest volume, and the one that 1 cell in 200 exceeds: there the colours end, so
  * that one cell does not dim the rest.
  */
-function colourEnds(map, range) {
+export function colourEnds(map, range) {
   if (map.ends[range]) return map.ends[range];
   const { x, y } = viewOf(map, range);
   const { long, short, rows } = map;
   const first = Math.max(0, Math.floor((x[0] - map.start) / map.width));
-  const [bottom, top] = [Math.max(0, Math.floor((y[0] - map.low) / map.bin)), Math.min(rows, Math.ceil((y[1] - map.low) / map.bin))];
+  const [bottom, top] = [
+    Math.max(0, Math.floor((y[0] - map.low) / map.bin)),
+    Math.min(rows, Math.ceil((y[1] - map.low) / map.bin)),
+  ];
   const step = Math.max(1, Math.floor(((map.columns - first) * (top - bottom)) / 200000));
   const sample = [];
   let most = 0;
