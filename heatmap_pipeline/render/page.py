@@ -58,6 +58,7 @@ _SCRIPTS = (
 )
 """Parts of page.js in the order in which they are put together; each imports only from the ones before it."""
 _IMPORT = re.compile(r'^import \{[^}]*\} from "\./([a-z]+)\.js";\n', re.M)
+_TYPES_IMPORT = re.compile(r"^/\*\* @import .* \*/\n", re.M)
 _EXPORT = re.compile(r"^export (?=(?:async )?(?:function|class|const|let) )", re.M)
 _TYPES = {"u1": "|u1", "u2": "<u2", "u4": "<u4", "f4": "<f4", "f8": "<f8"}
 
@@ -221,7 +222,9 @@ def _assets() -> dict[str, bytes]:
 
 def _without_imports(module: str) -> str:
     """Return a module as a part of one script that holds what it imports before it."""
-    return _EXPORT.sub("", _IMPORT.sub("", module))
+    for left_out in (_IMPORT, _TYPES_IMPORT, _EXPORT):
+        module = left_out.sub("", module)
+    return module
 
 
 def _addresses(assets: Mapping[str, bytes]) -> dict[str, str]:

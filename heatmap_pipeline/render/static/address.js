@@ -2,16 +2,26 @@
 
 import { RANGES } from "./time.js";
 
+/** @import { Choice, Entry } from "./types.d.ts" */
+
+/** @type {("map" | "candles" | "bubbles" | "reported" | "profile" | "levels")[]} */
 const SWITCHES = ["map", "candles", "bubbles", "reported", "profile", "levels"];
 export const OPTIONS = {
   side: { both: "Longs + shorts", long: "Longs", short: "Shorts" },
   scale: { linear: "Linear", log: "Log" },
 };
 
-/** What a link chooses; what it does not say, or says wrong, is as it is without a link. */
+/**
+ * What a link chooses; what it does not say, or says wrong, is as it is without a link.
+ * @param {string} hash
+ * @param {Entry[]} symbols
+ * @returns {Choice}
+ */
 export function choiceOf(hash, symbols) {
   const given = new URLSearchParams(hash.replace(/^#/, ""));
+  /** @type {(name: string, allowed: any[], fallback: string) => any} */
   const pick = (name, allowed, fallback) => (allowed.includes(given.get(name)) ? given.get(name) : fallback);
+  /** @param {string} name */
   const volume = (name) => {
     const value = Number(given.get(name) ?? NaN);
     return given.get(name) && Number.isFinite(value) && value >= 0 ? value : null;
@@ -22,7 +32,7 @@ export function choiceOf(hash, symbols) {
   const [low, high] = [volume("low"), volume("high")];
   const view = (given.get("view") ?? "").split(",").map(Number);
   const isView = view.length === 4 && view.every(Number.isFinite) && view[0] < view[1] && view[2] < view[3];
-  return {
+  return /** @type {Choice} */ ({
     symbol,
     model: pick("model", models, models[0]),
     range: pick("range", Object.keys(RANGES), "7d"),
@@ -33,15 +43,19 @@ export function choiceOf(hash, symbols) {
     high: high === 0 ? null : high,
     ...Object.fromEntries(SWITCHES.map((name) => [name, given.get(name) !== "0"])),
     view: isView ? { x: view.slice(0, 2), y: view.slice(2) } : null,
-  };
+  });
 }
 
-/** The link of a choice. */
+/**
+ * The link of a choice.
+ * @param {Choice} choice
+ */
 export function hashOf(choice) {
-  const { symbol, model, range, side, scale, view } = choice;
+  const { symbol, model, range, side, scale, low, high, view } = choice;
   const text = new URLSearchParams({ symbol, model, range, side, scale });
   if (choice.bin) text.set("bin", String(choice.bin));
-  for (const end of ["low", "high"]) if (choice[end] !== null) text.set(end, String(choice[end]));
+  if (low !== null) text.set("low", String(low));
+  if (high !== null) text.set("high", String(high));
   for (const name of SWITCHES) if (!choice[name]) text.set(name, "0");
   if (view) {
     const digits = Math.min(12, Math.max(0, 6 - Math.floor(Math.log10(view.y[1]))));

@@ -3,6 +3,8 @@
 
 import { colourEnds } from "./map.js";
 
+/** @import { Choice, HeatMap, Scale, View } from "./types.d.ts" */
+
 export const COLOURS = {
   background: "#0b0e14",
   text: "#d7dde8",
@@ -36,15 +38,16 @@ const VIRIDIS = [
 ];
 // Viridis after a short run-in from the background: empty is dark, little is nearly so.
 const RUN_IN = 0.14;
-export const STOPS = [
+export const STOPS = /** @type {[number, string][]} */ ([
   [0, COLOURS.background],
   ...VIRIDIS.map((colour, i) => [RUN_IN + ((1 - RUN_IN) * i) / 15, colour]),
-];
+]);
 const SHADES = 256;
 const LOG_DECADES = 2;
 export const FONT = 'system-ui, "Segoe UI", Roboto, "DejaVu Sans", sans-serif';
 
 const RAMP = (() => {
+  /** @param {string} colour */
   const parts = (colour) => [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16));
   return Array.from({ length: SHADES }, (_, i) => {
     const share = i / (SHADES - 1);
@@ -61,7 +64,12 @@ const RAMP = (() => {
 
 const PIXELS = Uint32Array.from(RAMP, ([red, green, blue]) => ((255 << 24) | (blue << 16) | (green << 8) | red) >>> 0);
 
-/** Between which volumes the colours run: the user's own, else those that suit what the range shows. */
+/**
+ * Between which volumes the colours run: the user's own, else those that suit what the range shows.
+ * @param {HeatMap} map
+ * @param {Choice} choice
+ * @returns {Scale}
+ */
 export function colourScale(map, choice) {
   const log = choice.scale === "log";
   const high = choice.high ?? Math.max(colourEnds(map, choice.range).top, (choice.low ?? 0) * 2);
@@ -77,12 +85,18 @@ export function colourScale(map, choice) {
   };
 }
 
-/** A canvas with one pixel per cell: transparent where nothing is, or less than the scale shows. */
+/**
+ * A canvas with one pixel per cell: transparent where nothing is, or less than the scale shows.
+ * @param {HTMLCanvasElement} canvas
+ * @param {HeatMap} map
+ * @param {Choice} choice
+ * @param {Scale} scale
+ */
 export function paintCells(canvas, map, choice, scale) {
   const { columns, rows, long, short } = map;
   canvas.width = Math.max(1, columns);
   canvas.height = Math.max(1, rows);
-  const context = canvas.getContext("2d");
+  const context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
   const image = context.createImageData(canvas.width, canvas.height);
   const pixels = new Uint32Array(image.data.buffer);
   const [withLong, withShort] = [choice.side !== "short", choice.side !== "long"];
@@ -100,7 +114,14 @@ export function paintCells(canvas, map, choice, scale) {
   context.putImageData(image, 0, 0);
 }
 
-/** Copies the part of the cells that a view shows into a box; cells stay sharp rectangles. */
+/**
+ * Copies the part of the cells that a view shows into a box; cells stay sharp rectangles.
+ * @param {CanvasRenderingContext2D} context
+ * @param {HTMLCanvasElement} cells
+ * @param {HeatMap} map
+ * @param {View} view
+ * @param {{left: number, top: number, width: number, height: number}} box
+ */
 export function copyCells(context, cells, map, view, box) {
   context.save();
   context.beginPath();
@@ -119,14 +140,20 @@ export function copyCells(context, cells, map, view, box) {
   context.restore();
 }
 
-/** Round volumes within a scale: even steps where it is linear, 1, 2 and 5 where it is not. */
+/**
+ * Round volumes within a scale: even steps where it is linear, 1, 2 and 5 where it is not.
+ * @param {number} low
+ * @param {number} high
+ * @param {boolean} log
+ */
 export function roundVolumes(low, high, log, most = 8) {
   if (!log) {
     const power = 10 ** Math.floor(Math.log10((high - low) / most));
     const step =
       [1, 2, 2.5, 5, 10].map((digit) => digit * power).find((size) => (high - low) / size <= most) ?? 10 * power;
     const values = [];
-    for (let i = Math.ceil(low / step - 1e-9); i * step <= high * (1 + 1e-9); i += 1) values.push(i * step);
+    for (let i = Math.max(0, Math.ceil(low / step - 1e-9)); i * step <= high * (1 + 1e-9); i += 1)
+      values.push(i * step);
     return values;
   }
   const values = [];

@@ -2,6 +2,12 @@
 
 import { binDecimals, iso } from "./words.js";
 
+/** @import { HeatMap, View } from "./types.d.ts" */
+
+/**
+ * @param {HeatMap} map
+ * @param {string} ending
+ */
 export function fileName(map, ending) {
   const simulated = map.simulated ? "-SIMULATED" : "";
   return `${map.symbol}-${map.model}-${iso(map.asOf).slice(0, 16).replace(/[-:]/g, "")}Z${simulated}.${ending}`;
@@ -10,6 +16,8 @@ export function fileName(map, ending) {
 /**
  * Cells in view that hold something: start of the column (UTC), lower and upper price of the row, volumes (quote
  * asset).
+ * @param {HeatMap} map
+ * @param {View} view
  */
 export function csvOf(map, view) {
   const unit = map.quote.toLowerCase();

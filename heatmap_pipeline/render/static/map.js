@@ -2,9 +2,18 @@
 
 import { MINUTE, RANGES } from "./time.js";
 
+/** @import { Book, Bubble, Candle, Cells, HeatMap, Numbers, RangeName, Reported, Side, View } from "./types.d.ts" */
+
+/** @type {Side[]} */
+const SIDES = ["long", "short"];
+/** @type {Record<string, new (buffer: ArrayBuffer) => Numbers>} */
 const ARRAYS = { u1: Uint8Array, u2: Uint16Array, u4: Uint32Array, f4: Float32Array, f8: Float64Array };
 
-/** An array as the endpoint sends it (plain) or as a file holds it (packed, or the lengths of runs). */
+/**
+ * An array as the endpoint sends it (plain) or as a file holds it (packed, or the lengths of runs).
+ * @param {any} array
+ * @returns {Numbers}
+ */
 function unpack(array) {
   if (Array.isArray(array)) return array;
   if (array.runs) {
@@ -21,10 +30,19 @@ function unpack(array) {
   return new ARRAYS[array.type](bytes.buffer);
 }
 
+/**
+ * @param {any} part
+ * @returns {Cells}
+ */
 function cellsOf(part) {
   return { time: unpack(part.time), price: unpack(part.price), volume: unpack(part.volume) };
 }
 
+/**
+ * @param {Cells} cells
+ * @param {number} columns
+ * @param {number} rows
+ */
 export function grid(cells, columns, rows) {
   const filled = new Float32Array(columns * rows);
   const { time, price, volume } = cells;
@@ -32,6 +50,10 @@ export function grid(cells, columns, rows) {
   return filled;
 }
 
+/**
+ * @param {any} payload
+ * @returns {HeatMap}
+ */
 export function decode(payload) {
   const { meta } = payload;
   const times = unpack(payload.timestamps);
@@ -51,7 +73,7 @@ export function decode(payload) {
     close: parts.close[i],
     volume: parts.volume[i],
   }));
-  const swept = Object.fromEntries(["long", "short"].map((side) => [side, cellsOf(payload[`consumed_${side}`])]));
+  const swept = Object.fromEntries(SIDES.map((side) => [side, cellsOf(payload[`consumed_${side}`])]));
   const map = {
     ...meta,
     payload,
@@ -79,13 +101,17 @@ export function decode(payload) {
 /**
  * Real liquidations, the largest first: { side, column, time (of the circle's middle), from, to, price (null is
  * unknown), place, volume, quantity }; null where nothing of the map's time was recorded.
+ * @param {any} part
+ * @param {HeatMap} map
+ * @returns {Reported | null}
  */
 function reportedOf(part, map) {
   if (!part) return null;
+  /** @param {number | null} value */
   const known = (value) => (value === null || Number.isNaN(value) ? null : value);
   const [from, to] = [unpack(part.recorded.from), unpack(part.recorded.to)];
   const span = Math.max(map.width, part.resolution_seconds * 1000);
-  const circles = ["long", "short"].flatMap((side) => {
+  const circles = SIDES.flatMap((side) => {
     const [column, price, place, volume, quantity] = ["time", "price", "place", "volume", "quantity"].map((name) =>
       unpack(part[side][name]),
     );
@@ -116,24 +142,38 @@ function reportedOf(part, map) {
   };
 }
 
-/** Whether all, a part or nothing of the time from an instant to another was recorded: "all", "some", "none". */
+/**
+ * Whether all, a part or nothing of the time from an instant to another was recorded: "all", "some", "none".
+ * @param {Reported} reported
+ * @param {number} from
+ * @param {number} to
+ */
 export function recordedIn({ recorded }, from, to) {
   const parts = recorded.filter(([begin, end]) => begin < to && end > from);
   if (!parts.length) return "none";
   return parts.some(([begin, end]) => begin <= from && end >= to) ? "all" : "some";
 }
 
-/** What follows from the cells: the map's upper edge, the bubbles, whether there is anything at all. */
+/**
+ * What follows from the cells: the map's upper edge, the bubbles, whether there is anything at all.
+ * @param {any} map
+ * @returns {HeatMap}
+ */
 function finished(map) {
   if (!map.rows) withEmptyRows(map);
   map.high = map.low + map.rows * map.bin;
   map.bubbles = bubblesOf(map);
-  map.empty = !map.long.some((volume) => volume > 0) && !map.short.some((volume) => volume > 0);
+  map.empty =
+    !map.long.some((/** @type {number} */ volume) => volume > 0) &&
+    !map.short.some((/** @type {number} */ volume) => volume > 0);
   map.ends = {};
   return map;
 }
 
-/** An empty book still has prices: those of its candles. */
+/**
+ * An empty book still has prices: those of its candles.
+ * @param {HeatMap} map
+ */
 function withEmptyRows(map) {
   const [low, high] = priceSpan(map.candles, 0);
   if (!(low <= high)) return;
@@ -144,6 +184,10 @@ function withEmptyRows(map) {
   map.short = new Float32Array(map.columns * map.rows);
 }
 
+/**
+ * @param {Candle[]} candles
+ * @param {number} from
+ */
 function priceSpan(candles, from) {
   let [low, high] = [Infinity, -Infinity];
   for (const bar of candles) {
@@ -154,7 +198,11 @@ function priceSpan(candles, from) {
   return [low, high];
 }
 
-/** The same map in rows of `bin`, a multiple of its own. Rows that reach beyond the map are left out. */
+/**
+ * The same map in rows of `bin`, a multiple of its own. Rows that reach beyond the map are left out.
+ * @param {HeatMap} map
+ * @param {number} bin
+ */
 export function rebin(map, bin) {
   const factor = Math.round(bin / map.bin);
   if (factor <= 1) return map;
@@ -162,6 +210,7 @@ export function rebin(map, bin) {
   const skipped = first * factor - Math.round(map.low / map.bin);
   const rows = Math.floor((map.rows - skipped) / factor);
   if (rows < 2) return map;
+  /** @param {Float32Array} cells */
   const merged = (cells) => {
     const sums = new Float32Array(map.columns * rows);
     for (let t = 0; t < map.columns; t += 1) {
@@ -171,8 +220,11 @@ export function rebin(map, bin) {
     }
     return sums;
   };
+  /** @param {Cells} cells */
   const moved = ({ time, price, volume }) => {
-    const inside = Array.from(price.keys()).filter((i) => price[i] >= skipped && price[i] < skipped + rows * factor);
+    const inside = Array.from(price, (_, i) => i).filter(
+      (i) => price[i] >= skipped && price[i] < skipped + rows * factor,
+    );
     return {
       time: inside.map((i) => time[i]),
       price: inside.map((i) => Math.floor((price[i] - skipped) / factor)),
@@ -190,10 +242,14 @@ export function rebin(map, bin) {
   });
 }
 
-/** One bubble per column and side in which levels were consumed, at the mean price of their volume. */
+/**
+ * One bubble per column and side in which levels were consumed, at the mean price of their volume.
+ * @param {HeatMap} map
+ * @returns {Bubble[]}
+ */
 function bubblesOf(map) {
   const bubbles = [];
-  for (const side of ["long", "short"]) {
+  for (const side of SIDES) {
     const { time, price, volume } = map.swept[side];
     const byColumn = new Map();
     for (let i = 0; i < volume.length; i += 1) {
@@ -209,7 +265,11 @@ function bubblesOf(map) {
   return bubbles.sort((a, b) => b.volume - a.volume);
 }
 
-/** The newest book: one entry per row; sums run outward from the price. */
+/**
+ * The newest book: one entry per row; sums run outward from the price.
+ * @param {HeatMap} map
+ * @returns {Book}
+ */
 export function newestBook(map) {
   if (map.book) return map.book;
   const { rows } = map;
@@ -231,11 +291,19 @@ export function newestBook(map) {
 
 const CANDLE_MINUTES = [5, 15, 30, 60, 120, 240, 360, 720, 1440, 2880, 10080];
 
-/** Candles between two instants, merged until there are at most `most` of them. */
+/**
+ * Candles between two instants, merged until there are at most `most` of them.
+ * @param {HeatMap} map
+ * @param {number} from
+ * @param {number} to
+ * @param {number} most
+ */
 export function candlesIn(map, from, to, most) {
   const own = map.candleWidth;
+  /** @param {number} step */
   const fits = (step) => step >= own && step % own === 0 && (to - from) / step <= most;
   const step = [own, ...CANDLE_MINUTES.map((minutes) => minutes * MINUTE)].find(fits) ?? own;
+  /** @type {Candle[]} */
   const merged = [];
   for (const bar of map.candles) {
     if (bar.time < from - step || bar.time > to + step) continue;
@@ -250,11 +318,18 @@ export function candlesIn(map, from, to, most) {
   return { bars: merged, step };
 }
 
-/** Whether any of the map is within a view. */
+/**
+ * Whether any of the map is within a view.
+ * @param {HeatMap} map
+ * @param {View} view
+ */
 export const overlaps = (map, { x, y }) => x[0] < map.end && x[1] > map.start && y[0] < map.high && y[1] > map.low;
 
 /**
  * The part of the map that a range shows: its time, and its candles with prices around them as far as the map reaches.
+ * @param {HeatMap} map
+ * @param {RangeName} range
+ * @returns {View}
  */
 export function viewOf(map, range) {
   const span = Math.min(RANGES[range], map.end - map.start);
@@ -269,6 +344,8 @@ export function viewOf(map, range) {
 /**
  * Of the cells that a range shows the largest volume, and the one that 1 cell in 200 exceeds: there the colours end, so
  * that one cell does not dim the rest.
+ * @param {HeatMap} map
+ * @param {RangeName} range
  */
 export function colourEnds(map, range) {
   if (map.ends[range]) return map.ends[range];
