@@ -33,22 +33,33 @@ _META = "meta.json"
 _SCORE = "score"
 """Name of the script beside those of the models."""
 _SCRIPTS = (
+    "dom",
     "words",
+    "time",
     "source",
     "map",
     "clusters",
     "colours",
+    "marks",
+    "traces",
     "chart",
     "pointer",
     "legend",
     "ladder",
     "export",
+    "png",
     "address",
     "controls",
+    "facts",
+    "state",
+    "loading",
     "score",
     "main",
 )
-"""Parts of page.js in the order in which they are put together; each knows only the ones before it."""
+"""Parts of page.js in the order in which they are put together; each imports only from the ones before it."""
+_IMPORT = re.compile(r'^import \{[^}]*\} from "\./([a-z]+)\.js";\n', re.M)
+_TYPES_IMPORT = re.compile(r"^/\*\* @import .* \*/\n", re.M)
+_EXPORT = re.compile(r"^export (?=(?:async )?(?:function|class|const|let) )", re.M)
 _TYPES = {"u1": "|u1", "u2": "<u2", "u4": "<u4", "f4": "<f4", "f8": "<f8"}
 
 
@@ -200,13 +211,20 @@ def _assets() -> dict[str, bytes]:
 
     ours = files("heatmap_pipeline.render").joinpath("static")
     parts = [ours.joinpath(f"{name}.js").read_text(encoding="utf-8") for name in _SCRIPTS]
-    # One function around all of them: the parts share their names with each other and with nothing else.
-    script = '"use strict";\n\n(() => {\n' + "\n".join(parts) + "})();\n"
+    # A page opened as file:// may not load modules: they become one function, and share their names with nothing else.
+    script = '"use strict";\n\n(() => {\n' + "\n".join(map(_without_imports, parts)) + "})();\n"
     return {
         "page.js": script.encode(),
         "page.css": ours.joinpath("page.css").read_bytes(),
         "plotly.min.js": get_plotlyjs().encode(),
     }
+
+
+def _without_imports(module: str) -> str:
+    """Return a module as a part of one script that holds what it imports before it."""
+    for left_out in (_IMPORT, _TYPES_IMPORT, _EXPORT):
+        module = left_out.sub("", module)
+    return module
 
 
 def _addresses(assets: Mapping[str, bytes]) -> dict[str, str]:

@@ -238,3 +238,20 @@ def test_real_liquidations_survive_the_way_into_the_page() -> None:
             np.testing.assert_array_equal(unpack(packed[part][name]), values)
     assert np.isnan(unpack(packed["long"]["price"])).sum() == 1
     assert pack(sample())["reported"] is None
+
+
+def test_the_parts_of_the_script_are_modules_in_the_order_of_their_imports() -> None:
+    """One script is made of them, so no name may be there twice, and no import or export may be left in it."""
+    folder = Path(page.__file__).parent / "static"
+    assert sorted(page._SCRIPTS) == sorted(path.stem for path in folder.glob("*.js"))
+    declared: dict[str, str] = {}
+    for number, name in enumerate(page._SCRIPTS):
+        text = (folder / f"{name}.js").read_text()
+        assert max(map(len, text.splitlines())) <= 120, name
+        imported = re.findall(r"^import .*|^\} from .*", text, re.M)
+        assert set(page._IMPORT.findall(text)) <= set(page._SCRIPTS[:number]), f"{name}.js imports what comes later"
+        assert len(page._IMPORT.findall(text)) == sum("from" in line for line in imported)
+        for found in re.findall(r"^(?:export )?(?:async )?(?:function|class|const|let) (\w+)", text, re.M):
+            assert declared.setdefault(found, name) == name, f"{found} is in {declared[found]}.js and {name}.js"
+    script = live_page()["/page.js"][0].decode()
+    assert not re.search(r"^(import|export)\b", script, re.M)

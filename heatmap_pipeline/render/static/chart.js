@@ -1,321 +1,191 @@
-// Drawing a map: its cells on a canvas, and above that axes, candles, bubbles and profile with Plotly. Cells are not a
-// Plotly heatmap, which is drawn anew as a whole for every change of colour, and colours have to follow a moving handle.
+// Drawing a map: its cells on a canvas, and above that axes, candles, circles and profile with Plotly. Cells are not a
+// Plotly heatmap: that is drawn anew as a whole for every change of colour, and colours have to follow a moving handle.
 
-const PRICE_LABELS = 66; // pixels between the map and the profile
-const CONFIG = { displayModeBar: false, scrollZoom: true, doubleClick: false, responsive: false, displaylogo: false };
+import { colourScale, copyCells, paintCells } from "./colours.js";
+import { candleTraces, circleTraces, isNarrow, layout, places, profileTraces } from "./traces.js";
 
-const isNarrow = (element) => element.clientWidth < 700;
+const CONFIG = {
+  displayModeBar: false,
+  scrollZoom: true,
+  doubleClick: false,
+  responsive: false,
+  displaylogo: false,
+};
 
-/** Where things stand in an element of that size; a narrow one has no room for the profile. */
-function places(element, choice) {
-  const [width, height] = [element.clientWidth, element.clientHeight];
-  const narrow = isNarrow(element);
-  const withProfile = choice.profile && !narrow;
-  const margin = { l: narrow ? 18 : 24, r: withProfile ? 14 : 0, t: withProfile ? 40 : 10, b: 38 };
-  const inner = width - margin.l - margin.r;
-  const profile = withProfile ? Math.max(120, Math.min(240, 0.17 * inner)) : 0;
-  const mapWidth = inner - profile - PRICE_LABELS;
-  return { width, height, margin, narrow, withProfile, profile, mapWidth, mapEnd: mapWidth / inner, sideStart: (mapWidth + PRICE_LABELS) / inner };
-}
+/** Draws one map into an element and its cells into a canvas below; keeps both right while the user moves and zooms. */
+export class Chart {
+  #element;
+  #canvas;
+  #onMoved;
+  #drawn = null; // { map, choice, view, scale, painted }
+  #wired = false;
+  #deafUntil = 0; // to double clicks, which Plotly takes the fingers of a pinch for
+  cells = document.createElement("canvas");
 
-function candleTraces(map, view, pixels, visible) {
-  const { bars, step } = candlesIn(map, view.x[0], view.x[1], Math.max(40, pixels / 4.5));
-  const series = {
-    type: "candlestick", x: bars.map((bar) => bar.time + step / 2), xaxis: "x", yaxis: "y", hoverinfo: "skip", visible,
-    showlegend: false, whiskerwidth: 0,
-  };
-  for (const part of ["open", "high", "low", "close"]) series[part] = bars.map((bar) => bar[part]);
-  const paint = (colour, width) => ({ line: { color: colour, width }, fillcolor: colour });
-  const dark = paint(COLOURS.background, 3.4);
-  return [
-    { ...series, name: "halo", increasing: dark, decreasing: dark, opacity: 0.85 },
-    { ...series, name: "candles", increasing: paint(COLOURS.up, 1), decreasing: paint(COLOURS.down, 1) },
-  ];
-}
-
-/** Modelled liquidations as filled circles and reported ones as hollow ones, of one scale. */
-function circleTraces(map, choice, pixels) {
-  const circles = map.reported?.circles ?? [];
-  const most = Math.max(map.bubbles[0]?.volume ?? 0, circles[0]?.volume ?? 0) || 1;
-  const largest = 9 + 15 * Math.min(1, pixels / 1000);
-  const trace = (name, all, visible, price, marker) => {
-    const shown = all.filter((one) => choice.side === "both" || one.side === choice.side).slice(0, Math.round(pixels / 5));
-    return {
-      type: "scatter", mode: "markers", name, visible, xaxis: "x", yaxis: "y", hoverinfo: "skip", showlegend: false,
-      x: shown.map((one) => one.time), y: shown.map(price),
-      marker: {
-        size: shown.map((one) => Math.max(3, largest * Math.sqrt(one.volume / most))),
-        color: shown.map((one) => COLOURS[one.side]), ...marker,
-      },
-    };
-  };
-  return [
-    trace("consumed", map.bubbles, choice.bubbles, (one) => one.price, { opacity: 0.6, line: { color: "#ffffff", width: 0.8 } }),
-    trace("reported", circles, choice.reported, (one) => one.place, { symbol: "circle-open", line: { width: 1.8 } }),
-  ];
-}
-
-/** A line along the time axis where real liquidations were recorded: elsewhere they are missing, not 0. */
-function recordedShapes(map, choice) {
-  if (!map.reported || !choice.reported) return [];
-  return map.reported.recorded.map(([from, to]) => ({
-    type: "line", name: "recorded", xref: "x", yref: "paper", x0: from, x1: to, y0: 0, y1: 0, line: { color: COLOURS.text, width: 3 },
-  }));
-}
-
-/** A line along the time axis below the days that are not whole; the pointer says what is not. */
-function notWholeShapes(map) {
-  return notWholeOf(map).map(({ from, to }) => ({
-    type: "line", name: "not whole", xref: "x", yref: "paper", x0: from, x1: to, y0: 0.006, y1: 0.006, line: { color: COLOURS.warn, width: 3 },
-  }));
-}
-
-const sidesOf = (choice) => ["long", "short"].filter((side) => choice.side === "both" || choice.side === side);
-
-function profileTraces(map, choice) {
-  const book = newestBook(map);
-  const rows = Array.from(book.middle.keys());
-  return sidesOf(choice).flatMap((side) => {
-    const sum = book[`${side}Sum`];
-    const below = rows.filter((p) => sum[p] > 0);
-    const filled = rows.filter((p) => book[side][p] > 0);
-    return [{
-      type: "scatter", mode: "lines", name: `${side} cumulative`, xaxis: "x3", yaxis: "y", hoverinfo: "skip", showlegend: false,
-      x: below.map((p) => sum[p]), y: below.map((p) => book.middle[p]),
-      line: { color: COLOURS[side], width: 1.6 }, fill: "tozerox", fillcolor: `${COLOURS[side]}1c`,
-    }, {
-      type: "bar", orientation: "h", name: `${side} profile`, xaxis: "x2", yaxis: "y", hoverinfo: "skip", showlegend: false,
-      x: filled.map((p) => book[side][p]), y: filled.map((p) => book.middle[p]), width: map.bin,
-      marker: { color: COLOURS[side], opacity: 0.85, line: { width: 0 } },
-    }];
-  });
-}
-
-function roundTicks(most) {
-  const half = Math.max(most, 1) / 2;
-  const power = 10 ** Math.floor(Math.log10(half));
-  const step = [5, 2.5, 2, 1].map((digit) => digit * power).find((value) => value <= half);
-  const values = [0, step, 2 * step];
-  return { tickmode: "array", tickvals: values, ticktext: values.map((value) => (value ? volumeText(value) : "0")) };
-}
-
-/** The axes of the profile, wide enough for what is in view: bars below, sums above. */
-function profileAxes(map, view, choice) {
-  const book = newestBook(map);
-  const most = (columns) => {
-    let found = 1;
-    for (let p = 0; p < map.rows; p += 1) {
-      if (book.middle[p] < view.y[0] || book.middle[p] > view.y[1]) continue;
-      for (const column of columns) found = Math.max(found, column[p]);
-    }
-    return found;
-  };
-  const bars = most(sidesOf(choice).map((side) => book[side]));
-  const sums = most(sidesOf(choice).map((side) => book[`${side}Sum`]));
-  return { xaxis2: { range: [0, bars * 1.06], ...roundTicks(bars) }, xaxis3: { range: [0, sums * 1.06], ...roundTicks(sums) } };
-}
-
-function annotations(map, choice, at) {
-  const tag = (text, y, style) => ({
-    text, xref: "paper", yref: "y", y, showarrow: false, font: { size: 11, color: COLOURS.muted }, ...style,
-  });
-  const price = tag(`<b>${priceText(map.price)}</b>`, map.price, {
-    x: at.mapEnd, xanchor: "left", bgcolor: COLOURS.price, borderpad: 2, font: { size: 12, color: COLOURS.background }, name: "price",
-  });
-  const units = { xref: "paper", yref: "paper", x: at.mapEnd, xanchor: "left", font: { size: 10.5, color: COLOURS.muted } };
-  const both = [
-    price,
-    tag("UTC", 0, { ...units, yanchor: "top", yshift: -17, xshift: 36 }),
-    tag(quote, 1, { ...units, yanchor: "bottom", xshift: 5, yshift: at.withProfile ? 2 : -3 }),
-  ];
-  if (!at.withProfile) return both;
-  const above = { yref: "paper", yanchor: "bottom", xanchor: "left", x: at.sideStart, y: 1 };
-  const beside = { x: 0.998, xanchor: "right", bgcolor: "#0b0e14b0" };
-  const words = {
-    short: tag("shorts, if price rises", map.price, { ...beside, yanchor: "bottom", font: { size: 11, color: COLOURS.short } }),
-    long: tag("longs, if price falls", map.price, { ...beside, yanchor: "top", font: { size: 11, color: COLOURS.long } }),
-  };
-  return [
-    ...both,
-    tag(at.profile < 170 ? "line: running sum" : "line: sum from price outward", 1, { ...above, yshift: 18 }),
-    tag(`bars: per ${binText(map.bin)} ${quote}`, 0, { ...above, y: 0, yanchor: "top", yshift: -19 }),
-    ...sidesOf(choice).map((side) => words[side]),
-  ];
-}
-
-function layout(map, view, choice, at) {
-  const font = { color: COLOURS.muted, size: 11.5 };
-  const frame = { showgrid: false, zeroline: false, linecolor: COLOURS.line, mirror: true, showline: true, ticks: "", tickfont: font };
-  const { xaxis2, xaxis3 } = profileAxes(map, view, choice);
-  return {
-    width: at.width, height: at.height, margin: at.margin, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", dragmode: "pan",
-    hovermode: false, showlegend: false, bargap: 0, barmode: "overlay", font: { family: FONT, color: COLOURS.text },
-    xaxis: {
-      ...frame, type: "date", domain: [0, at.mapEnd], anchor: "y", range: view.x.slice(), rangeslider: { visible: false },
-      tickformatstops: [
-        { dtickrange: [null, 43200000], value: "%H:%M\n%-d %b" },
-        { dtickrange: [43200000, null], value: "%-d %b\n%Y" },
-      ],
-      nticks: at.narrow ? 4 : Math.max(5, Math.min(12, Math.round(at.mapWidth / 95))), tickangle: 0,
-    },
-    yaxis: {
-      ...frame, anchor: "x", side: "right", range: view.y.slice(), tickformat: `,.${binDecimals(map.bin)}f`, nticks: 14, ticklabelstandoff: 5,
-    },
-    ...(at.withProfile ? {
-      xaxis2: { ...frame, domain: [at.sideStart, 1], anchor: "y", fixedrange: true, ...xaxis2 },
-      xaxis3: { ...frame, overlaying: "x2", side: "top", anchor: "free", position: 1, fixedrange: true, ...xaxis3 },
-    } : {}),
-    shapes: [
-      ...recordedShapes(map, choice),
-      ...notWholeShapes(map),
-      { type: "line", xref: "paper", x0: 0, x1: 1, y0: map.price, y1: map.price, line: { color: COLOURS.price, width: 1, dash: "dash" } },
-      ...(at.withProfile ? [{
-        type: "rect", xref: "paper", yref: "paper", x0: at.sideStart, x1: 1, y0: 0, y1: 1, line: { color: COLOURS.line, width: 1 },
-      }] : []),
-    ],
-    annotations: annotations(map, choice, at),
-  };
-}
-
-/** Draws one map into an element, its cells into a canvas below, and keeps both right while the user moves and zooms. */
-function chartIn(element, canvas, onMoved) {
-  const cells = document.createElement("canvas");
-  let drawn = null; // { map, choice, view, traces, scale, painted }: candles are the first two traces
-  let wired = false;
-  let deafUntil = 0; // to double clicks, which Plotly takes the fingers of a pinch for
-
-  /** The cells alone, where they will be: Plotly takes longer to read than the numbers. */
-  function early(map, choice, view) {
-    const { margin, mapWidth, height } = places(element, choice);
-    colour(map, choice);
-    paintIn(view, { left: margin.l, top: margin.t, width: mapWidth, height: height - margin.t - margin.b });
+  /** `onMoved(view)` after the user moved or zoomed, with null for a double click. */
+  constructor(element, canvas, onMoved) {
+    this.#element = element;
+    this.#canvas = canvas;
+    this.#onMoved = onMoved;
   }
 
-  async function draw(map, choice, view) {
-    const at = places(element, choice);
+  /** Whether there is no room beside the map. */
+  get isNarrow() {
+    return isNarrow(this.#element);
+  }
+
+  /** The cells alone, where they will be: Plotly takes longer to read than the numbers. */
+  early(map, choice, view) {
+    const { margin, mapWidth, height } = places(this.#element, choice);
+    this.#colour(map, choice);
+    this.#paintIn(view, { left: margin.l, top: margin.t, width: mapWidth, height: height - margin.t - margin.b });
+  }
+
+  async draw(map, choice, view) {
+    const at = places(this.#element, choice);
     const traces = [
       ...candleTraces(map, view, at.mapWidth, choice.candles),
       ...circleTraces(map, choice, at.mapWidth),
       ...(at.withProfile ? profileTraces(map, choice) : []),
     ];
-    colour(map, choice);
-    Object.assign(drawn, { view, traces });
-    await Plotly.react(element, traces, layout(map, view, choice, at), CONFIG);
-    paint();
-    if (!wired) {
-      wired = true;
-      element.on("plotly_relayout", moved);
-      element.on("plotly_relayouting", paint);
-      element.on("plotly_doubleclick", () => { if (performance.now() > deafUntil) onMoved(null); });
-    }
+    this.#colour(map, choice);
+    this.#drawn.view = view;
+    // Not restyle: it forgets that the axis is one of dates, and then takes it for one of numbers.
+    await Plotly.react(this.#element, traces, layout(map, view, choice, at), CONFIG);
+    this.#paint();
+    this.#wire();
+  }
+
+  #wire() {
+    if (this.#wired) return;
+    this.#wired = true;
+    this.#element.on("plotly_relayout", (change) => {
+      if (Object.keys(change).some((key) => /^[xy]axis\.range/.test(key))) this.#onMoved(this.view());
+    });
+    this.#element.on("plotly_relayouting", () => this.#paint());
+    this.#element.on("plotly_doubleclick", () => {
+      if (performance.now() > this.#deafUntil) this.#onMoved(null);
+    });
   }
 
   /** Colours the cells for a choice, unless they are so already. */
-  function colour(map, choice) {
+  #colour(map, choice) {
     const scale = colourScale(map, choice);
     const painted = [choice.side, scale.log, scale.low, scale.high].join();
-    if (!drawn || drawn.map !== map || drawn.painted !== painted) paintCells(cells, map, choice, scale);
-    drawn = { ...drawn, map, choice, scale, painted };
+    if (this.#drawn?.map !== map || this.#drawn.painted !== painted) paintCells(this.cells, map, choice, scale);
+    this.#drawn = { ...this.#drawn, map, choice, scale, painted };
   }
 
-  function recolour(choice) {
-    if (!drawn?.view) return;
-    colour(drawn.map, choice);
-    paint();
+  recolour(choice) {
+    if (!this.#drawn?.view) return;
+    this.#colour(this.#drawn.map, choice);
+    this.#paint();
+  }
+
+  /** What is drawn: { map, choice, view, scale }. */
+  state() {
+    return this.#drawn;
   }
 
   /** What is in view, null before anything is drawn. */
-  function current() {
-    if (!element._fullLayout) return null;
-    const { xaxis, yaxis } = element._fullLayout;
+  view() {
+    if (!this.#element._fullLayout) return null;
+    const { xaxis, yaxis } = this.#element._fullLayout;
     return { x: xaxis.range.map((value) => xaxis.r2l(value)), y: yaxis.range.map(Number) };
   }
 
   /** Puts the cells where the axes are now. */
-  function paint() {
-    const { xaxis, yaxis } = element._fullLayout;
-    clearPriceLabel();
-    paintIn(current(), { left: xaxis._offset, top: yaxis._offset, width: xaxis._length, height: yaxis._length });
+  #paint() {
+    const { xaxis, yaxis } = this.#element._fullLayout;
+    this.#clearPriceLabel();
+    this.#paintIn(this.view(), {
+      left: xaxis._offset,
+      top: yaxis._offset,
+      width: xaxis._length,
+      height: yaxis._length,
+    });
   }
 
-  function paintIn(view, box) {
+  #paintIn(view, box) {
+    const [element, canvas] = [this.#element, this.#canvas];
     const ratio = window.devicePixelRatio || 1;
     const [width, height] = [Math.round(element.clientWidth * ratio), Math.round(element.clientHeight * ratio)];
     if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
     const context = canvas.getContext("2d");
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
     context.clearRect(0, 0, width, height);
-    if (drawn.choice.map) copyCells(context, cells, drawn.map, view, box);
+    if (this.#drawn.choice.map) copyCells(context, this.cells, this.#drawn.map, view, box);
   }
 
   /** Labels of the price axis that would stick out below the label of the last price are not shown. */
-  function clearPriceLabel() {
-    const tag = heightOf(drawn.map.price);
-    const frame = element.getBoundingClientRect();
-    for (const label of element.querySelectorAll(".ytick text")) {
+  #clearPriceLabel() {
+    const tag = this.heightOf(this.#drawn.map.price);
+    const frame = this.#element.getBoundingClientRect();
+    for (const label of this.#element.querySelectorAll(".ytick text")) {
       const { top, bottom } = label.getBoundingClientRect();
-      label.style.visibility = tag !== null && Math.abs((top + bottom) / 2 - frame.top - tag) < 17 ? "hidden" : "";
+      const covered = tag !== null && Math.abs((top + bottom) / 2 - frame.top - tag) < 17;
+      label.style.visibility = covered ? "hidden" : "";
     }
   }
 
-  /** After the user moved or zoomed: candles of a width that can be read there, and the profile of what is in view. */
-  function moved(change) {
-    if (!drawn || !Object.keys(change).some((key) => /^[xy]axis\.range/.test(key))) return;
-    const { map, choice, traces } = drawn;
-    const view = current();
-    const at = places(element, choice);
-    drawn.view = view;
-    drawn.traces = [...candleTraces(map, view, at.mapWidth, choice.candles), ...traces.slice(2)];
-    // Not restyle: it forgets that the axis is one of dates, and then takes it for one of numbers.
-    Plotly.react(element, drawn.traces, layout(map, view, choice, at), CONFIG).then(paint);
-    onMoved(view);
-  }
-
   /** Moves the view by shares of its width and height, after scaling it about its middle. */
-  function shift({ scale = 1, x = 0, y = 0 }) {
-    if (!drawn?.view) return;
-    const view = current();
+  shift({ scale = 1, x = 0, y = 0 }) {
+    if (!this.#drawn?.view) return;
+    const view = this.view();
     const changed = ([from, to], by) => {
       const [middle, half] = [(from + to) / 2 + by * (to - from), ((to - from) / 2) * scale];
       return [middle - half, middle + half];
     };
-    goTo({ x: changed(view.x, x), y: changed(view.y, y) });
+    this.goTo({ x: changed(view.x, x), y: changed(view.y, y) });
   }
 
-  const ignoreDoubleClick = () => { deafUntil = performance.now() + 700; };
-  const goTo = (view) => Plotly.relayout(element, { "xaxis.range": view.x, "yaxis.range": view.y });
+  ignoreDoubleClick() {
+    this.#deafUntil = performance.now() + 700;
+  }
+
+  goTo(view) {
+    return Plotly.relayout(this.#element, { "xaxis.range": view.x, "yaxis.range": view.y });
+  }
 
   /** What lies under a point of the element, or null outside of the map and the profile. */
-  function under(x, y) {
-    if (!drawn?.view || !element._fullLayout) return null;
-    const { xaxis, xaxis2, yaxis } = element._fullLayout;
+  under(x, y) {
+    if (!this.#drawn?.view || !this.#element._fullLayout) return null;
+    const { xaxis, xaxis2, yaxis } = this.#element._fullLayout;
     const inside = (axis, at) => at >= axis._offset && at <= axis._offset + axis._length;
     if (!inside(yaxis, y) || !(inside(xaxis, x) || (xaxis2 && inside(xaxis2, x)))) return null;
-    const { map } = drawn;
+    const { map } = this.#drawn;
     const price = yaxis.p2l(y - yaxis._offset);
     const row = Math.floor((price - map.low) / map.bin);
     const onMap = inside(xaxis, x);
     const column = onMap ? Math.floor((xaxis.p2l(x - xaxis._offset) - map.start) / map.width) : map.columns - 1;
     return {
-      map, price, onMap, row: row >= 0 && row < map.rows ? row : null,
-      column: column >= 0 && column < map.columns ? column : null, box: box(),
+      map,
+      price,
+      onMap,
+      row: row >= 0 && row < map.rows ? row : null,
+      column: column >= 0 && column < map.columns ? column : null,
+      box: this.box(),
     };
   }
 
   /** Pixels of the map and of what stands beside it. */
-  function box() {
-    const { xaxis, xaxis2, yaxis } = element._fullLayout;
+  box() {
+    const { xaxis, xaxis2, yaxis } = this.#element._fullLayout;
     const mapRight = xaxis._offset + xaxis._length;
-    return { left: xaxis._offset, right: xaxis2 ? xaxis2._offset + xaxis2._length : mapRight, mapRight, top: yaxis._offset, height: yaxis._length };
+    return {
+      left: xaxis._offset,
+      right: xaxis2 ? xaxis2._offset + xaxis2._length : mapRight,
+      mapRight,
+      top: yaxis._offset,
+      height: yaxis._length,
+    };
   }
 
   /** The pixel at which a price stands, or null if it is out of view. */
-  function heightOf(price) {
-    if (!drawn?.view) return null;
-    const { yaxis } = element._fullLayout;
+  heightOf(price) {
+    if (!this.#drawn?.view) return null;
+    const { yaxis } = this.#element._fullLayout;
     const at = yaxis.l2p(price);
     return at >= 0 && at <= yaxis._length ? yaxis._offset + at : null;
   }
-
-  return { early, draw, recolour, shift, goTo, ignoreDoubleClick, under, box, heightOf, cells, view: current, state: () => drawn };
 }

@@ -1,25 +1,60 @@
-// Colours, and what a volume looks like. Sides are blue and orange, candles white and pink: pairs that everyone can tell apart.
+// Colours, and what a volume looks like. Sides are blue and orange, candles white and pink: pairs that everyone can
+// tell apart.
 
-const COLOURS = {
-  background: "#0b0e14", text: "#d7dde8", muted: "#8a93a5", line: "#232a38", bright: "#ffffff", warn: "#ffd166",
-  long: "#4ea8ff", short: "#ff9a3c", up: "#f4f7fb", down: "#f06ccf", price: "#ffffff",
+import { colourEnds } from "./map.js";
+
+/** @import { Choice, HeatMap, Scale, View } from "./types.d.ts" */
+
+export const COLOURS = {
+  background: "#0b0e14",
+  text: "#d7dde8",
+  muted: "#8a93a5",
+  line: "#232a38",
+  bright: "#ffffff",
+  warn: "#ffd166",
+  long: "#4ea8ff",
+  short: "#ff9a3c",
+  up: "#f4f7fb",
+  down: "#f06ccf",
+  price: "#ffffff",
 };
 const VIRIDIS = [
-  "#440154", "#481a6c", "#472f7d", "#414487", "#39568c", "#31688e", "#2a788e", "#23888e",
-  "#1f988b", "#22a884", "#35b779", "#54c568", "#7ad151", "#a5db36", "#d2e21b", "#fde725",
+  "#440154",
+  "#481a6c",
+  "#472f7d",
+  "#414487",
+  "#39568c",
+  "#31688e",
+  "#2a788e",
+  "#23888e",
+  "#1f988b",
+  "#22a884",
+  "#35b779",
+  "#54c568",
+  "#7ad151",
+  "#a5db36",
+  "#d2e21b",
+  "#fde725",
 ];
 // Viridis after a short run-in from the background: empty is dark, little is nearly so.
 const RUN_IN = 0.14;
-const STOPS = [[0, COLOURS.background], ...VIRIDIS.map((colour, i) => [RUN_IN + ((1 - RUN_IN) * i) / 15, colour])];
+export const STOPS = /** @type {[number, string][]} */ ([
+  [0, COLOURS.background],
+  ...VIRIDIS.map((colour, i) => [RUN_IN + ((1 - RUN_IN) * i) / 15, colour]),
+]);
 const SHADES = 256;
 const LOG_DECADES = 2;
-const FONT = 'system-ui, "Segoe UI", Roboto, "DejaVu Sans", sans-serif';
+export const FONT = 'system-ui, "Segoe UI", Roboto, "DejaVu Sans", sans-serif';
 
 const RAMP = (() => {
+  /** @param {string} colour */
   const parts = (colour) => [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16));
   return Array.from({ length: SHADES }, (_, i) => {
     const share = i / (SHADES - 1);
-    const after = Math.max(1, STOPS.findIndex(([place]) => place >= share));
+    const after = Math.max(
+      1,
+      STOPS.findIndex(([place]) => place >= share),
+    );
     const [[from, low], [to, high]] = [STOPS[after - 1], STOPS[after]];
     const part = (share - from) / (to - from);
     const end = parts(high);
@@ -29,26 +64,39 @@ const RAMP = (() => {
 
 const PIXELS = Uint32Array.from(RAMP, ([red, green, blue]) => ((255 << 24) | (blue << 16) | (green << 8) | red) >>> 0);
 
-/** Between which volumes the colours run: the user's own, else those that suit what the range shows. */
-function colourScale(map, choice) {
+/**
+ * Between which volumes the colours run: the user's own, else those that suit what the range shows.
+ * @param {HeatMap} map
+ * @param {Choice} choice
+ * @returns {Scale}
+ */
+export function colourScale(map, choice) {
   const log = choice.scale === "log";
   const high = choice.high ?? Math.max(colourEnds(map, choice.range).top, (choice.low ?? 0) * 2);
   let low = choice.low ?? (log ? high / 10 ** LOG_DECADES : 0);
   if (log && low <= 0) low = high / 10 ** LOG_DECADES;
   const span = log ? Math.log(high / low) : high - low;
   return {
-    log, low, high,
+    log,
+    low,
+    high,
     /** 0 at the lower end, 1 at the upper one. */
     place: (volume) => (log ? Math.log(Math.max(volume, Number.MIN_VALUE) / low) : volume - low) / span,
   };
 }
 
-/** A canvas with one pixel per cell: transparent where nothing is, or less than the scale shows. */
-function paintCells(canvas, map, choice, scale) {
+/**
+ * A canvas with one pixel per cell: transparent where nothing is, or less than the scale shows.
+ * @param {HTMLCanvasElement} canvas
+ * @param {HeatMap} map
+ * @param {Choice} choice
+ * @param {Scale} scale
+ */
+export function paintCells(canvas, map, choice, scale) {
   const { columns, rows, long, short } = map;
   canvas.width = Math.max(1, columns);
   canvas.height = Math.max(1, rows);
-  const context = canvas.getContext("2d");
+  const context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
   const image = context.createImageData(canvas.width, canvas.height);
   const pixels = new Uint32Array(image.data.buffer);
   const [withLong, withShort] = [choice.side !== "short", choice.side !== "long"];
@@ -66,8 +114,15 @@ function paintCells(canvas, map, choice, scale) {
   context.putImageData(image, 0, 0);
 }
 
-/** Copies the part of the cells that a view shows into a box; cells stay sharp rectangles. */
-function copyCells(context, cells, map, view, box) {
+/**
+ * Copies the part of the cells that a view shows into a box; cells stay sharp rectangles.
+ * @param {CanvasRenderingContext2D} context
+ * @param {HTMLCanvasElement} cells
+ * @param {HeatMap} map
+ * @param {View} view
+ * @param {{left: number, top: number, width: number, height: number}} box
+ */
+export function copyCells(context, cells, map, view, box) {
   context.save();
   context.beginPath();
   context.rect(box.left, box.top, box.width, box.height);
@@ -77,19 +132,28 @@ function copyCells(context, cells, map, view, box) {
   context.imageSmoothingEnabled = down > 1.2 * map.bin;
   context.drawImage(
     cells,
-    box.left + (map.start - view.x[0]) / across, box.top + (view.y[1] - map.high) / down,
-    (map.end - map.start) / across, (map.high - map.low) / down,
+    box.left + (map.start - view.x[0]) / across,
+    box.top + (view.y[1] - map.high) / down,
+    (map.end - map.start) / across,
+    (map.high - map.low) / down,
   );
   context.restore();
 }
 
-/** Round volumes within a scale: even steps where it is linear, 1, 2 and 5 where it is not. */
-function roundVolumes(low, high, log, most = 8) {
+/**
+ * Round volumes within a scale: even steps where it is linear, 1, 2 and 5 where it is not.
+ * @param {number} low
+ * @param {number} high
+ * @param {boolean} log
+ */
+export function roundVolumes(low, high, log, most = 8) {
   if (!log) {
     const power = 10 ** Math.floor(Math.log10((high - low) / most));
-    const step = [1, 2, 2.5, 5, 10].map((digit) => digit * power).find((size) => (high - low) / size <= most) ?? 10 * power;
+    const step =
+      [1, 2, 2.5, 5, 10].map((digit) => digit * power).find((size) => (high - low) / size <= most) ?? 10 * power;
     const values = [];
-    for (let i = Math.ceil(low / step - 1e-9); i * step <= high * (1 + 1e-9); i += 1) values.push(i * step);
+    for (let i = Math.max(0, Math.ceil(low / step - 1e-9)); i * step <= high * (1 + 1e-9); i += 1)
+      values.push(i * step);
     return values;
   }
   const values = [];

@@ -1,35 +1,88 @@
 // The controls: groups of buttons that are changed in place, so that the focus stays; keys; the words of help.
 
-const LAYERS = { map: "Map", candles: "Candles", bubbles: "● Modelled", reported: "○ Reported", profile: "Profile", levels: "Clusters" };
-const ABOUT = {
-  turnover: "Volume tells how much opens and closes; every contract has a long and a short. The map to start with.",
-  delta: "The classic rule: only a rise of open interest opens levels, all on the side of the candle; a fall closes them.",
-  map: "The cells (h)", candles: "Candles (c)", bubbles: "What the model liquidated (x)",
-  reported: "What was really liquidated, as an exchange reports it (o)", profile: "The newest book beside the map (p)",
-  levels: "Clusters above and below the price (k)", both: "Both sides (b)", long: "Longs, which a fall liquidates (l)",
-  short: "Shorts, which a rise liquidates (s)", linear: "Colours in even steps (g changes it)", log: "Colours in equal ratios, for faint levels (g changes it)",
+import { byId, make } from "./dom.js";
+import { MINUTE, RANGES } from "./time.js";
+import { ageText, binText } from "./words.js";
+
+export const LAYERS = {
+  map: "Map",
+  candles: "Candles",
+  bubbles: "● Modelled",
+  reported: "○ Reported",
+  profile: "Profile",
+  levels: "Clusters",
 };
-const ABOUT_LOCATED = "Share of open interest that the map puts at a liquidation price. The rest was open before the data begin, or "
-  + "has no price that would liquidate it; it is not drawn.";
-const NOT_RECORDED = "No real liquidations were recorded in this time. The setting HEATMAP_LIQUIDATIONS says where they come from.";
+export const ABOUT = {
+  turnover: "Volume tells how much opens and closes; every contract has a long and a short. The map to start with.",
+  delta:
+    "The classic rule: only a rise of open interest opens levels, all on the side of the candle; a fall closes them.",
+  map: "The cells (h)",
+  candles: "Candles (c)",
+  bubbles: "What the model liquidated (x)",
+  reported: "What was really liquidated, as an exchange reports it (o)",
+  profile: "The newest book beside the map (p)",
+  levels: "Clusters above and below the price (k)",
+  both: "Both sides (b)",
+  long: "Longs, which a fall liquidates (l)",
+  short: "Shorts, which a rise liquidates (s)",
+  linear: "Colours in even steps (g changes it)",
+  log: "Colours in equal ratios, for faint levels (g changes it)",
+};
+export const ABOUT_LOCATED =
+  "Share of open interest that the map puts at a liquidation price. The rest was open before the data begin, or " +
+  "has no price that would liquidate it; it is not drawn.";
+export const NOT_RECORDED =
+  "No real liquidations were recorded in this time. The setting HEATMAP_LIQUIDATIONS says where they come from.";
 const KEYS = [
-  ["1 … 7", "time range, 12 hours … 1 year"], ["l  s  b", "longs, shorts, both"], ["g", "linear or logarithmic colours"], ["m", "next model"],
-  ["h  c", "hide or show map, candles"], ["x  o", "hide or show modelled, reported liquidations"],
-  ["p  k", "hide or show profile, clusters"], ["[  ]", "smaller or larger price bins"],
-  ["r", "fit the colours to the map again"], ["+  −  0", "zoom in, out, show the whole range (or wheel, or two fingers)"], ["← → ↑ ↓", "move the map, a handle, or along a group of buttons"],
-  ["t", "how true is this?"], ["?", "this help"],
+  ["1 … 7", "time range, 12 hours … 1 year"],
+  ["l  s  b", "longs, shorts, both"],
+  ["g", "linear or logarithmic colours"],
+  ["m", "next model"],
+  ["h  c", "hide or show map, candles"],
+  ["x  o", "hide or show modelled, reported liquidations"],
+  ["p  k", "hide or show profile, clusters"],
+  ["[  ]", "smaller or larger price bins"],
+  ["r", "fit the colours to the map again"],
+  ["+  −  0", "zoom in, out, show the whole range (or wheel, or two fingers)"],
+  ["← → ↑ ↓", "move the map, a handle, or along a group of buttons"],
+  ["t", "how true is this?"],
+  ["?", "this help"],
 ];
 const HELP = [
-  ["Colours", "say how much, as modelled, would be liquidated in a row if price went there. Drag the two handles or type values: the left one hides what is smaller, from the right one on all is brightest. What you set stays an amount of the quote asset, whatever the range, until Auto fits the colours to the range again."],
-  ["A level ends", "at the candle that reached it; the filled circle there shows how much the model liquidated. Blue: longs, which a fall liquidates. Orange: shorts, which a rise liquidates."],
-  ["Hollow circles", "are real liquidations as an exchange reports them, of the same scale. They stand at their mean price; where no price is reported, at the low (longs) or high (shorts) of their time. The line along the time axis shows when they were recorded; elsewhere they are missing, not 0. Incomplete: the source does not print every liquidation. Reported / modelled compares the recorded columns loaded."],
-  ["Clusters", "are neighbouring rows of the newest book with much volume, among the prices in view. Nearest is the closest that matters, largest the one with the most volume."],
+  [
+    "Colours",
+    "say how much, as modelled, would be liquidated in a row if price went there. Drag the two handles or " +
+      "type values: the left one hides what is smaller, from the right one on all is brightest. What you set " +
+      "stays an amount of the quote asset, whatever the range, until Auto fits the colours to the range again.",
+  ],
+  [
+    "A level ends",
+    "at the candle that reached it; the filled circle there shows how much the model liquidated. Blue: longs, " +
+      "which a fall liquidates. Orange: shorts, which a rise liquidates.",
+  ],
+  [
+    "Hollow circles",
+    "are real liquidations as an exchange reports them, of the same scale. They stand at their mean price; " +
+      "where no price is reported, at the low (longs) or high (shorts) of their time. The line along the time " +
+      "axis shows when they were recorded; elsewhere they are missing, not 0. Incomplete: the source does " +
+      "not print every liquidation. Reported / modelled compares the recorded columns loaded.",
+  ],
+  [
+    "Clusters",
+    "are neighbouring rows of the newest book with much volume, among the prices in view. Nearest is the " +
+      "closest that matters, largest the one with the most volume.",
+  ],
   ["Max pain", "is where a straight move from the last price would liquidate the most volume per percent moved."],
-  ["Modelled", "from open interest, volume and price: no exchange publishes positions. A level is no order and no target."],
+  [
+    "Modelled",
+    "from open interest, volume and price: no exchange publishes positions. A level is no order and no target.",
+  ],
 ];
 
-/** Buttons of which one or several are pressed. `update(options)` takes { value: { words, about, pressed, disabled } }. */
-function group(id, onPick, { single = true } = {}) {
+/**
+ * Buttons of which one or several are pressed. `update(options)` takes { value: { words, about, pressed, disabled } }.
+ */
+export function group(id, onPick, { single = true } = {}) {
   const element = byId(id);
   const made = new Map();
   const enabled = () => [...made.values()].filter((button) => !button.disabled);
@@ -46,7 +99,12 @@ function group(id, onPick, { single = true } = {}) {
     const all = enabled();
     const here = all.indexOf(document.activeElement);
     const to = {
-      ArrowRight: here + 1, ArrowDown: here + 1, ArrowLeft: here - 1, ArrowUp: here - 1, Home: 0, End: all.length - 1,
+      ArrowRight: here + 1,
+      ArrowDown: here + 1,
+      ArrowLeft: here - 1,
+      ArrowUp: here - 1,
+      Home: 0,
+      End: all.length - 1,
     }[event.key];
     if (here < 0 || to === undefined) return;
     event.preventDefault();
@@ -70,7 +128,10 @@ function group(id, onPick, { single = true } = {}) {
       button.setAttribute("aria-pressed", String(pressed));
     }
     const all = enabled();
-    const stop = all.find((button) => button === document.activeElement) ?? all.find((button) => button.getAttribute("aria-pressed") === "true") ?? all[0];
+    const stop =
+      all.find((button) => button === document.activeElement) ??
+      all.find((button) => button.getAttribute("aria-pressed") === "true") ??
+      all[0];
     for (const button of made.values()) button.tabIndex = button === stop ? 0 : -1;
   }
 
@@ -78,24 +139,33 @@ function group(id, onPick, { single = true } = {}) {
 }
 
 /** Which ranges there are data for: the ones that begin within them, and the first that shows them all. */
-function rangeOptions(span, choice, live) {
+export function rangeOptions(span, choice, live) {
   const spans = Object.values(RANGES);
   const held = ageText(Math.max(span, MINUTE) / 1000);
-  return Object.fromEntries(Object.keys(RANGES).map((name, i) => {
-    const disabled = i > 0 && span <= spans[i - 1] * 1.001;
-    const more = live ? "The history is not longer yet." : "This page holds the newest days only; a server (heatmap serve) shows all.";
-    return [name, {
-      words: name, pressed: choice.range === name && !choice.view, disabled,
-      about: disabled ? `There are ${held} of data here. ${more}` : `Key ${i + 1}`,
-    }];
-  }));
+  return Object.fromEntries(
+    Object.keys(RANGES).map((name, i) => {
+      const disabled = i > 0 && span <= spans[i - 1] * 1.001;
+      const more = live
+        ? "The history is not longer yet."
+        : "This page holds the newest days only; a server (heatmap serve) shows all.";
+      return [
+        name,
+        {
+          words: name,
+          pressed: choice.range === name && !choice.view,
+          disabled,
+          about: disabled ? `There are ${held} of data here. ${more}` : `Key ${i + 1}`,
+        },
+      ];
+    }),
+  );
 }
 
 const BIN_FACTORS = [1, 2, 5, 10, 20, 50, 100, 200, 500];
 const MOST_ROWS = 2000;
 
 /** Heights of rows on offer: [height, words, reason why not]. */
-function binOptions(map, base, live) {
+export function binOptions(map, base, live) {
   const span = map.high - map.low;
   return BIN_FACTORS.map((factor) => {
     const bin = Number((map.bucket * factor).toPrecision(12));
@@ -103,11 +173,15 @@ function binOptions(map, base, live) {
     if (span / bin < 8) return null;
     if (live) return [bin, words, span / bin > MOST_ROWS ? "too many rows for this range" : ""];
     const times = bin / base.bin;
-    return [bin, words, Math.abs(times - Math.round(times)) > 1e-9 || times < 1 ? `this page holds rows of ${binText(base.bin)}` : ""];
+    return [
+      bin,
+      words,
+      Math.abs(times - Math.round(times)) > 1e-9 || times < 1 ? `this page holds rows of ${binText(base.bin)}` : "",
+    ];
   }).filter(Boolean);
 }
 
-function fillBins(select, options, choice, map) {
+export function fillBins(select, options, choice, map) {
   const auto = choice.bin ? "auto" : `auto (${binText(map.bin)})`;
   select.replaceChildren(
     new Option(auto, "0", false, !choice.bin),
@@ -120,11 +194,13 @@ function fillBins(select, options, choice, map) {
   );
 }
 
-function fillHelp(dialog) {
+export function fillHelp(dialog) {
   const table = make("table");
   for (const [keys, words] of KEYS) {
     const line = table.insertRow();
-    line.insertCell().append(...keys.split(/\s{2,}|(?<=\S) (?=\S)/).map((key) => (key === "…" ? " … " : make("kbd", { textContent: key }))));
+    const parts = keys.split(/\s{2,}|(?<=\S) (?=\S)/);
+    const drawn = parts.map((key) => (key === "…" ? " … " : make("kbd", { textContent: key })));
+    line.insertCell().append(...drawn);
     line.insertCell().textContent = words;
   }
   const close = make("button", { type: "button", textContent: "Close" });
@@ -132,13 +208,17 @@ function fillHelp(dialog) {
   dialog.replaceChildren(
     make("h2", { textContent: "How to read the map" }),
     ...HELP.map(([title, words]) => make("p", {}, make("b", { textContent: `${title} ` }), words)),
-    make("h2", { textContent: "Keys" }), table, close,
+    make("h2", { textContent: "Keys" }),
+    table,
+    close,
   );
-  dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
+  dialog.addEventListener("click", (event) => {
+    if (event.target === dialog) dialog.close();
+  });
 }
 
 /** Keys for the whole page, except where something is typed. `act(key)` says whether it took one. */
-function listenToKeys(act) {
+export function listenToKeys(act) {
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
     if (event.target.closest?.("input, select, textarea, dialog")) return;

@@ -1,10 +1,33 @@
 // The list beside the map: clusters in view above and below the price in the order of their prices, and where a move
 // hurts most.
 
-const ABOUT_PAIN = "If price went straight there from now, this is where the most volume, as modelled, would be liquidated per percent moved (less than 1 % counts as 1 %).";
-const ABOUT_CLUSTER = "Neighbouring rows with much volume count as one cluster; its price is the mean weighted by volume.";
+import { bookBetween, clustersOf, maxPain } from "./clusters.js";
+import { COLOURS } from "./colours.js";
+import { byId, make } from "./dom.js";
+import { amount, binDecimals, percentText, priceText, volumeText } from "./words.js";
 
-function ladder(panel, chart) {
+const ABOUT_PAIN =
+  "If price went straight there from now, this is where the most volume, as modelled, would be liquidated per " +
+  "percent moved (less than 1 % counts as 1 %).";
+const ABOUT_CLUSTER =
+  "Neighbouring rows with much volume count as one cluster; its price is the mean weighted by volume.";
+
+const facts = (price, one, volume, marks) => [
+  make("span", { className: "level-price", textContent: price }),
+  make("span", { className: "away", textContent: percentText(one.distance_percent) }),
+  make("span", { className: "volume", textContent: volume }),
+  make("span", { className: "marks", textContent: marks }),
+];
+
+/** What a side holds in all, among the prices in view. */
+function titleOf(where, part) {
+  const [side, words] = where === "above" ? ["short", "Above: shorts"] : ["long", "Below: longs"];
+  const total = part.book[side].reduce((sum, volume) => sum + volume, 0);
+  const inView = make("span", { className: "total", textContent: `${volumeText(total)} in view` });
+  return make("h2", { className: `${side}-text` }, words, inView);
+}
+
+export function ladder(panel, chart) {
   const line = byId("level-line");
 
   function point(price, colour) {
@@ -19,28 +42,40 @@ function ladder(panel, chart) {
     const words = priceText(one.price, binDecimals(map.bin));
     const bar = make("i", { className: "bar" });
     bar.style.width = `${Math.max(2, (100 * one.volume) / most)}%`;
-    const item = make("li", { className: `level ${one.side}`, tabIndex: 0 }, ...facts(words, one, volumeText(one.volume), marks.join(" · ")), bar);
-    item.title = `${one.side === "short" ? "Shorts" : "Longs"} from ${priceText(one.low, binDecimals(map.bin))} to ${priceText(one.high, binDecimals(map.bin))}: ${amount(one.volume)}, modelled. ${ABOUT_CLUSTER}`;
+    const item = make(
+      "li",
+      { className: `level ${one.side}`, tabIndex: 0 },
+      ...facts(words, one, volumeText(one.volume), marks.join(" · ")),
+      bar,
+    );
+    item.title =
+      `${one.side === "short" ? "Shorts" : "Longs"} from ` +
+      `${priceText(one.low, binDecimals(map.bin))} to ${priceText(one.high, binDecimals(map.bin))}: ` +
+      `${amount(one.volume)}, modelled. ${ABOUT_CLUSTER}`;
     return pointing(item, one.price, COLOURS[one.side]);
   }
 
-  const facts = (price, one, volume, marks) => [
-    make("span", { className: "level-price", textContent: price }),
-    make("span", { className: "away", textContent: percentText(one.distance_percent) }),
-    make("span", { className: "volume", textContent: volume }),
-    make("span", { className: "marks", textContent: marks }),
-  ];
-
   function painRow(map, pain) {
-    const words = facts(priceText(pain.price, binDecimals(map.bin)), pain, `${volumeText(pain.volume_per_percent)}/%`, "max pain: most per % moved");
-    const row = make("div", { className: "level pain", tabIndex: 0, title: `${ABOUT_PAIN} On the way: ${amount(pain.volume)}.` }, ...words);
+    const words = facts(
+      priceText(pain.price, binDecimals(map.bin)),
+      pain,
+      `${volumeText(pain.volume_per_percent)}/%`,
+      "max pain: most per % moved",
+    );
+    const row = make(
+      "div",
+      { className: "level pain", tabIndex: 0, title: `${ABOUT_PAIN} On the way: ${amount(pain.volume)}.` },
+      ...words,
+    );
     return pointing(row, pain.price, COLOURS.warn);
   }
 
   /** Pointing at a row draws its price across the map. */
   function pointing(item, price, colour) {
     const show = () => point(price, colour);
-    const hide = () => { line.hidden = true; };
+    const hide = () => {
+      line.hidden = true;
+    };
     item.addEventListener("pointerenter", show);
     item.addEventListener("focus", show);
     item.addEventListener("pointerleave", hide);
@@ -61,9 +96,7 @@ function ladder(panel, chart) {
       if (one === clusters[where][0]) marks.push("largest");
       return row(map, one, marks, most);
     });
-    const total = part.book[where === "above" ? "short" : "long"].reduce((sum, volume) => sum + volume, 0);
-    const words = where === "above" ? "Above: shorts" : "Below: longs";
-    const title = make("h2", { className: where === "above" ? "short-text" : "long-text" }, words, make("span", { className: "total", textContent: `${volumeText(total)} in view` }));
+    const title = titleOf(where, part);
     const list = make("ol", {}, ...rows);
     if (!rows.length) list.append(make("li", { className: "none", textContent: "no cluster" }));
     const hurts = pain ? [painRow(map, pain)] : [];

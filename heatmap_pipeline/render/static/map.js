@@ -1,8 +1,19 @@
 // A payload as typed arrays, and questions to it. Cells are kept column by column: cell (t, p) is at t * rows + p.
 
+import { MINUTE, RANGES } from "./time.js";
+
+/** @import { Book, Bubble, Candle, Cells, HeatMap, Numbers, RangeName, Reported, Side, View } from "./types.d.ts" */
+
+/** @type {Side[]} */
+const SIDES = ["long", "short"];
+/** @type {Record<string, new (buffer: ArrayBuffer) => Numbers>} */
 const ARRAYS = { u1: Uint8Array, u2: Uint16Array, u4: Uint32Array, f4: Float32Array, f8: Float64Array };
 
-/** An array as the endpoint sends it (plain) or as a file holds it (packed, or the lengths of runs). */
+/**
+ * An array as the endpoint sends it (plain) or as a file holds it (packed, or the lengths of runs).
+ * @param {any} array
+ * @returns {Numbers}
+ */
 function unpack(array) {
   if (Array.isArray(array)) return array;
   if (array.runs) {
@@ -19,32 +30,59 @@ function unpack(array) {
   return new ARRAYS[array.type](bytes.buffer);
 }
 
+/**
+ * @param {any} part
+ * @returns {Cells}
+ */
 function cellsOf(part) {
   return { time: unpack(part.time), price: unpack(part.price), volume: unpack(part.volume) };
 }
 
-function grid(cells, columns, rows) {
+/**
+ * @param {Cells} cells
+ * @param {number} columns
+ * @param {number} rows
+ */
+export function grid(cells, columns, rows) {
   const filled = new Float32Array(columns * rows);
   const { time, price, volume } = cells;
   for (let i = 0; i < volume.length; i += 1) filled[time[i] * rows + price[i]] = volume[i];
   return filled;
 }
 
-function decode(payload) {
+/**
+ * @param {any} payload
+ * @returns {HeatMap}
+ */
+export function decode(payload) {
   const { meta } = payload;
   const times = unpack(payload.timestamps);
   const prices = unpack(payload.prices);
   const [columns, rows] = [times.length, prices.length];
   const bars = payload.candles;
-  const parts = Object.fromEntries(["open_time", "open", "high", "low", "close", "volume"].map((name) => [name, unpack(bars[name])]));
+  const parts = Object.fromEntries(
+    ["open_time", "open", "high", "low", "close", "volume"].map((name) => [name, unpack(bars[name])]),
+  );
   const width = meta.interval_seconds * 1000;
   const start = columns ? times[0] : Date.parse(meta.start_time);
   const candles = Array.from(parts.open_time, (time, i) => ({
-    time, open: parts.open[i], high: parts.high[i], low: parts.low[i], close: parts.close[i], volume: parts.volume[i],
+    time,
+    open: parts.open[i],
+    high: parts.high[i],
+    low: parts.low[i],
+    close: parts.close[i],
+    volume: parts.volume[i],
   }));
-  const swept = Object.fromEntries(["long", "short"].map((side) => [side, cellsOf(payload[`consumed_${side}`])]));
+  const swept = Object.fromEntries(SIDES.map((side) => [side, cellsOf(payload[`consumed_${side}`])]));
   const map = {
-    ...meta, payload, columns, rows, width, start, candles, swept,
+    ...meta,
+    payload,
+    columns,
+    rows,
+    width,
+    start,
+    candles,
+    swept,
     end: start + columns * width,
     asOf: Date.parse(meta.as_of),
     bin: meta.price_bin_size,
@@ -61,75 +99,81 @@ function decode(payload) {
 }
 
 /**
- * Real liquidations, the largest first: { side, column, time (of the circle's middle), from, to, price (null = unknown),
- * place, volume, quantity }; null where nothing of the map's time was recorded.
+ * Real liquidations, the largest first: { side, column, time (of the circle's middle), from, to, price (null is
+ * unknown), place, volume, quantity }; null where nothing of the map's time was recorded.
+ * @param {any} part
+ * @param {HeatMap} map
+ * @returns {Reported | null}
  */
 function reportedOf(part, map) {
   if (!part) return null;
+  /** @param {number | null} value */
   const known = (value) => (value === null || Number.isNaN(value) ? null : value);
   const [from, to] = [unpack(part.recorded.from), unpack(part.recorded.to)];
   const span = Math.max(map.width, part.resolution_seconds * 1000);
-  const circles = ["long", "short"].flatMap((side) => {
-    const [column, price, place, volume, quantity] = ["time", "price", "place", "volume", "quantity"].map((name) => unpack(part[side][name]));
+  const circles = SIDES.flatMap((side) => {
+    const [column, price, place, volume, quantity] = ["time", "price", "place", "volume", "quantity"].map((name) =>
+      unpack(part[side][name]),
+    );
     return Array.from(column, (at, i) => {
       const begin = map.start + at * map.width;
       return {
-        side, column: at, from: begin, to: begin + span, time: begin + span / 2, price: known(price[i]), place: place[i],
-        volume: volume[i], quantity: quantity[i],
+        side,
+        column: at,
+        from: begin,
+        to: begin + span,
+        time: begin + span / 2,
+        price: known(price[i]),
+        place: place[i],
+        volume: volume[i],
+        quantity: quantity[i],
       };
     });
   });
   return {
-    source: part.source, exchange: part.exchange, own: part.own_exchange, complete: part.complete, factor: part.factor,
-    seconds: part.resolution_seconds, recorded: Array.from(from, (begin, i) => [begin, to[i]]),
+    source: part.source,
+    exchange: part.exchange,
+    own: part.own_exchange,
+    complete: part.complete,
+    factor: part.factor,
+    seconds: part.resolution_seconds,
+    recorded: Array.from(from, (begin, i) => [begin, to[i]]),
     circles: circles.sort((a, b) => b.volume - a.volume),
   };
 }
 
-/** Whose record the real liquidations are, how complete, and how much they are of the modelled ones; as the PNG says it. */
-function reportedWords({ exchange, own, complete, factor }) {
-  const whole = { true: "complete", false: "incomplete" }[complete] ?? "";
-  const ratio = factor === null ? "" : `reported / modelled ${factor.toFixed(2)}`;
-  return [own ? exchange : `${exchange}, another exchange`, whole, ratio].filter(Boolean).join(", ");
-}
-
-/** Whether all, a part or nothing of the time from an instant to another was recorded: "all", "some", "none". */
-function recordedIn({ recorded }, from, to) {
+/**
+ * Whether all, a part or nothing of the time from an instant to another was recorded: "all", "some", "none".
+ * @param {Reported} reported
+ * @param {number} from
+ * @param {number} to
+ */
+export function recordedIn({ recorded }, from, to) {
   const parts = recorded.filter(([begin, end]) => begin < to && end > from);
   if (!parts.length) return "none";
   return parts.some(([begin, end]) => begin <= from && end >= to) ? "all" : "some";
 }
 
-/** What has to be said beside the name of a map: { words, style (of the badge), colour, about }. */
-function marksOf(map) {
-  const pale = "#b7c0d1";
-  return [
-    map.simulated && { words: "SIMULATED DATA", style: "", colour: COLOURS.warn, about: "A made-up market, for trying things out. Not real prices." },
-    map.provisional && { words: "provisional", style: "mild", colour: pale, about: "The newest day is not complete yet; it will be computed again." },
-    map.ended && { words: `ended on ${map.ended}`, style: "mild", colour: pale, about: "The exchange does not trade this symbol any more: no later day will come." },
-    map.bucket_misfit && { words: "bucket does not fit", style: "old", colour: COLOURS.warn, about: `In this range ${map.bucket_misfit}.` },
-  ].filter(Boolean);
-}
-
-/** The days of a map that are not whole, rising: { from, to, words }. */
-function notWholeOf(map) {
-  return Object.entries(map.not_whole ?? {}).sort().map(([day, words]) => {
-    const from = Date.parse(`${day}T00:00:00Z`);
-    return { from: Math.max(from, map.start), to: Math.min(from + DAY, map.end), words };
-  });
-}
-
-/** What follows from the cells: the map's upper edge, the bubbles, whether there is anything at all. */
+/**
+ * What follows from the cells: the map's upper edge, the bubbles, whether there is anything at all.
+ * @param {any} map
+ * @returns {HeatMap}
+ */
 function finished(map) {
   if (!map.rows) withEmptyRows(map);
   map.high = map.low + map.rows * map.bin;
   map.bubbles = bubblesOf(map);
-  map.empty = !map.long.some((volume) => volume > 0) && !map.short.some((volume) => volume > 0);
+  map.empty =
+    !map.long.some((/** @type {number} */ volume) => volume > 0) &&
+    !map.short.some((/** @type {number} */ volume) => volume > 0);
   map.ends = {};
   return map;
 }
 
-/** An empty book still has prices: those of its candles. */
+/**
+ * An empty book still has prices: those of its candles.
+ * @param {HeatMap} map
+ */
 function withEmptyRows(map) {
   const [low, high] = priceSpan(map.candles, 0);
   if (!(low <= high)) return;
@@ -140,6 +184,10 @@ function withEmptyRows(map) {
   map.short = new Float32Array(map.columns * map.rows);
 }
 
+/**
+ * @param {Candle[]} candles
+ * @param {number} from
+ */
 function priceSpan(candles, from) {
   let [low, high] = [Infinity, -Infinity];
   for (const bar of candles) {
@@ -150,14 +198,19 @@ function priceSpan(candles, from) {
   return [low, high];
 }
 
-/** The same map in rows of `bin`, a multiple of its own. Rows that reach beyond the map are left out. */
-function rebin(map, bin) {
+/**
+ * The same map in rows of `bin`, a multiple of its own. Rows that reach beyond the map are left out.
+ * @param {HeatMap} map
+ * @param {number} bin
+ */
+export function rebin(map, bin) {
   const factor = Math.round(bin / map.bin);
   if (factor <= 1) return map;
   const first = Math.ceil(Math.round(map.low / map.bin) / factor);
   const skipped = first * factor - Math.round(map.low / map.bin);
   const rows = Math.floor((map.rows - skipped) / factor);
   if (rows < 2) return map;
+  /** @param {Float32Array} cells */
   const merged = (cells) => {
     const sums = new Float32Array(map.columns * rows);
     for (let t = 0; t < map.columns; t += 1) {
@@ -167,22 +220,36 @@ function rebin(map, bin) {
     }
     return sums;
   };
+  /** @param {Cells} cells */
   const moved = ({ time, price, volume }) => {
-    const inside = Array.from(price.keys()).filter((i) => price[i] >= skipped && price[i] < skipped + rows * factor);
+    const inside = Array.from(price, (_, i) => i).filter(
+      (i) => price[i] >= skipped && price[i] < skipped + rows * factor,
+    );
     return {
-      time: inside.map((i) => time[i]), price: inside.map((i) => Math.floor((price[i] - skipped) / factor)), volume: inside.map((i) => volume[i]),
+      time: inside.map((i) => time[i]),
+      price: inside.map((i) => Math.floor((price[i] - skipped) / factor)),
+      volume: inside.map((i) => volume[i]),
     };
   };
   return finished({
-    ...map, rows, bin: map.bin * factor, low: first * factor * map.bin, long: merged(map.long), short: merged(map.short),
+    ...map,
+    rows,
+    bin: map.bin * factor,
+    low: first * factor * map.bin,
+    long: merged(map.long),
+    short: merged(map.short),
     swept: { long: moved(map.swept.long), short: moved(map.swept.short) },
   });
 }
 
-/** One bubble per column and side in which levels were consumed, at the mean price of their volume. */
+/**
+ * One bubble per column and side in which levels were consumed, at the mean price of their volume.
+ * @param {HeatMap} map
+ * @returns {Bubble[]}
+ */
 function bubblesOf(map) {
   const bubbles = [];
-  for (const side of ["long", "short"]) {
+  for (const side of SIDES) {
     const { time, price, volume } = map.swept[side];
     const byColumn = new Map();
     for (let i = 0; i < volume.length; i += 1) {
@@ -198,8 +265,12 @@ function bubblesOf(map) {
   return bubbles.sort((a, b) => b.volume - a.volume);
 }
 
-/** The newest book: one entry per row; sums run outward from the price. */
-function newestBook(map) {
+/**
+ * The newest book: one entry per row; sums run outward from the price.
+ * @param {HeatMap} map
+ * @returns {Book}
+ */
+export function newestBook(map) {
   if (map.book) return map.book;
   const { rows } = map;
   const from = Math.max(0, map.columns - 1) * rows;
@@ -208,17 +279,31 @@ function newestBook(map) {
   const [longSum, shortSum] = [new Float64Array(rows), new Float64Array(rows)];
   for (let p = 0, sum = 0; p < rows; p += 1) shortSum[p] = sum += short[p];
   for (let p = rows - 1, sum = 0; p >= 0; p -= 1) longSum[p] = sum += long[p];
-  map.book = { long, short, longSum, shortSum, middle: Float64Array.from(long, (_, p) => map.low + (p + 0.5) * map.bin) };
+  map.book = {
+    long,
+    short,
+    longSum,
+    shortSum,
+    middle: Float64Array.from(long, (_, p) => map.low + (p + 0.5) * map.bin),
+  };
   return map.book;
 }
 
 const CANDLE_MINUTES = [5, 15, 30, 60, 120, 240, 360, 720, 1440, 2880, 10080];
 
-/** Candles between two instants, merged until there are at most `most` of them. */
-function candlesIn(map, from, to, most) {
+/**
+ * Candles between two instants, merged until there are at most `most` of them.
+ * @param {HeatMap} map
+ * @param {number} from
+ * @param {number} to
+ * @param {number} most
+ */
+export function candlesIn(map, from, to, most) {
   const own = map.candleWidth;
+  /** @param {number} step */
   const fits = (step) => step >= own && step % own === 0 && (to - from) / step <= most;
   const step = [own, ...CANDLE_MINUTES.map((minutes) => minutes * MINUTE)].find(fits) ?? own;
+  /** @type {Candle[]} */
   const merged = [];
   for (const bar of map.candles) {
     if (bar.time < from - step || bar.time > to + step) continue;
@@ -233,11 +318,20 @@ function candlesIn(map, from, to, most) {
   return { bars: merged, step };
 }
 
-/** Whether any of the map is within a view. */
-const overlaps = (map, { x, y }) => x[0] < map.end && x[1] > map.start && y[0] < map.high && y[1] > map.low;
+/**
+ * Whether any of the map is within a view.
+ * @param {HeatMap} map
+ * @param {View} view
+ */
+export const overlaps = (map, { x, y }) => x[0] < map.end && x[1] > map.start && y[0] < map.high && y[1] > map.low;
 
-/** The part of the map that a range shows: its time, and its candles with prices around them as far as the map reaches. */
-function viewOf(map, range) {
+/**
+ * The part of the map that a range shows: its time, and its candles with prices around them as far as the map reaches.
+ * @param {HeatMap} map
+ * @param {RangeName} range
+ * @returns {View}
+ */
+export function viewOf(map, range) {
   const span = Math.min(RANGES[range], map.end - map.start);
   const from = Math.max(map.start, map.end - RANGES[range]);
   const x = [from, map.end + 0.012 * span];
@@ -250,13 +344,18 @@ function viewOf(map, range) {
 /**
  * Of the cells that a range shows the largest volume, and the one that 1 cell in 200 exceeds: there the colours end, so
  * that one cell does not dim the rest.
+ * @param {HeatMap} map
+ * @param {RangeName} range
  */
-function colourEnds(map, range) {
+export function colourEnds(map, range) {
   if (map.ends[range]) return map.ends[range];
   const { x, y } = viewOf(map, range);
   const { long, short, rows } = map;
   const first = Math.max(0, Math.floor((x[0] - map.start) / map.width));
-  const [bottom, top] = [Math.max(0, Math.floor((y[0] - map.low) / map.bin)), Math.min(rows, Math.ceil((y[1] - map.low) / map.bin))];
+  const [bottom, top] = [
+    Math.max(0, Math.floor((y[0] - map.low) / map.bin)),
+    Math.min(rows, Math.ceil((y[1] - map.low) / map.bin)),
+  ];
   const step = Math.max(1, Math.floor(((map.columns - first) * (top - bottom)) / 200000));
   const sample = [];
   let most = 0;

@@ -1,5 +1,10 @@
-// What the pointer says: cross hairs, the price at its height, and the cell below it. A tap does the same on a phone, where
-// two fingers zoom.
+// What the pointer says: cross hairs, the price at its height, and the cell below it. A tap does the same on a phone,
+// where two fingers zoom.
+
+import { byId, make } from "./dom.js";
+import { newestBook, recordedIn } from "./map.js";
+import { notWholeOf } from "./marks.js";
+import { amount, binDecimals, clockText, dayText, instantText, percentText, priceText } from "./words.js";
 
 /** Rows of the tooltip: [class of the row, left, right]. */
 function tipRows({ map, row, column, onMap }) {
@@ -15,16 +20,24 @@ function tipRows({ map, row, column, onMap }) {
   ];
   if (!onMap) {
     const book = newestBook(map);
-    rows.push(["rule", "Longs down to here", amount(book.longSum[row])], ["", "Shorts up to here", amount(book.shortSum[row])]);
+    rows.push(
+      ["rule", "Longs down to here", amount(book.longSum[row])],
+      ["", "Shorts up to here", amount(book.shortSum[row])],
+    );
     return rows;
   }
   const dead = map.bubbles.filter((one) => one.column === column);
   if (dead.length) {
     const sum = (side) => dead.find((one) => one.side === side)?.volume ?? 0;
-    rows.push(["rule long-text", "Longs liquidated, modelled", amount(sum("long"))], ["short-text", "Shorts liquidated, modelled", amount(sum("short"))]);
+    rows.push(
+      ["rule long-text", "Longs liquidated, modelled", amount(sum("long"))],
+      ["short-text", "Shorts liquidated, modelled", amount(sum("short"))],
+    );
   }
   const [from, to] = [map.start + column * map.width, map.start + (column + 1) * map.width];
-  const partly = notWholeOf(map).filter((one) => one.from < to && one.to > from).map(({ words }) => ["rule marks", "Not whole", words]);
+  const partly = notWholeOf(map)
+    .filter((one) => one.from < to && one.to > from)
+    .map(({ words }) => ["rule marks", "Not whole", words]);
   return [...rows, ...reportedRows(map, column), ...partly];
 }
 
@@ -36,9 +49,13 @@ function reportedRows({ reported, start, width }, column) {
   const known = recordedIn(reported, from, to);
   const wide = reported.seconds * 1000 > width;
   const rows = [];
-  if (wide && found.length) rows.push(["rule", "Reported as one sum", `${clockText(found[0].from)} – ${clockText(found[0].to)}`]);
+  if (wide && found.length)
+    rows.push(["rule", "Reported as one sum", `${clockText(found[0].from)} – ${clockText(found[0].to)}`]);
   else if (known === "none") return [["rule", "Reported", "not recorded"]];
-  for (const [side, words] of [["long", "Longs"], ["short", "Shorts"]]) {
+  for (const [side, words] of [
+    ["long", "Longs"],
+    ["short", "Shorts"],
+  ]) {
     const one = found.find((circle) => circle.side === side);
     const style = `${rows.length ? "" : "rule "}${side}-text`;
     rows.push([style, `${words} liquidated, reported`, amount(one?.volume ?? 0)]);
@@ -47,7 +64,7 @@ function reportedRows({ reported, start, width }, column) {
   return rows;
 }
 
-function pointer(element, chart) {
+export function pointer(element, chart) {
   const [tip, crossX, crossY, tag] = ["tip", "cross-x", "cross-y", "cross-price"].map(byId);
   let pressed = null;
 
@@ -60,7 +77,9 @@ function pointer(element, chart) {
     const start = map.start + column * map.width;
     const end = start + map.width;
     const until = dayText(end) === dayText(start) ? clockText(end) : `${dayText(end)} ${clockText(end)}`;
-    const when = onMap ? `${dayText(start)} ${clockText(start)} – ${until} UTC` : `Newest book, ${instantText(map.asOf)}`;
+    const when = onMap
+      ? `${dayText(start)} ${clockText(start)} – ${until} UTC`
+      : `Newest book, ${instantText(map.asOf)}`;
     const table = document.createElement("table");
     for (const [style, left, right] of tipRows(found)) {
       const line = table.insertRow();
@@ -88,7 +107,8 @@ function pointer(element, chart) {
       fill(found);
       const right = x + 18 + tip.offsetWidth > frame.width;
       const below = y + 18 + tip.offsetHeight > frame.height;
-      tip.style.left = `${Math.max(4, Math.min(frame.width - tip.offsetWidth - 4, right ? x - 18 - tip.offsetWidth : x + 18))}px`;
+      const left = right ? x - 18 - tip.offsetWidth : x + 18;
+      tip.style.left = `${Math.max(4, Math.min(frame.width - tip.offsetWidth - 4, left))}px`;
       tip.style.top = `${Math.max(4, below ? y - 18 - tip.offsetHeight : y + 18)}px`;
     }
     return undefined;
@@ -100,22 +120,32 @@ function pointer(element, chart) {
     } else if (event.buttons) hide();
     else show(event);
   });
-  element.addEventListener("pointerdown", (event) => {
-    pressed = { x: event.clientX, y: event.clientY };
+  element.addEventListener(
+    "pointerdown",
+    (event) => {
+      pressed = { x: event.clientX, y: event.clientY };
+      if (event.pointerType !== "touch") hide();
+    },
+    true,
+  );
+  element.addEventListener(
+    "pointerup",
+    (event) => {
+      const near = pressed && Math.hypot(event.clientX - pressed.x, event.clientY - pressed.y) <= 8;
+      if (event.pointerType === "touch" && near) show(event);
+      pressed = null;
+    },
+    true,
+  );
+  element.addEventListener("pointerleave", (event) => {
     if (event.pointerType !== "touch") hide();
-  }, true);
-  element.addEventListener("pointerup", (event) => {
-    const near = pressed && Math.hypot(event.clientX - pressed.x, event.clientY - pressed.y) <= 8;
-    if (event.pointerType === "touch" && near) show(event);
-    pressed = null;
-  }, true);
-  element.addEventListener("pointerleave", (event) => { if (event.pointerType !== "touch") hide(); });
+  });
   element.addEventListener("wheel", hide, { passive: true });
   return { hide };
 }
 
 /** Two fingers zoom about the point between them. Plotly knows one finger only, which moves the map. */
-function pinchZoom(element, chart) {
+export function pinchZoom(element, chart) {
   let pinch = null; // { spread, view, across, up }: where the fingers began, as shares of the map
   let next = 0;
   const between = ({ touches: [a, b] }) => Math.hypot(a.clientX - b.clientX, a.clientY - b.clientY);
@@ -124,33 +154,48 @@ function pinchZoom(element, chart) {
     return [fixed - share * (to - from) * scale, fixed + (1 - share) * (to - from) * scale];
   };
 
-  element.addEventListener("touchstart", (event) => {
-    if (event.touches.length !== 2 || !chart.view()) return;
-    const frame = element.getBoundingClientRect();
-    const { left, mapRight, top, height } = chart.box();
-    const [a, b] = event.touches;
-    pinch = {
-      spread: between(event), view: chart.view(),
-      across: ((a.clientX + b.clientX) / 2 - frame.left - left) / (mapRight - left),
-      up: 1 - ((a.clientY + b.clientY) / 2 - frame.top - top) / height,
-    };
-    event.preventDefault();
-    event.stopPropagation();
-  }, { capture: true, passive: false });
-  element.addEventListener("touchmove", (event) => {
-    if (!pinch) return;
-    event.preventDefault();
-    event.stopPropagation();
-    if (event.touches.length !== 2) return;
-    const scale = Math.min(20, Math.max(0.05, pinch.spread / between(event)));
-    const { view, across, up } = pinch;
-    cancelAnimationFrame(next);
-    next = requestAnimationFrame(() => chart.goTo({ x: zoomed(view.x, across, scale), y: zoomed(view.y, up, scale) }));
-  }, { capture: true, passive: false });
+  element.addEventListener(
+    "touchstart",
+    (event) => {
+      if (event.touches.length !== 2 || !chart.view()) return;
+      const frame = element.getBoundingClientRect();
+      const { left, mapRight, top, height } = chart.box();
+      const [a, b] = event.touches;
+      pinch = {
+        spread: between(event),
+        view: chart.view(),
+        across: ((a.clientX + b.clientX) / 2 - frame.left - left) / (mapRight - left),
+        up: 1 - ((a.clientY + b.clientY) / 2 - frame.top - top) / height,
+      };
+      event.preventDefault();
+      event.stopPropagation();
+    },
+    { capture: true, passive: false },
+  );
+  element.addEventListener(
+    "touchmove",
+    (event) => {
+      if (!pinch) return;
+      event.preventDefault();
+      event.stopPropagation();
+      if (event.touches.length !== 2) return;
+      const scale = Math.min(20, Math.max(0.05, pinch.spread / between(event)));
+      const { view, across, up } = pinch;
+      cancelAnimationFrame(next);
+      next = requestAnimationFrame(() =>
+        chart.goTo({ x: zoomed(view.x, across, scale), y: zoomed(view.y, up, scale) }),
+      );
+    },
+    { capture: true, passive: false },
+  );
   for (const end of ["touchend", "touchcancel"]) {
-    element.addEventListener(end, (event) => {
-      if (pinch) chart.ignoreDoubleClick();
-      if (!event.touches.length) pinch = null;
-    }, { capture: true });
+    element.addEventListener(
+      end,
+      (event) => {
+        if (pinch) chart.ignoreDoubleClick();
+        if (!event.touches.length) pinch = null;
+      },
+      { capture: true },
+    );
   }
 }

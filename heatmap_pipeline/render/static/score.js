@@ -1,31 +1,49 @@
-// "How true is this?": what the score says of a map, beside the rules it has to beat, and what to say where there is none.
-// A record is the answer of the endpoint's /score; docs/score.md says how its numbers are made.
+// "How true is this?": what the score says of a map, beside the rules it has to beat, and what to say where there is
+// none. A record is the answer of the endpoint's /score; docs/score.md says how its numbers are made.
+
+import { byId, make } from "./dom.js";
 
 const TRUTH_SIDES = ["long", "short"];
 const VOLUME_ONLY = "volume-only map";
 const LEVEL_FITS = [0.5, 5];
 const ABOUT_TRUTH = {
-  agreement: "Rank correlation, hour by hour, of what the model liquidated and what was really liquidated. 1 is the same order, 0 none. "
-    + "In brackets 95 % of draws of days.",
+  agreement:
+    "Rank correlation, hour by hour, of what the model liquidated and what was really liquidated. 1 is the " +
+    "same order, 0 none. " +
+    "In brackets 95 % of draws of days.",
   rule: "The simple rule that agrees best, by the same hours.",
   volumeOnly: "The same model from traded volume alone, without open interest.",
   start: "Only levels that stood in the map when the hour began, which is what a trader sees before it.",
   startRule: "The best rule that, like the map at the start, does not know the hour's volume.",
-  brightest: "How much more was liquidated in the brightest tenth of the levels that price reached than in the average one reached from as far away; beside it the same with shuffled levels, which should be 1.",
-  level: `Modelled / reported, all hours together. Believable from ${LEVEL_FITS.join(" to ")}: what is reported is a floor.`,
+  brightest:
+    "How much more was liquidated in the brightest tenth of the levels that price reached than in the average " +
+    "one reached from as far away; beside it the same with shuffled levels, which should be 1.",
+  level:
+    `Modelled / reported, all hours together. Believable from ${LEVEL_FITS.join(" to ")}: what is ` +
+    `reported is a floor.`,
 };
 
 /** The first row that is as wanted, if it has a value. */
-const rowOf = (rows, wanted) => rows.find((row) => row.value !== null && Object.entries(wanted).every(([name, value]) => row[name] === value));
+const rowOf = (rows, wanted) =>
+  rows.find((row) => row.value !== null && Object.entries(wanted).every(([name, value]) => row[name] === value));
 
 /** The rule that agrees best; at the start of an hour only rules count that do not know its volume. */
 function bestRule(rows, side, horizon) {
-  const rules = rows.filter((row) => row.measure === "spearman" && row.side === side && row.horizon === horizon && row.value !== null
-    && row.baseline && row.baseline !== VOLUME_ONLY && !(horizon === "at_start" && row.baseline.includes("volume")));
+  const rules = rows.filter(
+    (row) =>
+      row.measure === "spearman" &&
+      row.side === side &&
+      row.horizon === horizon &&
+      row.value !== null &&
+      row.baseline &&
+      row.baseline !== VOLUME_ONLY &&
+      !(horizon === "at_start" && row.baseline.includes("volume")),
+  );
   return rules.reduce((best, row) => (best && best.value >= row.value ? best : row), undefined);
 }
 
-const bracket = ({ low, high }, digits) => (low === null || high === null ? "" : `[${low.toFixed(digits)}, ${high.toFixed(digits)}]`);
+const bracket = ({ low, high }, digits) =>
+  low === null || high === null ? "" : `[${low.toFixed(digits)}, ${high.toFixed(digits)}]`;
 
 /** "we beat it by 0.089", "beats us by 0.020", "a tie": from the interval of the difference. */
 function against(row) {
@@ -38,7 +56,13 @@ function against(row) {
 /** What stands in a cell: a number, and words below it. */
 function numberCell(row, digits, words) {
   if (!row) return make("td", { className: "none", textContent: "–" });
-  return make("td", {}, make("b", { textContent: row.value.toFixed(digits) }), " ", make("small", { textContent: words }));
+  return make(
+    "td",
+    {},
+    make("b", { textContent: row.value.toFixed(digits) }),
+    " ",
+    make("small", { textContent: words }),
+  );
 }
 
 /** Lines of the table: [words, explanation, cell of a side]. */
@@ -82,7 +106,10 @@ function truthLines(rows) {
 function truthTable(rows, caption) {
   const table = make("table", { className: "truth" }, make("caption", { textContent: caption }));
   const head = table.createTHead().insertRow();
-  head.append(make("td"), ...TRUTH_SIDES.map((side) => make("th", { scope: "col", className: `${side}-text`, textContent: `${side}s` })));
+  head.append(
+    make("td"),
+    ...TRUTH_SIDES.map((side) => make("th", { scope: "col", className: `${side}-text`, textContent: `${side}s` })),
+  );
   const body = table.createTBody();
   for (const [words, about, cell] of truthLines(rows)) {
     const line = body.insertRow();
@@ -96,14 +123,17 @@ function truthTable(rows, caption) {
 function truthCounts(rows) {
   const parts = TRUTH_SIDES.flatMap((side) => {
     const [hours, days] = ["hours_with_reports", "days"].map((measure) => rowOf(rows, { side, measure }));
-    return hours ? [`${side}s: ${hours.value} hours with reports of ${hours.hours} recorded${days ? `, ${days.value} days` : ""}`] : [];
+    return hours
+      ? [`${side}s: ${hours.value} hours with reports of ${hours.hours} recorded${days ? `, ${days.value} days` : ""}`]
+      : [];
   });
   return parts.join(" · ");
 }
 
 const isScored = (rows) => rows.some((row) => row.measure === "spearman" && row.value !== null);
 
-const SVG = make("div", { innerHTML: "<svg></svg>" }).firstChild.namespaceURI; // the page holds no address, not even this one
+// the page holds no address, not even this one
+const SVG = make("div", { innerHTML: "<svg></svg>" }).firstChild.namespaceURI;
 
 function svg(tag, attributes, ...children) {
   const element = document.createElementNS(SVG, tag);
@@ -141,14 +171,26 @@ function scatter({ side, predicted, reported }) {
       text(short(power), { x: left - 5, y: y(at) + 4, "text-anchor": "end" }),
     );
   }
-  const dots = predicted.map((value, i) => svg("circle", { class: side[i], cx: x(value).toFixed(1), cy: y(reported[i]).toFixed(1), r: 1.9 }));
+  const dots = predicted.map((value, i) =>
+    svg("circle", { class: side[i], cx: x(value).toFixed(1), cy: y(reported[i]).toFixed(1), r: 1.9 }),
+  );
   const both = predicted.filter((value, i) => value > 0 && reported[i] > 0).length;
-  const about = `Modelled against reported contracts, ${predicted.length} hours and sides, both axes logarithmic; in ${both} both are above 0. On the line they would be equal.`;
+  const about =
+    `Modelled against reported contracts, ${predicted.length} hours and sides, both axes ` +
+    `logarithmic; in ${both} both are above 0. On the line they would be equal.`;
   return svg(
-    "svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": about, class: "scatter" }, ...ticks,
-    svg("line", { class: "equal", x1: x(10 ** low), y1: y(10 ** low), x2: x(10 ** high), y2: y(10 ** high) }), ...dots,
+    "svg",
+    { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": about, class: "scatter" },
+    ...ticks,
+    svg("line", { class: "equal", x1: x(10 ** low), y1: y(10 ** low), x2: x(10 ** high), y2: y(10 ** high) }),
+    ...dots,
     text("modelled, contracts in an hour", { x: (left + width - right) / 2, y: height - 5, "text-anchor": "middle" }),
-    text("reported", { x: 11, y: (top + height - bottom) / 2, "text-anchor": "middle", transform: `rotate(-90 11 ${(top + height - bottom) / 2})` }),
+    text("reported", {
+      x: 11,
+      y: (top + height - bottom) / 2,
+      "text-anchor": "middle",
+      transform: `rotate(-90 11 ${(top + height - bottom) / 2})`,
+    }),
   );
 }
 
@@ -160,37 +202,72 @@ const spanWords = (days) => (days ? `, ${days[0]} to ${days[1]}` : "");
 function referencePart(reference) {
   if (!reference?.scores?.length) return [];
   const names = reference.symbols.join(" and ");
-  const tables = reference.scores.map((score) => truthTable(score.windows.all, `${score.symbol}${spanWords(score.days?.all ?? reference.days)}`));
-  return [make("h3", { textContent: "Reference score" }), make("p", {
-    className: "note", textContent: `The published score of ${names}${spanWords(reference.days)}. It is of those markets and days, not of this map.`,
-  }), ...tables];
+  const tables = reference.scores.map((score) =>
+    truthTable(score.windows.all, `${score.symbol}${spanWords(score.days?.all ?? reference.days)}`),
+  );
+  return [
+    make("h3", { textContent: "Reference score" }),
+    make("p", {
+      className: "note",
+      textContent:
+        `The published score of ${names}${spanWords(reference.days)}. It is of those markets and ` +
+        `days, not of this map.`,
+    }),
+    ...tables,
+  ];
 }
 
 /** What the panel says of a record, in its three states: scored, not enough yet, not scored. */
 function truthParts(record, chosen, onWindow) {
   const { source, windows, hours } = record;
   const parts = [make("p", { className: "verdict", textContent: sentence(record.words) })];
-  if (record.simulated && !/never scored/.test(record.words)) parts.push(make("p", { textContent: "Simulated data are never scored." }));
+  if (record.simulated && !/never scored/.test(record.words))
+    parts.push(make("p", { textContent: "Simulated data are never scored." }));
   if (source) {
-    const whole = source.complete ? "complete: it prints every liquidation" : "incomplete: it does not print every liquidation";
+    const whole = source.complete
+      ? "complete: it prints every liquidation"
+      : "incomplete: it does not print every liquidation";
     parts.push(make("p", { className: "note", textContent: `Source: ${source.name}, ${whole}.` }));
   }
   const names = Object.keys(windows).filter((name) => windows[name].length);
   if (names.length) {
     const name = names.includes(chosen) ? chosen : names[0];
     const rows = windows[name];
-    const choice = make("div", { className: "choice", role: "group", ariaLabel: "Window" }, ...names.map((one) => {
-      const button = make("button", { type: "button", textContent: windowWords(one) });
-      button.dataset.value = one;
-      button.setAttribute("aria-pressed", String(one === name));
-      button.addEventListener("click", () => onWindow(one));
-      return button;
-    }));
+    const choice = make(
+      "div",
+      { className: "choice", role: "group", ariaLabel: "Window" },
+      ...names.map((one) => {
+        const button = make("button", { type: "button", textContent: windowWords(one) });
+        button.dataset.value = one;
+        button.setAttribute("aria-pressed", String(one === name));
+        button.addEventListener("click", () => onWindow(one));
+        return button;
+      }),
+    );
     parts.push(choice, make("p", { className: "note counts", textContent: truthCounts(rows) }));
-    if (isScored(rows)) parts.push(truthTable(rows, `${record.symbol}, ${record.model} model, ${windowWords(name)}${spanWords(record.days?.[name])}`));
+    if (isScored(rows))
+      parts.push(
+        truthTable(
+          rows,
+          `${record.symbol}, ${record.model} model, ${windowWords(name)}${spanWords(record.days?.[name])}`,
+        ),
+      );
   }
   const dots = hours?.hour?.length ? scatter(hours) : null;
-  if (dots) parts.push(make("figure", {}, dots, make("figcaption", { className: "note", textContent: "A dot is an hour and side of the trailing window; hours of 0 stand at the edge. On the line both are equal." })));
+  if (dots)
+    parts.push(
+      make(
+        "figure",
+        {},
+        dots,
+        make("figcaption", {
+          className: "note",
+          textContent:
+            "A dot is an hour and side of the trailing window; hours of 0 stand at the edge. On the line both " +
+            "are equal.",
+        }),
+      ),
+    );
   return record.scored ? parts : [...parts, ...referencePart(record.reference)];
 }
 
@@ -198,12 +275,15 @@ function truthParts(record, chosen, onWindow) {
 function truthShort(record) {
   if (!record) return "no score";
   const rows = Object.values(record.windows).find(isScored);
-  if (!record.scored || !rows) return record.simulated ? "simulated" : record.source ? "not enough yet" : "not scored here";
-  return TRUTH_SIDES.map((side) => rowOf(rows, { side, measure: "spearman", horizon: "nowcast", baseline: "" })?.value.toFixed(2) ?? "–").join(" / ");
+  if (!record.scored || !rows)
+    return record.simulated ? "simulated" : record.source ? "not enough yet" : "not scored here";
+  return TRUTH_SIDES.map(
+    (side) => rowOf(rows, { side, measure: "spearman", horizon: "nowcast", baseline: "" })?.value.toFixed(2) ?? "–",
+  ).join(" / ");
 }
 
 /** The panel and the button that opens it. `show(symbol, model, answer)` takes the promise of a record, or of null. */
-function truthPanel() {
+export function truthPanel() {
   const [button, dialog, content] = ["truth-button", "truth", "truth-content"].map(byId);
   let asked = "";
   let chosen = "";
@@ -211,7 +291,12 @@ function truthPanel() {
 
   function fill() {
     const pressed = document.activeElement?.closest("#truth-content .choice button")?.dataset.value;
-    content.replaceChildren(...truthParts(shown, chosen, (name) => { chosen = name; fill(); }));
+    content.replaceChildren(
+      ...truthParts(shown, chosen, (name) => {
+        chosen = name;
+        fill();
+      }),
+    );
     if (pressed) content.querySelector('.choice [aria-pressed="true"]')?.focus();
   }
 
@@ -247,6 +332,8 @@ function truthPanel() {
   button.addEventListener("click", open);
   byId("truth-close").addEventListener("click", () => dialog.close());
   dialog.addEventListener("close", () => button.setAttribute("aria-expanded", "false"));
-  dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
+  dialog.addEventListener("click", (event) => {
+    if (event.target === dialog) dialog.close();
+  });
   return { show, open, state: () => ({ asked, shown }) };
 }

@@ -1,70 +1,95 @@
 // How volumes, prices and times are written. Prices and volumes are in the quote asset of what is shown, times
 // milliseconds since 1970 UTC.
 
-const byId = (id) => document.getElementById(id);
+/** @type {[number, string][]} */
+const SIZES = [
+  [1e9, "B"],
+  [1e6, "M"],
+  [1e3, "k"],
+];
 
-function make(tag, properties = {}, ...children) {
-  const element = Object.assign(document.createElement(tag), properties);
-  element.append(...children);
-  return element;
-}
+export let quote = "USDT";
 
-const SIZES = [[1e9, "B"], [1e6, "M"], [1e3, "k"]];
-
-let quote = "USDT";
-
-/** Says what prices and volumes are in from now on. */
-function countIn(asset) {
+/**
+ * Says what prices and volumes are in from now on.
+ * @param {string} asset
+ */
+export function countIn(asset) {
   quote = asset;
 }
 
 const dollarSign = () => (/USD|^DAI$/.test(quote) ? "$" : "");
 
-/** 12300000 -> "$12.3M". */
-function volumeText(value) {
+/**
+ * 12300000 -> "$12.3M".
+ * @param {number} value
+ */
+export function volumeText(value) {
   const [size, unit] = SIZES.find(([limit]) => Math.abs(value) >= limit * 0.9995) ?? [1, ""];
   const short = value / size;
   return `${dollarSign()}${Math.abs(short) >= 99.95 ? short.toFixed(0) : String(Number(short.toPrecision(3)))}${unit}`;
 }
 
-/** 12300000 -> "12.30 M USDT". */
-function amount(value) {
+/**
+ * 12300000 -> "12.30 M USDT".
+ * @param {number} value
+ */
+export function amount(value) {
   const [size, unit] = SIZES.find(([limit]) => value >= limit) ?? [1, ""];
   return `${(value / size).toFixed(value === 0 ? 0 : 2)}${unit && ` ${unit}`} ${quote}`;
 }
 
-/** What people type for a volume: "$12.3M", "500k", "2,000,000"; NaN for anything else. */
-function typedVolume(text) {
+/**
+ * What people type for a volume: "$12.3M", "500k", "2,000,000"; NaN for anything else.
+ * @param {string} text
+ */
+export function typedVolume(text) {
   const found = /^\$?\s*(\d[\d,_ ]*(?:\.\d+)?|\.\d+)\s*([kmb]?)$/i.exec(text.trim());
   if (!found) return NaN;
-  const size = { "": 1, k: 1e3, m: 1e6, b: 1e9 }[found[2].toLowerCase()];
+  const size = { k: 1e3, m: 1e6, b: 1e9 }[found[2].toLowerCase()] ?? 1;
   return Number(found[1].replace(/[,_ ]/g, "")) * size;
 }
 
-function priceText(price, decimals = Math.max(0, 4 - Math.floor(Math.log10(Math.max(price, 1e-9))))) {
+/**
+ * @param {number} price
+ * @param {number} [decimals]
+ */
+export function priceText(price, decimals = Math.max(0, 4 - Math.floor(Math.log10(Math.max(price, 1e-9))))) {
   return price.toLocaleString("en-US", { minimumFractionDigits: decimals, maximumFractionDigits: decimals });
 }
 
-/** Decimals that a bin of that height needs. */
-function binDecimals(bin) {
+/**
+ * Decimals that a bin of that height needs.
+ * @param {number} bin
+ */
+export function binDecimals(bin) {
   let decimals = 0;
   while (decimals < 8 && Math.abs(bin * 10 ** decimals - Math.round(bin * 10 ** decimals)) > 1e-6) decimals += 1;
   return decimals;
 }
 
-const binText = (bin) => priceText(bin, binDecimals(bin));
+/** @param {number} bin */
+export const binText = (bin) => priceText(bin, binDecimals(bin));
 
-function percentText(percent) {
+/** @param {number} percent */
+export function percentText(percent) {
   return `${percent < 0 ? "−" : "+"}${Math.abs(percent).toFixed(2)} %`;
 }
 
-const iso = (time) => new Date(time).toISOString();
-const dayText = (time) => iso(time).slice(0, 10);
-const clockText = (time) => iso(time).slice(11, 16);
-const instantText = (time) => `${dayText(time)} ${clockText(time)} UTC`;
+/** @param {number} time */
+export const iso = (time) => new Date(time).toISOString();
+/** @param {number} time */
+export const dayText = (time) => iso(time).slice(0, 10);
+/** @param {number} time */
+export const clockText = (time) => iso(time).slice(11, 16);
+/** @param {number} time */
+export const instantText = (time) => `${dayText(time)} ${clockText(time)} UTC`;
 
-/** 90 -> "2 min", 7200 -> "2 h", 200000 -> "2 d". */
-function ageText(seconds) {
+/**
+ * 90 -> "2 min", 7200 -> "2 h", 200000 -> "2 d".
+ * @param {number} seconds
+ */
+export function ageText(seconds) {
   if (seconds < 5400) return `${Math.max(1, Math.round(seconds / 60))} min`;
   return seconds < 172800 ? `${Math.round(seconds / 3600)} h` : `${Math.floor(seconds / 86400)} d`;
 }

@@ -1,0 +1,84 @@
+// What is said in words around the map: its facts in the head, badges, notices, and words in its place.
+
+import { ABOUT_LOCATED } from "./controls.js";
+import { byId, make } from "./dom.js";
+import { marksOf, reportedWords } from "./marks.js";
+import { ageText, instantText, priceText, quote } from "./words.js";
+
+const STALE_HOURS = 36;
+
+/** Words instead of a map; with a picture where there is one, and a button that tries again. */
+export function say(words, { picture, retry } = {}) {
+  const parts = [make("p", { textContent: words })];
+  if (retry) parts.push(retryButton(retry));
+  if (picture) parts.push(make("img", { src: picture, alt: "The same map as a picture" }));
+  byId("message").replaceChildren(...parts);
+  byId("message").hidden = false;
+}
+
+function retryButton(retry) {
+  const button = make("button", { type: "button", className: "retry", textContent: "Try again" });
+  button.addEventListener("click", retry);
+  return button;
+}
+
+/** Words in place of everything that would be of another choice. */
+export function blank(words, more) {
+  for (const id of ["price", "as-of", "located", "badges", "ladder", "reported"]) byId(id).replaceChildren();
+  for (const id of ["save-png", "save-csv"]) byId(id).disabled = true;
+  document.title = "Liquidation heatmap";
+  notice("");
+  say(words, more);
+}
+
+/** Words above a map that stays. */
+export function notice(words, retry) {
+  byId("notice").hidden = !words;
+  byId("notice").replaceChildren(
+    ...(words ? [make("span", { textContent: words }), ...(retry ? [retryButton(retry)] : [])] : []),
+  );
+}
+
+function badge(words, style, about) {
+  return make("span", { textContent: words, className: `badge ${style}`, title: about, tabIndex: 0 });
+}
+
+export function showFacts(map, stale) {
+  const bold = (text) => make("b", { textContent: text });
+  byId("price").textContent = priceText(map.price);
+  byId("price").title = `Last close, ${quote}`;
+  byId("as-of").replaceChildren("as of ", bold(instantText(map.asOf)));
+  byId("located").replaceChildren("located share ", bold(`${(map.locatedShare * 100).toFixed(1)} %`));
+  byId("located").dataset.about = ABOUT_LOCATED;
+  byId("reported").replaceChildren(...(map.reported ? reportedKey(map.reported) : []));
+  byId("badges").replaceChildren(
+    ...marksOf(map).map(({ words, style, about }) => badge(words, style, about)),
+    ...(stale ? [badge(`STALE ${stale.age}`, "old", stale.about)] : []),
+  );
+  document.title = `${map.symbol} ${priceText(map.price)} · liquidation heatmap`;
+}
+
+/** The legend of the hollow circles. */
+function reportedKey(reported) {
+  const entry = (side) => make("span", {}, make("i", { className: `ring ${side}` }), `${side}s`);
+  const words = make("span", {
+    className: "note",
+    textContent: `(${reportedWords(reported)})`,
+    title: `Source: ${reported.source}`,
+  });
+  return [make("span", { className: "note", textContent: "reported:" }), entry("long"), entry("short"), words];
+}
+
+/** How old the newest data are, if that is too old: by the server's own word, else by their time. */
+export function staleness(map, health) {
+  if (map.ended) return null;
+  const known =
+    health?.symbols?.filter((one) => one.symbol === map.symbol && (one.model ?? map.model) === map.model) ?? [];
+  const seconds = (Date.now() - map.asOf) / 1000;
+  const old = known.length ? known.some((one) => one.stale) : seconds > STALE_HOURS * 3600;
+  if (!old) return null;
+  const reason =
+    known.map((one) => one.reason).find(Boolean) ??
+    `run heatmap refresh ${map.symbol}; heatmap status says what is missing`;
+  return { age: ageText(Math.max(0, seconds)), about: `The newest data end ${instantText(map.asOf)}: ${reason}` };
+}

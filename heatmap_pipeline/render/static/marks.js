@@ -1,0 +1,55 @@
+// What has to be said beside a map: that it is simulated, not complete, not whole; whose record real liquidations are.
+
+import { COLOURS } from "./colours.js";
+import { DAY } from "./time.js";
+
+/**
+ * Whose record the real liquidations are, how complete, and how much they are of the modelled ones; as the PNG says
+ * it.
+ */
+export function reportedWords({ exchange, own, complete, factor }) {
+  const whole = { true: "complete", false: "incomplete" }[complete] ?? "";
+  const ratio = factor === null ? "" : `reported / modelled ${factor.toFixed(2)}`;
+  return [own ? exchange : `${exchange}, another exchange`, whole, ratio].filter(Boolean).join(", ");
+}
+
+/** What has to be said beside the name of a map: { words, style (of the badge), colour, about }. */
+export function marksOf(map) {
+  const pale = "#b7c0d1";
+  return [
+    map.simulated && {
+      words: "SIMULATED DATA",
+      style: "",
+      colour: COLOURS.warn,
+      about: "A made-up market, for trying things out. Not real prices.",
+    },
+    map.provisional && {
+      words: "provisional",
+      style: "mild",
+      colour: pale,
+      about: "The newest day is not complete yet; it will be computed again.",
+    },
+    map.ended && {
+      words: `ended on ${map.ended}`,
+      style: "mild",
+      colour: pale,
+      about: "The exchange does not trade this symbol any more: no later day will come.",
+    },
+    map.bucket_misfit && {
+      words: "bucket does not fit",
+      style: "old",
+      colour: COLOURS.warn,
+      about: `In this range ${map.bucket_misfit}.`,
+    },
+  ].filter(Boolean);
+}
+
+/** The days of a map that are not whole, rising: { from, to, words }. */
+export function notWholeOf(map) {
+  return Object.entries(map.not_whole ?? {})
+    .sort()
+    .map(([day, words]) => {
+      const from = Date.parse(`${day}T00:00:00Z`);
+      return { from: Math.max(from, map.start), to: Math.min(from + DAY, map.end), words };
+    });
+}

@@ -1,0 +1,326 @@
+// What Plotly draws of a map: candles, circles, the profile, axes and words; where they stand in an element of some
+// size.
+
+import { COLOURS, FONT } from "./colours.js";
+import { candlesIn, newestBook } from "./map.js";
+import { notWholeOf } from "./marks.js";
+import { binDecimals, binText, priceText, quote, volumeText } from "./words.js";
+
+const PRICE_LABELS = 66; // pixels between the map and the profile
+
+export const isNarrow = (element) => element.clientWidth < 700;
+
+/** Where things stand in an element of that size; a narrow one has no room for the profile. */
+export function places(element, choice) {
+  const [width, height] = [element.clientWidth, element.clientHeight];
+  const narrow = isNarrow(element);
+  const withProfile = choice.profile && !narrow;
+  const margin = { l: narrow ? 18 : 24, r: withProfile ? 14 : 0, t: withProfile ? 40 : 10, b: 38 };
+  const inner = width - margin.l - margin.r;
+  const profile = withProfile ? Math.max(120, Math.min(240, 0.17 * inner)) : 0;
+  const mapWidth = inner - profile - PRICE_LABELS;
+  return {
+    width,
+    height,
+    margin,
+    narrow,
+    withProfile,
+    profile,
+    mapWidth,
+    mapEnd: mapWidth / inner,
+    sideStart: (mapWidth + PRICE_LABELS) / inner,
+  };
+}
+
+export function candleTraces(map, view, pixels, visible) {
+  const { bars, step } = candlesIn(map, view.x[0], view.x[1], Math.max(40, pixels / 4.5));
+  const series = {
+    type: "candlestick",
+    x: bars.map((bar) => bar.time + step / 2),
+    xaxis: "x",
+    yaxis: "y",
+    hoverinfo: "skip",
+    visible,
+    showlegend: false,
+    whiskerwidth: 0,
+  };
+  for (const part of ["open", "high", "low", "close"]) series[part] = bars.map((bar) => bar[part]);
+  const paint = (colour, width) => ({ line: { color: colour, width }, fillcolor: colour });
+  const dark = paint(COLOURS.background, 3.4);
+  return [
+    { ...series, name: "halo", increasing: dark, decreasing: dark, opacity: 0.85 },
+    { ...series, name: "candles", increasing: paint(COLOURS.up, 1), decreasing: paint(COLOURS.down, 1) },
+  ];
+}
+
+/** Modelled liquidations as filled circles and reported ones as hollow ones, of one scale. */
+export function circleTraces(map, choice, pixels) {
+  const circles = map.reported?.circles ?? [];
+  const most = Math.max(map.bubbles[0]?.volume ?? 0, circles[0]?.volume ?? 0) || 1;
+  const largest = 9 + 15 * Math.min(1, pixels / 1000);
+  const trace = (name, all, visible, price, marker) => {
+    const shown = all
+      .filter((one) => choice.side === "both" || one.side === choice.side)
+      .slice(0, Math.round(pixels / 5));
+    return {
+      type: "scatter",
+      mode: "markers",
+      name,
+      visible,
+      xaxis: "x",
+      yaxis: "y",
+      hoverinfo: "skip",
+      showlegend: false,
+      x: shown.map((one) => one.time),
+      y: shown.map(price),
+      marker: {
+        size: shown.map((one) => Math.max(3, largest * Math.sqrt(one.volume / most))),
+        color: shown.map((one) => COLOURS[one.side]),
+        ...marker,
+      },
+    };
+  };
+  return [
+    trace("consumed", map.bubbles, choice.bubbles, (one) => one.price, {
+      opacity: 0.6,
+      line: { color: "#ffffff", width: 0.8 },
+    }),
+    trace("reported", circles, choice.reported, (one) => one.place, { symbol: "circle-open", line: { width: 1.8 } }),
+  ];
+}
+
+/** A line along the time axis where real liquidations were recorded: elsewhere they are missing, not 0. */
+function recordedShapes(map, choice) {
+  if (!map.reported || !choice.reported) return [];
+  return map.reported.recorded.map(([from, to]) => ({
+    type: "line",
+    name: "recorded",
+    xref: "x",
+    yref: "paper",
+    x0: from,
+    x1: to,
+    y0: 0,
+    y1: 0,
+    line: { color: COLOURS.text, width: 3 },
+  }));
+}
+
+/** A line along the time axis below the days that are not whole; the pointer says what is not. */
+function notWholeShapes(map) {
+  return notWholeOf(map).map(({ from, to }) => ({
+    type: "line",
+    name: "not whole",
+    xref: "x",
+    yref: "paper",
+    x0: from,
+    x1: to,
+    y0: 0.006,
+    y1: 0.006,
+    line: { color: COLOURS.warn, width: 3 },
+  }));
+}
+
+const sidesOf = (choice) => ["long", "short"].filter((side) => choice.side === "both" || choice.side === side);
+
+export function profileTraces(map, choice) {
+  const book = newestBook(map);
+  const rows = Array.from(book.middle.keys());
+  return sidesOf(choice).flatMap((side) => {
+    const sum = book[`${side}Sum`];
+    const below = rows.filter((p) => sum[p] > 0);
+    const filled = rows.filter((p) => book[side][p] > 0);
+    return [
+      {
+        type: "scatter",
+        mode: "lines",
+        name: `${side} cumulative`,
+        xaxis: "x3",
+        yaxis: "y",
+        hoverinfo: "skip",
+        showlegend: false,
+        x: below.map((p) => sum[p]),
+        y: below.map((p) => book.middle[p]),
+        line: { color: COLOURS[side], width: 1.6 },
+        fill: "tozerox",
+        fillcolor: `${COLOURS[side]}1c`,
+      },
+      {
+        type: "bar",
+        orientation: "h",
+        name: `${side} profile`,
+        xaxis: "x2",
+        yaxis: "y",
+        hoverinfo: "skip",
+        showlegend: false,
+        x: filled.map((p) => book[side][p]),
+        y: filled.map((p) => book.middle[p]),
+        width: map.bin,
+        marker: { color: COLOURS[side], opacity: 0.85, line: { width: 0 } },
+      },
+    ];
+  });
+}
+
+function roundTicks(most) {
+  const half = Math.max(most, 1) / 2;
+  const power = 10 ** Math.floor(Math.log10(half));
+  const step = [5, 2.5, 2, 1].map((digit) => digit * power).find((value) => value <= half);
+  const values = [0, step, 2 * step];
+  return { tickmode: "array", tickvals: values, ticktext: values.map((value) => (value ? volumeText(value) : "0")) };
+}
+
+/** The axes of the profile, wide enough for what is in view: bars below, sums above. */
+function profileAxes(map, view, choice) {
+  const book = newestBook(map);
+  const most = (columns) => {
+    let found = 1;
+    for (let p = 0; p < map.rows; p += 1) {
+      if (book.middle[p] < view.y[0] || book.middle[p] > view.y[1]) continue;
+      for (const column of columns) found = Math.max(found, column[p]);
+    }
+    return found;
+  };
+  const bars = most(sidesOf(choice).map((side) => book[side]));
+  const sums = most(sidesOf(choice).map((side) => book[`${side}Sum`]));
+  return {
+    xaxis2: { range: [0, bars * 1.06], ...roundTicks(bars) },
+    xaxis3: { range: [0, sums * 1.06], ...roundTicks(sums) },
+  };
+}
+
+function annotations(map, choice, at) {
+  const tag = (text, y, style) => ({
+    text,
+    xref: "paper",
+    yref: "y",
+    y,
+    showarrow: false,
+    font: { size: 11, color: COLOURS.muted },
+    ...style,
+  });
+  const price = tag(`<b>${priceText(map.price)}</b>`, map.price, {
+    x: at.mapEnd,
+    xanchor: "left",
+    bgcolor: COLOURS.price,
+    borderpad: 2,
+    font: { size: 12, color: COLOURS.background },
+    name: "price",
+  });
+  const units = {
+    xref: "paper",
+    yref: "paper",
+    x: at.mapEnd,
+    xanchor: "left",
+    font: { size: 10.5, color: COLOURS.muted },
+  };
+  const both = [
+    price,
+    tag("UTC", 0, { ...units, yanchor: "top", yshift: -17, xshift: 36 }),
+    tag(quote, 1, { ...units, yanchor: "bottom", xshift: 5, yshift: at.withProfile ? 2 : -3 }),
+  ];
+  if (!at.withProfile) return both;
+  const above = { yref: "paper", yanchor: "bottom", xanchor: "left", x: at.sideStart, y: 1 };
+  const beside = { x: 0.998, xanchor: "right", bgcolor: "#0b0e14b0" };
+  const words = {
+    short: tag("shorts, if price rises", map.price, {
+      ...beside,
+      yanchor: "bottom",
+      font: { size: 11, color: COLOURS.short },
+    }),
+    long: tag("longs, if price falls", map.price, {
+      ...beside,
+      yanchor: "top",
+      font: { size: 11, color: COLOURS.long },
+    }),
+  };
+  return [
+    ...both,
+    tag(at.profile < 170 ? "line: running sum" : "line: sum from price outward", 1, { ...above, yshift: 18 }),
+    tag(`bars: per ${binText(map.bin)} ${quote}`, 0, { ...above, y: 0, yanchor: "top", yshift: -19 }),
+    ...sidesOf(choice).map((side) => words[side]),
+  ];
+}
+
+export function layout(map, view, choice, at) {
+  const font = { color: COLOURS.muted, size: 11.5 };
+  const frame = {
+    showgrid: false,
+    zeroline: false,
+    linecolor: COLOURS.line,
+    mirror: true,
+    showline: true,
+    ticks: "",
+    tickfont: font,
+  };
+  const { xaxis2, xaxis3 } = profileAxes(map, view, choice);
+  return {
+    width: at.width,
+    height: at.height,
+    margin: at.margin,
+    paper_bgcolor: "rgba(0,0,0,0)",
+    plot_bgcolor: "rgba(0,0,0,0)",
+    dragmode: "pan",
+    hovermode: false,
+    showlegend: false,
+    bargap: 0,
+    barmode: "overlay",
+    font: { family: FONT, color: COLOURS.text },
+    xaxis: {
+      ...frame,
+      type: "date",
+      domain: [0, at.mapEnd],
+      anchor: "y",
+      range: view.x.slice(),
+      rangeslider: { visible: false },
+      tickformatstops: [
+        { dtickrange: [null, 43200000], value: "%H:%M\n%-d %b" },
+        { dtickrange: [43200000, null], value: "%-d %b\n%Y" },
+      ],
+      nticks: at.narrow ? 4 : Math.max(5, Math.min(12, Math.round(at.mapWidth / 95))),
+      tickangle: 0,
+    },
+    yaxis: {
+      ...frame,
+      anchor: "x",
+      side: "right",
+      range: view.y.slice(),
+      tickformat: `,.${binDecimals(map.bin)}f`,
+      nticks: 14,
+      ticklabelstandoff: 5,
+    },
+    ...(at.withProfile
+      ? {
+          xaxis2: { ...frame, domain: [at.sideStart, 1], anchor: "y", fixedrange: true, ...xaxis2 },
+          xaxis3: { ...frame, overlaying: "x2", side: "top", anchor: "free", position: 1, fixedrange: true, ...xaxis3 },
+        }
+      : {}),
+    shapes: [
+      ...recordedShapes(map, choice),
+      ...notWholeShapes(map),
+      {
+        type: "line",
+        xref: "paper",
+        x0: 0,
+        x1: 1,
+        y0: map.price,
+        y1: map.price,
+        line: { color: COLOURS.price, width: 1, dash: "dash" },
+      },
+      ...(at.withProfile
+        ? [
+            {
+              type: "rect",
+              xref: "paper",
+              yref: "paper",
+              x0: at.sideStart,
+              x1: 1,
+              y0: 0,
+              y1: 1,
+              line: { color: COLOURS.line, width: 1 },
+            },
+          ]
+        : []),
+    ],
+    annotations: annotations(map, choice, at),
+  };
+}

@@ -1,0 +1,162 @@
+// The shapes that the parts of the script hand each other. Times are milliseconds since 1970 UTC, prices and volumes in
+// the quote asset.
+
+export type Side = "long" | "short";
+export type Numbers = ArrayLike<number> & Iterable<number>;
+
+export interface Candle {
+  time: number;
+  open: number;
+  high: number;
+  low: number;
+  close: number;
+  volume: number;
+}
+
+/** Cells that hold something, by column and row. */
+export interface Cells {
+  time: Numbers;
+  price: Numbers;
+  volume: Numbers;
+}
+
+/** What was liquidated in a column and on a side, as modelled. */
+export interface Bubble {
+  side: Side;
+  column: number;
+  time: number;
+  price: number;
+  volume: number;
+}
+
+/** The same as reported; a price of null is unknown. */
+export interface Circle {
+  side: Side;
+  column: number;
+  from: number;
+  to: number;
+  time: number;
+  price: number | null;
+  place: number;
+  volume: number;
+  quantity: number;
+}
+
+export interface Reported {
+  source: string;
+  exchange: string;
+  own: boolean;
+  complete: boolean | null;
+  factor: number | null;
+  seconds: number;
+  recorded: [number, number][];
+  circles: Circle[];
+}
+
+/** Open volume by row; the sums run outward from the price. */
+export interface Book {
+  long: Float64Array;
+  short: Float64Array;
+  longSum: Float64Array;
+  shortSum: Float64Array;
+  middle: Float64Array;
+}
+
+/** As much of a map as questions about its newest book need. */
+export interface BookPart {
+  low: number;
+  bin: number;
+  rows: number;
+  price: number;
+  book: Pick<Book, Side>;
+}
+
+export interface Cluster {
+  price: number;
+  volume: number;
+  distance_percent: number;
+  side: Side;
+  low: number;
+  high: number;
+}
+
+export interface Pain {
+  price: number;
+  volume: number;
+  volume_per_percent: number;
+  distance_percent: number;
+}
+
+export interface View {
+  x: number[];
+  y: number[];
+}
+
+/** A payload as typed arrays: cell (t, p) is at t * rows + p. */
+export interface HeatMap {
+  symbol: string;
+  model: string;
+  quote: string;
+  columns: number;
+  rows: number;
+  start: number;
+  end: number;
+  width: number;
+  asOf: number;
+  low: number;
+  high: number;
+  bin: number;
+  bucket: number;
+  price: number;
+  locatedShare: number;
+  long: Float32Array;
+  short: Float32Array;
+  swept: { long: Cells; short: Cells };
+  candles: Candle[];
+  candleWidth: number;
+  bubbles: Bubble[];
+  reported: Reported | null;
+  empty: boolean;
+  ends: Record<string, { most: number; top: number }>;
+  book?: Book;
+  base?: HeatMap;
+  simulated: boolean;
+  provisional: boolean;
+  ended: string | null;
+  not_whole?: Record<string, string>;
+  bucket_misfit?: string | null;
+}
+
+export type RangeName = "12h" | "24h" | "3d" | "7d" | "30d" | "90d" | "1y";
+
+/** Everything that can be chosen. */
+export interface Choice {
+  symbol: string;
+  model: string;
+  range: RangeName;
+  side: "both" | Side;
+  scale: "linear" | "log";
+  bin: number;
+  low: number | null;
+  high: number | null;
+  map: boolean;
+  candles: boolean;
+  bubbles: boolean;
+  reported: boolean;
+  profile: boolean;
+  levels: boolean;
+  view: View | null;
+}
+
+export interface Scale {
+  log: boolean;
+  low: number;
+  high: number;
+  place: (volume: number) => number;
+}
+
+/** What there is of a symbol. */
+export interface Entry {
+  symbol: string;
+  models: string[];
+}

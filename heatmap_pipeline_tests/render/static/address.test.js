@@ -1,0 +1,60 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { choiceOf, hashOf } from "../../../heatmap_pipeline/render/static/address.js";
+
+const SYMBOLS = [
+  { symbol: "BTCUSDT", models: ["turnover", "delta"] },
+  { symbol: "币安USDT", models: ["delta"] },
+];
+const PLAIN = choiceOf("", SYMBOLS);
+
+test("without a link it is the first symbol and model, a week, and everything is shown", () => {
+  const { symbol, model, range, side, scale, bin, low, high, view, profile } = PLAIN;
+  assert.deepEqual(
+    { symbol, model, range, side, scale, bin, low, high, view, profile },
+    {
+      symbol: "BTCUSDT",
+      model: "turnover",
+      range: "7d",
+      side: "both",
+      scale: "linear",
+      bin: 0,
+      low: null,
+      high: null,
+      view: null,
+      profile: true,
+    },
+  );
+});
+
+for (const change of [
+  {},
+  { model: "delta", range: "1y", side: "short", scale: "log" },
+  { bin: 0.05, low: 0, high: 2.5e6 },
+  { candles: false, levels: false },
+  { symbol: "币安USDT", model: "delta" },
+  { view: { x: [1720400000000, 1720500000000], y: [55000, 60000.5] } },
+  { view: { x: [1720400000000, 1720500000000], y: [0.00001234, 0.0000125] } },
+]) {
+  test(`a link opens what its sender saw: ${JSON.stringify(change)}`, () => {
+    const choice = { ...PLAIN, ...change };
+    assert.deepEqual(choiceOf(hashOf(choice), SYMBOLS), choice);
+    assert.equal(hashOf(choiceOf(hashOf(choice), SYMBOLS)), hashOf(choice));
+  });
+}
+
+for (const [hash, expected] of [
+  ["#symbol=NONE&model=nonsense", { symbol: "BTCUSDT", model: "turnover" }],
+  ["#symbol=币安USDT&model=turnover", { symbol: "币安USDT", model: "delta" }],
+  ["#range=9y&side=up&scale=square", { range: "7d", side: "both", scale: "linear" }],
+  ["#bin=-3&low=x&high=0", { bin: 0, low: null, high: null }],
+  ["#low=5&high=5", { low: null, high: 5 }],
+  ["#view=1,2", { view: null }],
+  ["#view=2,1,5,6", { view: null }],
+  ["#view=1,2,a,6", { view: null }],
+]) {
+  test(`what ${hash} says wrong is as without a link`, () => {
+    const choice = choiceOf(hash, SYMBOLS);
+    assert.deepEqual(Object.fromEntries(Object.keys(expected).map((name) => [name, choice[name]])), expected);
+  });
+}

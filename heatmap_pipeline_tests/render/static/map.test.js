@@ -1,0 +1,101 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import {
+  candlesIn,
+  colourEnds,
+  decode,
+  newestBook,
+  overlaps,
+  rebin,
+  recordedIn,
+  viewOf,
+} from "../../../heatmap_pipeline/render/static/map.js";
+import { START, smallMap, WIDTH } from "./small.js";
+
+const base64 = (array) => Buffer.from(array.buffer).toString("base64");
+
+test("a payload is decoded plain and packed to the same cells", () => {
+  const plain = smallMap({
+    long: [
+      [0, 5],
+      [7, 0],
+    ],
+  });
+  const packed = structuredClone(plain.payload);
+  packed.timestamps = { type: "f8", data: base64(Float64Array.from(plain.payload.timestamps)) };
+  packed.long = {
+    time: { runs: { type: "u2", data: base64(Uint16Array.from([1, 1])) } },
+    price: { type: "u2", data: base64(Uint16Array.from([1, 0])) },
+    volume: { type: "f4", data: base64(Float32Array.from([5, 7])) },
+  };
+  assert.deepEqual([...decode(packed).long], [...plain.long]);
+  assert.deepEqual([...plain.long], [0, 5, 7, 0]);
+  assert.deepEqual([plain.low, plain.high, plain.end], [100, 120, START + 2 * WIDTH]);
+});
+
+test("an empty book still has rows where the candles are", () => {
+  const map = smallMap({ long: [[]], price: 200 });
+  assert.ok(map.empty && map.rows > 1 && map.low <= 180 && map.high >= 205);
+});
+
+test("rows are merged into multiples; those that reach beyond the map are left out, none is counted twice", () => {
+  const map = smallMap({ long: [[1, 2, 3, 4, 5]], consumedLong: [[0, 1, 1]], meta: { price_bin_size: 10 } });
+  const merged = rebin(map, 20);
+  assert.deepEqual([merged.low, merged.bin, [...merged.long]], [100, 20, [3, 7]]);
+  assert.deepEqual(merged.swept.long.price, [0, 1]);
+  assert.equal(rebin(map, 10), map);
+});
+
+test("one circle a column and side, at the mean of its volume, the largest first", () => {
+  const map = smallMap({ long: [[1], [1]], consumedLong: [[], [2, 0, 2]], consumedShort: [[1]] });
+  assert.deepEqual(
+    map.bubbles.map(({ side, column, volume, price }) => [side, column, volume, price]),
+    [
+      ["long", 1, 4, 115],
+      ["short", 0, 1, 105],
+    ],
+  );
+});
+
+test("sums of the book run outward from the price", () => {
+  const book = newestBook(smallMap({ long: [[9], [1, 2]], short: [[], [0, 0, 3, 4]] }));
+  assert.deepEqual([...book.longSum], [3, 2, 0, 0]);
+  assert.deepEqual([...book.shortSum], [0, 0, 3, 7]);
+});
+
+test("candles are merged until there are few enough, and keep their extremes", () => {
+  const map = smallMap({ long: Array.from({ length: 8 }, () => [1]) });
+  map.candles[1].high = 300;
+  const { bars, step } = candlesIn(map, map.start, map.end, 4);
+  assert.deepEqual([step, bars.length, bars[0].high, bars[0].time], [2 * WIDTH, 4, 300, START]);
+});
+
+test("a range shows its candles with prices around them as far as the map reaches", () => {
+  const map = smallMap({ long: [Array(20).fill(1)], price: 150 });
+  const view = viewOf(map, "7d");
+  assert.equal(view.x[0], map.start);
+  assert.deepEqual(view.y, [137, 163]);
+  assert.ok(overlaps(map, view));
+  assert.ok(!overlaps(map, { x: [map.end, map.end + 1], y: view.y }));
+});
+
+test("colours end where one cell in 200 is exceeded", () => {
+  const volumes = Array.from({ length: 400 }, (_, i) => i + 1);
+  const map = smallMap({ long: [volumes], price: 2000 });
+  map.candles[0].low = 100;
+  map.candles[0].high = 4100;
+  assert.deepEqual(colourEnds(map, "7d"), { most: 400, top: 399 });
+  assert.deepEqual(colourEnds(smallMap({ long: [[]] }), "7d"), { most: 1, top: 1 });
+});
+
+const RECORDED = { recorded: [[10, 20]] };
+for (const [from, to, expected] of [
+  [10, 20, "all"],
+  [5, 15, "some"],
+  [20, 30, "none"],
+  [0, 10, "none"],
+]) {
+  test(`from ${from} to ${to} ${expected} of 10 to 20 is recorded`, () => {
+    assert.equal(recordedIn(RECORDED, from, to), expected);
+  });
+}
