@@ -8,6 +8,8 @@ from pydantic import BaseModel, Field
 
 LOCATED_SHARE = "Share of the open interest that the map puts at a liquidation price, 0 to 1."
 COVERAGE = "The name that `located_share` had before; the same number."
+TIERS = "The leverage tiers there are."
+SHOWN = "The leverage tiers that are shown; null where it is all of them."
 
 ENDED = "The last day of a symbol that is not traded any more; null for all others."
 NOT_WHOLE = "What is held, cut or unchecked, in words, by day; no failure."
@@ -66,6 +68,8 @@ class Meta(BaseModel):
     simulated: bool = Field(description="Whether the market is made up.")
     units: dict[str, str]
     leverage_weights: list[tuple[float, float]] | None = Field(description="As asked; null for the model's own.")
+    tiers: list[float] = Field(description=TIERS)
+    leverage_tiers: list[float] | None = Field(description=SHOWN)
 
 
 class ColumnsMeta(Meta):
@@ -137,7 +141,8 @@ class Reported(BaseModel):
     complete: bool | None = Field(description="Whether the source prints every liquidation; null = it printed none.")
     resolution_seconds: int = Field(description="Width of the sums it prints; 0 = single liquidations.")
     factor: float | None = Field(
-        description="Volume reported / modelled in columns recorded whole; null for another exchange's record."
+        description="Volume reported / modelled in columns recorded whole; null for another exchange's record, and "
+        "where only some leverage tiers are shown."
     )
     recorded: Recorded
     long: ReportedSide
@@ -230,6 +235,8 @@ class LiquidationMap(BaseModel):
     simulated: bool
     provisional: bool
     leverage_weights: list[tuple[float, float]] | None
+    tiers: list[float] = Field(description=TIERS)
+    leverage_tiers: list[float] | None = Field(description=SHOWN)
     units: dict[str, str]
 
 

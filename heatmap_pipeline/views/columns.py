@@ -111,6 +111,8 @@ def as_columns(heatmap: Heatmap, reports: Sequence[Reports] = ()) -> Columns:
     candles = heatmap.source.symbol.candles
     width = candle_seconds(candles, window)
 
+    modelled = grid.dead_long + grid.dead_short if heatmap.source.tiers is None else None
+
     def cells(volume: Floats) -> Cells:
         there = np.flatnonzero(volume > 0)
         return Cells(grid.interval[there], grid.bin[there], volume[there])
@@ -121,7 +123,7 @@ def as_columns(heatmap: Heatmap, reports: Sequence[Reports] = ()) -> Columns:
         cells={name: cells(getattr(grid, name)) for name in VOLUMES},
         candles=resample(candles, window.first, min(window.last, heatmap.source.model.end), width),
         meta={**heatmap.meta(), **_page_meta(heatmap)},
-        reported=reported_in(heatmap.source.symbol.name, reports, window, candles, grid.dead_long + grid.dead_short),
+        reported=reported_in(heatmap.source.symbol.name, reports, window, candles, modelled),
     )
 
 
