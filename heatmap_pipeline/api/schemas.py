@@ -149,6 +149,17 @@ class Reported(BaseModel):
     short: ReportedSide
 
 
+class Usual(BaseModel):
+    """What usually stands at a distance from the price, in this answer, per price row."""
+
+    edges_percent: list[float] = Field(description="Between the bands, percent of the price.")
+    long: list[float | None] = Field(
+        description="By band, quote asset per row, downward; null where nobody knows, or 0."
+    )
+    short: list[float | None] = Field(description="The same upward.")
+    columns: int = Field(description="How many columns with candles they are the median of.")
+
+
 class Columns(BaseModel):
     """format=columns."""
 
@@ -161,6 +172,7 @@ class Columns(BaseModel):
     consumed_short: Cells
     candles: CandleColumns
     reported: Reported | None = Field(description="Real liquidations; null where none of the window was recorded.")
+    usual: Usual
     meta: ColumnsMeta
 
 
