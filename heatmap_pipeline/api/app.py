@@ -119,7 +119,7 @@ def _routes(service: Service) -> APIRouter:
 
     @router.get("/liquidations/levels", tags=["liquidations"], deprecated=True, **describe.LEVELS)
     async def levels(request: Request, query: Annotated[LevelsQuery, Query()]) -> Response:
-        asked = MapQuery(symbol=query.symbol, model=query.model)
+        asked = MapQuery(**query.model_dump())
         return await answer(service, request, lambda version: plan_map(version, books, asked, levels=True), _DEPRECATED)
 
     @router.get("/prices/klines", tags=["prices"], **describe.KLINES)

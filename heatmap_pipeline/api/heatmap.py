@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from heatmap_pipeline.api import encode
-from heatmap_pipeline.api.parameters import HeatmapQuery, read_weights, seconds_of
+from heatmap_pipeline.api.parameters import HeatmapQuery, read_tiers, read_weights, seconds_of
 from heatmap_pipeline.api.plan import Plan
 from heatmap_pipeline.instants import iso
 from heatmap_pipeline.views.columns import as_columns, reports_of
@@ -20,6 +20,7 @@ from heatmap_pipeline.views.window import (
     find_model,
     find_symbol,
     model_window,
+    only_tiers,
     own_or_other,
 )
 
@@ -38,11 +39,11 @@ def plan_heatmap(version: Version, books: Books, query: HeatmapQuery) -> Plan:
     seconds = seconds_of(query.interval)
     check_interval(seconds, query.interval, symbol.candles)
     weights = own_or_other(model, read_weights(query.leverage_weights))
-    source = Source(version, symbol, model, weights, books)
+    source = only_tiers(Source(version, symbol, model, weights, books), read_tiers(query.leverage_tiers))
     window = model_window(source, seconds, query.start_time, query.end_time)
     units = bin_units(query.price_bin_size, model.bucket(window.first, window.last), symbol.quote)
     rows = 0 if units is not None else query.max_rows
-    key = ("heatmap", symbol.name, model.name, weights, window, units, rows, query.format)
+    key = ("heatmap", symbol.name, model.name, weights, source.tiers, window, units, rows, query.format)
 
     def make() -> encode.Body:
         return _body(source, window, query.interval, units, rows, query.format)

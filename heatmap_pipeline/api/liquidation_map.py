@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 
 from heatmap_pipeline.api import encode
-from heatmap_pipeline.api.parameters import MapQuery, read_weights
+from heatmap_pipeline.api.parameters import MapQuery, read_tiers, read_weights
 from heatmap_pipeline.api.plan import Plan
 from heatmap_pipeline.instants import iso
 from heatmap_pipeline.views.book_map import map_record
 from heatmap_pipeline.views.data import Version
 from heatmap_pipeline.views.errors import ViewError
 from heatmap_pipeline.views.replay import Books, Source
-from heatmap_pipeline.views.window import bin_units, find_model, find_symbol, own_or_other
+from heatmap_pipeline.views.window import bin_units, find_model, find_symbol, only_tiers, own_or_other
 
 
 def plan_map(version: Version, books: Books, query: MapQuery, *, levels: bool = False) -> Plan:
@@ -26,7 +26,7 @@ def plan_map(version: Version, books: Books, query: MapQuery, *, levels: bool = 
     symbol = find_symbol(version, query.symbol)
     model = find_model(symbol, query.model)
     weights = own_or_other(model, read_weights(query.leverage_weights))
-    source = Source(version, symbol, model, weights, books)
+    source = only_tiers(Source(version, symbol, model, weights, books), read_tiers(query.leverage_tiers))
     times, step = model.times, symbol.candles.step
     at = len(times) - 1 if query.time is None else int(np.searchsorted(times, query.time - step, side="right")) - 1
     if at < 0:
@@ -50,7 +50,7 @@ def plan_map(version: Version, books: Books, query: MapQuery, *, levels: bool = 
         return encode.dump(_levels(record) if levels else record)
 
     return Plan(
-        ("map", levels, symbol.name, model.name, weights, at, units, query.within_percent),
+        ("map", levels, symbol.name, model.name, weights, source.tiers, at, units, query.within_percent),
         symbol.fingerprint,
         make,
         at == len(times) - 1,

@@ -16,8 +16,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from heatmap_pipeline.instants import SECONDS
 from heatmap_pipeline.model.parameters import MAX_PRICE
 from heatmap_pipeline.symbols import why_no_symbol, why_not_written
-from heatmap_pipeline.views.replay import Weights
-from heatmap_pipeline.views.window import MAX_ROWS
+from heatmap_pipeline.views.replay import Tiers, Weights
+from heatmap_pipeline.views.window import MAX_ROWS, TIER_WORDS
 
 MAX_LEVERAGE = 1000.0
 MAX_TIERS = 32
@@ -92,6 +92,38 @@ def read_weights(given: str | None) -> Weights | None:
     return tuple((leverage, weight / total) for leverage, weight in sorted(found.items()) if weight > 0)
 
 
+def read_tiers(given: str | None) -> Tiers | str:
+    """Return leverage tiers written as `leverage,...` or as a word of `TIER_WORDS`: rising, each once.
+
+    Example:
+        >>> read_tiers("100, 25,50"), read_tiers("near"), read_tiers(None)
+        ((25.0, 50.0, 100.0), 'near', 'all')
+    """
+    if given is None or given.strip() in TIER_WORDS:
+        return (given or "all").strip()
+    found: list[float] = []
+    for part in given.split(","):
+        try:
+            leverage = float(plain_number(part))
+        except ValueError:
+            raise ValueError(
+                f"{part!a} is no leverage; write for example 25,50,100, or {' or '.join(TIER_WORDS)}"
+            ) from None
+        if not 1 < leverage <= MAX_LEVERAGE:
+            raise ValueError(f"leverage {part.strip()!a} is not above 1 and at most {MAX_LEVERAGE:g}")
+        if leverage in found:
+            raise ValueError(f"leverage {leverage:g} is named twice")
+        found.append(leverage)
+    if len(found) > MAX_TIERS:
+        raise ValueError(f"{len(found)} leverages are more than {MAX_TIERS}")
+    return tuple(sorted(found))
+
+
+def _checked_tiers(given: str | None) -> str | None:
+    read_tiers(given)
+    return given
+
+
 def _checked_weights(given: str | None) -> str | None:
     read_weights(given)
     return given
@@ -133,6 +165,17 @@ LeverageWeights = Annotated[
     # A text until it is used: a list of numbers would be read from repeated parameters.
     str | None, AfterValidator(_checked_weights), WithJsonSchema({"type": "string", "pattern": _WEIGHTS})
 ]
+_TIERS = r"^(all|near|[1-9]\d{0,2}(\.\d{1,3})?(,[1-9]\d{0,2}(\.\d{1,3})?){0,31})$"
+LeverageTiers = Annotated[
+    str | None,
+    AfterValidator(_checked_tiers),
+    WithJsonSchema({"type": "string", "pattern": _TIERS}),
+    Field(
+        description="Leverage tiers that are shown, as leverage,...: their lots only, exactly, in the books of all. "
+        "near: 25 and up. all, the default: every tier. Those there are: `tiers` of an answer.",
+        examples=["near"],
+    ),
+]
 
 _MODEL_TEXT = "Model; without it the symbol's first one in GET /symbols."
 _BIN_TEXT = "Height of a price bin, quote asset: a whole multiple of the symbol's bucket that yields at most 2000 rows."
@@ -167,6 +210,7 @@ class HeatmapQuery(_Query):
         default=MAX_ROWS, ge=10, le=MAX_ROWS, description="Most price bins, where price_bin_size is not given."
     )
     leverage_weights: LeverageWeights = Field(default=None, description=_WEIGHTS_TEXT)
+    leverage_tiers: LeverageTiers = None
     model: Model = Field(default=None, description=_MODEL_TEXT)
     format: Literal["nested", "columns"] = Field(
         default="nested", description="nested: a list of levels per snapshot. columns: sparse columns, with candles."
@@ -185,6 +229,7 @@ class MapQuery(_Query):
         default=None, description=f"{_BIN_TEXT} Default: the bucket, if that yields so few."
     )
     leverage_weights: LeverageWeights = Field(default=None, description=_WEIGHTS_TEXT)
+    leverage_tiers: LeverageTiers = None
     within_percent: Percent = Field(
         default=10.0,
         description="How far from the price, in percent, clusters and max pain are looked for, 0.1 to 1000.",
@@ -196,6 +241,7 @@ class LevelsQuery(_Query):
 
     symbol: Symbol
     model: Model = Field(default=None, description=_MODEL_TEXT)
+    leverage_tiers: LeverageTiers = None
 
 
 class ScoreQuery(_Query):

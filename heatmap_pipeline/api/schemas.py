@@ -8,6 +8,8 @@ from pydantic import BaseModel, Field
 
 LOCATED_SHARE = "Share of the open interest that the map puts at a liquidation price, 0 to 1."
 COVERAGE = "The name that `located_share` had before; the same number."
+TIERS = "The leverage tiers there are."
+SHOWN = "The leverage tiers that are shown; null where it is all of them."
 
 ENDED = "The last day of a symbol that is not traded any more; null for all others."
 NOT_WHOLE = "What is held, cut or unchecked, in words, by day; no failure."
@@ -66,6 +68,8 @@ class Meta(BaseModel):
     simulated: bool = Field(description="Whether the market is made up.")
     units: dict[str, str]
     leverage_weights: list[tuple[float, float]] | None = Field(description="As asked; null for the model's own.")
+    tiers: list[float] = Field(description=TIERS)
+    leverage_tiers: list[float] | None = Field(description=SHOWN)
 
 
 class ColumnsMeta(Meta):
@@ -141,11 +145,23 @@ class Reported(BaseModel):
     complete: bool | None = Field(description="Whether the source prints every liquidation; null = it printed none.")
     resolution_seconds: int = Field(description="Width of the sums it prints; 0 = single liquidations.")
     factor: float | None = Field(
-        description="Volume reported / modelled in columns recorded whole; null for another exchange's record."
+        description="Volume reported / modelled in columns recorded whole; null for another exchange's record, and "
+        "where only some leverage tiers are shown."
     )
     recorded: Recorded
     long: ReportedSide
     short: ReportedSide
+
+
+class Usual(BaseModel):
+    """What usually stands at a distance from the price, in this answer, per price row."""
+
+    edges_percent: list[float] = Field(description="Between the bands, percent of the price.")
+    long: list[float | None] = Field(
+        description="By band, quote asset per row, downward; null where nobody knows, or 0."
+    )
+    short: list[float | None] = Field(description="The same upward.")
+    columns: int = Field(description="How many columns with candles they are the median of.")
 
 
 class Columns(BaseModel):
@@ -160,6 +176,7 @@ class Columns(BaseModel):
     consumed_short: Cells
     candles: CandleColumns
     reported: Reported | None = Field(description="Real liquidations; null where none of the window was recorded.")
+    usual: Usual
     meta: ColumnsMeta
 
 
@@ -234,6 +251,8 @@ class LiquidationMap(BaseModel):
     simulated: bool
     provisional: bool
     leverage_weights: list[tuple[float, float]] | None
+    tiers: list[float] = Field(description=TIERS)
+    leverage_tiers: list[float] | None = Field(description=SHOWN)
     units: dict[str, str]
 
 

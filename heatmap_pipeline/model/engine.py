@@ -13,6 +13,7 @@ many days is the loop over its days, bit for bit.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -54,7 +55,11 @@ def start_state(parameters: ModelParameters, open_interest: float) -> ModelState
 
 
 def run_day(
-    parameters: ModelParameters, state: ModelState, candles: DayCandles, snapshot_seconds: int | None = None
+    parameters: ModelParameters,
+    state: ModelState,
+    candles: DayCandles,
+    snapshot_seconds: int | None = None,
+    shown: Collection[float] | None = None,
 ) -> DayResult:
     """Carry the books through the candles of one day.
 
@@ -63,6 +68,8 @@ def run_day(
         state: what the day before left (`start_state` for the first day).
         candles: the day's model candles with their flows, n of them; n may be 0.
         snapshot_seconds: distance of the snapshots in seconds, a multiple of the candle step; None computes no cells.
+        shown: leverages whose lots the cells are of; None means all. The books hold every lot whatever is shown, so
+            state, ledger and events are the same to the last bit.
 
     Returns:
         The new state, ledger, events, and cells if asked for.
@@ -83,7 +90,7 @@ def run_day(
         drops_dust=spec.dust_rule == "drop",
         snapshot_step=(snapshot_seconds or 1) * 1_000_000,
     )
-    day = _day(parameters, state, candles, snapshot_seconds)
+    day = _day(parameters, state, candles, snapshot_seconds, shown)
     kernel.run(day, rules)
     return _result(state, candles, day, snapshot_seconds is not None)
 
@@ -126,7 +133,11 @@ def _check_values(state: ModelState, candles: DayCandles) -> None:
 
 
 def _day(
-    parameters: ModelParameters, state: ModelState, candles: DayCandles, snapshot_seconds: int | None
+    parameters: ModelParameters,
+    state: ModelState,
+    candles: DayCandles,
+    snapshot_seconds: int | None,
+    shown: Collection[float] | None,
 ) -> kernel.Day:
     """Return the arrays of a day, filled with what the kernel starts from."""
     n, old, books = len(candles), state.lots, len(state.unlocated)
@@ -140,7 +151,13 @@ def _day(
         known_cell, birth_cell = np.zeros(len(old), dtype=np.int64), np.zeros_like(prices)
     else:
         ends = _interval_ends(candles.open_time, snapshot_seconds)
-        numbers, known_cell, birth_cell = _cells(parameters, (old.side < 0).astype(np.int64), old.liq_price, prices)
+        lot_cells = old.liq_price // parameters.bucket_units * 2 + (old.side < 0)
+        birth_cells = prices // parameters.bucket_units * 2 + np.arange(2)[:, None, None, None]
+        if shown is not None:
+            leverages = list(shown)
+            lot_cells = _hidden(lot_cells, ~np.isin(old.leverage, leverages))
+            birth_cells = _hidden(birth_cells, ~np.isin(tiers["leverage"], leverages))
+        numbers, known_cell, birth_cell = _cells(lot_cells, birth_cells)
     cells = np.zeros(len(numbers), kernel.CELL)
     cells["number"] = numbers
     most = books * entries.size * len(tiers)  # opened on one day
@@ -237,13 +254,16 @@ def _birth_prices(
     return prices
 
 
-def _cells(parameters: ModelParameters, lot_side: Ints, lots: Ints, births: Ints) -> tuple[Ints, Ints, Ints]:
+def _hidden(cells: Ints, mask: npt.NDArray[np.bool_]) -> Ints:
+    """Return cells with those of the lots that are not shown put together: one per side, below all buckets."""
+    return np.where(mask, (cells & 1) - 2, cells)
+
+
+def _cells(of_lots: Ints, of_births: Ints) -> tuple[Ints, Ints, Ints]:
     """Return the cells that lots and births of the day lie in, and the position of each lot and birth among them.
 
     A cell is 2 x bucket + side (0 long, 1 short); they rise, so that they are in the order of the output.
     """
-    of_lots = lots // parameters.bucket_units * 2 + lot_side
-    of_births = births // parameters.bucket_units * 2 + np.arange(2)[:, None, None, None]
     if of_lots.size + of_births.size == 0:
         return of_lots, of_lots, of_births
     both = np.concatenate((of_lots, of_births.ravel()))
@@ -257,7 +277,7 @@ def _cells(parameters: ModelParameters, lot_side: Ints, lots: Ints, births: Ints
         cells = np.flatnonzero(used)
         place = (np.cumsum(used) - 1)[both - low]
         cells += low
-    return cells, place[: len(lots)], place[len(lots) :].reshape(births.shape)
+    return cells, place[: len(of_lots)], place[len(of_lots) :].reshape(of_births.shape)
 
 
 def _interval_ends(open_time: Ints, snapshot_seconds: int) -> npt.NDArray[np.bool_]:
@@ -289,6 +309,9 @@ def _result(state: ModelState, candles: DayCandles, day: kernel.Day, with_cells:
     snapshots: Columns = {}
     if with_cells:
         snapshots = {name: column[: tally.snapshots] for name, column in day.snapshots._asdict().items()}
+        if len(day.cells) and day.cells["number"][0] < 0:  # the first ones are of what is not shown
+            seen = snapshots["price_bucket"] >= 0
+            snapshots = {name: column[seen] for name, column in snapshots.items()}
     return DayResult(new, table, opens, liquidations, closes, snapshots)
 
 

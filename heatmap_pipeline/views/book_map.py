@@ -11,7 +11,7 @@ from heatmap_pipeline.instants import DAY, MICROSECONDS, day_of, iso
 from heatmap_pipeline.model.book import LONG, SHORT, Floats, Ints
 from heatmap_pipeline.model.clusters import Cluster, Move, landmarks
 from heatmap_pipeline.views.grid import DECIMALS
-from heatmap_pipeline.views.heatmap import units_of
+from heatmap_pipeline.views.heatmap import tiers_record, units_of
 from heatmap_pipeline.views.replay import Source, share_located
 from heatmap_pipeline.views.window import MAX_ROWS, choose_bins
 
@@ -57,6 +57,7 @@ def map_record(source: Source, at: int, units: int | None, within: float) -> dic
         "simulated": symbol.simulated,
         "provisional": day_of(start) in model.provisional,
         "leverage_weights": None if source.weights is None else [list(row) for row in source.weights],
+        **tiers_record(source),
         "units": {name: unit for name, unit in units_of(symbol.quote).items() if name != "density"},
     }
 

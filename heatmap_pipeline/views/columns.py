@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from heatmap_pipeline.bins import Candles, Floats, Ints, resample
-from heatmap_pipeline.instants import DAY, SECONDS, day_of, day_start
+from heatmap_pipeline.instants import DAY, MICROSECONDS, SECONDS, day_of, day_start
+from heatmap_pipeline.model.distance import Side, Usual, usual_volumes
 from heatmap_pipeline.model.parameters import bucket_misfit
 from heatmap_pipeline.store.columns import Reports
 from heatmap_pipeline.views.heatmap import Heatmap
@@ -79,6 +80,26 @@ class Columns:
         """Open short volume of every cell, shape (P, T)."""
         return self._dense("short")
 
+    @cached_property
+    def closes(self) -> Floats:
+        """The last close within each column, quote asset, shape (T,); NaN where it has no candle."""
+        closes = np.full(len(self.times), np.nan)
+        if len(self.times):
+            column = (self.candles.open_time - self.times[0]) // (self.seconds * MICROSECONDS)
+            closes[column] = self.candles.close  # rising, so the last one of a column stays
+        return closes
+
+    @cached_property
+    def usual(self) -> Usual:
+        """What usually stands at a distance from the price, in the columns there are."""
+        first = round(self.prices[0] / self.bin_size)
+        sides: tuple[Side, Side] = ("long", "short")
+        (long, told), (short, _) = (
+            usual_volumes(self.closes, self.bin_size, cells.column, first + cells.row, cells.volume, side)
+            for side, cells in ((side, self.cells[side]) for side in sides)
+        )
+        return Usual(long, short, told)
+
     def _dense(self, name: str) -> Dense:
         dense = np.zeros((len(self.prices), len(self.times)), dtype=np.float32)
         cells = self.cells[name]
@@ -101,6 +122,7 @@ class Columns:
                 **{name: getattr(self.candles, name) for name in ("open", "high", "low", "close", "volume")},
             },
             "reported": None if self.reported is None else self.reported.record(),
+            "usual": self.usual.record(),
             "meta": self.meta,
         }
 
@@ -110,6 +132,8 @@ def as_columns(heatmap: Heatmap, reports: Sequence[Reports] = ()) -> Columns:
     window, grid = heatmap.window, heatmap.grid
     candles = heatmap.source.symbol.candles
     width = candle_seconds(candles, window)
+
+    modelled = grid.dead_long + grid.dead_short if heatmap.source.tiers is None else None
 
     def cells(volume: Floats) -> Cells:
         there = np.flatnonzero(volume > 0)
@@ -121,7 +145,7 @@ def as_columns(heatmap: Heatmap, reports: Sequence[Reports] = ()) -> Columns:
         cells={name: cells(getattr(grid, name)) for name in VOLUMES},
         candles=resample(candles, window.first, min(window.last, heatmap.source.model.end), width),
         meta={**heatmap.meta(), **_page_meta(heatmap)},
-        reported=reported_in(heatmap.source.symbol.name, reports, window, candles, grid.dead_long + grid.dead_short),
+        reported=reported_in(heatmap.source.symbol.name, reports, window, candles, modelled),
     )
 
 

@@ -24,6 +24,14 @@ def units_of(quote: str) -> dict[str, str]:
     return {"time": "UTC", "price": quote, "volume": quote, "density": f"{quote} per price bin and side"}
 
 
+def tiers_record(source: Source) -> dict[str, Any]:
+    """Return which leverage tiers an answer is of: those there are, and those shown (None where it is all of them)."""
+    return {
+        "tiers": list(source.all_tiers),
+        "leverage_tiers": None if source.tiers is None else list(source.tiers),
+    }
+
+
 @dataclass(frozen=True, eq=False)
 class Heatmap:
     """A window of a history in price bins; everything that shows one is made from this.
@@ -83,6 +91,7 @@ class Heatmap:
             "simulated": self.source.symbol.simulated,
             "units": units_of(self.source.symbol.quote),
             "leverage_weights": None if weights is None else [list(row) for row in weights],
+            **tiers_record(self.source),
         }
 
 

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
+from functools import cached_property
 from typing import TypeAlias
 
 import numpy as np
@@ -25,6 +26,9 @@ from heatmap_pipeline.views.errors import ViewError
 
 Weights: TypeAlias = tuple[tuple[float, float], ...]
 """(leverage, weight) by rising leverage; weights sum to 1."""
+
+Tiers: TypeAlias = tuple[float, ...]
+"""Leverages, rising."""
 
 _EVERY = 16
 """Days from one kept book to the next on a long way."""
@@ -64,13 +68,25 @@ def _size(state: ModelState) -> int:
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """What is replayed: a symbol and model of one version, with the model's own weights (None) or others."""
+    """What is replayed: a symbol and model of one version, with the model's own weights (None) or others.
+
+    Of the lots only those of some leverage `tiers` are shown; None means all. The books hold every lot all the same, so
+    they are kept once for all that is shown of them.
+    """
 
     version: Version
     symbol: SymbolData
     model: ModelData
     weights: Weights | None
     books: Books
+    tiers: Tiers | None = None
+
+    @cached_property
+    def all_tiers(self) -> Tiers:
+        """The leverages of all days of the history."""
+        days = set(self.model.parameters.values())
+        changed = days if self.weights is None else {one.with_weights(self.weights) for one in days}
+        return tuple(sorted({leverage for parameters in changed for leverage, _ in parameters.tiers}))
 
     def parameters(self, day: date) -> ModelParameters:
         """Return the parameters of a day.
@@ -83,7 +99,8 @@ class Source:
 
     def run(self, day: date, state: ModelState, step: int | None) -> DayResult:
         """Run a day; `step` is the distance of its snapshots in seconds."""
-        return run_day(self.parameters(day), state, self.symbol.day_candles(self.model, day, state.open_interest), step)
+        candles = self.symbol.day_candles(self.model, day, state.open_interest)
+        return run_day(self.parameters(day), state, candles, step, self.tiers)
 
     def before(self, day: date) -> ModelState:
         """Return the books that a day starts from."""
@@ -141,7 +158,7 @@ class Replay:
         consumed: USDT liquidated within the interval.
         created: lots-to-be that opened per interval (rows of candle, side and leverage), shape (intervals,).
         liquidated: lots that were liquidated per interval.
-        located_share: share of the open interest located at the end of the window.
+        located_share: share of the open interest located at the end of the window, in all tiers, whatever is shown.
     """
 
     interval: Ints
@@ -184,16 +201,17 @@ def replay(source: Source, first: int, last: int, seconds: int) -> Replay:
                 cells["consumed_volume"][low:high],
             )
         )
-        created += _counts(result.opens, first, step, count)
-        liquidated += _counts(result.liquidations, first, step, count)
+        created += _counts(result.opens, source.tiers, first, step, count)
+        liquidated += _counts(result.liquidations, source.tiers, first, step, count)
         share = share_located(result, last, share)
     interval, price, side, active, consumed = (np.concatenate(columns) for columns in zip(*parts, strict=True))
     return Replay(interval, price, side, active, consumed, created, liquidated, share)
 
 
-def _counts(events: Columns, first: int, step: int, count: int) -> Ints:
-    """Return how many events fall into each interval."""
-    at = (events["timestamp"] - first) // step
+def _counts(events: Columns, tiers: Tiers | None, first: int, step: int, count: int) -> Ints:
+    """Return how many events of some tiers (None: of all) fall into each interval."""
+    times = events["timestamp"] if tiers is None else events["timestamp"][np.isin(events["leverage"], tiers)]
+    at = (times - first) // step
     counted: Ints = np.bincount(at[(at >= 0) & (at < count)], minlength=count)
     return counted
 

@@ -55,7 +55,8 @@ class Reported:
         recorded: the stretches of the window that it recorded, rising and disjoint, shape (n, 2).
         sums: by side.
         factor: volume reported / modelled, of columns recorded from start to end; None where nothing was modelled in
-            them, and for another exchange's record, which says nothing about the level.
+            them, where only some leverage tiers are shown, and for another exchange's record, which says nothing about
+            the level.
     """
 
     source: str
@@ -91,7 +92,7 @@ class Reported:
 
 
 def reported_in(
-    symbol: str, reports: Sequence[Reports], window: Window, candles: Candles, modelled: Floats
+    symbol: str, reports: Sequence[Reports], window: Window, candles: Candles, modelled: Floats | None
 ) -> Reported | None:
     """Return what is shown of the real liquidations of a window; None where none of it was recorded.
 
@@ -103,7 +104,8 @@ def reported_in(
         reports: of each source.
         window: its columns.
         candles: of the symbol.
-        modelled: volume that the model liquidated in each column, USDT, shape (T,).
+        modelled: volume that the model liquidated in each column, USDT, shape (T,); None where only a part of its lots
+            is shown, which what is reported cannot be held against.
     """
     if not reports:
         return None
@@ -117,7 +119,7 @@ def reported_in(
     sums = {side: _side_sums(chosen, sign, window, candles) for side, sign in SIDES.items()}
     whole = _whole_columns(chosen.recorded, window)
     total = sum(float(part.volume[whole[part.column]].sum()) for part in sums.values())
-    base = float(modelled[whole].sum())
+    base = 0.0 if modelled is None else float(modelled[whole].sum())
     return Reported(
         source=chosen.source,
         exchange=exchange,

@@ -5,7 +5,7 @@ The one place of the rules in docs/api.md, "Windows" and "Price bins". All insta
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -15,10 +15,12 @@ from heatmap_pipeline.model.book import Ints
 from heatmap_pipeline.model.parameters import ModelError
 from heatmap_pipeline.views.data import ModelData, SymbolData, Version
 from heatmap_pipeline.views.errors import ViewError
-from heatmap_pipeline.views.replay import Source, Weights
+from heatmap_pipeline.views.replay import Source, Tiers, Weights
 
 MAX_INTERVALS = 3000
 MAX_ROWS = 2000
+TIER_WORDS = {"all": 0.0, "near": 25.0}
+"""Words for leverage tiers, and the lowest leverage that each means: from 25 up lots stand within 4 % of the price."""
 _WEEK = 7 * 86_400 * MICROSECONDS
 _UNITS = 100_000_000
 """Integer prices in one of the quote asset."""
@@ -95,6 +97,30 @@ def own_or_other(model: ModelData, weights: Weights | None) -> Weights | None:
 def _same(some: Weights, others: Weights) -> bool:
     """Return whether weights differ in rounding at most."""
     return len(some) == len(others) and bool(np.allclose(some, others, rtol=1e-12, atol=0.0))
+
+
+def only_tiers(source: Source, asked: Tiers | str) -> Source:
+    """Return what shows only some leverage tiers of a source.
+
+    Args:
+        source: which shows all.
+        asked: leverages, or one of the words of `TIER_WORDS`.
+
+    Raises:
+        ViewError: invalid where there is no such tier, naming those there are.
+    """
+    known = source.all_tiers
+    least = TIER_WORDS.get(asked, 0.0) if isinstance(asked, str) else 0.0
+    wanted = tuple(one for one in known if one >= least) if isinstance(asked, str) else asked
+    unknown = [one for one in wanted if one not in known]
+    if unknown or not wanted:
+        there = ", ".join(f"{one:g}" for one in known)
+        what = f"{unknown[0]:g}" if unknown else f"{asked} ({least:g} and up)"
+        raise ViewError(
+            "invalid",
+            f"leverage_tiers: {source.symbol.name} {source.model.name} has no tier {what}; there are {there}",
+        )
+    return source if wanted == known else replace(source, tiers=wanted)
 
 
 def check_interval(seconds: int, name: str, candles: Candles) -> None:

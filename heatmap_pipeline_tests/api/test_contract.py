@@ -113,6 +113,7 @@ def narrowed(schema: dict[str, Any]) -> dict[str, Any]:
         "start_time": {"type": "string", "pattern": _TIMES},
         "time": {"type": "string", "pattern": _TIMES},
         "price_bin_size": {"type": "integer", "multipleOf": 100, "minimum": 100, "maximum": 2_000},
+        "leverage_tiers": {"enum": ["all"]},  # which others there are depends on model and weights
         "leverage_weights": {"type": "string", "pattern": r"^[2-9]:[1-9]\d?(\.\d)?(,[1-9]\d:[1-9]\d{0,3})?$"},
     }
     for methods in schema["paths"].values():

@@ -102,6 +102,9 @@ def test_the_page_holds_what_the_endpoint_answers(drawn: Settings, served: TestC
     assert page["candles"]["interval_seconds"] == answer["candles"]["interval_seconds"]
     assert page["meta"] == answer["meta"]
     assert_same_reported(page["reported"], answer["reported"])
+    assert page["usual"] == answer["usual"]
+    assert any(page["usual"]["long"])
+    assert any(page["usual"]["short"])
 
 
 def assert_same_reported(page: Any, answer: Any) -> None:
