@@ -15,7 +15,8 @@ from heatmap_pipeline.model.book import DayResult
 from heatmap_pipeline.model.engine import run_day, start_state
 from heatmap_pipeline.model.parameters import MODELS
 from heatmap_pipeline.settings import load_settings
-from heatmap_pipeline.store.days import DayRecord, commit_day, commit_snapshots
+from heatmap_pipeline.store.commit import DayCells, commit_cells, commit_days
+from heatmap_pipeline.store.days import DayRecord
 from heatmap_pipeline.store.publish import publish
 from heatmap_pipeline.store.read import published_histories
 from heatmap_pipeline.store.warehouse import Warehouse
@@ -47,7 +48,7 @@ def read_files(setting: Setting) -> Sequence[Measured]:
 
 
 def write_tables(setting: Setting) -> Sequence[Measured]:
-    """Measure the commits of computed days of both models, each in its own transaction, and the publication."""
+    """Measure the commits of computed days of both models, all in one transaction, and the publication."""
     count, repetitions = setting.pick(90, 5), setting.pick(3, 1)
     start, given = market.candles(count)
     computed = []
@@ -76,13 +77,13 @@ def write_tables(setting: Setting) -> Sequence[Measured]:
         row(
             days,
             name=f"commit {count} days",
-            what=f"{len(computed)} transactions of events, lots and ledger, both models ({events:,} rows and more)",
-            limit="DuckDB: some ms for each of a day's statements and for its commit",
+            what=f"events, lots and ledger of {len(computed)} days, one transaction ({events:,} rows and more)",
+            limit="DuckDB: compressing and writing the rows",
         ),
         row(
             cells,
             name=f"commit {count} days, cells",
-            what=f"{len(computed)} transactions of snapshots, both models ({rows:,} rows)",
+            what=f"snapshots of {len(computed)} days of models in one transaction ({rows:,} rows)",
             limit="DuckDB: compressing and writing the rows",
         ),
         row(
@@ -196,15 +197,17 @@ def _commit(warehouse: Warehouse, computed: Sequence[tuple[DayRecord, DayResult,
 
     def days() -> None:
         with warehouse.connect() as con:
-            for record, result, _ in computed:
-                commit_day(con, record, result)
+            commit_days(con, [(record, result) for record, result, _ in computed])
 
     def cells() -> None:
         with warehouse.connect() as con:
-            for record, result, bucket in computed:
-                commit_snapshots(
-                    con, record.symbol, record.model, record.day, record.state_hash, 900, result.cells, bucket
-                )
+            commit_cells(
+                con,
+                [
+                    DayCells(record.symbol, record.model, record.day, record.state_hash, 900, result.cells, bucket)
+                    for record, result, bucket in computed
+                ],
+            )
 
     yield timed(days)
     yield timed(cells)

@@ -440,8 +440,8 @@ FULL: dict[str, tuple[Callable[[Path, pytest.MonkeyPatch], Any], str]] = {
     "an event": (lambda _, patch: _full_history(patch, "handle_new_event"), "disk is full"),
     "raw candles": (lambda _, patch: _full_table("raw", "raw_candles", patch), "disk that holds"),
     "raw open interest": (lambda _, patch: _full_table("raw", "raw_open_interest", patch), "disk that holds"),
-    "a day's events": (lambda _, patch: _full_table("days", "position_events", patch), "disk that holds"),
-    "snapshots": (lambda _, patch: _full_table("days", "liquidation_snapshots", patch), "disk that holds"),
+    "a day's events": (lambda _, patch: _full_table("commit", "position_events", patch), "disk that holds"),
+    "snapshots": (lambda _, patch: _full_table("commit", "liquidation_snapshots", patch), "disk that holds"),
     "publication, copying": (
         lambda _, patch: patch.setattr("heatmap_pipeline.store.publish.shutil.copyfile", _full),
         "disk that holds",

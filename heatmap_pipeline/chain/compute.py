@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -43,6 +43,7 @@ from heatmap_pipeline.model.parameters import ModelParameters
 from heatmap_pipeline.settings import Settings, setting_of
 from heatmap_pipeline.store import days as stored
 from heatmap_pipeline.store import raw as stored_raw
+from heatmap_pipeline.store.commit import DayCells, commit_cells, commit_days
 from heatmap_pipeline.store.days import DayRecord
 
 _log = logging.getLogger(__name__)
@@ -267,25 +268,27 @@ class _Walk:
         return day_record, result
 
 
-class _Commits:
-    """Computed days waiting for their commit, each in its own transaction, in order."""
+_T = TypeVar("_T")
 
-    def __init__(self, connect: Connect) -> None:
-        self._connect = connect
-        self._waiting: list[Callable[[Any], None]] = []
+
+class _Commits(Generic[_T]):
+    """What was computed and waits for its commit, in order; all that waits is one transaction."""
+
+    def __init__(self, connect: Connect, commit: Callable[[Any, Sequence[_T]], None]) -> None:
+        self._connect, self._commit = connect, commit
+        self._waiting: list[_T] = []
         self._since = time.monotonic()
 
-    def add(self, commit: Callable[[Any], None]) -> None:
-        self._waiting.append(commit)
+    def add(self, computed: _T) -> None:
+        self._waiting.append(computed)
         if time.monotonic() - self._since > _FLUSH_SECONDS:
             self.flush()
 
     def flush(self) -> None:
-        if self._waiting:
+        waiting, self._waiting = self._waiting, []
+        if waiting:
             with self._connect() as con:
-                while self._waiting:
-                    self._waiting[0](con)
-                    del self._waiting[0]
+                self._commit(con, waiting)
         self._since = time.monotonic()
 
 
@@ -294,8 +297,8 @@ def advance(
 ) -> Iterator[DayReport]:
     """Compute and commit `position_events`, lots and ledger of days in order, for every model of the settings.
 
-    A day already stored from the same rows, parameters and predecessor is skipped. Each day of a model is one
-    transaction; days before a failing one stay committed.
+    A day already stored from the same rows, parameters and predecessor is skipped. A day of a model is stored whole or
+    not at all; days before a failing one stay committed.
 
     Raises:
         ChainError: for a gap or a stale predecessor, before anything is computed.
@@ -316,7 +319,7 @@ def advance(
         )
         for model in settings.models
     ]
-    commits = _Commits(connect)
+    commits = _Commits(connect, commit_days)
     try:
         for day, given in _each_day(connect, settings, history, days):
             for walk in walks:
@@ -325,7 +328,9 @@ def advance(
         commits.flush()
 
 
-def _advance_day(connect: Connect, commits: _Commits, walk: _Walk, day: date, given: _DayInput) -> DayReport:
+def _advance_day(
+    connect: Connect, commits: _Commits[tuple[DayRecord, DayResult]], walk: _Walk, day: date, given: _DayInput
+) -> DayReport:
     walk.enter(day)
     history, model = walk.history, walk.model
     known = history.days[model].get(day)
@@ -339,7 +344,7 @@ def _advance_day(connect: Connect, commits: _Commits, walk: _Walk, day: date, gi
         walk.skip(known)
         return DayReport(day, model, True, {})
     record, result = walk.compute(connect, day, given, parameters, None)
-    commits.add(lambda con: stored.commit_day(con, record, result))
+    commits.add((record, result))
     return DayReport(day, model, False, _numbers(result, history.symbol.unit.lower()))
 
 
@@ -394,7 +399,7 @@ def sample(connect: Connect, settings: Settings, symbol: str, days: Sequence[dat
                 f"compute them with `{run_command(settings, symbol, missing[0], missing[-1])}`"
             )
         walks[model] = _Walk(settings, history, flows, model, _stored_before(history, model, days[0]))
-    commits = _Commits(connect)
+    commits = _Commits(connect, commit_cells)
     try:
         for day, given in _each_day(connect, settings, history, days):
             for model, walk in walks.items():
@@ -410,7 +415,7 @@ def _stored_before(history: History, model: str, day: date) -> DayRecord | None:
 
 def _sample_day(
     connect: Connect,
-    commits: _Commits,
+    commits: _Commits[DayCells],
     walk: _Walk,
     day: date,
     given: _DayInput,
@@ -441,11 +446,7 @@ def _sample_day(
             *(symbol, model, day, computed, most, digits),
         )
     merged = (computed, digits) if digits else None
-    commits.add(
-        lambda con: stored.commit_snapshots(
-            con, symbol, model, day, known.state_hash, seconds, cells, parameters.bucket, merged=merged
-        )
-    )
+    commits.add(DayCells(symbol, model, day, known.state_hash, seconds, cells, parameters.bucket, merged))
     numbers: dict[str, float | int] = {
         "rows": len(cells["side"]),
         "cells_computed": computed,

@@ -1,7 +1,7 @@
-"""Days of a model in and out: each in one transaction, each tied to the one before it by the hash of its state.
+"""Days of a model as they are stored, each tied to the one before it by the hash of its state; and failures of days.
 
-What belongs here: heatmap_days, open_positions, position_events, book_ledger, liquidation_snapshots. What does not:
-which days have to be computed (`chain/`).
+What belongs here: what is read of heatmap_days, open_positions, snapshot_days and coarse_days. What does not: writing
+them (`commit.py`), and which days have to be computed (`chain/`).
 """
 
 from __future__ import annotations
@@ -12,35 +12,20 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
-from heatmap_pipeline.instants import ONE_DAY
-from heatmap_pipeline.model.book import BOOKS, LONG, Columns, DayResult, Floats, Ints, Lots, ModelState, Sides
+from heatmap_pipeline.model.book import Lots, ModelState
 from heatmap_pipeline.store.origin import stored_command
-from heatmap_pipeline.store.schema import amounts, table
 from heatmap_pipeline.store.sql import (
-    Arrow,
     Connection,
     arrow,
     column,
-    constant,
-    dates,
-    insert,
     naive,
     parsed,
     rows,
-    scalar,
     side_column,
-    sides,
-    timestamps,
     transaction,
 )
 from heatmap_pipeline.store.warehouse import StoreError
-
-_EVENTS = ("liquidate", "close", "open")
-_STEPS = ("liquidate", "close", "open", "liquidate")
-"""What happens within a candle, in order: what its close has passed is liquidated after it has opened."""
-_KINDS = np.array([_EVENTS.index(step) for step in _STEPS], dtype=np.int8)
 
 
 class ChainError(StoreError):
@@ -150,217 +135,6 @@ def load_state(con: Connection, symbol: str, model: str, day: date) -> tuple[Mod
         opened_at=column(lots_table, "opened_at", np.int64),
     )
     return ModelState(lots, tuple(state["unlocated"]), state["open_interest"]), state["carried"]
-
-
-def commit_day(con: Connection, record: DayRecord, result: DayResult) -> None:
-    """Store a computed day in place of what was stored of it, in one transaction.
-
-    Its cells are stored separately: those of before are no longer vouched for (no row in snapshot_days), also where the
-    state is the same and only the bucket is another.
-
-    Raises:
-        ChainError: if the day before is not stored, or its state is not the one that `record.previous_hash` names.
-    """
-    parameters = json.loads(record.parameters)
-    books = BOOKS[parameters["books"]]
-    with transaction(con):
-        _check_predecessor(con, record)
-        for name in ("position_events", "book_ledger", "open_positions", "heatmap_days", "snapshot_days"):
-            _delete_day(con, name, record.symbol, record.model, record.day)
-        insert(con, "position_events", _events(record, result, books))
-        insert(con, "open_positions", _positions(record, result.state.lots))
-        insert(con, "book_ledger", _ledger(record, result.ledger, books))
-        carried = {
-            "carried": record.state,
-            "open_interest": result.state.open_interest,
-            "unlocated": list(result.state.unlocated),
-        }
-        con.execute(
-            "INSERT INTO heatmap_days VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            [
-                record.symbol,
-                record.model,
-                record.day,
-                record.input_hash,
-                record.previous_hash,
-                record.state_hash,
-                record.parameters,
-                json.dumps(record.repairs, sort_keys=True),
-                record.provisional,
-                naive(record.created_at),
-                json.dumps(carried, sort_keys=True),
-            ],
-        )
-        _show_bucket(con, record, float(parameters["bucket"]))
-
-
-def _show_bucket(con: Connection, record: DayRecord, bucket: float) -> None:
-    """Say the bucket of the newest computed day of a symbol in the table of symbols."""
-    con.execute(
-        "UPDATE symbols SET bucket = ? WHERE symbol = ? AND bucket <> ? AND NOT EXISTS "
-        "(SELECT 1 FROM heatmap_days AS d WHERE d.symbol = symbols.symbol AND d.day > ?)",
-        [bucket, record.symbol, bucket, record.day],
-    )
-
-
-def _delete_day(con: Connection, name: str, symbol: str, model: str, day: date) -> None:
-    """Delete what a table holds of a day of a model."""
-    days, bounds = table(name).within(day, day)
-    con.execute(f"DELETE FROM {name} WHERE symbol = ? AND model = ? AND {days}", [symbol, model, *bounds])  # noqa: S608
-
-
-def _check_predecessor(con: Connection, record: DayRecord) -> None:
-    before = record.day - ONE_DAY
-    found = rows(
-        con,
-        "SELECT state_hash FROM heatmap_days WHERE symbol = ? AND model = ? AND day = ?",
-        [record.symbol, record.model, before],
-    )
-    name = f"{record.symbol} {record.model} {record.day}"
-    if not found and record.previous_hash:
-        newest = scalar(
-            con,
-            "SELECT max(day) FROM heatmap_days WHERE symbol = ? AND model = ? AND day < ?",
-            [record.symbol, record.model, record.day],
-        )
-        start = newest + ONE_DAY if newest else before
-        raise ChainError(
-            f"{name} needs {before} before it, which is not computed; "
-            f"run `{stored_command(con, 'run', record.symbol, days=(start, record.day))}`"
-        )
-    if found and found[0][0] != record.previous_hash and (record.previous_hash or not record.state.get("restarted")):
-        raise ChainError(
-            f"{name} was computed from another state than {before} has now (did another run rebuild it?); "
-            f"run `{stored_command(con, 'run', record.symbol, days=(record.day, record.day))}`"
-        )
-
-
-def _names(record: DayRecord, count: int) -> dict[str, Arrow]:
-    return {"symbol": constant(record.symbol, count), "model": constant(record.model, count)}
-
-
-def _book_sides(book: Ints, books: tuple[int | None, ...]) -> Sides:
-    """Return the side of each book index, 0 where a book holds both."""
-    return np.array([side or 0 for side in books], dtype=np.int8)[book]
-
-
-def _events(record: DayRecord, result: DayResult, books: tuple[int | None, ...]) -> dict[str, Arrow]:
-    """Return the day's events in the order in which they happened.
-
-    Within a step of a candle they stand by side, leverage, liquidation price and entry price.
-    """
-    lots, closes, opens = result.liquidations, result.closes, result.opens
-    counts = [len(part["timestamp"]) for part in (lots, closes, opens)]
-    step = np.repeat(np.arange(3, dtype=np.int8), counts)
-    step[: counts[0]][lots["opened_at"] == lots["timestamp"]] = 3
-    blank = np.full(counts[1], np.nan)
-
-    def joined(name: str, of_closes: Floats | Ints | Sides) -> Any:
-        return np.concatenate([lots[name], of_closes, opens[name]])
-
-    time = joined("timestamp", closes["timestamp"])
-    side = joined("side", _book_sides(closes["book"], books)).astype(np.int8)
-    leverage = joined("leverage", blank)
-    price = joined("liq_price", np.zeros(counts[1], dtype=np.int64))
-    opened = np.concatenate([lots["opened_at"], np.zeros(counts[1], dtype=np.int64), opens["timestamp"]])
-    entry = joined("entry_price", blank)
-    order = np.lexsort((entry, price, leverage, -side, step, time))
-    closing = (step == 1)[order]
-
-    def unless_closing(values: Any) -> Arrow:
-        return pa.array(values[order], mask=closing)
-
-    return {
-        **_names(record, len(order)),
-        "timestamp": timestamps(time[order]),
-        "event_type": pa.DictionaryArray.from_arrays(pa.array(_KINDS[step[order]]), list(_EVENTS)),
-        "side": sides(side[order]),
-        "leverage": unless_closing(leverage),
-        "entry_price": unless_closing(entry),
-        "liq_price": unless_closing(price / 1e8),
-        "quantity": pa.array(joined("quantity", closes["quantity"])[order]),
-        "volume": pa.array(joined("volume", closes["volume"])[order]),
-        "opened_at": unless_closing(opened).cast(pa.timestamp("us")),
-    }
-
-
-def _positions(record: DayRecord, lots: Lots) -> dict[str, Arrow]:
-    count = len(lots)
-    return {
-        **_names(record, count),
-        "day": dates([record.day], [count]),
-        "side": sides(lots.side),
-        "leverage": pa.array(lots.leverage),
-        "entry_price": pa.array(lots.entry_price),
-        "liq_price": pa.array(lots.liq_price / 1e8),
-        "quantity": pa.array(lots.quantity),
-        "volume": pa.array(lots.volume),
-        "opened_at": timestamps(lots.opened_at),
-    }
-
-
-def _ledger(record: DayRecord, ledger: Columns, books: tuple[int | None, ...]) -> dict[str, Arrow]:
-    order = np.lexsort((ledger["book"], ledger["timestamp"]))
-    columns = {
-        **_names(record, len(order)),
-        "timestamp": timestamps(ledger["timestamp"][order]),
-        "side": sides(_book_sides(ledger["book"][order], books)),
-    }
-    for name in amounts("book_ledger"):
-        columns[name] = pa.array(ledger[name][order])
-    return columns
-
-
-def commit_snapshots(
-    con: Connection,
-    symbol: str,
-    model: str,
-    day: date,
-    state_hash: str,
-    interval_seconds: int,
-    cells: Columns,
-    bucket: float,
-    *,
-    merged: tuple[int, int] | None = None,
-) -> None:
-    """Store the cells of a day in place of what was stored of it, in one transaction.
-
-    Args:
-        con: an open warehouse.
-        symbol: as the exchange writes it.
-        model: name of the model.
-        day: UTC.
-        state_hash: of the computed day that the cells belong to.
-        interval_seconds: distance of the snapshots.
-        cells: as `DayResult.cells`; a bucket's lower edge is `price_bucket` x `bucket`, to the nearest 1e-8 USDT.
-        bucket: height of a bucket, USDT.
-        merged: how many cells there were, and how many leading digits of their buckets' numbers are kept, if they were
-            put together.
-    """
-    count = len(cells["timestamp"])
-    edges = cells["price_bucket"].astype(np.int64) * round(bucket * 1e8) / 1e8
-    with transaction(con):
-        for name in ("liquidation_snapshots", "saved_snapshots", "snapshot_days", "coarse_days"):
-            _delete_day(con, name, symbol, model, day)
-        insert(
-            con,
-            "liquidation_snapshots",
-            {
-                "symbol": constant(symbol, count),
-                "model": constant(model, count),
-                "timestamp": timestamps(cells["timestamp"]),
-                "price_bucket": pa.array(edges),
-                "side": sides(np.where(cells["side"] == LONG, 1, -1).astype(np.int8)),
-                "active_volume": pa.array(cells["active_volume"]),
-                "consumed_volume": pa.array(cells["consumed_volume"]),
-            },
-        )
-        con.execute(
-            "INSERT INTO snapshot_days VALUES (?, ?, ?, ?, ?, ?)",
-            [symbol, model, day, state_hash, interval_seconds, count],
-        )
-        if merged is not None:
-            con.execute("INSERT INTO coarse_days VALUES (?, ?, ?, ?, ?)", [symbol, model, day, *merged])
 
 
 def coarse_days(con: Connection, symbol: str, model: str) -> dict[date, tuple[int, int]]:

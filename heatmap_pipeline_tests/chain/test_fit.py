@@ -11,7 +11,8 @@ import pytest
 
 from heatmap_pipeline.chain.fit import fit_lines, misfit_words
 from heatmap_pipeline.settings import Settings, SymbolSettings, load_settings
-from heatmap_pipeline.store.days import commit_snapshots, day_records
+from heatmap_pipeline.store.commit import DayCells, commit_cells
+from heatmap_pipeline.store.days import day_records
 from heatmap_pipeline.store.sql import Connection
 from heatmap_pipeline.store.warehouse import Warehouse
 from heatmap_pipeline_tests.store.tiny import BUCKET, DAYS, fill
@@ -73,7 +74,7 @@ def test_days_with_too_many_cells_are_named_until_they_are_made_again(settings: 
 
     def commit(con: Connection, day: date, merged: tuple[int, int] | None) -> None:
         state = day_records(con, BTC, "delta")[day].state_hash
-        commit_snapshots(con, BTC, "delta", day, state, 900, cell, BUCKET, merged=merged)
+        commit_cells(con, [DayCells(BTC, "delta", day, state, 900, cell, BUCKET, merged)])
 
     with Warehouse(settings.home).connect() as con:
         for day in DAYS[:2]:

@@ -273,8 +273,7 @@ def _plant(steps: _Steps, *, draw: bool, in_place: bool) -> None:
     """Make steps of what Python's audit events do not tell; leave the pictures away unless they are wanted."""
     from heatmap_pipeline.market.web import Reply
     from heatmap_pipeline.render import page, picture
-    from heatmap_pipeline.store import days as chain
-    from heatmap_pipeline.store import publish, raw, spare
+    from heatmap_pipeline.store import commit, publish, raw, spare
 
     sys.addaudithook(steps.hear)
     blocks = Reply.blocks
@@ -295,7 +294,7 @@ def _plant(steps: _Steps, *, draw: bool, in_place: bool) -> None:
         setattr(module, name, count)
 
     setattr(Reply, "blocks", pieces)  # noqa: B010
-    for module in (raw, chain):
+    for module in (raw, commit):
         counted(module, "insert", "")
     for name in ("_make_public", "_sync"):
         counted(publish, name, "publication")

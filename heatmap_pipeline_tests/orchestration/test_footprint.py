@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,7 @@ from typing import Any
 import pytest
 
 from heatmap_pipeline.orchestration import checks
-from heatmap_pipeline.store import days as stored
-from heatmap_pipeline.store import spare
+from heatmap_pipeline.store import commit, spare
 from heatmap_pipeline.store.publish import publish
 from heatmap_pipeline.store.warehouse import Warehouse
 from heatmap_pipeline_tests.orchestration.homes import BTC, ask, created, day, real, run_job
@@ -55,14 +55,14 @@ def test_a_refresh_of_one_day_touches_that_day_alone(
             looked_at.setdefault(rule.name, set()).update((first, last))
         return whole_result(*args)
 
-    def delete(con: Any, name: str, symbol: str, model: str, of_day: date) -> None:
-        deleted.add(of_day)
-        delete_day(con, name, symbol, model, of_day)
+    def delete(con: Any, name: str, days: Sequence[Any]) -> None:
+        deleted.update(one.day for one in days)
+        delete_days(con, name, days)
 
-    delete_day = stored._delete_day
+    delete_days = commit._delete_days
     whole_result = checks._result
     monkeypatch.setattr(checks, "_result", result)
-    monkeypatch.setattr(stored, "_delete_day", delete)
+    monkeypatch.setattr(commit, "_delete_days", delete)
     run_job(settings, 4).ok()
     assert rows_before(settings, 4) == before, "to the last bit, and when they were made"
     assert {key: when for key, when in created(settings).items() if key[2] < day(4)} == made

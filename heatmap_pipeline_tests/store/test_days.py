@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -14,11 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heatmap_pipeline.model.book import LONG, Lots, ModelState
+from heatmap_pipeline.store.commit import DayCells, commit_cells, commit_days
 from heatmap_pipeline.store.days import (
     ChainError,
     clear_failures,
-    commit_day,
-    commit_snapshots,
     day_records,
     load_state,
     record_failure,
@@ -27,7 +27,26 @@ from heatmap_pipeline.store.days import (
 from heatmap_pipeline.store.sql import Connection
 from heatmap_pipeline.store.warehouse import Warehouse
 from heatmap_pipeline_tests._examples import examples
-from heatmap_pipeline_tests.store.tiny import DAYS, INTERVAL, MODELS_USED, commit, compute, dump, make_record
+from heatmap_pipeline_tests.store.tiny import (
+    DAYS,
+    INTERVAL,
+    MODELS_USED,
+    cells_of,
+    commit,
+    compute,
+    dump,
+    fill,
+    make_record,
+)
+
+CHAIN = (
+    "position_events",
+    "open_positions",
+    "book_ledger",
+    "heatmap_days",
+    "liquidation_snapshots",
+    "snapshot_days",
+)
 
 
 @pytest.mark.parametrize("model", MODELS_USED)
@@ -73,7 +92,7 @@ def test_any_state_comes_back(empty: Warehouse, data: st.DataObject) -> None:
     result = replace(result, state=state)
     record = make_record("turnover", DAYS[0], "", result)
     with empty.connect() as con:
-        commit_day(con, record, result)
+        commit_days(con, [(record, result)])
         again, carried = load_state(con, "BTCUSDT", "turnover", DAYS[0])
         assert again.hash(carried) == record.state_hash
 
@@ -114,17 +133,55 @@ def test_the_day_before_must_be_the_one_computed_from(con: Connection) -> None:
     record, result = compute("BTCUSDT", "delta")[2]
     before = dump(con)
     with pytest.raises(ChainError, match=rf"{DAYS[2]} was computed from another state than {DAYS[1]} has now"):
-        commit_day(con, replace(record, previous_hash="other"), result)
+        commit_days(con, [(replace(record, previous_hash="other"), result)])
     with pytest.raises(ChainError, match="another state"):
-        commit_day(con, replace(record, previous_hash=""), result)
+        commit_days(con, [(replace(record, previous_hash=""), result)])
     gap = replace(record, day=DAYS[2] + timedelta(days=4))
     with pytest.raises(ChainError, match=r"run `heatmap run BTCUSDT --start 2024-03-04 --end 2024-03-07 --home [^`]+`"):
-        commit_day(con, gap, result)
+        commit_days(con, [(gap, result)])
     with pytest.raises(ChainError, match="needs 2023-12-31 before it"):
-        commit_day(con, replace(record, day=DAYS[0].replace(month=1)), result)
+        commit_days(con, [(replace(record, day=DAYS[0].replace(month=1)), result)])
     assert dump(con) == before
-    commit_day(con, replace(gap, previous_hash=""), result)
+    commit_days(con, [(replace(gap, previous_hash=""), result)])
     assert list(day_records(con, "BTCUSDT", "delta")) == [*DAYS, gap.day]
+
+
+@pytest.mark.parametrize("sizes", [(1, 1, 1, 1, 1, 1), (6,), (2, 4), (5, 1)])
+def test_days_in_one_transaction_are_what_one_by_one_are(tmp_path: Path, con: Connection, sizes: Sequence[int]) -> None:
+    """Both models, in the order of days; and once more over what is stored, which leaves the same."""
+    computed = sorted((one for model in MODELS_USED for one in compute("BTCUSDT", model)), key=lambda one: one[0].day)
+    with Warehouse(tmp_path / "other").connect() as other:
+        fill(other)
+        for name in CHAIN:
+            other.execute(f"DELETE FROM {name}")
+        for _ in range(2):
+            rest = list(computed)
+            for size in sizes:
+                part, rest = rest[:size], rest[size:]
+                commit_days(other, part)
+                commit_cells(other, [cells_of(*one) for one in part])
+            assert not rest
+            assert dump(other) == dump(con)
+
+
+def test_the_days_before_one_that_does_not_follow_are_stored(con: Connection) -> None:
+    computed = compute("BTCUSDT", "delta", seed=3)
+    wrong = replace(computed[2][0], previous_hash="other")
+    with pytest.raises(ChainError, match=rf"{DAYS[2]} was computed from another state than {DAYS[1]} has now"):
+        commit_days(con, [*computed[:2], (wrong, computed[2][1])])
+    found = {day: record.state_hash for day, record in day_records(con, "BTCUSDT", "delta").items()}
+    before = {record.day: record.state_hash for record, _ in compute("BTCUSDT", "delta")}
+    assert found == {**before, **{record.day: record.state_hash for record, _ in computed[:2]}}
+
+
+def test_days_that_are_no_neighbours_leave_those_between(con: Connection) -> None:
+    before = dump(con)
+    first, last = compute("BTCUSDT", "turnover")[0], compute("BTCUSDT", "turnover")[2]
+    commit_days(con, [first, last])
+    commit_cells(con, [cells_of(*first), cells_of(*last)])
+    commit_days(con, [])
+    commit_cells(con, [])
+    assert dump(con) == before
 
 
 def test_a_failed_commit_leaves_the_day_as_it_was(con: Connection) -> None:
@@ -133,7 +190,7 @@ def test_a_failed_commit_leaves_the_day_as_it_was(con: Connection) -> None:
     ledger = {**result.ledger, "located": result.ledger["located"].astype(object)}
     ledger["located"][3] = None
     with pytest.raises(Exception, match="NOT NULL"):
-        commit_day(con, record, replace(result, ledger=ledger))
+        commit_days(con, [(record, replace(result, ledger=ledger))])
     assert dump(con) == before
 
 
@@ -141,7 +198,7 @@ def test_a_killed_commit_leaves_the_day_as_it_was(warehouse: Warehouse) -> None:
     script = """
 import os, sys
 from pathlib import Path
-from heatmap_pipeline.store import days as chain
+from heatmap_pipeline.store import commit as chain
 from heatmap_pipeline.store.warehouse import Warehouse
 from heatmap_pipeline_tests.store.tiny import compute
 insert = chain.insert
@@ -151,7 +208,7 @@ def dying(con, table, columns):
         os.kill(os.getpid(), 9)
 chain.insert = dying
 with Warehouse(Path(sys.argv[1])).connect() as con:
-    chain.commit_day(con, *compute("BTCUSDT", "delta", seed=3)[0])
+    chain.commit_days(con, compute("BTCUSDT", "delta", seed=3)[:1])
 """
     with warehouse.connect() as con:
         before = dump(con)
@@ -201,7 +258,7 @@ def test_cells_and_their_days(con: Connection) -> None:
     assert snapshot_days(con, "BTCUSDT", "turnover")[DAYS[0]] == (record.state_hash, INTERVAL)
     cells = {name: values[:3] for name, values in result.cells.items()}
     cells["price_bucket"] = np.array([3, 7, 11])
-    commit_snapshots(con, "BTCUSDT", "turnover", DAYS[0], "new", 900, cells, 0.1)
+    commit_cells(con, [DayCells("BTCUSDT", "turnover", DAYS[0], "new", 900, cells, 0.1)])
     found = con.execute(
         "SELECT price_bucket, side, active_volume FROM liquidation_snapshots "
         "WHERE model = 'turnover' AND CAST(timestamp AS DATE) = ? ORDER BY 1",
@@ -213,7 +270,7 @@ def test_cells_and_their_days(con: Connection) -> None:
     assert snapshot_days(con, "BTCUSDT", "turnover")[DAYS[0]] == ("new", 900)
     assert snapshot_days(con, "BTCUSDT", "turnover")[DAYS[1]][1] == INTERVAL
     none = {name: values[:0] for name, values in result.cells.items()}
-    commit_snapshots(con, "BTCUSDT", "turnover", DAYS[0], "new", 900, none, 0.1)
+    commit_cells(con, [DayCells("BTCUSDT", "turnover", DAYS[0], "new", 900, none, 0.1)])
     empty = "SELECT count(*) FROM liquidation_snapshots WHERE model = 'turnover' AND CAST(timestamp AS DATE) = ?"
     assert con.execute(empty, [DAYS[0]]).fetchall() == [(0,)]
 

@@ -19,7 +19,8 @@ from heatmap_pipeline.market.liquidations.tables import HOUR, Liquidations, clea
 from heatmap_pipeline.market.tables import CleanDay
 from heatmap_pipeline.model.book import BOOKS, LONG, SHORT, DayResult, Lots, ModelState
 from heatmap_pipeline.model.parameters import MODELS, ModelParameters
-from heatmap_pipeline.store.days import DayRecord, commit_day, commit_snapshots
+from heatmap_pipeline.store.commit import DayCells, commit_cells, commit_days
+from heatmap_pipeline.store.days import DayRecord
 from heatmap_pipeline.store.liquidations import save_liquidations
 from heatmap_pipeline.store.raw import SymbolRecord, put_symbol, save_raw
 from heatmap_pipeline.store.schema import symbol_tables
@@ -275,8 +276,12 @@ def compute(symbol: str, model: str, seed: int = 1) -> list[tuple[DayRecord, Day
 
 def commit(con: Connection, record: DayRecord, result: DayResult) -> None:
     """Commit a day and its cells."""
-    commit_day(con, record, result)
-    commit_snapshots(con, record.symbol, record.model, record.day, record.state_hash, INTERVAL, result.cells, BUCKET)
+    commit_days(con, [(record, result)])
+    commit_cells(con, [cells_of(record, result)])
+
+
+def cells_of(record: DayRecord, result: DayResult) -> DayCells:
+    return DayCells(record.symbol, record.model, record.day, record.state_hash, INTERVAL, result.cells, BUCKET)
 
 
 def fill(con: Connection, symbol: str = "BTCUSDT", seed: int = 1) -> None:
