@@ -6,9 +6,12 @@ Every message that tells someone to type `heatmap ...` builds the line here; wha
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import date
+from functools import lru_cache
 from pathlib import Path
 
 from heatmap_pipeline.settings import Settings, SettingsError, load_settings
@@ -36,6 +39,16 @@ WHERE_NOBODY_SAID = Path("DIR")
 
 def environment() -> Settings:
     """Return what the environment says; where it says nonsense nothing is left out, for its own error has to tell."""
+    said = {name: value for name, value in os.environ.items() if name.startswith("HEATMAP_") or name == "HOME"}
+    folder = None  # where relative paths begin; it may be gone
+    with suppress(OSError):
+        folder = Path.cwd()
+    return _said_by(folder, *sorted(said.items()))
+
+
+@lru_cache(maxsize=4)
+def _said_by(*_: object) -> Settings:
+    """Read the environment, whose content is only what the answer is remembered by: a run asks a dozen times."""
     try:
         return load_settings()
     except SettingsError:

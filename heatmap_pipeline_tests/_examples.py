@@ -17,5 +17,9 @@ settings.load_profile(PROFILE)
 
 def examples(full: int, *, suppress_health_check: Collection[HealthCheck] = ()) -> settings:
     """Return the settings of a property that takes some milliseconds an example and is to see `full` of them in CI."""
-    count = full if PROFILE == "ci" else -(-full // 5)
-    return settings(max_examples=count, deadline=None, suppress_health_check=suppress_health_check)
+    return settings(max_examples=tries(full, 5), deadline=None, suppress_health_check=suppress_health_check)
+
+
+def tries(full: int, share: int = 2) -> int:
+    """Return how often something is tried that may go wrong now and then: `full` times in CI, else a part of that."""
+    return full if PROFILE == "ci" else -(-full // share)

@@ -8,6 +8,8 @@ import sys
 from datetime import date
 from pathlib import Path
 
+import dagster as dg
+import duckdb
 import pytest
 from click.testing import CliRunner, Result
 
@@ -71,6 +73,14 @@ def draw_nothing(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("heatmap_pipeline.render.picture.small_png", lambda *_: b"")
 
 
+def work_little(patch: pytest.MonkeyPatch) -> None:
+    """Compute one model, a snapshot an hour, without pictures and with the history in memory."""
+    patch.setenv("HEATMAP_MODELS", "delta")
+    patch.setenv("HEATMAP_SNAPSHOT_INTERVAL", "1h")
+    draw_nothing(patch)
+    patch.setattr(dg.DagsterInstance, "from_config", lambda _: dg.DagsterInstance.ephemeral())
+
+
 def clean_environment(patch: pytest.MonkeyPatch) -> None:
     """Forget the settings of the machine, for fixtures that live longer than a test."""
     for name in list(os.environ):
@@ -88,3 +98,10 @@ def as_if_yesterday_were(patch: pytest.MonkeyPatch, day: date) -> None:
 
 def published(home: Path) -> Path:
     return home / "heatmap.duckdb"
+
+
+def days(home: Path, symbol: str) -> dict[str, list[date]]:
+    """Return the published days of a symbol by model."""
+    with duckdb.connect(str(published(home)), read_only=True) as con:
+        query = "SELECT model, list(day ORDER BY day) FROM heatmap_days WHERE symbol = ? GROUP BY 1"
+        return dict(con.execute(query, [symbol]).fetchall())

@@ -43,6 +43,7 @@ LONGEST = (
     "orchestration/test_symbols.py",
     "orchestration/test_clock_jumps.py",
     "store/test_disk_full.py",
+    "test_run_command.py",
     "api/test_contract.py",
 )
 """Groups that take longest, which begin, so that in the end no worker is left alone with one of them."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from heatmap_pipeline.settings import Settings
     from heatmap_pipeline_tests._real_sets import RealRuns
+    from heatmap_pipeline_tests.orchestration.killed import Forks
 
 _BESIDE = Path(__file__).resolve().parents[2] / "shared" / "market"
 
@@ -38,6 +39,15 @@ def run_of(market_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> RealRu
     from heatmap_pipeline_tests._real_sets import RealRuns  # what most tests never need
 
     return RealRuns(market_dir, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
+    """Runs the command in processes of their own, for all tests of this worker that need one."""
+    from heatmap_pipeline_tests.orchestration.killed import Forks  # what most tests never need
+
+    with Forks(tmp_path_factory.mktemp("forks")) as running:
+        yield running
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,6 @@ import shutil
 import socket
 import subprocess
 import sys
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -24,27 +23,24 @@ from heatmap_pipeline import cli
 from heatmap_pipeline.chain.progress import tell
 from heatmap_pipeline.orchestration.runs import RunError, packaged_file
 from heatmap_pipeline.orchestration.ui import front
+from heatmap_pipeline.settings import load_settings
 from heatmap_pipeline_tests._homes import (
     as_if_yesterday_were,
     clean_environment,
+    days,
     done,
     draw_nothing,
     heatmap,
     published,
     refused,
+    work_little,
 )
+from heatmap_pipeline_tests.orchestration.computed import compute_home
 from heatmap_pipeline_tests.orchestration.homes import (
     BTC,
     ETH,
-    assert_same,
-    break_file,
-    candles_file,
     day,
-    rewrite,
-    tables,
     untouched,
-    wilder,
-    write_archive,
 )
 
 VERBS = ("demo", "run", "refresh", "record", "status", "score", "ui", "serve", "backup", "restore", "forget", "export")
@@ -60,21 +56,7 @@ def _yesterday_is_day_4(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Compute one model, draw nothing, keep the history in memory: for tests that are about something else."""
-    monkeypatch.setenv("HEATMAP_MODELS", "delta")
-    draw_nothing(monkeypatch)
-    monkeypatch.setattr(dg.DagsterInstance, "from_config", lambda _: dg.DagsterInstance.ephemeral())
-
-
-@pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_archive(tmp_path_factory.mktemp("files"), 4, BTC, ETH)
-
-
-def days(path: Path, symbol: str = BTC) -> dict[str, list[date]]:
-    """Return the published days of a symbol by model."""
-    with duckdb.connect(str(path), read_only=True) as con:
-        query = "SELECT model, list(day ORDER BY day) FROM heatmap_days WHERE symbol = ? GROUP BY 1"
-        return dict(con.execute(query, [symbol]).fetchall())
+    work_little(monkeypatch)
 
 
 # -- help
@@ -141,6 +123,7 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
     return home, result.stdout, result.stderr
 
 
+@pytest.mark.slow
 def test_demo_says_what_it_made_and_where(shown: tuple[Path, str, str]) -> None:
     home, out, _ = shown
     assert out.splitlines() == [
@@ -152,12 +135,13 @@ def test_demo_says_what_it_made_and_where(shown: tuple[Path, str, str]) -> None:
     assert (home / "renders" / "index.html").is_file()
     for symbol in (BTC, ETH):
         assert (home / "renders" / symbol / "heatmap.png").read_bytes().startswith(b"\x89PNG")
-        assert days(published(home), symbol) == {model: [day(3), day(4)] for model in ("delta", "turnover")}
+        assert days(home, symbol) == {model: [day(3), day(4)] for model in ("delta", "turnover")}
     assert (home / "archive" / "demo" / "SIMULATED.txt").is_file()
     with duckdb.connect(str(published(home)), read_only=True) as con:
         assert con.execute("SELECT DISTINCT source, simulated FROM symbols").fetchall() == [("demo", True)]
 
 
+@pytest.mark.slow
 def test_progress_is_plain_lines_where_there_is_no_terminal(shown: tuple[Path, str, str]) -> None:
     lines = shown[2].splitlines()
     for symbol in (BTC, ETH):
@@ -194,6 +178,7 @@ def test_long_work_tells_a_line_a_quarter(capsys: pytest.CaptureFixture[str]) ->
     ]
 
 
+@pytest.mark.slow
 def test_status_is_a_line_per_symbol_and_model(shown: tuple[Path, str, str]) -> None:
     home = shown[0]
     out = done("status", "--home", home).stdout
@@ -215,15 +200,18 @@ def test_status_of_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "none").exists(), "looking makes nothing"
 
 
+@pytest.mark.slow
 def test_the_demo_again_changes_nothing(
     shown: tuple[Path, str, str], quick: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv("HEATMAP_MODELS")
+    for name in ("MODELS", "SNAPSHOT_INTERVAL"):
+        monkeypatch.delenv(f"HEATMAP_{name}")
     home, out, _ = shown
     with untouched(published(home)):
         assert done("demo", "--days", "2", "--home", home).stdout == out
 
 
+@pytest.mark.slow
 def test_every_run_is_in_one_history_from_whatever_folder(
     shown: tuple[Path, str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -248,24 +236,26 @@ def test_every_run_is_in_one_history_from_whatever_folder(
         assert not instance.telemetry_enabled
 
 
+@pytest.mark.slow
 def test_refresh_continues_to_yesterday_and_then_has_nothing_to_do(tmp_path: Path, quick: None) -> None:
     home = tmp_path / "home"
-    done("run", BTC, "--source", "demo", "--start", day(1), "--end", day(2), "--home", home)
+    compute_home(load_settings(home=home, symbols=(BTC,)), day(1), day(2))
     assert f"{BTC}: {day(3)} .. {day(4)} computed and published (simulated data)" in (
         done("refresh", BTC, "--home", home).stdout
     )
-    assert days(published(home)) == {"delta": [day(number) for number in (1, 2, 3, 4)]}
+    assert days(home, BTC) == {"delta": [day(number) for number in (1, 2, 3, 4)]}
     with untouched(published(home)):
         assert done("refresh", BTC, "--home", home).stdout == f"{BTC}: up to date, the last stored day is {day(4)}\n"
 
 
+@pytest.mark.slow
 def test_refresh_begins_at_heatmap_start(tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
     home = tmp_path / "home"
     line = refused(heatmap("refresh", BTC, "--home", home), 1, BTC, "nothing is stored yet", "HEATMAP_START")
     assert f"heatmap run {BTC} --start" in line
     monkeypatch.setenv("HEATMAP_START", str(day(4)))
     done("refresh", BTC, "--home", home)
-    assert days(published(home)) == {"delta": [day(4)]}
+    assert days(home, BTC) == {"delta": [day(4)]}
     # A symbol that has nothing to begin with does not hold up one that is stored.
     monkeypatch.delenv("HEATMAP_START")
     result = heatmap("refresh", BTC, ETH, "--home", home)
@@ -273,145 +263,13 @@ def test_refresh_begins_at_heatmap_start(tmp_path: Path, quick: None, monkeypatc
     refused(result, 1, ETH, "nothing is stored yet")
 
 
+@pytest.mark.slow
 def test_an_old_demo_is_continued_where_it_ended(tmp_path: Path, quick: None) -> None:
     home = tmp_path / "home"
-    done("run", BTC, "--source", "demo", "--start", day(1), "--end", day(1), "--home", home)
+    compute_home(load_settings(home=home, symbols=(BTC,)), day(1))
     done("demo", "--days", "1", "--home", home)
-    assert days(published(home)) == {"delta": [day(number) for number in (1, 2, 3, 4)]}
-    assert days(published(home), ETH) == {"delta": [day(4)]}, "what was never stored needs no more than was asked"
-
-
-# -- run
-
-
-@pytest.fixture(scope="module")
-def ran(files: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home with days 1 to 3 of both symbols, one model, without pictures and history."""
-    home = tmp_path_factory.mktemp("ran")
-    with pytest.MonkeyPatch.context() as patch:
-        clean_environment(patch)
-        draw_nothing(patch)
-        patch.setattr(dg.DagsterInstance, "from_config", lambda _: dg.DagsterInstance.ephemeral())
-        arguments = ("--archive", files, "--start", day(1), "--end", day(3), "--model", "delta", "--home", home)
-        result = done("run", BTC, ETH, BTC, *arguments)
-    assert result.stdout.splitlines()[:2] == [
-        f"{symbol}: {day(1)} .. {day(3)} computed and published (real data)" for symbol in (BTC, ETH)
-    ]
-    return home
-
-
-@pytest.fixture
-def home(ran: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(ran, tmp_path / "home"))
-
-
-def test_a_run_within_the_stored_days_rebuilds_to_the_last(
-    home: Path, files: Path, tmp_path: Path, quick: None
-) -> None:
-    before = tables(published(home), BTC)
-    archive = Path(shutil.copytree(files, tmp_path / "archive"))
-    rewrite(candles_file(archive, 2), wilder)
-    result = done("run", BTC, "--archive", archive, "--start", day(2), "--end", day(2), "--home", home)
-    assert result.stdout.startswith(f"{BTC}: {day(2)} .. {day(3)} computed and published")
-    clean = tmp_path / "clean"
-    done("run", BTC, "--archive", archive, "--start", day(1), "--end", day(3), "--home", clean)
-    after = tables(published(home), BTC)
-    other = tables(published(clean), BTC)
-    for kept in (after, other):
-        kept.pop("raw_days")  # names the files
-    assert_same(after, other)
-    assert after["raw_candles"] != before["raw_candles"]
-
-
-def test_a_symbol_that_fails_publishes_the_days_before_and_the_others_are_published(
-    home: Path, files: Path, tmp_path: Path, quick: None
-) -> None:
-    archive = Path(shutil.copytree(files, tmp_path / "archive"))
-    rewrite(candles_file(archive, 3, ETH), wilder)  # a good day before the bad one
-    break_file(candles_file(archive, 4, ETH))
-    arguments = ("--archive", archive, "--start", day(3), "--end", day(4), "--home", home)
-    result = heatmap("run", BTC, ETH, *arguments)
-    assert result.exit_code == 1
-    assert f"{BTC}: {day(3)} .. {day(4)} computed and published" in result.stdout
-    assert result.stderr.splitlines()[-1].startswith(f"heatmap: {ETH} failed: {candles_file(archive, 4, ETH)}")
-    assert days(published(home)) == {"delta": [day(number) for number in (1, 2, 3, 4)]}
-    assert f"{ETH}: {day(3)} .. {day(3)} computed and published" in result.stdout
-    with duckdb.connect(str(published(home)), read_only=True) as con:
-        newest = con.execute(f"SELECT max(day) FROM heatmap_days WHERE symbol = '{ETH}'").fetchone()
-    assert newest == (day(3),)
-
-
-def test_symbols_may_stand_at_different_days(home: Path, files: Path, quick: None) -> None:
-    done("run", BTC, "--archive", files, "--start", day(4), "--end", day(4), "--home", home)
-    result = done("run", BTC, ETH, "--archive", files, "--start", day(3), "--end", day(3), "--home", home)
-    assert result.stdout.splitlines()[:2] == [
-        f"{BTC}: {day(3)} .. {day(4)} computed and published (real data)",
-        f"{ETH}: {day(3)} .. {day(3)} computed and published (real data)",
-    ]
-
-
-def test_models_may_be_chosen(
-    home: Path, files: Path, tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("HEATMAP_MODELS")
-    assert days(published(home)) == {"delta": [day(1), day(2), day(3)]}
-    done("run", BTC, "--archive", files, "--start", day(1), "--end", day(1), "--home", home)
-    assert days(published(home)) == {model: [day(1), day(2), day(3)] for model in ("delta", "turnover")}
-    both = ("--model", "delta", "--model", "turnover")
-    done("run", BTC, "--archive", files, "--start", day(1), "--end", day(3), *both, "--home", tmp_path / "clean")
-    assert_same(tables(published(home), BTC), tables(published(tmp_path / "clean"), BTC))
-
-
-def test_variables_and_options_are_the_same(
-    files: Path, tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("HEATMAP_MODELS")
-    monkeypatch.setenv("HEATMAP_BUCKET_BTCUSDT", "500")
-    arguments = ("run", BTC, "--start", day(1), "--end", day(1))
-    options = ("--source", "archive", "--archive", files, "--model", "delta", "--home", tmp_path / "one")
-    first = done(*arguments, *options)
-    for name, value in {"SOURCE": "archive", "ARCHIVE": files, "MODELS": "delta", "HOME": tmp_path / "two"}.items():
-        monkeypatch.setenv(f"HEATMAP_{name}", str(value))
-    second = done(*arguments)
-    assert second.stdout == first.stdout.replace(str(tmp_path / "one"), str(tmp_path / "two"))
-    assert_same(tables(published(tmp_path / "one")), tables(published(tmp_path / "two")))
-    assert tables(published(tmp_path / "two"))["symbols"]["bucket"].to_pylist() == [500]
-
-
-def test_an_archive_that_the_demo_market_wrote_stays_simulated(files: Path, tmp_path: Path, quick: None) -> None:
-    archive = Path(shutil.copytree(files, tmp_path / "archive"))
-    (archive / "SIMULATED.txt").write_text("made up")
-    home = tmp_path / "home"
-    result = done("run", BTC, "--archive", archive, "--start", day(1), "--end", day(1), "--home", home)
-    assert "(simulated data)" in result.stdout
-    assert tables(published(home))["symbols"]["simulated"].to_pylist() == [True]
-    assert "simulated" in done("status", "--home", home).stdout.splitlines()[2]
-
-
-def test_a_new_history_may_begin_where_the_source_has_no_data(files: Path, tmp_path: Path, quick: None) -> None:
-    archive, home = Path(shutil.copytree(files, tmp_path / "archive")), tmp_path / "home"
-    candles_file(archive, 3).unlink()
-    done("run", BTC, "--archive", archive, "--start", day(2), "--end", day(2), "--home", home)
-    arguments = ("run", BTC, "--archive", archive, "--start", day(4), "--end", day(4), "--home", home)
-    with untouched(published(home)):
-        refused(heatmap(*arguments), 1, BTC, f"{day(4)} does not follow the last stored day {day(2)}", "--restart")
-    done(*arguments, "--restart")
-    assert days(published(home)) == {"delta": [day(2), day(4)]}
-    status = done("status", "--home", home).stdout
-    assert f"gap     {BTC} {day(3)} .. {day(3)}: 1 days without data" in status
-
-
-def test_a_repairing_command_repairs(files: Path, tmp_path: Path, quick: None) -> None:
-    """What an error tells people to type can be typed as it stands."""
-    late = tmp_path / "late"
-    done("run", ETH, "--archive", files, "--start", day(1), "--end", day(2), "--home", late)
-    arguments = ("run", ETH, "--archive", files, "--start", day(4), "--end", day(4), "--home", late)
-    line = refused(heatmap(*arguments), 1, "fill the gap")
-    words = shlex.split(line.split("`")[1])
-    assert words[0] == "heatmap"
-    done(*words[1:])
-    done(*arguments)
-    assert days(published(late), ETH) == {"delta": [day(number) for number in (1, 2, 3, 4)]}
+    assert days(home, BTC) == {"delta": [day(number) for number in (1, 2, 3, 4)]}
+    assert days(home, ETH) == {"delta": [day(4)]}, "what was never stored needs no more than was asked"
 
 
 # -- where things are
@@ -494,15 +352,3 @@ def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return int(free.getsockname()[1])
-
-
-def test_a_model_that_was_left_out_begins_where_the_history_does(
-    tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    home = tmp_path / "home"
-    done("run", BTC, "--start", day(2), "--end", day(3), "--home", home)
-    monkeypatch.setenv("HEATMAP_MODELS", "delta,turnover")
-    later = heatmap("run", BTC, "--start", day(4), "--end", day(4), "--home", home)
-    refused(later, 1, "turnover", "has no day before", f"--start {day(2)}")
-    done("refresh", BTC, "--home", home)
-    assert days(published(home)) == {model: [day(2), day(3), day(4)] for model in ("delta", "turnover")}

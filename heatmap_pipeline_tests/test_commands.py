@@ -57,6 +57,18 @@ def test_every_verb_and_what_it_takes_is_known() -> None:
         assert ("source" in takes) == ("archive" in names)
 
 
+def test_what_the_environment_says_now_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = load_settings(home=tmp_path / "there")
+    named = f"heatmap status --home {tmp_path / 'there'}"
+    assert command(there, "status") == named
+    monkeypatch.setenv("HEATMAP_HOME", "there")
+    assert command(there, "status") == named, "the folder of that name is another"
+    monkeypatch.chdir(tmp_path)
+    assert command(there, "status") == "heatmap status"
+    monkeypatch.setenv("HEATMAP_SOURCE", "nowhere")
+    assert command(there, "status") == named, "who sets nonsense is told all of it"
+
+
 folders = st.sampled_from(["/a", "/b c", "/d'e", "/$HOME", "/ö"]).map(Path)
 choices = st.fixed_dictionaries(
     {},

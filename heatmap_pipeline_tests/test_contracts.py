@@ -85,6 +85,7 @@ def home(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         clean_environment(patch)
         patch.setenv("HEATMAP_SNAPSHOT_INTERVAL", "1h")
+        patch.setenv("HEATMAP_MODELS", "turnover")
         patch.setenv(f"HEATMAP_BUCKET_{STANDS_FOR_IT}", "500")
         days = ("--start", day(1), "--end", day(2))
         said = done("run", USDC, CHINESE, "--archive", archive, *days, "--home", home).stdout
@@ -97,7 +98,8 @@ def home(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def settings(home: Path, archive: Path) -> Settings:
     with pytest.MonkeyPatch.context() as patch:
         clean_environment(patch)
-        return load_settings(home=home, archive=archive, source="archive", symbols=(USDC, CHINESE))
+        models = ("turnover",)
+        return load_settings(home=home, archive=archive, source="archive", symbols=(USDC, CHINESE), models=models)
 
 
 @pytest.fixture(scope="module")
@@ -322,7 +324,7 @@ def test_names_inside_of_zips_are_read_in_any_alphabet(archive: Path, tmp_path: 
 
 
 TODAY = datetime.now(UTC).date()
-BEFORE = [TODAY - timedelta(days=ago) for ago in (3, 2, 1)]
+BEFORE = [TODAY - timedelta(days=ago) for ago in (2, 1)]
 
 
 @pytest.fixture(scope="module")

@@ -25,10 +25,10 @@ from heatmap_pipeline_tests._homes import (
     as_if_yesterday_were,
     clean_environment,
     done,
-    draw_nothing,
     heatmap,
     last_line,
     published,
+    work_little,
 )
 from heatmap_pipeline_tests.market._exchange_server import ExchangeServer, Fault
 from heatmap_pipeline_tests.market._hostile_server import HostileServer
@@ -42,7 +42,8 @@ from heatmap_pipeline_tests.market._trees import (
     unzipped_into_folders,
     zipped_on_a_mac,
 )
-from heatmap_pipeline_tests.orchestration.homes import BTC, assert_same, tables
+from heatmap_pipeline_tests.orchestration.computed import compute_home
+from heatmap_pipeline_tests.orchestration.homes import BTC, assert_same, real, tables
 
 CASES = {
     "trees as downloaders and people leave them": "test_field.py::test_a_tree_as_it_was_left_gives_the_same_map",
@@ -104,15 +105,9 @@ def test_what_holds_a_case_is_there(place: str) -> None:
     assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
 
 
-def _make_little(patch: pytest.MonkeyPatch) -> None:
-    draw_nothing(patch)
-    patch.setenv("HEATMAP_MODELS", "delta")
-    patch.setenv("HEATMAP_SNAPSHOT_INTERVAL", "1h")
-
-
 @pytest.fixture(autouse=True)
 def _little(monkeypatch: pytest.MonkeyPatch) -> None:
-    _make_little(monkeypatch)
+    work_little(monkeypatch)
     as_if_yesterday_were(monkeypatch, DAYS[-1])
 
 
@@ -130,9 +125,9 @@ def made(files: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home made from these files. Nobody changes it."""
     with pytest.MonkeyPatch.context() as patch:
         clean_environment(patch)
-        _make_little(patch)
+        work_little(patch)
         home = tmp_path_factory.mktemp("right")
-        done("run", BTC, "--archive", files, *SPAN, "--home", home)
+        compute_home(real(home, files), DAYS[0], DAYS[-1])
     return home
 
 
@@ -173,12 +168,23 @@ def exchange(files: Path, now: datetime, patch: pytest.MonkeyPatch) -> Iterator[
 # -- trees
 
 
-@pytest.mark.parametrize("leave", [by_range, unzipped, unzipped_into_folders, deeper, zipped_on_a_mac, by_month])
+@pytest.mark.parametrize("leave", [unzipped, unzipped_into_folders, deeper, zipped_on_a_mac, by_month])
+@pytest.mark.slow
 def test_a_tree_as_it_was_left_gives_the_same_map(
     leave: Callable[[Path], None], files: Path, right: dict[str, Any], tmp_path: Path
 ) -> None:
     tree = Path(shutil.copytree(files, tmp_path / "tree"))
     leave(tree)
+    compute_home(real(tmp_path / "home", tree), DAYS[0], DAYS[-1])
+    assert_same(maps(tmp_path / "home"), right)
+
+
+@pytest.mark.slow
+def test_a_folder_of_files_by_range_is_all_that_the_command_needs(
+    files: Path, right: dict[str, Any], tmp_path: Path
+) -> None:
+    tree = Path(shutil.copytree(files, tmp_path / "tree"))
+    by_range(tree)
     done("run", BTC, "--archive", tree, *SPAN, "--home", tmp_path / "home")
     assert_same(maps(tmp_path / "home"), right)
 
@@ -191,6 +197,7 @@ def _spoil(server: ExchangeServer) -> None:
     server.fault(f"{BAD_FILE}.zip.CHECKSUM", Fault(body=text), always=True)
 
 
+@pytest.mark.slow
 def test_a_day_with_a_wrong_checksum_comes_from_rest(
     files: Path, right: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -202,6 +209,7 @@ def test_a_day_with_a_wrong_checksum_comes_from_rest(
     assert "nothing is failed, stale or missing" in done("status", "--home", home).stdout
 
 
+@pytest.mark.slow
 def test_a_wrong_checksum_names_its_day_and_two_ways_out(
     files: Path, right: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -234,13 +242,14 @@ def test_a_wrong_checksum_names_its_day_and_two_ways_out(
 # -- a day that was never published
 
 
+@pytest.mark.slow
 def test_a_day_never_published_is_held_by_both_sources(
     files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     less = Path(shutil.copytree(files, tmp_path / "less"))
     for path in (less / METRICS).glob(f"{BAD_FILE}.zip*"):
         path.unlink()
-    done("run", BTC, "--archive", less, *SPAN, "--home", tmp_path / "archive")
+    compute_home(real(tmp_path / "archive", less), DAYS[0], DAYS[-1])
     with exchange(less, LATE, monkeypatch):
         done("run", BTC, *SPAN, "--home", tmp_path / "binance")
     homes = tmp_path / "archive", tmp_path / "binance"
@@ -254,6 +263,7 @@ def test_a_day_never_published_is_held_by_both_sources(
 # -- a proxy
 
 
+@pytest.mark.slow
 def test_a_socks_proxy_is_all_that_is_needed(
     files: Path, right: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from heatmap_pipeline.api.parameters import read_moment, read_weights
 from heatmap_pipeline.bins import round_multiples
 from heatmap_pipeline.views.window import bin_units, choose_bins, make_window
+from heatmap_pipeline_tests._examples import examples
 from heatmap_pipeline_tests.api.homes import BTC, ETH, HEATMAP, MAP, TestClient, ask, day, refused
 
 KLINES = "/prices/klines"
@@ -215,7 +216,7 @@ def test_any_window_is_inside_the_data_or_refused(start: int, end: int, seconds:
     assert window.last >= min(end, stop)
 
 
-@hypothesis_settings(max_examples=200, deadline=None)
+@examples(200)
 @given(st.one_of(st.text(max_size=40), st.text(alphabet=string.digits + "-:TZ+. ", max_size=40)))
 def test_any_text_is_a_moment_or_a_refusal(text: str) -> None:
     refusal = ""
@@ -226,7 +227,7 @@ def test_any_text_is_a_moment_or_a_refusal(text: str) -> None:
     assert not refusal or "ISO 8601" in refusal
 
 
-@hypothesis_settings(max_examples=200, deadline=None)
+@examples(200)
 @given(st.one_of(st.text(max_size=40), st.text(alphabet="0123456789.:,e-", max_size=40)))
 def test_any_text_is_weights_or_a_refusal(text: str) -> None:
     try:

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import given
-from hypothesis import settings as profile
 from hypothesis import strategies as st
 
 from heatmap_pipeline.chain import calendar
@@ -44,6 +43,7 @@ from heatmap_pipeline.store.liquidations import WatchedHours, load_liquidations
 from heatmap_pipeline.store.raw import save_raw
 from heatmap_pipeline.store.sql import Connection, rows
 from heatmap_pipeline.store.warehouse import Warehouse
+from heatmap_pipeline_tests._examples import examples
 from heatmap_pipeline_tests.store.tiny import market
 
 BTC = "BTCUSDT"
@@ -207,7 +207,7 @@ def test_the_tables_of_sources_agree() -> None:
 ranges = st.lists(st.tuples(st.integers(0, 8), st.integers(1, 4)), max_size=3)
 
 
-@profile(deadline=None, max_examples=50)
+@examples(50)
 @given(st.lists(st.integers(0, 12), max_size=6), ranges, st.lists(st.integers(0, 12), max_size=6), ranges)
 def test_the_newer_word_counts_where_it_was_recorded(
     old: list[int], old_ranges: list[tuple[int, int]], new: list[int], new_ranges: list[tuple[int, int]]

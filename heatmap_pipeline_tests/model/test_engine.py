@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from heatmap_pipeline.model import kernel
@@ -30,6 +30,7 @@ from heatmap_pipeline.model.parameters import (
     ModelSpec,
 )
 from heatmap_pipeline.model.stepwise import StepwiseRun, run_stepwise
+from heatmap_pipeline_tests._examples import examples
 
 DAY = 86_400_000_000
 STEP = 300_000_000
@@ -251,7 +252,7 @@ def compare(parameters: ModelParameters, market: DayCandles) -> None:
         assert first == second or any(first < when <= second and number == book for when, number in emptied), lot_key
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(st.randoms(use_true_random=False), st.sampled_from(sorted(SPECS)), st.sampled_from([0.5, 1.0, 7.0, 1e-7]))
 def test_the_engine_equals_the_step_by_step_model(random_: random.Random, name: str, bucket: float) -> None:
     bracket = random_.choice([Bracket(), Bracket(0.005, 50.0), Bracket(0.004, 125.0)])
@@ -292,7 +293,7 @@ def test_a_long_quiet_and_violent_market_equals_the_step_by_step_model(name: str
     compare(parameters, make_market(random.Random(5), parameters, days=2, per_day=200))
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(st.integers(0, 2**32).map(random.Random), st.sampled_from(sorted(SPECS)))
 def test_books_conserve_contracts_and_price_leaves_nothing_behind(random_: random.Random, name: str) -> None:
     parameters = ModelParameters(SPECS[name], 1.0)
@@ -322,7 +323,7 @@ def test_books_conserve_contracts_and_price_leaves_nothing_behind(random_: rando
                 assert price < low[later].min() if side > 0 else price > high[later].max()
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(
     st.integers(0, 2**32).map(random.Random),
     st.sampled_from(sorted(SPECS)),
@@ -342,7 +343,7 @@ def test_contracts_of_another_size_give_the_same_map(random_: random.Random, nam
         is_times(by, vars(one.state.lots), vars(other.state.lots), "quantity", by * contracts)
 
 
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(
     st.integers(0, 2**32).map(random.Random), st.sampled_from(sorted(SPECS)), st.sampled_from([1e-3, 0.37, 2.0, 1e3])
 )
@@ -396,7 +397,7 @@ def keyed(table: dict[str, Any], column: str) -> dict[Any, float]:
     return sums
 
 
-@settings(max_examples=20, deadline=None)
+@examples(20)
 @given(st.integers(0, 2**32).map(random.Random), st.sampled_from(sorted(SPECS)))
 def test_cells_add_up_to_the_ledger_whatever_the_bucket_and_the_interval(random_: random.Random, name: str) -> None:
     parameters = ModelParameters(SPECS[name], 1.0)

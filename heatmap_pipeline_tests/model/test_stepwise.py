@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from heatmap_pipeline.model.book import located_share
@@ -25,6 +25,7 @@ from heatmap_pipeline.model.stepwise import (
     run_stepwise,
     side_shares,
 )
+from heatmap_pipeline_tests._examples import examples
 
 STEP = 300_000_000
 DAY = 86_400_000_000
@@ -565,7 +566,7 @@ SPECS = [
 ]
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.sampled_from(SPECS))
 def test_nothing_is_lost_and_nothing_appears(seed: int, size: int, parameters: ModelParameters) -> None:
     candles, flows, start = market(seed, size)
@@ -580,7 +581,7 @@ def test_nothing_is_lost_and_nothing_appears(seed: int, size: int, parameters: M
             assert outcome.total == pytest.approx(outcome.open_interest, rel=1e-9)
 
 
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 30), st.sampled_from(SPECS))
 def test_a_candle_leaves_no_older_lot_that_it_reached(seed: int, size: int, parameters: ModelParameters) -> None:
     candles, flows, start = market(seed, size)
@@ -594,7 +595,7 @@ def test_a_candle_leaves_no_older_lot_that_it_reached(seed: int, size: int, para
             assert not any(should_liquidate(lot, one) for lot in older)
 
 
-@settings(max_examples=20, deadline=None)
+@examples(20)
 @given(st.integers(0, 2**32 - 1), st.sampled_from(SPECS))
 def test_a_run_over_two_days_is_the_two_days_one_after_the_other(seed: int, parameters: ModelParameters) -> None:
     candles, flows, start = market(seed, 30)

@@ -6,11 +6,17 @@ import json
 import shutil
 from pathlib import Path
 
+import dagster as dg
 import pytest
 
+from heatmap_pipeline.chain.compute import advance, sample
+from heatmap_pipeline.chain.history import ChainError
 from heatmap_pipeline.chain.status import status_lines
+from heatmap_pipeline.errors import HeatmapError
 from heatmap_pipeline.orchestration.runs import RunError, Span, days_to_run
 from heatmap_pipeline.settings import Settings, load_settings
+from heatmap_pipeline.store.warehouse import Warehouse
+from heatmap_pipeline_tests.orchestration.computed import compute_home, days_between, ingest
 from heatmap_pipeline_tests.orchestration.homes import (
     BTC,
     Ran,
@@ -59,12 +65,31 @@ def refusal(run: Ran) -> str:
     return run.failures[f"{BTC}__position_events"]
 
 
+@pytest.fixture(autouse=True)
+def _history_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dg.DagsterInstance, "from_config", lambda _: dg.DagsterInstance.ephemeral())
+
+
+def refused_by_the_chain(settings: Settings, first: int, last: int | None = None) -> str:
+    """Return why days are not computed; that such a refusal stops a run is tested below, with a gap."""
+    days = days_between(day(first), day(last or first))
+    ingest(settings, BTC, days)
+    with pytest.raises(ChainError) as refused:
+        list(advance(Warehouse(settings.home).connect, settings, BTC, days))
+    return str(refused.value)
+
+
+def test_a_home_made_without_dagster_is_as_a_run_makes_it(finished: Settings, archive: Path, tmp_path: Path) -> None:
+    made = compute_home(real(tmp_path, archive), day(1), day(5))
+    for name in ("heatmap.duckdb", "warehouse.duckdb"):
+        assert_same(tables(made.home / name), tables(finished.home / name))
+
+
 # -- gaps
 
 
 def test_a_gap_is_refused_with_the_command_that_fills_it(finished: Settings, archive: Path, tmp_path: Path) -> None:
-    settings = real(tmp_path, archive)
-    run_job(settings, 1, 2).ok()
+    settings = compute_home(real(tmp_path, archive), day(1), day(2))
     with untouched(settings.home / "heatmap.duckdb"):
         message = refusal(run_job(settings, 4, 5))
     assert f"{day(4)} does not follow the last stored day {day(2)}" in message
@@ -105,8 +130,7 @@ def test_which_days_a_request_means(tmp_path: Path) -> None:
 def test_restart_begins_a_new_history_only_where_the_source_has_nothing(
     finished: Settings, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = real(tmp_path / "home", files)
-    run_job(settings, 1, 2).ok()
+    settings = compute_home(real(tmp_path / "home", files), day(1), day(2))
     message = refusal(run_job(settings, 4, 5, restart=True))
     assert f"would leave out days the source has, the first is {day(3)}" in message
     assert command_in(message)[3:7] == ["--start", str(day(3)), "--end", str(day(3))]
@@ -120,28 +144,26 @@ def test_restart_begins_a_new_history_only_where_the_source_has_nothing(
     assert f"gap     {BTC} {day(3)} .. {day(3)}" in told
     assert "stale " not in told.split("newest data")[1]
     # Later runs within the new history need no option.
-    run_job(settings, 5).ok()
+    compute_home(settings, day(5))
     # Both histories are rebuilt by one command, which goes past the gap.
     monkeypatch.setenv(f"HEATMAP_MAX_LEVERAGE_{BTC}", "50")
-    other = real(tmp_path / "home", files)
-    run_job(other, 1, 5).ok()
+    other = compute_home(real(tmp_path / "home", files), day(1), day(5))
     assert "stale " not in status(other).split("newest data")[1]
     assert ask(other, "SELECT DISTINCT day FROM heatmap_days ORDER BY 1", published=True) == [
         (day(number),) for number in (1, 2, 4, 5)
     ]
     monkeypatch.delenv(f"HEATMAP_MAX_LEVERAGE_{BTC}")
-    run_job(settings, 1, 5).ok()
+    compute_home(settings, day(1), day(5))
     # The missing day turns up: it joins the two histories.
     for path, content in hidden.items():
         path.write_bytes(content)
-    run_job(settings, 3, 5).ok()
+    compute_home(settings, day(3), day(5))
     assert_same(tables(settings.home / "heatmap.duckdb"), tables(finished.home / "heatmap.duckdb"))
 
 
 def test_days_put_before_a_history_make_it_stale(finished: Settings, archive: Path, tmp_path: Path) -> None:
     """The first day of a history started from nothing, and now there is a day before it."""
-    settings = real(tmp_path, archive)
-    run_job(settings, 3, 5).ok()
+    settings = compute_home(real(tmp_path, archive), day(3), day(5))
     with untouched(settings.home / "heatmap.duckdb"):
         run = run_job(settings, 1, 2)
     assert run.failed_checks() == {f"{BTC}/position_events:chain_unbroken"}
@@ -157,8 +179,7 @@ def test_days_put_before_a_history_make_it_stale(finished: Settings, archive: Pa
 def test_a_missing_predecessor_is_refused_and_repaired(finished: Settings, home: Path) -> None:
     settings = real(home, finished.archive or home)
     ask(settings, f"DELETE FROM heatmap_days WHERE day = '{day(2)}'")
-    with untouched(home / "heatmap.duckdb"):
-        message = refusal(run_job(settings, 4))
+    message = refused_by_the_chain(settings, 4)
     assert f"{day(3)} before it is stale (its predecessor {day(2)} is missing)" in message
     assert command_in(message)[3:7] == ["--start", str(day(2)), "--end", str(day(5))]
     assert command_in(message) == command_in(status(settings))
@@ -169,10 +190,9 @@ def test_a_missing_predecessor_is_refused_and_repaired(finished: Settings, home:
 def test_a_day_after_changed_rows_is_refused(home: Path, files: Path) -> None:
     settings = real(home, files)
     rewrite(candles_file(files, 2), wilder)
-    run_job(settings, 2, stages=["raw_candles", "raw_open_interest"]).ok()
+    ingest(settings, BTC, [day(2)])
     before = created(settings)
-    with untouched(home / "heatmap.duckdb"):
-        message = refusal(run_job(settings, 4, 5))
+    message = refused_by_the_chain(settings, 4, 5)
     assert f"{day(4)} cannot be computed, because {day(2)} before it is stale (its candles or open interest" in message
     assert command_in(message)[3:7] == ["--start", str(day(2)), "--end", str(day(5))]
     assert created(settings) == before
@@ -182,10 +202,11 @@ def test_snapshots_are_not_made_from_rows_that_changed(home: Path, files: Path) 
     """Snapshots are recomputed from the state of the day before: they must belong to the events that are stored."""
     settings = real(home, files)
     rewrite(candles_file(files, 3), wilder)
-    run_job(settings, 3, stages=["raw_candles", "raw_open_interest"]).ok()
+    ingest(settings, BTC, [day(3)])
     ask(settings, f"DELETE FROM snapshot_days WHERE day = '{day(3)}'")
-    run = run_job(settings, 3, stages=["liquidation_snapshots"])
-    message = run.failures[f"{BTC}__liquidation_snapshots"]
+    with pytest.raises(ChainError) as refused:
+        list(sample(Warehouse(settings.home).connect, settings, BTC, [day(3)]))
+    message = str(refused.value)
     assert f"{day(3)} is stale, its snapshots would not match its events" in message
     assert command_in(message)[3:7] == ["--start", str(day(3)), "--end", str(day(5))]
 
@@ -222,8 +243,7 @@ def test_a_changed_day_makes_later_days_stale_and_the_named_command_rebuilds_the
     kept = {key for key in before if key[2] in (day(1), day(2))}
     assert {key for key in before if after[key] == before[key]} == kept
     assert not problems(settings)
-    fresh = real(tmp_path / "fresh", files)
-    run_job(fresh, 1, 5).ok()
+    fresh = compute_home(real(tmp_path / "fresh", files), day(1), day(5))
     assert_same(tables(home / "heatmap.duckdb"), tables(fresh.home / "heatmap.duckdb"))
 
 
@@ -247,8 +267,7 @@ def test_changed_parameters_are_refused_until_the_history_is_rebuilt(
     monkeypatch.setenv("HEATMAP_MAX_LEVERAGE_BTCUSDT", "50")
     monkeypatch.setenv("HEATMAP_BUCKET_BTCUSDT", "40")
     settings = real(home, archive)
-    with untouched(home / "heatmap.duckdb"):
-        message = refusal(run_job(settings, 5))
+    message = refused_by_the_chain(settings, 5)
     assert f"{day(1)} before it is stale (it was computed with other parameters: bucket " in message
     assert "bucket 100 -> 40, max_leverage 125 -> 50, price_tick 10 -> 4, 1 more); " in message
     assert command_in(message)[3:7] == ["--start", str(day(1)), "--end", str(day(5))]
@@ -257,8 +276,7 @@ def test_changed_parameters_are_refused_until_the_history_is_rebuilt(
     with untouched(home / "heatmap.duckdb"):
         assert run_job(settings, 1).failed_checks() == {f"{BTC}/position_events:chain_unbroken"}
     obey(message)
-    fresh = real(tmp_path / "fresh", archive)
-    run_job(fresh, 1, 5).ok()
+    fresh = compute_home(real(tmp_path / "fresh", archive), day(1), day(5))
     assert_same(tables(home / "heatmap.duckdb"), tables(fresh.home / "heatmap.duckdb"))
     (text,) = {text for (text,) in ask(settings, "SELECT parameters FROM heatmap_days WHERE model = 'delta'")}
     assert (json.loads(text)["bucket"], json.loads(text)["max_leverage"]) == (40, 50)
@@ -269,8 +287,7 @@ def test_a_changed_bucket_alone_makes_all_snapshots_again(
 ) -> None:
     """In `delta` no state depends on the bucket, so no hash of a state tells that it changed."""
     monkeypatch.setenv("HEATMAP_BUCKET_BTCUSDT", "250")
-    settings = real(home, archive)
-    run_job(settings, 1, 5).ok()
+    settings = compute_home(real(home, archive), day(1), day(5))
     edges = "SELECT count(*), count(*) FILTER (WHERE price_bucket % 250 = 0) FROM liquidation_snapshots"
     ((cells, on_edge),) = ask(settings, edges, published=True)
     assert cells == on_edge
@@ -289,8 +306,7 @@ def test_dated_brackets_give_each_day_its_parameters(archive: Path, tmp_path: Pa
     folder = tmp_path / "brackets"
     brackets(folder, "2024-01-01", 100)
     brackets(folder, str(day(3)), 50)
-    settings = real(tmp_path / "home", archive, leverage_brackets=folder)
-    run_job(settings, 1, 4).ok()
+    settings = compute_home(real(tmp_path / "home", archive, leverage_brackets=folder), day(1), day(4))
     query = "SELECT day, parameters FROM heatmap_days WHERE model = 'turnover' ORDER BY day"
     used = [json.loads(text) for _, text in ask(settings, query, published=True)]
     assert [one["max_leverage"] for one in used] == [100, 100, 50, 50]
@@ -302,7 +318,7 @@ def test_dated_brackets_give_each_day_its_parameters(archive: Path, tmp_path: Pa
     before = created(settings)
     brackets(folder, str(day(4)), 25)
     assert f"from {day(4)}: it was computed with other parameters: max_leverage 50 -> 25" in status(settings)
-    run_job(settings, 4).ok()
+    compute_home(settings, day(4))
     after = created(settings)
     assert {key[2] for key in before if after[key] != before[key]} == {day(4)}
 
@@ -310,6 +326,7 @@ def test_dated_brackets_give_each_day_its_parameters(archive: Path, tmp_path: Pa
 def test_a_symbol_without_bracket_is_refused(archive: Path, tmp_path: Path) -> None:
     brackets(tmp_path / "brackets", "2024-01-01", 100, symbol="ETHUSDT")
     settings = real(tmp_path / "home", archive, leverage_brackets=tmp_path / "brackets")
-    message = run_job(settings, 1).failures[f"{BTC}__position_events"]
-    assert "BTCUSDT is not in HEATMAP_LEVERAGE_BRACKETS" in message
-    assert "HEATMAP_MAX_LEVERAGE_BTCUSDT" in message
+    with pytest.raises(
+        HeatmapError, match=r"BTCUSDT is not in HEATMAP_LEVERAGE_BRACKETS.*HEATMAP_MAX_LEVERAGE_BTCUSDT"
+    ):
+        compute_home(settings, day(1))

@@ -31,6 +31,7 @@ from heatmap_pipeline.store import days as stored
 from heatmap_pipeline.store import liquidations, publish, raw, spare
 from heatmap_pipeline_tests._homes import clean_environment, done, draw_nothing, heatmap, last_line, refused
 from heatmap_pipeline_tests.market._exchange_server import ExchangeServer
+from heatmap_pipeline_tests.orchestration.computed import compute_home
 from heatmap_pipeline_tests.orchestration.homes import (
     BTC,
     ask,
@@ -135,7 +136,7 @@ def homes(market: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, P
     with pytest.MonkeyPatch.context() as patch:
         clean_environment(patch)
         with _exchange(market, patch):
-            done("run", BTC, "--start", DAYS[0], "--end", DAYS[2], "--home", home)
+            compute_home(load_settings(home=home, symbols=(BTC,)), DAYS[0], DAYS[2])
             before = copy_home(home, tmp_path_factory.mktemp("before"))
             patch.setattr(calendar, "yesterday", lambda: DAYS[2])
             done("refresh", "--home", home)

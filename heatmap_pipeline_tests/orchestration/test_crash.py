@@ -144,13 +144,13 @@ def agitated(rows: list[list[str]]) -> list[list[str]]:
 
 
 @pytest.fixture(scope="module")
-def exchange(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exchange]:
+def exchange(archive: Path, forks: Forks, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exchange]:
     folder = tmp_path_factory.mktemp("crashes")
     wild = Path(shutil.copytree(archive, folder / "files"))
     for number in (2, 3):
         rewrite(candles_file(wild, number), wilder)
         rewrite(metrics_file(wild, number), agitated)
-    with ExchangeServer(archive, datetime.combine(day(3), clock(12, 2, 30))) as server, Forks(folder) as forks:
+    with ExchangeServer(archive, datetime.combine(day(3), clock(12, 2, 30))) as server:
         server.hide(str(day(3)))
         yield Exchange(server, forks, {"calm": archive, "wild": wild}, folder)
 

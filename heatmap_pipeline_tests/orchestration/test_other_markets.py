@@ -1,4 +1,7 @@
-"""Markets unlike the large ones, through the command line: tiny ones, a collapse, a steep rise, wrong samples."""
+"""Markets unlike the large ones, from their files to what is published: tiny, collapsing, rising, with wrong samples.
+
+One of them goes through the command line; nothing of what the others show depends on how a run is begun.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,8 @@ from heatmap_pipeline.market.demo import write_demo_days
 from heatmap_pipeline.model.parameters import follow_bucket
 from heatmap_pipeline.views.newest import newest_days
 from heatmap_pipeline_tests._homes import done
-from heatmap_pipeline_tests.orchestration.homes import BTC, assert_same, day, tables
+from heatmap_pipeline_tests.orchestration.computed import compute_home
+from heatmap_pipeline_tests.orchestration.homes import BTC, assert_same, day, real, tables
 
 pytestmark = pytest.mark.slow
 
@@ -96,8 +100,8 @@ def _copy(demo: Path, root: Path, name: str, symbol: str, change: Callable[[Rows
 
 
 def run(root: Path, home: Path, *symbols: str, first: int = 1, last: int = DAYS) -> duckdb.DuckDBPyConnection:
-    """Run days through the command line and return what was published."""
-    done("run", *symbols, "--archive", root, "--start", day(first), "--end", day(last), "--home", home)
+    """Compute and publish days as a run does, with its checks, and return what was published."""
+    compute_home(real(home, root, *symbols), day(first), day(last))
     return duckdb.connect(str(home / "heatmap.duckdb"), read_only=True)
 
 
@@ -173,7 +177,9 @@ def closes(con: duckdb.DuckDBPyConnection) -> list[float]:
 
 def test_the_bucket_follows_a_price_that_collapses(demo: Path, tmp_path: Path) -> None:
     make_market(demo, tmp_path / "a", "FALLUSDT", price=_path(-7.0, -7.0, -0.1))
-    con = run(tmp_path / "a", tmp_path / "home", "FALLUSDT")
+    words = ("--archive", tmp_path / "a", "--start", day(1), "--end", day(DAYS), "--home", tmp_path / "home")
+    done("run", "FALLUSDT", *words)
+    con = duckdb.connect(str(tmp_path / "home" / "heatmap.duckdb"), read_only=True)
     first, second, third = buckets(con)
     ends = closes(con)
     assert second == follow_bucket(first, ends[0]) < first

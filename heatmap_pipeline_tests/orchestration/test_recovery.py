@@ -18,7 +18,9 @@ import dagster as dg
 import duckdb
 import pytest
 
+from heatmap_pipeline.chain.compute import advance
 from heatmap_pipeline.chain.due import due_days
+from heatmap_pipeline.chain.history import ChainError
 from heatmap_pipeline.chain.recovery import RecoveryError, loss, refuse_loss
 from heatmap_pipeline.chain.status import status_lines
 from heatmap_pipeline.market.demo import write_demo_days
@@ -28,6 +30,7 @@ from heatmap_pipeline.store.publish import publish
 from heatmap_pipeline.store.warehouse import StoreError, Warehouse
 from heatmap_pipeline_tests._homes import as_if_yesterday_were, done, heatmap, refused
 from heatmap_pipeline_tests.market._exchange_server import ExchangeServer
+from heatmap_pipeline_tests.orchestration.computed import compute_home
 from heatmap_pipeline_tests.orchestration.homes import (
     BTC,
     ETH,
@@ -59,11 +62,8 @@ def both(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home with days 1 to 3 of two symbols in one model."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HEATMAP_SNAPSHOT_INTERVAL", "1h")
-        patch.setattr("heatmap_pipeline.render.page.write_page", lambda *_: None)
-        patch.setattr("heatmap_pipeline.render.picture.small_png", lambda *_: b"")
         settings = real(tmp_path_factory.mktemp("both"), archive, BTC, ETH, models=("delta",))
-        run_job(settings, 1, 3).ok()
-    return settings.home
+        return compute_home(settings, day(1), day(3)).home
 
 
 @pytest.fixture
@@ -206,9 +206,9 @@ def test_a_gap_and_the_buckets_come_back_with_a_lost_warehouse(
     for path in (candles_file(files, 2), checksum_of(candles_file(files, 2))):
         path.unlink()
     home, former = tmp_path / "home", tmp_path / "former"
-    words = ("--archive", files, "--model", "delta", "--home", home)
-    done("run", BTC, "--start", day(1), "--end", day(1), *words)
-    done("run", BTC, "--start", day(3), "--end", day(3), "--restart", *words)
+    settings = real(home, files, models=("delta",))
+    compute_home(settings, day(1))
+    compute_home(settings, day(3), restart=True)
     copy_home(home, former)
     (home / "warehouse.duckdb").unlink()
     monkeypatch.setenv("HEATMAP_ARCHIVE", str(files))
@@ -259,7 +259,7 @@ def test_days_of_the_exchange_come_back_from_the_cache_without_the_exchange(
         server.hide(str(days[2]))
         monkeypatch.setenv("HEATMAP_ARCHIVE_URL", server.url)
         monkeypatch.setenv("HEATMAP_REST_URL", server.url)
-        done("run", BTC, "--start", first, "--end", days[1])
+        compute_home(load_settings(symbols=(BTC,)), first, days[1])
     copy_home(home, former)
     # The exchange cannot be reached from here on.
     (home / "warehouse.duckdb").unlink()
@@ -320,9 +320,10 @@ def test_parameters_that_changed_in_the_code_are_published_whole_or_not_at_all(
     former = ask(settings, used, published=True)
     weights = ((5.0, 10.0), (10.0, 90.0))
     monkeypatch.setitem(MODELS, "delta", replace(MODELS["delta"], leverage_weights=weights))
+    with pytest.raises(ChainError, match="it was computed with other parameters") as refusal:
+        list(advance(Warehouse(home).connect, settings, BTC, [day(5)]))
+    message = str(refusal.value)
     with untouched(home / "heatmap.duckdb"):
-        message = run_job(settings, 5).failures[f"{BTC}__position_events"]
-        assert "it was computed with other parameters" in message
         # Some days of the new ones beside the rest of the old ones, as after a kill in the middle of the rebuild.
         assert run_job(settings, 1, 3).failed_checks() == {f"{BTC}/position_events:chain_unbroken"}
         assert len(ask(settings, used)) == 2

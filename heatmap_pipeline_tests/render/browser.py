@@ -70,7 +70,11 @@ def settle(page: Any) -> None:
 
 def visit(page: Any, folder: Path, fragment: str = "") -> None:
     """Open the page of a folder from disk; where it is open already, follow a link within it."""
-    address = (folder / "index.html").as_uri()
+    follow(page, (folder / "index.html").as_uri(), fragment)
+
+
+def follow(page: Any, address: str, fragment: str = "") -> None:
+    """Open a page by its address; where it is open already, follow a link within it, in a tenth of the time."""
     if page.url.split("#")[0] == address:
         page.mouse.move(0, 0)
         page.evaluate(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -46,12 +47,32 @@ def desk(browser: Any) -> Iterator[Any]:
         yield page
 
 
+@pytest.fixture(scope="module")
+def second_desk(browser: Any) -> Iterator[Any]:
+    """Another one, for what comes from a server, so that what is open from disk in the first stays open."""
+    with opened(browser) as page:
+        yield page
+
+
 @pytest.fixture
 def page(desk: Any) -> Iterator[Any]:
     """The desktop's page, for one test, which fails if anything went to the console."""
+    with _for_one_test(desk):
+        yield desk
+
+
+@pytest.fixture
+def second_page(second_desk: Any) -> Iterator[Any]:
+    """The other page, for one test."""
+    with _for_one_test(second_desk):
+        yield second_desk
+
+
+@contextmanager
+def _for_one_test(desk: Any) -> Iterator[None]:
     desk.requested.clear()
     desk.clock.set_fixed_time(NOW)
-    yield desk
+    yield
     troubles = list(desk.troubles)
     desk.troubles.clear()
     assert troubles == []

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from heatmap_pipeline.render.page import write_page
-from heatmap_pipeline_tests.render.browser import LiveServer, milliseconds, press, settle, state, visit
+from heatmap_pipeline_tests.render.browser import LiveServer, follow, milliseconds, press, settle, state, visit
 from heatmap_pipeline_tests.render.sample import REPORTED_RECORDED, reported_days, ten_days
 
 pytestmark = pytest.mark.slow
@@ -26,20 +26,21 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def server() -> Iterator[LiveServer]:
+    """Serves what the folder holds."""
+    running = LiveServer()
+    running.show(reported_days(), ten_days("delta"))
+    yield running
+    running.close()
+
+
 @pytest.fixture(params=["static", "live"])
-def shown(request: Any, page: Any, folder: Path) -> Iterator[Any]:
+def shown(request: Any, folder: Path, server: LiveServer) -> Any:
     """The page over all ten days, from disk and from a server."""
-    if request.param == "static":
-        visit(page, folder, "#range=30d")
-        yield page
-        return
-    server = LiveServer()
-    server.show(reported_days(), ten_days("delta"))
-    page.goto(f"{server.url}#range=30d")
-    settle(page)
-    yield page
-    page.goto("about:blank")
-    server.close()
+    page = request.getfixturevalue("page" if request.param == "static" else "second_page")
+    follow(page, (folder / "index.html").as_uri() if request.param == "static" else server.url, "#range=30d")
+    return page
 
 
 def drawn(page: Any, name: str = "reported") -> Any:

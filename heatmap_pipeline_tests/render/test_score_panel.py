@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from heatmap_pipeline.render.page import write_page
 from heatmap_pipeline.views.score import reference_score
-from heatmap_pipeline_tests.render.browser import LiveServer, opened, press, settle, visit
+from heatmap_pipeline_tests.render.browser import LiveServer, follow, opened, press, settle, visit
 from heatmap_pipeline_tests.render.sample import sample, ten_days
 from heatmap_pipeline_tests.render.scores import not_scored, scored
 
@@ -45,22 +46,24 @@ def value(record: Any, window: str = "28d", **wanted: Any) -> Any:
     return row
 
 
+@pytest.fixture(scope="module")
+def server() -> Iterator[LiveServer]:
+    """Serves what `renders` holds."""
+    running = LiveServer()
+    running.show(ten_days(), ten_days("delta"), sample("ETHUSDT", "delta", simulated=True, provisional=True))
+    running.scores["BTCUSDT", "turnover"] = scored()
+    running.scores["ETHUSDT", "delta"] = not_scored("ETHUSDT", "delta", simulated=True)
+    yield running
+    running.close()
+
+
 @pytest.fixture(params=["static", "live"])
-def shown(request: Any, page: Any, renders: Path) -> Any:
+def shown(request: Any, renders: Path, server: LiveServer) -> Any:
     """The page with the scores of `renders`, from disk and from a server."""
-    if request.param == "static":
-        visit(page, renders, "#symbol=BTCUSDT&model=turnover")
-        yield page
-        return
-    server = LiveServer()
-    server.show(ten_days(), ten_days("delta"), sample("ETHUSDT", "delta", simulated=True, provisional=True))
-    server.scores["BTCUSDT", "turnover"] = scored()
-    server.scores["ETHUSDT", "delta"] = not_scored("ETHUSDT", "delta", simulated=True)
-    page.goto(server.url)
-    settle(page)
-    yield page
-    page.goto("about:blank")
-    server.close()
+    page = request.getfixturevalue("page" if request.param == "static" else "second_page")
+    address = (renders / "index.html").as_uri() if request.param == "static" else server.url
+    follow(page, address, "#symbol=BTCUSDT&model=turnover")
+    return page
 
 
 def close(page: Any) -> None:

@@ -94,10 +94,10 @@ class Runs:
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
+def runs(forks: Forks, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
     folder = tmp_path_factory.mktemp("full")
     archive = write_archive(folder / "files", 3, BTC)
-    with ExchangeServer(archive, datetime.combine(day(3), time(12, 2, 30))) as server, Forks(folder) as forks:
+    with ExchangeServer(archive, datetime.combine(day(3), time(12, 2, 30))) as server:
         server.hide(str(day(3)))
         yield Runs(archive, server, forks)
 

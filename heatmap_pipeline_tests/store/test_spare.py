@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,26 +18,30 @@ import pytest
 
 from heatmap_pipeline.store import spare
 from heatmap_pipeline.store.publish import publish
-from heatmap_pipeline.store.schema import symbol_tables
 from heatmap_pipeline.store.sql import Connection, day_bounds
 from heatmap_pipeline.store.warehouse import StoreError, Warehouse
+from heatmap_pipeline_tests._examples import tries
 from heatmap_pipeline_tests.store.test_publish import _READER as READER
-from heatmap_pipeline_tests.store.tiny import DAYS, fill, forget_symbol
+from heatmap_pipeline_tests.store.tiny import DAYS, digest, fill, forget_symbol
 
 BTC, ETH, SOL = "BTCUSDT", "ETHUSDT", "SOLUSDT"
 
 
 @pytest.fixture(autouse=True)
 def _small_files_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Treat small and new files as large and settled ones, and forget that blocks may be shared."""
     probe = tmp_path / "probe"
     probe.touch()
     if not spare.unread(probe):
         pytest.skip("this file system has no leases: every publication copies the whole file")
-    monkeypatch.setattr(spare, "MINIMUM", 0)
-    monkeypatch.setattr(spare, "_YOUNGEST", 0.0)
-    monkeypatch.setattr(spare, "_is_local", lambda _: True)
-    monkeypatch.setattr(spare, "clone", lambda *_: False)
+    treat_as_large(monkeypatch)
+
+
+def treat_as_large(patch: pytest.MonkeyPatch) -> None:
+    """Treat small and new files as large and settled ones, and forget that blocks may be shared."""
+    patch.setattr(spare, "MINIMUM", 0)
+    patch.setattr(spare, "_YOUNGEST", 0.0)
+    patch.setattr(spare, "_is_local", lambda _: True)
+    patch.setattr(spare, "clone", lambda *_: False)
 
 
 def change(con: Connection, symbol: str, day: date, number: int) -> None:
@@ -64,15 +69,6 @@ def touch(warehouse: Warehouse, number: int, *, symbol: str = BTC, day: date = D
         change(con, symbol, day, number)
 
 
-def digest(con: Connection, symbol: str | None) -> dict[str, tuple[Any, ...]]:
-    """Return the number of rows of each table, and a sum over all their values that no order changes."""
-    where = f"WHERE symbol = '{symbol}'" if symbol else ""
-    return {
-        table.name: con.execute(f"SELECT count(*), sum(hash(t)::HUGEINT) FROM {table.name} AS t {where}").fetchall()[0]
-        for table in symbol_tables(private=False)
-    }
-
-
 def published(warehouse: Warehouse, symbol: str | None = None) -> dict[str, tuple[Any, ...]]:
     with warehouse.read() as con:
         return digest(con, symbol)
@@ -83,18 +79,28 @@ def private(warehouse: Warehouse, symbol: str | None = None) -> dict[str, tuple[
         return digest(con, symbol)
 
 
-@pytest.fixture
-def settled(warehouse: Warehouse) -> Iterator[Warehouse]:
-    """A home that was published twice, so that the next publication finds a spare file."""
-    with warehouse.connect() as con:
-        con.execute("UPDATE heatmap_days SET state_hash = 'v', input_hash = 'v'")
-        con.execute("UPDATE snapshot_days SET state_hash = 'v'")
-    assert publish(warehouse, [BTC]).whole
-    with warehouse.connect() as con:
-        con.execute("UPDATE heatmap_days SET state_hash = 'w', input_hash = 'w'")
-        con.execute("UPDATE snapshot_days SET state_hash = 'w'")
-    assert publish(warehouse, [BTC]).whole
+@pytest.fixture(scope="module")
+def published_twice(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home whose next publication finds a spare file. Nobody changes it; `settled` is a copy."""
+    home = Path(shutil.copytree(built, tmp_path_factory.mktemp("twice") / "home"))
+    warehouse = Warehouse(home)
+    with pytest.MonkeyPatch.context() as patch:
+        treat_as_large(patch)
+        for version in "vw":
+            with warehouse.connect() as con:
+                con.execute("UPDATE heatmap_days SET state_hash = ?, input_hash = ?", [version, version])
+                con.execute("UPDATE snapshot_days SET state_hash = ?", [version])
+            assert publish(warehouse, [BTC]).whole
     assert spare.spare_path(warehouse).exists()
+    return home
+
+
+@pytest.fixture
+def settled(published_twice: Path, tmp_path: Path) -> Iterator[Warehouse]:
+    """A copy of that home; the seals of its files are of its own, as they name the file and not what is in it."""
+    warehouse = Warehouse(Path(shutil.copytree(published_twice, tmp_path / "home")), lock_timeout=20)
+    for path in (warehouse.published, spare.spare_path(warehouse)):
+        spare.seal(path)
     yield warehouse
     assert not list(warehouse.home.glob(".heatmap.duckdb.*")), "nothing is left behind"
 
@@ -288,7 +294,7 @@ def test_readers_meet_no_error_and_no_mixture(settled: Warehouse) -> None:
         reader.stdout.readline()
     wholes = []
     try:
-        for number in range(25):
+        for number in range(tries(25)):
             with settled.connect() as con:
                 con.execute("UPDATE heatmap_days SET state_hash = ?, input_hash = ?", [f"v{number}", f"v{number}"])
                 con.execute("UPDATE snapshot_days SET state_hash = ?", [f"v{number}"])
@@ -327,10 +333,10 @@ publish.publish(Warehouse(Path(sys.argv[1])), ["BTCUSDT"])
     ("step", "when"),
     [("take", "after"), ("_replace_days", "after"), ("_as_many_rows", "before"), ("keep", "after"), ("_sync", "after")],
 )
-def test_a_kill_leaves_the_old_file(warehouse: Warehouse, step: str, when: str) -> None:
-    for number in (1, 2, 3):
-        touch(warehouse, number)
-        publish(warehouse, [BTC])
+def test_a_kill_leaves_the_old_file(settled: Warehouse, step: str, when: str) -> None:
+    warehouse = settled
+    touch(warehouse, 3)
+    assert not publish(warehouse, [BTC]).whole
     before, inode, rows = warehouse.published.read_bytes(), warehouse.published.stat().st_ino, published(warehouse)
     touch(warehouse, 4)
     command = [sys.executable, "-c", _KILLED, str(warehouse.home), step, when]

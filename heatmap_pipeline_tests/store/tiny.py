@@ -304,6 +304,15 @@ def forget_symbol(con: Connection, symbol: str) -> None:
             con.execute(f"DELETE FROM {table.name} WHERE symbol = ?", [symbol])
 
 
+def digest(con: Connection, symbol: str | None = None) -> dict[str, tuple[Any, ...]]:
+    """Return the number of rows of each table, and a sum over all their values that no order changes: quicker."""
+    where = f"WHERE symbol = '{symbol}'" if symbol else ""
+    return {
+        table.name: con.execute(f"SELECT count(*), sum(hash(t)::HUGEINT) FROM {table.name} AS t {where}").fetchall()[0]
+        for table in symbol_tables()
+    }
+
+
 def dump(con: Connection, symbol: str | None = None) -> dict[str, list[tuple[Any, ...]]]:
     """Return every row of every table but created_at and failed_at, in an order of their values."""
     tables = con.execute("SELECT table_name FROM duckdb_tables() WHERE table_name <> 'schema_version'").fetchall()

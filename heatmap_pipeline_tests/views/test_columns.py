@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from heatmap_pipeline.views.columns import MAX_CANDLES, VOLUMES, Columns
+from heatmap_pipeline_tests._examples import examples
 from heatmap_pipeline_tests.render.sample import BUCKET, cells, draw, sample, source, walk
 
 START = np.datetime64("2024-07-01T00:00:00", "us")
@@ -69,7 +70,7 @@ def test_no_levels_make_one_empty_row_at_the_price() -> None:
     assert data.long.tolist() == [[0.0, 0.0, 0.0]]
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(seed=st.integers(0, 10_000), rows=st.integers(1, 250))
 def test_bins_keep_every_total_and_the_columns_of_their_cells(seed: int, rows: int) -> None:
     random = np.random.default_rng(seed)

@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from heatmap_pipeline.store.columns import Reports
 from heatmap_pipeline.views.columns import Columns
+from heatmap_pipeline_tests._examples import examples
 from heatmap_pipeline_tests.render.sample import draw, reports, sample, source, walk
 
 NAN = float("nan")
@@ -88,7 +89,7 @@ def test_an_hour_is_shown_in_the_columns_there_are_also_at_the_end_and_where_can
     assert of(one, candles=bars).sums["long"].place == pytest.approx([bars["low"].loc[44], bars["low"].loc[95]])
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(st.lists(st.tuples(st.integers(0, 3 * 86_400 - 1), st.sampled_from([1, -1]), st.floats(0.01, 1e6)), max_size=40))
 def test_sums_keep_the_total(events: list[tuple[int, int, float]]) -> None:
     rows = [

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from heatmap_pipeline.market.liquidations import bitget, gate
@@ -18,6 +18,7 @@ from heatmap_pipeline.market.liquidations.plain import COLUMNS, PlainFolder
 from heatmap_pipeline.market.liquidations.streams import Message, read_binance, read_bybit
 from heatmap_pipeline.market.liquidations.tables import Liquidations
 from heatmap_pipeline.market.tables import MarketError
+from heatmap_pipeline_tests._examples import examples
 from heatmap_pipeline_tests.market.liquidations._rest_servers import bitget_row, gate_order
 from heatmap_pipeline_tests.market.liquidations._stream_server import bybit, force_order, row
 
@@ -47,7 +48,7 @@ def spoiled(draw: st.DrawFn, whole: Any) -> Any:
     return whole
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(st.data())
 @pytest.mark.parametrize(
     ("read", "whole"),
@@ -70,7 +71,7 @@ def test_any_message(read: Callable[[bytes, str], Message], whole: Any, data: st
         assert event.side.lower() in ("buy", "sell")
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(st.binary(max_size=60))
 def test_any_bytes_as_a_message(data: bytes) -> None:
     for read in (read_bybit, read_binance):
@@ -86,7 +87,7 @@ GATE_SUMS = [
 ]
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(st.data())
 @pytest.mark.parametrize(
     ("parse", "whole"),
@@ -110,7 +111,7 @@ fields = st.sampled_from(
 )  # fmt: skip
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     header=st.lists(st.sampled_from([*COLUMNS, "timestamp", "source", "day"]), min_size=3, max_size=8, unique=True),
     rows=st.lists(st.lists(fields, min_size=8, max_size=8), max_size=4),
@@ -131,7 +132,7 @@ def test_any_plain_file(tmp_path: Path, header: list[str], rows: list[list[str]]
         _is_clean(part)
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     side=st.lists(st.sampled_from(["long", "short"]), min_size=1, max_size=5),
     step=st.sampled_from([0, 60, 3600]),

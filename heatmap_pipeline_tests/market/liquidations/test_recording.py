@@ -9,7 +9,7 @@ from datetime import date
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from heatmap_pipeline.instants import DAY, day_start
@@ -17,6 +17,7 @@ from heatmap_pipeline.market.liquidations.recording import RecordingReader, Reco
 from heatmap_pipeline.market.liquidations.streams import Event
 from heatmap_pipeline.market.liquidations.tables import Liquidations
 from heatmap_pipeline.market.tables import MarketError, NoDataError
+from heatmap_pipeline_tests._examples import examples
 
 START = day_start(date(2026, 4, 3)) // 1000
 HOUR = 3_600_000
@@ -182,7 +183,7 @@ def whole_recording(root: Path) -> bytes:
     return path.read_bytes()
 
 
-@settings(max_examples=15, deadline=None)
+@examples(15)
 @given(st.data())
 def test_wherever_it_is_cut_it_is_read_to_the_last_whole_line(data: st.DataObject) -> None:
     root = Path(tempfile.mkdtemp())
