@@ -30,7 +30,7 @@ TOGETHER = {
 LONGEST = (
     "test_cli.py",
     "render/test_page_in_browser.py",
-    "orchestration/ui/test_processes.py",
+    "orchestration/ui/test_in_use.py",
     "test_real_market.py",
     "test_bad_input.py",
     "orchestration/test_crash.py",
@@ -39,8 +39,6 @@ LONGEST = (
     "store/test_spare.py",
     "orchestration/test_other_markets.py",
     "orchestration/test_runs.py",
-    "orchestration/test_liquidations.py",
-    "orchestration/test_symbols.py",
     "orchestration/test_clock_jumps.py",
     "store/test_disk_full.py",
     "test_run_command.py",

@@ -392,7 +392,7 @@ def test_a_home_that_may_not_be_written(home: Path, files: Path, monkeypatch: py
         monkeypatch.setattr("pathlib.Path.mkdir", deny)
     elif place == "warehouse.duckdb":
         text = f'IO Error: Cannot open file "{home / place}": Permission denied'
-        monkeypatch.setattr("duckdb.connect", partial(_raise, duckdb.IOException(text)))
+        monkeypatch.setattr("heatmap_pipeline.store.instances.lent", partial(_raise, duckdb.IOException(text)))
     else:
         acquire = FileLock.acquire
 

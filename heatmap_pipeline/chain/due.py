@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 from heatmap_pipeline.chain import calendar
@@ -64,7 +63,7 @@ def _connected(warehouse: Warehouse) -> Iterator[Any]:
         with warehouse.connect() as con:
             yield con
         return
-    with warehouse.opened(Path(":memory:")) as con:
+    with warehouse.opened() as con:
         warehouse.ensure_schema(con)
         yield con
 

@@ -36,8 +36,8 @@ from heatmap_pipeline.locks import LockHeldError, file_lock
 from heatmap_pipeline.store.export_guide import guide, opening
 from heatmap_pipeline.store.migrate import SCHEMA_VERSION
 from heatmap_pipeline.store.schema import Table, tables
-from heatmap_pipeline.store.sql import Connection, rows, scalar
-from heatmap_pipeline.store.warehouse import Warehouse, quoted
+from heatmap_pipeline.store.sql import Connection, quoted, rows, scalar
+from heatmap_pipeline.store.warehouse import Warehouse
 
 MANIFEST = "heatmap-export.json"
 """Says what the tree holds; a folder that has one is one of ours."""
@@ -126,7 +126,7 @@ def export(warehouse: Warehouse, folder: Path, report: Report | None = None) -> 
         # What is published is looked at under the lock, so that no export of a former one ends last.
         if warehouse.published.exists():  # else opening it says what to do, and no folder is made
             stack.enter_context(_locked(folder, warehouse.lock_timeout))
-        con = stack.enter_context(warehouse.read())
+        con = stack.enter_context(warehouse.read(alone=True))
         stack.enter_context(_explaining(folder))
         if scalar(con, "SELECT max(version) FROM schema_version") != SCHEMA_VERSION:
             line = command(at(warehouse.home), "refresh")

@@ -22,8 +22,8 @@ from heatmap_pipeline.files import sync as _sync
 from heatmap_pipeline.store import spare
 from heatmap_pipeline.store.migrate import READABLE, columns_there, select_as_today
 from heatmap_pipeline.store.schema import symbol_tables
-from heatmap_pipeline.store.sql import Connection, rows, transaction
-from heatmap_pipeline.store.warehouse import READER_PREFIX, StoreError, Warehouse, free_name, quoted
+from heatmap_pipeline.store.sql import Connection, quoted, rows, transaction
+from heatmap_pipeline.store.warehouse import READER_PREFIX, StoreError, Warehouse, free_name
 
 
 class _OtherVersionError(StoreError):
@@ -125,7 +125,7 @@ def _published_fingerprints(warehouse: Warehouse) -> dict[str, str] | None:
 
 
 def _fingerprints_of(warehouse: Warehouse, path: Path) -> dict[str, str]:
-    with warehouse.opened(Path(":memory:")) as con:
+    with warehouse.opened() as con:
         _attach(con, path)
         return fingerprints(con, "old.main")
 

@@ -332,10 +332,12 @@ def load_score(con: Connection, symbol: str, model: str) -> StoredScore | None:
 
 def published_score(warehouse: Warehouse, symbol: str, model: str) -> StoredScore | None:
     """Return the score that is published; None where there is none, or the published database cannot be read now."""
+    if not warehouse.published.exists():
+        return None
     try:
         with warehouse.read() as con:
             return load_score(con, symbol, model)
-    except (StoreError, duckdb.CatalogException):  # nothing is published, or by a version that knew no scores
+    except (StoreError, duckdb.CatalogException):  # unreadable, or by a version that knew no scores
         return None
 
 

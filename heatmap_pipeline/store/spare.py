@@ -22,8 +22,8 @@ from pathlib import Path
 
 from heatmap_pipeline.instants import ONE_DAY
 from heatmap_pipeline.store.schema import symbol_tables
-from heatmap_pipeline.store.sql import Connection, rows, scalar, transaction
-from heatmap_pipeline.store.warehouse import StoreError, Warehouse, quoted
+from heatmap_pipeline.store.sql import Connection, quoted, rows, scalar, transaction
+from heatmap_pipeline.store.warehouse import StoreError, Warehouse
 
 MINIMUM = 64_000_000
 """Bytes below which a file is simply copied: that takes a tenth of a second, and no room for a spare one."""
@@ -185,7 +185,7 @@ def _same_schema(con: Connection) -> bool:
         "UNION ALL SELECT view_name, sql FROM duckdb_views() WHERE database_name = ? AND NOT internal ORDER BY ALL"
     )
     here = scalar(con, "SELECT current_database()")
-    attached = [name for (name,) in rows(con, "SELECT database_name FROM duckdb_databases() WHERE NOT internal")]
+    attached = [name for (name,) in rows(con, "SELECT database_name FROM duckdb_databases() WHERE path IS NOT NULL")]
     versions = [rows(con, f'FROM "{name}".main.schema_version') for name in attached]
     same_version = all(version == versions[0] for version in versions)
     return same_version and rows(con, query, [here, here]) == rows(con, query, ["private", "private"])

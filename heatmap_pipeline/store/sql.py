@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import duckdb
@@ -44,6 +45,11 @@ def roll_back(con: Connection) -> None:
     # An error means that none is open, or that the database already gave up: either way nothing of it remains.
     with suppress(duckdb.Error):
         con.rollback()
+
+
+def quoted(text: Path | str) -> str:
+    """Return a path, or any other words, as an SQL text."""
+    return "'" + str(text).replace("'", "''") + "'"
 
 
 def rows(con: Connection, query: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:

@@ -21,10 +21,11 @@ import duckdb
 from heatmap_pipeline.commands import at, command, first_commands
 from heatmap_pipeline.errors import HeatmapError
 from heatmap_pipeline.locks import LockHeldError, file_lock
+from heatmap_pipeline.store import instances
 from heatmap_pipeline.store.migrate import READABLE, SCHEMA_VERSION, migrate
 from heatmap_pipeline.store.moving_in import move_in
 from heatmap_pipeline.store.schema import schema_text
-from heatmap_pipeline.store.sql import Connection, roll_back, rows, transaction
+from heatmap_pipeline.store.sql import Connection, quoted, rows, transaction
 
 STORAGE_VERSION = "v1.5.0"
 """Storage format of both files: the newest that the command-line client people have can open."""
@@ -120,12 +121,13 @@ class Warehouse:
             yield con
 
     @contextmanager
-    def read(self, *, any_version: bool = False) -> Iterator[Connection]:
+    def read(self, *, any_version: bool = False, alone: bool = False) -> Iterator[Connection]:
         """Open the published database read-only; needs no lock, and sees the version that is newest now.
 
         Args:
             any_version: accept tables of any version of this program, for who expects little of them. Those of a
                 readable earlier version are always accepted: they may lack tables and columns that were added since.
+            alone: whether the caller changes settings of DuckDB, so that nobody else may have the same one.
 
         Raises:
             StoreError: if nothing is published yet, someone has opened the file for writing, or it is damaged or of
@@ -135,7 +137,7 @@ class Warehouse:
             raise StoreError(f"nothing is published in {self.home} yet; run {first_commands(self.home)} first")
         # Attached to a database of its own: within one process DuckDB hands out the file it already has open under a
         # path, which may be the version before the last replacement.
-        with self.opened(Path(":memory:")) as con:
+        with self.explaining(self.published), instances.alone(_SETTINGS) if alone else instances.lent(_SETTINGS) as con:
             with self._pinned() as path:
                 con.execute(f"ATTACH {quoted(path)} AS heatmap (READ_ONLY)")
             con.execute("USE heatmap")
@@ -192,21 +194,16 @@ class Warehouse:
             yield
 
     @contextmanager
-    def opened(self, path: Path, *, config: Mapping[str, str] | None = None) -> Iterator[Connection]:
-        """Open a database file; whatever happens, roll back, close, and say in words why it failed.
+    def opened(self, path: Path | None = None, *, config: Mapping[str, str] | None = None) -> Iterator[Connection]:
+        """Open a database file, or none; whatever happens, roll back, close, and say in words why it failed.
 
         Raises:
             StoreError: for every failure of the file or the disk, also inside the `with` block.
         """
-        settings: dict[str, str | bool | int | float | list[str]] = {**_SETTINGS, **(config or {})}
-        with self.explaining(self.published if path == Path(":memory:") else self.path):
-            # What is opened in memory attaches the published file; any other name is a copy of the private one.
-            con = duckdb.connect(str(path), config=settings)
-            try:
-                yield con
-            finally:
-                roll_back(con)
-                con.close()
+        # Without a file of its own it attaches the published one; any other name is a copy of the private one.
+        fault, settings = self.published if path is None else self.path, {**_SETTINGS, **(config or {})}
+        with self.explaining(fault), instances.lent(settings, path) as con:
+            yield con
 
     @contextmanager
     def explaining(self, path: Path | None = None) -> Iterator[None]:
@@ -233,10 +230,12 @@ class Warehouse:
         """
         # Asked first, because it takes 11 ms less than listing the tables, and every stage of a run comes here.
         version = schema_version(con)
+        if version == SCHEMA_VERSION:
+            return
         if version is None and not rows(con, "SELECT 1 FROM duckdb_tables() LIMIT 1"):
             with transaction(con):
                 con.execute(schema_text())
-        elif version in READABLE and version != SCHEMA_VERSION:
+        elif version in READABLE:
             _log.info("%s has schema version %s: it gets the tables of version %s", self.path, version, SCHEMA_VERSION)
             migrate(con)
         self._check_version(con, self.path)
@@ -284,8 +283,3 @@ def free_name(path: Path) -> Path:
     """Return a path, with -2, -3 ... at the end of its stem where there is something already."""
     numbered = (path.with_name(f"{path.stem}-{number}{path.suffix}") for number in count(2))
     return next(one for one in chain([path], numbered) if not one.exists())
-
-
-def quoted(path: Path | str) -> str:
-    """Return a path, or any other words, as an SQL text."""
-    return "'" + str(path).replace("'", "''") + "'"

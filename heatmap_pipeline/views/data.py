@@ -217,7 +217,7 @@ def published_version(warehouse: Warehouse, before: Version | None, models: Sequ
         StoreError: if nothing is published, or the file cannot be read or contradicts itself.
     """
     with ExitStack() as stack:
-        con = stack.enter_context(warehouse.read())
+        con = stack.enter_context(warehouse.read(alone=True))
         serve.modest(con)
         version = load_version(con, models, before=before)
         version._close = stack.pop_all()

@@ -134,6 +134,13 @@ class ExchangeServer:
         """Give these faults, one each, to the next requests whose path contains `part`; or the only one to all."""
         self._plans.append(_Plan(part, deque(faults), always))
 
+    def forget_all(self) -> None:
+        """Plan no faults, hide nothing and remember nothing that was asked, for the next test that shares it."""
+        with self._lock:
+            self._plans.clear()
+        self.hidden.clear()
+        self.asked.clear()
+
     def hide(self, *parts: str) -> None:
         """Make archive files whose path contains one of `parts` unpublished."""
         self.hidden += parts

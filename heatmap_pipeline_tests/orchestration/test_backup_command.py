@@ -11,26 +11,39 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store.backup import backups
 from heatmap_pipeline.store.last_run import read_last_run
 from heatmap_pipeline_tests._homes import as_if_yesterday_were, done, heatmap, refused
-from heatmap_pipeline_tests.orchestration.homes import BTC, assert_same, day, tables
+from heatmap_pipeline_tests.orchestration.homes import BTC, assert_same, compute, day, real, tables
 from heatmap_pipeline_tests.orchestration.killed import Death, Forks
 
 DATABASES = ("warehouse.duckdb", "heatmap.duckdb")
 
 
 @pytest.fixture(scope="module")
-def published(finished: Settings, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home with days 1 to 4 of the five, as `heatmap run` leaves it. Nobody changes it."""
+def later(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with days 1 to 3. Nobody changes it."""
+    home = tmp_path_factory.mktemp("later")
+    compute(real(home, archive, models=("turnover",), snapshot_interval="1h"), 1, 3)
+    return home
+
+
+@pytest.fixture(scope="module")
+def published(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with days 1 and 2, as `heatmap run` leaves it. Nobody changes it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HEATMAP_SNAPSHOT_INTERVAL", "1h")
+        patch.setenv("HEATMAP_MODELS", "turnover")
         patch.setattr("heatmap_pipeline.render.page.write_page", lambda *_: None)
         patch.setattr("heatmap_pipeline.render.picture.small_png", lambda *_: b"")
         home = tmp_path_factory.mktemp("published")
-        done("run", BTC, "--archive", finished.archive, "--start", day(1), "--end", day(4), "--home", home)
+        done("run", BTC, "--archive", archive, "--start", day(1), "--end", day(2), "--home", home)
     return home
+
+
+@pytest.fixture(autouse=True)
+def _one_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEATMAP_MODELS", "turnover")
 
 
 def all_tables(home: Path) -> dict[str, Any]:
@@ -44,7 +57,7 @@ def status(home: Path) -> list[str]:
 def test_a_home_comes_back_and_goes_on(
     published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, archive: Path
 ) -> None:
-    as_if_yesterday_were(monkeypatch, day(5))
+    as_if_yesterday_were(monkeypatch, day(3))
     monkeypatch.setenv("HEATMAP_SOURCE", "archive")
     monkeypatch.setenv("HEATMAP_ARCHIVE", str(archive))
     monkeypatch.setenv("HEATMAP_SYMBOLS", BTC)
@@ -64,7 +77,7 @@ def test_a_home_comes_back_and_goes_on(
     assert status(home) == status(published)
     for place in (home, shutil.copytree(published, tmp_path / "undisturbed")):
         said = done("refresh", BTC, "--home", place).output
-        assert f"{BTC}: {day(5)} .. {day(5)} computed and published" in said
+        assert f"{BTC}: {day(3)} .. {day(3)} computed and published" in said
     assert_same(all_tables(home), all_tables(tmp_path / "undisturbed"))
     run = read_last_run(home)
     assert run is not None
@@ -122,17 +135,17 @@ def test_a_backup_that_is_killed_leaves_those_before(forks: Forks, published: Pa
 
 @pytest.mark.slow
 def test_a_restore_that_is_killed_leaves_the_home_before_or_the_one_that_was_backed_up(
-    forks: Forks, published: Path, finished: Settings, tmp_path: Path
+    forks: Forks, published: Path, later: Path, tmp_path: Path
 ) -> None:
     target = tmp_path / "backups"
     forks.heatmap("backup", target, "--home", published).ok()
-    before, after = all_tables(finished.home), all_tables(published)
-    assert status(finished.home) != status(published)
-    copy = Path(shutil.copytree(finished.home, tmp_path / "copy"))
+    before, after = all_tables(later), all_tables(published)
+    assert status(later) != status(published)
+    copy = Path(shutil.copytree(later, tmp_path / "copy"))
     steps = forks.heatmap("restore", target, "--home", copy, "--yes").ok().steps
     seen = set()
     for step in sorted({1, steps["home"] // 2, steps["home"] - 6, steps["home"] - 3, steps["home"]}):
-        home = Path(shutil.copytree(finished.home, tmp_path / f"home{step}"))
+        home = Path(shutil.copytree(later, tmp_path / f"home{step}"))
         ended = forks.heatmap("restore", target, "--home", home, "--yes", death=Death("home", step))
         assert ended.killed
         lines = status(home)
@@ -144,7 +157,7 @@ def test_a_restore_that_is_killed_leaves_the_home_before_or_the_one_that_was_bac
         )
         seen.add(one)
         assert_same(found, after if one == "after" else before)
-        assert lines == status(published if one == "after" else finished.home)
+        assert lines == status(published if one == "after" else later)
         forks.heatmap("restore", target, "--home", home, "--yes").ok()
         assert_same(all_tables(home), after)
     assert seen == {"before", "after"}

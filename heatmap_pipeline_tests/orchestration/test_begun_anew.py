@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from heatmap_pipeline.chain.scoring import history_starts, score_symbol
 from heatmap_pipeline.chain.status import status_lines
 from heatmap_pipeline.settings import Settings
@@ -16,6 +18,7 @@ from heatmap_pipeline_tests.orchestration.homes import (
     ask,
     assert_same,
     candles_file,
+    compute,
     day,
     metrics_file,
     problems,
@@ -41,25 +44,24 @@ def multiply_contracts(rows: list[list[str]]) -> list[list[str]]:
     return rows
 
 
-def redenominated(root: Path) -> Path:
-    """Write five days of a contract of which a thousand are made on the fourth."""
-    write_archive(root, 5, BTC)
+@pytest.fixture(scope="module")
+def redenominated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five days of a contract of which a thousand are made on the fourth."""
+    root = write_archive(tmp_path_factory.mktemp("redenominated"), 5, BTC)
     for number in (4, 5):
         rewrite(candles_file(root, number), divide_prices)
         rewrite(metrics_file(root, number), multiply_contracts)
     return root
 
 
-def test_a_redenominated_symbol_starts_anew_in_everything(tmp_path: Path) -> None:
-    archive = redenominated(tmp_path / "archive")
-    settings = real(tmp_path / "home", archive, models=("turnover",))
-    run_job(settings, 1, 3).ok()
+def test_a_redenominated_symbol_starts_anew_in_everything(redenominated: Path, tmp_path: Path) -> None:
+    archive = redenominated
+    settings = compute(real(tmp_path / "home", archive, models=("turnover",)), 1, 3)
     old = f"SELECT * EXCLUDE (created_at) FROM heatmap_days WHERE day < '{day(4)}' ORDER BY ALL"
     before = ask(settings, old)
     words = ("--archive", archive, "--model", "turnover", "--home", settings.home)
     done("run", BTC, "--start", day(4), "--end", day(5), "--restart", *words)
-    fresh = real(tmp_path / "fresh", archive, models=("turnover",))
-    run_job(fresh, 4, 5, start=day(4)).ok()
+    fresh = compute(real(tmp_path / "fresh", archive, models=("turnover",)), 4, 5)
 
     # What it holds of the new days is what a home holds that never knew the old ones, and what it held stays.
     new = f"timestamp >= '{day(4)}'"
@@ -82,10 +84,8 @@ def test_a_redenominated_symbol_starts_anew_in_everything(tmp_path: Path) -> Non
     assert history_starts(records) == [day(1), day(4)]
 
 
-def test_a_rebuild_from_before_begins_anew_on_the_same_day(tmp_path: Path) -> None:
-    archive = redenominated(tmp_path / "archive")
-    settings = real(tmp_path / "home", archive, models=("turnover",))
-    run_job(settings, 1, 3).ok()
+def test_a_rebuild_from_before_begins_anew_on_the_same_day(redenominated: Path, tmp_path: Path) -> None:
+    settings = compute(real(tmp_path / "home", redenominated, models=("turnover",)), 1, 3)
     run_job(settings, 4, 5, restart=True).ok()
     rows = tables(settings.home / "warehouse.duckdb")
     with Warehouse(settings.home).connect() as con:

@@ -15,6 +15,7 @@ from heatmap_pipeline.orchestration.build import build_defs
 from heatmap_pipeline.orchestration.checks import RULES, Rule
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store.checks import CheckReport
+from heatmap_pipeline.store.warehouse import Warehouse
 from heatmap_pipeline_tests.orchestration.homes import (
     BTC,
     FIRST,
@@ -52,6 +53,9 @@ PLANTED: Mapping[str, str] = {
 
 ORDER = [stage.NAME for stage in STAGES]
 
+RUN = ("candles_valid", "open_interest_valid", "chain_unbroken", "snapshots_current")
+"""One rule per checked stage, tried by a whole run; of the others only what they say of the same rows is asked."""
+
 
 def check_only(settings: Settings) -> Ran:
     """Run nothing but the checks, as someone may from the UI; such a run has no days."""
@@ -64,11 +68,33 @@ def check_only(settings: Settings) -> Ran:
         return ran(result.all_events, result.success)
 
 
-def test_every_blocking_rule_is_tried() -> None:
-    assert set(PLANTED) == {rule.name for rule in RULES if rule.blocking}
+def test_every_blocking_rule_is_tried_and_every_stage_with_one_by_a_run() -> None:
+    blocking = [rule for rule in RULES if rule.blocking]
+    assert set(PLANTED) == {rule.name for rule in blocking}
+    assert {rule.asset for rule in blocking} == {rule.asset for rule in blocking if rule.name in RUN}
+
+
+def test_rules_that_block_are_checks_that_block(finished: Settings) -> None:
+    specs = [spec for check in checks.build_checks(finished) for spec in check.check_specs]
+    assert {spec.name: spec.blocking for spec in specs} == {rule.name: rule.blocking for rule in RULES}
 
 
 @pytest.mark.parametrize("rule", [rule for rule in RULES if rule.blocking], ids=lambda rule: rule.name)
+def test_planted_bad_data_are_found_by_their_rule_and_no_other(rule: Rule, finished: Settings, home: Path) -> None:
+    settings = real(home, finished.archive or home)
+    ask(settings, PLANTED[rule.name])
+    with Warehouse(home).connect() as con:
+        results = [
+            checks._result(con, settings, BTC, dg.AssetKey([BTC, other.asset]), other, day(1), day(2))
+            for other in RULES
+            if other.blocking and ORDER.index(other.asset) <= ORDER.index(rule.asset)
+        ]
+    (failed,) = (result for result in results if not result.passed)
+    assert (failed.check_name, failed.severity) == (rule.name, dg.AssetCheckSeverity.ERROR)
+    assert (failed.description or "").startswith(f"{BTC}: "), failed.description
+
+
+@pytest.mark.parametrize("rule", [rule for rule in RULES if rule.name in RUN], ids=lambda rule: rule.name)
 def test_planted_bad_data_stop_the_run(rule: Rule, finished: Settings, home: Path) -> None:
     """The bad row is of day 2, or of day 5 where a run that is about day 5 would mend it."""
     settings = real(home, finished.archive or home)

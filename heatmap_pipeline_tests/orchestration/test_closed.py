@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, time
 from pathlib import Path
@@ -14,7 +15,14 @@ from heatmap_pipeline.market.demo import write_demo_days
 from heatmap_pipeline.orchestration.build import build_defs
 from heatmap_pipeline.orchestration.schedules import AGAIN_AT, DAILY
 from heatmap_pipeline.settings import Settings, load_settings
-from heatmap_pipeline_tests._homes import as_if_yesterday_were, done, draw_nothing, heatmap, last_line
+from heatmap_pipeline_tests._homes import (
+    as_if_yesterday_were,
+    clean_environment,
+    done,
+    draw_nothing,
+    heatmap,
+    last_line,
+)
 from heatmap_pipeline_tests.market._exchange_server import ExchangeServer, Fault
 from heatmap_pipeline_tests.orchestration.homes import BTC, ask
 
@@ -29,24 +37,46 @@ BODIES = {
 
 
 @pytest.fixture(scope="module")
-def market(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def _server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ExchangeServer]:
     root = tmp_path_factory.mktemp("market")
     write_demo_days(root, BTC, [*DAYS, TODAY])
-    return root
+    with ExchangeServer(root, datetime.now(UTC).replace(tzinfo=None)) as running:
+        yield running
+
+
+def set_environment(patch: pytest.MonkeyPatch, server: ExchangeServer) -> None:
+    """The exchange now, its archive without the file of yesterday."""
+    server.forget_all()
+    server.hide(str(DAYS[-1]), str(TODAY))
+    as_if_yesterday_were(patch, DAYS[-1])
+    for name, value in (("SOURCE", "binance"), ("ARCHIVE_URL", server.url), ("REST_URL", server.url)):
+        patch.setenv(f"HEATMAP_{name}", value)
+    patch.setenv("HEATMAP_MODELS", "turnover")
+    patch.setenv("HEATMAP_SYMBOLS", BTC)
+    patch.setenv("HEATMAP_SNAPSHOT_INTERVAL", "1h")
+    draw_nothing(patch)
+
+
+@pytest.fixture(scope="module")
+def begun(_server: ExchangeServer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with the first two days, which came from the archive. Nobody changes it; `home` is a copy."""
+    home = tmp_path_factory.mktemp("begun") / "home"
+    with pytest.MonkeyPatch.context() as patch:
+        clean_environment(patch)
+        set_environment(patch, _server)
+        done("run", BTC, "--start", DAYS[0], "--end", DAYS[1], "--home", home)
+    return home
 
 
 @pytest.fixture
-def server(market: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ExchangeServer]:
-    """The exchange now, its archive without the file of yesterday."""
-    as_if_yesterday_were(monkeypatch, DAYS[-1])
-    with ExchangeServer(market, datetime.now(UTC).replace(tzinfo=None)) as running:
-        running.hide(str(DAYS[-1]), str(TODAY))
-        for name, value in (("SOURCE", "binance"), ("ARCHIVE_URL", running.url), ("REST_URL", running.url)):
-            monkeypatch.setenv(f"HEATMAP_{name}", value)
-        monkeypatch.setenv("HEATMAP_MODELS", "turnover")
-        monkeypatch.setenv("HEATMAP_SYMBOLS", BTC)
-        draw_nothing(monkeypatch)
-        yield running
+def home(begun: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(begun, tmp_path / "home"))
+
+
+@pytest.fixture
+def server(_server: ExchangeServer, monkeypatch: pytest.MonkeyPatch) -> ExchangeServer:
+    set_environment(monkeypatch, _server)
+    return _server
 
 
 def tick(settings: Settings, hour: int) -> Any:
@@ -61,14 +91,9 @@ def tick(settings: Settings, hour: int) -> Any:
         return repository.get_schedule_def(DAILY).evaluate_tick(context)
 
 
-@pytest.mark.parametrize("status", [451, 403])
-def test_refresh_publishes_what_the_archive_has_and_says_why_nothing_newer(
-    server: ExchangeServer, tmp_path: Path, status: int
-) -> None:
-    home = tmp_path / "home"
-    server.fault("/fapi/", Fault(status=status, body=BODIES[status]), always=True)
-    server.fault("/futures/data/", Fault(status=status, body=BODIES[status]), always=True)
-    done("run", BTC, "--start", DAYS[0], "--end", DAYS[1], "--home", home)
+def test_refresh_publishes_what_the_archive_has_and_says_why_nothing_newer(server: ExchangeServer, home: Path) -> None:
+    for part in ("/fapi/", "/futures/data/"):
+        server.fault(part, Fault(status=451, body=BODIES[451]), always=True)
     settings = load_settings(home=home)
     closed = f"nothing after {DAYS[-2]} yet: the exchange's REST at {server.url.removeprefix('http://')} is closed"
     for _ in range(2):
@@ -102,19 +127,15 @@ def test_a_run_that_asks_for_more_publishes_the_finished_days_and_fails(
     assert f"{BTC}: {DAYS[0]} .. {DAYS[-2]} computed and published" in failed.stdout
 
 
-def test_when_it_is_open_again_nothing_is_said_of_it(server: ExchangeServer, tmp_path: Path) -> None:
-    home = tmp_path / "home"
-    done("run", BTC, "--start", DAYS[0], "--end", DAYS[1], "--home", home)
+def test_when_it_is_open_again_nothing_is_said_of_it(server: ExchangeServer, home: Path) -> None:
     server.fault("/fapi/v1/time", Fault(status=451, body=BODIES[451]))
     assert "is closed to the place" in done("refresh", "--home", home).stdout
     assert "is closed to the place" not in done("refresh", "--home", home).stdout
     assert "closed" not in done("status", "--home", home).stdout
 
 
-def test_a_ban_is_waited_for_and_not_asked_during(server: ExchangeServer, tmp_path: Path) -> None:
+def test_a_ban_is_waited_for_and_not_asked_during(server: ExchangeServer, home: Path) -> None:
     """What the archive has is published meanwhile."""
-    home = tmp_path / "home"
-    done("run", BTC, "--start", DAYS[0], "--end", DAYS[1], "--home", home)
     server.fault("/fapi/", Fault(status=418, headers={"Retry-After": "7200"}), always=True)
     server.asked.clear()
     for _ in range(2):

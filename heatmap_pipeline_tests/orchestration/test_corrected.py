@@ -12,7 +12,7 @@ import pytest
 
 from heatmap_pipeline.market.demo import write_demo_days
 from heatmap_pipeline.settings import load_settings
-from heatmap_pipeline_tests._homes import as_if_yesterday_were, done, draw_nothing, heatmap, refused
+from heatmap_pipeline_tests._homes import as_if_yesterday_were, clean_environment, done, draw_nothing, heatmap, refused
 from heatmap_pipeline_tests.market._exchange_server import ExchangeServer
 from heatmap_pipeline_tests.orchestration.homes import BTC, ask, checksum_of
 
@@ -24,19 +24,55 @@ def metrics(root: Path, day: date) -> Path:
     return root / f"futures/um/daily/metrics/{BTC}/{BTC}-metrics-{day}.zip"
 
 
-@pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ExchangeServer]:
-    root = tmp_path / "market"
+@pytest.fixture(scope="module")
+def market(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("market")
     write_demo_days(root, BTC, DAYS)
-    as_if_yesterday_were(monkeypatch, YESTERDAY)
-    with ExchangeServer(root, datetime.combine(TODAY, time(12, 2, 30))) as running:
+    return root
+
+
+@pytest.fixture(scope="module")
+def _server(market: Path) -> Iterator[ExchangeServer]:
+    with ExchangeServer(market, datetime.combine(TODAY, time(12, 2, 30))) as running:
         running.hide(str(TODAY))
-        for name, value in (("SOURCE", "binance"), ("ARCHIVE_URL", running.url), ("REST_URL", running.url)):
-            monkeypatch.setenv(f"HEATMAP_{name}", value)
-        monkeypatch.setenv("HEATMAP_MODELS", "turnover")
-        monkeypatch.setenv("HEATMAP_SYMBOLS", BTC)
-        draw_nothing(monkeypatch)
         yield running
+
+
+def set_environment(patch: pytest.MonkeyPatch, server: ExchangeServer) -> None:
+    as_if_yesterday_were(patch, YESTERDAY)
+    for name, value in (("SOURCE", "binance"), ("ARCHIVE_URL", server.url), ("REST_URL", server.url)):
+        patch.setenv(f"HEATMAP_{name}", value)
+    patch.setenv("HEATMAP_MODELS", "turnover")
+    patch.setenv("HEATMAP_SYMBOLS", BTC)
+    patch.setenv("HEATMAP_SNAPSHOT_INTERVAL", "1h")
+    draw_nothing(patch)
+
+
+@pytest.fixture(scope="module")
+def begun(_server: ExchangeServer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with the days until yesterday. Nobody changes it; `home` is a copy."""
+    home = tmp_path_factory.mktemp("begun") / "home"
+    with pytest.MonkeyPatch.context() as patch:
+        clean_environment(patch)
+        set_environment(patch, _server)
+        done("run", BTC, "--start", DAYS[0], "--end", YESTERDAY, "--home", home)
+    return home
+
+
+@pytest.fixture
+def home(begun: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(begun, tmp_path / "home"))
+
+
+@pytest.fixture
+def server(
+    _server: ExchangeServer, market: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[ExchangeServer]:
+    """The exchange with files that may be corrected."""
+    _server.root = Path(shutil.copytree(market, tmp_path / "market"))
+    set_environment(monkeypatch, _server)
+    yield _server
+    _server.root = market
 
 
 def correct(root: Path, day: date) -> None:
@@ -53,10 +89,8 @@ def hashes(home: Path) -> dict[date, str]:
 
 
 def test_a_corrected_file_is_fetched_at_the_second_asking_and_rebuilds_from_its_day(
-    server: ExchangeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: ExchangeServer, home: Path
 ) -> None:
-    home = tmp_path / "home"
-    done("run", BTC, "--start", DAYS[0], "--end", YESTERDAY, "--home", home)
     before = hashes(home)
     correct(server.root, DAYS[1])
     assert f"no file of {DAYS[0]} .. {DAYS[0]}" in done("run", "--check-files", DAYS[0], DAYS[0], "--home", home).stdout
@@ -75,11 +109,7 @@ def test_check_files_names_its_own_days(tmp_path: Path) -> None:
     refused(heatmap("run", BTC, "--start", DAYS[0], "--home", tmp_path), 2, "--end")
 
 
-def test_refresh_asks_for_corrected_files_of_the_last_days(
-    server: ExchangeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    home = tmp_path / "home"
-    done("run", BTC, "--start", DAYS[0], "--end", YESTERDAY, "--home", home)
+def test_refresh_asks_for_corrected_files_of_the_last_days(server: ExchangeServer, home: Path) -> None:
     before = hashes(home)
     correct(server.root, DAYS[1])
     # As if a day had gone by since the files were asked for.

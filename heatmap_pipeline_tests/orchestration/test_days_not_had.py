@@ -28,6 +28,11 @@ from heatmap_pipeline_tests.orchestration.homes import (
 )
 
 
+@pytest.fixture(autouse=True)
+def _one_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEATMAP_MODELS", "turnover")
+
+
 @pytest.fixture
 def files(archive: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(archive, tmp_path / "files"))
@@ -38,19 +43,19 @@ def test_days_before_a_damaged_file_are_published_and_the_failure_stands_where_i
     files: Path, tmp_path: Path, stage: str, damage: object
 ) -> None:
     assert callable(damage)
-    bad = damage(files, 4)
+    bad = damage(files, 3)
     break_file(bad)
     settings = real(tmp_path / "home", files, BTC, ETH)
-    days = ("--start", day(1), "--end", day(5), "--home", settings.home)
+    days = ("--start", day(1), "--end", day(3), "--home", settings.home)
     failed = heatmap("run", BTC, ETH, "--archive", files, *days)
     last_line(failed.stderr, 1, bad.name)
     assert failed.exit_code == 1
-    assert f"{BTC}: {day(1)} .. {day(3)} computed and published" in failed.stdout
-    assert f"{ETH}: {day(1)} .. {day(5)} computed and published" in failed.stdout
+    assert f"{BTC}: {day(1)} .. {day(2)} computed and published" in failed.stdout
+    assert f"{ETH}: {day(1)} .. {day(3)} computed and published" in failed.stdout
     query = f"SELECT DISTINCT day FROM heatmap_days WHERE symbol = '{BTC}' ORDER BY day"
-    assert ask(settings, query, published=True) == [(day(number),) for number in (1, 2, 3)]
+    assert ask(settings, query, published=True) == [(day(number),) for number in (1, 2)]
     lines = list(status_lines(settings))
-    assert next(line for line in lines if line.startswith("failed")).startswith(f"failed  {BTC} {day(4)} {stage}: ")
+    assert next(line for line in lines if line.startswith("failed")).startswith(f"failed  {BTC} {day(3)} {stage}: ")
     assert sum(line.startswith("failed") for line in lines) == 1
     assert "nothing is failed, stale or missing" not in lines
 
@@ -72,21 +77,21 @@ def test_days_read_and_not_computed_are_waiting_until_the_named_command_computes
 def test_in_dagster_the_run_of_all_days_failed_and_that_of_the_days_before_did_not(files: Path, tmp_path: Path) -> None:
     break_file(metrics_file(files, 3))
     home = tmp_path / "home"
-    heatmap("run", BTC, "--archive", files, "--start", day(1), "--end", day(4), "--home", home)
+    heatmap("run", BTC, "--archive", files, "--start", day(1), "--end", day(3), "--home", home)
     with open_history(home / "dagster") as instance:
         runs = {days_of_run(run.tags): run.status for run in instance.get_runs()}
         done = instance.get_materialized_partitions(dg.AssetKey([BTC, "position_events"]))
         samples = instance.get_materialized_partitions(dg.AssetKey([BTC, "raw_open_interest"]))
-    assert runs == {(day(1), day(4)): dg.DagsterRunStatus.FAILURE, (day(1), day(2)): dg.DagsterRunStatus.SUCCESS}
+    assert runs == {(day(1), day(3)): dg.DagsterRunStatus.FAILURE, (day(1), day(2)): dg.DagsterRunStatus.SUCCESS}
     assert done == samples == {str(day(1)), str(day(2))}
 
 
 def test_of_two_days_that_cannot_be_had_the_first_is_told(files: Path, tmp_path: Path) -> None:
-    break_file(candles_file(files, 4))
-    break_file(metrics_file(files, 3))
-    failed = heatmap("run", BTC, "--archive", files, "--start", day(1), "--end", day(5), "--home", tmp_path / "home")
-    last_line(failed.stderr, 1, metrics_file(files, 3).name)
-    assert f"{BTC}: {day(1)} .. {day(2)} computed and published" in failed.stdout
+    break_file(candles_file(files, 3))
+    break_file(metrics_file(files, 2))
+    failed = heatmap("run", BTC, "--archive", files, "--start", day(1), "--end", day(3), "--home", tmp_path / "home")
+    last_line(failed.stderr, 1, metrics_file(files, 2).name)
+    assert f"{BTC}: {day(1)} .. {day(1)} computed and published" in failed.stdout
 
 
 def test_the_ui_runs_the_days_before_as_well(files: Path, tmp_path: Path) -> None:
@@ -95,7 +100,7 @@ def test_the_ui_runs_the_days_before_as_well(files: Path, tmp_path: Path) -> Non
     definitions = build_defs(settings, start=day(1))
     assert definitions.get_repository_def().get_sensor_def(BEFORE).default_status == dg.DefaultSensorStatus.RUNNING
     job = definitions.resolve_job_def("heatmap_daily")
-    tags = range_tags(day(1), day(4))
+    tags = range_tags(day(1), day(3))
     with dg.DagsterInstance.ephemeral() as instance:
         failed = job.execute_in_process(run_config=QUIET, instance=instance, tags=tags, raise_on_error=False)
         failures = [event for event in failed.all_events if event.event_type_value == "STEP_FAILURE"]
@@ -113,4 +118,4 @@ def test_the_ui_runs_the_days_before_as_well(files: Path, tmp_path: Path) -> Non
         )
         assert again.success
     query = "SELECT symbol, max(day) FROM heatmap_days GROUP BY symbol ORDER BY symbol"
-    assert ask(settings, query, published=True) == [(BTC, day(2)), (ETH, day(4))]
+    assert ask(settings, query, published=True) == [(BTC, day(2)), (ETH, day(3))]

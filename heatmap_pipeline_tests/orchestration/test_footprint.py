@@ -13,7 +13,7 @@ from heatmap_pipeline.orchestration import checks
 from heatmap_pipeline.store import commit, spare
 from heatmap_pipeline.store.publish import publish
 from heatmap_pipeline.store.warehouse import Warehouse
-from heatmap_pipeline_tests.orchestration.homes import BTC, ask, created, day, real, run_job
+from heatmap_pipeline_tests.orchestration.homes import BTC, ask, compute, created, day, real, run_job
 
 ABOUT_ALL_DAYS = {
     "bucket_fits",
@@ -43,8 +43,7 @@ TABLES = {
 def test_a_refresh_of_one_day_touches_that_day_alone(
     archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = real(tmp_path, archive, models=("turnover",))
-    run_job(settings, 1, 3).ok()
+    settings = compute(real(tmp_path, archive, models=("turnover",)), 1, 3)
     before, made = rows_before(settings, 4), created(settings)
     looked_at: dict[str, set[date]] = {}
     deleted: set[date] = set()

@@ -16,6 +16,7 @@ from heatmap_pipeline_tests.orchestration.homes import (
     ETH,
     ask,
     assert_same,
+    copy_home,
     created,
     day,
     real,
@@ -23,6 +24,9 @@ from heatmap_pipeline_tests.orchestration.homes import (
     tables,
     untouched,
 )
+
+STAGES = ("raw_liquidations", "map_scores", "heatmap_render", "published_database")
+"""From them to the publication, on a home with all before them."""
 
 OURS = ("raw_liquidations", "recorded", "map_scores", "score_hours", "score_days")
 
@@ -52,7 +56,7 @@ def without_ours(path: Path) -> dict[str, Any]:
 
 
 def test_without_a_source_nothing_is_read_and_it_says_so(archive: Path, tmp_path: Path) -> None:
-    run = run_job(real(tmp_path, archive), 1).ok()
+    run = run_job(real(tmp_path, archive, models=("delta",)), 1).ok()
     told = run.materialised[f"{BTC}/raw_liquidations"]["2024-03-04"]
     assert told["sources"] == "none: HEATMAP_LIQUIDATIONS is not set, so no real liquidations are read"
     assert not any("feed_alive" in name for name in run.checks)
@@ -93,15 +97,18 @@ def tables_without_empty(path: Path) -> dict[str, Any]:
     return made
 
 
-def test_again_and_in_parts_it_is_the_same_to_the_last_bit(archive: Path, tmp_path: Path, files: Path) -> None:
-    at_once = real(tmp_path / "at_once", archive, liquidations_folder=files, models=("delta",))
-    run_job(at_once, 1, 4).ok()
-    by_day = real(tmp_path / "by_day", archive, liquidations_folder=files, models=("delta",))
+def test_again_and_in_parts_it_is_the_same_to_the_last_bit(
+    finished: Settings, home: Path, archive: Path, tmp_path: Path, files: Path
+) -> None:
+    at_once = real(home, archive, liquidations_folder=files)
+    run_job(at_once, 1, 4, stages=STAGES).ok()
+    by_day = real(copy_home(finished.home, tmp_path / "by_day"), archive, liquidations_folder=files)
     for number in range(1, 5):
-        run_job(by_day, number).ok()
+        run_job(by_day, number, stages=STAGES).ok()
     assert_same(tables(by_day.home / "heatmap.duckdb"), tables(at_once.home / "heatmap.duckdb"))
+    assert ask(at_once, "SELECT count(DISTINCT day) FROM raw_liquidations", published=True) == [(4,)]
     with untouched(at_once.home / "heatmap.duckdb"):
-        run_job(at_once, 1, 4).ok()
+        run_job(at_once, 1, 4, stages=STAGES).ok()
         run_job(at_once, 2).ok()
 
 
@@ -118,7 +125,7 @@ def test_what_is_wrong_with_a_source_stops_nothing(archive: Path, tmp_path: Path
 
 def test_new_liquidations_of_an_old_day_are_published(home: Path, archive: Path, files: Path) -> None:
     settings = real(home, archive, liquidations_folder=files)
-    run_job(settings, 1, 5).ok()
+    run_job(settings, 1, 5, stages=STAGES).ok()
     path = files / f"{BTC}-1h.csv"
     path.write_text(path.read_text().replace("long,2.07", "long,200.07"))
     run_job(settings, 2).ok()

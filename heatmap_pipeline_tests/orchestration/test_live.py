@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
@@ -16,7 +17,7 @@ from heatmap_pipeline.market.demo import write_demo_days
 from heatmap_pipeline.orchestration.build import build_defs
 from heatmap_pipeline.orchestration.schedules import DAILY, INTRADAY
 from heatmap_pipeline.settings import Settings, load_settings
-from heatmap_pipeline_tests._homes import as_if_yesterday_were, done, draw_nothing, heatmap
+from heatmap_pipeline_tests._homes import as_if_yesterday_were, clean_environment, done, draw_nothing, heatmap
 from heatmap_pipeline_tests.market._exchange_server import ExchangeServer
 
 DAYS = [date(2024, 9, day) for day in (14, 15, 16, 17)]
@@ -24,23 +25,46 @@ YESTERDAY, TODAY = DAYS[2:]
 
 
 @pytest.fixture(scope="module")
-def market(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def _server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ExchangeServer]:
     root = tmp_path_factory.mktemp("market")
     write_demo_days(root, "BTCUSDT", DAYS)
-    return root
+    with ExchangeServer(root, datetime.combine(TODAY, time(12, 2, 30))) as running:
+        yield running
+
+
+def set_environment(patch: pytest.MonkeyPatch, server: ExchangeServer) -> None:
+    """The exchange at noon of the 17th, with archive files until the 15th."""
+    server.forget_all()
+    server.hide(str(YESTERDAY), str(TODAY))
+    as_if_yesterday_were(patch, YESTERDAY)
+    for name, value in (("SOURCE", "binance"), ("ARCHIVE_URL", server.url), ("REST_URL", server.url)):
+        patch.setenv(f"HEATMAP_{name}", value)
+    patch.setenv("HEATMAP_MODELS", "turnover")
+    patch.setenv("HEATMAP_SNAPSHOT_INTERVAL", "1h")
+    draw_nothing(patch)
+
+
+@pytest.fixture(scope="module")
+def begun(_server: ExchangeServer, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A home with the days until yesterday, and what its run said on stderr."""
+    home = tmp_path_factory.mktemp("begun") / "home"
+    with pytest.MonkeyPatch.context() as patch:
+        clean_environment(patch)
+        set_environment(patch, _server)
+        said = done("run", "BTCUSDT", "--start", DAYS[0], "--end", YESTERDAY, "--home", home).stderr
+    return home, said
 
 
 @pytest.fixture
-def server(market: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ExchangeServer]:
-    """The exchange at noon of the 17th, with archive files until the 15th."""
-    as_if_yesterday_were(monkeypatch, YESTERDAY)
-    with ExchangeServer(market, datetime.combine(TODAY, time(12, 2, 30))) as running:
-        running.hide(str(YESTERDAY), str(TODAY))
-        for name, value in (("SOURCE", "binance"), ("ARCHIVE_URL", running.url), ("REST_URL", running.url)):
-            monkeypatch.setenv(f"HEATMAP_{name}", value)
-        monkeypatch.setenv("HEATMAP_MODELS", "turnover")
-        draw_nothing(monkeypatch)
-        yield running
+def home(begun: tuple[Path, str], tmp_path: Path) -> Path:
+    """A copy of that home."""
+    return Path(shutil.copytree(begun[0], tmp_path / "home"))
+
+
+@pytest.fixture
+def server(_server: ExchangeServer, monkeypatch: pytest.MonkeyPatch) -> ExchangeServer:
+    set_environment(monkeypatch, _server)
+    return _server
 
 
 def tick(settings: Settings, name: str, at: datetime) -> dg.RunRequest:
@@ -57,11 +81,9 @@ def ask(home: Path, query: str) -> list[Any]:
 
 
 def test_real_data_of_the_exchange_become_a_published_map_that_refresh_keeps_current(
-    server: ExchangeServer, tmp_path: Path
+    server: ExchangeServer, begun: tuple[Path, str], home: Path
 ) -> None:
-    home = tmp_path / "home"
-    first = done("run", "BTCUSDT", "--start", DAYS[0], "--end", YESTERDAY, "--home", home)
-    assert "BTCUSDT download: 6 of 6 files" in first.stderr
+    assert "BTCUSDT download: 6 of 6 files" in begun[1]
     days = "SELECT day, provisional FROM heatmap_days ORDER BY day"
     assert ask(home, days) == [(day, False) for day in DAYS[:3]]
     assert ask(home, "SELECT source, simulated FROM symbols") == [("binance", False)]
@@ -73,11 +95,7 @@ def test_real_data_of_the_exchange_become_a_published_map_that_refresh_keeps_cur
     assert "provisional" in done("status", "--home", home).stdout
 
 
-def test_the_archive_replaces_what_came_over_rest_once(
-    server: ExchangeServer, market: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    home = tmp_path / "home"
-    done("run", "BTCUSDT", "--start", DAYS[0], "--end", YESTERDAY, "--home", home)
+def test_the_archive_replaces_what_came_over_rest_once(server: ExchangeServer, home: Path) -> None:
     settings = load_settings(home=home, symbols=("BTCUSDT",))
     assert due_days(settings, ["BTCUSDT"], YESTERDAY) == {"BTCUSDT": (YESTERDAY, YESTERDAY)}
     rest = "SELECT json_extract_string(facts, '$.via') FROM raw_days ORDER BY day, kind"
@@ -90,10 +108,8 @@ def test_the_archive_replaces_what_came_over_rest_once(
 
 
 def test_an_exchange_that_is_down_is_named_and_leaves_what_is_published(
-    server: ExchangeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: ExchangeServer, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    home = tmp_path / "home"
-    done("run", "BTCUSDT", "--start", DAYS[0], "--end", DAYS[1], "--home", home)
     before = (home / "heatmap.duckdb").read_bytes()
     monkeypatch.setenv("HEATMAP_REST_URL", "ftp://nowhere")
     failed = heatmap("run", "BTCUSDT", "--start", DAYS[2], "--end", YESTERDAY, "--home", home)
@@ -109,7 +125,9 @@ def test_after_downtime_one_run_asks_for_everything_missing(tmp_path: Path) -> N
     assert first.tags["dagster/asset_partition_range_end"] == "2024-03-02"
 
 
-def test_the_intraday_schedule_is_there_for_the_exchange_only_and_off_until_it_is_wanted(tmp_path: Path) -> None:
+def test_the_intraday_schedule_is_there_for_the_exchange_only_and_off_until_it_is_wanted(
+    server: ExchangeServer, tmp_path: Path
+) -> None:
     demo = build_defs(load_settings(home=tmp_path, source="demo")).get_repository_def()
     assert not demo.has_schedule_def(INTRADAY)
     plain = load_settings(home=tmp_path, source="binance")

@@ -19,6 +19,7 @@ from heatmap_pipeline_tests.orchestration.homes import (
     assert_same,
     candles_file,
     checksum_of,
+    compute,
     created,
     day,
     metrics_file,
@@ -59,8 +60,8 @@ def test_a_run_of_one_day_fills_the_home(tmp_path: Path, pictures: None) -> None
 def test_a_run_of_a_range_tells_the_numbers_of_each_day(archive: Path, tmp_path: Path) -> None:
     settings = real(tmp_path, archive)
     with dg.DagsterInstance.ephemeral() as instance:
-        run = run_job(settings, 1, 3, instance=instance).ok()
-        keys = {day(number).isoformat() for number in (1, 2, 3)}
+        run = run_job(settings, 1, 2, instance=instance).ok()
+        keys = {day(number).isoformat() for number in (1, 2)}
         for name in DAILY:
             assert instance.get_materialized_partitions(dg.AssetKey([BTC, name])) == keys
     candles = run.materialised[f"{BTC}/raw_candles"]
@@ -84,18 +85,28 @@ def test_a_run_of_a_range_tells_the_numbers_of_each_day(archive: Path, tmp_path:
         assert cells[key]["delta_snapshots"] <= 24
         consumed = cells[key]["turnover_consumed_volume_usdt"]
         assert consumed == pytest.approx(events[key]["turnover_consumed_volume_usdt"], rel=1e-9)
-        assert events[key]["model_days_computed"] == 6
+        assert events[key]["model_days_computed"] == 4
         assert events[key]["model_days_unchanged"] == 0
     assert len({events[key]["turnover_events"] for key in keys}) > 1, "each day has numbers of its own"
 
 
-def test_days_one_by_one_make_what_one_run_makes(finished: Settings, archive: Path, tmp_path: Path) -> None:
-    settings = real(tmp_path, archive)
-    for number in range(1, 6):
-        before = created(settings) if number > 1 else {}
-        run_job(settings, number).ok()
+def test_days_one_by_one_make_what_one_run_makes(archive: Path, tmp_path: Path) -> None:
+    at_once = compute(real(tmp_path / "at_once", archive, models=("turnover",)), 1, 5)
+    settings = compute(real(tmp_path / "by_day", archive, models=("turnover",)), 1, 1)
+    for days in ((2,), (3,), (4, 5)):
+        before = created(settings)
+        run_job(settings, *days).ok()
         assert before.items() <= created(settings).items(), "earlier days stay as they are"
-    assert_same(tables(settings.home / "heatmap.duckdb"), tables(finished.home / "heatmap.duckdb"))
+    assert_same(tables(settings.home / "heatmap.duckdb"), tables(at_once.home / "heatmap.duckdb"))
+
+
+def test_what_tests_compute_without_dagster_is_what_a_run_makes(
+    finished: Settings, archive: Path, tmp_path: Path
+) -> None:
+    """The homes that tests begin with."""
+    compute(real(tmp_path, archive), 1, 5)
+    for name in ("warehouse.duckdb", "heatmap.duckdb"):
+        assert_same(tables(tmp_path / name), tables(finished.home / name))
 
 
 def test_the_warehouse_holds_what_is_published(finished: Settings) -> None:
@@ -137,8 +148,7 @@ def test_days_that_are_there_are_skipped_and_nothing_is_replaced(finished: Setti
 
 
 def test_one_model_first_and_then_both(finished: Settings, archive: Path, tmp_path: Path) -> None:
-    alone = real(tmp_path, archive, models=("delta",))
-    run_job(alone, 1, 5).ok()
+    alone = compute(real(tmp_path, archive, models=("delta",)), 1, 5)
     assert ask(alone, "SELECT DISTINCT model FROM liquidation_snapshots", published=True) == [("delta",)]
     before = created(alone)
     run_job(real(tmp_path, archive), 1, 5).ok()
@@ -156,8 +166,7 @@ def test_another_snapshot_interval_makes_the_snapshots_again_and_nothing_else(
     assert created(slower) == before
     assert all(told["unchanged"] for told in run.materialised[f"{BTC}/position_events"].values())
     assert not any("unchanged" in told for told in run.materialised[f"{BTC}/liquidation_snapshots"].values())
-    fresh = real(tmp_path / "fresh", archive, snapshot_interval="4h")
-    run_job(fresh, 1, 5).ok()
+    fresh = compute(real(tmp_path / "fresh", archive, snapshot_interval="4h"), 1, 5)
     assert_same(tables(home / "heatmap.duckdb"), tables(fresh.home / "heatmap.duckdb"))
     starts = ask(slower, "SELECT DISTINCT hour(timestamp) FROM liquidation_snapshots ORDER BY 1", published=True)
     assert starts == [(0,), (4,), (8,), (12,), (16,), (20,)]
@@ -178,7 +187,8 @@ def test_gaps_in_the_files_are_told_but_do_not_stop_a_run(archive: Path, tmp_pat
     rewrite(candles_file(files, 2), lambda rows: rows[:100] + rows[103:])
     metrics_file(files, 3).unlink()
     checksum_of(metrics_file(files, 3)).unlink()
-    run = run_job(real(tmp_path / "home", files), 1, 4).ok()
+    settings = real(tmp_path / "home", files, models=("delta",))
+    run = run_job(settings, 1, 4).ok()
     assert run.failed_checks() == {
         f"{BTC}/raw_candles:candles_complete",
         f"{BTC}/raw_open_interest:open_interest_complete",
@@ -187,9 +197,7 @@ def test_gaps_in_the_files_are_told_but_do_not_stop_a_run(archive: Path, tmp_pat
     assert "3 missing candles" in run.checks[f"{BTC}/raw_candles:candles_complete"][1]
     assert run.materialised[f"{BTC}/raw_candles"]["2024-03-05"]["dagster/partition_row_count"] == 285
     assert run.materialised[f"{BTC}/raw_open_interest"]["2024-03-06"]["dagster/partition_row_count"] == 0
-    repairs = ask(
-        real(tmp_path / "home", files), "SELECT day, repairs FROM heatmap_days WHERE model = 'delta' ORDER BY 1"
-    )
+    repairs = ask(settings, "SELECT day, repairs FROM heatmap_days ORDER BY 1")
     assert [json.loads(text)["held"] for _, text in repairs] == [False, False, True, False]
 
 
@@ -200,8 +208,7 @@ def test_simulated_and_real_history_never_mix(archive: Path, home: Path, tmp_pat
     message = run.failures[f"{BTC}__raw_candles"]
     assert all(part in message for part in ("real history", "simulated data", "never mixed")), message
 
-    simulated = load_settings(home=tmp_path / "simulated", source="demo", symbols=(BTC,))
-    run_job(simulated, 1).ok()
+    simulated = compute(load_settings(home=tmp_path / "simulated", source="demo", symbols=(BTC,)), 1, 1)
     with untouched(simulated.home / "heatmap.duckdb"):
         run = run_job(real(simulated.home, archive), 1, 2)
     assert not run.materialised

@@ -22,6 +22,7 @@ from heatmap_pipeline_tests.orchestration.homes import (
     break_file,
     candles_file,
     checksum_of,
+    compute,
     day,
     problems,
     real,
@@ -29,6 +30,18 @@ from heatmap_pipeline_tests.orchestration.homes import (
     tables,
     untouched,
 )
+
+
+@pytest.fixture(autouse=True)
+def _one_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEATMAP_MODELS", "delta")
+
+
+@pytest.fixture(scope="module")
+def whole(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """A home with days 1 to 5 of BTCUSDT, of the one model. Nobody changes it."""
+    home = tmp_path_factory.mktemp("whole")
+    return compute(real(home, archive, models=("delta",), snapshot_interval="1h"), 1, 5)
 
 
 @pytest.fixture
@@ -42,7 +55,7 @@ def status(settings: Settings) -> str:
 
 
 def test_a_failing_symbol_does_not_hold_back_another(
-    finished: Settings, files: Path, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    whole: Settings, files: Path, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home = tmp_path / "home"
     both = real(home, files, BTC, ETH)
@@ -79,30 +92,28 @@ def test_a_failing_symbol_does_not_hold_back_another(
         shutil.copyfile(archive / path.relative_to(files), path)
     ethereum = tables(home / "heatmap.duckdb", ETH)
     run_job(real(home, files, BTC), 3, 5).ok()
-    assert_same(tables(home / "heatmap.duckdb", BTC), tables(finished.home / "heatmap.duckdb", BTC))
+    assert_same(tables(home / "heatmap.duckdb", BTC), tables(whole.home / "heatmap.duckdb", BTC))
     assert_same(tables(home / "heatmap.duckdb", ETH), ethereum)
     assert not problems(both)
 
 
-def test_days_of_the_chain_wait_for_the_next_success(finished: Settings, archive: Path, tmp_path: Path) -> None:
-    settings = real(tmp_path, archive)
-    run_job(settings, 1, 2).ok()
+def test_days_of_the_chain_wait_for_the_next_success(whole: Settings, archive: Path, tmp_path: Path) -> None:
+    settings = compute(real(tmp_path, archive), 1, 2)
     bad = f"UPDATE book_ledger SET dropped = dropped + {{}} WHERE model = 'delta' AND timestamp = '{day(2)} 12:00'"
     ask(settings, bad.format(1024))
     with untouched(tmp_path / "heatmap.duckdb"):
         outcome = run_days(settings, {BTC: (day(2), day(5))})
     assert outcome.published == {}
     assert outcome.failures[BTC].startswith("check ledger_conserves failed: BTCUSDT: delta ")
-    assert ask(settings, "SELECT count(*), max(day) FROM heatmap_days") == [(10, day(5))]
+    assert ask(settings, "SELECT count(*), max(day) FROM heatmap_days") == [(5, day(5))]
     assert f"stale   {BTC} delta from {day(3)}: its snapshots" in status(settings), "they wait, and status says so"
     ask(settings, bad.format(-1024))
     run_job(settings, 3, 5).ok()
-    assert_same(tables(tmp_path / "heatmap.duckdb"), tables(finished.home / "heatmap.duckdb"))
+    assert_same(tables(tmp_path / "heatmap.duckdb"), tables(whole.home / "heatmap.duckdb"))
 
 
 def test_when_every_symbol_fails_nothing_is_touched(files: Path, tmp_path: Path) -> None:
-    both = real(tmp_path / "home", files, BTC, ETH)
-    run_job(both, 1).ok()
+    both = compute(real(tmp_path / "home", files, BTC, ETH), 1, 1)
     for symbol in (BTC, ETH):
         break_file(candles_file(files, 2, symbol))
     with untouched(both.home / "heatmap.duckdb"):

@@ -31,6 +31,11 @@ from heatmap_pipeline_tests.orchestration.homes import BTC, ETH, break_file, can
 from heatmap_pipeline_tests.orchestration.killed import Death, Forks
 
 
+@pytest.fixture(autouse=True)
+def _one_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEATMAP_MODELS", "turnover")
+
+
 @pytest.fixture
 def hook(monkeypatch: pytest.MonkeyPatch) -> Iterator[Webhook]:
     monkeypatch.setattr(notices, "BACKOFF", 0.01)

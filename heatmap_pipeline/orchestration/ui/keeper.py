@@ -53,6 +53,11 @@ def program(name: str, *arguments: str) -> list[str]:
     return [sys.executable, "-c", _PROGRAM, name, *arguments]
 
 
+def _module(name: str, *arguments: str) -> list[str]:
+    """Return the command line of a module beside this one."""
+    return [sys.executable, "-m", f"heatmap_pipeline.orchestration.ui.{name}", *arguments]
+
+
 def end_group(group: int, number: signal.Signals) -> None:
     """Send a signal to a process group; one that is gone is no error, and 0, which is one's own, is none."""
     if group <= 1:
@@ -151,10 +156,9 @@ def _keep(plan: Mapping[str, str], lifeline: int, bound: int, services: Services
             raise ServiceError(f"the pipeline was not loaded within {_READY:g} s, so the UI was stopped; try again")
     loaded = ("--workspace", str(workspace))
     # Its warnings are about a home that is new; what failed is an error.
-    services.start("daemon", program("dagster-daemon", "run", "--log-level", "error", *loaded))
+    services.start("daemon", _module("daemon", "run", "--log-level", "error", *loaded))
     guarded = (str(bound), plan["host"], plan["port"], plan["names"], "--dagster-log-level", "warning", *loaded)
-    module = "heatmap_pipeline.orchestration.ui.webserver"
-    services.start("webserver", [sys.executable, "-m", module, *guarded], keep=(bound,))
+    services.start("webserver", _module("webserver", *guarded), keep=(bound,))
     os.close(bound)
     while not _gone(lifeline, _TICK):
         services.check()

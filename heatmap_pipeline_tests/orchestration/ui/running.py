@@ -11,22 +11,24 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from heatmap_pipeline_tests.orchestration.homes import BTC, day
+from heatmap_pipeline_tests.orchestration.ui.standins import Forked
 
 DAILY = ("raw_candles", "raw_open_interest", "position_events", "liquidation_snapshots")
 
 
 class Ui:
-    """A running UI, asked over GraphQL; `process` is the command."""
+    """A running UI, asked over GraphQL; `process` is the command, `log` what it says."""
 
-    def __init__(self, process: subprocess.Popen[str], port: int) -> None:
-        self.process, self.port = process, port
-        self.url = f"http://127.0.0.1:{port}/graphql"
+    def __init__(self, process: subprocess.Popen[str] | Forked, port: int, log: Path) -> None:
+        self.process, self.port, self.log = process, port, log
+        self.address = f"http://127.0.0.1:{port}/"
+        self.url = f"{self.address}graphql"
 
     def ask(self, query: str, **variables: Any) -> dict[str, Any]:
         body = json.dumps({"query": query, "variables": variables}).encode()
@@ -36,19 +38,16 @@ class Ui:
         assert "errors" not in found, found["errors"]
         return dict(found["data"])
 
-
-def wait_for(what: str, seconds: float, attempt: Callable[[], Any]) -> Any:
-    """Try until the answer is not None."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        try:
-            answer = attempt()
-        except (urllib.error.URLError, ConnectionError, TimeoutError):
-            answer = None
-        if answer is not None:
-            return answer
-        time.sleep(0.5)
-    raise AssertionError(f"{what} took longer than {seconds:g} s")
+    def wait(self, what: str, seconds: float, attempt: Callable[[], Any]) -> Any:
+        """Try until the answer is not None; where it takes too long, show what the UI said."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            with suppress(urllib.error.URLError, ConnectionError, TimeoutError):
+                answer = attempt()
+                if answer is not None:
+                    return answer
+            time.sleep(0.1)
+        raise AssertionError(f"{what} took longer than {seconds:g} s: {self.log.read_text()[-5000:]}")
 
 
 def free_port() -> int:
@@ -74,51 +73,38 @@ def gone(home: Path) -> bool | None:
     return None if of_home(home) else True
 
 
-def command(home: Path, port: int) -> list[str]:
-    words = ["ui", "--port", str(port), "--home", str(home), "--source", "demo"]
-    return [sys.executable, "-m", "heatmap_pipeline", *words]
+def words(home: Path, port: int) -> list[str]:
+    return ["ui", "--port", str(port), "--home", str(home), "--source", "demo"]
 
 
-def environment() -> dict[str, str]:
-    return {**os.environ, "HEATMAP_SYMBOLS": BTC, "HEATMAP_START": str(day(1))}
+def environment(log: Path) -> dict[str, str]:
+    """Return that of a UI of the small history, with its sockets beside its log."""
+    return {**os.environ, "HEATMAP_SYMBOLS": BTC, "HEATMAP_START": str(day(1)), "TMPDIR": str(log.parent)}
 
 
-def start(home: Path, log: Path, **options: Any) -> Ui:
+def start(home: Path, log: Path) -> Ui:
     """Start `heatmap ui` in a session of its own, with SIGINT ignored as a script starts its background commands."""
     port = free_port()
-    words = ["sh", "-c", 'trap "" INT; exec "$@"', "sh", *command(home, port)]
+    program = [sys.executable, "-m", "heatmap_pipeline", *words(home, port)]
     with log.open("a") as out:
         process = subprocess.Popen(
-            words, stdout=out, stderr=out, text=True, env=environment() | options, cwd=home.parent,
-            start_new_session=True,
+            ["sh", "-c", 'trap "" INT; exec "$@"', "sh", *program],
+            stdout=out, stderr=out, text=True, env=environment(log), cwd=home.parent, start_new_session=True,
         )  # fmt: skip
-    return Ui(process, port)
+    return Ui(process, port, log)
 
 
 def end(running: Ui, home: Path) -> None:
     """End the command, and whatever works on the home."""
     if running.process.poll() is None:
         running.process.send_signal(signal.SIGINT)
-        with suppress(subprocess.TimeoutExpired):
+        with suppress(subprocess.TimeoutExpired, TimeoutError):
             running.process.wait(timeout=30)
     for left in of_home(home):
         with suppress(ProcessLookupError):
             os.kill(left, signal.SIGKILL)
     running.process.kill()
     running.process.wait(timeout=20)
-
-
-@contextmanager
-def ui(home: Path, log: Path) -> Iterator[Ui]:
-    """Run `heatmap ui`, and end it with everything that it started; what it said is shown where something failed."""
-    running = start(home, log)
-    try:
-        yield running
-    except BaseException:
-        sys.stderr.write(log.read_text()[-5000:])
-        raise
-    finally:
-        end(running, home)
 
 
 LOCATIONS = "{ locationStatusesOrError { ... on WorkspaceLocationStatusEntries { entries { name loadStatus } } } }"
@@ -131,7 +117,7 @@ PROGRESS = """query($id: String!) { partitionBackfillOrError(backfillId: $id) {
     ... on PartitionBackfill { status error { message } } } }"""
 RUN = """mutation($params: ExecutionParams!) { launchRun(executionParams: $params) { __typename
     ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } } }"""
-RUNS = "{ runsOrError { ... on Runs { results { runId status } } } }"
+RUNS = "{ runsOrError { ... on Runs { results { runId status assetSelection { path } } } } }"
 
 
 def loaded(running: Ui) -> bool | None:
@@ -139,11 +125,10 @@ def loaded(running: Ui) -> bool | None:
     return True if entries == [{"name": "heatmap_pipeline", "loadStatus": "LOADED"}] else None
 
 
-def succeeded(running: Ui, count: int) -> bool | None:
-    """Return whether so many runs succeeded; a failed one ends the waiting."""
-    found = [run["status"] for run in running.ask(RUNS)["runsOrError"]["results"]]
-    assert "FAILURE" not in found
-    return True if found.count("SUCCESS") >= count else None
+def runs(running: Ui) -> list[tuple[str, set[str]]]:
+    """Return of each run its status and the assets that it makes, the newest first."""
+    found = running.ask(RUNS)["runsOrError"]["results"]
+    return [(run["status"], {key["path"][1] for key in run["assetSelection"]}) for run in found]
 
 
 def ended(running: Ui, backfill: str) -> Any:
