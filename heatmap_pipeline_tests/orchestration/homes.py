@@ -11,7 +11,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import dagster as dg
 import duckdb
 import numpy as np
 import pyarrow as pa
+import pytest
 from click.testing import CliRunner
 
 from heatmap_pipeline.chain.status import status_lines
@@ -28,6 +29,8 @@ from heatmap_pipeline.orchestration.build import build_defs
 from heatmap_pipeline.orchestration.partitions import range_tags
 from heatmap_pipeline.settings import SIMULATED_MARKER, Settings, load_settings
 from heatmap_pipeline.store.warehouse import Warehouse
+from heatmap_pipeline_tests._homes import as_if_yesterday_were, draw_nothing
+from heatmap_pipeline_tests.market._exchange_server import ExchangeServer
 
 BTC, ETH = "BTCUSDT", "ETHUSDT"
 FIRST = date(2024, 3, 4)
@@ -94,6 +97,32 @@ def break_file(path: Path) -> None:
     """Spoil an archive file as a broken download does: its second half is missing, nobody kept its CHECKSUM."""
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     checksum_of(path).unlink(missing_ok=True)
+
+
+# -- an exchange of their own
+
+
+@contextmanager
+def exchange_at(
+    patch: pytest.MonkeyPatch, root: Path, now: datetime, *, hidden: Sequence[object] = (), symbols: str = BTC
+) -> Iterator[ExchangeServer]:
+    """Serve archive files as the exchange of the commands below, which computes `turnover` and draws nothing.
+
+    Args:
+        patch: undoes the environment.
+        root: folder of the files.
+        now: what its clock says, UTC without zone; the day before it is the last complete one.
+        hidden: days that its archive has not published.
+        symbols: of the commands, separated by commas.
+    """
+    as_if_yesterday_were(patch, now.date() - timedelta(days=1))
+    draw_nothing(patch)
+    with ExchangeServer(root, now) as server:
+        server.hide(*map(str, hidden))
+        values = {"SOURCE": "binance", "ARCHIVE_URL": server.url, "REST_URL": server.url, "MODELS": "turnover"}
+        for name, value in {**values, "SYMBOLS": symbols}.items():
+            patch.setenv(f"HEATMAP_{name}", value)
+        yield server
 
 
 # -- runs

@@ -14,9 +14,9 @@ from heatmap_pipeline.market.demo import write_demo_days
 from heatmap_pipeline.orchestration.build import build_defs
 from heatmap_pipeline.orchestration.schedules import AGAIN_AT, DAILY
 from heatmap_pipeline.settings import Settings, load_settings
-from heatmap_pipeline_tests._homes import as_if_yesterday_were, done, draw_nothing, heatmap, last_line
+from heatmap_pipeline_tests._homes import done, heatmap, last_line
 from heatmap_pipeline_tests.market._exchange_server import ExchangeServer, Fault
-from heatmap_pipeline_tests.orchestration.homes import BTC, ask
+from heatmap_pipeline_tests.orchestration.homes import BTC, ask, exchange_at
 
 TODAY = datetime.now(UTC).date()
 """REST being closed, nothing but this machine's clock says what day it is."""
@@ -38,14 +38,8 @@ def market(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def server(market: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ExchangeServer]:
     """The exchange now, its archive without the file of yesterday."""
-    as_if_yesterday_were(monkeypatch, DAYS[-1])
-    with ExchangeServer(market, datetime.now(UTC).replace(tzinfo=None)) as running:
-        running.hide(str(DAYS[-1]), str(TODAY))
-        for name, value in (("SOURCE", "binance"), ("ARCHIVE_URL", running.url), ("REST_URL", running.url)):
-            monkeypatch.setenv(f"HEATMAP_{name}", value)
-        monkeypatch.setenv("HEATMAP_MODELS", "turnover")
-        monkeypatch.setenv("HEATMAP_SYMBOLS", BTC)
-        draw_nothing(monkeypatch)
+    now = datetime.now(UTC).replace(tzinfo=None)
+    with exchange_at(monkeypatch, market, now, hidden=[DAYS[-1], TODAY]) as running:
         yield running
 
 

@@ -16,8 +16,9 @@ from heatmap_pipeline.market.demo import write_demo_days
 from heatmap_pipeline.orchestration.build import build_defs
 from heatmap_pipeline.orchestration.schedules import DAILY, INTRADAY
 from heatmap_pipeline.settings import Settings, load_settings
-from heatmap_pipeline_tests._homes import as_if_yesterday_were, done, draw_nothing, heatmap
+from heatmap_pipeline_tests._homes import done, heatmap
 from heatmap_pipeline_tests.market._exchange_server import ExchangeServer
+from heatmap_pipeline_tests.orchestration.homes import exchange_at
 
 DAYS = [date(2024, 9, day) for day in (14, 15, 16, 17)]
 YESTERDAY, TODAY = DAYS[2:]
@@ -33,13 +34,8 @@ def market(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def server(market: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ExchangeServer]:
     """The exchange at noon of the 17th, with archive files until the 15th."""
-    as_if_yesterday_were(monkeypatch, YESTERDAY)
-    with ExchangeServer(market, datetime.combine(TODAY, time(12, 2, 30))) as running:
-        running.hide(str(YESTERDAY), str(TODAY))
-        for name, value in (("SOURCE", "binance"), ("ARCHIVE_URL", running.url), ("REST_URL", running.url)):
-            monkeypatch.setenv(f"HEATMAP_{name}", value)
-        monkeypatch.setenv("HEATMAP_MODELS", "turnover")
-        draw_nothing(monkeypatch)
+    now = datetime.combine(TODAY, time(12, 2, 30))
+    with exchange_at(monkeypatch, market, now, hidden=[YESTERDAY, TODAY]) as running:
         yield running
 
 
