@@ -6,7 +6,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 import click
 
 from heatmap_pipeline import __version__, surroundings
-from heatmap_pipeline.errors import HeatmapError
+from heatmap_pipeline.errors import HeatmapError, printable
 from heatmap_pipeline.model.parameters import MODELS
 from heatmap_pipeline.source_kinds import RECORDED_EXCHANGES, SOURCES, folder_sources
 
@@ -171,7 +171,7 @@ def run(
       heatmap run BTCUSDT ETHUSDT --source demo --start 2026-01-01 --end 2026-01-31
       heatmap run --check-files 2026-01-01 2026-11-21
     """
-    first, last = _run_days(symbols, start, end, check_files)
+    first, last = _run_days(symbols, start, end, check_files, restart=restart)
     settings = _settings(
         home=home,
         source=source,
@@ -180,7 +180,7 @@ def run(
         models=models or None,
         symbols=_symbols(symbols) or None,
     )
-    _check_days(settings, first, last)
+    _check_days(settings, first, last, "--check-files " if check_files else "")
     from heatmap_pipeline.commands import command  # noqa: PLC0415
 
     again = command(
@@ -274,6 +274,7 @@ def forget(symbol: str, yes: bool, home: Path | None) -> None:
     from heatmap_pipeline.errors import listed  # noqa: PLC0415
     from heatmap_pipeline.orchestration.forget import forget as remove  # noqa: PLC0415
     from heatmap_pipeline.orchestration.runs import one_run_at_a_time  # noqa: PLC0415
+    from heatmap_pipeline.orchestration.ui.keeper import answers  # noqa: PLC0415
 
     kept = kept_of(settings, name)
     if not kept.anything:
@@ -286,8 +287,12 @@ def forget(symbol: str, yes: bool, home: Path | None) -> None:
         sure = False
     if not sure:
         _fail(f"{name} stays: nothing was removed; --yes removes it without asking")
-    with one_run_at_a_time(settings, lambda text: click.echo(text, err=True)):
-        remove(settings, name)
+
+    def waiting(text: str) -> None:
+        click.echo(text, err=True)
+
+    with one_run_at_a_time(settings, waiting):
+        remove(settings, name, waiting, answers)
     click.echo(f"{name} is removed from {settings.home}")
     _say_old_export(settings)
     if name in settings.symbols:
@@ -460,7 +465,7 @@ def restore(folder: Path, yes: bool, home: Path | None) -> None:
     _say_old_export(settings)
     here = environment_shown()
     if other := [f"{name}={value}" for name, value in manifest.settings.items() if here.get(name) != value]:
-        click.echo(f"settings that it was made with and that are not so here: {shlex.join(other)}")
+        click.echo(f"settings that it was made with and that are not so here: {printable(shlex.join(other), 2000)}")
 
 
 @main.command()
@@ -580,11 +585,17 @@ def _run_days(
     start: datetime | None,
     end: datetime | None,
     check_files: tuple[datetime, datetime] | None,
+    *,
+    restart: bool,
 ) -> tuple[date, date]:
     """Return the first and the last day that the options of `run` mean."""
     if check_files is not None:
         if start is not None or end is not None:
             raise click.UsageError("--check-files names its own days; give them there, without --start and --end")
+        if restart:
+            raise click.UsageError(
+                "--check-files rebuilds days that are stored, --restart begins others; give one of them"
+            )
         return check_files[0].date(), check_files[1].date()
     if not symbols:
         raise click.UsageError("Missing argument 'SYMBOL...'.")
@@ -612,16 +623,18 @@ def _corrected(settings: Settings, spans: dict[str, Span], first: date, last: da
     return requests, refused
 
 
-def _check_days(settings: Settings, start: date, end: date) -> None:
+def _check_days(settings: Settings, start: date, end: date, option: str) -> None:
+    """Refuse days that no run can mean; `option` is '' where each day has an option of its own."""
     from heatmap_pipeline.chain.due import last_due  # noqa: PLC0415
 
+    first, last = (f"{option}START {start}", f"{option}END {end}") if option else (f"--start {start}", f"--end {end}")
     if start > end:
-        raise click.UsageError(f"--start {start} is after --end {end}")
+        raise click.UsageError(f"{first} is after {last}")
     if end > last_due(settings):
-        last = "the day going on" if settings.kind.has_today else "the last complete day"
-        raise click.UsageError(f"--end {end} is not complete yet; {last} is {last_due(settings)} (UTC)")
+        newest = "the day going on" if settings.kind.has_today else "the last complete day"
+        raise click.UsageError(f"{last} is not complete yet; {newest} is {last_due(settings)} (UTC)")
     if start < _FIRST_DAY:
-        raise click.UsageError(f"--start {start} is before {_FIRST_DAY}, when there were no such perpetuals")
+        raise click.UsageError(f"{first} is before {_FIRST_DAY}, when there were no such perpetuals")
 
 
 def _days_of(
@@ -673,33 +686,36 @@ def _execute(
         run_days,
         stored_spans,
     )
-    from heatmap_pipeline.orchestration.told import tell_of_command  # noqa: PLC0415
+    from heatmap_pipeline.orchestration.told import noted, notes_left, tell_of_command  # noqa: PLC0415
     from heatmap_pipeline.store.last_run import write_last_run  # noqa: PLC0415
 
     outcome = Outcome({}, {})
     began = datetime.now(UTC)
-    try:
-        surroundings.check_home(settings.home)
-        prepare_home(settings)
-        with one_run_at_a_time(settings, lambda text: click.echo(text, err=True)):
-            look_back(settings, daily=daily)
+    with ExitStack() as stack:  # also while it is told what failed, so that somebody tells it where this is killed
+        try:
+            surroundings.check_home(settings.home)
+            prepare_home(settings)
+            stack.enter_context(one_run_at_a_time(settings, lambda text: click.echo(text, err=True)))
+            notes = notes_left(settings)
+            stack.enter_context(noted(settings, again))
+            look_back(settings, notes, daily=daily)
             requests, refused = plan(stored_spans(settings, settings.symbols))
             if requests:
                 with _progress():
                     outcome = run_days(settings, requests, restart=restart)
             tidy_up(settings)
-    except (Exception, KeyboardInterrupt) as error:
-        write_last_run(settings.home, settings.symbols, settings.symbols, began=began, failed=True, count=False)
-        cause = str(error) if isinstance(error, HeatmapError) else f"{type(error).__name__}: {error} (unexpected)"
-        if isinstance(error, KeyboardInterrupt):  # within a run it is Dagster's, and told as that run's failure
-            cause = "the command was stopped"
-        tell_of_command(settings, [Failure(symbol, cause) for symbol in settings.symbols], [], again)
-        raise
-    failed = {*refused, *outcome.failures}
-    write_last_run(settings.home, settings.symbols, failed, began=began, failed=bool(failed))
-    failures = {symbol: Failure(symbol, text) for symbol, text in {**refused, **outcome.failures}.items()}
-    if failures:
-        tell_of_command(settings, list({**failures, **outcome.details}.values()), outcome.run_ids, again)
+        except (Exception, KeyboardInterrupt) as error:
+            write_last_run(settings.home, settings.symbols, settings.symbols, began=began, failed=True, count=False)
+            cause = str(error) if isinstance(error, HeatmapError) else f"{type(error).__name__}: {error} (unexpected)"
+            if isinstance(error, KeyboardInterrupt):  # within a run it is Dagster's, and told as that run's failure
+                cause = "the command was stopped"
+            tell_of_command(settings, [Failure(symbol, cause) for symbol in settings.symbols], [], again)
+            raise
+        failed = {*refused, *outcome.failures}
+        write_last_run(settings.home, settings.symbols, failed, began=began, failed=bool(failed))
+        failures = {symbol: Failure(symbol, text) for symbol, text in {**refused, **outcome.failures}.items()}
+        if failures:
+            tell_of_command(settings, list({**failures, **outcome.details}.values()), outcome.run_ids, again)
     _report(settings, outcome, refused)
 
 

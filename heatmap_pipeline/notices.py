@@ -2,6 +2,10 @@
 
 A notice stands in `HOME/notices/` as a file, waiting or sent; its name is what failed, so nobody tells it twice. What
 could not be delivered waits for the next command or tick. Nothing here ever makes a run fail.
+
+Whatever happens, a failure is told at least once where the webhook takes it: a notice is given up only after another
+try, so a clock that jumps loses none. It is told twice only if this process dies between the webhook's answer and the
+renaming of a file, or if the disk has no room for as much as an empty file.
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ from urllib.parse import urlsplit
 
 from filelock import FileLock
 
-from heatmap_pipeline.files import replace_file
+from heatmap_pipeline.files import remove_half_written, replace_file
 from heatmap_pipeline.settings import Settings
 
 if TYPE_CHECKING:
@@ -50,6 +54,9 @@ _CAUSE = 2000
 _WAITING, _SENT = ".waiting", ".sent"
 _WAITING_DAYS, _SENT_DAYS = 7, 90
 """Days after which a notice is given up, and after which it is forgotten that it was sent."""
+
+_REMEMBERED = 200
+"""Newest notices of which it is never forgotten that they were sent: the clock may be wrong by years."""
 
 _BUSY = (408, 425, 429, 500, 502, 503, 504)
 _COMMAND = re.compile(r"`([^`]*\bheatmap (?:run|refresh|demo|export)\b[^`]*)`")
@@ -188,16 +195,22 @@ def deliver(settings: Settings, warn: Callable[[str], object] = _log.warning) ->
         return
     try:
         with FileLock(folder / "lock", timeout=2 * DEADLINE):
-            _forget(folder)
+            _forget_sent(folder)
             end = time.monotonic() + DEADLINE
-            for waiting in sorted(folder.glob(f"*{_WAITING}"), key=lambda path: path.stat().st_mtime):
+            for waiting in sorted(folder.glob(f"*{_WAITING}"), key=_modified):
                 sent = waiting.with_suffix(_SENT)
                 try:
                     if not sent.exists():
                         _post(settings.webhook, waiting.read_bytes())
                     waiting.replace(sent)
                 except _NotTakenError as error:
-                    warn(f"HEATMAP_WEBHOOK did not take a notice ({error}); it is sent again by the next command")
+                    if _older(waiting, _WAITING_DAYS):
+                        waiting.unlink(missing_ok=True)
+                        warn(
+                            f"HEATMAP_WEBHOOK did not take a notice for {_WAITING_DAYS} days ({error}); it is given up"
+                        )
+                    else:
+                        warn(f"HEATMAP_WEBHOOK did not take a notice ({error}); it is sent again by the next command")
                     # A command is not to wait a whole deadline for each of a hundred notices.
                     if not error.answered or time.monotonic() > end:
                         return
@@ -213,13 +226,23 @@ def _folder(settings: Settings) -> Path:
     return settings.home / "notices"
 
 
-def _forget(folder: Path) -> None:
-    """Remove what is too old to be told or to be told again."""
-    for state, days in ((_WAITING, _WAITING_DAYS), (_SENT, _SENT_DAYS)):
-        for path in folder.glob(f"*{state}"):
-            with suppress(FileNotFoundError):
-                if time.time() - path.stat().st_mtime > days * 86400:
-                    path.unlink()
+def _forget_sent(folder: Path) -> None:
+    """Remove what is too old to be told again, and what killed processes left half written."""
+    remove_half_written(folder)
+    for path in sorted(folder.glob(f"*{_SENT}"), key=_modified)[:-_REMEMBERED]:
+        if _older(path, _SENT_DAYS):
+            path.unlink(missing_ok=True)
+
+
+def _older(path: Path, days: float) -> bool:
+    return time.time() - _modified(path) > days * 86400
+
+
+def _modified(path: Path) -> float:
+    """Return when a file was written, seconds since 1970; 0 for one that is gone."""
+    with suppress(FileNotFoundError):
+        return path.stat().st_mtime
+    return 0.0
 
 
 def _post(url: str, body: bytes) -> None:

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
+import signal
 import socket
+import subprocess
+import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -189,18 +196,120 @@ def test_on_a_full_disk_it_is_remembered_that_it_was_sent(
     assert not told_failed(settings, "run-2")
 
 
-def test_old_notices_are_forgotten(hook: Webhook, settings: Settings) -> None:
-    hook.answers = [400]
-    announce(settings, NOTICE)
-    announce(settings, Notice("failed", "run-2", NOTICE.failures, AGAIN))
-    hook.answers = [400]
-    announce(settings, Notice("failed", "run-3", NOTICE.failures, AGAIN))
-    for path in (settings.home / "notices").glob("*-*"):
-        os.utime(path, (time.time() - 91 * 86400,) * 2)
+def test_old_notices_are_forgotten(hook: Webhook, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that was never taken is given up after another try; of the newest it stays known that they were sent."""
+    folder = settings.home / "notices"
+    for number in range(4):
+        announce(settings, Notice("failed", f"run-{number}", NOTICE.failures, AGAIN))
+    hook.answers = [400] * 3
+    announce(settings, Notice("failed", "never", NOTICE.failures, AGAIN))
+    deliver(settings)
+    assert (folder / "failed-never.waiting").exists()
+    for path in folder.glob("*-*"):
+        os.utime(path, (time.time() - 91 * 86400 + int(path.stat().st_mtime_ns % 10**9) / 1e9,) * 2)
+    os.utime(folder / "failed-run-3.sent", (time.time() - 90.5 * 86400,) * 2)
+    (folder / ".failed-x.waiting.1.1.tmp").write_text("a killed process was writing it")
+    os.utime(folder / ".failed-x.waiting.1.1.tmp", (0, 0))
+    monkeypatch.setattr(notices, "_REMEMBERED", 1)
     taken = len(hook.bodies)
     deliver(settings)
-    assert list((settings.home / "notices").glob("*-*")) == []
+    assert [path.name for path in folder.iterdir() if path.name != "lock"] == ["failed-run-3.sent"]
     assert len(hook.bodies) == taken
+
+
+@pytest.mark.parametrize("jump", [-4000, -8, 8, 91, 4000], ids=lambda days: f"{days} days")
+def test_a_clock_that_jumps_loses_no_notice_and_tells_none_twice(
+    hook: Webhook, settings: Settings, monkeypatch: pytest.MonkeyPatch, jump: int
+) -> None:
+    announce(settings, NOTICE)
+    hook.answers = [503] * notices.TRIES
+    announce(settings, Notice("failed", "run-2", NOTICE.failures, AGAIN))
+    other = SimpleNamespace(**{**vars(time), "time": lambda: time.time() + jump * 86400})
+    with monkeypatch.context() as patch:
+        patch.setattr(notices, "time", other)
+        deliver(settings)
+        announce(settings, NOTICE)
+    deliver(settings)
+    assert [body["run_id"] for body in hook.bodies] == ["run-1", "run-2"]
+    for number in (1, 2):
+        announce(settings, Notice("failed", f"run-{number}", NOTICE.failures, AGAIN))
+    assert [body["run_id"] for body in hook.bodies] == ["run-1", "run-2"]
+
+
+@contextmanager
+def full_disk() -> Iterator[None]:
+    """Let the system refuse every file of more than a few bytes, as a full disk does in the middle of one."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_disk_that_is_full_when_the_notice_is_written(
+    hook: Webhook, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = Notice("failed", "run-2", NOTICE.failures, AGAIN)
+    with full_disk():
+        announce(settings, NOTICE)
+        hook.answers = [400]
+        announce(settings, other)
+    assert "it could not be kept for later" in caplog.text
+    assert other.text in caplog.text, "the log is all that is left to tell of it"
+    for notice in (NOTICE, other, NOTICE, other):
+        announce(settings, notice)
+    assert [body["run_id"] for body in hook.bodies] == ["run-1", "run-2"]
+    assert sorted(path.suffix for path in (settings.home / "notices").glob("*.*")) == [".sent", ".sent"]
+
+
+_DYING = """
+import itertools, os, signal, sys
+from pathlib import Path
+import requests, heatmap_pipeline.market.watchdog
+from heatmap_pipeline import notices
+from heatmap_pipeline.settings import load_settings
+for step in itertools.count(1):
+    home = Path(sys.argv[1], f"run-{step}")
+    child = os.fork()
+    if child:
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        print(code)
+        if code == 0:
+            break
+        continue
+    count = 0
+    def hear(event, arguments):
+        global count
+        written = event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR)
+        if written or event in ("os.mkdir", "os.rename", "os.remove", "socket.connect"):
+            count += event == "socket.connect" or str(home) in str(arguments[0])
+            if count == step:
+                os.kill(os.getpid(), signal.SIGKILL)
+    sys.addaudithook(hear)
+    notice = notices.Notice("failed", home.name, [notices.Failure("A", "b")], "heatmap refresh")
+    notices.announce(load_settings(home=home, webhook=sys.argv[2]), notice)
+    os._exit(0)
+"""
+"""In a new home each, a process that dies right before the first, the second, ... step, until one lives."""
+
+
+def test_a_process_that_dies_at_any_step_tells_it_once_and_at_worst_twice(hook: Webhook, settings: Settings) -> None:
+    """A file is written and renamed, a lock taken, the webhook called, the file renamed again."""
+    command = [sys.executable, "-c", _DYING, str(settings.home), hook.url]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True)
+    codes = [int(line) for line in ended.stdout.split()]
+    assert codes == [-signal.SIGKILL] * (len(codes) - 1) + [0]
+    assert len(codes) > 7
+    names = [f"run-{step + 1}" for step in range(len(codes))]
+    taken = [body["run_id"] for body in hook.bodies]
+    assert taken == names[-2:], "the last that died had not yet renamed the file"
+    for name in names:
+        of_run = settings.model_copy(update={"home": settings.home / name})
+        for _ in range(2):
+            announce(of_run, Notice("failed", name, NOTICE.failures, AGAIN))
+    count = Counter(body["run_id"] for body in hook.bodies)
+    assert count == {**dict.fromkeys(names, 1), names[-2]: 2}
 
 
 def test_without_a_webhook_nothing_is_kept(tmp_path: Path) -> None:

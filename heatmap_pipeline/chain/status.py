@@ -68,7 +68,7 @@ def status_lines(settings: Settings) -> Iterator[str]:
         fits = [line for one in entries if one.model for line in fit_lines(con, settings, one.symbol, one.model)]
         silent = [line for entry in entries for line in _silent(con, settings, entry)]
     if not entries and not lost:
-        yield f"nothing is stored in {settings.home} yet; begin with {first_commands(settings.home)}"
+        yield from _nothing_stored(settings)
         return
     yield f"home {settings.home}"
     yield _line(_HEADER)
@@ -114,6 +114,16 @@ def _without_warehouse(settings: Settings, warehouse: Warehouse) -> str:
             f"lost    {warehouse.path} is missing; heatmap.duckdb serves what was published: compute it again from the "
             f"archive files with `{' && '.join(commands)}`"
         )
+    return _begin(settings)
+
+
+def _nothing_stored(settings: Settings) -> Iterator[str]:
+    yield _begin(settings)
+    if behind := words_for_old_export(settings):  # which holds what was forgotten here
+        yield f"export  {behind}"
+
+
+def _begin(settings: Settings) -> str:
     return f"nothing is stored in {settings.home} yet; begin with {first_commands(settings.home)}"
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -39,7 +40,15 @@ from heatmap_pipeline.orchestration.build import build_defs
 from heatmap_pipeline.orchestration.instance import open_history
 from heatmap_pipeline.orchestration.instance_file import put_instance_file, shares_history
 from heatmap_pipeline.orchestration.partitions import LAUNCHED_HERE, range_tags
-from heatmap_pipeline.orchestration.told import COMMAND_TAG, SYMBOLS_TAG, notice_of_run, tell_of_idle_days
+from heatmap_pipeline.orchestration.told import (
+    COMMAND_TAG,
+    SYMBOLS_TAG,
+    notes_left,
+    notice_of_run,
+    symbols_of_run,
+    tell_of_idle_days,
+    tell_of_killed_commands,
+)
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store import days as stored
 from heatmap_pipeline.store.warehouse import Warehouse
@@ -199,29 +208,37 @@ def close_killed_runs(settings: Settings) -> None:
     with (
         suppress(Timeout),
         FileLock(_run_lock(settings)).acquire(timeout=0),
-        _history(prepare_home(settings)) as instance,
+        opened_history(prepare_home(settings)) as instance,
     ):
-        _close_killed(settings, instance)
+        _tell_of_killed(settings, instance, notes_left(settings))
 
 
-def look_back(settings: Settings, *, daily: bool) -> None:
+def look_back(settings: Settings, notes: Sequence[Path], *, daily: bool) -> None:
     """Tell the webhook, if one is set, of what went wrong unnoticed; under `one_run_at_a_time`.
 
     Where history or warehouse cannot be read nothing is told: the command that goes on says so, if it needs them.
 
     Args:
         settings: of the home.
+        notes: that killed commands left (`told.notes_left`).
         daily: whether this home is to be kept current, so that a day without any run is worth telling.
     """
-    if settings.webhook:
-        with suppress(HeatmapError), _history(prepare_home(settings)) as instance:
-            _close_killed(settings, instance)
+    if not settings.webhook:
+        tell_of_killed_commands(settings, notes, told=True)
+    else:
+        with suppress(HeatmapError), opened_history(prepare_home(settings)) as instance:
+            _tell_of_killed(settings, instance, notes)
             if daily:
                 tell_of_idle_days(settings, instance)
 
 
-def _close_killed(settings: Settings, instance: dg.DagsterInstance) -> None:
-    """Mark killed runs as failed, and tell so.
+def _tell_of_killed(settings: Settings, instance: dg.DagsterInstance, notes: Sequence[Path]) -> None:
+    """Tell of killed runs, else of the commands that left a note; who is killed in a run leaves both."""
+    tell_of_killed_commands(settings, notes, told=_close_killed(settings, instance))
+
+
+def _close_killed(settings: Settings, instance: dg.DagsterInstance) -> bool:
+    """Mark killed runs as failed, and tell so; return whether there were any.
 
     The caller holds the run lock, so none of those that seem to go on is alive.
 
@@ -232,11 +249,13 @@ def _close_killed(settings: Settings, instance: dg.DagsterInstance) -> None:
     # What another home or host runs may be going on, and stands in a history that they share.
     if shares_history(settings.home / "dagster"):
         ours = launched_here(settings)
-    for run in instance.get_runs(dg.RunsFilter(statuses=_GOING_ON, tags=ours)):
+    killed = instance.get_runs(dg.RunsFilter(statuses=_GOING_ON, tags=ours))
+    for run in killed:
         # Where the history could not be written, its command has told that it failed, and the run looks as if killed.
         if not told_failed(settings, run.run_id):
             announce(settings, notice_of_run(settings, instance, run))
         instance.report_run_failed(run, "The process of this run was killed; its command can simply be run again.")
+    return bool(killed)
 
 
 def launched_here(settings: Settings) -> dict[str, str]:
@@ -259,16 +278,61 @@ def close_killed_runs_of_the_ui(settings: Settings, answers: Callable[[Path], bo
     folder = prepare_home(settings)
     if shares_history(folder):
         return
-    with _history(folder) as instance:
+    with opened_history(folder) as instance:
         for run in instance.get_runs(dg.RunsFilter(statuses=statuses)):
-            door = json.loads(run.tags.get(_CODE_SERVER, "{}")).get("socket")
-            if door is None or answers(Path(door)):
+            if (door := _door(run)) is None or answers(door):
                 continue
             if run.status == dg.DagsterRunStatus.CANCELING:
                 instance.report_run_canceled(run, "The process of this run was killed while it was being cancelled.")
             else:
                 announce(settings, notice_of_run(settings, instance, run))
                 instance.report_run_failed(run, "The process of this run was killed; it is run again.")
+
+
+def _door(run: dg.DagsterRun) -> Path | None:
+    """Return the socket of the code server that a run of the UI belongs to; None for any other run."""
+    door = json.loads(run.tags.get(_CODE_SERVER, "{}")).get("socket")
+    return None if door is None else Path(door)
+
+
+def wait_for_runs_of_the_ui(
+    settings: Settings,
+    instance: dg.DagsterInstance,
+    symbol: str,
+    tell: Callable[[str], None],
+    answers: Callable[[Path], bool],
+) -> None:
+    """Wait until no run of the UI works on a symbol: such runs do not take the lock of `one_run_at_a_time`.
+
+    Args:
+        settings: of the home.
+        instance: its history.
+        symbol: that is about to be changed otherwise than by a run.
+        tell: is told once what is waited for.
+        answers: whether a process listens on a socket of the file system.
+
+    Raises:
+        RunError: if one still goes on after `lock_timeout` seconds.
+    """
+    statuses = [*_GOING_ON, dg.DagsterRunStatus.CANCELING]
+    end, told = time.monotonic() + settings.lock_timeout, False
+    while True:
+        going_on = [
+            run.run_id
+            for run in instance.get_runs(dg.RunsFilter(statuses=statuses))
+            if symbol in symbols_of_run(settings, run) and (door := _door(run)) is not None and answers(door)
+        ]
+        if not going_on:
+            return
+        if time.monotonic() > end:
+            raise RunError(
+                f"run {going_on[0]} of the UI still works on {symbol} after {settings.lock_timeout:g} s; nothing was "
+                "removed: terminate it in the UI, or try again when it is done"
+            )
+        if not told:
+            tell(f"waiting for run {going_on[0]} of the UI, which works on {symbol}")
+        told = True
+        time.sleep(min(0.5, settings.lock_timeout / 4))
 
 
 def run_days(settings: Settings, requests: dict[str, tuple[date, date]], *, restart: bool = False) -> Outcome:
@@ -286,7 +350,7 @@ def run_days(settings: Settings, requests: dict[str, tuple[date, date]], *, rest
     outcome = Outcome({}, {})
     waiting = deque(_grouped(requests))
     folder = prepare_home(settings)
-    with _history(folder) as instance:
+    with opened_history(folder) as instance:
         _close_killed(settings, instance)
         while waiting:
             (first, last), symbols = waiting.popleft()
@@ -325,7 +389,8 @@ def _grouped(requests: Mapping[str, tuple[date, date]]) -> list[tuple[tuple[date
 
 
 @contextmanager
-def _history(folder: Path) -> Iterator[dg.DagsterInstance]:
+def opened_history(folder: Path) -> Iterator[dg.DagsterInstance]:
+    """Open Dagster's history in a folder of `prepare_home`; raise RunError where it cannot be used."""
     with _explaining(folder), open_history(folder) as instance:
         yield instance
 

@@ -15,12 +15,17 @@ from heatmap_pipeline.orchestration.assets.common import asset_key, had_until, s
 from heatmap_pipeline.orchestration.checks import up_to_date
 from heatmap_pipeline.orchestration.partitions import LAUNCHED_HERE, days_of_run, range_tags
 from heatmap_pipeline.orchestration.retention import tidy_up
-from heatmap_pipeline.orchestration.told import notice_of_run, tell_of_idle_days, tell_of_no_run
+from heatmap_pipeline.orchestration.told import (
+    notice_of_run,
+    symbols_of_run,
+    tell_of_idle_days,
+    tell_of_no_run,
+)
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store.last_run import write_last_run
 from heatmap_pipeline.store.read import newest_candle
 from heatmap_pipeline.store.warehouse import Warehouse
-from heatmap_pipeline.symbols import of_safe_name, safe_name
+from heatmap_pipeline.symbols import safe_name
 
 FAILURES = "heatmap_failure_sensor"
 SUCCESSES = "heatmap_success_sensor"
@@ -107,10 +112,7 @@ def _remember(settings: Settings, context: dg.RunStatusSensorContext, named: Col
         datetime.fromtimestamp(moment, UTC) if moment else now
         for moment in (record and record.start_time, record and record.end_time)
     )
-    symbols = (
-        sorted({of_safe_name(key.path[0]) for key in run.asset_selection or ()} & {*settings.symbols})
-        or settings.symbols
-    )
+    symbols = symbols_of_run(settings, run)
     write_last_run(
         settings.home,
         symbols,

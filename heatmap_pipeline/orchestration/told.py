@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import date
+from pathlib import Path
 from uuid import uuid4
 
 import dagster as dg
@@ -13,6 +16,7 @@ from heatmap_pipeline.chain.due import wrong_clock
 from heatmap_pipeline.chain.recovery import naming_the_rebuild
 from heatmap_pipeline.commands import command
 from heatmap_pipeline.errors import HeatmapError, listed
+from heatmap_pipeline.files import remove_half_written, replace_file
 from heatmap_pipeline.instants import ONE_DAY
 from heatmap_pipeline.notices import Failure, Kind, Notice, announce, deliver, repairing
 from heatmap_pipeline.orchestration.assets.common import failed_day, symbol_and_stage
@@ -21,12 +25,16 @@ from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store import days as stored
 from heatmap_pipeline.store.ended import ended_symbols
 from heatmap_pipeline.store.warehouse import Warehouse
+from heatmap_pipeline.symbols import of_safe_name
 
 COMMAND_TAG = "heatmap/command"
 """Tag of a run of the command line: the line that does the same again."""
 
 SYMBOLS_TAG = "heatmap/symbols"
 """Tag of a run of the command line: its symbols, separated by blanks."""
+
+_NOTE = "command-"
+"""How the notes of commands that go on are called, beside Dagster's history: a backup does not take them."""
 
 _GOING_ON = {dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED}
 
@@ -46,6 +54,15 @@ def failures_of(run: dg.DagsterRun, events: Sequence[dg.DagsterEvent]) -> list[F
     return list(failures.values())
 
 
+def symbols_of_run(settings: Settings, run: dg.DagsterRun) -> Sequence[str]:
+    """Return the symbols that a run is about, as its tag, its steps or its assets say; else all of the settings."""
+    if SYMBOLS_TAG in run.tags:
+        return run.tags[SYMBOLS_TAG].split()
+    chosen = {symbol_and_stage(step)[0] for step in run.step_keys_to_execute or ()}
+    chosen = chosen or {of_safe_name(key.path[0]) for key in run.asset_selection or ()}
+    return [symbol for symbol in settings.symbols if symbol in chosen] or settings.symbols
+
+
 def notice_of_run(
     settings: Settings, instance: dg.DagsterInstance, run: dg.DagsterRun, events: Sequence[dg.DagsterEvent] = ()
 ) -> Notice:
@@ -58,7 +75,7 @@ def notice_of_run(
         events: of its failed steps; without any it was killed, or did not start.
     """
     days = days_of_run(run.tags)
-    symbols = run.tags[SYMBOLS_TAG].split() if SYMBOLS_TAG in run.tags else list(settings.symbols)
+    symbols = symbols_of_run(settings, run)
     if COMMAND_TAG in run.tags:
         again = run.tags[COMMAND_TAG]
     else:
@@ -86,6 +103,51 @@ def tell_of_command(settings: Settings, failures: Sequence[Failure], run_ids: Se
     joined = [Failure(listed(symbols), *rest) for rest, symbols in shared.items()]
     run_id = run_ids[0] if run_ids else uuid4().hex
     announce(settings, Notice("failed", run_id, joined, repairing(joined, again)))
+
+
+@contextmanager
+def noted(settings: Settings, again: str) -> Iterator[None]:
+    """Leave a note of a command while it goes on, for who comes upon it; under `runs.one_run_at_a_time`.
+
+    A command that is killed before its run stands in Dagster's history leaves nothing else to tell of it.
+
+    Args:
+        settings: of the command.
+        again: the line that does the same again.
+    """
+    note = settings.home / "dagster" / f"{_NOTE}{uuid4().hex}.json"
+    with suppress(OSError):  # a full disk is said by the run itself
+        replace_file(note, json.dumps({"command": again, "symbols": settings.symbols}).encode())
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            note.unlink(missing_ok=True)
+
+
+def notes_left(settings: Settings) -> list[Path]:
+    """Return the notes of commands that were killed; to be asked under `runs.one_run_at_a_time`, before `noted`."""
+    folder = settings.home / "dagster"
+    remove_half_written(folder)
+    return sorted(folder.glob(f"{_NOTE}*.json"))
+
+
+def tell_of_killed_commands(settings: Settings, notes: Sequence[Path], *, told: bool) -> None:
+    """Tell of commands that were killed, and remove their notes.
+
+    Args:
+        settings: of the home.
+        notes: of them (`notes_left`).
+        told: whether that was told already, of a run of theirs.
+    """
+    for note in notes:
+        with suppress(OSError, ValueError, KeyError, TypeError):  # half written: it had hardly begun
+            left = json.loads(note.read_bytes())
+            failure = Failure(listed(left["symbols"]), "the process of the command was killed outside of a run")
+            if not told:
+                announce(settings, Notice("killed", note.stem, [failure], str(left["command"])))
+        with suppress(OSError):
+            note.unlink(missing_ok=True)
 
 
 def tell_of_idle_days(

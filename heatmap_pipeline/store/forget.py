@@ -41,6 +41,4 @@ def forget_symbol(warehouse: Warehouse, symbol: str) -> None:
         forget_archive(warehouse.home, symbol)
         spare.spare_path(warehouse).unlink(missing_ok=True)  # the file published before holds it still
     if warehouse.published.exists():
-        publish(warehouse, [symbol])
-        with warehouse.locked(), warehouse.explaining():
-            spare.spare_path(warehouse).unlink(missing_ok=True)
+        publish(warehouse, [symbol], keep_former=False)

@@ -56,12 +56,17 @@ class PublishReport:
     whole: bool = False
 
 
-def publish(warehouse: Warehouse, symbols: Sequence[str]) -> PublishReport:
+def publish(warehouse: Warehouse, symbols: Sequence[str], *, keep_former: bool = True) -> PublishReport:
     """Publish the newest rows of these symbols; of every other symbol what is published already stays.
 
     A symbol that is named but has no rows any more is removed; one that was never published and is not named stays
     private. Nothing is written where nothing differs. A published file of a schema version that is not readable gives
     no rows to the new one; it stays beside it as `heatmap.schema-N.duckdb`, so that nothing of it is lost.
+
+    Args:
+        warehouse: of the home.
+        symbols: whose newest rows are published.
+        keep_former: whether the file published before may wait to become the next one (`spare.py`).
 
     Raises:
         StoreError: if the disk is full, the warehouse is held by another process, or the published file cannot be
@@ -81,7 +86,9 @@ def publish(warehouse: Warehouse, symbols: Sequence[str]) -> PublishReport:
         differ = {name for name in {*private, *before} if private.get(name) != before.get(name)}
         changed, whole = bool(differ & set(symbols)), False
         if changed:
-            whole = _replace(warehouse, sorted(differ - set(symbols)), carry=published_prints is not None)
+            whole = _replace(
+                warehouse, sorted(differ - set(symbols)), carry=published_prints is not None, keep=keep_former
+            )
         size = warehouse.published.stat().st_size if warehouse.published.exists() else 0
     published = tuple(name for name in dict.fromkeys(symbols) if name in private)
     kept = tuple(sorted(before.keys() - set(symbols)))
@@ -158,7 +165,7 @@ def _copy(source: Path, target: Path) -> bool:
     return True
 
 
-def _replace(warehouse: Warehouse, others: Sequence[str], *, carry: bool) -> bool:
+def _replace(warehouse: Warehouse, others: Sequence[str], *, carry: bool, keep: bool) -> bool:
     """Put what the private database holds in the place of the published one, with `others` as they are published.
 
     Without `carry` the published one has nothing for the new one: `others` are left out. Returns whether all of it had
@@ -181,7 +188,8 @@ def _replace(warehouse: Warehouse, others: Sequence[str], *, carry: bool) -> boo
             _set_aside(warehouse)
         # A log beside the old file (someone wrote into it and was killed) must not be replayed into the new one.
         warehouse.published.with_name(warehouse.published.name + ".wal").unlink(missing_ok=True)
-        spare.keep(warehouse)
+        if keep:
+            spare.keep(warehouse)
         new.replace(warehouse.published)
         _sync(warehouse.home)
         return whole

@@ -100,6 +100,9 @@ def break_file(path: Path) -> None:
     checksum_of(path).unlink(missing_ok=True)
 
 
+# -- an exchange of their own
+
+
 # -- runs
 
 

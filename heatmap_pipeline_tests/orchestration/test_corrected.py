@@ -105,8 +105,39 @@ def test_a_corrected_file_is_fetched_at_the_second_asking_and_rebuilds_from_its_
 def test_check_files_names_its_own_days(tmp_path: Path) -> None:
     days = "--check-files", DAYS[0], DAYS[1]
     refused(heatmap("run", *days, "--start", DAYS[0], "--home", tmp_path), 2, "--check-files")
+    refused(heatmap("run", BTC, *days, "--restart", "--home", tmp_path), 2, "--check-files", "--restart", "give one")
     refused(heatmap("run", "--home", tmp_path), 2, "SYMBOL")
     refused(heatmap("run", BTC, "--start", DAYS[0], "--home", tmp_path), 2, "--end")
+
+
+DAY = str(DAYS[1])
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "'--home' does not match"),
+        ([DAY], "'--home' does not match"),
+        ([DAY, str(DAYS[0])], f"START {DAY} is after --check-files END {DAYS[0]}"),
+        ([DAY, "9999-12-31"], "--check-files END 9999-12-31 is not complete yet"),
+        (["2018-12-31", DAY], "--check-files START 2018-12-31 is before 2019-01-01"),
+        (["0000-00-00", DAY], "'0000-00-00' does not match"),
+        (["2024-02-30", DAY], "'2024-02-30' does not match"),
+        (["2024-09-14T00:00", DAY], "does not match"),
+        (["20240914", DAY], "does not match"),
+        (["-1", DAY], "-1"),
+        (["", DAY], "does not match"),
+        (["٢٠٢٤-٠٩-١٤", DAY], "does not match"),
+        (["x" * 5000, DAY], "does not match"),
+        ([DAY, DAY, "btcusdt!"], "btcusdt!"),
+        ([DAY, DAY, "../BTCUSDT"], "not a symbol"),
+    ],
+    ids=lambda words: " ".join(words)[:30] if isinstance(words, list) else "",
+)
+def test_words_that_no_days_are_end_in_a_sentence(tmp_path: Path, words: list[str], said: str) -> None:
+    line = refused(heatmap("run", "--check-files", *words, "--home", tmp_path / "home"), 2, said)
+    assert len(line) < 6000
+    assert not (tmp_path / "home").exists()
 
 
 def test_refresh_asks_for_corrected_files_of_the_last_days(server: ExchangeServer, home: Path) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 import shlex
 import shutil
+import socket
+import tempfile
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
@@ -28,6 +31,8 @@ from heatmap_pipeline.views.data import published_version
 from heatmap_pipeline_tests._homes import as_if_yesterday_were, clean_environment, done, heatmap, refused
 from heatmap_pipeline_tests.market._exchange_server import ExchangeServer
 from heatmap_pipeline_tests.orchestration.homes import BTC, ETH, ask, assert_same, tables
+from heatmap_pipeline_tests.orchestration.killed import Death, Forks
+from heatmap_pipeline_tests.orchestration.readers import look
 
 DAYS = [date(2024, 9, 12) + timedelta(days=number) for number in range(4)]
 ENDS, YESTERDAY = DAYS[1], DAYS[-1]
@@ -231,12 +236,72 @@ def test_killed_in_the_middle_it_is_run_again(
     with monkeypatch.context() as patch:
         patch.setattr(*STEPS[step], kill)
         with pytest.raises(Killed):
-            forgetting.forget(settings, ETH)
+            forgetting.forget(settings, ETH, pytest.fail, lambda _: False)
     assert data_forgetting.kept_of(settings, ETH).anything, "so the command goes on"
-    forgetting.forget(settings, ETH)
+    forgetting.forget(settings, ETH, pytest.fail, lambda _: False)
     assert left_of(home, ETH) == []
     assert_same(tables(home / "warehouse.duckdb", BTC), others[0])
     assert_same(tables(home / "heatmap.duckdb", BTC), others[1])
+
+
+@pytest.mark.slow
+def test_killed_anywhere_it_ends_as_if_it_had_not_been(
+    server: ExchangeServer, ended: tuple[Path, list[str]], tmp_path: Path
+) -> None:
+    """A process that is killed for good, once in each stage; which step it is changes with the day."""
+    chance = random.Random(datetime.now(UTC).date().toordinal())
+    undisturbed, home = (Path(shutil.copytree(ended[0], tmp_path / name)) for name in ("undisturbed", "home"))
+    published = home / "heatmap.duckdb"
+    with Forks(tmp_path) as forks:
+        before = look("plain", published)
+        steps = forks.heatmap("forget", ETH, "--yes", "--home", undisturbed).ok().steps
+        after = look("plain", undisturbed / "heatmap.duckdb")
+        assert before != after
+        deaths = [Death(kind, chance.randint(1, steps[kind])) for kind in ("page", "warehouse", "publication")]
+        deaths.append(Death("publication", 2, delay=chance.uniform(0.02, 0.1)))  # while its files go, or before
+        for death in deaths:
+            ended_by = forks.heatmap("forget", ETH, "--yes", "--home", home, death=death)
+            # Only what was done before may let it live.
+            assert ended_by.killed or death.kind == "publication", (death, ended_by)
+            assert look("plain", published) in (before, after), death
+        forks.heatmap("forget", ETH, "--yes", "--home", home).ok()
+    assert left_of(home, ETH) == []
+    assert materialised(home) == {BTC}
+    for name in ("warehouse.duckdb", "heatmap.duckdb"):
+        assert_same(tables(home / name), tables(undisturbed / name))
+    assert "nothing is failed, stale or missing" in done("status", "--home", home).stdout
+
+
+def test_a_run_of_the_ui_that_goes_on_is_waited_for_and_nothing_is_removed_beside_it(
+    server: ExchangeServer, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEATMAP_LOCK_TIMEOUT", "0.2")
+    before = left_of(home, ETH)
+    with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as door:
+        door.bind(f"{folder}/door")
+        door.listen()
+        tags = {".dagster/grpc_info": json.dumps({"socket": f"{folder}/door"})}
+        with dg.DagsterInstance.from_config(str(home / "dagster")) as instance:
+            run = instance.add_run(
+                dg.DagsterRun(job_name="heatmap_daily", tags=tags, status=dg.DagsterRunStatus.STARTED)
+            )
+        said = heatmap("forget", ETH, "--yes", "--home", home)
+        refused(said, 1, f"run {run.run_id} of the UI still works on {ETH}", "nothing was removed")
+        assert f"waiting for run {run.run_id} of the UI" in said.stderr
+        assert left_of(home, ETH) == before
+    assert f"{ETH} is removed" in done("forget", ETH, "--yes", "--home", home).stdout, "its processes are gone"
+
+
+def test_where_everything_is_forgotten_the_export_is_said_to_be_behind(
+    server: ExchangeServer, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEATMAP_EXPORT", str(tmp_path / "tree"))
+    done("export", "--home", home)
+    for symbol in (BTC, ETH):
+        done("forget", symbol, "--yes", "--home", home)
+    lines = done("status", "--home", home).stdout.splitlines()
+    assert lines[0].startswith("nothing is stored in")
+    assert lines[1].startswith(f"export  {tmp_path / 'tree'} is behind what is published")
 
 
 def test_a_folder_of_the_user_stays(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

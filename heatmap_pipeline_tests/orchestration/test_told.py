@@ -18,12 +18,21 @@ from heatmap_pipeline.orchestration.build import build_defs
 from heatmap_pipeline.orchestration.instance import open_history
 from heatmap_pipeline.orchestration.partitions import LAUNCHED_HERE, range_tags
 from heatmap_pipeline.orchestration.runs import (
+    RunError,
     close_killed_runs,
     close_killed_runs_of_the_ui,
+    look_back,
     prepare_home,
+    wait_for_runs_of_the_ui,
 )
 from heatmap_pipeline.orchestration.sensors import FAILURES, IDLE_DAYS
-from heatmap_pipeline.orchestration.told import tell_of_idle_days
+from heatmap_pipeline.orchestration.told import (
+    noted,
+    notes_left,
+    notice_of_run,
+    tell_of_idle_days,
+    tell_of_killed_commands,
+)
 from heatmap_pipeline.settings import Settings, load_settings
 from heatmap_pipeline_tests._homes import as_if_yesterday_were, done, heatmap, last_line
 from heatmap_pipeline_tests._webhook import Webhook, listening
@@ -162,19 +171,63 @@ def test_a_command_that_was_killed_is_told_by_the_next_one_or_by_the_ui(
 ) -> None:
     home = tmp_path / "home"
     with Forks(tmp_path) as forks:
-        for number in (1, 2):
-            assert forks.heatmap(*run(archive, home, BTC), death=Death("position_events", number)).killed
-    (first,) = hook.bodies  # told by the second
+        # Before its run stands in Dagster's history: the note of it is in its place, the temporary file not yet gone.
+        for death in (Death("history", 8), Death("position_events", 1), Death("position_events", 2)):
+            assert forks.heatmap(*run(archive, home, BTC), death=death).killed
+            (note,) = (home / "dagster").glob("command-*.json")
+    before, first = hook.bodies  # each told by the next
+    assert (before["kind"], before["symbol"]) == ("killed", BTC)
+    assert "the process of the command was killed outside of a run" in before["text"]
+    assert before["command"] == f"heatmap run {BTC} --start {day(1)} --end {day(3)} --archive {archive} --home {home}"
     settings = real(home, archive)
     for _ in range(2):
         close_killed_runs(settings)
-    _, second = hook.bodies
+    *_, second = hook.bodies
+    assert len(hook.bodies) == 3
+    assert not note.exists()
     assert (first["kind"], second["kind"]) == ("killed", "killed")
     assert first["run_id"] != second["run_id"]
     assert (second["symbol"], second["day"]) == (BTC, f"{day(1)} .. {day(3)}")
     assert second["command"] == f"heatmap run {BTC} --start {day(1)} --end {day(3)} --archive {archive} --home {home}"
     done(*second["command"].split()[1:])
-    assert len(hook.bodies) == 2
+    assert len(hook.bodies) == 3
+    assert not list((home / "dagster").glob("*command-*"))
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"command": "heatmap refresh"}', b'{"symbols": 7, "command": 7}'])
+def test_a_note_that_was_hardly_begun_is_removed_without_a_word(
+    hook: Webhook, archive: Path, tmp_path: Path, content: bytes
+) -> None:
+    settings = real(tmp_path / "home", archive)
+    folder = prepare_home(settings)
+    (folder / "command-x.json").write_bytes(content)
+    tell_of_killed_commands(settings, notes_left(settings), told=False)
+    assert hook.asked == 0
+    assert notes_left(settings) == []
+
+
+def test_a_command_that_ends_by_itself_leaves_no_note_whatever_it_comes_to(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = real(tmp_path / "home", archive)
+    folder = prepare_home(settings)
+
+    def stopped() -> None:
+        with noted(settings, "heatmap refresh"):
+            (note,) = notes_left(settings)
+            assert json.loads(note.read_bytes()) == {"command": "heatmap refresh", "symbols": [BTC]}
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stopped()
+    assert notes_left(settings) == []
+    shutil.rmtree(folder)
+    with noted(settings, "heatmap refresh"):  # a disk that takes nothing is said by the run
+        pass
+    monkeypatch.setenv("HEATMAP_WEBHOOK", "")
+    (prepare_home(settings) / "command-x.json").write_text("{}")
+    look_back(settings, notes_left(settings), daily=False)
+    assert notes_left(settings) == [], "nobody is to be told, now or later"
 
 
 def stored_run(instance: dg.DagsterInstance, settings: Settings, *, began: bool, **tags: str) -> dg.DagsterRun:
@@ -232,6 +285,49 @@ def test_a_run_of_the_ui_that_was_killed_or_did_not_start_is_told_once(
     assert (body["kind"], body["run_id"]) == ("killed" if began else "not_started", left.run_id)
     assert body["day"] == f"{day(1)} .. {day(2)}"
     assert body["command"].startswith(f"heatmap run {BTC} --start {day(1)} --end {day(2)}")
+
+
+def run_of_the_ui(**more: Any) -> dg.DagsterRun:
+    return dg.DagsterRun(job_name="heatmap_daily", tags=range_tags(day(1), day(2)), **more)
+
+
+def test_a_run_of_the_ui_is_told_with_its_own_symbols(archive: Path, tmp_path: Path) -> None:
+    settings = real(tmp_path / "home", archive).model_copy(update={"symbols": (BTC, ETH, "SOLUSDT")})
+    selected = frozenset({dg.AssetKey([ETH, "raw_candles"]), dg.AssetKey(["u5E01USDT", "raw_candles"])})
+    with dg.DagsterInstance.ephemeral() as instance:
+        for run, symbols in (
+            (run_of_the_ui(), "BTCUSDT, ETHUSDT and SOLUSDT"),
+            (run_of_the_ui(asset_selection=selected), ETH),
+            (run_of_the_ui(step_keys_to_execute=[f"{BTC}__raw_candles", f"{BTC}__position_events"]), BTC),
+        ):
+            notice = notice_of_run(settings, instance, run)
+            assert [failure.symbol for failure in notice.failures] == [symbols]
+            named = symbols.replace(",", "").replace(" and", "")
+            assert notice.command.startswith(f"heatmap run {named} --start {day(1)} --end {day(2)}")
+
+
+# -- what must not go on beside a run of the UI
+
+
+def test_a_run_of_the_ui_that_works_on_a_symbol_is_waited_for(archive: Path, tmp_path: Path) -> None:
+    settings = real(tmp_path / "home", archive).model_copy(update={"symbols": (BTC, ETH), "lock_timeout": 0.1})
+    door = tmp_path / "door"
+    tags = {".dagster/grpc_info": json.dumps({"socket": str(door)})}
+    with dg.DagsterInstance.ephemeral() as instance:
+        run = run_of_the_ui(asset_selection=frozenset({dg.AssetKey([ETH, "raw_candles"])}))
+        instance.add_run(run.with_tags({**run.tags, **tags}).with_status(dg.DagsterRunStatus.STARTED))
+        told: list[str] = []
+        with pytest.raises(
+            RunError, match=rf"run {run.run_id} of the UI still works on {ETH} after 0\.1 s; nothing was"
+        ):
+            wait_for_runs_of_the_ui(settings, instance, ETH, told.append, lambda path: path == door)
+        assert told == [f"waiting for run {run.run_id} of the UI, which works on {ETH}"]
+        wait_for_runs_of_the_ui(settings, instance, BTC, pytest.fail, lambda _: True)
+        wait_for_runs_of_the_ui(settings, instance, ETH, pytest.fail, lambda _: False)  # its processes are gone
+        answers = iter([True, True, False])
+        patient = settings.model_copy(update={"lock_timeout": 1.0})
+        wait_for_runs_of_the_ui(patient, instance, ETH, told.append, lambda _: next(answers))
+        assert len(told) == 2
 
 
 # -- the sensors
