@@ -19,6 +19,7 @@ MOST_LEVELS = 60
 MOST_ZONES = 5
 MOST_ROWS = 60
 _MOST_EVENTS = 5
+_NEAR_PERCENT = 10
 _UNITS = 1e8
 """Integer prices in one of the quote asset."""
 
@@ -110,8 +111,8 @@ def summary(series: Series) -> dict[str, Any]:
     candles = series.candles
     close = float(candles["close"][-1])
     return {
-        "start": f"{series.times[0]}Z",
-        "state_at": f"{series.state_at[-1]}Z",
+        "start": _instant(series.times[0]),
+        "state_at": _instant(series.state_at[-1]),
         "interval_seconds": series.interval_seconds,
         "intervals": len(series.times),
         "intervals_missing": int(series.missing.sum()),
@@ -126,7 +127,7 @@ def summary(series: Series) -> dict[str, Any]:
         "modelled_liquidations": {
             **{side: _volume(volumes.sum()) for side, volumes in dead.items()},
             "largest": [
-                {"start": f"{series.times[at]}Z", **{side: _volume(volumes[at]) for side, volumes in dead.items()}}
+                {"start": _instant(series.times[at]), **{side: _volume(volumes[at]) for side, volumes in dead.items()}}
                 for at in worst
                 if dead["long"][at] + dead["short"][at] > 0
             ],
@@ -136,7 +137,9 @@ def summary(series: Series) -> dict[str, Any]:
             name: {side: _volume(series.dense(side)[at].sum()) for side in ("long", "short")}
             for name, at in (("first", known[0]), ("last", known[-1]))
         },
-        "largest_levels": {side: _largest(series, side, int(known[-1]), close) for side in ("long", "short")},
+        f"largest_levels_within_{_NEAR_PERCENT}_percent": {
+            side: _largest(series, side, int(known[-1]), close) for side in ("long", "short")
+        },
         "located_share": series.located_share,
         "provenance": about(series.provenance),
     }
@@ -167,8 +170,12 @@ def _of(series: Series, name: str) -> tuple[Any, Floats]:
 
 
 def _largest(series: Series, side: str, at: int, close: float) -> list[dict[str, float]]:
-    """Return the largest bins of a side in an interval, largest first."""
-    volumes = series.dense(side)[at]
+    """Return the largest bins of a side near the price in an interval, largest first.
+
+    Lots of low leverage far away are the largest of every book; they would hide what is near.
+    """
+    near = np.abs(series.prices / close - 1) * 100 <= _NEAR_PERCENT
+    volumes = np.where(near, series.dense(side)[at], 0.0)
     order = np.argsort(-volumes, kind="stable")[:_MOST_EVENTS]
     return [
         {
@@ -189,6 +196,10 @@ def _reported(series: Series) -> dict[str, Any] | None:
     kept = ("source", "exchange", "own_exchange", "complete", "factor")
     sums = {side: _volume(sum(series.reported[side]["volume"])) for side in ("long", "short")}
     return {**{name: series.reported[name] for name in kept}, **sums}
+
+
+def _instant(time: np.datetime64) -> str:
+    return f"{np.datetime_as_string(time, unit='s')}Z"
 
 
 def _volume(volume: Any) -> float:

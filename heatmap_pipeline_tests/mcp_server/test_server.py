@@ -151,7 +151,7 @@ def test_a_summary_adds_up(tools: Tools, file: Heatmap) -> None:
     found = call(tools, "heatmap_summary", symbol=BTC, start="2024-01-04", end="2024-01-07")
     series = file.series(BTC, "2024-01-04", "2024-01-07", interval="1h")
     frame = series.to_pandas()
-    assert (found["start"], found["state_at"]) == ("2024-01-04T00:00:00.000000Z", "2024-01-07T00:00:00.000000Z")
+    assert (found["start"], found["state_at"]) == ("2024-01-04T00:00:00Z", "2024-01-07T00:00:00Z")
     assert (found["intervals"], found["intervals_missing"]) == (72, 0)
     dead = found["modelled_liquidations"]
     hourly = frame.groupby("time")[["consumed_long", "consumed_short"]].sum()
@@ -159,9 +159,13 @@ def test_a_summary_adds_up(tools: Tools, file: Heatmap) -> None:
         assert dead[side] == pytest.approx(hourly[f"consumed_{side}"].sum(), abs=0.1)
         at_end = frame.loc[frame["time"] == series.times[-1], side]
         assert found["open"]["last"][side] == pytest.approx(at_end.sum(), abs=0.1)
-        levels = [level["volume"] for level in found["largest_levels"][side]]
-        assert levels == sorted(levels, reverse=True)
-        assert len(levels) == 5
+        levels = found["largest_levels_within_10_percent"][side]
+        assert [abs(level["distance_percent"]) <= 10 for level in levels] == [True] * 5
+        near = at_end[(frame["price"] / found["price"]["close"] - 1).abs() <= 0.1]
+        # Its bins are wider than those of the frame: no level holds less than the largest of these, nor more than all.
+        assert near.max() <= levels[0]["volume"] <= near.sum()
+        volumes = [level["volume"] for level in levels]
+        assert volumes == sorted(volumes, reverse=True)
     totals = [each["long"] + each["short"] for each in dead["largest"]]
     assert totals[0] == pytest.approx(hourly.sum(axis=1).max(), abs=0.1)
     assert found["price"]["high"] == series.candles_to_pandas()["high"].max()
