@@ -102,6 +102,7 @@ def main() -> None:
     heatmap record BTCUSDT        write down liquidations as the exchanges print them
     heatmap ui                    the Dagster UI on the same history
     heatmap serve                 the live page and the read endpoint over what is published
+    heatmap mcp                   the same for an assistant, over the Model Context Protocol
     heatmap backup DIR            a copy of the home, also while runs go on; `heatmap restore DIR` puts it back
     heatmap export DIR            what is published as Parquet files, for older DuckDB clients and others
     """
@@ -411,6 +412,26 @@ def serve(host: str, port: int, home: Path | None) -> None:
     from heatmap_pipeline.api import server  # noqa: PLC0415
 
     server.serve(settings, host, port, click.echo)
+
+
+@main.command()
+@click.option("--url", help="An endpoint (`heatmap serve`) in place of a home; its token is HEATMAP_API_TOKEN.")
+@_home
+def mcp(url: str | None, home: Path | None) -> None:
+    """Answer an assistant's questions over what is published: a read-only MCP server on standard input and output.
+
+    \b
+    Examples:
+      heatmap mcp --home /srv/heatmap
+      heatmap mcp --url https://heatmap.example.org
+    """
+    if url is not None and home is not None:
+        raise click.UsageError("--url and --home exclude each other; give one of them")
+    settings = _settings(home=home) if url is not None else _home_settings(home=home)
+    from heatmap_pipeline.mcp_server import serve as answer  # noqa: PLC0415
+
+    token = None if url is None or settings.api_token is None else settings.api_token.get_secret_value()
+    answer(url or settings.home, token)
 
 
 @main.command()

@@ -24,6 +24,7 @@ FLOORS = (
     {"render"},
     {"api", "orchestration"},
     {"client"},
+    {"mcp_server"},
     {"definitions", "cli"},
     {"__main__"},
 )
@@ -40,6 +41,7 @@ PACKAGES: dict[str, set[str]] = {
     "fastapi": {"api"},
     "uvicorn": {"api", "orchestration"},
     "click": {"cli"},
+    "mcp": {"mcp_server"},
     "xarray": {"client"},
 }
 """Packages of others that belong to some rooms only."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from urllib.parse import unquote, urlsplit, urlunsplit
 
@@ -26,6 +27,10 @@ _RETRY = Retry(
 """A server at its limit is asked again after 0, 1 and 2 s; whatever else fails is said at once."""
 
 
+_TOKEN = re.compile("[!-~]+")
+"""What a header can carry; a library would repeat anything else in its error."""
+
+
 class Remote:
     """An endpoint.
 
@@ -38,7 +43,7 @@ class Remote:
         where: the address, without a password.
 
     Raises:
-        ClientError: for an address that is none.
+        ClientError: for an address that is none, or a token that can be none.
     """
 
     def __init__(self, url: str, token: str | None = None, timeout: float = 60.0) -> None:
@@ -51,6 +56,8 @@ class Remote:
             raise ClientError(f"{printable(url)!r} is no address of an endpoint; write http://127.0.0.1:8888")
         self.where = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path.rstrip("/"), "", ""))
         self._token = token or unquote(parts.password or "") or None
+        if self._token is not None and not _TOKEN.fullmatch(self._token):
+            raise ClientError("the token holds a blank, or a letter that is not ASCII; give it as the server has it")
         self._timeout = timeout
         self._session = requests.Session()
         self._session.headers["User-Agent"] = f"heatmap-client/{__version__}"

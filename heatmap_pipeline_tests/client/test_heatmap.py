@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict, fields, is_dataclass, replace
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,15 @@ import pytest
 
 from heatmap_pipeline.client import ClientError, Heatmap
 from heatmap_pipeline.client.answers import VOLUMES, flat
+from heatmap_pipeline.mcp_server import brief
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store.migrate import SCHEMA_VERSION
+from heatmap_pipeline.store.publish import publish
+from heatmap_pipeline.store.warehouse import Warehouse
+from heatmap_pipeline_tests.api._load import HOST
+from heatmap_pipeline_tests.api._threaded import serving_here
 from heatmap_pipeline_tests.api.homes import BTC, ETH, day, rows
+from heatmap_pipeline_tests.chain.scored import LAST, keep, score_home, write_reports
 
 NOON = datetime(2024, 1, 5, 12, tzinfo=UTC)
 WEIGHTS = {5.0: 1.0, 25: 2.5, 50: 0.125}
@@ -190,6 +197,35 @@ def test_every_answer_says_where_it_comes_from(published: Settings, file: Heatma
     other = file.map(BTC, leverage_weights={10: 3, 5: 1}).provenance
     assert other.leverage_weights == ((5.0, 0.25), (10.0, 0.75))
     assert replace(about, kind="modelled").words == about.words.replace("on simulated data", "on data of demo")
+
+
+@pytest.mark.slow
+def test_a_market_that_is_not_made_up_is_modelled_scored_and_held_against_reports(
+    scorable: Settings, reports: pd.DataFrame, tmp_path: Path
+) -> None:
+    """On twenty days that pass for real ones, with a record of real liquidations, from file and address."""
+    keep(scorable, write_reports(tmp_path / "files", reports, 1, LAST))
+    score_home(scorable)
+    assert publish(Warehouse(scorable.home), [BTC]).changed
+    with (
+        Heatmap(scorable.home) as file,
+        serving_here(scorable) as running,
+        Heatmap(f"http://{HOST}:{running.port}") as url,
+    ):
+        of_file, of_url = ((one.score(BTC), one.series(BTC, interval="1h")) for one in (file, url))
+    assert bare(list(of_file)) == bare(list(of_url))
+    score, series = of_file
+    for answer in of_file:
+        assert (answer.provenance.kind, answer.provenance.source) == ("modelled", "archive")
+        assert "on data of archive" in answer.provenance.words
+    assert score.scored
+    frame = score.to_pandas()
+    assert {"nowcast", "at_start"} <= set(frame["horizon"])
+    assert brief.score(score)["rows"][0]["window"] == frame["window"][0]
+    assert series.reported is not None
+    reported = brief.summary(series)["reported_liquidations"]
+    assert reported["long"] == pytest.approx(sum(series.reported["long"]["volume"]), abs=0.01)
+    assert reported["long"] > 0
 
 
 def test_markets_say_what_there_is(file: Heatmap) -> None:

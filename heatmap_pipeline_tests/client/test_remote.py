@@ -198,6 +198,13 @@ def test_an_address_that_is_none(url: str) -> None:
         Heatmap(url)
 
 
+@pytest.mark.parametrize("token", ["two words", "line\n", "schlüssel", "\x00"])
+def test_a_token_that_can_be_none_is_refused_and_not_repeated(token: str) -> None:
+    with pytest.raises(ClientError, match=r"^the token holds a blank, or a letter that is not ASCII") as refusal:
+        Heatmap("http://127.0.0.1:1", token=token)
+    assert token not in str(refusal.value)
+
+
 def test_an_address_may_have_a_path_and_a_netrc_takes_no_part(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: Heatmap
 ) -> None:
