@@ -13,6 +13,7 @@ from xdist.scheduler import LoadFileScheduling
 
 TOGETHER = {
     "test_real_score.py": "test_real_market.py",
+    "test_real_tables.py": "test_real_market.py",
     **{
         f"render/{name}.py": "render/test_page_in_browser.py"
         for name in (

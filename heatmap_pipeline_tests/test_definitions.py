@@ -14,7 +14,7 @@ from heatmap_pipeline.chain.calendar import yesterday
 from heatmap_pipeline.orchestration import schedules
 from heatmap_pipeline.orchestration.build import build_defs
 from heatmap_pipeline.settings import Settings, SymbolSettings, load_settings
-from heatmap_pipeline.store.schema import column_types
+from heatmap_pipeline.store.schema import column_types, comments
 from heatmap_pipeline_tests.orchestration.homes import BTC, day, write_archive
 
 DAILY = ["raw_candles", "raw_open_interest", "position_events", "liquidation_snapshots", "raw_liquidations"]
@@ -154,6 +154,7 @@ def test_day_partitions_run_in_one_go(settings: Settings) -> None:
             (spec,) = asset.specs  # type: ignore[union-attr]
             schema = spec.metadata["dagster/column_schema"]
             assert [(column.name, column.type) for column in schema.columns] == list(column_types(name))
+            assert all(column.description == comments()[name, column.name] for column in schema.columns)
             assert spec.metadata["dagster/table_name"] == f"heatmap.{name}"
         for name in WHOLE:
             assert assets[f"{symbol}/{name}"].partitions_def is None  # type: ignore[union-attr]

@@ -10,7 +10,8 @@ import re
 from collections.abc import Iterator, Mapping
 
 from heatmap_pipeline.errors import listed
-from heatmap_pipeline.store.schema import Table, comments, schema_text, tables
+from heatmap_pipeline.store.dictionary import dictionary, published_relations
+from heatmap_pipeline.store.schema import Table, schema_text, tables
 from heatmap_pipeline.store.sql import Connection, rows
 
 OLDEST = "1.1"
@@ -59,10 +60,8 @@ def _without_types(view: str) -> str:
 
 def _described() -> Iterator[tuple[str, str]]:
     """Yield name and comment of everything that `open.sql` gives a name to."""
-    private = {table.name for table in tables() if table.private}
-    for (name, column), comment in comments().items():
-        if not column and name not in private:
-            yield name, comment
+    for relation in published_relations():
+        yield relation.name, relation.comment
 
 
 def guide(con: Connection, count: Mapping[str, int]) -> str:
@@ -76,7 +75,6 @@ def guide(con: Connection, count: Mapping[str, int]) -> str:
     made_up = sorted({row[0] for row in stored if row[1]})
     simulated = f" The market of {listed(made_up)} is **simulated** as well: nobody traded there." if made_up else ""
     names = {table.name for table in tables()}
-    notes = [f"- `{name}.{column}`: {text}" for (name, column), text in comments().items() if column]
     return _GUIDE.format(
         oldest=OLDEST,
         simulated=simulated,
@@ -87,7 +85,7 @@ def guide(con: Connection, count: Mapping[str, int]) -> str:
         ),
         tables="\n".join(f"| `{n}` | {count.get(n, 0)} | {text} |" for n, text in _described() if n in names),
         views="\n".join(f"| `{n}` | {text} |" for n, text in _described() if n not in names),
-        notes="\n".join(notes),
+        columns=dictionary(published_relations()),
     )
 
 
@@ -152,8 +150,6 @@ pandas.read_parquet("book_ledger")
 - `side` and `event_type` are text here, ENUM in `heatmap.duckdb`; all other types are the same.
 - `symbol` is in the path of a file and not in it; so is `month`, that of `day`, `timestamp` or `hour`.
 
-{notes}
-
 ## While it is written
 
 A file is written elsewhere and renamed into its place, so it is always whole; only months in which something changed
@@ -161,4 +157,8 @@ are written. The tree is not replaced at one stroke: while an export is going on
 and another of the one before, and a query that is just reading a file as it is replaced may fail; ask again.
 `heatmap-export.json` lists the files with rows and bytes. It is written last: as long as it says `"complete": true` and
 stays the same while you read, what you read is one publication.
+
+## Every column
+
+{columns}
 """

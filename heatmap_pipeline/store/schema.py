@@ -22,18 +22,35 @@ _PRIVATE = "private, never published"
 
 
 @dataclass(frozen=True)
-class Table:
-    """One table of schema.sql.
+class Relation:
+    """One table or view of schema.sql.
 
     Attributes:
-        name: of the table.
+        name: of the table or view.
+        comment: what a row is.
         types: DuckDB type of each column, in order.
-        private: whether its rows are left out of the published database.
+        notes: what each column holds, with its unit, in the same order.
     """
 
     name: str
+    comment: str
     types: Mapping[str, str]
-    private: bool
+    notes: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class View(Relation):
+    """One view of schema.sql."""
+
+
+@dataclass(frozen=True)
+class Table(Relation):
+    """One table of schema.sql."""
+
+    @property
+    def private(self) -> bool:
+        """Whether its rows are left out of the published database."""
+        return self.comment.endswith(_PRIVATE)
 
     @property
     def time_column(self) -> Literal["day", "timestamp", "hour"] | None:
@@ -65,40 +82,45 @@ def schema_text() -> str:
 
 
 @cache
+def relations() -> tuple[Table | View, ...]:
+    """Return every table, then every view, each in the order of schema.sql."""
+    with duckdb.connect(":memory:") as con:
+        con.execute(schema_text())
+        named = con.execute(
+            "SELECT table_name, coalesce(comment, ''), true AS is_table, table_oid AS place FROM duckdb_tables() "
+            "UNION ALL SELECT view_name, coalesce(comment, ''), false, view_oid FROM duckdb_views() WHERE NOT internal "
+            "ORDER BY is_table DESC, place"
+        ).fetchall()
+        columns = con.execute(
+            "SELECT table_name, column_name, data_type, coalesce(comment, '') FROM duckdb_columns() "
+            "WHERE NOT internal ORDER BY table_oid, column_index"
+        ).fetchall()
+    made: list[Table | View] = []
+    for name, comment, is_table, _ in named:
+        types = {column: kind for of, column, kind, _ in columns if of == name}
+        notes = {column: note for of, column, _, note in columns if of == name}
+        made.append((Table if is_table else View)(name, comment, types, notes))
+    return tuple(made)
+
+
+@cache
 def comments() -> Mapping[tuple[str, str], str]:
     """Return what schema.sql says of tables, views and columns, by name and column; the column is empty for a whole.
 
     Example:
-        >>> comments()["heatmap", ""]
-        'liquidation_snapshots with long and short side by side, in the quote asset'
+        >>> comments()["heatmap", "state_at"].partition(":")[0]
+        'End of the interval, UTC'
     """
-    with duckdb.connect(":memory:") as con:
-        con.execute(schema_text())
-        found = con.execute(
-            "SELECT table_name, '', comment, table_oid, 0 FROM duckdb_tables() "
-            "UNION ALL SELECT view_name, '', comment, view_oid, 0 FROM duckdb_views() WHERE NOT internal "
-            "UNION ALL SELECT table_name, column_name, comment, table_oid, column_index FROM duckdb_columns() "
-            "WHERE NOT internal"
-        ).fetchall()
-    ordered = sorted(found, key=lambda row: row[3:])
-    return {(name, column): comment for name, column, comment, *_ in ordered if comment}
+    said: dict[tuple[str, str], str] = {}
+    for relation in relations():
+        said[relation.name, ""] = relation.comment
+        said |= {(relation.name, column): note for column, note in relation.notes.items()}
+    return said
 
 
-@cache
 def tables() -> tuple[Table, ...]:
     """Return every table, in the order of schema.sql."""
-    with duckdb.connect(":memory:") as con:
-        con.execute(schema_text())
-        names = con.execute(
-            "SELECT table_name, coalesce(comment, '') FROM duckdb_tables() ORDER BY table_oid"
-        ).fetchall()
-        columns = con.execute(
-            "SELECT table_name, column_name, data_type FROM duckdb_columns() ORDER BY table_oid, column_index"
-        ).fetchall()
-    return tuple(
-        Table(name, {column: kind for table, column, kind in columns if table == name}, comment.endswith(_PRIVATE))
-        for name, comment in names
-    )
+    return tuple(relation for relation in relations() if isinstance(relation, Table))
 
 
 @cache

@@ -11,7 +11,9 @@ CREATE TYPE side_name AS ENUM ('long', 'short');
 CREATE TYPE event_name AS ENUM ('liquidate', 'close', 'open');
 
 CREATE TABLE schema_version (version INTEGER NOT NULL);
-INSERT INTO schema_version VALUES (3);
+INSERT INTO schema_version VALUES (4);
+COMMENT ON TABLE schema_version IS 'The version of these tables';
+COMMENT ON COLUMN schema_version.version IS 'Number of the version; it goes up where a column, a table or a view comes';
 
 CREATE TABLE symbols (
     symbol VARCHAR NOT NULL,
@@ -21,12 +23,23 @@ CREATE TABLE symbols (
     simulated BOOLEAN NOT NULL,
     quote VARCHAR NOT NULL
 );
+COMMENT ON TABLE symbols IS 'What was chosen once per symbol; simulated = made by the demo market';
+COMMENT ON COLUMN symbols.symbol IS 'Contract, as the exchange writes it';
+COMMENT ON COLUMN symbols.candle_interval_seconds IS 'Width of the candles the model runs over, seconds';
+COMMENT ON COLUMN symbols.bucket IS 'Height of a price bucket on the newest computed day, quote asset; the view buckets has that of every day';
+COMMENT ON COLUMN symbols.source IS 'Where candles and open interest come from: binance, archive, demo';
+COMMENT ON COLUMN symbols.simulated IS 'Whether the demo market made its data up';
+COMMENT ON COLUMN symbols.quote IS 'The asset (USDT, USDC, ...) that all prices, volumes and buckets of the symbol are in, in every table; empty = nobody said';
 
 CREATE TABLE ended_symbols (
     symbol VARCHAR NOT NULL,
     ended DATE NOT NULL,
     reason VARCHAR NOT NULL
 );
+COMMENT ON TABLE ended_symbols IS 'Symbols that are not traded any more: the last day there is of each, and how that was known; void where a later day is stored';
+COMMENT ON COLUMN ended_symbols.symbol IS 'Contract, as the exchange writes it';
+COMMENT ON COLUMN ended_symbols.ended IS 'Last day there is of it, UTC';
+COMMENT ON COLUMN ended_symbols.reason IS 'How that is known, in words';
 
 CREATE TABLE raw_days (
     symbol VARCHAR NOT NULL,
@@ -40,6 +53,17 @@ CREATE TABLE raw_days (
     source VARCHAR NOT NULL,
     created_at TIMESTAMP NOT NULL
 );
+COMMENT ON TABLE raw_days IS 'One row per symbol, kind (candles, open_interest, liquidations), day and source that was read: hash, repairs and facts (JSON)';
+COMMENT ON COLUMN raw_days.symbol IS 'Contract, as the exchange writes it';
+COMMENT ON COLUMN raw_days.kind IS 'What was read: candles, open_interest, liquidations';
+COMMENT ON COLUMN raw_days.day IS 'The day whose data it is, UTC';
+COMMENT ON COLUMN raw_days.content_hash IS 'Hash of the clean rows';
+COMMENT ON COLUMN raw_days.step_seconds IS 'Distance of the rows, seconds';
+COMMENT ON COLUMN raw_days.rows IS 'Number of clean rows';
+COMMENT ON COLUMN raw_days.repairs IS 'JSON: how often each repair was made';
+COMMENT ON COLUMN raw_days.facts IS 'JSON: what else is known of the files: names, the clock of the samples, what was missing';
+COMMENT ON COLUMN raw_days.source IS 'Where it came from: binance, archive, demo; of liquidations exchange_kind';
+COMMENT ON COLUMN raw_days.created_at IS 'When it was stored, UTC';
 
 CREATE TABLE raw_candles (
     symbol VARCHAR NOT NULL,
@@ -55,6 +79,19 @@ CREATE TABLE raw_candles (
     taker_buy_volume DOUBLE,
     taker_buy_quote_volume DOUBLE
 );
+COMMENT ON TABLE raw_candles IS 'Clean candles; prices and quote volumes in the quote asset, volume contracts, NULL = unknown';
+COMMENT ON COLUMN raw_candles.symbol IS 'Contract, as the exchange writes it';
+COMMENT ON COLUMN raw_candles.day IS 'The day the candle opens in, UTC';
+COMMENT ON COLUMN raw_candles.open_time IS 'Start of the candle, UTC';
+COMMENT ON COLUMN raw_candles.open IS 'First price, quote asset';
+COMMENT ON COLUMN raw_candles.high IS 'Highest price, quote asset';
+COMMENT ON COLUMN raw_candles.low IS 'Lowest price, quote asset';
+COMMENT ON COLUMN raw_candles.close IS 'Last price, quote asset';
+COMMENT ON COLUMN raw_candles.volume IS 'What was traded, contracts';
+COMMENT ON COLUMN raw_candles.quote_volume IS 'What was paid for it, quote asset; NULL = unknown';
+COMMENT ON COLUMN raw_candles.trades IS 'Number of trades; NULL = unknown';
+COMMENT ON COLUMN raw_candles.taker_buy_volume IS 'Of volume what buyers took, contracts; NULL = unknown';
+COMMENT ON COLUMN raw_candles.taker_buy_quote_volume IS 'Of quote_volume what buyers took, quote asset; NULL = unknown';
 
 CREATE TABLE raw_open_interest (
     symbol VARCHAR NOT NULL,
@@ -63,6 +100,12 @@ CREATE TABLE raw_open_interest (
     contracts DOUBLE NOT NULL,
     value DOUBLE
 );
+COMMENT ON TABLE raw_open_interest IS 'Clean samples; day: whose data it is, a sample of the next midnight may belong to either day';
+COMMENT ON COLUMN raw_open_interest.symbol IS 'Contract, as the exchange writes it';
+COMMENT ON COLUMN raw_open_interest.day IS 'The day whose data it is, UTC; a sample of the next midnight may belong to either day';
+COMMENT ON COLUMN raw_open_interest.snapshot_time IS 'When the sample was taken, UTC';
+COMMENT ON COLUMN raw_open_interest.contracts IS 'Open interest, contracts';
+COMMENT ON COLUMN raw_open_interest.value IS 'Open interest, quote asset; NULL = unknown';
 
 CREATE TABLE raw_liquidations (
     symbol VARCHAR NOT NULL,
@@ -76,6 +119,17 @@ CREATE TABLE raw_liquidations (
     resolution_seconds BIGINT NOT NULL,
     complete BOOLEAN NOT NULL
 );
+COMMENT ON TABLE raw_liquidations IS 'Liquidations that really happened, single ones or sums of an interval; never an input of the map';
+COMMENT ON COLUMN raw_liquidations.symbol IS 'Contract, as the exchange writes it';
+COMMENT ON COLUMN raw_liquidations.day IS 'The day of timestamp, UTC';
+COMMENT ON COLUMN raw_liquidations.timestamp IS 'When it happened, UTC; of a sum the start of its interval';
+COMMENT ON COLUMN raw_liquidations.source IS 'exchange_kind: whose liquidations, and how they came here';
+COMMENT ON COLUMN raw_liquidations.side IS 'Of the position that was closed';
+COMMENT ON COLUMN raw_liquidations.price IS 'Quote asset; NULL = unknown, as of most sums';
+COMMENT ON COLUMN raw_liquidations.quantity IS 'Contracts (units of the base)';
+COMMENT ON COLUMN raw_liquidations.volume IS 'Quote asset; NULL = unknown';
+COMMENT ON COLUMN raw_liquidations.resolution_seconds IS '0 = a single liquidation, else the seconds of the interval that the row is the sum of';
+COMMENT ON COLUMN raw_liquidations.complete IS 'Whether the source prints every liquidation';
 
 CREATE TABLE recorded (
     symbol VARCHAR NOT NULL,
@@ -84,6 +138,12 @@ CREATE TABLE recorded (
     "from" TIMESTAMP NOT NULL,
     "to" TIMESTAMP NOT NULL
 );
+COMMENT ON TABLE recorded IS 'Stretches [from, to) in which a source was recorded, cut at midnights; outside of them nothing is known, which is not 0';
+COMMENT ON COLUMN recorded.symbol IS 'Contract, as the exchange writes it';
+COMMENT ON COLUMN recorded.day IS 'The day the stretch lies in, UTC';
+COMMENT ON COLUMN recorded.source IS 'exchange_kind: whose liquidations, and how they came here';
+COMMENT ON COLUMN recorded."from" IS 'Start of the stretch, UTC';
+COMMENT ON COLUMN recorded."to" IS 'End of the stretch, UTC; it is no part of it';
 
 CREATE TABLE position_events (
     symbol VARCHAR NOT NULL,
@@ -98,6 +158,18 @@ CREATE TABLE position_events (
     volume DOUBLE NOT NULL,
     opened_at TIMESTAMP
 );
+COMMENT ON TABLE position_events IS 'What opened (per candle, side, leverage and entry price), closed (per candle and book) and was liquidated (per lot); modelled';
+COMMENT ON COLUMN position_events.symbol IS 'Contract, as the exchange writes it';
+COMMENT ON COLUMN position_events.model IS 'Model that made the row: turnover, delta';
+COMMENT ON COLUMN position_events.timestamp IS 'Start of the candle in which it happened, UTC';
+COMMENT ON COLUMN position_events.event_type IS 'liquidate, close or open, in the order in which they happen within a candle';
+COMMENT ON COLUMN position_events.side IS 'Of the positions; NULL where a closing took from a book that holds both sides';
+COMMENT ON COLUMN position_events.leverage IS 'How many times the margin the position is; NULL of a close';
+COMMENT ON COLUMN position_events.entry_price IS 'Price at which it opened, of a lot the mean, quote asset; NULL of a close';
+COMMENT ON COLUMN position_events.liq_price IS 'Price that liquidates it, quote asset; NULL of a close';
+COMMENT ON COLUMN position_events.quantity IS 'Contracts; of a close with the unlocated part';
+COMMENT ON COLUMN position_events.volume IS 'Quote asset at entry; of a close that of located lots';
+COMMENT ON COLUMN position_events.opened_at IS 'Start of the candle that opened first into the lot, UTC; of a liquidation equal to timestamp where the close of its own candle had passed its price; NULL of a close';
 
 CREATE TABLE open_positions (
     symbol VARCHAR NOT NULL,
@@ -111,6 +183,17 @@ CREATE TABLE open_positions (
     volume DOUBLE NOT NULL,
     opened_at TIMESTAMP NOT NULL
 );
+COMMENT ON TABLE open_positions IS 'The lots at the end of each day; quantity contracts, volume quote asset at entry, opened_at the earliest opening; modelled';
+COMMENT ON COLUMN open_positions.symbol IS 'Contract, as the exchange writes it';
+COMMENT ON COLUMN open_positions.model IS 'Model that made the row: turnover, delta';
+COMMENT ON COLUMN open_positions.day IS 'The day at whose end (the next midnight, UTC) the lot was open';
+COMMENT ON COLUMN open_positions.side IS 'Of the positions';
+COMMENT ON COLUMN open_positions.leverage IS 'How many times the margin the position is';
+COMMENT ON COLUMN open_positions.entry_price IS 'Mean price at which the lot opened, quote asset';
+COMMENT ON COLUMN open_positions.liq_price IS 'Price that liquidates it, quote asset';
+COMMENT ON COLUMN open_positions.quantity IS 'What is left of the lot, contracts';
+COMMENT ON COLUMN open_positions.volume IS 'The same at its entry price, quote asset';
+COMMENT ON COLUMN open_positions.opened_at IS 'Start of the candle that opened first into the lot, UTC';
 
 CREATE TABLE book_ledger (
     symbol VARCHAR NOT NULL,
@@ -129,6 +212,22 @@ CREATE TABLE book_ledger (
     active_volume DOUBLE NOT NULL,
     consumed_volume DOUBLE NOT NULL
 );
+COMMENT ON TABLE book_ledger IS 'One row per model candle and book; contracts, active_volume and consumed_volume in the quote asset; modelled but for open_interest';
+COMMENT ON COLUMN book_ledger.symbol IS 'Contract, as the exchange writes it';
+COMMENT ON COLUMN book_ledger.model IS 'Model that made the row: turnover, delta';
+COMMENT ON COLUMN book_ledger.timestamp IS 'Start of the candle, UTC; the state is the one at its end';
+COMMENT ON COLUMN book_ledger.side IS 'Of the book; NULL where one book holds both sides';
+COMMENT ON COLUMN book_ledger.open_interest IS 'Open interest of the exchange at the end of the candle, contracts';
+COMMENT ON COLUMN book_ledger.opened IS 'What opened in the candle, contracts; with what was liquidated at once';
+COMMENT ON COLUMN book_ledger.liquidated IS 'Contracts of lots of earlier candles that price reached';
+COMMENT ON COLUMN book_ledger.liquidated_at_once IS 'Contracts of lots that the close of their own candle had passed; part of opened, and unlocated since';
+COMMENT ON COLUMN book_ledger.closed IS 'What was closed in the candle, contracts; with the unlocated part';
+COMMENT ON COLUMN book_ledger.dropped IS 'What the book lost as dust, contracts';
+COMMENT ON COLUMN book_ledger.rescaled IS 'Contracts that a shift of the level of the open interest added; below 0 it took away';
+COMMENT ON COLUMN book_ledger.located IS 'What has a liquidation price at the end of the candle, contracts';
+COMMENT ON COLUMN book_ledger.unlocated IS 'What is open without one, contracts';
+COMMENT ON COLUMN book_ledger.active_volume IS 'Volume at entry of what is located, quote asset';
+COMMENT ON COLUMN book_ledger.consumed_volume IS 'Volume at entry of what was liquidated in the candle, quote asset';
 
 CREATE TABLE liquidation_snapshots (
     symbol VARCHAR NOT NULL,
@@ -139,6 +238,14 @@ CREATE TABLE liquidation_snapshots (
     active_volume DOUBLE NOT NULL,
     consumed_volume DOUBLE NOT NULL
 );
+COMMENT ON TABLE liquidation_snapshots IS 'Cells of the heatmap: volume in the quote asset per interval (by its start), price bucket (lower edge, quote asset) and side; modelled';
+COMMENT ON COLUMN liquidation_snapshots.symbol IS 'Contract, as the exchange writes it';
+COMMENT ON COLUMN liquidation_snapshots.model IS 'Model that made the row: turnover, delta';
+COMMENT ON COLUMN liquidation_snapshots.timestamp IS 'Start of the interval, UTC; active_volume is known at its end only: join candles by state_at of the view heatmap';
+COMMENT ON COLUMN liquidation_snapshots.price_bucket IS 'Lower edge of the price bucket, quote asset';
+COMMENT ON COLUMN liquidation_snapshots.side IS 'Of the positions';
+COMMENT ON COLUMN liquidation_snapshots.active_volume IS 'Quote asset at entry still open at the end of the interval';
+COMMENT ON COLUMN liquidation_snapshots.consumed_volume IS 'Quote asset at entry liquidated within the interval';
 
 CREATE TABLE heatmap_days (
     symbol VARCHAR NOT NULL,
@@ -153,6 +260,18 @@ CREATE TABLE heatmap_days (
     created_at TIMESTAMP NOT NULL,
     state VARCHAR NOT NULL
 );
+COMMENT ON TABLE heatmap_days IS 'The chain: each computed day with the hashes of its input, of the state it started from and of the state it left';
+COMMENT ON COLUMN heatmap_days.symbol IS 'Contract, as the exchange writes it';
+COMMENT ON COLUMN heatmap_days.model IS 'Model that made the row: turnover, delta';
+COMMENT ON COLUMN heatmap_days.day IS 'The computed day, UTC';
+COMMENT ON COLUMN heatmap_days.input_hash IS 'Hash of what the day was computed from besides the state before it';
+COMMENT ON COLUMN heatmap_days.previous_hash IS 'state_hash of the day before; empty at the start of a history';
+COMMENT ON COLUMN heatmap_days.state_hash IS 'Hash of the state the day left';
+COMMENT ON COLUMN heatmap_days.parameters IS 'JSON: the numbers the day was computed with; the view model_parameters has them as columns';
+COMMENT ON COLUMN heatmap_days.repairs IS 'JSON: how often each repair was made on the input of the day';
+COMMENT ON COLUMN heatmap_days.provisional IS 'Whether the day was not over yet';
+COMMENT ON COLUMN heatmap_days.created_at IS 'When it was computed, UTC';
+COMMENT ON COLUMN heatmap_days.state IS 'JSON: what the day carries to the next besides the lots';
 
 CREATE TABLE snapshot_days (
     symbol VARCHAR NOT NULL,
@@ -162,6 +281,13 @@ CREATE TABLE snapshot_days (
     interval_seconds BIGINT NOT NULL,
     rows BIGINT NOT NULL
 );
+COMMENT ON TABLE snapshot_days IS 'The state each day of liquidation_snapshots was made from';
+COMMENT ON COLUMN snapshot_days.symbol IS 'Contract, as the exchange writes it';
+COMMENT ON COLUMN snapshot_days.model IS 'Model that made the row: turnover, delta';
+COMMENT ON COLUMN snapshot_days.day IS 'The day of the cells, UTC';
+COMMENT ON COLUMN snapshot_days.state_hash IS 'state_hash of the computed day the cells show';
+COMMENT ON COLUMN snapshot_days.interval_seconds IS 'Width of an interval, seconds';
+COMMENT ON COLUMN snapshot_days.rows IS 'Number of cells';
 
 CREATE TABLE coarse_days (
     symbol VARCHAR NOT NULL,
@@ -170,6 +296,12 @@ CREATE TABLE coarse_days (
     cells BIGINT NOT NULL,
     digits BIGINT NOT NULL
 );
+COMMENT ON TABLE coarse_days IS 'Days that had more cells than are stored of one, and how many: those far from the price are put together in liquidation_snapshots';
+COMMENT ON COLUMN coarse_days.symbol IS 'Contract, as the exchange writes it';
+COMMENT ON COLUMN coarse_days.model IS 'Model that made the row: turnover, delta';
+COMMENT ON COLUMN coarse_days.day IS 'The day of the cells, UTC';
+COMMENT ON COLUMN coarse_days.cells IS 'Number of cells before they were put together';
+COMMENT ON COLUMN coarse_days.digits IS 'Leading digits that are kept of the number of a bucket, price_bucket / bucket of the day; the rest are 0';
 
 CREATE TABLE saved_snapshots (
     symbol VARCHAR NOT NULL,
@@ -179,6 +311,13 @@ CREATE TABLE saved_snapshots (
     positions_consumed BIGINT NOT NULL,
     content_hash VARCHAR NOT NULL
 );
+COMMENT ON TABLE saved_snapshots IS 'Snapshots that were saved by hand, one row each, also when a snapshot has no cell';
+COMMENT ON COLUMN saved_snapshots.symbol IS 'Contract, as the exchange writes it';
+COMMENT ON COLUMN saved_snapshots.model IS 'Name it was saved under';
+COMMENT ON COLUMN saved_snapshots.timestamp IS 'Instant of the snapshot as it was saved, UTC';
+COMMENT ON COLUMN saved_snapshots.positions_created IS 'Number of openings';
+COMMENT ON COLUMN saved_snapshots.positions_consumed IS 'Number of lots that price reached';
+COMMENT ON COLUMN saved_snapshots.content_hash IS 'Hash of its cells';
 
 CREATE TABLE map_scores (
     symbol VARCHAR NOT NULL,
@@ -198,6 +337,23 @@ CREATE TABLE map_scores (
     hours BIGINT NOT NULL,
     parameters VARCHAR NOT NULL
 );
+COMMENT ON TABLE map_scores IS 'How well predicted and really reported liquidations agree (docs/score.md), in long form; NULL = undefined; parameters JSON';
+COMMENT ON COLUMN map_scores.symbol IS 'Contract, as the exchange writes it';
+COMMENT ON COLUMN map_scores.model IS 'Model that is scored: turnover, delta';
+COMMENT ON COLUMN map_scores.source IS 'exchange_kind: whose liquidations it was held against';
+COMMENT ON COLUMN map_scores."window" IS 'Which hours: 28d (the newest 28 days, UTC) or all';
+COMMENT ON COLUMN map_scores.side IS 'Of the positions';
+COMMENT ON COLUMN map_scores.horizon IS 'nowcast: all lots liquidated in an hour; at_start: of those that stood before it; empty of counts';
+COMMENT ON COLUMN map_scores.measure IS 'spearman, partial, level, log_error, lift, or a count: hours_with_reports, days';
+COMMENT ON COLUMN map_scores.baseline IS 'The rule whose value this is; empty for the model itself';
+COMMENT ON COLUMN map_scores.value IS 'Of the model or of the baseline: spearman and partial from -1 to 1, level and lift a ratio, log_error a logarithm, counts a number; NULL = undefined';
+COMMENT ON COLUMN map_scores.low IS 'Lower end of the 95 % interval of value, in its unit; NULL where there is none';
+COMMENT ON COLUMN map_scores.high IS 'Upper end of the 95 % interval of value, in its unit; NULL where there is none';
+COMMENT ON COLUMN map_scores.difference IS 'Model minus baseline over the hours that know both, in the unit of value';
+COMMENT ON COLUMN map_scores.difference_low IS 'Lower end of the 95 % interval of difference, in the unit of value';
+COMMENT ON COLUMN map_scores.difference_high IS 'Upper end of the 95 % interval of difference, in the unit of value';
+COMMENT ON COLUMN map_scores.hours IS 'Number of hours that value was computed from';
+COMMENT ON COLUMN map_scores.parameters IS 'JSON: how it was computed';
 
 CREATE TABLE score_hours (
     symbol VARCHAR NOT NULL,
@@ -218,6 +374,24 @@ CREATE TABLE score_hours (
     volume_only DOUBLE,
     volume_only_at_start DOUBLE
 );
+COMMENT ON TABLE score_hours IS 'Per hour (by its start) and side of the position, what map_scores is computed from: contracts, prices in the quote asset, NULL = unknown';
+COMMENT ON COLUMN score_hours.symbol IS 'Contract, as the exchange writes it';
+COMMENT ON COLUMN score_hours.model IS 'Model that is scored: turnover, delta';
+COMMENT ON COLUMN score_hours.source IS 'exchange_kind: whose liquidations it was held against';
+COMMENT ON COLUMN score_hours.hour IS 'Start of the hour, UTC';
+COMMENT ON COLUMN score_hours.side IS 'Of the positions';
+COMMENT ON COLUMN score_hours.predicted IS 'What the model liquidated in the hour, contracts';
+COMMENT ON COLUMN score_hours.predicted_at_start IS 'Of that what had opened before the hour, contracts';
+COMMENT ON COLUMN score_hours.reported IS 'What was really liquidated, contracts; NULL where the source did not record all of the hour';
+COMMENT ON COLUMN score_hours.recorded IS 'Whether the source recorded all of the hour; where it did not, reported is NULL and never 0';
+COMMENT ON COLUMN score_hours.open IS 'First price of the hour, quote asset';
+COMMENT ON COLUMN score_hours.high IS 'Highest price of the hour, quote asset';
+COMMENT ON COLUMN score_hours.low IS 'Lowest price of the hour, quote asset';
+COMMENT ON COLUMN score_hours.volume IS 'What was traded in the hour, contracts';
+COMMENT ON COLUMN score_hours.move IS 'From the open to the low (longs) or the high (shorts), as a share of the open';
+COMMENT ON COLUMN score_hours.extreme IS 'How far its candles went beyond the 60 minutes before each, summed, as a share of the price';
+COMMENT ON COLUMN score_hours.volume_only IS 'What the map from volume alone liquidated in the hour, contracts; NULL where there is no such map';
+COMMENT ON COLUMN score_hours.volume_only_at_start IS 'Of that what had opened before the hour, contracts';
 
 CREATE TABLE score_days (
     symbol VARCHAR NOT NULL,
@@ -225,6 +399,11 @@ CREATE TABLE score_days (
     day DATE NOT NULL,
     hours_hash VARCHAR NOT NULL
 );
+COMMENT ON TABLE score_days IS 'A hash of each day of score_hours';
+COMMENT ON COLUMN score_days.symbol IS 'Contract, as the exchange writes it';
+COMMENT ON COLUMN score_days.model IS 'Model that is scored: turnover, delta';
+COMMENT ON COLUMN score_days.day IS 'The day of the hours, UTC';
+COMMENT ON COLUMN score_days.hours_hash IS 'Hash of its rows of score_hours';
 
 CREATE TABLE failed_days (
     symbol VARCHAR NOT NULL,
@@ -233,6 +412,12 @@ CREATE TABLE failed_days (
     message VARCHAR NOT NULL,
     failed_at TIMESTAMP NOT NULL
 );
+COMMENT ON TABLE failed_days IS 'Days that failed and were not yet repaired; private, never published';
+COMMENT ON COLUMN failed_days.symbol IS 'Contract, as the exchange writes it';
+COMMENT ON COLUMN failed_days.stage IS 'Asset that failed';
+COMMENT ON COLUMN failed_days.day IS 'The day it failed at, UTC';
+COMMENT ON COLUMN failed_days.message IS 'What was wrong and what to do, in words';
+COMMENT ON COLUMN failed_days.failed_at IS 'When it failed, UTC';
 
 -- The start of the newest interval of each symbol and model, also when its book is empty and it has no cell.
 CREATE VIEW newest_states AS
@@ -251,6 +436,10 @@ WITH last_days AS (
     SELECT symbol, model, max(timestamp) FROM saved_snapshots GROUP BY symbol, model
 )
 SELECT symbol, model, max(timestamp) AS timestamp FROM instants GROUP BY symbol, model;
+COMMENT ON VIEW newest_states IS 'Start of the newest interval per symbol and model';
+COMMENT ON COLUMN newest_states.symbol IS 'Contract, as the exchange writes it';
+COMMENT ON COLUMN newest_states.model IS 'Model that made the row: turnover, delta';
+COMMENT ON COLUMN newest_states.timestamp IS 'Start of the newest interval, UTC';
 
 -- Longs lie below the price and shorts above it, but for the bucket that holds the price, which may hold both. So
 -- cumulative_volume, from the price outward, is for buckets at or below the price (price_bucket <= close) the sum of all
@@ -275,25 +464,80 @@ SELECT c.symbol, c.model, c.timestamp, c.price_bucket, c.long_volume, c.short_vo
     CASE WHEN p.close IS NULL THEN NULL
          WHEN c.price_bucket <= p.close THEN sum(c.long_volume) OVER downward
          ELSE sum(c.short_volume) OVER upward END AS cumulative_volume,
-    p.close
+    p.close, CAST(c.timestamp + to_seconds(d.interval_seconds) AS TIMESTAMP) AS state_at
 FROM cells AS c LEFT JOIN closes AS p ON c.symbol = p.symbol AND c.model = p.model
+LEFT JOIN snapshot_days AS d ON d.symbol = c.symbol AND d.model = c.model AND d.day = CAST(c.timestamp AS DATE)
 WINDOW downward AS (PARTITION BY c.symbol, c.model ORDER BY c.price_bucket DESC),
        upward AS (PARTITION BY c.symbol, c.model ORDER BY c.price_bucket)
 ORDER BY c.symbol, c.model, c.price_bucket;
+COMMENT ON VIEW liquidation_map IS 'The newest heatmap column: volume in the quote asset per price bucket, distance of its lower edge from the close in percent, cumulative volume from the price outward; modelled';
+COMMENT ON COLUMN liquidation_map.symbol IS 'Contract, as the exchange writes it';
+COMMENT ON COLUMN liquidation_map.model IS 'Model that made the row: turnover, delta';
+COMMENT ON COLUMN liquidation_map.timestamp IS 'Start of the newest interval, UTC';
+COMMENT ON COLUMN liquidation_map.price_bucket IS 'Lower edge of the price bucket, quote asset';
+COMMENT ON COLUMN liquidation_map.long_volume IS 'Longs that would be liquidated in it, quote asset at entry';
+COMMENT ON COLUMN liquidation_map.short_volume IS 'Shorts that would be liquidated in it, quote asset at entry';
+COMMENT ON COLUMN liquidation_map.distance_percent IS 'From close to price_bucket, percent of close';
+COMMENT ON COLUMN liquidation_map.cumulative_volume IS 'What price would liquidate on its way from close through the bucket, quote asset at entry: longs at or below close, shorts above it';
+COMMENT ON COLUMN liquidation_map.close IS 'Newest price, quote asset';
+COMMENT ON COLUMN liquidation_map.state_at IS 'End of the interval, UTC: the instant whose state this is; of an interval still going on it is yet to come';
 
+-- Longs lie below the price and shorts above it, so that of millions of buckets a handful per day hold both. Putting the
+-- two rows of every bucket together by GROUP BY takes four times as long as doing it only between the lowest short and
+-- the highest long of an instant, outside of which a bucket has one row. A test holds the view against GROUP BY.
 CREATE VIEW heatmap AS
-SELECT symbol, model, timestamp, price_bucket,
-    coalesce(sum(active_volume) FILTER (WHERE side = 'long'), 0) AS long_volume,
-    coalesce(sum(active_volume) FILTER (WHERE side = 'short'), 0) AS short_volume,
-    coalesce(sum(consumed_volume) FILTER (WHERE side = 'long'), 0) AS long_consumed_volume,
-    coalesce(sum(consumed_volume) FILTER (WHERE side = 'short'), 0) AS short_consumed_volume
-FROM liquidation_snapshots
-GROUP BY symbol, model, timestamp, price_bucket;
+WITH reaches AS (
+    SELECT symbol, model, timestamp,
+        min(price_bucket) FILTER (WHERE side = 'short') AS lowest_short,
+        max(price_bucket) FILTER (WHERE side = 'long') AS highest_long
+    FROM liquidation_snapshots GROUP BY symbol, model, timestamp
+), instants AS (
+    SELECT r.symbol, r.model, r.timestamp, coalesce(r.lowest_short, 'infinity') AS lowest_short,
+        coalesce(r.highest_long, '-infinity') AS highest_long,
+        CAST(r.timestamp + to_seconds(d.interval_seconds) AS TIMESTAMP) AS state_at
+    FROM reaches AS r
+    LEFT JOIN snapshot_days AS d ON d.symbol = r.symbol AND d.model = r.model AND d.day = CAST(r.timestamp AS DATE)
+)
+SELECT s.symbol, s.model, s.timestamp, s.price_bucket,
+    CASE WHEN s.side = 'long' THEN s.active_volume ELSE 0 END AS long_volume,
+    CASE WHEN s.side = 'short' THEN s.active_volume ELSE 0 END AS short_volume,
+    CASE WHEN s.side = 'long' THEN s.consumed_volume ELSE 0 END AS long_consumed_volume,
+    CASE WHEN s.side = 'short' THEN s.consumed_volume ELSE 0 END AS short_consumed_volume,
+    i.state_at
+FROM liquidation_snapshots AS s
+JOIN instants AS i ON i.symbol = s.symbol AND i.model = s.model AND i.timestamp = s.timestamp
+WHERE s.price_bucket < i.lowest_short OR s.price_bucket > i.highest_long
+UNION ALL
+SELECT s.symbol, s.model, s.timestamp, s.price_bucket,
+    coalesce(sum(s.active_volume) FILTER (WHERE s.side = 'long'), 0),
+    coalesce(sum(s.active_volume) FILTER (WHERE s.side = 'short'), 0),
+    coalesce(sum(s.consumed_volume) FILTER (WHERE s.side = 'long'), 0),
+    coalesce(sum(s.consumed_volume) FILTER (WHERE s.side = 'short'), 0),
+    any_value(i.state_at)
+FROM liquidation_snapshots AS s
+JOIN instants AS i ON i.symbol = s.symbol AND i.model = s.model AND i.timestamp = s.timestamp
+WHERE i.lowest_short <= i.highest_long AND s.price_bucket BETWEEN i.lowest_short AND i.highest_long
+GROUP BY s.symbol, s.model, s.timestamp, s.price_bucket;
+COMMENT ON VIEW heatmap IS 'liquidation_snapshots with long and short side by side, in the quote asset; modelled';
+COMMENT ON COLUMN heatmap.symbol IS 'Contract, as the exchange writes it';
+COMMENT ON COLUMN heatmap.model IS 'Model that made the row: turnover, delta';
+COMMENT ON COLUMN heatmap.timestamp IS 'Start of the interval, UTC';
+COMMENT ON COLUMN heatmap.price_bucket IS 'Lower edge of the price bucket, quote asset';
+COMMENT ON COLUMN heatmap.long_volume IS 'Longs still open at the end of the interval, quote asset at entry';
+COMMENT ON COLUMN heatmap.short_volume IS 'Shorts still open at the end of the interval, quote asset at entry';
+COMMENT ON COLUMN heatmap.long_consumed_volume IS 'Longs liquidated within the interval, quote asset at entry';
+COMMENT ON COLUMN heatmap.short_consumed_volume IS 'Shorts liquidated within the interval, quote asset at entry';
+COMMENT ON COLUMN heatmap.state_at IS 'End of the interval, UTC: the instant whose state this is, and the first at which it can be known. Join candles that open at or after it; NULL of snapshots saved by hand';
 
 -- The bucket follows the price, each a divisor of the next. Rows of days with different buckets are put together in the
 -- largest of them, B: floor(price_bucket / B) * B.
 CREATE VIEW buckets AS
 SELECT symbol, model, day, CAST(json_extract(parameters, '$.bucket') AS DOUBLE) AS bucket FROM heatmap_days;
+COMMENT ON VIEW buckets IS 'Height of a price bucket of each computed day, quote asset; put days together in the largest of theirs';
+COMMENT ON COLUMN buckets.symbol IS 'Contract, as the exchange writes it';
+COMMENT ON COLUMN buckets.model IS 'Model that made the row: turnover, delta';
+COMMENT ON COLUMN buckets.day IS 'The computed day, UTC';
+COMMENT ON COLUMN buckets.bucket IS 'Height of a price bucket, quote asset';
 
 -- The sources of real liquidations that are stored of each symbol. One of them is chosen: whose sums fit into hours, then
 -- the market's own exchange (a bare symbol is a contract of Binance), then one that prints every liquidation, then the
@@ -320,6 +564,19 @@ SELECT symbol, source, exchange, own_exchange, complete, resolution_seconds, row
         PARTITION BY symbol ORDER BY hourly DESC, own_exchange DESC, complete DESC, recorded_hours DESC, source
     ) = 1 AS chosen
 FROM told;
+COMMENT ON VIEW liquidation_sources IS 'Sources of real liquidations per symbol: whose, how much was recorded, and which one is chosen for the hours';
+COMMENT ON COLUMN liquidation_sources.symbol IS 'Contract, as the exchange writes it';
+COMMENT ON COLUMN liquidation_sources.source IS 'exchange_kind: whose liquidations, and how they came here';
+COMMENT ON COLUMN liquidation_sources.exchange IS 'Whose liquidations they are';
+COMMENT ON COLUMN liquidation_sources.own_exchange IS 'Whether that is the exchange of the symbol';
+COMMENT ON COLUMN liquidation_sources.complete IS 'Whether the source prints every liquidation';
+COMMENT ON COLUMN liquidation_sources.resolution_seconds IS '0 = single liquidations, else the seconds of the longest sum; NULL where there is no row';
+COMMENT ON COLUMN liquidation_sources.rows IS 'Number of stored rows';
+COMMENT ON COLUMN liquidation_sources."from" IS 'Start of what was recorded, UTC';
+COMMENT ON COLUMN liquidation_sources."to" IS 'End of what was recorded, UTC';
+COMMENT ON COLUMN liquidation_sources.recorded_hours IS 'How much of the time between was recorded, hours';
+COMMENT ON COLUMN liquidation_sources.newest IS 'Newest liquidation, UTC; NULL where there is none';
+COMMENT ON COLUMN liquidation_sources.chosen IS 'Whether liquidations_hourly is made from it';
 
 -- Per hour of a model's history and side, contracts: what the model liquidated, of that what stood open before the hour,
 -- and what the chosen source reported. An hour counts as recorded from 98 % of it on, as a recorder loses some seconds
@@ -330,12 +587,14 @@ WITH hours AS (
     FROM book_ledger GROUP BY ALL
 ), predicted AS (
     SELECT symbol, model, date_trunc('hour', timestamp) AS hour, side, sum(quantity) AS quantity,
-        sum(quantity) FILTER (WHERE opened_at < date_trunc('hour', timestamp)) AS at_start
+        sum(quantity) FILTER (WHERE opened_at < date_trunc('hour', timestamp)) AS at_start,
+        sum(volume) AS volume, count(*) AS lots
     FROM position_events WHERE event_type = 'liquidate' GROUP BY ALL
 ), chosen AS (
     SELECT symbol, source FROM liquidation_sources WHERE chosen
 ), reported AS (
-    SELECT l.symbol, date_trunc('hour', l.timestamp) AS hour, l.side, sum(l.quantity) AS quantity
+    SELECT l.symbol, date_trunc('hour', l.timestamp) AS hour, l.side, sum(l.quantity) AS quantity,
+        CASE WHEN count(l.volume) = count(*) THEN sum(l.volume) END AS volume, count(*) AS rows
     FROM raw_liquidations AS l JOIN chosen AS c ON c.symbol = l.symbol AND c.source = l.source
     GROUP BY ALL
 ), stretches AS (
@@ -350,65 +609,138 @@ WITH hours AS (
 SELECT h.symbol, h.model, h.hour, s.side, coalesce(p.quantity, 0) AS predicted,
     coalesce(p.at_start, 0) AS predicted_at_start,
     CASE WHEN w.hour IS NOT NULL THEN coalesce(r.quantity, 0) END AS reported,
-    w.hour IS NOT NULL AS recorded, c.source
+    w.hour IS NOT NULL AS recorded, c.source,
+    coalesce(p.volume, 0) AS predicted_volume, coalesce(p.lots, 0) AS predicted_lots,
+    CASE WHEN w.hour IS NOT NULL AND r.rows IS NULL THEN 0 WHEN w.hour IS NOT NULL THEN r.volume END AS reported_volume
 FROM hours AS h CROSS JOIN sides AS s
 LEFT JOIN predicted AS p ON p.symbol = h.symbol AND p.model = h.model AND p.hour = h.hour AND p.side = s.side
 LEFT JOIN chosen AS c ON c.symbol = h.symbol
 LEFT JOIN watched AS w ON w.symbol = h.symbol AND w.hour = h.hour
 LEFT JOIN reported AS r ON r.symbol = h.symbol AND r.hour = h.hour AND r.side = s.side;
+COMMENT ON VIEW liquidations_hourly IS 'Liquidated per hour and side: by the model, of that opened before the hour, and reported by the chosen source (NULL = not recorded)';
+COMMENT ON COLUMN liquidations_hourly.symbol IS 'Contract, as the exchange writes it';
+COMMENT ON COLUMN liquidations_hourly.model IS 'Model that made the row: turnover, delta';
+COMMENT ON COLUMN liquidations_hourly.hour IS 'Start of the hour, UTC';
+COMMENT ON COLUMN liquidations_hourly.side IS 'Of the positions';
+COMMENT ON COLUMN liquidations_hourly.predicted IS 'What the model liquidated in the hour, contracts';
+COMMENT ON COLUMN liquidations_hourly.predicted_at_start IS 'Of that what had opened before the hour, contracts';
+COMMENT ON COLUMN liquidations_hourly.reported IS 'What the chosen source reported, contracts; NULL where it did not record the hour';
+COMMENT ON COLUMN liquidations_hourly.recorded IS 'Whether the chosen source recorded at least 98 % of the hour';
+COMMENT ON COLUMN liquidations_hourly.source IS 'exchange_kind of the chosen source; NULL where there is none';
+COMMENT ON COLUMN liquidations_hourly.predicted_volume IS 'What the model liquidated in the hour, quote asset at entry';
+COMMENT ON COLUMN liquidations_hourly.predicted_lots IS 'Number of lots the model liquidated in the hour';
+COMMENT ON COLUMN liquidations_hourly.reported_volume IS 'What the chosen source reported, quote asset; NULL where it did not record the hour, or not what was paid';
 
-COMMENT ON TABLE schema_version IS 'The version of these tables';
-COMMENT ON TABLE symbols IS 'What was chosen once per symbol; simulated = made by the demo market';
-COMMENT ON COLUMN symbols.quote IS 'The asset (USDT, USDC, ...) that all prices, volumes and buckets of the symbol are in, in every table; empty = nobody said';
-COMMENT ON COLUMN symbols.bucket IS 'Height of a price bucket on the newest computed day, quote asset; the view buckets has that of every day';
-COMMENT ON TABLE ended_symbols IS 'Symbols that are not traded any more: the last day there is of each, and how that was known; void where a later day is stored';
-COMMENT ON TABLE raw_days IS 'One row per symbol, kind (candles, open_interest, liquidations), day and source that was read: hash, repairs and facts (JSON)';
-COMMENT ON TABLE raw_candles IS 'Clean candles; prices and quote volumes in the quote asset, volume contracts, NULL = unknown';
-COMMENT ON TABLE raw_open_interest IS 'Clean samples; day: whose data it is, a sample of the next midnight may belong to either day';
-COMMENT ON COLUMN raw_open_interest.contracts IS 'Open interest, contracts';
-COMMENT ON COLUMN raw_open_interest.value IS 'Open interest, quote asset; NULL = unknown';
-COMMENT ON TABLE raw_liquidations IS 'Liquidations that really happened, single ones or sums of an interval; never an input of the map';
-COMMENT ON COLUMN raw_liquidations.timestamp IS 'When it happened; of a sum the start of its interval';
-COMMENT ON COLUMN raw_liquidations.source IS 'exchange_kind: whose liquidations, and how they came here';
-COMMENT ON COLUMN raw_liquidations.side IS 'Of the position that was closed';
-COMMENT ON COLUMN raw_liquidations.price IS 'Quote asset; NULL = unknown, as of most sums';
-COMMENT ON COLUMN raw_liquidations.quantity IS 'Contracts (units of the base)';
-COMMENT ON COLUMN raw_liquidations.volume IS 'Quote asset; NULL = unknown';
-COMMENT ON COLUMN raw_liquidations.resolution_seconds IS '0 = a single liquidation, else the interval that the row is the sum of';
-COMMENT ON COLUMN raw_liquidations.complete IS 'Whether the source prints every liquidation';
-COMMENT ON TABLE recorded IS 'Stretches [from, to) in which a source was recorded, cut at midnights; outside of them nothing is known, which is not 0';
-COMMENT ON TABLE position_events IS 'What opened (per candle, side, leverage and entry price), closed (per candle and book) and was liquidated (per lot)';
-COMMENT ON COLUMN position_events.opened_at IS 'Start of the candle that opened first into the lot; of a liquidation equal to timestamp where the close of its own candle had passed its price';
-COMMENT ON COLUMN position_events.side IS 'NULL where a closing took from a book that holds both sides';
-COMMENT ON COLUMN position_events.quantity IS 'Contracts; of a close with the unlocated part';
-COMMENT ON COLUMN position_events.volume IS 'Quote asset at entry; of a close that of located lots';
-COMMENT ON TABLE open_positions IS 'The lots at the end of each day; quantity contracts, volume quote asset at entry, opened_at the earliest opening';
-COMMENT ON TABLE book_ledger IS 'One row per model candle and book; contracts, active_volume and consumed_volume in the quote asset';
-COMMENT ON COLUMN book_ledger.side IS 'NULL where one book holds both sides';
-COMMENT ON COLUMN book_ledger.liquidated IS 'Contracts of lots of earlier candles that price reached';
-COMMENT ON COLUMN book_ledger.liquidated_at_once IS 'Contracts of lots that the close of their own candle had passed; part of opened, and unlocated since';
-COMMENT ON COLUMN book_ledger.rescaled IS 'Contracts that a shift of the level of the open interest added; below 0 it took away';
-COMMENT ON TABLE liquidation_snapshots IS 'Cells of the heatmap: volume in the quote asset per interval (by its start), price bucket (lower edge, quote asset) and side';
-COMMENT ON COLUMN liquidation_snapshots.active_volume IS 'Quote asset at entry still open at the end of the interval';
-COMMENT ON COLUMN liquidation_snapshots.consumed_volume IS 'Quote asset at entry liquidated within the interval';
-COMMENT ON TABLE heatmap_days IS 'The chain: each computed day with the hashes of its input, of the state it started from and of the state it left';
-COMMENT ON COLUMN heatmap_days.state IS 'JSON: what the day carries to the next besides the lots';
-COMMENT ON TABLE snapshot_days IS 'The state each day of liquidation_snapshots was made from';
-COMMENT ON TABLE coarse_days IS 'Days that had more cells than are stored of one, and how many: those far from the price are put together in liquidation_snapshots';
-COMMENT ON COLUMN coarse_days.digits IS 'Leading digits that are kept of the number of a bucket, price_bucket / bucket of the day; the rest are 0';
-COMMENT ON TABLE saved_snapshots IS 'Snapshots that were saved by hand, one row each, also when a snapshot has no cell';
-COMMENT ON TABLE map_scores IS 'How well predicted and really reported liquidations agree (docs/score.md), in long form; NULL = undefined; parameters JSON';
-COMMENT ON COLUMN map_scores.baseline IS 'The rule whose value this is; empty for the model itself';
-COMMENT ON COLUMN map_scores.difference IS 'Model minus baseline over the hours that know both';
-COMMENT ON TABLE score_hours IS 'Per hour (by its start) and side of the position, what map_scores is computed from: contracts, prices in the quote asset, NULL = unknown';
-COMMENT ON COLUMN score_hours.recorded IS 'Whether the source recorded all of the hour; where it did not, reported is NULL and never 0';
-COMMENT ON COLUMN score_hours.move IS 'From the open to the low (longs) or the high (shorts), as a share of the open';
-COMMENT ON COLUMN score_hours.extreme IS 'How far its candles went beyond the 60 minutes before each, summed, as a share of the price';
-COMMENT ON TABLE score_days IS 'A hash of each day of score_hours';
-COMMENT ON TABLE failed_days IS 'Days that failed and were not yet repaired; private, never published';
-COMMENT ON VIEW newest_states IS 'Start of the newest interval per symbol and model';
-COMMENT ON VIEW liquidation_map IS 'The newest heatmap column: volume in the quote asset per price bucket, distance of its lower edge from the close in percent, cumulative volume from the price outward';
-COMMENT ON VIEW liquidation_sources IS 'Sources of real liquidations per symbol: whose, how much was recorded, and which one is chosen for the hours';
-COMMENT ON VIEW liquidations_hourly IS 'Contracts liquidated per hour and side: by the model, of that opened before the hour, and reported by the chosen source (NULL = not recorded)';
-COMMENT ON VIEW heatmap IS 'liquidation_snapshots with long and short side by side, in the quote asset';
-COMMENT ON VIEW buckets IS 'Height of a price bucket of each computed day, quote asset; put days together in the largest of theirs';
+CREATE VIEW located_shares AS
+WITH ends AS (
+    SELECT symbol, model, CAST(timestamp AS DATE) AS day, max(timestamp) AS timestamp FROM book_ledger GROUP BY ALL
+)
+SELECT e.symbol, e.model, e.day, any_value(l.open_interest) AS open_interest, avg(l.located) AS located,
+    CASE WHEN any_value(l.open_interest) > 0 THEN avg(l.located) / any_value(l.open_interest) ELSE 0 END AS located_share
+FROM ends AS e JOIN book_ledger AS l ON l.symbol = e.symbol AND l.model = e.model AND l.timestamp = e.timestamp
+GROUP BY e.symbol, e.model, e.day;
+COMMENT ON VIEW located_shares IS 'How much of the open interest the map puts at a liquidation price, per day; modelled';
+COMMENT ON COLUMN located_shares.symbol IS 'Contract, as the exchange writes it';
+COMMENT ON COLUMN located_shares.model IS 'Model that made the row: turnover, delta';
+COMMENT ON COLUMN located_shares.day IS 'The day at the end of whose last candle this is, UTC';
+COMMENT ON COLUMN located_shares.open_interest IS 'Open interest of the exchange, contracts';
+COMMENT ON COLUMN located_shares.located IS 'What has a liquidation price, contracts; where there is a book per side the mean of the two';
+COMMENT ON COLUMN located_shares.located_share IS 'located / open_interest, a share from 0 to 1; 0 without open interest';
+
+CREATE VIEW leverage_mix AS
+SELECT symbol, model, day, side, leverage, count(*) AS lots, sum(quantity) AS quantity, sum(volume) AS volume,
+    sum(volume) / sum(sum(volume)) OVER (PARTITION BY symbol, model, day, side) AS share
+FROM open_positions GROUP BY symbol, model, day, side, leverage;
+COMMENT ON VIEW leverage_mix IS 'Open lots at the end of each day by side and leverage; modelled';
+COMMENT ON COLUMN leverage_mix.symbol IS 'Contract, as the exchange writes it';
+COMMENT ON COLUMN leverage_mix.model IS 'Model that made the row: turnover, delta';
+COMMENT ON COLUMN leverage_mix.day IS 'The day at whose end (the next midnight, UTC) the lots were open';
+COMMENT ON COLUMN leverage_mix.side IS 'Of the positions';
+COMMENT ON COLUMN leverage_mix.leverage IS 'How many times the margin the positions are';
+COMMENT ON COLUMN leverage_mix.lots IS 'Number of lots';
+COMMENT ON COLUMN leverage_mix.quantity IS 'What is open, contracts';
+COMMENT ON COLUMN leverage_mix.volume IS 'The same at entry, quote asset';
+COMMENT ON COLUMN leverage_mix.share IS 'Of the volume of its side on that day, a share from 0 to 1';
+
+CREATE VIEW model_parameters AS
+WITH told AS (
+    SELECT symbol, model, day, json_transform(parameters, '{"books": "VARCHAR", "turnover": "DOUBLE",
+        "liquidable": "DOUBLE", "leverage_weights": [["DOUBLE"]], "entry": [["VARCHAR"]], "formula": "VARCHAR",
+        "price_tick": "DOUBLE", "bucket": "DOUBLE", "candle_interval_seconds": "BIGINT",
+        "maintenance_margin_rate": "DOUBLE", "max_leverage": "DOUBLE", "dust_share": "DOUBLE", "dust_rule": "VARCHAR"}') AS p
+    FROM heatmap_days
+)
+SELECT symbol, model, day, p.books, p.turnover, p.liquidable,
+    [tier[1] for tier in p.leverage_weights] AS leverages, [tier[2] for tier in p.leverage_weights] AS weights,
+    [entry[1] for entry in p.entry] AS entries, [CAST(entry[2] AS DOUBLE) for entry in p.entry] AS entry_weights,
+    p.formula, p.price_tick, p.bucket, p.candle_interval_seconds, p.maintenance_margin_rate, p.max_leverage,
+    p.dust_share, p.dust_rule
+FROM told;
+COMMENT ON VIEW model_parameters IS 'heatmap_days.parameters as columns: the numbers each day was computed with; NULL = an earlier version did not know it';
+COMMENT ON COLUMN model_parameters.symbol IS 'Contract, as the exchange writes it';
+COMMENT ON COLUMN model_parameters.model IS 'Model that made the row: turnover, delta';
+COMMENT ON COLUMN model_parameters.day IS 'The computed day, UTC';
+COMMENT ON COLUMN model_parameters.books IS 'Its books: one (both sides in it) or two (one per side)';
+COMMENT ON COLUMN model_parameters.turnover IS 'Share of the volume of a candle that opens and closes besides the change of open interest, 0 to 1';
+COMMENT ON COLUMN model_parameters.liquidable IS 'Share of what opens that has a liquidation price, 0 to 1';
+COMMENT ON COLUMN model_parameters.leverages IS 'Leverage tiers, how many times the margin, rising';
+COMMENT ON COLUMN model_parameters.weights IS 'Share of each tier of leverages, summing to 1';
+COMMENT ON COLUMN model_parameters.entries IS 'Prices of a candle at which positions enter: close, high, low';
+COMMENT ON COLUMN model_parameters.entry_weights IS 'Share of each of entries, summing to 1';
+COMMENT ON COLUMN model_parameters.formula IS 'Formula of the liquidation price: exact, simple';
+COMMENT ON COLUMN model_parameters.price_tick IS 'Grid of the liquidation prices, quote asset';
+COMMENT ON COLUMN model_parameters.bucket IS 'Height of a price bucket, quote asset';
+COMMENT ON COLUMN model_parameters.candle_interval_seconds IS 'Width of the candles the model ran over, seconds';
+COMMENT ON COLUMN model_parameters.maintenance_margin_rate IS 'Of the first leverage bracket, a share of the notional';
+COMMENT ON COLUMN model_parameters.max_leverage IS 'Of the first leverage bracket, how many times the margin';
+COMMENT ON COLUMN model_parameters.dust_share IS 'Lots smaller than this share of the book count as dust, 0 to 1';
+COMMENT ON COLUMN model_parameters.dust_rule IS 'What becomes of dust: drop, unlocate';
+
+-- Most buckets hold something through all of a day; only of the others the single cells are looked at.
+CREATE VIEW band_lives AS
+WITH days AS (
+    SELECT symbol, model, side, price_bucket, CAST(timestamp AS DATE) AS day, min(timestamp) AS first,
+        max(timestamp) AS last, count(*) AS cells, max(active_volume) AS largest, arg_max(active_volume, timestamp) AS newest
+    FROM liquidation_snapshots WHERE active_volume > 0 GROUP BY ALL
+), stretches AS (
+    SELECT d.*, to_seconds(s.interval_seconds) AS width,
+        (epoch_us(d.last) - epoch_us(d.first)) // (1000000 * s.interval_seconds) + 1 = d.cells AS unbroken
+    FROM days AS d JOIN snapshot_days AS s ON s.symbol = d.symbol AND s.model = d.model AND s.day = d.day
+), cells AS (
+    SELECT c.symbol, c.model, c.side, c.price_bucket, c.timestamp AS first, c.timestamp AS last,
+        c.active_volume AS largest, c.active_volume AS newest, b.width
+    FROM liquidation_snapshots AS c JOIN stretches AS b ON b.symbol = c.symbol AND b.model = c.model
+        AND b.side = c.side AND b.price_bucket = c.price_bucket AND b.day = CAST(c.timestamp AS DATE)
+    WHERE NOT b.unbroken AND c.active_volume > 0
+    UNION ALL
+    SELECT symbol, model, side, price_bucket, first, last, largest, newest, width FROM stretches WHERE unbroken
+), marked AS (
+    SELECT *, first IS DISTINCT FROM lag(last + width) OVER bucket AS begins FROM cells
+    WINDOW bucket AS (PARTITION BY symbol, model, side, price_bucket ORDER BY first)
+), numbered AS (
+    SELECT *, count(*) FILTER (WHERE begins) OVER bucket AS run FROM marked
+    WINDOW bucket AS (PARTITION BY symbol, model, side, price_bucket ORDER BY first)
+), bands AS (
+    SELECT symbol, model, side, price_bucket, min(first) AS began, max(last + width) AS gone, max(largest) AS largest,
+        arg_max(newest, last) AS newest
+    FROM numbered GROUP BY symbol, model, side, price_bucket, run
+), ends AS (
+    SELECT symbol, model, max(gone) AS newest FROM bands GROUP BY symbol, model
+)
+SELECT b.symbol, b.model, b.side, b.price_bucket, b.began, CASE WHEN b.gone < e.newest THEN b.gone END AS ended,
+    (epoch_us(b.gone) - epoch_us(b.began)) / 3.6e9 AS hours, b.largest AS largest_volume, b.newest AS last_volume,
+    CASE WHEN b.gone < e.newest THEN coalesce(c.consumed_volume, 0) END AS consumed_volume
+FROM bands AS b JOIN ends AS e ON e.symbol = b.symbol AND e.model = b.model
+LEFT JOIN liquidation_snapshots AS c ON c.symbol = b.symbol AND c.model = b.model AND c.side = b.side
+    AND c.price_bucket = b.price_bucket AND c.timestamp = b.gone;
+COMMENT ON VIEW band_lives IS 'Bands of the heatmap: from when to when a bucket and side held anything without a break, and how it ended; modelled';
+COMMENT ON COLUMN band_lives.symbol IS 'Contract, as the exchange writes it';
+COMMENT ON COLUMN band_lives.model IS 'Model that made the row: turnover, delta';
+COMMENT ON COLUMN band_lives.side IS 'Of the positions';
+COMMENT ON COLUMN band_lives.price_bucket IS 'Lower edge of the price bucket, quote asset';
+COMMENT ON COLUMN band_lives.began IS 'Start of the interval in which it opened, UTC';
+COMMENT ON COLUMN band_lives.ended IS 'Start of the interval in which it went, UTC; NULL = it stands at the end of the newest';
+COMMENT ON COLUMN band_lives.hours IS 'How long it stood, hours; of one that stands, until the end of the newest interval';
+COMMENT ON COLUMN band_lives.largest_volume IS 'Most it held at the end of an interval, quote asset at entry';
+COMMENT ON COLUMN band_lives.last_volume IS 'What it held at the end of its last interval, quote asset at entry';
+COMMENT ON COLUMN band_lives.consumed_volume IS 'What price liquidated of it in the interval in which it went, quote asset at entry; 0 = it was closed; NULL = it stands';

@@ -6,6 +6,7 @@ import csv
 import io
 import re
 from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -184,7 +185,7 @@ def test_the_table_holds_the_cells_in_view(page: Any, renders: Path) -> None:
         page.locator("#save-csv").click()
     assert download.value.suggested_filename == "BTCUSDT-turnover-20240711T0000Z.csv"
     rows = list(csv.DictReader(io.StringIO(Path(download.value.path()).read_text())))
-    assert list(rows[0]) == ["timestamp_utc", "price_low", "price_high", "long_usdt", "short_usdt"]
+    assert list(rows[0]) == ["timestamp_utc", "price_low", "price_high", "long_usdt", "short_usdt", "state_at_utc"]
     prices, columns = in_view(data, view)
     expected: list[tuple[Any, ...]] = [
         (
@@ -200,7 +201,11 @@ def test_the_table_holds_the_cells_in_view(page: Any, renders: Path) -> None:
     ]
     assert len(rows) == len(expected) > 1000
     assert [row["timestamp_utc"] for row in rows] == [one[0] for one in expected]
-    for place, name in enumerate(list(rows[0])[1:], 1):
+    width = timedelta(milliseconds=state(page)["map"]["width"])
+    assert {
+        datetime.fromisoformat(row["state_at_utc"]) - datetime.fromisoformat(row["timestamp_utc"]) for row in rows
+    } == {width}
+    for place, name in enumerate(list(rows[0])[1:-1], 1):
         np.testing.assert_allclose([float(row[name]) for row in rows], [one[place] for one in expected], rtol=1e-6)
 
 

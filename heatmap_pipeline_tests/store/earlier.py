@@ -1,4 +1,4 @@
-"""Making a database one that version 1 of this program has left: its schema, and days by its rules."""
+"""Making a database one that version 1 or 3 of this program has left: its schema, and days by its rules."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import duckdb
 _COLUMNS_SINCE = {"book_ledger": ("liquidated_at_once", "rescaled"), "symbols": ("quote",)}
 _TABLES_SINCE = ("ended_symbols", "coarse_days")
 _VIEWS_SINCE = ("buckets",)
+_VIEWS_SINCE_3 = ("located_shares", "leverage_mix", "model_parameters", "band_lives")
 _STATE_THEN = ("open_interest", "unlocated", "sample_time", "sample_contracts")
 _RULES_THEN = {
     "delta": {"dust": 0.01, "nets": False, "opens": "candle", "starts_with": "nothing", "turnover": 0.0},
@@ -21,8 +22,24 @@ _SAME_THEN = (
 )
 
 
+def become_version_3(path: Path) -> None:
+    """Take away what version 3 did not have: views, columns of views, and what most columns hold."""
+    with duckdb.connect(str(path)) as con:
+        for view in _VIEWS_SINCE_3:
+            con.execute(f"DROP VIEW {view}")
+        for view in ("heatmap", "liquidation_map"):
+            con.execute(f"CREATE OR REPLACE VIEW {view} AS SELECT 1 AS symbol")
+        columns = con.execute(
+            "SELECT table_name, column_name FROM duckdb_columns() WHERE NOT internal AND comment IS NOT NULL"
+        ).fetchall()
+        for table, column in columns:
+            con.execute(f'COMMENT ON COLUMN {table}."{column}" IS NULL')
+        con.execute("UPDATE schema_version SET version = 3")
+
+
 def become_version_1(path: Path) -> None:
     """Take away what version 1 did not have, and say of every computed day that it was made by its rules."""
+    become_version_3(path)
     with duckdb.connect(str(path)) as con:
         for table, columns in _COLUMNS_SINCE.items():
             for column in columns:

@@ -28,7 +28,7 @@ from heatmap_pipeline.locks import file_lock
 from heatmap_pipeline.store import export as module
 from heatmap_pipeline.store.export import MANIFEST, ExportError, ExportReport, export, exported_tables, is_current
 from heatmap_pipeline.store.publish import publish
-from heatmap_pipeline.store.schema import comments, symbol_tables
+from heatmap_pipeline.store.schema import View, comments, relations, symbol_tables
 from heatmap_pipeline.store.warehouse import StoreError, Warehouse
 from heatmap_pipeline_tests._examples import PROFILE
 from heatmap_pipeline_tests.store.tiny import fill, forget_symbol
@@ -36,7 +36,7 @@ from heatmap_pipeline_tests.store.tiny import fill, forget_symbol
 OLD = [Path(folder) for folder in os.environ.get("HEATMAP_TEST_OLD_DUCKDB", "").split(os.pathsep) if folder]
 """Folders of older versions: `pip install --target FOLDER duckdb==1.1.3`."""
 
-VIEWS = ("newest_states", "liquidation_map", "heatmap", "buckets", "liquidation_sources", "liquidations_hourly")
+VIEWS = tuple(relation.name for relation in relations() if isinstance(relation, View))
 ROOT = Path(__file__).parents[2]
 
 

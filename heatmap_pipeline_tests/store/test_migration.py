@@ -22,7 +22,7 @@ from heatmap_pipeline.views.data import load_version
 from heatmap_pipeline.views.errors import ViewError
 from heatmap_pipeline.views.window import find_symbol
 from heatmap_pipeline_tests._homes import heatmap, refused
-from heatmap_pipeline_tests.store.earlier import become_version_1
+from heatmap_pipeline_tests.store.earlier import become_version_1, become_version_3
 from heatmap_pipeline_tests.store.tiny import DAYS, MODELS_USED, dump, fill, forget_symbol
 
 OLDER, NEWER = min(READABLE) - 1, SCHEMA_VERSION + 1
@@ -150,6 +150,24 @@ def test_a_warehouse_of_version_1_becomes_one_of_today_in_its_place(warehouse: W
         return sorted(tuple(str(row[n]) for n in keep) for row in rows)
 
     assert kept(migrated["book_ledger"]) == kept(rows["book_ledger"])
+
+
+def test_a_warehouse_of_version_3_gets_the_views_and_what_its_columns_hold(warehouse: Warehouse) -> None:
+    """Its rows are today's, so nothing is computed anew; what is published next says what its columns hold too."""
+    publish(warehouse, ["BTCUSDT"])
+    today = schema_of(warehouse.path)
+    with warehouse.connect() as con:
+        rows = dump(con)
+    for path in (warehouse.path, warehouse.published):
+        become_version_3(path)
+    with warehouse.read() as con:
+        assert dump(con) == rows, "what version 3 published is read as it is"
+    with warehouse.connect() as con:
+        assert dump(con) == rows
+        con.execute("UPDATE heatmap_days SET created_at = created_at + INTERVAL 1 DAY")
+    assert schema_of(warehouse.path) == today
+    assert publish(warehouse, ["BTCUSDT"]).changed
+    assert schema_of(warehouse.published) == today
 
 
 @pytest.mark.parametrize("statement", [5, 40, -1])

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from heatmap_pipeline.market.liquidations.tables import LIQUIDATION_COLUMNS
 from heatmap_pipeline.market.tables import CANDLE_COLUMNS, OPEN_INTEREST_COLUMNS
+from heatmap_pipeline.store.dictionary import dictionary, published_relations
 from heatmap_pipeline.store.raw import SYMBOL_COLUMNS
-from heatmap_pipeline.store.schema import amounts, column_types, symbol_tables, tables
+from heatmap_pipeline.store.schema import Relation, amounts, column_types, comments, relations, symbol_tables, tables
 from heatmap_pipeline.store.sql import Connection
 from heatmap_pipeline_tests.store.tiny import DAYS, compute
 
@@ -79,3 +83,45 @@ def test_every_amount_of_a_model_is_checked(con: Connection, table: str) -> None
         report = quantities_valid(con, "BTCUSDT", model, DAYS[0], DAYS[-1])
         assert report.numbers[f"bad_rows_of_{table}"] == 1, name
         con.rollback()
+
+
+UNITS = re.compile(
+    r"contracts|quote asset|a share|share of|percent|times the margin|hours|a ratio|in (its|the) unit", re.IGNORECASE
+)
+
+
+@pytest.mark.parametrize("relation", relations(), ids=lambda relation: relation.name)
+def test_every_column_says_what_it_holds_its_unit_and_its_time_zone(relation: Relation) -> None:
+    assert relation.comment
+    for name, kind in relation.types.items():
+        note = relation.notes[name]
+        assert len(note) > 10, name
+        assert note == note.strip(" ."), name
+        if kind.startswith(("TIMESTAMP", "DATE")):
+            assert "UTC" in note, name
+        elif kind.startswith("DOUBLE"):
+            assert UNITS.search(note), name
+        elif kind in ("BIGINT", "INTEGER"):
+            assert re.search(r"seconds|[Nn]umber|digits", note), name
+        elif kind == "BOOLEAN":
+            assert note.startswith("Whether"), name
+        else:
+            assert kind in ("VARCHAR", "VARCHAR[]", "ENUM('long', 'short')", "ENUM('liquidate', 'close', 'open')"), name
+    assert all(relation.notes[name].startswith("JSON") for name in ("parameters", "repairs") if name in relation.types)
+
+
+def test_a_database_says_all_of_it(con: Connection) -> None:
+    stored = con.execute(
+        "SELECT table_name, column_name, comment FROM duckdb_columns() WHERE NOT internal UNION ALL "
+        "SELECT table_name, '', comment FROM duckdb_tables() WHERE NOT internal UNION ALL "
+        "SELECT view_name, '', comment FROM duckdb_views() WHERE NOT internal"
+    ).fetchall()
+    assert {(name, column): comment for name, column, comment in stored} == dict(comments())
+    assert len(stored) > 250
+
+
+def test_the_documentation_is_the_dictionary() -> None:
+    """Written by `python -m heatmap_pipeline_tests.tables_page`."""
+    page = (Path(__file__).parents[2] / "docs" / "tables.md").read_text()
+    assert dictionary(published_relations()) in page
+    assert page.count("\n### `") == len(published_relations()) == len(relations()) - 1

@@ -102,6 +102,11 @@ def settled(published_twice: Path, tmp_path: Path) -> Iterator[Warehouse]:
     for path in (warehouse.published, spare.spare_path(warehouse)):
         spare.seal(path)
     yield warehouse
+    with warehouse.read() as con:
+        (without,) = con.execute(
+            "SELECT count(*) FROM duckdb_columns() WHERE database_name = 'heatmap' AND NOT internal AND comment IS NULL"
+        ).fetchall()
+    assert without == (0,), "every column says what it holds, however the file came to be"
     assert not list(warehouse.home.glob(".heatmap.duckdb.*")), "nothing is left behind"
 
 

@@ -19,7 +19,7 @@ from heatmap_pipeline.instants import ONE_DAY
 from heatmap_pipeline.orchestration.resources import WarehouseResource
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store import days as stored
-from heatmap_pipeline.store.schema import column_types
+from heatmap_pipeline.store import schema
 from heatmap_pipeline.store.warehouse import StoreError, UnusableError
 from heatmap_pipeline.symbols import of_safe_name, safe_name
 
@@ -76,7 +76,8 @@ def daily_asset(symbol: str, name: str, days: dg.DailyPartitionsDefinition, **mo
 
 def table_metadata(table: str) -> dict[str, Any]:
     """Return what the Dagster UI shows of the table that an asset fills."""
-    columns = [dg.TableColumn(name, kind) for name, kind in column_types(table)]
+    filled = schema.table(table)
+    columns = [dg.TableColumn(name, kind, filled.notes[name]) for name, kind in filled.types.items()]
     return {"dagster/column_schema": dg.TableSchema(columns=columns), "dagster/table_name": f"heatmap.{table}"}
 
 

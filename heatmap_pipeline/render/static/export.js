@@ -15,25 +15,25 @@ export function fileName(map, ending) {
 
 /**
  * Cells in view that hold something: start of the column (UTC), lower and upper price of the row, volumes (quote
- * asset).
+ * asset), and the column's end (UTC), which is when they are known.
  * @param {HeatMap} map
  * @param {View} view
  */
 export function csvOf(map, view) {
   const unit = map.quote.toLowerCase();
-  const lines = [`timestamp_utc,price_low,price_high,long_${unit},short_${unit}`];
+  const lines = [`timestamp_utc,price_low,price_high,long_${unit},short_${unit},state_at_utc`];
   const decimals = binDecimals(map.bin);
   const first = Math.max(0, Math.floor((view.x[0] - map.start) / map.width));
   const last = Math.min(map.columns, Math.ceil((view.x[1] - map.start) / map.width));
   const bottom = Math.max(0, Math.floor((view.y[0] - map.low) / map.bin));
   const top = Math.min(map.rows, Math.ceil((view.y[1] - map.low) / map.bin));
   for (let t = first; t < last; t += 1) {
-    const time = `${iso(map.start + t * map.width).slice(0, 19)}Z`;
+    const [time, end] = [t, t + 1].map((column) => `${iso(map.start + column * map.width).slice(0, 19)}Z`);
     for (let p = bottom; p < top; p += 1) {
       const [long, short] = [map.long[t * map.rows + p], map.short[t * map.rows + p]];
       if (long + short > 0) {
         const low = map.low + p * map.bin;
-        lines.push(`${time},${low.toFixed(decimals)},${(low + map.bin).toFixed(decimals)},${long},${short}`);
+        lines.push(`${time},${low.toFixed(decimals)},${(low + map.bin).toFixed(decimals)},${long},${short},${end}`);
       }
     }
   }

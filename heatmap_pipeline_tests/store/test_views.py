@@ -1,0 +1,216 @@
+"""The views everybody writes, each against a plain way to the same rows."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from datetime import datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pytest
+
+from heatmap_pipeline.model.book import located_share
+from heatmap_pipeline.model.parameters import MODELS, ModelParameters
+from heatmap_pipeline.store.raw import SymbolRecord, put_symbol
+from heatmap_pipeline.store.schema import relations
+from heatmap_pipeline.store.sql import Connection, day_bounds
+from heatmap_pipeline_tests.store.tiny import BUCKET, DAYS, INTERVAL, MODELS_USED, compute, parameters
+
+_END = day_bounds(DAYS[-1])[1]
+_WIDTH = timedelta(seconds=INTERVAL)
+
+BY_GROUP = """
+    SELECT symbol, model, timestamp, price_bucket,
+        coalesce(sum(active_volume) FILTER (WHERE side = 'long'), 0) AS long_volume,
+        coalesce(sum(active_volume) FILTER (WHERE side = 'short'), 0) AS short_volume,
+        coalesce(sum(consumed_volume) FILTER (WHERE side = 'long'), 0) AS long_consumed_volume,
+        coalesce(sum(consumed_volume) FILTER (WHERE side = 'short'), 0) AS short_consumed_volume
+    FROM liquidation_snapshots GROUP BY symbol, model, timestamp, price_bucket
+"""
+"""The view `heatmap` as one would write it, and as it was."""
+
+
+def wild_cells(con: Connection, seed: int) -> list[tuple[Any, ...]]:
+    """Put cells of symbols of their own beside the others: any side anywhere, holes, days without a cell, one missing.
+
+    Returns the rows: symbol, timestamp, price_bucket, side, active_volume, consumed_volume.
+    """
+    rng = np.random.default_rng(seed)
+    rows = []
+    for symbol in ("AUSDT", "BUSDT"):
+        put_symbol(con, SymbolRecord(symbol, 900, BUCKET, "demo", True, "USDT"))
+        for day in DAYS[:2]:
+            con.execute("INSERT INTO snapshot_days VALUES (?, 'wild', ?, 'x', ?, 1)", [symbol, day, INTERVAL])
+        instants = [day_bounds(DAYS[0])[0] + n * _WIDTH for n in range(96) if n % 17]
+        for instant in instants:
+            for bucket in range(8):
+                for side in ("long", "short"):
+                    if rng.random() < 0.7:
+                        volume = float(rng.choice([0.0, 1.5, 3.25, 7.0]))
+                        eaten = float(rng.choice([0.0, 0.5])) if volume else 0.5
+                        rows.append((symbol, instant, BUCKET * bucket, side, volume, eaten))
+    con.executemany("INSERT INTO liquidation_snapshots VALUES (?, 'wild', ?, ?, ?, ?, ?)", rows)
+    return rows
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_the_heatmap_is_its_cells_grouped(con: Connection, seed: int) -> None:
+    """Whatever lies where: the model's cells, of which few buckets hold both sides, and cells that no model makes."""
+    wild_cells(con, seed)
+    columns = (
+        "symbol, model, timestamp, price_bucket, long_volume, short_volume, long_consumed_volume, short_consumed_volume"
+    )
+    for left, right in (("heatmap", f"({BY_GROUP})"), (f"({BY_GROUP})", "heatmap")):
+        assert con.execute(f"SELECT {columns} FROM {left} EXCEPT ALL SELECT {columns} FROM {right}").fetchall() == []
+    both = con.execute("SELECT model, count(*) FROM heatmap WHERE long_volume > 0 AND short_volume > 0 GROUP BY ALL")
+    assert dict(both.fetchall())["wild"] > 100
+    old = con.execute("DESCRIBE heatmap").fetchall()[:8]
+    assert [row[:2] for row in old] == [row[:2] for row in con.execute(f"DESCRIBE {BY_GROUP}").fetchall()]
+
+
+def test_a_state_is_known_at_the_end_of_its_interval(con: Connection) -> None:
+    apart = con.execute("SELECT DISTINCT state_at - timestamp, state_at IS NULL FROM heatmap").fetchall()
+    assert apart == [(_WIDTH, False)]
+    assert con.execute("SELECT DISTINCT state_at, timestamp FROM liquidation_map").fetchall() == [(_END, _END - _WIDTH)]
+    con.execute("DELETE FROM snapshot_days WHERE day = ?", [DAYS[0]])  # as a snapshot saved by hand leaves it
+    known = con.execute(
+        "SELECT CAST(timestamp AS DATE), count(*) > 100, count(state_at) = 0 FROM heatmap GROUP BY 1 ORDER BY 1"
+    )
+    assert known.fetchall() == [(day, True, day == DAYS[0]) for day in DAYS]
+
+
+TOUCHED = """
+    SELECT h.* FROM heatmap AS h JOIN raw_candles AS c ON c.symbol = h.symbol AND c.open_time = h.state_at
+    WHERE (h.long_volume > 0 AND c.low <= h.price_bucket) OR (h.short_volume > 0 AND c.high >= h.price_bucket + ?)
+"""
+
+
+def test_what_stands_at_the_end_of_an_interval_is_consumed_by_the_candle_that_follows(con: Connection) -> None:
+    con.execute(f"CREATE TEMP TABLE touched AS {TOUCHED}", [BUCKET])
+    touched = con.execute(
+        "SELECT count(*), count(*) FILTER (WHERE n.long_consumed_volume + n.short_consumed_volume > 0) "
+        "FROM touched AS t LEFT JOIN heatmap AS n ON n.symbol = t.symbol AND n.model = t.model "
+        "AND n.timestamp = t.state_at AND n.price_bucket = t.price_bucket"
+    )
+    ((count, consumed),) = touched.fetchall()
+    assert consumed == count > 50
+
+
+def test_bands_live_as_long_as_nothing_interrupts_them(con: Connection) -> None:
+    wild_cells(con, 3)
+    instants: defaultdict[tuple[Any, ...], dict[datetime, tuple[float, float]]] = defaultdict(dict)
+    query = (
+        "SELECT symbol, model, side, price_bucket, timestamp, active_volume, consumed_volume FROM liquidation_snapshots"
+    )
+    last: dict[tuple[str, str], datetime] = {}
+    for symbol, model, side, bucket, timestamp, active, consumed in con.execute(query).fetchall():
+        instants[symbol, model, side, bucket][timestamp] = active, consumed
+        if active > 0:
+            last[symbol, model] = max(timestamp, last.get((symbol, model), timestamp))
+    expected = []
+    for band, cells in instants.items():
+        standing = sorted(time for time, (active, _) in cells.items() if active > 0)
+        begins = [time for time in standing if time - _WIDTH not in standing]
+        for began in begins:
+            end = began
+            while end + _WIDTH in standing:
+                end += _WIDTH
+            volumes = [cells[began + n * _WIDTH][0] for n in range((end - began) // _WIDTH + 1)]
+            stands = end == last[band[0], band[1]]
+            gone = end + _WIDTH
+            hours = (gone - began) / timedelta(hours=1)
+            eaten = None if stands else cells.get(gone, (0.0, 0.0))[1]
+            expected.append((*band, began, None if stands else gone, hours, max(volumes), volumes[-1], eaten))
+    found = con.execute("FROM band_lives").fetchall()
+    assert sorted(found, key=str) == sorted(expected, key=str)
+    assert {row[1] for row in found} == {"wild", *MODELS_USED}
+    longest = max(row[6] for row in found)
+    assert longest > 24, "a band goes on over midnight"
+
+
+def test_the_located_share_of_a_day_is_that_of_its_last_candle(con: Connection) -> None:
+    found = {(row[1], row[2]): row[3:] for row in con.execute("FROM located_shares").fetchall()}
+    assert len(found) == len(MODELS_USED) * len(DAYS)
+    for model in MODELS_USED:
+        for day, (_, result) in zip(DAYS, compute("BTCUSDT", model), strict=True):
+            last = result.ledger["timestamp"] == result.ledger["timestamp"].max()
+            located, (open_interest, *_) = result.ledger["located"][last], result.ledger["open_interest"][last]
+            share = located_share(located.tolist(), float(open_interest))
+            assert found[model, day] == pytest.approx((open_interest, located.mean(), share))
+            assert share > 0
+
+
+def test_the_leverage_mix_adds_up_to_the_book(con: Connection) -> None:
+    for model in MODELS_USED:
+        lots = compute("BTCUSDT", model)[-1][1].state.lots
+        rows = con.execute("FROM leverage_mix WHERE model = ? AND day = ?", [model, DAYS[-1]]).fetchall()
+        assert {(row[3], row[4]) for row in rows} == {
+            ("long" if side > 0 else "short", leverage) for side, leverage in zip(lots.side, lots.leverage, strict=True)
+        }
+        for _, _, _, side, leverage, count, quantity, volume, share in rows:
+            of_side = (lots.side > 0) == (side == "long")
+            those = of_side & (lots.leverage == leverage)
+            assert count == those.sum()
+            assert (quantity, volume) == pytest.approx((lots.quantity[those].sum(), lots.volume[those].sum()))
+            assert share == pytest.approx(lots.volume[those].sum() / lots.volume[of_side].sum())
+
+
+def test_parameters_are_those_of_the_days(con: Connection) -> None:
+    con.execute("UPDATE heatmap_days SET parameters = ? WHERE day = ?", ['{"dust": 0.01, "turnover": 0.05}', DAYS[0]])
+    names = [name for name, *_ in con.execute("DESCRIBE model_parameters").fetchall()]
+    for row in con.execute("FROM model_parameters WHERE day > ?", [DAYS[0]]).fetchall():
+        columns = dict(zip(names, row, strict=True))
+        given = parameters(columns["model"])
+        recorded = json.loads(given.to_json())
+        tiers, entries = recorded.pop("leverage_weights"), recorded.pop("entry")
+        assert [columns.pop("leverages"), columns.pop("weights")] == [list(part) for part in zip(*tiers, strict=True)]
+        assert [columns.pop("entries"), columns.pop("entry_weights")] == [
+            list(part) for part in zip(*entries, strict=True)
+        ]
+        assert {name: columns[name] for name in recorded} == recorded
+        assert columns.keys() - recorded.keys() == {"symbol", "day"}
+    earlier = con.execute(
+        "SELECT turnover, liquidable, leverages, dust_share FROM model_parameters WHERE day = ?", [DAYS[0]]
+    )
+    assert set(map(str, earlier.fetchall())) == {"(0.05, None, None, None)"}
+
+
+def test_every_parameter_that_a_day_records_is_a_column() -> None:
+    """A parameter that comes has to be put into the view as well."""
+    (view,) = [relation for relation in relations() if relation.name == "model_parameters"]
+    for model in MODELS.values():
+        recorded = json.loads(ModelParameters(model, BUCKET).to_json()).keys()
+        assert recorded - view.types.keys() == {"leverage_weights", "entry"}
+
+
+def test_liquidations_of_an_hour_in_the_quote_asset(con: Connection) -> None:
+    """Beside the contracts: what is known of the volume, and NULL where the record does not say all of it."""
+    found = con.execute(
+        "SELECT model, sum(predicted_volume), sum(predicted_lots), sum(predicted) FROM liquidations_hourly GROUP BY ALL"
+    ).fetchall()
+    stored = con.execute(
+        "SELECT model, sum(volume), count(*), sum(quantity) FROM position_events "
+        "WHERE event_type = 'liquidate' GROUP BY ALL"
+    ).fetchall()
+    assert sorted(found) == [(model, *map(pytest.approx, numbers)) for model, *numbers in sorted(stored)]
+    hours = "SELECT reported, reported_volume, recorded, hour, side FROM liquidations_hourly WHERE model = 'delta'"
+    con.execute("UPDATE raw_liquidations SET volume = quantity * 50000")
+    rows = con.execute(hours).fetchall()
+    for reported, volume, recorded, *_ in rows:
+        assert volume == (pytest.approx(reported * 50000) if recorded else None)
+    assert {row[2] for row in rows} == {True, False}
+    con.execute(
+        "UPDATE raw_liquidations SET volume = NULL WHERE timestamp = (SELECT min(timestamp) FROM raw_liquidations)"
+    )
+    changed = [
+        (old, new)
+        for old, new in zip(sorted(rows, key=_place), sorted(con.execute(hours).fetchall(), key=_place), strict=True)
+        if old != new
+    ]
+    ((old, new),) = changed
+    assert (new[0], new[1]) == (old[0], None), "what is known of an hour in part is not its volume"
+
+
+def _place(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    return row[3:]
