@@ -10,7 +10,7 @@ const map = smallMap({
     [5, 6],
   ],
 });
-const HEAD = "timestamp_utc,price_low,price_high,long_usdt,short_usdt";
+const HEAD = "timestamp_utc,price_low,price_high,long_usdt,short_usdt,state_at_utc";
 const rowsOf = (view) => csvOf(map, view).trimEnd().split("\n");
 const whole = { x: [map.start, map.end], y: [map.low, map.high] };
 
@@ -36,7 +36,7 @@ for (const [name, view, expected] of [
 }
 
 test("a row says its time, its prices and both sides", () => {
-  assert.equal(rowsOf(whole)[2], "2024-07-04T00:00:00Z,110,120,2,0");
+  assert.equal(rowsOf(whole)[2], "2024-07-04T00:00:00Z,110,120,2,0,2024-07-04T00:15:00Z");
 });
 
 test("a name says symbol, model, time, and that data are simulated", () => {
