@@ -170,6 +170,7 @@ class Columns(BaseModel):
     format: Literal[2]
     timestamps: list[int] = Field(description="Start of every interval, milliseconds since 1970-01-01 UTC.")
     prices: list[float] = Field(description="Lower edge of every bin, quote asset.")
+    located_shares: list[float] = Field(description="Share located at the end of every interval.")
     long: Cells
     short: Cells
     consumed_long: Cells

@@ -38,6 +38,7 @@ _SCRIPTS = (
     "time",
     "source",
     "map",
+    "moment",
     "clusters",
     "colours",
     "marks",
@@ -50,6 +51,8 @@ _SCRIPTS = (
     "png",
     "address",
     "controls",
+    "player",
+    "travel",
     "facts",
     "state",
     "loading",
@@ -154,6 +157,7 @@ def pack(data: Columns) -> dict[str, Any]:
     record = data.record()
     for name in ("timestamps", "prices"):
         record[name] = _packed(record[name], "f8")
+    record["located_shares"] = _packed(record["located_shares"], "f4")
     for name in data.cells:
         cells = record[name]
         runs = np.bincount(cells["time"], minlength=len(data.times))

@@ -12,7 +12,7 @@ from heatmap_pipeline.model.book import LONG, SHORT, Floats, Ints
 from heatmap_pipeline.model.clusters import Cluster, Move, landmarks
 from heatmap_pipeline.views.grid import DECIMALS
 from heatmap_pipeline.views.heatmap import tiers_record, units_of
-from heatmap_pipeline.views.replay import Source, share_located
+from heatmap_pipeline.views.replay import Source, shares_located
 from heatmap_pipeline.views.window import MAX_ROWS, choose_bins
 
 
@@ -73,7 +73,7 @@ def _book(source: Source, start: int, at: int) -> tuple[Ints, Ints, Floats, floa
     stamp = start // (step * MICROSECONDS) * (step * MICROSECONDS)
     here = (cells["timestamp"] == stamp) & (cells["active_volume"] > 0)
     prices = cells["price_bucket"][here] * source.parameters(day).bucket_units
-    share = share_located(result, start + 1, 0.0)
+    share = float(shares_located(result, np.array([start + 1]), np.zeros(1))[0])
     return prices, cells["side"][here], cells["active_volume"][here], share
 
 

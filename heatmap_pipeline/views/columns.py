@@ -45,6 +45,7 @@ class Columns:
         cells: of each of `VOLUMES`, to 0.0001 USDT.
         candles: as wide as the columns or narrower.
         meta: what the heatmap says of itself, as in docs/api.md.
+        located_shares: share of the open interest located at the end of each column, shape (T,).
         reported: the real liquidations; None where none of the window was recorded.
     """
 
@@ -53,6 +54,7 @@ class Columns:
     cells: Mapping[str, Cells]
     candles: Candles
     meta: Mapping[str, Any]
+    located_shares: Floats
     reported: Reported | None = None
 
     @property
@@ -112,6 +114,7 @@ class Columns:
             "format": 2,
             "timestamps": self.times // 1000,
             "prices": self.prices,
+            "located_shares": np.round(self.located_shares, 6),
             **{
                 name: {"time": cells.column, "price": cells.row, "volume": cells.volume}
                 for name, cells in self.cells.items()
@@ -145,6 +148,7 @@ def as_columns(heatmap: Heatmap, reports: Sequence[Reports] = ()) -> Columns:
         cells={name: cells(getattr(grid, name)) for name in VOLUMES},
         candles=resample(candles, window.first, min(window.last, heatmap.source.model.end), width),
         meta={**heatmap.meta(), **_page_meta(heatmap)},
+        located_shares=heatmap.played.located_shares,
         reported=reported_in(heatmap.source.symbol.name, reports, window, candles, modelled),
     )
 

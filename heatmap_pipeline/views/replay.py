@@ -18,7 +18,7 @@ import numpy as np
 from cachetools import LRUCache
 
 from heatmap_pipeline.instants import DAY, MICROSECONDS, ONE_DAY, day_of, day_start
-from heatmap_pipeline.model.book import Columns, DayResult, Floats, Ints, ModelState, Sides, located_share
+from heatmap_pipeline.model.book import Columns, DayResult, Floats, Ints, ModelState, Sides
 from heatmap_pipeline.model.engine import run_day, start_state
 from heatmap_pipeline.model.parameters import ModelParameters
 from heatmap_pipeline.views.data import ModelData, SymbolData, Version
@@ -158,7 +158,8 @@ class Replay:
         consumed: USDT liquidated within the interval.
         created: lots-to-be that opened per interval (rows of candle, side and leverage), shape (intervals,).
         liquidated: lots that were liquidated per interval.
-        located_share: share of the open interest located at the end of the window, in all tiers, whatever is shown.
+        located_shares: share of the open interest located at the end of each interval, in all tiers, whatever is shown, shape (intervals,); of one
+            without candles as it was before.
     """
 
     interval: Ints
@@ -168,7 +169,12 @@ class Replay:
     consumed: Floats
     created: Ints
     liquidated: Ints
-    located_share: float
+    located_shares: Floats
+
+    @property
+    def located_share(self) -> float:
+        """Share of the open interest located at the end of the window."""
+        return float(self.located_shares[-1]) if len(self.located_shares) else 0.0
 
 
 def replay(source: Source, first: int, last: int, seconds: int) -> Replay:
@@ -187,7 +193,8 @@ def replay(source: Source, first: int, last: int, seconds: int) -> Replay:
     count = (last - first) // step
     created, liquidated = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.int64)
     parts: list[tuple[Ints, Ints, Sides, Floats, Floats]] = []
-    share = 0.0
+    ends = first + step * np.arange(1, count + 1)
+    shares = np.zeros(count)
     for day, result in _days(source, first, last, seconds):
         cells = result.cells
         stamps = cells["timestamp"]
@@ -203,9 +210,9 @@ def replay(source: Source, first: int, last: int, seconds: int) -> Replay:
         )
         created += _counts(result.opens, source.tiers, first, step, count)
         liquidated += _counts(result.liquidations, source.tiers, first, step, count)
-        share = share_located(result, last, share)
+        shares = shares_located(result, ends, shares)
     interval, price, side, active, consumed = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-    return Replay(interval, price, side, active, consumed, created, liquidated, share)
+    return Replay(interval, price, side, active, consumed, created, liquidated, shares)
 
 
 def _counts(events: Columns, tiers: Tiers | None, first: int, step: int, count: int) -> Ints:
@@ -216,14 +223,23 @@ def _counts(events: Columns, tiers: Tiers | None, first: int, step: int, count: 
     return counted
 
 
-def share_located(result: DayResult, end: int, otherwise: float) -> float:
-    """Return the share of the open interest located after a day's last candle that starts before `end`."""
-    times = result.ledger["timestamp"]
-    until = int(np.searchsorted(times, end))
-    if not until:
+def shares_located(result: DayResult, ends: Ints, otherwise: Floats) -> Floats:
+    """Return the share of the open interest located after a day's last candle that starts before each of `ends`.
+
+    It is `located_share` of every candle at once.
+
+    Args:
+        result: of the day.
+        ends: instants, microseconds.
+        otherwise: the share where no candle of the day starts before, as long as `ends`.
+    """
+    times, rows, books = np.unique(result.ledger["timestamp"], return_index=True, return_counts=True)
+    if not len(times):
         return otherwise
-    last = times == times[until - 1]
-    return located_share(result.ledger["located"][last].tolist(), float(result.ledger["open_interest"][until - 1]))
+    located, whole = np.add.reduceat(result.ledger["located"], rows), books * result.ledger["open_interest"][rows]
+    shares = np.divide(located, whole, out=np.zeros(len(times)), where=whole > 0)
+    candle = np.searchsorted(times, ends) - 1
+    return np.where(candle < 0, otherwise, shares[np.maximum(candle, 0)])
 
 
 def _days(source: Source, first: int, last: int, seconds: int) -> Iterator[tuple[date, DayResult]]:

@@ -376,3 +376,15 @@ def test_klines_equal_the_raw_candles(published: Settings, served: TestClient) -
         )
     assert body["meta"]["total_candles"] == 30
     assert body["meta"]["as_of"] == f"{day(6)}T00:00:00Z"
+
+
+@pytest.mark.parametrize("model", ["turnover", "delta"])
+def test_the_located_share_of_a_column_is_the_one_of_the_map_at_its_end(served: TestClient, model: str) -> None:
+    body = ask(served, model=model, interval="4h", format="columns", **WHOLE)
+    assert len(body["located_shares"]) == len(body["timestamps"]) == 30
+    assert body["located_shares"][-1] == pytest.approx(body["meta"]["located_share"], abs=1e-6)
+    for column in (0, 5, 6, 17, 29):
+        end = pd.Timestamp(body["timestamps"][column], unit="ms") + pd.Timedelta(hours=4)
+        there = ask(served, MAP, model=model, time=f"{end.isoformat()}Z")
+        assert body["located_shares"][column] == pytest.approx(there["located_share"], abs=1e-6)
+    assert len(set(body["located_shares"])) > 20

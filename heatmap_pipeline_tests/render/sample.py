@@ -114,7 +114,8 @@ def draw(
     nothing = np.zeros(window.count, dtype=np.int64)
     active, consumed = (table[name][order].astype(float) for name in ("active", "consumed"))
     sides = table["sides"][order].astype(np.int8)
-    played = Replay(column[order], price[order], sides, active, consumed, nothing, nothing, located_share)
+    shares = np.full(window.count, located_share)
+    played = Replay(column[order], price[order], sides, active, consumed, nothing, nothing, shares)
     return as_columns(binned(past, window, interval, played, None, max_rows), reports)
 
 

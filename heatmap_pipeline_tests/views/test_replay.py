@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from heatmap_pipeline.model.book import DayResult, Lots, ModelState
-from heatmap_pipeline.views.replay import share_located
+from heatmap_pipeline.model.book import DayResult, Lots, ModelState, located_share
+from heatmap_pipeline.views.replay import shares_located
 
 
 def uneven_day() -> DayResult:
@@ -27,9 +29,14 @@ def uneven_day() -> DayResult:
     return DayResult(state, ledger, sides, sides, {"book": np.zeros(0, dtype=np.int64)})
 
 
-@pytest.mark.parametrize(
-    ("end", "share"), [(0, 0.25), (1, 6 / 100), (300_000_000, 6 / 100), (300_000_001, 32 / 100), (10**12, 32 / 100)]
-)
-def test_the_located_share_is_of_the_open_interest_in_each_book(end: int, share: float) -> None:
+def test_the_located_share_is_of_the_open_interest_in_each_book() -> None:
     """Not of what the books hold; before the first candle it is what it was."""
-    assert share_located(uneven_day(), end, 0.25) == pytest.approx(share)
+    ends = np.array([0, 1, 300_000_000, 300_000_001, 10**12])
+    found = shares_located(uneven_day(), ends, np.full(5, 0.25))
+    assert found.tolist() == pytest.approx([0.25, 6 / 100, 6 / 100, 32 / 100, 32 / 100])
+    assert found[-1] == located_share([30.0, 2.0], 50.0)
+
+
+def test_a_day_without_candles_changes_no_share() -> None:
+    empty = replace(uneven_day(), ledger={name: column[:0] for name, column in uneven_day().ledger.items()})
+    assert shares_located(empty, np.array([0, 1]), np.array([0.1, 0.2])).tolist() == [0.1, 0.2]

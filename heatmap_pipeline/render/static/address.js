@@ -1,6 +1,7 @@
 // Everything that can be chosen, and how the address bar holds it: a link opens exactly what its sender saw.
 
 import { RANGES } from "./time.js";
+import { iso } from "./words.js";
 
 /** @import { Choice, Entry } from "./types.d.ts" */
 
@@ -10,6 +11,15 @@ export const OPTIONS = {
   side: { both: "Longs + shorts", long: "Longs", short: "Shorts" },
   scale: { linear: "Linear", log: "Log" },
 };
+
+/**
+ * "2024-07-04T23:00Z", or with seconds, as milliseconds; null for anything else.
+ * @param {string | null} text
+ */
+function instant(text) {
+  const time = /^\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d)?Z$/.test(text ?? "") ? Date.parse(String(text)) : Number.NaN;
+  return Number.isFinite(time) ? time : null;
+}
 
 /**
  * What a link chooses; what it does not say, or says wrong, is as it is without a link.
@@ -31,7 +41,9 @@ export function choiceOf(hash, symbols) {
   const { models } = symbols[names.indexOf(symbol)];
   const [low, high] = [volume("low"), volume("high")];
   const view = (given.get("view") ?? "").split(",").map(Number);
-  const isView = view.length === 4 && view.every(Number.isFinite) && view[0] < view[1] && view[2] < view[3];
+  const isStretch = view.every(Number.isFinite) && view[0] < view[1];
+  const isView = isStretch && (view.length === 2 || (view.length === 4 && view[2] < view[3]));
+  const pin = instant(given.get("pin"));
   return /** @type {Choice} */ ({
     symbol,
     model: pick("model", models, models[0]),
@@ -42,9 +54,15 @@ export function choiceOf(hash, symbols) {
     low: high !== null && low !== null && low >= high ? null : low,
     high: high === 0 ? null : high,
     ...Object.fromEntries(SWITCHES.map((name) => [name, given.get(name) !== "0"])),
-    view: isView ? { x: view.slice(0, 2), y: view.slice(2) } : null,
+    at: instant(given.get("at")),
+    pin,
+    replay: pin !== null && given.get("replay") === "1",
+    view: isView ? { x: view.slice(0, 2), y: view.length === 4 ? view.slice(2) : null } : null,
   });
 }
+
+/** @param {number} time */
+const instantWord = (time) => `${iso(time).slice(0, 19)}Z`.replace(":00Z", "Z");
 
 /**
  * The link of a choice.
@@ -57,9 +75,13 @@ export function hashOf(choice) {
   if (low !== null) text.set("low", String(low));
   if (high !== null) text.set("high", String(high));
   for (const name of SWITCHES) if (!choice[name]) text.set(name, "0");
+  if (choice.at !== null) text.set("at", instantWord(choice.at));
+  if (choice.pin !== null) text.set("pin", instantWord(choice.pin));
+  if (choice.pin !== null && choice.replay) text.set("replay", "1");
   if (view) {
-    const digits = Math.min(12, Math.max(0, 6 - Math.floor(Math.log10(view.y[1]))));
-    text.set("view", [...view.x.map(Math.round), ...view.y.map((price) => Number(price.toFixed(digits)))].join());
+    const digits = view.y ? Math.min(12, Math.max(0, 6 - Math.floor(Math.log10(view.y[1])))) : 0;
+    const prices = view.y?.map((price) => Number(price.toFixed(digits))) ?? [];
+    text.set("view", [...view.x.map(Math.round), ...prices].join());
   }
-  return `#${text.toString().replaceAll("%2C", ",")}`;
+  return `#${text.toString().replaceAll("%2C", ",").replaceAll("%3A", ":")}`;
 }

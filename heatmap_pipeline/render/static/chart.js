@@ -2,7 +2,8 @@
 // Plotly heatmap: that is drawn anew as a whole for every change of colour, and colours have to follow a moving handle.
 
 import { colourScale, copyCells, paintCells } from "./colours.js";
-import { candleTraces, circleTraces, isNarrow, layout, places, profileTraces } from "./traces.js";
+import { within } from "./time.js";
+import { around, candleTraces, circleTraces, isNarrow, layout, places, profileTraces } from "./traces.js";
 
 const CONFIG = {
   displayModeBar: false,
@@ -17,7 +18,7 @@ export class Chart {
   #element;
   #canvas;
   #onMoved;
-  #drawn = null; // { map, choice, view, scale, painted }
+  #drawn = null; // { map, choice, view, moment, until, scale, painted }
   #wired = false;
   #deafUntil = 0; // to double clicks, which Plotly takes the fingers of a pinch for
   cells = document.createElement("canvas");
@@ -34,6 +35,11 @@ export class Chart {
     return isNarrow(this.#element);
   }
 
+  /** Pixels of the map from left to right. */
+  get mapWidth() {
+    return places(this.#element, { profile: true }).mapWidth;
+  }
+
   /** The cells alone, where they will be: Plotly takes longer to read than the numbers. */
   early(map, choice, view) {
     const { margin, mapWidth, height } = places(this.#element, choice);
@@ -41,17 +47,22 @@ export class Chart {
     this.#paintIn(view, { left: margin.l, top: margin.t, width: mapWidth, height: height - margin.t - margin.b });
   }
 
-  async draw(map, choice, view) {
+  /**
+   * Draws a scene: { map, choice, view, bounds }, the `moment` that the profile and the price belong to, and `until` when
+   * anything is shown.
+   */
+  async draw(scene) {
+    const { map, choice, view, moment, until } = scene;
     const at = places(this.#element, choice);
     const traces = [
-      ...candleTraces(map, view, at.mapWidth, choice.candles),
-      ...circleTraces(map, choice, at.mapWidth),
-      ...(at.withProfile ? profileTraces(map, choice) : []),
+      ...candleTraces(map, view, at.mapWidth, choice.candles, until),
+      ...circleTraces(map, choice, at.mapWidth, until),
+      ...(at.withProfile ? profileTraces(moment, choice) : []),
     ];
     this.#colour(map, choice);
-    this.#drawn.view = view;
+    Object.assign(this.#drawn, scene);
     // Not restyle: it forgets that the axis is one of dates, and then takes it for one of numbers.
-    await Plotly.react(this.#element, traces, layout(map, view, choice, at), CONFIG);
+    await Plotly.react(this.#element, traces, layout(scene, at), CONFIG);
     this.#paint();
     this.#wire();
   }
@@ -73,7 +84,7 @@ export class Chart {
     const scale = colourScale(map, choice);
     const painted = [choice.side, scale.log, scale.low, scale.high].join();
     if (this.#drawn?.map !== map || this.#drawn.painted !== painted) paintCells(this.cells, map, choice, scale);
-    this.#drawn = { ...this.#drawn, map, choice, scale, painted };
+    this.#drawn = { moment: map, until: Infinity, ...this.#drawn, map, choice, scale, painted };
   }
 
   recolour(choice) {
@@ -82,7 +93,7 @@ export class Chart {
     this.#paint();
   }
 
-  /** What is drawn: { map, choice, view, scale }. */
+  /** What is drawn: the scene and the scale of its colours. */
   state() {
     return this.#drawn;
   }
@@ -114,12 +125,13 @@ export class Chart {
     const context = canvas.getContext("2d");
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
     context.clearRect(0, 0, width, height);
-    if (this.#drawn.choice.map) copyCells(context, this.cells, this.#drawn.map, view, box);
+    const { choice, map, until } = this.#drawn;
+    if (choice.map) copyCells(context, this.cells, map, view, box, until);
   }
 
-  /** Labels of the price axis that would stick out below the label of the last price are not shown. */
+  /** Labels of the price axis that would stick out below the label of the price are not shown. */
   #clearPriceLabel() {
-    const tag = this.heightOf(this.#drawn.map.price);
+    const tag = this.heightOf(this.#drawn.moment.price);
     const frame = this.#element.getBoundingClientRect();
     for (const label of this.#element.querySelectorAll(".ytick text")) {
       const { top, bottom } = label.getBoundingClientRect();
@@ -128,15 +140,21 @@ export class Chart {
     }
   }
 
-  /** Moves the view by shares of its width and height, after scaling it about its middle. */
+  /**
+   * Moves the view by shares of its width and height, after scaling it about its middle, or about the newest data where
+   * they are in view; half of it stays on data.
+   */
   shift({ scale = 1, x = 0, y = 0 }) {
     if (!this.#drawn?.view) return;
     const view = this.view();
-    const changed = ([from, to], by) => {
-      const [middle, half] = [(from + to) / 2 + by * (to - from), ((to - from) / 2) * scale];
-      return [middle - half, middle + half];
+    const changed = ([from, to], by, share = 0.5) => {
+      const [length, fixed] = [to - from, from + share * (to - from)];
+      const begin = fixed - share * length * scale + by * length;
+      return [begin, begin + length * scale];
     };
-    this.goTo({ x: changed(view.x, x), y: changed(view.y, y) });
+    const { last } = this.#drawn.bounds;
+    const times = changed(view.x, x, view.x[1] >= last ? (last - view.x[0]) / (view.x[1] - view.x[0]) : 0.5);
+    this.goTo({ x: within(times, around(this.#drawn.bounds, times)), y: changed(view.y, y) });
   }
 
   ignoreDoubleClick() {
@@ -153,17 +171,18 @@ export class Chart {
     const { xaxis, xaxis2, yaxis } = this.#element._fullLayout;
     const inside = (axis, at) => at >= axis._offset && at <= axis._offset + axis._length;
     if (!inside(yaxis, y) || !(inside(xaxis, x) || (xaxis2 && inside(xaxis2, x)))) return null;
-    const { map } = this.#drawn;
+    const { map, moment, until } = this.#drawn;
     const price = yaxis.p2l(y - yaxis._offset);
     const row = Math.floor((price - map.low) / map.bin);
     const onMap = inside(xaxis, x);
-    const column = onMap ? Math.floor((xaxis.p2l(x - xaxis._offset) - map.start) / map.width) : map.columns - 1;
+    const column = onMap ? Math.floor((xaxis.p2l(x - xaxis._offset) - map.start) / map.width) : moment.column;
+    const isShown = column >= 0 && column < map.columns && map.start + (column + 1) * map.width <= until;
     return {
-      map,
+      map: moment,
       price,
       onMap,
       row: row >= 0 && row < map.rows ? row : null,
-      column: column >= 0 && column < map.columns ? column : null,
+      column: isShown ? column : null,
       box: this.box(),
     };
   }

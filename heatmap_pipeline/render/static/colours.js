@@ -121,13 +121,14 @@ export function paintCells(canvas, map, choice, scale) {
  * @param {HeatMap} map
  * @param {View} view
  * @param {{left: number, top: number, width: number, height: number}} box
+ * @param {number} until nothing after it is shown
  */
-export function copyCells(context, cells, map, view, box) {
+export function copyCells(context, cells, map, view, box, until = Infinity) {
   context.save();
   context.beginPath();
-  context.rect(box.left, box.top, box.width, box.height);
-  context.clip();
   const across = (view.x[1] - view.x[0]) / box.width;
+  context.rect(box.left, box.top, Math.max(0, Math.min(box.width, (until - view.x[0]) / across)), box.height);
+  context.clip();
   const down = (view.y[1] - view.y[0]) / box.height;
   context.imageSmoothingEnabled = down > 1.2 * map.bin;
   context.drawImage(

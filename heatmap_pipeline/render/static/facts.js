@@ -43,19 +43,26 @@ function badge(words, style, about) {
   return make("span", { textContent: words, className: `badge ${style}`, title: about, tabIndex: 0 });
 }
 
-export function showFacts(map, stale) {
+/** What is true of a map at its moment; `stale` is what `staleness` says of the newest data. */
+export function showFacts(map, stale, newest) {
   const bold = (text) => make("b", { textContent: text });
+  const { isPast, locatedShare } = map;
+  document.body.classList.toggle("past", isPast);
   byId("price").textContent = priceText(map.price);
-  byId("price").title = `Last close, ${quote}`;
+  byId("price").title = isPast ? `Close at ${instantText(map.asOf)}, ${quote}` : `Last close, ${quote}`;
   byId("as-of").replaceChildren("as of ", bold(instantText(map.asOf)));
-  byId("located").replaceChildren("located share ", bold(`${(map.locatedShare * 100).toFixed(1)} %`));
+  const share = locatedShare === null ? "not known" : `${(locatedShare * 100).toFixed(1)} %`;
+  byId("located").replaceChildren("located share ", bold(share));
   byId("located").dataset.about = ABOUT_LOCATED;
   byId("reported").replaceChildren(...(map.reported ? reportedKey(map.reported) : []));
+  const about = `Price, profile, clusters and located share are of that moment; the newest data end ${instantText(newest)}.`;
   byId("badges").replaceChildren(
+    ...(isPast ? [badge("PAST", "past", about)] : []),
     ...marksOf(map).map(({ words, style, about }) => badge(words, style, about)),
     ...(stale ? [badge(`STALE ${stale.age}`, "old", stale.about)] : []),
   );
-  document.title = `${map.symbol} ${priceText(map.price)} · liquidation heatmap`;
+  const when = isPast ? ` at ${instantText(map.asOf)}` : "";
+  document.title = `${map.symbol} ${priceText(map.price)}${when} · liquidation heatmap`;
 }
 
 /** The legend of the hollow circles. */
@@ -70,15 +77,15 @@ function reportedKey(reported) {
 }
 
 /** How old the newest data are, if that is too old: by the server's own word, else by their time. */
-export function staleness(map, health) {
+export function staleness(map, health, newest) {
   if (map.ended) return null;
   const known =
     health?.symbols?.filter((one) => one.symbol === map.symbol && (one.model ?? map.model) === map.model) ?? [];
-  const seconds = (Date.now() - map.asOf) / 1000;
+  const seconds = (Date.now() - newest) / 1000;
   const old = known.length ? known.some((one) => one.stale) : seconds > STALE_HOURS * 3600;
   if (!old) return null;
   const reason =
     known.map((one) => one.reason).find(Boolean) ??
     `run heatmap refresh ${map.symbol}; heatmap status says what is missing`;
-  return { age: ageText(Math.max(0, seconds)), about: `The newest data end ${instantText(map.asOf)}: ${reason}` };
+  return { age: ageText(Math.max(0, seconds)), about: `The newest data end ${instantText(newest)}: ${reason}` };
 }

@@ -4,7 +4,7 @@
 import { bookBetween, clustersOf, maxPain } from "./clusters.js";
 import { COLOURS } from "./colours.js";
 import { byId, make } from "./dom.js";
-import { amount, binDecimals, percentText, priceText, volumeText } from "./words.js";
+import { amount, binDecimals, clockText, dayText, percentText, priceText, volumeText } from "./words.js";
 
 const ABOUT_PAIN =
   "If price went straight there from now, this is where the most volume, as modelled, would be liquidated per " +
@@ -18,6 +18,8 @@ const facts = (price, one, volume, marks) => [
   make("span", { className: "volume", textContent: volume }),
   make("span", { className: "marks", textContent: marks }),
 ];
+
+const nowWords = (map) => (map.isPast ? ` price at ${dayText(map.asOf)} ${clockText(map.asOf)}` : " last price");
 
 /** What a side holds in all, among the prices in view. */
 function titleOf(where, part) {
@@ -111,7 +113,7 @@ export function ladder(panel, chart) {
     const most = Math.max(1, ...[...clusters.above, ...clusters.below].map((one) => one.volume));
     panel.replaceChildren(
       ...side(map, "above", part, most),
-      make("p", { className: "now" }, make("b", { textContent: priceText(map.price) }), " last price"),
+      make("p", { className: "now" }, make("b", { textContent: priceText(map.price) }), nowWords(map)),
       ...side(map, "below", part, most),
     );
     line.hidden = true;

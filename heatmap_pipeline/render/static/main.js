@@ -10,17 +10,20 @@ import { blank, notice, say, showFacts, staleness } from "./facts.js";
 import { ladder } from "./ladder.js";
 import { Legend } from "./legend.js";
 import { Loading, mapOf } from "./loading.js";
-import { decode, overlaps, rebin, viewOf } from "./map.js";
+import { decode, rebin } from "./map.js";
+import { Player } from "./player.js";
 import { pngOf, save } from "./png.js";
 import { pinchZoom, pointer } from "./pointer.js";
 import { truthPanel } from "./score.js";
 import { fileSource, liveSource, SourceError } from "./source.js";
 import { State } from "./state.js";
 import { MINUTE, RANGES } from "./time.js";
+import { Travel } from "./travel.js";
 import { countIn } from "./words.js";
 
 const POLL_SECONDS = 30;
 const HEALTH_MINUTES = 10;
+const REST = 200; // milliseconds without a move, after which what is looked at is asked for
 const TOGGLES = { h: "map", c: "candles", x: "bubbles", o: "reported", p: "profile", k: "levels" };
 
 /** Resolves when the library, which is large, is there: numbers are asked for while it is read. */
@@ -50,13 +53,14 @@ class Page {
   #looking = false;
   #asked = 0; // when health was asked for
   #judged = null; // whose score was asked for
+  #resting = 0; // waits until the view rests
 
   constructor(source, { poll_seconds: seconds = POLL_SECONDS }) {
     this.#source = source;
     this.#seconds = seconds;
     this.#state = new State(source.live);
     this.chart = new Chart(this.#element, byId("density"), (view) => this.#moved(view));
-    this.hand = pointer(this.#element, this.chart);
+    this.hand = pointer(this.#element, this.chart, (time) => this.#pin(time));
     this.levels = ladder(byId("ladder"), this.chart);
     this.truth = truthPanel();
     this.legend = new Legend(
@@ -74,6 +78,18 @@ class Page {
       layers: group("layers", (name) => this.#toggle(name), { single: false }),
     };
     pinchZoom(this.#element, this.chart);
+    this.player = new Player(
+      (by) => this.#step(by),
+      () => this.travel.playing(),
+    );
+    this.travel = new Travel({
+      go: (time) => this.#travel(time),
+      earlier: () => this.#move(-0.5),
+      later: () => this.#move(0.5),
+      newest: () => this.#choose({ at: null, view: null, pin: null }),
+      unpin: () => this.#unpin(),
+      player: this.player,
+    });
     this.actions = this.#actions();
     this.#wire();
     say("Loading …");
@@ -106,12 +122,63 @@ class Page {
       return;
     }
     const state = this.#state;
-    state.choice = { ...state.choice, view };
-    this.levels.update(state.map, view);
-    this.#controls();
+    state.choose({ view });
+    this.#redraw();
     state.write();
     this.hand.hide();
-    this.chart.draw(state.map, state.choice, view);
+    this.#loadSoon();
+  }
+
+  // Other moments.
+
+  #travel(time) {
+    this.player.stop();
+    this.#state.travel(time);
+    this.#update();
+  }
+
+  /** Goes earlier or later by a share of what is looked at. */
+  #move(share) {
+    const { at, span } = this.#state.edge;
+    this.#travel(at + share * span);
+  }
+
+  /** Everything beside the map belongs to a moment from now on; once more, and it is the right edge again. */
+  #pin(time) {
+    this.player.stop();
+    this.#state.choose({ pin: time === this.#state.choice.pin ? null : time });
+    this.#showMoment();
+  }
+
+  #unpin() {
+    this.player.stop();
+    this.#state.choose({ pin: null });
+    this.#showMoment();
+  }
+
+  #showMoment() {
+    this.#state.write();
+    return this.#redraw();
+  }
+
+  /** One candle of a replay, forwards or back, as wide as the columns are; whether there is more to come. */
+  async #step(by) {
+    const state = this.#state;
+    const { bounds, map } = state;
+    const now = state.choice.replay ? state.choice.pin : state.replayStart;
+    const time = Math.min(now + by * map.width, bounds.last);
+    if (time < bounds.first + map.width) return false;
+    state.replayTo(time);
+    if (state.isEnough(this.chart.mapWidth)) await this.#showMoment();
+    else await this.#update();
+    return time < bounds.last;
+  }
+
+  /** Asks for what is looked at once it rests, if what is there does not show it as finely as it could. */
+  #loadSoon() {
+    clearTimeout(this.#resting);
+    if (this.#state.isEnough(this.chart.mapWidth)) return;
+    this.#resting = setTimeout(() => this.#update(), REST);
   }
 
   #bins() {
@@ -174,27 +241,28 @@ class Page {
 
   #update() {
     const state = this.#state;
-    state.fitRange();
+    clearTimeout(this.#resting);
+    state.fit();
     this.#controls();
     state.write();
     this.hand.hide();
+    const window = this.#source.live ? state.window(this.chart.mapWidth) : null;
     return this.#loading.start(
-      (signal) => this.#source.load({ ...state.choice, entry: state.entry }, signal),
-      (payload, number) => this.#show(payload, number),
+      (signal) => this.#source.load({ ...state.choice, entry: state.entry, window }, signal),
+      (payload, number) => this.#show(payload, window, number),
       (error) => this.#failed(error),
     );
   }
 
-  async #show(payload, number) {
+  async #show(payload, window, number) {
     const state = this.#state;
+    const { live } = this.#source;
     // The server puts numbers into rows itself.
-    const map = mapOf(payload, this.#source.live ? 0 : state.choice.bin);
-    if (!this.#source.live && map === map.base && state.choice.bin !== map.bin) state.choose({ bin: 0 });
-    state.map = map;
+    const map = mapOf(payload, live ? 0 : state.choice.bin, live);
+    if (!live && map === map.base && state.choice.bin !== map.bin) state.choose({ bin: 0 });
     countIn(map.quote);
-    state.fitRange();
-    // A link may be older than what the range holds now.
-    if (state.choice.view && !overlaps(map, state.choice.view)) state.choose({ view: null });
+    state.take(map, window);
+    state.fit();
     const { choice } = state;
     if (!map.columns || !map.rows) {
       state.map = null;
@@ -207,19 +275,40 @@ class Page {
     this.#controls();
     state.write();
     this.legend.update(map, choice);
-    showFacts(map, staleness(map, state.health));
-    const view = choice.view ?? viewOf(map, choice.range);
-    this.levels.update(map, view);
-    if (typeof Plotly === "undefined") this.chart.early(map, choice, view);
+    this.#beside(state.view, state.moment);
+    if (typeof Plotly === "undefined") this.chart.early(map, choice, state.view);
     await this.#plotly;
+    await this.hand.released(); // what is dragged would jump
     if (!this.#loading.isNewest(number)) return;
-    await this.chart.draw(map, choice, view);
+    await this.#draw();
     this.#askTruth();
     notice(map.empty ? "The book is empty in this range: there are candles, but no levels." : "");
     for (const id of ["save-png", "save-csv"]) byId(id).disabled = false;
     if (!performance.getEntriesByName("heatmap-first-paint").length) {
       requestAnimationFrame(() => performance.measure("heatmap-first-paint", { start: 0 }));
     }
+  }
+
+  /** What stands beside the map, of a moment. */
+  #beside(view, moment) {
+    const { bounds, choice, edge, health } = this.#state;
+    this.travel.update({ bounds, choice, edge, moment, view }, this.#source.live);
+    showFacts(moment, staleness(moment, health, bounds.last), bounds.last);
+    this.levels.update(moment, view);
+  }
+
+  #draw() {
+    const { map, choice, view, moment, until, bounds } = this.#state;
+    return this.chart.draw({ map, choice, view, moment, until, bounds });
+  }
+
+  /** Draws what is there anew, as the choice or the room for it changed. */
+  #redraw() {
+    const state = this.#state;
+    this.#controls();
+    this.#beside(state.view, state.moment);
+    this.legend.update(state.map, state.choice);
+    return this.#draw();
   }
 
   /** The score of what is drawn, once for each symbol, model and publication. */
@@ -279,7 +368,7 @@ class Page {
     if (isNew || Date.now() - this.#asked > HEALTH_MINUTES * MINUTE) {
       this.#asked = Date.now();
       state.health = await this.#source.health();
-      if (state.map) showFacts(state.map, staleness(state.map, state.health));
+      if (state.map) this.#beside(state.view, state.moment);
     }
     if (!isNew && !isTroubled) return;
     state.publish(found);
@@ -321,6 +410,15 @@ class Page {
       ArrowRight: () => chart.shift({ x: 0.15 }),
       ArrowUp: () => chart.shift({ y: 0.15 }),
       ArrowDown: () => chart.shift({ y: -0.15 }),
+      ",": () => this.#move(-0.5),
+      ".": () => this.#move(0.5),
+      n: () => this.#choose({ at: null, view: null, pin: null }),
+      " ": () => this.player.toggle(),
+      "<": () => this.player.step(-1),
+      ">": () => this.player.step(1),
+      "{": () => this.player.shift(-1),
+      "}": () => this.player.shift(1),
+      Escape: () => this.#unpin(),
     };
   }
 
@@ -377,13 +475,6 @@ class Page {
       if (!this.#state.map || !width || (width === element.clientWidth && height === element.clientHeight)) return;
       waiting = setTimeout(() => this.#redraw(), 60);
     }).observe(element);
-  }
-
-  #redraw() {
-    const { map, choice } = this.#state;
-    this.#controls();
-    this.legend.update(map, choice);
-    this.chart.draw(map, choice, choice.view ?? viewOf(map, choice.range));
   }
 
   pngOf() {

@@ -93,6 +93,7 @@ export function decode(payload) {
     quote: meta.units?.price ?? "USDT",
     // Files of before the word changed say coverage.
     locatedShare: meta.located_share ?? meta.coverage,
+    shares: payload.located_shares ? unpack(payload.located_shares) : null,
   };
   map.reported = reportedOf(payload.reported, map);
   return finished(map);
@@ -185,17 +186,20 @@ function withEmptyRows(map) {
 }
 
 /**
+ * Lowest low, highest high and last close of the candles that begin in a stretch.
  * @param {Candle[]} candles
  * @param {number} from
+ * @param {number} to
  */
-function priceSpan(candles, from) {
-  let [low, high] = [Infinity, -Infinity];
+function priceSpan(candles, from, to = Infinity) {
+  let [low, high, last] = [Infinity, -Infinity, 0];
   for (const bar of candles) {
-    if (bar.time < from) continue;
+    if (bar.time < from || bar.time >= to) continue;
     low = Math.min(low, bar.low);
     high = Math.max(high, bar.high);
+    last = bar.close;
   }
-  return [low, high];
+  return [low, high, last];
 }
 
 /**
@@ -266,39 +270,43 @@ function bubblesOf(map) {
 }
 
 /**
- * The newest book: one entry per row; sums run outward from the price.
+ * The book at the end of a column: one entry per row; sums run outward from the price.
  * @param {HeatMap} map
+ * @param {number} column
  * @returns {Book}
  */
-export function newestBook(map) {
-  if (map.book) return map.book;
+export function bookAt(map, column) {
   const { rows } = map;
-  const from = Math.max(0, map.columns - 1) * rows;
+  const from = Math.max(0, column) * rows;
   const long = Float64Array.from(map.long.subarray(from, from + rows));
   const short = Float64Array.from(map.short.subarray(from, from + rows));
   const [longSum, shortSum] = [new Float64Array(rows), new Float64Array(rows)];
   for (let p = 0, sum = 0; p < rows; p += 1) shortSum[p] = sum += short[p];
   for (let p = rows - 1, sum = 0; p >= 0; p -= 1) longSum[p] = sum += long[p];
-  map.book = {
-    long,
-    short,
-    longSum,
-    shortSum,
-    middle: Float64Array.from(long, (_, p) => map.low + (p + 0.5) * map.bin),
-  };
+  return { long, short, longSum, shortSum, middle: Float64Array.from(long, (_, p) => map.low + (p + 0.5) * map.bin) };
+}
+
+/**
+ * The book of a map at its moment, which is its newest unless `atMoment` chose another.
+ * @param {HeatMap} map
+ * @returns {Book}
+ */
+export function newestBook(map) {
+  map.book ??= bookAt(map, map.columns - 1);
   return map.book;
 }
 
 const CANDLE_MINUTES = [5, 15, 30, 60, 120, 240, 360, 720, 1440, 2880, 10080];
 
 /**
- * Candles between two instants, merged until there are at most `most` of them.
+ * Candles between two instants, merged until there are at most `most` of them; what ends after `until` is left out.
  * @param {HeatMap} map
  * @param {number} from
  * @param {number} to
  * @param {number} most
+ * @param {number} until
  */
-export function candlesIn(map, from, to, most) {
+export function candlesIn(map, from, to, most, until = Infinity) {
   const own = map.candleWidth;
   /** @param {number} step */
   const fits = (step) => step >= own && step % own === 0 && (to - from) / step <= most;
@@ -306,7 +314,7 @@ export function candlesIn(map, from, to, most) {
   /** @type {Candle[]} */
   const merged = [];
   for (const bar of map.candles) {
-    if (bar.time < from - step || bar.time > to + step) continue;
+    if (bar.time < from - step || bar.time > to + step || bar.time + own > until) continue;
     const time = Math.floor(bar.time / step) * step;
     const last = merged.at(-1);
     if (last && last.time === time) {
@@ -329,16 +337,27 @@ export const overlaps = (map, { x, y }) => x[0] < map.end && x[1] > map.start &&
  * The part of the map that a range shows: its time, and its candles with prices around them as far as the map reaches.
  * @param {HeatMap} map
  * @param {RangeName} range
+ * @param {number | null} at its end, null for the newest
  * @returns {View}
  */
-export function viewOf(map, range) {
-  const span = Math.min(RANGES[range], map.end - map.start);
-  const from = Math.max(map.start, map.end - RANGES[range]);
-  const x = [from, map.end + 0.012 * span];
-  const [low, high] = priceSpan(map.candles, from);
-  if (!(low <= high)) return { x, y: [map.low, map.high] };
-  const margin = Math.max(0.8 * (high - low), 0.04 * map.price);
-  return { x, y: [Math.min(low, Math.max(map.low, low - margin)), Math.max(high, Math.min(map.high, high + margin))] };
+export function viewOf(map, range, at = null) {
+  const end = Math.min(at ?? map.end, map.end);
+  const span = Math.min(RANGES[range], end - map.start);
+  // Beside the newest data there is some room; beside the past there is no void.
+  const x = [end - span, at === null ? end + 0.012 * span : end];
+  return { x, y: pricesOf(map, x) };
+}
+
+/**
+ * The candles of a stretch of time, with prices around them as far as the map reaches.
+ * @param {HeatMap} map
+ * @param {number[]} x
+ */
+export function pricesOf(map, [from, to]) {
+  const [low, high, last] = priceSpan(map.candles, from, to);
+  if (!(low <= high)) return [map.low, map.high];
+  const margin = Math.max(0.8 * (high - low), 0.04 * last);
+  return [Math.min(low, Math.max(map.low, low - margin)), Math.max(high, Math.min(map.high, high + margin))];
 }
 
 /**
@@ -349,7 +368,8 @@ export function viewOf(map, range) {
  */
 export function colourEnds(map, range) {
   if (map.ends[range]) return map.ends[range];
-  const { x, y } = viewOf(map, range);
+  const x = map.whole ? [map.start, map.end] : viewOf(map, range).x;
+  const y = pricesOf(map, x);
   const { long, short, rows } = map;
   const first = Math.max(0, Math.floor((x[0] - map.start) / map.width));
   const [bottom, top] = [

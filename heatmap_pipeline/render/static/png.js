@@ -18,7 +18,7 @@ const FOOT = 26;
 
 /** The picture: title, the map as it is on the screen, the colour bar with its volumes. Twice as fine as the screen. */
 export async function pngOf(chart, element) {
-  const { map, choice, scale } = chart.state();
+  const { map, choice, scale, moment, until } = chart.state();
   const [width, height, fine] = [element.clientWidth, element.clientHeight, 2];
   const canvas = make("canvas", { width: width * fine, height: (height + HEAD + FOOT) * fine });
   const context = canvas.getContext("2d");
@@ -28,18 +28,25 @@ export async function pngOf(chart, element) {
   const view = chart.view();
   const box = chart.box();
   if (choice.map) {
-    copyCells(context, chart.cells, map, view, {
-      left: box.left,
-      top: HEAD + box.top,
-      width: box.mapRight - box.left,
-      height: box.height,
-    });
+    copyCells(
+      context,
+      chart.cells,
+      map,
+      view,
+      {
+        left: box.left,
+        top: HEAD + box.top,
+        width: box.mapRight - box.left,
+        height: box.height,
+      },
+      until,
+    );
   }
   const above = new Image();
   above.src = await Plotly.toImage(element, { format: "png", width, height, scale: fine });
   await above.decode();
   context.drawImage(above, 0, HEAD, width, height);
-  caption(context, map, choice, scale, width, height);
+  caption(context, moment, choice, scale, width, height);
   return new Promise((resolve) => {
     canvas.toBlob(resolve, "image/png");
   });

@@ -13,7 +13,7 @@ function tipRows({ map, row, column, onMap }) {
   const [long, short] = [map.long[column * map.rows + row], map.short[column * map.rows + row]];
   const rows = [
     ["", "Price", `${priceText(low, decimals)} – ${priceText(low + map.bin, decimals)}`],
-    ["", "From last price", percentText(((low + map.bin / 2) / map.price - 1) * 100)],
+    ["", map.isPast ? "From price then" : "From last price", percentText(((low + map.bin / 2) / map.price - 1) * 100)],
     ["rule long-text", "Long, modelled", amount(long)],
     ["short-text", "Short, modelled", amount(short)],
     ["", "Total, modelled", amount(long + short)],
@@ -64,30 +64,32 @@ function reportedRows({ reported, start, width }, column) {
   return rows;
 }
 
-export function pointer(element, chart) {
+function fillTip(tip, found) {
+  const { map, column, onMap } = found;
+  const start = map.start + column * map.width;
+  const end = start + map.width;
+  const until = dayText(end) === dayText(start) ? clockText(end) : `${dayText(end)} ${clockText(end)}`;
+  const when = onMap
+    ? `${dayText(start)} ${clockText(start)} – ${until} UTC`
+    : `${map.isPast ? "Book" : "Newest book"}, ${instantText(map.asOf)}`;
+  const table = document.createElement("table");
+  for (const [style, left, right] of tipRows(found)) {
+    const line = table.insertRow();
+    line.className = style;
+    line.insertCell().textContent = left;
+    line.insertCell().textContent = right;
+  }
+  tip.replaceChildren(make("div", { className: "when", textContent: when }), table);
+}
+
+/** Follows the pointer; `onPick(time)` after a click into the map, with the end of the column. */
+export function pointer(element, chart, onPick) {
   const [tip, crossX, crossY, tag] = ["tip", "cross-x", "cross-y", "cross-price"].map(byId);
   let pressed = null;
+  const waiting = []; // for the pointer to be released
 
   function hide() {
     for (const one of [tip, crossX, crossY, tag]) one.hidden = true;
-  }
-
-  function fill(found) {
-    const { map, column, onMap } = found;
-    const start = map.start + column * map.width;
-    const end = start + map.width;
-    const until = dayText(end) === dayText(start) ? clockText(end) : `${dayText(end)} ${clockText(end)}`;
-    const when = onMap
-      ? `${dayText(start)} ${clockText(start)} – ${until} UTC`
-      : `Newest book, ${instantText(map.asOf)}`;
-    const table = document.createElement("table");
-    for (const [style, left, right] of tipRows(found)) {
-      const line = table.insertRow();
-      line.className = style;
-      line.insertCell().textContent = left;
-      line.insertCell().textContent = right;
-    }
-    tip.replaceChildren(make("div", { className: "when", textContent: when }), table);
   }
 
   function show(event) {
@@ -104,7 +106,7 @@ export function pointer(element, chart) {
     Object.assign(crossX.style, { left: `${x}px`, top: `${box.top}px`, height: `${box.height}px` });
     tip.hidden = found.row === null || found.column === null;
     if (!tip.hidden) {
-      fill(found);
+      fillTip(tip, found);
       const right = x + 18 + tip.offsetWidth > frame.width;
       const below = y + 18 + tip.offsetHeight > frame.height;
       const left = right ? x - 18 - tip.offsetWidth : x + 18;
@@ -112,6 +114,14 @@ export function pointer(element, chart) {
       tip.style.top = `${Math.max(4, below ? y - 18 - tip.offsetHeight : y + 18)}px`;
     }
     return undefined;
+  }
+
+  function pick(event) {
+    const frame = element.getBoundingClientRect();
+    const found = chart.under(event.clientX - frame.left, event.clientY - frame.top);
+    if (!found?.onMap || found.column === null) return;
+    const { start, width, end } = found.map;
+    onPick(Math.min(end, start + (found.column + 1) * width));
   }
 
   element.addEventListener("pointermove", (event) => {
@@ -123,25 +133,40 @@ export function pointer(element, chart) {
   element.addEventListener(
     "pointerdown",
     (event) => {
-      pressed = { x: event.clientX, y: event.clientY };
-      if (event.pointerType !== "touch") hide();
+      pressed = { x: event.clientX, y: event.clientY, button: event.button };
+      if (event.pointerType === "touch") return;
+      hide();
+      byId("map").focus({ preventScroll: true }); // so that the arrow keys are the map's
     },
     true,
   );
-  element.addEventListener(
+  // Of the window: Plotly puts something between the pointer and the element while a button is down.
+  window.addEventListener(
     "pointerup",
     (event) => {
       const near = pressed && Math.hypot(event.clientX - pressed.x, event.clientY - pressed.y) <= 8;
-      if (event.pointerType === "touch" && near) show(event);
+      const isFirst = pressed?.button === 0;
       pressed = null;
+      while (waiting.length) waiting.pop()();
+      if (!near) return;
+      if (event.pointerType === "touch") show(event);
+      else if (isFirst) pick(event);
     },
     true,
   );
+  for (const end of ["pointercancel", "blur"]) {
+    window.addEventListener(end, () => {
+      pressed = null;
+      while (waiting.length) waiting.pop()();
+    });
+  }
   element.addEventListener("pointerleave", (event) => {
     if (event.pointerType !== "touch") hide();
   });
   element.addEventListener("wheel", hide, { passive: true });
-  return { hide };
+  /** Resolves when nothing is dragged. */
+  const released = () => new Promise((resolve) => (pressed ? waiting.push(resolve) : resolve()));
+  return { hide, released };
 }
 
 /** Two fingers zoom about the point between them. Plotly knows one finger only, which moves the map. */

@@ -1,9 +1,8 @@
 // Where numbers come from. A source has `live`, `symbols()`, `load(query, signal)`, `score(query)` and `health()`; a
-// query is { symbol, model, range, bin, entry }, what `load` gives is a payload of the endpoint's format=columns, what
+// query is { symbol, model, bin, entry, window }, what `load` gives is a payload of the endpoint's format=columns, what
 // `score` gives an answer of its /score, or null where there is none.
 
 import { make } from "./dom.js";
-import { RANGES } from "./time.js";
 
 /** A failure with a sentence for people. */
 export class SourceError extends Error {
@@ -72,15 +71,7 @@ export function fileSource(manifest) {
   };
 }
 
-// Width of a column by range, seconds: fine where few days are shown, never more columns than a screen has.
-const COLUMN_SECONDS = { "12h": 300, "24h": 300, "3d": 900, "7d": 900, "30d": 3600, "90d": 14400, "1y": 14400 };
-const INTERVALS = [
-  [300, "5m"],
-  [900, "15m"],
-  [3600, "1h"],
-  [14400, "4h"],
-  [86400, "1d"],
-];
+const INTERVAL_NAMES = { 300: "5m", 900: "15m", 3600: "1h", 14400: "4h", 86400: "1d" };
 const CELLS = 270000; // 7 days in columns of 15 minutes and 400 rows
 const KEPT = 12;
 
@@ -121,20 +112,12 @@ export function liveSource() {
     return detail ? String(detail) : `The server answered ${answer.status}.`;
   }
 
-  function address({ symbol, model, range, bin, entry }) {
-    const finest = Math.max(COLUMN_SECONDS[range], entry.candle_interval_seconds ?? 0);
-    const [seconds, interval] = INTERVALS.find(([size]) => size >= finest) ?? INTERVALS.at(-1);
-    const start = new Date(
-      Math.max(Date.parse(entry.as_of) - RANGES[range], Date.parse(`${entry.first_day}T00:00:00Z`)),
-    );
-    const given = new URLSearchParams({
-      symbol,
-      model,
-      interval,
-      start_time: `${start.toISOString().slice(0, 19)}Z`,
-      format: "columns",
-    });
-    const columns = RANGES[range] / 1000 / seconds;
+  function address({ symbol, model, bin, entry, window: { from, to, seconds } }) {
+    const time = (instant) => `${new Date(instant).toISOString().slice(0, 19)}Z`;
+    const given = new URLSearchParams({ symbol, model, interval: INTERVAL_NAMES[seconds], start_time: time(from) });
+    if (to !== null) given.set("end_time", time(to));
+    given.set("format", "columns");
+    const columns = ((to ?? Date.parse(entry.as_of)) - from) / 1000 / seconds;
     if (bin) given.set("price_bin_size", String(bin));
     else given.set("max_rows", String(Math.round(Math.min(1000, Math.max(400, CELLS / columns)))));
     return `liquidations/heatmap-timeseries?${given}`;

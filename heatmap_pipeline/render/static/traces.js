@@ -32,8 +32,8 @@ export function places(element, choice) {
   };
 }
 
-export function candleTraces(map, view, pixels, visible) {
-  const { bars, step } = candlesIn(map, view.x[0], view.x[1], Math.max(40, pixels / 4.5));
+export function candleTraces(map, view, pixels, visible, until) {
+  const { bars, step } = candlesIn(map, view.x[0], view.x[1], Math.max(40, pixels / 4.5), until);
   const series = {
     type: "candlestick",
     x: bars.map((bar) => bar.time + step / 2),
@@ -54,9 +54,10 @@ export function candleTraces(map, view, pixels, visible) {
 }
 
 /** Modelled liquidations as filled circles and reported ones as hollow ones, of one scale. */
-export function circleTraces(map, choice, pixels) {
-  const circles = map.reported?.circles ?? [];
-  const most = Math.max(map.bubbles[0]?.volume ?? 0, circles[0]?.volume ?? 0) || 1;
+export function circleTraces(map, choice, pixels, until) {
+  const circles = (map.reported?.circles ?? []).filter((one) => one.to <= until);
+  const bubbles = map.bubbles.filter((one) => map.start + (one.column + 1) * map.width <= until);
+  const most = Math.max(map.bubbles[0]?.volume ?? 0, map.reported?.circles[0]?.volume ?? 0) || 1;
   const largest = 9 + 15 * Math.min(1, pixels / 1000);
   const trace = (name, all, visible, price, marker) => {
     const shown = all
@@ -81,7 +82,7 @@ export function circleTraces(map, choice, pixels) {
     };
   };
   return [
-    trace("consumed", map.bubbles, choice.bubbles, (one) => one.price, {
+    trace("consumed", bubbles, choice.bubbles, (one) => one.price, {
       opacity: 0.6,
       line: { color: "#ffffff", width: 0.8 },
     }),
@@ -89,16 +90,23 @@ export function circleTraces(map, choice, pixels) {
   ];
 }
 
+/** How far the view may go: half of it stays on data. */
+export function around({ first, last }, [from, to]) {
+  const half = 0.5 * (to - from);
+  return [first - half, last + half];
+}
+
 /** A line along the time axis where real liquidations were recorded: elsewhere they are missing, not 0. */
-function recordedShapes(map, choice) {
+function recordedShapes(map, choice, until) {
   if (!map.reported || !choice.reported) return [];
-  return map.reported.recorded.map(([from, to]) => ({
+  const known = map.reported.recorded.filter(([from]) => from < until);
+  return known.map(([from, to]) => ({
     type: "line",
     name: "recorded",
     xref: "x",
     yref: "paper",
     x0: from,
-    x1: to,
+    x1: Math.min(to, until),
     y0: 0,
     y1: 0,
     line: { color: COLOURS.text, width: 3 },
@@ -188,6 +196,23 @@ function profileAxes(map, view, choice) {
   };
 }
 
+/** The price of the past is not taken for the one of now. */
+const priceColour = (moment) => (moment.isPast ? COLOURS.warn : COLOURS.price);
+
+function priceShape(moment) {
+  const { price, isPast } = moment;
+  const line = { color: priceColour(moment), width: 1, dash: isPast ? "dot" : "dash" };
+  return { type: "line", name: "price", xref: "paper", x0: 0, x1: 1, y0: price, y1: price, line };
+}
+
+/** The moment that everything beside the map belongs to, where it is not the right edge. */
+function momentShapes(moment, choice) {
+  if (choice.pin === null) return [];
+  const line = { color: COLOURS.warn, width: 1.5 };
+  const time = moment.asOf;
+  return [{ type: "line", name: "moment", xref: "x", yref: "paper", x0: time, x1: time, y0: 0, y1: 1, line }];
+}
+
 function annotations(map, choice, at) {
   const tag = (text, y, style) => ({
     text,
@@ -201,7 +226,7 @@ function annotations(map, choice, at) {
   const price = tag(`<b>${priceText(map.price)}</b>`, map.price, {
     x: at.mapEnd,
     xanchor: "left",
-    bgcolor: COLOURS.price,
+    bgcolor: priceColour(map),
     borderpad: 2,
     font: { size: 12, color: COLOURS.background },
     name: "price",
@@ -241,7 +266,7 @@ function annotations(map, choice, at) {
   ];
 }
 
-export function layout(map, view, choice, at) {
+export function layout({ map, view, choice, moment, until, bounds }, at) {
   const font = { color: COLOURS.muted, size: 11.5 };
   const frame = {
     showgrid: false,
@@ -252,7 +277,8 @@ export function layout(map, view, choice, at) {
     ticks: "",
     tickfont: font,
   };
-  const { xaxis2, xaxis3 } = profileAxes(map, view, choice);
+  const { xaxis2, xaxis3 } = profileAxes(moment, view, choice);
+  const [minallowed, maxallowed] = around(bounds, view.x);
   return {
     width: at.width,
     height: at.height,
@@ -271,6 +297,7 @@ export function layout(map, view, choice, at) {
       domain: [0, at.mapEnd],
       anchor: "y",
       range: view.x.slice(),
+      ...(Number.isFinite(minallowed) ? { minallowed, maxallowed } : {}),
       rangeslider: { visible: false },
       tickformatstops: [
         { dtickrange: [null, 43200000], value: "%H:%M\n%-d %b" },
@@ -295,17 +322,10 @@ export function layout(map, view, choice, at) {
         }
       : {}),
     shapes: [
-      ...recordedShapes(map, choice),
+      ...recordedShapes(map, choice, until),
       ...notWholeShapes(map),
-      {
-        type: "line",
-        xref: "paper",
-        x0: 0,
-        x1: 1,
-        y0: map.price,
-        y1: map.price,
-        line: { color: COLOURS.price, width: 1, dash: "dash" },
-      },
+      ...momentShapes(moment, choice),
+      priceShape(moment),
       ...(at.withProfile
         ? [
             {
@@ -321,6 +341,6 @@ export function layout(map, view, choice, at) {
           ]
         : []),
     ],
-    annotations: annotations(map, choice, at),
+    annotations: annotations(moment, choice, at),
   };
 }

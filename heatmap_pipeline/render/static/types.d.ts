@@ -108,7 +108,9 @@ export interface HeatMap {
   bin: number;
   bucket: number;
   price: number;
-  locatedShare: number;
+  locatedShare: number | null;
+  /** Located share at the end of each column; null in files of before it was written. */
+  shares: Numbers | null;
   long: Float32Array;
   short: Float32Array;
   swept: { long: Cells; short: Cells };
@@ -117,6 +119,11 @@ export interface HeatMap {
   bubbles: Bubble[];
   reported: Reported | null;
   empty: boolean;
+  /** Whether all of it was asked for to be looked at, not a part by the range. */
+  whole?: boolean;
+  /** Of a map at a moment: the column, and whether there is something newer. */
+  column?: number;
+  isPast?: boolean;
   ends: Record<string, { most: number; top: number }>;
   book?: Book;
   base?: HeatMap;
@@ -125,6 +132,20 @@ export interface HeatMap {
   ended: string | null;
   not_whole?: Record<string, string>;
   bucket_misfit?: string | null;
+}
+
+/** The time there are data of, and the width of their candles, seconds. */
+export interface Bounds {
+  first: number;
+  last: number;
+  finest: number;
+}
+
+/** A stretch of time in columns of so many seconds; `to` of null is the newest there is. */
+export interface Window {
+  from: number;
+  to: number | null;
+  seconds: number;
 }
 
 export type RangeName = "12h" | "24h" | "3d" | "7d" | "30d" | "90d" | "1y";
@@ -145,7 +166,14 @@ export interface Choice {
   reported: boolean;
   profile: boolean;
   levels: boolean;
-  view: View | null;
+  /** A moment up to which the range is shown; null is the newest. */
+  at: number | null;
+  /** A moment that everything beside the map belongs to; null is the right edge of the view. */
+  pin: number | null;
+  /** Whether nothing after the pinned moment is shown. */
+  replay: boolean;
+  /** What is looked at where it is not the range; prices of null fit the candles. */
+  view: { x: number[]; y: number[] | null } | null;
 }
 
 export interface Scale {

@@ -34,6 +34,9 @@ for (const change of [
   { candles: false, levels: false },
   { symbol: "币安USDT", model: "delta" },
   { view: { x: [1720400000000, 1720500000000], y: [55000, 60000.5] } },
+  { view: { x: [1720400000000, 1720500000000], y: null } },
+  { at: Date.parse("2024-07-04T23:30:00Z") },
+  { pin: Date.parse("2024-07-04T23:30:05Z"), replay: true },
   { view: { x: [1720400000000, 1720500000000], y: [0.00001234, 0.0000125] } },
 ]) {
   test(`a link opens what its sender saw: ${JSON.stringify(change)}`, () => {
@@ -49,7 +52,9 @@ for (const [hash, expected] of [
   ["#range=9y&side=up&scale=square", { range: "7d", side: "both", scale: "linear" }],
   ["#bin=-3&low=x&high=0", { bin: 0, low: null, high: null }],
   ["#low=5&high=5", { low: null, high: 5 }],
-  ["#view=1,2", { view: null }],
+  ["#view=1,2,3", { view: null }],
+  ["#at=yesterday&pin=2024-13-45T00:00Z&replay=1", { at: null, pin: null, replay: false }],
+  ["#replay=1", { replay: false }],
   ["#view=2,1,5,6", { view: null }],
   ["#view=1,2,a,6", { view: null }],
 ]) {

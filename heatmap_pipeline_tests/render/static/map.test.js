@@ -70,6 +70,19 @@ test("candles are merged until there are few enough, and keep their extremes", (
   assert.deepEqual([step, bars.length, bars[0].high, bars[0].time], [2 * WIDTH, 4, 300, START]);
 });
 
+test("a candle that is going on at a moment shows nothing of what comes after it", () => {
+  const map = smallMap({ long: Array.from({ length: 8 }, () => [1]) });
+  map.candles[3].high = 300;
+  const { bars } = candlesIn(map, map.start, map.end, 4, START + 3 * WIDTH);
+  assert.deepEqual(
+    bars.map(({ time, high }) => [(time - START) / WIDTH, high]),
+    [
+      [0, 130],
+      [2, 130],
+    ],
+  );
+});
+
 test("a range shows its candles with prices around them as far as the map reaches", () => {
   const map = smallMap({ long: [Array(20).fill(1)], price: 150 });
   const view = viewOf(map, "7d");

@@ -1,0 +1,336 @@
+"""Any moment on the page, on the real server and the crash of 2024-07-04: travelled to, zoomed, pinned, replayed.
+
+One home, one server and one browser for all of them; what the page says is held against the endpoint's own answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from heatmap_pipeline_tests._homes import clean_environment
+from heatmap_pipeline_tests._once import copied_once
+from heatmap_pipeline_tests.api._threaded import serving_here
+from heatmap_pipeline_tests.api.homes import compute, publish_all
+from heatmap_pipeline_tests.render.browser import opened, press, settle, trace
+
+pytestmark = [pytest.mark.slow, pytest.mark.market]
+
+BTC = "BTCUSDT"
+FIRST, LAST = date(2024, 6, 26), date(2024, 7, 6)
+NOW = "2024-07-07T00:10:00Z"
+CRASH = "2024-07-04T23:30Z"
+MINUTE = 60_000
+
+
+@pytest.fixture(scope="module")
+def server(market_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The real server over eleven real days in columns as fine as 5 minutes."""
+    from heatmap_pipeline.settings import load_settings
+
+    with pytest.MonkeyPatch.context() as patch:
+        clean_environment(patch)
+
+        def settings_at(home: Path) -> Any:
+            archive = market_dir / "binance_vision"
+            return load_settings(home=home, source="archive", archive=archive, models=["turnover"])
+
+        def make(home: Path) -> None:
+            days = [FIRST + timedelta(days=number) for number in range((LAST - FIRST).days + 1)]
+            compute(settings_at(home), BTC, days)
+            publish_all(settings_at(home), BTC)
+
+        home = copied_once(tmp_path_factory, "crash", make)
+        with serving_here(settings_at(home)) as running:
+            yield f"http://127.0.0.1:{running.port}/"
+
+
+@pytest.fixture(scope="module")
+def desk(browser: Any) -> Iterator[Any]:
+    with opened(browser, now=NOW) as page:
+        yield page
+
+
+@pytest.fixture
+def page(desk: Any) -> Iterator[Any]:
+    """The desk's page for one test; that a server answers 503 to a question after its health goes to the console."""
+    desk.requested.clear()
+    yield desk
+    troubles = [trouble for trouble in desk.troubles if "503" not in trouble]
+    desk.troubles.clear()
+    assert troubles == []
+
+
+def visit(page: Any, server: str, fragment: str = "") -> None:
+    page.goto("about:blank")
+    page.goto(f"{server}{fragment}")
+    settle(page)
+
+
+def instant(milliseconds: float) -> str:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y-%m-%dT%H:%MZ")
+
+
+def drawn(page: Any) -> Any:
+    """What is drawn, and what stands beside it."""
+    found = page.evaluate(
+        """() => {
+        const { map, moment, choice, until } = heatmapPage.state();
+        const sum = volumes => volumes.reduce((total, volume) => total + volume, 0);
+        return { width: map.width, columns: map.columns, start: map.start, end: map.end, choice,
+            view: heatmapPage.view(), asOf: moment.asOf, price: moment.price, share: moment.locatedShare, isPast: moment.isPast, bin: map.bin,
+            long: sum(moment.book.long), short: sum(moment.book.short), until: Number.isFinite(until) ? until : null };
+    }"""
+    )
+    return found | {"time": instant(found["asOf"])}
+
+
+def spot_of(page: Any, time: str) -> Any:
+    """Where a time is on the screen, in the upper part of the map."""
+    return page.evaluate(
+        """time => {
+        const { xaxis, yaxis } = document.getElementById('chart')._fullLayout;
+        const frame = document.getElementById('chart').getBoundingClientRect();
+        return [frame.left + xaxis._offset + xaxis.l2p(Date.parse(time)), frame.top + yaxis._offset + 80];
+    }""",
+        time,
+    )
+
+
+def asked(page: Any) -> list[str]:
+    return [address for address in page.requested if "heatmap-timeseries" in address]
+
+
+def there(server: str, time: str) -> Any:
+    """The endpoint's own map of a moment."""
+    return httpx.get(f"{server}liquidations/map", params={"symbol": BTC, "time": time}).json()
+
+
+def held(page: Any, server: str) -> Any:
+    """Check that all that is beside the map is the endpoint's at the moment that the page names; return what is drawn."""
+    now = drawn(page)
+    real = there(server, now["time"])
+    assert now["price"] == real["price"]
+    assert now["share"] == pytest.approx(real["located_share"], abs=1e-6)
+    assert now["long"] == pytest.approx(real["total_long_volume"], rel=1e-4)
+    assert now["short"] == pytest.approx(real["total_short_volume"], rel=1e-4)
+    words = now["time"].replace("T", " ").replace("Z", " UTC")
+    assert words in page.locator("#as-of").inner_text()
+    assert words in page.locator("#moment").inner_text()
+    assert page.locator("#price").inner_text() == f"{real['price']:,.0f}"
+    assert f"{real['price']:,.0f}" in page.locator("#ladder .now").inner_text()
+    line = page.evaluate("() => document.getElementById('chart').layout.shapes.find(one => one.name === 'price')")
+    assert line["y0"] == real["price"]
+    assert line["line"]["dash"] == ("dot" if now["isPast"] else "dash")
+    assert page.locator(".badge.past").count() == int(now["isPast"])
+    assert page.locator("body.past").count() == int(now["isPast"])
+    return now
+
+
+def test_a_date_shows_the_crash_at_five_minutes(page: Any, server: str) -> None:
+    visit(page, server)
+    assert held(page, server)["time"] == "2024-07-07T00:00Z"
+    press(page, "range", "24h")
+    page.locator("#date").fill("2024-07-04T23:30")
+    page.locator("#date").press("Enter")
+    page.wait_for_function("() => heatmapPage.state().moment.isPast")
+    settle(page)
+    now = held(page, server)
+    assert (now["width"], now["columns"], now["time"]) == (5 * MINUTE, 288, CRASH)
+    assert f"at={CRASH}" in page.url
+    assert now["long"] > 0
+    press(page, "range", "12h")
+    assert held(page, server)["time"] == CRASH, "a range keeps the moment that was chosen"
+    page.locator("#newest").click()
+    settle(page)
+    assert held(page, server)["isPast"] is False
+
+
+def test_earlier_and_later_reach_the_ends_of_the_data_and_say_where_they_are(page: Any, server: str) -> None:
+    visit(page, server, "#range=24h")
+    presses = 0
+    while page.locator("#earlier").is_enabled():
+        page.locator("#earlier").click()
+        settle(page)
+        presses += 1
+        assert presses < 40
+    now = held(page, server)
+    assert instant(now["start"]) == "2024-06-26T00:00Z"
+    assert presses == 20
+    assert "2024-06-26 00:00 UTC to 2024-07-07 00:00 UTC" in page.locator("#earlier").get_attribute("title")
+    assert len(asked(page)) == presses + 1, "each step asks once"
+    page.keyboard.press(".")
+    settle(page)
+    assert drawn(page)["asOf"] == now["asOf"] + 12 * 60 * MINUTE
+    page.keyboard.press("n")
+    settle(page)
+    assert drawn(page)["time"] == "2024-07-07T00:00Z"
+    assert page.locator("#later").is_disabled()
+
+
+def test_arrow_keys_move_beyond_what_is_loaded_and_the_map_stays_meanwhile(page: Any, server: str) -> None:
+    visit(page, server, "#range=24h")
+    page.evaluate(
+        """() => {
+        window.empty = 0;
+        const watch = () => { window.empty += document.getElementById('message').hidden ? 0 : 1; };
+        new MutationObserver(watch).observe(document.getElementById('message'), { attributes: true });
+    }"""
+    )
+    before = drawn(page)
+    width = before["view"]["x"]
+    for _ in range(8):
+        page.keyboard.press("ArrowLeft")
+        page.wait_for_timeout(60)
+    page.wait_for_function("end => heatmapPage.state().map.end < end", arg=before["end"])
+    settle(page)
+    now = held(page, server)
+    moved = now["view"]["x"][0] - width[0]
+    assert moved == pytest.approx(-8 * 0.15 * (width[1] - width[0]), rel=0.01)
+    assert now["start"] <= now["view"]["x"][0] < now["view"]["x"][1] <= now["end"], "what is looked at is loaded"
+    assert (now["width"], page.evaluate("() => window.empty")) == (5 * MINUTE, 0)
+    assert len(asked(page)) <= 5, "not one request for each press"
+    for _ in range(80):
+        page.keyboard.press("ArrowLeft")
+    page.wait_for_timeout(600)
+    settle(page)
+    first = drawn(page)["view"]["x"]
+    assert instant(first[0] + 0.5 * (first[1] - first[0])) == "2024-06-26T00:00Z", "half of the view stays on data"
+    assert "2024-06-26 00:00 UTC" in page.locator("#edge").inner_text()
+
+
+def test_zooming_in_brings_finer_columns_and_out_coarser_ones(page: Any, server: str) -> None:
+    visit(page, server, f"#range=7d&at={CRASH}")
+    assert drawn(page)["width"] == 15 * MINUTE
+    page.mouse.move(600, 450)
+    for _ in range(12):
+        page.mouse.wheel(0, -400)
+        page.wait_for_timeout(30)
+    page.wait_for_function("() => heatmapPage.state().map.width === 300000")
+    settle(page)
+    near = held(page, server)
+    assert (near["end"] - near["start"]) / near["width"] < 1500
+    page.mouse.move(600, 450)
+    for _ in range(14):
+        page.mouse.wheel(0, 400)
+        page.wait_for_timeout(30)
+    page.wait_for_function("() => heatmapPage.state().map.width > 900000")
+    settle(page)
+    far = held(page, server)
+    assert far["end"] - far["start"] > 6 * 24 * 60 * MINUTE
+
+
+def test_a_request_that_is_overtaken_is_cancelled(page: Any, server: str) -> None:
+    visit(page, server, "#range=24h")
+    ended: list[str] = []
+    page.on("requestfailed", lambda request: ended.append(request.url))
+    page.route("**/heatmap-timeseries*", lambda route: (page.wait_for_timeout(1), route.continue_())[1])
+    page.evaluate(
+        """() => { for (let i = 0; i < 6; i += 1) document.getElementById('earlier').click(); }""",
+    )
+    settle(page)
+    page.unroute("**/heatmap-timeseries*")
+    assert len(ended) >= 1
+    assert drawn(page)["time"] == "2024-07-04T00:00Z", "the newest press is the one that counts"
+
+
+def test_a_click_pins_a_moment_and_another_lets_go_of_it(page: Any, server: str) -> None:
+    visit(page, server, f"#range=24h&at={CRASH}")
+    edge = held(page, server)
+    spot = spot_of(page, "2024-07-04T12:02Z")
+    page.mouse.click(*spot)
+    page.wait_for_function("() => heatmapPage.state().choice.pin !== null")
+    settle(page)
+    pinned = held(page, server)
+    assert pinned["time"] == "2024-07-04T12:05Z"
+    assert pinned["view"] == edge["view"], "a click moves nothing"
+    assert "pin=2024-07-04T12:05Z" in page.url
+    link = page.url.split("#")[1]
+    page.mouse.click(*spot)
+    page.wait_for_function("() => heatmapPage.state().choice.pin === null")
+    assert held(page, server)["time"] == CRASH
+    visit(page, server, f"#{link}")
+    assert held(page, server)["time"] == "2024-07-04T12:05Z"
+    assert page.locator("#unpin").is_visible()
+    page.keyboard.press("ArrowUp")
+    settle(page)
+    assert held(page, server)["time"] == "2024-07-04T12:05Z", "moving about does not unpin"
+    page.keyboard.press("Escape")
+    settle(page)
+    assert held(page, server)["time"] == CRASH
+    assert page.locator("#unpin").is_hidden()
+
+
+def test_a_replay_shows_nothing_of_what_comes_after(page: Any, server: str) -> None:
+    visit(page, server, f"#range=12h&at={CRASH}&pin=2024-07-04T22:50Z")
+    page.keyboard.press(">")
+    page.wait_for_function("() => heatmapPage.state().choice.replay")
+    settle(page)
+    now = held(page, server)
+    assert now["time"] == "2024-07-04T22:55Z"
+    last = page.evaluate(
+        """() => {
+        const { data } = document.getElementById('chart');
+        const { xaxis } = document.getElementById('chart')._fullLayout;
+        const points = ['candles', 'consumed'].flatMap(name => Array.from(data.find(one => one.name === name).x));
+        const at = Math.ceil(xaxis._offset + xaxis.l2p(heatmapPage.state().choice.pin) + 1);
+        const canvas = document.getElementById('density');
+        const { data: pixels } = canvas.getContext('2d').getImageData(at, 0, canvas.width - at, canvas.height);
+        return { points: Math.max(...points), drawn: pixels.some(value => value > 0) };
+    }"""
+    )
+    assert last["points"] < now["asOf"] + 15 * MINUTE
+    assert last["drawn"] is False, "no cell is coloured after the moment"
+    for moment, tells in (("2024-07-04T22:40Z", True), ("2024-07-04T23:10Z", False)):
+        page.mouse.move(*spot_of(page, moment))
+        assert page.locator("#tip").is_visible() is tells, "the pointer does not tell what comes after either"
+    page.mouse.move(5, 5)
+    page.keyboard.press("<")
+    settle(page)
+    assert held(page, server)["time"] == "2024-07-04T22:50Z"
+
+
+def test_the_replay_plays_at_its_speed_beyond_the_view_and_stops(page: Any, server: str) -> None:
+    visit(page, server, f"#range=12h&at={CRASH}&pin=2024-07-04T23:20Z")
+    page.locator("#speed").select_option("20")
+    page.locator("#play").click()
+    page.wait_for_function("() => heatmapPage.state().choice.pin > Date.parse('2024-07-05T00:30:00Z')", timeout=60_000)
+    assert "Pause" in page.locator("#play").inner_text()
+    page.keyboard.press(" ")
+    page.wait_for_timeout(300)
+    settle(page)
+    stopped = held(page, server)
+    assert stopped["view"]["x"][0] < stopped["asOf"] < stopped["view"]["x"][1], "the view goes along"
+    assert stopped["view"]["y"][0] < stopped["price"] < stopped["view"]["y"][1]
+    assert stopped["width"] == 5 * MINUTE
+    page.wait_for_timeout(400)
+    assert drawn(page)["time"] == stopped["time"]
+    assert trace(page, "consumed")["points"] > 0
+    page.keyboard.press("Escape")
+    settle(page)
+    assert drawn(page)["until"] is None
+
+
+def test_a_replay_ends_where_the_data_end(page: Any, server: str) -> None:
+    visit(page, server, "#range=12h&pin=2024-07-06T23:50Z&replay=1")
+    page.keyboard.press(" ")
+    page.wait_for_function("() => document.getElementById('play').textContent.includes('Play')")
+    settle(page)
+    assert held(page, server)["time"] == "2024-07-07T00:00Z"
+    page.keyboard.press(">")
+    settle(page)
+    assert drawn(page)["time"] == "2024-07-07T00:00Z"
+
+
+def test_an_old_link_shows_its_view_in_finer_columns(page: Any, server: str) -> None:
+    view = "1720130400000,1720141200000,55000,60500"  # 2024-07-04 22:00 to 2024-07-05 01:00
+    visit(page, server, f"#symbol={BTC}&model=turnover&range=7d&side=both&scale=linear&view={view}")
+    now = held(page, server)
+    assert now["view"] == {"x": [1720130400000, 1720141200000], "y": [55000, 60500]}
+    assert (now["width"], now["time"]) == (5 * MINUTE, "2024-07-05T01:00Z")
+    assert page.url.endswith(view)
