@@ -8,6 +8,7 @@ needed the disk for its memory, it is closed. No file stays open in one that wai
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import os
 from collections.abc import Iterator, Mapping
@@ -36,6 +37,7 @@ def _leave_to_the_parent() -> None:
 
 
 os.register_at_fork(after_in_child=_leave_to_the_parent)
+atexit.register(_waiting.clear)  # left to the interpreter's end, DuckDB might say on stderr that they leak
 
 
 @contextmanager

@@ -119,6 +119,20 @@ use()
 """
 
 
+_HELD = """
+import ctypes
+from heatmap_pipeline.store import instances
+ctypes.pythonapi.Py_IncRef(ctypes.py_object(instances._waiting))  # as what the interpreter does not come to at its end
+"""
+
+
+def test_a_program_ends_in_silence(tmp_path: Path) -> None:
+    program = _FORKED.partition("child =")[0] + _HELD
+    command = [sys.executable, "-c", program, str(tmp_path / "home.duckdb")]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "")
+
+
 def test_a_forked_process_starts_its_own(tmp_path: Path) -> None:
     """It has none of the threads of the one that waits; it would wait for them for ever."""
     command = [sys.executable, "-c", _FORKED, str(tmp_path / "home.duckdb")]
