@@ -158,8 +158,8 @@ class Replay:
         consumed: USDT liquidated within the interval.
         created: lots-to-be that opened per interval (rows of candle, side and leverage), shape (intervals,).
         liquidated: lots that were liquidated per interval.
-        located_shares: share of the open interest located at the end of each interval, in all tiers, whatever is shown, shape (intervals,); of one
-            without candles as it was before.
+        located_shares: share of the open interest located at the end of each interval, in all tiers, whatever is shown,
+            shape (intervals,); of one without candles as it was before.
     """
 
     interval: Ints

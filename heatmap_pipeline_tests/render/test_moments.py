@@ -83,7 +83,8 @@ def drawn(page: Any) -> Any:
         const { map, moment, choice, until } = heatmapPage.state();
         const sum = volumes => volumes.reduce((total, volume) => total + volume, 0);
         return { width: map.width, columns: map.columns, start: map.start, end: map.end, choice,
-            view: heatmapPage.view(), asOf: moment.asOf, price: moment.price, share: moment.locatedShare, isPast: moment.isPast, bin: map.bin,
+            view: heatmapPage.view(), asOf: moment.asOf, price: moment.price, share: moment.locatedShare,
+            isPast: moment.isPast, bin: map.bin,
             long: sum(moment.book.long), short: sum(moment.book.short), until: Number.isFinite(until) ? until : null };
     }"""
     )
@@ -112,7 +113,7 @@ def there(server: str, time: str) -> Any:
 
 
 def held(page: Any, server: str) -> Any:
-    """Check that all that is beside the map is the endpoint's at the moment that the page names; return what is drawn."""
+    """Check that all beside the map is the endpoint's at the moment that the page names; return what is drawn."""
     now = drawn(page)
     real = there(server, now["time"])
     assert now["price"] == real["price"]
