@@ -47,7 +47,10 @@ from heatmap_pipeline_tests.orchestration.homes import (
     write_archive,
 )
 
-VERBS = ("demo", "run", "refresh", "record", "status", "score", "ui", "serve", "backup", "restore", "forget", "export")
+VERBS = (
+    *("demo", "run", "refresh", "record", "status", "score"),
+    *("ui", "serve", "mcp", "backup", "restore", "forget", "export"),
+)
 LAST = day(4)
 """Yesterday, as these tests have it."""
 
