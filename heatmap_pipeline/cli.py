@@ -415,7 +415,7 @@ def serve(host: str, port: int, home: Path | None) -> None:
 
 
 @main.command()
-@click.option("--url", help="An endpoint (`heatmap serve`) in place of a home; its token is HEATMAP_API_TOKEN.")
+@click.option("--url", help="Address of an endpoint, in place of a home; its token is HEATMAP_API_TOKEN.")
 @_home
 def mcp(url: str | None, home: Path | None) -> None:
     """Answer an assistant's questions over what is published: a read-only MCP server on standard input and output.

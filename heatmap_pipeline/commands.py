@@ -27,6 +27,7 @@ TAKES: Mapping[str, frozenset[str]] = {
     "score": frozenset({"liquidations", "home", "model"}),
     "ui": frozenset({"source", "home"}),
     "serve": frozenset({"home"}),
+    "mcp": frozenset({"home"}),
     "backup": frozenset({"home"}),
     "restore": frozenset({"home"}),
     "export": frozenset({"home"}),

@@ -43,7 +43,10 @@ from heatmap_pipeline_tests.orchestration.homes import (
     untouched,
 )
 
-VERBS = ("demo", "run", "refresh", "record", "status", "score", "ui", "serve", "backup", "restore", "forget", "export")
+VERBS = (
+    *("demo", "run", "refresh", "record", "status", "score"),
+    *("ui", "serve", "mcp", "backup", "restore", "forget", "export"),
+)
 LAST = day(4)
 """Yesterday, as these tests have it."""
 

@@ -132,6 +132,7 @@ def test_a_verb_gets_only_options_that_it_takes(tmp_path: Path) -> None:
         "record": f"heatmap record --home {tmp_path}",
         "ui": f"heatmap ui --source binance --home {tmp_path}",
         "serve": f"heatmap serve --home {tmp_path}",
+        "mcp": f"heatmap mcp --home {tmp_path}",
         "backup": f"heatmap backup --home {tmp_path}",
         "restore": f"heatmap restore --home {tmp_path}",
         "export": f"heatmap export --home {tmp_path}",

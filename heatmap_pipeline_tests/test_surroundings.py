@@ -25,6 +25,7 @@ VERBS: Mapping[str, tuple[str, ...]] = {
     "score": (),
     "ui": ("--port", "1"),
     "serve": ("--port", "0"),
+    "mcp": (),
     "record": ("BTCUSDT",),
 }
 

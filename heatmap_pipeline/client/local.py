@@ -125,7 +125,7 @@ def _check_file(path: Path) -> tuple[int, int, int]:
     Raises:
         ClientError: if there is no such file, or it is not a published database.
     """
-    what = "give heatmap.duckdb, the home that holds it, or the address of `heatmap serve`"
+    what = "give heatmap.duckdb, the home that holds it, or the address of an endpoint"
     if path.name == "warehouse.duckdb":
         raise ClientError(f"{path} is private to the pipeline; give heatmap.duckdb beside it")
     try:

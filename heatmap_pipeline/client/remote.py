@@ -77,7 +77,7 @@ class Remote:
             raise ClientError(f"{self.where} does not answer within {self._timeout:g} s; try again later") from None
         except requests.RequestException as error:
             raise ClientError(
-                f"{self.where} cannot be reached ({_cause(error)}); is `heatmap serve` running there?"
+                f"{self.where} cannot be reached ({_cause(error)}); is a server of this program running there?"
             ) from None
         if answer.status_code == 200 and "json" in answer.headers.get("Content-Type", ""):
             return answer.content

@@ -32,6 +32,6 @@ def serve(source: str | Path, token: str | None = None) -> None:
         if (error.name or "").partition(".")[0] != "mcp":
             raise
         raise McpError(
-            f"the package mcp is not installed, which `heatmap mcp` needs; install it with `pip install '{NEEDS}'`"
+            f"the package mcp is not installed, which this server needs; install it with `pip install '{NEEDS}'`"
         ) from None
     run(source, token)

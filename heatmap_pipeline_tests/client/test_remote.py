@@ -169,7 +169,8 @@ def test_nobody_there_is_said() -> None:
         port = bound.getsockname()[1]
     error = refused(Heatmap(f"http://{HOST}:{port}/"))
     assert (
-        str(error) == f"http://{HOST}:{port} cannot be reached (Connection refused); is `heatmap serve` running there?"
+        str(error)
+        == f"http://{HOST}:{port} cannot be reached (Connection refused); is a server of this program running there?"
     )
     error = refused(Heatmap("http://nobody.invalid"))
     assert str(error).startswith("http://nobody.invalid cannot be reached (")

@@ -285,4 +285,4 @@ def test_a_home_and_an_address_exclude_each_other(tmp_path: Path) -> None:
 
 def test_an_address_that_is_none_is_refused_at_the_start() -> None:
     refused(heatmap("mcp", "--url", "ftp://host"), 1, "'ftp://host' is no address of an endpoint")
-    refused(heatmap("mcp", "--url", "host:8888"), 1, "host:8888 is not there; give", "the address of `heatmap serve`")
+    refused(heatmap("mcp", "--url", "host:8888"), 1, "host:8888 is not there; give", "the address of an endpoint")
