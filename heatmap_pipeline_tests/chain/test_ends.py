@@ -47,15 +47,22 @@ def server(files: Path) -> Iterator[ExchangeServer]:
         yield running
 
 
-@pytest.fixture
-def settings(server: ExchangeServer, tmp_path: Path) -> Settings:
-    """A home that holds three days of both symbols, as from the exchange."""
-    home = tmp_path / "home"
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home that holds three days of both symbols, as from the exchange. Nobody changes it."""
+    home = tmp_path_factory.mktemp("stored")
     with Warehouse(home).connect() as con:
         for symbol in (BTC, ETH):
             fill(con, symbol)
         con.execute("UPDATE symbols SET source = 'binance', candle_interval_seconds = 300, simulated = false")
     publish(Warehouse(home), [BTC, ETH])
+    return home
+
+
+@pytest.fixture
+def settings(server: ExchangeServer, stored: Path, tmp_path: Path) -> Settings:
+    """Settings of a copy of that home."""
+    home = Path(shutil.copytree(stored, tmp_path / "home"))
     return load_settings(
         home=home, source="binance", archive_url=server.url, rest_url=server.url, symbols=(BTC, ETH), check_days=0
     )

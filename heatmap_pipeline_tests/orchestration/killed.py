@@ -14,6 +14,7 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import traceback
 from collections import Counter
@@ -174,13 +175,25 @@ def _import_everything() -> None:
     import heatmap_pipeline.chain.status
     import heatmap_pipeline.cli
     import heatmap_pipeline.definitions
-    import heatmap_pipeline.market.binance
-    import heatmap_pipeline.orchestration.runs  # noqa: F401
+    import heatmap_pipeline.market.binance  # noqa: F401
     from heatmap_pipeline.model.heatmap import calculate_time_evolving_heatmap
+    from heatmap_pipeline.orchestration import jobs
+    from heatmap_pipeline.orchestration.build import build_defs
+    from heatmap_pipeline.orchestration.instance import open_history
+    from heatmap_pipeline.orchestration.runs import prepare_home
+    from heatmap_pipeline.settings import load_settings
+    from heatmap_pipeline.store.schema import symbol_tables
 
     candle = pd.DataFrame({"open_time": pd.to_datetime(["2024-01-01"])})
     candle[["open", "high", "low", "close", "volume"]] = 100.0
     calculate_time_evolving_heatmap(candle, [1.0])  # loads the compiled engine
+    # What Dagster and DuckDB make when they are first used is made here, or every fork would make it.
+    symbol_tables()
+    with tempfile.TemporaryDirectory() as home:
+        settings = load_settings(home=Path(home))
+        with open_history(prepare_home(settings)):
+            build_defs(settings).resolve_job_def(jobs.NAME)
+    del os.environ["DAGSTER_HOME"]
 
 
 def _watch(child: int, reader: int, death: Death | None) -> tuple[bool, dict[str, int]]:

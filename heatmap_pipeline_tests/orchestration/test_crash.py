@@ -238,35 +238,6 @@ def test_the_two_versions_differ_in_every_table_of_days(exchange: Exchange) -> N
     assert same == {"schema_version", "symbols", "saved_snapshots", "failed_days", *of_no_day_here, *without_a_record}
 
 
-@pytest.mark.parametrize("seed", range(SEEDS))
-def test_a_rebuild_that_dies_is_repeated_and_readers_see_nothing_of_it(
-    seed: int, exchange: Exchange, published: Published
-) -> None:
-    chance = random.Random(seed)
-    place = list(PLACES)[seed % len(PLACES)]
-    home, database = published.home, published.home / "heatmap.duckdb"
-    exchange.serve("wild" if exchange.version == "calm" else "calm")
-    expected = exchange.undisturbed()
-    shutil.rmtree(home / "archive")  # a file that is there with its checksum is never asked for again
-    in_place = seed % 6 < 3
-    deaths = [exact_death(chance, place, published.steps)]
-    if place == "publication" and in_place and (home / ".heatmap.spare.duckdb").exists():
-        deaths = [Death("in place", delay=chance.uniform(0, 0.1))]  # its steps are DuckDB's own
-    while len(deaths) < 2 or (OFTEN and chance.random() < 0.4):
-        deaths.append(any_death(chance, place, published.steps, expected.seconds, database.stat().st_size))
-    for number, death in enumerate(deaths):
-        ended = exchange.run(home, death, in_place=in_place)
-        # Only what was already done, or how often a file is touched until it is published, may let it live.
-        assert ended.killed or (ended.code == 0 and (number or place == "publication")), (death, ended.stderr)
-        assert look("plain", database) in published.fingerprints, death
-    exchange.run(home, in_place=in_place).ok()
-    assert_as_if_undisturbed(exchange, home)
-    for kind, seen in published.readers.seen().items():
-        assert set(seen) <= published.fingerprints, (kind, seen)
-        assert seen[expected.fingerprint], kind
-        _log.info("reader %s: %s", kind, dict(seen))
-
-
 def test_a_first_run_that_dies_in_each_stage_is_repeated(exchange: Exchange, tmp_path: Path) -> None:
     home = tmp_path / "home"
     exchange.serve("calm")
@@ -368,3 +339,35 @@ def test_a_run_that_dies_while_it_draws_is_repeated(seed: int, exchange: Exchang
     if left:
         exchange.run(home, draw=True).ok()
     assert_as_if_undisturbed(exchange, home, draw=True)
+
+
+# -- under the eyes of readers, who take their share of the machine from here to the end
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_a_rebuild_that_dies_is_repeated_and_readers_see_nothing_of_it(
+    seed: int, exchange: Exchange, published: Published
+) -> None:
+    chance = random.Random(seed)
+    place = list(PLACES)[seed % len(PLACES)]
+    home, database = published.home, published.home / "heatmap.duckdb"
+    exchange.serve("wild" if exchange.version == "calm" else "calm")
+    expected = exchange.undisturbed()
+    shutil.rmtree(home / "archive")  # a file that is there with its checksum is never asked for again
+    in_place = seed % 6 < 3
+    deaths = [exact_death(chance, place, published.steps)]
+    if place == "publication" and in_place and (home / ".heatmap.spare.duckdb").exists():
+        deaths = [Death("in place", delay=chance.uniform(0, 0.1))]  # its steps are DuckDB's own
+    while len(deaths) < 2 or (OFTEN and chance.random() < 0.4):
+        deaths.append(any_death(chance, place, published.steps, expected.seconds, database.stat().st_size))
+    for number, death in enumerate(deaths):
+        ended = exchange.run(home, death, in_place=in_place)
+        # Only what was already done, or how often a file is touched until it is published, may let it live.
+        assert ended.killed or (ended.code == 0 and (number or place == "publication")), (death, ended.stderr)
+        assert look("plain", database) in published.fingerprints, death
+    exchange.run(home, in_place=in_place).ok()
+    assert_as_if_undisturbed(exchange, home)
+    for kind, seen in published.readers.seen().items():
+        assert set(seen) <= published.fingerprints, (kind, seen)
+        assert seen[expected.fingerprint], kind
+        _log.info("reader %s: %s", kind, dict(seen))

@@ -119,10 +119,17 @@ def draw(
     return as_columns(binned(past, window, interval, played, None, max_rows), reports)
 
 
+@cache
+def _book(days: int, seed: int) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Candles and their cells, made once, so leave them as they are."""
+    candles = walk(days, seed)
+    return candles, cells(candles, seed)
+
+
 def sample(symbol: str = "BTCUSDT", model: str = "turnover", days: int = 3, seed: int = 1, **changes: Any) -> Columns:
     """What is drawn of the small book; `changes` are other candles, other arguments of `source` or columns of cells."""
-    candles = walk(days, seed)
-    table = cells(candles, seed)
+    candles, made = _book(days, seed)
+    table = dict(made)
     table |= {name: changes.pop(name) for name in table.keys() & changes.keys()}
     table |= {"reports": changes.pop("reports", ())}
     return draw(source(changes.pop("candles", candles), symbol, model, **changes), **table)
