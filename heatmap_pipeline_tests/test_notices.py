@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
 import signal
 import socket
 import subprocess
@@ -12,7 +11,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
 from types import SimpleNamespace
@@ -24,6 +22,7 @@ from hypothesis import strategies as st
 from heatmap_pipeline import notices
 from heatmap_pipeline.notices import Failure, Notice, announce, deliver, repairing, told_failed
 from heatmap_pipeline.settings import Settings, load_settings
+from heatmap_pipeline_tests._disk import small_files
 from heatmap_pipeline_tests._webhook import Webhook, listening
 
 AGAIN = "heatmap run BTCUSDT --start 2024-03-01 --end 2024-03-02"
@@ -236,22 +235,11 @@ def test_a_clock_that_jumps_loses_no_notice_and_tells_none_twice(
     assert [body["run_id"] for body in hook.bodies] == ["run-1", "run-2"]
 
 
-@contextmanager
-def full_disk() -> Iterator[None]:
-    """Let the system refuse every file of more than a few bytes, as a full disk does in the middle of one."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (10, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
 def test_a_disk_that_is_full_when_the_notice_is_written(
     hook: Webhook, settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
     other = Notice("failed", "run-2", NOTICE.failures, AGAIN)
-    with full_disk():
+    with small_files(10):
         announce(settings, NOTICE)
         hook.answers = [400]
         announce(settings, other)

@@ -42,7 +42,8 @@ class Plan:
         refused: what the source could not be asked, each once; the run comes upon what it needs of that.
         missing: symbols of which a later day can be had than the last complete one that is stored.
         ended: symbols that have ended, whenever that was found.
-        news: what is to be said of symbols that were found to have ended, or to go on again, just now.
+        news: what is to be said of symbols that were found to have ended, or to go on again, just now; an end is said
+            until it is published.
     """
 
     days: dict[str, tuple[date, date]]
@@ -149,12 +150,14 @@ class _Planning:
             self.news.append(f"{symbol}: goes on again, after it had ended on {before.day}")
         elif ending is not None and (before is None or (before.reason, before.day) != (ending.reason, ending.last)):
             ended = retire(self.settings, symbol, ending)
+        shown = None if self.shown is None else self.shown.get(symbol)
         if ended is not None:
             self.ended[symbol] = ended
-            if before is None or before.day != ended.day:
+            # Until readers know: who recorded it may have been killed before it was said.
+            if before is None or before.day != ended.day or (self.shown is not None and shown is None):
                 self.news.append(words_for_end(self.settings, symbol, ended))
         # Also where that was recorded before, and the run that was to publish it did not.
-        if ended != before or (self.shown is not None and self.shown.get(symbol) != ended):
+        if ended != before or (self.shown is not None and shown != ended):
             self.days.setdefault(symbol, (stored.days[-1], stored.days[-1]))
 
 

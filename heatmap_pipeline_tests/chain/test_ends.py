@@ -6,19 +6,25 @@ import shutil
 from collections.abc import Iterator
 from datetime import date, datetime, time, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from heatmap_pipeline.chain import ends, reach
 from heatmap_pipeline.chain.ends import retired
 from heatmap_pipeline.chain.reach import Plan, plan_due
 from heatmap_pipeline.chain.status import status_lines
 from heatmap_pipeline.market.archive_names import ArchiveFile
+from heatmap_pipeline.market.binance import BinanceSource
 from heatmap_pipeline.market.demo import write_demo_days
 from heatmap_pipeline.settings import SIMULATED_MARKER, Settings, load_settings
+from heatmap_pipeline.store import ended as stored_ends
+from heatmap_pipeline.store import raw as stored_raw
 from heatmap_pipeline.store.ended import Ended, ended_symbols, record_end
 from heatmap_pipeline.store.publish import publish
 from heatmap_pipeline.store.raw import save_raw
-from heatmap_pipeline.store.warehouse import Warehouse
+from heatmap_pipeline.store.warehouse import StoreError, Warehouse
+from heatmap_pipeline_tests._disk import small_files
 from heatmap_pipeline_tests.market._exchange_server import ExchangeServer, Fault
 from heatmap_pipeline_tests.store.tiny import DAYS, fill, market
 
@@ -93,6 +99,8 @@ def test_what_the_exchange_does_not_trade_any_more_has_ended(
     (said,) = first.news
     assert f"{ETH}: ended on {after(1)}" in said
     assert f"heatmap forget {ETH}" in said
+    assert plan(settings).news == (said,), "also by the next plan, where the run of this one was killed"
+    publish(Warehouse(settings.home), [BTC, ETH])
     again = plan(settings)
     assert again.news == (), "it is said once"
     assert (again.days, again.ended) == (first.days, first.ended)
@@ -111,6 +119,49 @@ def test_the_newest_day_is_drawn_again_when_nothing_else_is_due(server: Exchange
     assert plan(settings).days[ETH] == (LAST, LAST), "also by the next plan, where the run of this one was killed"
     publish(Warehouse(settings.home), [BTC, ETH])
     assert ETH not in plan(settings).days
+
+
+STEPS: dict[str, tuple[Any, str]] = {
+    "the end is asked for": (BinanceSource, "ended"),
+    "what is stored is asked for": (stored_raw, "raw_days"),
+    "it is recorded": (ends, "record_end"),
+    "the transaction of that": (stored_ends, "transaction"),
+    "it was recorded": (reach, "words_for_end"),
+}
+
+
+class Killed(BaseException):
+    """As if the process ended here."""
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_plan_that_is_killed_is_followed_by_one_that_says_and_does_the_same(
+    server: ExchangeServer, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    server.statuses[ETH] = "SETTLING"
+
+    def kill(*_: Any, **__: Any) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(*STEPS[step], kill)
+        with pytest.raises(Killed):
+            plan(settings)
+    other = settings.model_copy(update={"home": Path(shutil.copytree(settings.home, tmp_path / "other"))})
+    with Warehouse(other.home).connect() as con:
+        record_end(con, ETH, None)  # as if it had not been found
+    undisturbed, found = plan(other), plan(settings)
+    assert (found.days, found.ended, len(found.news)) == (undisturbed.days, undisturbed.ended, 1)
+    assert found.news == tuple(news.replace(str(other.home), str(settings.home)) for news in undisturbed.news)
+
+
+def test_a_disk_that_is_full_when_an_end_is_recorded(server: ExchangeServer, settings: Settings) -> None:
+    server.statuses[ETH] = "SETTLING"
+    with small_files(100), pytest.raises(StoreError, match=rf"^the disk that holds {settings.home} is full; make room"):
+        plan(settings)
+    assert retired(settings) == {}
+    found = plan(settings)
+    assert (set(found.ended), len(found.news)) == ({ETH}, 1)
 
 
 @pytest.mark.parametrize("status", ["BREAK", "PENDING_TRADING", "TRADING"])
@@ -142,6 +193,7 @@ def test_another_contract_of_the_same_name_is_a_history_of_its_own(server: Excha
     found = plan_due(settings, [ETH], after(7))
     assert found.ended[ETH].day == after(1)
     assert f"heatmap run {ETH} --start {after(4)} --end DAY --restart" in found.ended[ETH].reason
+    publish(Warehouse(settings.home), [BTC, ETH])
     assert plan_due(settings, [ETH], after(7)).news == ()
 
 
@@ -160,6 +212,7 @@ def test_closed_rest_files_tell(server: ExchangeServer, settings: Settings) -> N
 def test_an_exchange_that_cannot_be_asked_changes_nothing(server: ExchangeServer, settings: Settings) -> None:
     server.statuses[ETH] = "CLOSE"
     before = plan(settings).ended
+    publish(Warehouse(settings.home), [BTC, ETH])
     server.fault("/fapi/v1/exchangeInfo", Fault(body=b'{"symbols": 7}'), always=True)
     found = plan(settings)
     assert (found.ended, found.news) == (before, ())
@@ -171,6 +224,7 @@ def test_in_a_folder_the_files_of_others_tell(files: Path, settings: Settings) -
     found = plan(folder)
     assert found.ended == {ETH: Ended(after(1), f"its files end there, and those of {BTC} go on to {after(7)}")}
     assert found.days == {BTC: (after(1), after(7)), ETH: (after(1), after(1))}
+    publish(Warehouse(settings.home), [BTC, ETH])
     assert plan(folder).news == ()
 
 

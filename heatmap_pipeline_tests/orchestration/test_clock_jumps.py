@@ -206,6 +206,24 @@ def test_a_clock_that_was_ahead_leaves_no_trace(
     assert "nothing is failed, stale or missing" in done("status", "--home", before).stdout
 
 
+def test_corrected_files_are_found_whatever_the_clock_was_when_they_were_asked_for(
+    after: Path, market: Path, server: ExchangeServer, set_clock: SetClock, tmp_path: Path
+) -> None:
+    """A file that was asked about in the future is asked about again; what is there already is not read again."""
+    root = Path(shutil.copytree(market, tmp_path / "corrected"))
+    rewrite(root / f"futures/um/daily/klines/{BTC}/5m/{BTC}-5m-{DAYS[1]}.zip", wilder)
+    check = ("run", "--check-files", DAYS[0], DAYS[1], "--home", after)
+    set_clock(NOON + timedelta(days=30))
+    assert f"{BTC}: no file of {DAYS[0]} .. {DAYS[1]} was corrected" in done(*check).stdout
+    server.root = root
+    set_clock(NOON - timedelta(days=30))
+    refused(heatmap(*check), 2, f"--check-files END {DAYS[1]} is not complete yet")
+    set_clock(NOON)
+    assert f"{BTC}: {DAYS[1]} .. {TODAY} computed and published" in done(*check).stdout
+    assert f"{BTC}: no file of {DAYS[0]} .. {DAYS[1]} was corrected" in done(*check).stdout
+    assert "nothing is failed, stale or missing" in done("status", "--home", after).stdout
+
+
 # -- behind
 
 

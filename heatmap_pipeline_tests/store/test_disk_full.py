@@ -20,10 +20,11 @@ from typing import Any
 
 import pytest
 
+from heatmap_pipeline.market.archive_names import CANDLES_FOLDER
 from heatmap_pipeline.store.backup import BackupError, back_up, backups, chosen, restore
 from heatmap_pipeline.store.publish import publish
 from heatmap_pipeline.store.warehouse import StoreError, Warehouse
-from heatmap_pipeline_tests._homes import last_line
+from heatmap_pipeline_tests._homes import heatmap, last_line
 from heatmap_pipeline_tests.market._exchange_server import ExchangeServer
 from heatmap_pipeline_tests.orchestration.homes import BTC, assert_same, day, tables, write_archive
 from heatmap_pipeline_tests.orchestration.killed import Ended, Forks
@@ -172,6 +173,37 @@ def test_a_backup_and_a_restore_that_find_no_room(disk: Disk, warehouse: Warehou
     restore(Warehouse(home), *chosen(target), replace=False)
     for name in ("heatmap.duckdb", "warehouse.duckdb"):
         assert_same(tables(home / name), tables(warehouse.home / name))
+
+
+def test_a_symbol_that_is_forgotten_on_a_full_disk(disk: Disk, warehouse: Warehouse) -> None:
+    publish(warehouse, [BTC])
+    home = Path(shutil.copytree(warehouse.home, disk.root / "home"))
+    published = home / "heatmap.duckdb"
+    for name in (
+        "renders/index.html",
+        f"renders/{BTC}/heatmap.png",
+        f"archive/binance/{CANDLES_FOLDER}/{BTC}/5m/x.zip",
+    ):
+        (home / name).parent.mkdir(parents=True, exist_ok=True)
+        (home / name).write_bytes(b"x")
+    before, stages = look("plain", published), set()
+    for free in (0, 100_000, 1_000_000, 5_500_000, 7_000_000):
+        disk.leave(free)
+        ended = heatmap("forget", BTC, "--yes", "--home", home)
+        if ended.exit_code == 0:
+            break
+        line = last_line(ended.stderr, 1, home)
+        assert "room" in line
+        assert (home / "archive/binance" / CANDLES_FOLDER / BTC).exists(), "the files go last, so that it goes on"
+        assert look("plain", published) == before
+        stages.add("history" if "Dagster" in line else "page" if "(" not in line else "database")
+    assert stages == {"history", "page", "database"}
+    disk.make_room()
+    assert heatmap("forget", BTC, "--yes", "--home", home).exit_code == 0
+    assert not [path for path in home.rglob("*") if BTC in path.name]
+    assert not any(
+        rows.num_rows for name in ("heatmap.duckdb", "warehouse.duckdb") for rows in tables(home / name, BTC).values()
+    )
 
 
 @OFTEN

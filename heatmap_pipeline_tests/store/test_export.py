@@ -6,7 +6,6 @@ import errno
 import json
 import os
 import re
-import resource
 import shutil
 import signal
 import subprocess
@@ -30,6 +29,7 @@ from heatmap_pipeline.store.export import MANIFEST, ExportError, ExportReport, e
 from heatmap_pipeline.store.publish import publish
 from heatmap_pipeline.store.schema import View, comments, relations, symbol_tables
 from heatmap_pipeline.store.warehouse import StoreError, Warehouse
+from heatmap_pipeline_tests._disk import small_files
 from heatmap_pipeline_tests._examples import PROFILE
 from heatmap_pipeline_tests.store.tiny import fill, forget_symbol
 
@@ -491,17 +491,6 @@ def test_a_reader_sees_one_file_or_the_other(published: Warehouse, tree: Path) -
     reader.join()
     assert not failures
     assert len(seen) > 1
-
-
-@contextmanager
-def small_files(most: int) -> Iterator[None]:
-    """Let the system refuse files of more than so many bytes, as a full disk does in the middle of one."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (most, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_a_full_disk_is_one_sentence_and_leaves_whole_files(published: Warehouse, tree: Path, tmp_path: Path) -> None:
