@@ -102,7 +102,7 @@ def test_new_data_replace_the_old_and_a_view_of_the_newest_follows_them(page: An
     page.wait_for_timeout(150)
     assert len(server.asked) == 1, "nothing new, nothing asked"
     newer = sample(days=11)
-    server.show(newer, ten_days("delta"), version="2")
+    server.show(newer, sample(model="delta", days=11, seed=2), version="2")
     page.evaluate(
         """() => {
         const message = document.getElementById('message');

@@ -83,7 +83,8 @@ def drawn(page: Any) -> Any:
         const { map, moment, choice, until } = heatmapPage.state();
         const sum = volumes => volumes.reduce((total, volume) => total + volume, 0);
         return { width: map.width, columns: map.columns, start: map.start, end: map.end, choice,
-            view: heatmapPage.view(), asOf: moment.asOf, price: moment.price, share: moment.locatedShare, isPast: moment.isPast, bin: map.bin,
+            view: heatmapPage.view(), asOf: moment.asOf, price: moment.price,
+            share: moment.locatedShare, isPast: moment.isPast,
             long: sum(moment.book.long), short: sum(moment.book.short), until: Number.isFinite(until) ? until : null };
     }"""
     )
@@ -112,7 +113,7 @@ def there(server: str, time: str) -> Any:
 
 
 def held(page: Any, server: str) -> Any:
-    """Check that all that is beside the map is the endpoint's at the moment that the page names; return what is drawn."""
+    """Check that what is beside the map is the endpoint's at the moment that the page names; return what is drawn."""
     now = drawn(page)
     real = there(server, now["time"])
     assert now["price"] == real["price"]
@@ -208,7 +209,7 @@ def test_zooming_in_brings_finer_columns_and_out_coarser_ones(page: Any, server:
     visit(page, server, f"#range=7d&at={CRASH}")
     assert drawn(page)["width"] == 15 * MINUTE
     page.mouse.move(600, 450)
-    for _ in range(12):
+    for _ in range(18):
         page.mouse.wheel(0, -400)
         page.wait_for_timeout(30)
     page.wait_for_function("() => heatmapPage.state().map.width === 300000")
@@ -216,7 +217,7 @@ def test_zooming_in_brings_finer_columns_and_out_coarser_ones(page: Any, server:
     near = held(page, server)
     assert (near["end"] - near["start"]) / near["width"] < 1500
     page.mouse.move(600, 450)
-    for _ in range(14):
+    for _ in range(26):
         page.mouse.wheel(0, 400)
         page.wait_for_timeout(30)
     page.wait_for_function("() => heatmapPage.state().map.width > 900000")
