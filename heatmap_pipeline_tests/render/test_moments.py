@@ -205,6 +205,24 @@ def test_arrow_keys_move_beyond_what_is_loaded_and_the_map_stays_meanwhile(page:
     assert "2024-06-26 00:00 UTC" in page.locator("#edge").inner_text()
 
 
+def test_dragging_beyond_what_is_loaded_loads_once_it_is_let_go(page: Any, server: str) -> None:
+    visit(page, server, f"#range=12h&at={CRASH}")
+    before = drawn(page)
+    page.mouse.move(300, 300)
+    page.mouse.down()
+    page.mouse.move(800, 300, steps=8)
+    page.wait_for_timeout(400)
+    assert len(asked(page)) == 1, "not while the button is down"
+    page.mouse.up()
+    page.wait_for_function("start => heatmapPage.state().map.start < start", arg=before["start"])
+    settle(page)
+    now = held(page, server)
+    assert now["view"]["x"][1] < before["view"]["x"][1]
+    assert now["choice"]["pin"] is None, "a drag is no click"
+    assert now["start"] <= now["view"]["x"][0]
+    assert len(asked(page)) == 2
+
+
 def test_zooming_in_brings_finer_columns_and_out_coarser_ones(page: Any, server: str) -> None:
     visit(page, server, f"#range=7d&at={CRASH}")
     assert drawn(page)["width"] == 15 * MINUTE
