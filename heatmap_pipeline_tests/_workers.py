@@ -19,6 +19,7 @@ TOGETHER = {
         for name in (
             "test_agreement",
             "test_live_page",
+            "test_moments",
             "test_page_controls",
             "test_page_looks",
             "test_reported_on_page",

@@ -244,6 +244,15 @@ class LevelsQuery(_Query):
     leverage_tiers: LeverageTiers = None
 
 
+class HealthQuery(_Query):
+    """Parameters of GET /health."""
+
+    always_ok: bool = Field(
+        default=False,
+        description="Whether the status is 200 in any case; the body says how it is. A browser reports 503.",
+    )
+
+
 class ScoreQuery(_Query):
     """Parameters of GET /score."""
 

@@ -125,3 +125,11 @@ def test_the_route_says_the_same(served: TestClient) -> None:
     assert datetime.now(UTC) - timedelta(seconds=answer.json()["age_seconds"]) - datetime(
         2024, 1, 8, tzinfo=UTC
     ) < timedelta(minutes=5)
+
+
+def test_a_page_may_ask_without_a_status_that_its_browser_reports(served: TestClient) -> None:
+    quiet = served.get("/health", params={"always_ok": "true"})
+    assert (quiet.status_code, quiet.json()["status"]) == (200, "stale")
+    assert served.get("/health", params={"always_ok": "false"}).status_code == 503
+    assert "always_ok" in served.get("/health", params={"always_ok": "maybe"}).json()["detail"]
+    assert "is no parameter" in served.get("/health", params={"quiet": 1}).json()["detail"]

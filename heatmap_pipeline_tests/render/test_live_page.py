@@ -62,7 +62,7 @@ def test_each_choice_asks_for_what_it_needs_and_only_once(page: Any, server: Liv
     settle(page)
     press(page, "range", "24h")
     assert (server.asked[-1]["interval"], server.asked[-1]["start_time"]) == ("5m", "2024-07-10T00:00:00Z")
-    press(page, "range", "30d")
+    press(page, "range", "14d")
     assert (server.asked[-1]["interval"], server.asked[-1]["start_time"]) == ("1h", "2024-07-01T00:00:00Z")
     press(page, "model", "delta")
     assert server.asked[-1]["model"] == "delta"
@@ -102,7 +102,7 @@ def test_new_data_replace_the_old_and_a_view_of_the_newest_follows_them(page: An
     page.wait_for_timeout(150)
     assert len(server.asked) == 1, "nothing new, nothing asked"
     newer = sample(days=11)
-    server.show(newer, ten_days("delta"), version="2")
+    server.show(newer, sample(model="delta", days=11, seed=2), version="2")
     page.evaluate(
         """() => {
         const message = document.getElementById('message');

@@ -83,7 +83,7 @@ def test_ranges_show_their_time_and_those_without_data_say_why(page: Any, render
     data = ten_days()
     visit(page, renders)
     end = int(milliseconds(data)[-1]) + 900_000
-    for name, length in (("12h", DAY // 2), ("24h", DAY), ("3d", 3 * DAY), ("7d", 7 * DAY), ("30d", 10 * DAY)):
+    for name, length in (("12h", DAY // 2), ("24h", DAY), ("3d", 3 * DAY), ("7d", 7 * DAY), ("14d", 10 * DAY)):
         press(page, "range", name)
         view = state(page)["view"]
         assert view["x"][0] == end - length
@@ -236,7 +236,7 @@ def test_the_keyboard_does_what_the_mouse_does(page: Any, renders: Path) -> None
         page.keyboard.press(key)
         settle(page)
         assert state(page)["choice"][name] == value, key
-    page.keyboard.press("7")
+    page.keyboard.press("9")
     assert state(page)["choice"]["range"] == "24h", "a year is not there"
     view = state(page)["view"]
     page.keyboard.press("+")
@@ -265,3 +265,78 @@ def test_the_keyboard_does_what_the_mouse_does(page: Any, renders: Path) -> None
         " || one.title)).length"
     )
     assert unnamed == 0
+
+
+def test_what_a_link_says_that_cannot_be_shown_is_said(page: Any, renders: Path) -> None:
+    visit(page, renders, "#symbol=NOSUCHUSDT&low=much")
+    assert (
+        page.locator("#notice").inner_text() == "NOSUCHUSDT is not here; shown is BTCUSDT. low = much cannot be read."
+    )
+    press(page, "range", "24h")
+    assert page.locator("#notice").is_hidden(), "once"
+
+
+def test_the_arrow_keys_are_the_maps_after_a_click_into_it(page: Any, renders: Path) -> None:
+    visit(page, renders, "#range=24h")
+    page.locator('#side [data-value="both"]').focus()
+    before = state(page)
+    page.mouse.click(500, 450)
+    page.keyboard.press("ArrowLeft")
+    page.wait_for_function("start => heatmapPage.view().x[0] < start", arg=before["view"]["x"][0])
+    after = state(page)
+    assert after["choice"]["side"] == "both"
+    assert after["choice"]["pin"] is not None, "a click pins a moment"
+    page.keyboard.press("Escape")
+    settle(page)
+
+
+def test_with_one_side_chosen_the_list_shows_it_alone(page: Any, renders: Path) -> None:
+    visit(page, renders, "#side=long")
+    words = page.locator("#ladder").inner_text()
+    assert "Below: longs" in words
+    assert "Above: shorts" not in words
+    press(page, "side", "short")
+    words = page.locator("#ladder").inner_text()
+    assert "Above: shorts" in words
+    assert "Below: longs" not in words
+
+
+def test_the_page_from_disk_goes_through_the_days_it_has_and_says_where_they_end(page: Any, renders: Path) -> None:
+    visit(page, renders, "#range=24h")
+    page.locator("#date").fill("2024-07-05T12:00")
+    page.locator("#date").press("Enter")
+    page.wait_for_function("() => heatmapPage.state().moment.isPast")
+    settle(page)
+    now = state(page)
+    data = ten_days()
+    column = int(np.searchsorted(data.times, np.datetime64("2024-07-05T12:00", "us").astype(np.int64))) - 1
+    found = page.evaluate("() => Array.from(heatmapPage.state().moment.book.long)")
+    np.testing.assert_allclose(found, data.long[:, column], rtol=1e-6)
+    assert "2024-07-05 12:00 UTC" in page.locator("#as-of").inner_text()
+    assert page.locator("#badges .badge").first.inner_text() == "PAST"
+    assert now["view"]["x"][1] - now["view"]["x"][0] == DAY
+    while page.locator("#earlier").is_enabled():
+        page.locator("#earlier").click()
+        settle(page)
+    assert state(page)["view"]["x"][0] == milliseconds(data)[0]
+    assert "This page holds 2024-07-01 00:00 UTC to" in page.locator("#earlier").get_attribute("title")
+    page.keyboard.press("n")
+    settle(page)
+    assert page.locator("#badges .badge").count() == 0
+
+
+def test_space_presses_the_button_that_has_the_focus_and_plays_elsewhere(page: Any, renders: Path) -> None:
+    visit(page, renders, "#range=24h")
+    page.locator('#layers [data-value="candles"]').focus()
+    page.keyboard.press(" ")
+    settle(page)
+    assert state(page)["choice"]["candles"] is False
+    assert state(page)["choice"]["replay"] is False
+    page.locator("#map").focus()
+    page.keyboard.press(" ")
+    page.wait_for_function("() => heatmapPage.state().choice.replay")
+    press(page, "range", "12h")
+    assert page.locator("#play").inner_text() == "▶ Play", "another range stops it"
+    page.keyboard.press("Escape")
+    settle(page)
+    assert state(page)["choice"]["pin"] is None

@@ -266,6 +266,18 @@ def test_a_phone_shows_the_map_first_and_folds_the_controls(browser: Any, render
         page.wait_for_function("() => document.getElementById('chart').data.some(one => one.name === 'long profile')")
 
 
+def test_a_tap_on_a_badge_says_why(browser: Any, renders: Path) -> None:
+    with opened(browser, 390, 844, has_touch=True, is_mobile=True) as page:
+        visit(page, renders, "#symbol=ETHUSDT")
+        badge = page.locator(".badge").first
+        badge.tap()
+        shown = badge.evaluate(
+            "badge => [getComputedStyle(badge, '::after').content, document.activeElement === badge]"
+        )
+        assert shown == ['"A made-up market, for trying things out. Not real prices."', True]
+        assert page.evaluate("() => document.documentElement.scrollWidth") <= 390
+
+
 def test_missing_files_are_explained(page: Any, tmp_path: Path) -> None:
     write_page(tmp_path, "BTCUSDT", {"turnover": sample()})
     numbers = tmp_path / "BTCUSDT" / "turnover.js"

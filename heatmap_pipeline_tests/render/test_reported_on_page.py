@@ -151,7 +151,7 @@ def hover(page: Any, time: str, price: float = 56_000) -> str:
 
 
 def test_the_tooltip_tells_missing_from_nothing(shown: Any) -> None:
-    press(shown, "range", "30d")
+    press(shown, "range", "14d")
     assert "Reported not recorded" in hover(shown, "2024-07-01T12:05")
     words = hover(shown, "2024-07-02T12:05")
     assert "Longs liquidated, reported 0 USDT Shorts liquidated, reported 0 USDT" in words

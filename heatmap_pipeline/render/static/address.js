@@ -61,6 +61,38 @@ export function choiceOf(hash, symbols) {
   });
 }
 
+/**
+ * What a link says that cannot be shown, in sentences.
+ * @param {string} hash
+ * @param {Entry[]} symbols
+ * @returns {string[]}
+ */
+export function troublesOf(hash, symbols) {
+  const given = new URLSearchParams(hash.replace(/^#/, ""));
+  const choice = choiceOf(hash, symbols);
+  /** @type {(name: string, word: string) => string} */
+  const unread = (name, word) => `${name} = ${word} cannot be read.`;
+  const troubles = [];
+  const { symbol = choice.symbol, model = choice.model, ...rest } = Object.fromEntries(given);
+  if (symbol !== choice.symbol) troubles.push(`${symbol} is not here; shown is ${choice.symbol}.`);
+  else if (model !== choice.model) troubles.push(`There is no model ${model} of ${symbol}; shown is ${choice.model}.`);
+  for (const name of ["range", "side", "scale"]) {
+    const shown = /** @type {any} */ (choice)[name];
+    if (rest[name] && rest[name] !== shown) troubles.push(`${unread(name, rest[name])} Shown is ${shown}.`);
+  }
+  for (const name of ["bin", "low", "high"]) {
+    const isAmount = /^\d+(\.\d+)?(e[+-]?\d+)?$/.test(rest[name] ?? "0");
+    if (!isAmount) troubles.push(unread(name, rest[name]));
+  }
+  for (const name of ["at", "pin"]) {
+    if (rest[name] && instant(rest[name]) === null) {
+      troubles.push(`${unread(name, rest[name])} Write it like 2024-07-04T23:30Z.`);
+    }
+  }
+  if (rest.view && !choice.view) troubles.push(`${unread("view", rest.view)} Shown is the whole range.`);
+  return troubles;
+}
+
 /** @param {number} time */
 const instantWord = (time) => `${iso(time).slice(0, 19)}Z`.replace(":00Z", "Z");
 

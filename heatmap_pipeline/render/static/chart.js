@@ -48,7 +48,7 @@ export class Chart {
   }
 
   /**
-   * Draws a scene: { map, choice, view, bounds }, the `moment` that the profile and the price belong to, and `until` when
+   * Draws a scene: { map, choice, view, bounds }, the `moment` that profile and price belong to, and `until` when
    * anything is shown.
    */
   async draw(scene) {
@@ -131,13 +131,19 @@ export class Chart {
 
   /** Labels of the price axis that would stick out below the label of the price are not shown. */
   #clearPriceLabel() {
-    const tag = this.heightOf(this.#drawn.moment.price);
     const frame = this.#element.getBoundingClientRect();
+    const { yaxis } = this.#element._fullLayout;
     for (const label of this.#element.querySelectorAll(".ytick text")) {
       const { top, bottom } = label.getBoundingClientRect();
-      const covered = tag !== null && Math.abs((top + bottom) / 2 - frame.top - tag) < 17;
-      label.style.visibility = covered ? "hidden" : "";
+      const price = yaxis.p2l((top + bottom) / 2 - frame.top - yaxis._offset);
+      label.style.visibility = this.isCovered(price) ? "hidden" : "";
     }
+  }
+
+  /** Whether a label of the price axis would stick out below the one of the price. */
+  isCovered(price) {
+    const [tag, label] = [this.heightOf(this.#drawn.moment.price), this.heightOf(price)];
+    return tag !== null && label !== null && Math.abs(label - tag) < 17;
   }
 
   /**

@@ -34,7 +34,7 @@ export const ABOUT_LOCATED =
 export const NOT_RECORDED =
   "No real liquidations were recorded in this time. The setting HEATMAP_LIQUIDATIONS says where they come from.";
 const KEYS = [
-  ["1 … 7", "time range, 12 hours … 1 year"],
+  ["1 … 9", "time range, 12 hours … 1 year"],
   ["l  s  b", "longs, shorts, both"],
   ["g", "linear or logarithmic colours"],
   ["m", "next model"],
@@ -227,6 +227,7 @@ export function listenToKeys(act) {
     if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
     if (event.target.closest?.("input, select, textarea, dialog")) return;
     if (event.key.startsWith("Arrow") && event.target.closest?.("button, [role=slider], .level")) return;
+    if (event.key === " " && event.target.closest?.("button")) return; // which it presses
     if (act(event.key)) event.preventDefault();
   });
 }

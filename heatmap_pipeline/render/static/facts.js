@@ -26,6 +26,8 @@ function retryButton(retry) {
 export function blank(words, more) {
   for (const id of ["price", "as-of", "located", "badges", "ladder", "reported"]) byId(id).replaceChildren();
   for (const id of ["save-png", "save-csv"]) byId(id).disabled = true;
+  byId("travel").hidden = true;
+  document.body.classList.remove("past");
   document.title = "Liquidation heatmap";
   notice("");
   say(words, more);
@@ -55,7 +57,7 @@ export function showFacts(map, stale, newest) {
   byId("located").replaceChildren("located share ", bold(share));
   byId("located").dataset.about = ABOUT_LOCATED;
   byId("reported").replaceChildren(...(map.reported ? reportedKey(map.reported) : []));
-  const about = `Price, profile, clusters and located share are of that moment; the newest data end ${instantText(newest)}.`;
+  const about = `Price, profile, clusters and located share are of that moment; data end ${instantText(newest)}.`;
   byId("badges").replaceChildren(
     ...(isPast ? [badge("PAST", "past", about)] : []),
     ...marksOf(map).map(({ words, style, about }) => badge(words, style, about)),

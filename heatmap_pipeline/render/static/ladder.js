@@ -105,16 +105,16 @@ export function ladder(panel, chart) {
     return where === "above" ? [title, ...hurts, list] : [list, ...hurts, title];
   }
 
-  /** What stands out between the prices in view. */
-  function update(map, view) {
+  /** What stands out between the prices in view, of the sides that are chosen. */
+  function update(map, view, chosen) {
     const part = bookBetween(map, view.y);
     const clusters = clustersOf(part);
     Object.assign(part, { clusters, pain: maxPain(part) });
     const most = Math.max(1, ...[...clusters.above, ...clusters.below].map((one) => one.volume));
     panel.replaceChildren(
-      ...side(map, "above", part, most),
+      ...(chosen === "long" ? [] : side(map, "above", part, most)),
       make("p", { className: "now" }, make("b", { textContent: priceText(map.price) }), nowWords(map)),
-      ...side(map, "below", part, most),
+      ...(chosen === "short" ? [] : side(map, "below", part, most)),
     );
     line.hidden = true;
   }

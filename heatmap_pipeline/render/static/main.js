@@ -24,6 +24,7 @@ import { countIn } from "./words.js";
 const POLL_SECONDS = 30;
 const HEALTH_MINUTES = 10;
 const REST = 200; // milliseconds without a move, after which what is looked at is asked for
+const ELSEWHERE = ["symbol", "model", "range", "view", "at", "pin"]; // what a replay does not go on after
 const TOGGLES = { h: "map", c: "candles", x: "bubbles", o: "reported", p: "profile", k: "levels" };
 
 /** Resolves when the library, which is large, is there: numbers are asked for while it is read. */
@@ -99,6 +100,7 @@ class Page {
   // What is chosen.
 
   #choose(change) {
+    if (ELSEWHERE.some((name) => name in change)) this.player.stop();
     this.#state.choose(change);
     this.#update();
   }
@@ -165,6 +167,7 @@ class Page {
   async #step(by) {
     const state = this.#state;
     const { bounds, map } = state;
+    if (!map) return false;
     const now = state.choice.replay ? state.choice.pin : state.replayStart;
     const time = Math.min(now + by * map.width, bounds.last);
     if (time < bounds.first + map.width) return false;
@@ -282,7 +285,9 @@ class Page {
     if (!this.#loading.isNewest(number)) return;
     await this.#draw();
     this.#askTruth();
-    notice(map.empty ? "The book is empty in this range: there are candles, but no levels." : "");
+    const troubles = state.troubles.splice(0);
+    if (map.empty) troubles.push("The book is empty in this range: there are candles, but no levels.");
+    notice(troubles.join(" "));
     for (const id of ["save-png", "save-csv"]) byId(id).disabled = false;
     if (!performance.getEntriesByName("heatmap-first-paint").length) {
       requestAnimationFrame(() => performance.measure("heatmap-first-paint", { start: 0 }));
@@ -294,7 +299,7 @@ class Page {
     const { bounds, choice, edge, health } = this.#state;
     this.travel.update({ bounds, choice, edge, moment, view }, this.#source.live);
     showFacts(moment, staleness(moment, health, bounds.last), bounds.last);
-    this.levels.update(moment, view);
+    this.levels.update(moment, view, choice.side);
   }
 
   #draw() {
@@ -427,7 +432,7 @@ class Page {
     const { map, ranges } = this.#state;
     if (key === "?" || key === "t" || (map && this.actions[key])) this.actions[key]();
     else if (map && TOGGLES[key]) this.#toggle(TOGGLES[key]);
-    else if (map && /^[1-7]$/.test(key)) {
+    else if (map && /^[1-9]$/.test(key)) {
       const range = Object.keys(RANGES)[Number(key) - 1];
       if (!ranges[range].disabled) this.#choose({ range, view: null });
     } else return false;
@@ -442,9 +447,11 @@ class Page {
     byId("symbol").addEventListener("change", (event) => this.#choose({ symbol: event.target.value }));
     byId("bin").addEventListener("change", (event) => this.#choose({ bin: Number(event.target.value) }));
     click("save-csv", () => {
-      save(fileName(state.map, "csv"), new Blob([csvOf(state.map, this.chart.view())], { type: "text/csv" }));
+      const { x, y } = this.chart.view();
+      const text = csvOf(state.map, { x: [x[0], Math.min(x[1], state.until)], y });
+      save(fileName(state.moment, "csv"), new Blob([text], { type: "text/csv" }));
     });
-    click("save-png", async () => save(fileName(state.map, "png"), await this.pngOf()));
+    click("save-png", async () => save(fileName(state.moment, "png"), await this.pngOf()));
     click("more", () => {
       byId("more").setAttribute("aria-expanded", String(document.body.classList.toggle("open")));
     });
@@ -454,6 +461,7 @@ class Page {
     listenToKeys((key) => this.act(key));
     window.addEventListener("hashchange", () => {
       if (!state.symbols.length) return;
+      this.player.stop();
       state.open();
       this.#update();
     });

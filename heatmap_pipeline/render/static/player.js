@@ -10,7 +10,7 @@ export class Player {
   speed = 5;
   isPlaying = false;
 
-  /** `step(by)` resolves when it is drawn, to whether there is more to come; `onChange()` after playing began or ended. */
+  /** `step(by)` resolves when it is drawn, to whether more is to come; `onChange()` after playing began or ended. */
   constructor(step, onChange) {
     this.#step = step;
     this.#onChange = onChange;

@@ -3,6 +3,7 @@
 import { COLOURS, copyCells, FONT, STOPS } from "./colours.js";
 import { make } from "./dom.js";
 import { marksOf, reportedWords } from "./marks.js";
+import { sidesOf } from "./traces.js";
 import { binText, instantText, priceText, quote, volumeText } from "./words.js";
 
 export function save(name, blob) {
@@ -15,6 +16,14 @@ export function save(name, blob) {
 
 const HEAD = 64;
 const FOOT = 26;
+
+/** What is on the screen: without the labels of the price axis that are hidden below the price. */
+function figureOf(chart, element) {
+  const { yaxis } = element._fullLayout;
+  const tickvals = yaxis._vals.map(({ x }) => x).filter((price) => !chart.isCovered(price));
+  const layout = { ...element.layout, yaxis: { ...element.layout.yaxis, tickmode: "array", tickvals } };
+  return { data: element.data, layout };
+}
 
 /** The picture: title, the map as it is on the screen, the colour bar with its volumes. Twice as fine as the screen. */
 export async function pngOf(chart, element) {
@@ -43,7 +52,7 @@ export async function pngOf(chart, element) {
     );
   }
   const above = new Image();
-  above.src = await Plotly.toImage(element, { format: "png", width, height, scale: fine });
+  above.src = await Plotly.toImage(figureOf(chart, element), { format: "png", width, height, scale: fine });
   await above.decode();
   context.drawImage(above, 0, HEAD, width, height);
   caption(context, moment, choice, scale, width, height);
@@ -94,11 +103,11 @@ export function caption(context, map, choice, scale, width, height) {
   const end = height + HEAD + FOOT / 2;
   const key = (words, mark, from) => {
     let at = write(words, from, end, { size: 11 });
-    for (const side of ["long", "short"])
+    for (const side of sidesOf(choice))
       at = write(`${mark} ${side}s`, at + 8, end, { size: 11, colour: COLOURS[side] });
     return at;
   };
-  x = key("modelled liquidations:", "●", 14);
+  x = choice.bubbles ? key("modelled liquidations:", "●", 14) : 14;
   if (map.reported && choice.reported) {
     x = key("reported:", "○", x + 18);
     if (width > 900) write(`(${reportedWords(map.reported)})`, x + 8, end, { size: 11 });

@@ -127,7 +127,9 @@ export function liveSource() {
     live: true,
     symbols: (signal) => get("symbols", signal),
     async health(signal) {
-      const answer = await fetch("health", { signal: bounded(signal), cache: "no-cache" }).catch(() => null);
+      const answer = await fetch("health?always_ok=true", { signal: bounded(signal), cache: "no-cache" }).catch(
+        () => null,
+      );
       return answer && (answer.ok || answer.status === 503) ? answer.json().catch(() => null) : null;
     },
     forget: () => kept.clear(),

@@ -1,6 +1,6 @@
 // What there is, what is chosen of it, and what is drawn.
 
-import { choiceOf, hashOf } from "./address.js";
+import { choiceOf, hashOf, troublesOf } from "./address.js";
 import { rangeOptions } from "./controls.js";
 import { overlaps, pricesOf, viewOf } from "./map.js";
 import { atMoment, columnAt } from "./moment.js";
@@ -12,6 +12,7 @@ export class State {
   health = null;
   choice = null;
   map = null; // what is drawn
+  troubles = []; // with the link
   #loaded = null; // { key, window } of what is drawn
 
   constructor(live) {
@@ -38,9 +39,10 @@ export class State {
     this.choose(follows ? { view: { ...view, x: view.x.map((time) => time + grown) } } : {});
   }
 
-  /** Chooses what the address bar says. */
+  /** Chooses what the address bar says; `troubles` is what of it cannot be shown. */
   open() {
     this.choice = choiceOf(location.hash, this.symbols);
+    this.troubles = troublesOf(location.hash, this.symbols);
   }
 
   /** Changes the choice; what does not go with the change goes. */
@@ -85,6 +87,9 @@ export class State {
     if (!allowed.includes(choice.range)) choice.range = allowed.at(-1);
     if (choice.at !== null && (choice.at >= last || choice.at <= first)) choice.at = null;
     if (choice.pin !== null && (choice.pin > last || choice.pin <= first)) choice.pin = null;
+    // A range that ends at the newest data and does not reach back to the pinned moment ends there instead.
+    const isOut = choice.pin !== null && choice.pin <= last - RANGES[choice.range];
+    if (isOut && choice.at === null && !choice.view) choice.at = choice.pin;
     if (choice.view && (choice.view.x[0] >= last || choice.view.x[1] <= first)) choice.view = null;
     if (choice.pin === null) choice.replay = false;
     this.choice = choice;

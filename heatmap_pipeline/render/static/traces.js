@@ -128,7 +128,7 @@ function notWholeShapes(map) {
   }));
 }
 
-const sidesOf = (choice) => ["long", "short"].filter((side) => choice.side === "both" || choice.side === side);
+export const sidesOf = (choice) => ["long", "short"].filter((side) => choice.side === "both" || choice.side === side);
 
 export function profileTraces(map, choice) {
   const book = newestBook(map);
@@ -317,8 +317,17 @@ export function layout({ map, view, choice, moment, until, bounds }, at) {
     },
     ...(at.withProfile
       ? {
-          xaxis2: { ...frame, domain: [at.sideStart, 1], anchor: "y", fixedrange: true, ...xaxis2 },
-          xaxis3: { ...frame, overlaying: "x2", side: "top", anchor: "free", position: 1, fixedrange: true, ...xaxis3 },
+          xaxis2: { ...frame, tickangle: 0, domain: [at.sideStart, 1], anchor: "y", fixedrange: true, ...xaxis2 },
+          xaxis3: {
+            ...frame,
+            tickangle: 0,
+            overlaying: "x2",
+            side: "top",
+            anchor: "free",
+            position: 1,
+            fixedrange: true,
+            ...xaxis3,
+          },
         }
       : {}),
     shapes: [

@@ -25,7 +25,7 @@ export class Travel {
       const time = byId("date").valueAsNumber;
       if (Number.isFinite(time)) actions.go(time);
     });
-    byId("speed").replaceChildren(...SPEEDS.map((speed) => new Option(`${speed} a second`, String(speed))));
+    byId("speed").replaceChildren(...SPEEDS.map((speed) => new Option(`${speed}/s`, String(speed))));
     byId("speed").addEventListener("change", () => {
       actions.player.speed = Number(byId("speed").value);
     });

@@ -148,7 +148,7 @@ export interface Window {
   seconds: number;
 }
 
-export type RangeName = "12h" | "24h" | "3d" | "7d" | "30d" | "90d" | "1y";
+export type RangeName = "12h" | "24h" | "3d" | "7d" | "14d" | "30d" | "90d" | "180d" | "1y";
 
 /** Everything that can be chosen. */
 export interface Choice {

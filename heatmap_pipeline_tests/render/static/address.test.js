@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { choiceOf, hashOf } from "../../../heatmap_pipeline/render/static/address.js";
+import { choiceOf, hashOf, troublesOf } from "../../../heatmap_pipeline/render/static/address.js";
 
 const SYMBOLS = [
   { symbol: "BTCUSDT", models: ["turnover", "delta"] },
@@ -62,4 +62,19 @@ for (const [hash, expected] of [
     const choice = choiceOf(hash, SYMBOLS);
     assert.deepEqual(Object.fromEntries(Object.keys(expected).map((name) => [name, choice[name]])), expected);
   });
+}
+
+for (const [hash, expected] of [
+  ["", []],
+  [hashOf({ ...PLAIN, bin: 0.05, low: 1, high: 2.5e6, at: 1720135800000, pin: 1720135800000 }), []],
+  ["#bin=1e3&view=1,2&low=0", []],
+  ["#symbol=NONE&model=x", ["NONE is not here; shown is BTCUSDT."]],
+  ["#symbol=BTCUSDT&model=x", ["There is no model x of BTCUSDT; shown is turnover."]],
+  ["#range=9y", ["range = 9y cannot be read. Shown is 7d."]],
+  ["#low=much", ["low = much cannot be read."]],
+  ["#bin=-3&high=1,5", ["bin = -3 cannot be read.", "high = 1,5 cannot be read."]],
+  ["#at=yesterday", ["at = yesterday cannot be read. Write it like 2024-07-04T23:30Z."]],
+  ["#view=1,2,3", ["view = 1,2,3 cannot be read. Shown is the whole range."]],
+]) {
+  test(`what cannot be shown of ${hash} is said`, () => assert.deepEqual(troublesOf(hash, SYMBOLS), expected));
 }
