@@ -24,6 +24,7 @@ from heatmap_pipeline.api.health import health, readiness
 from heatmap_pipeline.api.heatmap import plan_heatmap
 from heatmap_pipeline.api.liquidation_map import plan_map
 from heatmap_pipeline.api.listing import plan_klines, plan_score, plan_symbols
+from heatmap_pipeline.api.markets import plan_markets
 from heatmap_pipeline.api.metrics import CONTENT_TYPE, Metrics
 from heatmap_pipeline.api.pages import add_pages, page_files
 from heatmap_pipeline.api.parameters import (
@@ -141,6 +142,10 @@ def _routes(service: Service) -> APIRouter:
     @router.get("/symbols", tags=["service"], dependencies=bare, **describe.SYMBOLS)
     async def symbols(request: Request) -> Response:
         return await answer(service, request, plan_symbols)
+
+    @router.get("/markets", tags=["service"], dependencies=bare, **describe.MARKETS)
+    async def markets(request: Request) -> Response:
+        return await answer(service, request, lambda version: plan_markets(version, settings))
 
     @router.get("/health", tags=["service"], **describe.HEALTH)
     async def how_it_is(query: Annotated[HealthQuery, Query()]) -> Response:

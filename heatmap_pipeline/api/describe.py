@@ -60,6 +60,12 @@ SCORE = _route(
     404,
 )
 SYMBOLS = _route("The symbols there are", "Changes its `version` with every publication.", schemas.Symbols)
+MARKETS = _route(
+    "All markets at a glance",
+    "One row per symbol and its first model: price, the last 7 days, the nearest modelled clusters above and below the "
+    "price, the score, and whether it is stale. Nothing is replayed for it.",
+    schemas.Markets,
+)
 HEALTH = _route(
     "Whether the data are fresh and whole",
     "503 with the same body where they are not. Needs no token.",

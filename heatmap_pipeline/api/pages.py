@@ -1,4 +1,4 @@
-"""What people open in a browser: the live page, /docs and the schema that /docs is made of."""
+"""What people open in a browser: the live page, the page of all markets, /docs and the schema that /docs is made of."""
 
 from __future__ import annotations
 
@@ -14,23 +14,34 @@ from heatmap_pipeline.api.describe import docs_page
 from heatmap_pipeline.api.plan import Plan
 from heatmap_pipeline.api.security import PAGE_POLICY
 from heatmap_pipeline.api.service import Service
+from heatmap_pipeline.render.overview import MANY, overview_page
 from heatmap_pipeline.render.page import live_page
 
 _A_YEAR = "public, max-age=31536000, immutable"
+_KEPT = frozenset({"/page.js", "/page.css", "/plotly.min.js", "/overview.js", "/overview.css"})
+"""What may be kept for ever where its address names its content."""
 
 
 @cache
 def page_files() -> dict[str, tuple[bytes, str, str]]:
     """Return content, media type and hash by path."""
-    return {path: (content, kind, encode.digest(content)) for path, (content, kind) in live_page().items()}
+    files = {**live_page(), **overview_page()}
+    files["/map"] = files["/"]  # where the map of a market is, whatever is shown first
+    return {path: (content, kind, encode.digest(content)) for path, (content, kind) in files.items()}
 
 
 def add_pages(app: FastAPI, service: Service) -> None:
     """Add the routes; none of them is part of the schema."""
 
     async def page(request: Request) -> Response:
-        kept = _A_YEAR if "v" in request.query_params and request.url.path != "/" else "no-cache"
-        return await _shown(service, request, *page_files()[request.url.path], kept)
+        path = request.url.path
+        kept = _A_YEAR if "v" in request.query_params and path in _KEPT else "no-cache"
+        return await _shown(service, request, *page_files()[path], kept)
+
+    async def first_page(request: Request) -> Response:
+        version = service.publications.version
+        many = version is not None and len(version.symbols) > MANY
+        return await _shown(service, request, *page_files()["/overview" if many else "/"], "no-cache")
 
     @cache
     def schema() -> tuple[bytes, str, str]:
@@ -49,7 +60,7 @@ def add_pages(app: FastAPI, service: Service) -> None:
         return await _shown(service, request, *docs(), "no-cache")
 
     routes: dict[str, Callable[[Request], Awaitable[Response]]] = {"/openapi.json": schema_page, "/docs": docs_route}
-    routes.update(dict.fromkeys(("/", "/page.js", "/page.css", "/plotly.min.js"), page))
+    routes |= {"/": first_page, "/map": page, "/overview": page, **dict.fromkeys(_KEPT, page)}
     for path, function in routes.items():
         app.add_route(path, function, methods=["GET"], include_in_schema=False)
 

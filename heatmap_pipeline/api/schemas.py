@@ -408,6 +408,53 @@ class Symbols(BaseModel):
     schema_version: int = Field(description="Of the tables of the database.")
 
 
+class Sparkline(BaseModel):
+    """The last closes of evenly spaced intervals."""
+
+    start: str
+    interval_seconds: int
+    closes: list[float | None] = Field(description="Quote asset; null where there is no candle.")
+
+
+class Agreement(BaseModel):
+    """The headline of a score: rank correlation of modelled and reported liquidations, hour by hour."""
+
+    window: str = Field(description="28d, the trailing days, or all.")
+    long: float | None
+    short: float | None
+    hours: int = Field(description="How many hours it is of.")
+    source: str
+    own_exchange: bool = Field(description="Whether the record is of the market's own exchange.")
+
+
+class Market(BaseModel):
+    """A symbol and its first model."""
+
+    symbol: str
+    model: str
+    quote: str = Field(description="Quote asset, which its prices and volumes are in.")
+    price: float
+    as_of: str
+    change_24h_percent: float | None = Field(description="null where there is no candle 24 hours before.")
+    sparkline: Sparkline
+    nearest: Nearest = Field(description="As in the newest map, by default.")
+    located_share: float = Field(description=LOCATED_SHARE)
+    score: Agreement | None = Field(description="null where nothing was scored; GET /score says why.")
+    simulated: bool
+    provisional: bool
+    newest_day: str | None = Field(description="The newest complete day.")
+    ended: str | None = Field(description=ENDED)
+    stale: bool
+    reason: str | None = Field(description="Why it is stale, and what to run; null where it is not.")
+
+
+class Markets(BaseModel):
+    """All markets at a glance."""
+
+    markets: list[Market]
+    version: str
+
+
 class SymbolHealth(BaseModel):
     """A symbol and model."""
 

@@ -6,11 +6,13 @@ What belongs here: whole columns of a symbol, read once per publication. What do
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
+from itertools import pairwise
 
 import numpy as np
+import pyarrow as pa
 
 from heatmap_pipeline.model.book import Floats, Ints, Sides
 from heatmap_pipeline.store.origin import stored_command
@@ -116,6 +118,50 @@ def first_samples(con: Connection, symbol: str, days: Iterable[date]) -> dict[da
             f"run `{stored_command(con, 'refresh', symbol)}` again"
         )
     return dict(found)
+
+
+@dataclass(frozen=True, eq=False)
+class BookCells:
+    """A book by bucket, rising, long before short, shape (n,) each.
+
+    Attributes:
+        bucket: number of the bucket.
+        side: of the positions: 1 long, -1 short.
+        volume: quote asset at entry.
+    """
+
+    bucket: Ints
+    side: Sides
+    volume: Floats
+
+
+def newest_books(con: Connection, wanted: Sequence[tuple[str, str, date, int]]) -> dict[str, BookCells]:
+    """Return the stored books of many symbols at the end of a day, in one question; an empty book is left out.
+
+    Args:
+        con: the database.
+        wanted: symbol (each once), model, day, and height of a bucket in 1e-8 of the quote asset.
+    """
+    if not wanted:
+        return {}
+    names, models, days, units = zip(*wanted, strict=True)
+    con.register("wanted", pa.table({"symbol": names, "model": models, "day": days, "units": pa.array(units)}))
+    found = arrow(
+        con,
+        "SELECT p.symbol, CAST(round(p.liq_price * 1e8) AS BIGINT) // w.units AS bucket, p.side, "
+        "sum(p.volume) AS volume FROM open_positions AS p "
+        "JOIN wanted AS w ON p.symbol = w.symbol AND p.model = w.model AND p.day = w.day "
+        "GROUP BY ALL ORDER BY ALL",
+    )
+    con.unregister("wanted")
+    owner = found.column("symbol").combine_chunks().dictionary_encode()  # sorted: a symbol's rows stand together
+    starts = np.append(np.flatnonzero(np.diff(owner.indices.to_numpy(), prepend=-1)), found.num_rows)
+    bucket, side = column(found, "bucket", np.int64), side_column(found)
+    volume = column(found, "volume", np.float64)
+    return {
+        name: BookCells(bucket[first:end], side[first:end], volume[first:end])
+        for name, (first, end) in zip(owner.dictionary.to_pylist(), pairwise(starts.tolist()), strict=True)
+    }
 
 
 def reported_liquidations(con: Connection, symbol: str, first: int, last: int, step: int) -> list[Reports]:

@@ -330,6 +330,41 @@ def load_score(con: Connection, symbol: str, model: str) -> StoredScore | None:
     return StoredScore(source, tuple(score_rows), json.loads(text))
 
 
+@dataclass(frozen=True)
+class Agreement:
+    """How well a map agrees with reported liquidations, hour by hour: the headline of a score.
+
+    Attributes:
+        long: rank correlation of modelled and reported longs; None where undefined.
+        short: the same of shorts.
+        hours: how many hours it is of, of the side that has fewer.
+        source: whose record.
+        own_exchange: whether that is the market's own.
+    """
+
+    long: float | None
+    short: float | None
+    hours: int
+    source: str
+    own_exchange: bool
+
+
+def agreements(con: Connection) -> dict[tuple[str, str], dict[str, Agreement]]:
+    """Return the headline of every stored score by symbol and model, then window, in one question."""
+    found = rows(
+        con,
+        "SELECT symbol, model, \"window\", any_value(value) FILTER (side = 'long'), "
+        "any_value(value) FILTER (side = 'short'), min(hours), any_value(source), "
+        "any_value(CAST(json_extract(parameters, '$.own_exchange') AS BOOLEAN)) FROM map_scores "
+        "WHERE measure = 'spearman' AND horizon = 'nowcast' AND baseline = '' GROUP BY ALL "
+        "HAVING any_value(value) IS NOT NULL",
+    )
+    scores: dict[tuple[str, str], dict[str, Agreement]] = {}
+    for symbol, model, window, long, short, hours, source, own in found:
+        scores.setdefault((symbol, model), {})[window] = Agreement(long, short, hours, source, own)
+    return scores
+
+
 def published_score(warehouse: Warehouse, symbol: str, model: str) -> StoredScore | None:
     """Return the score that is published; None where there is none, or the published database cannot be read now."""
     if not warehouse.published.exists():

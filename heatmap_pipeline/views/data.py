@@ -29,6 +29,7 @@ from heatmap_pipeline.store.odd import days_to_mention
 from heatmap_pipeline.store.origin import stored_command
 from heatmap_pipeline.store.publish import fingerprints
 from heatmap_pipeline.store.read import missing_days, newest_located_share
+from heatmap_pipeline.store.scores import Agreement, agreements
 from heatmap_pipeline.store.sql import Connection
 from heatmap_pipeline.store.warehouse import StoreError, Warehouse, schema_version
 from heatmap_pipeline.views.score import score_record
@@ -187,6 +188,16 @@ class Version:
         """Return the books at the end of a computed day, as stored."""
         with self._reading:  # one connection, one question at a time
             return load_state(self._con, symbol, model, day)[0]
+
+    def newest_books(self, wanted: Sequence[tuple[str, str, date, int]]) -> dict[str, serve.BookCells]:
+        """Return stored books by symbol (`store.columns.newest_books`)."""
+        with self._reading:
+            return serve.newest_books(self._con, wanted)
+
+    def agreements(self) -> dict[tuple[str, str], dict[str, Agreement]]:
+        """Return the headline of each score by symbol and model, then window (`store.scores.agreements`)."""
+        with self._reading:
+            return agreements(self._con)
 
     def answers(self) -> bool:
         """Return whether the database answers a question."""

@@ -331,6 +331,7 @@ def test_the_schema_describes_the_bodies(served: TestClient) -> None:
         ("/liquidations/levels", "symbol=BTCUSDT"): schemas.OldLevels,
         ("/prices/klines", "symbol=BTCUSDT"): schemas.Klines,
         ("/symbols", ""): schemas.Symbols,
+        ("/markets", ""): schemas.Markets,
         ("/score", "symbol=BTCUSDT"): schemas.Score,
         ("/health", ""): schemas.Health,
         ("/ready", ""): schemas.Ready,

@@ -50,6 +50,18 @@ def test_a_score_is_served_as_it_is_stored_and_anew_when_only_it_changed(
                 "SELECT CAST(side AS VARCHAR), horizon, measure, baseline, value, low, high, difference, "
                 "difference_low, difference_high, hours FROM map_scores WHERE \"window\" = 'all' ORDER BY ALL"
             ).fetchall()
+        (market,) = ask(one, "/markets", None)["markets"]
+        window = found["windows"][market["score"]["window"]]
+        headline = {
+            row["side"]: (row["value"], row["hours"])
+            for row in window
+            if (row["measure"], row["horizon"], row["baseline"]) == ("spearman", "nowcast", "")
+        }
+        for side in ("long", "short"):
+            assert market["score"][side] == headline[side][0]
+        assert market["score"]["hours"] == min(hours for _, hours in headline.values())
+        assert market["score"]["own_exchange"] is found["source"]["own_exchange"]
+        assert market["score"]["source"] == found["source"]["name"]
         assert sorted(map(repr, (tuple(row.values()) for row in found["windows"]["all"]))) == sorted(map(repr, stored))
         assert (
             one.get(SCORE, params={"symbol": BTC}, headers={"If-None-Match": after.headers["etag"]}).status_code == 304

@@ -2,50 +2,31 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-import subprocess
-from importlib.resources import files
 from typing import Any
 
 import numpy as np
-import pytest
 
 from heatmap_pipeline.model.distance import EDGES_PERCENT, band_rows
 from heatmap_pipeline.views.columns import Columns
+from heatmap_pipeline_tests.render.node import of_node
 from heatmap_pipeline_tests.render.sample import cells, draw, source, walk
 
-_ASK = """
-const asked = JSON.parse(require("node:fs").readFileSync(0, "utf8"));
-const typed = ({ long, short, ...map }) => ({ ...map, long: Float32Array.from(long), short: Float32Array.from(short) });
-const maps = asked.maps.map(typed);
-const plain = values => Array.from(values, value => (Number.isNaN(value) ? null : value));
-console.log(JSON.stringify({
-  edges: DISTANCE_EDGES,
-  rows: asked.prices.map(([price, bin, side]) => bandRows(price, bin, side)),
-  maps: maps.map(map => ({
-    closes: plain(columnCloses(map)), usual: usualOf(map), long: plain(relativeCells(map, "long")),
-    short: plain(relativeCells(map, "short")),
-  })),
-}));
+_ASKED = """
+(() => {
+  const typed = ({ long, short, ...map }) => (
+    { ...map, long: Float32Array.from(long), short: Float32Array.from(short) }
+  );
+  const plain = values => Array.from(values, value => (Number.isNaN(value) ? null : value));
+  return {
+    edges: DISTANCE_EDGES,
+    rows: given.prices.map(([price, bin, side]) => bandRows(price, bin, side)),
+    maps: given.maps.map(typed).map(map => ({
+      closes: plain(columnCloses(map)), usual: usualOf(map), long: plain(relativeCells(map, "long")),
+      short: plain(relativeCells(map, "short")),
+    })),
+  };
+})()
 """
-
-
-def asked_of_node(maps: list[dict[str, Any]], prices: list[tuple[float, float, str]]) -> Any:
-    """Return what the page's functions say of maps, and of where bands begin."""
-    node = shutil.which("node")
-    if node is None:
-        pytest.skip("node is not installed; the page's code is run by it")
-    script = files("heatmap_pipeline.render").joinpath("static", "relative.js").read_text(encoding="utf-8")
-    ran = subprocess.run(
-        [node, "-e", script + _ASK],
-        input=json.dumps({"maps": maps, "prices": prices}),
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=60,
-    )
-    return json.loads(ran.stdout)
 
 
 def as_map(data: Columns) -> dict[str, Any]:
@@ -80,7 +61,7 @@ def test_page_and_endpoint_hold_the_same_map_against_the_same_usual() -> None:
         for price, size in zip(random.lognormal(3, 4, 200), random.lognormal(-1, 3, 200), strict=True)
         for side in ("long", "short")
     ] + [(1000.0, 1.0, "long"), (1000.0, 1.0, "short"), (60_000.0, 100.0, "short"), (0.00025, 1e-7, "long")]
-    answer = asked_of_node([as_map(one) for one in drawn], prices)
+    answer = of_node("relative.js", _ASKED, {"maps": [as_map(one) for one in drawn], "prices": prices})
 
     assert answer["edges"] == list(EDGES_PERCENT)
     for (price, size, side), rows in zip(prices, answer["rows"], strict=True):

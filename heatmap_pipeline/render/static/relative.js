@@ -2,7 +2,7 @@
 // model/distance.py computes it for the endpoint. Pure functions of a map's cells, kept column by column as in map.js.
 
 // Between bands, percent of the price: 0.25 wide up to 10, 1 up to 20, 5 up to 50, 25 up to 100; beyond, none.
-const DISTANCE_EDGES = [
+export const DISTANCE_EDGES = [
   ...Array.from({ length: 40 }, (_, i) => i / 4),
   ...Array.from({ length: 10 }, (_, i) => 10 + i),
   ...Array.from({ length: 6 }, (_, i) => 20 + 5 * i),
@@ -16,7 +16,7 @@ const LEAST_TOLD = 24; // columns; with fewer nobody knows what is usual
  * Where bands begin, as numbers of rows counted from price 0. Shorts: band b has the rows from [b] up to [b + 1], not
  * included. Longs: from [b + 1] up to [b], not included. The row that holds the price belongs to the first band of both.
  */
-function bandRows(price, bin, side) {
+export function bandRows(price, bin, side) {
   const holding = Math.floor(price / bin);
   return DISTANCE_EDGES.map((edge, i) => {
     if (side === "short") {
@@ -27,7 +27,7 @@ function bandRows(price, bin, side) {
 }
 
 /** The last close within each column of a map; NaN where it has no candle. */
-function columnCloses({ candles, columns, start, width }) {
+export function columnCloses({ candles, columns, start, width }) {
   const closes = new Float64Array(columns).fill(NaN);
   for (const { time, close } of candles) {
     const column = Math.floor((time - start) / width);
@@ -59,7 +59,7 @@ function middleOf(values) {
  * The volume per row that usually stands in each band, by side: the median over the columns of a map of the mean over the
  * rows of the band. null where fewer than LEAST_TOLD columns tell it, or where it is 0.
  */
-function usualOf(map) {
+export function usualOf(map) {
   if (map.usual) return map.usual;
   const closes = columnCloses(map);
   const usual = {};
@@ -85,7 +85,7 @@ function usualOf(map) {
  * How many times as much as usual each cell of a side holds: 1 = as much as usual. 0 where nothing stands, NaN where
  * something does but nobody knows what is usual there.
  */
-function relativeCells(map, side) {
+export function relativeCells(map, side) {
   const usual = usualOf(map)[side];
   const cells = map[side];
   const times = Float32Array.from(cells, (volume) => (volume > 0 ? NaN : 0));
