@@ -38,6 +38,10 @@ _DEPRECATED = {
     "Link": '</liquidations/map>; rel="successor-version"',
 }
 
+_OLD_FIELDS = {
+    "Warning": '299 - "max_pain is deprecated: it moves with within_percent; clusters say what stands where"'
+}
+
 
 def create_app(
     settings: Settings, *, tell: Callable[[str], None] | None = None, log: Listener | None = None
@@ -96,7 +100,7 @@ def _middleware(settings: Settings, listeners: Sequence[Listener]) -> list[Middl
                 allow_origins=list(settings.api_cors_origins),
                 allow_methods=["GET", "HEAD"],
                 allow_headers=["Authorization", "If-None-Match"],
-                expose_headers=["ETag", "Deprecation", "Link", "Retry-After"],
+                expose_headers=["ETag", "Deprecation", "Link", "Retry-After", "Warning"],
             )
         )
     if settings.api_token is not None:
@@ -115,7 +119,7 @@ def _routes(service: Service) -> APIRouter:
 
     @router.get("/liquidations/map", tags=["liquidations"], **describe.MAP)
     async def liquidation_map(request: Request, query: Annotated[MapQuery, Query()]) -> Response:
-        return await answer(service, request, lambda version: plan_map(version, books, query))
+        return await answer(service, request, lambda version: plan_map(version, books, query), _OLD_FIELDS)
 
     @router.get("/liquidations/levels", tags=["liquidations"], deprecated=True, **describe.LEVELS)
     async def levels(request: Request, query: Annotated[LevelsQuery, Query()]) -> Response:

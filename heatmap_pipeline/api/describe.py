@@ -45,7 +45,7 @@ HEATMAP = _route(
 MAP = _route(
     "The liquidation map",
     "The book after one candle, the newest by default: longs below the price and shorts above it by price bin, their "
-    "sums from the price outward, the largest and nearest clusters, and max pain.",
+    "sums from the price outward, the largest zones (`clusters`) and the nearest ones.",
     schemas.LiquidationMap,
     404,
 )

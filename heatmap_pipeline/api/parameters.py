@@ -187,7 +187,7 @@ class MapQuery(_Query):
     leverage_weights: LeverageWeights = Field(default=None, description=_WEIGHTS_TEXT)
     within_percent: Percent = Field(
         default=10.0,
-        description="How far from the price, in percent, clusters and max pain are looked for, 0.1 to 1000.",
+        description="How far from the price, in percent, zones are listed as clusters, 0.1 to 1000.",
     )
 
 

@@ -36,7 +36,7 @@ _SCRIPTS = (
     "words",
     "source",
     "map",
-    "clusters",
+    "zones",
     "colours",
     "chart",
     "pointer",
@@ -157,6 +157,9 @@ def pack(data: Columns) -> dict[str, Any]:
     bars["volume"] = _packed(bars["volume"], "f4")
     if record["reported"] is not None:
         _pack_reported(record["reported"])
+    for zones in record["zones"].values():
+        for name, column in zones.items():
+            zones[name] = _packed(column, "u2" if name == "time" else "f8")
     return record
 
 

@@ -12,11 +12,13 @@ import numpy.typing as npt
 
 from heatmap_pipeline.bins import Candles, Floats, Ints, resample
 from heatmap_pipeline.instants import DAY, SECONDS, day_of, day_start
+from heatmap_pipeline.model.book import Lots
 from heatmap_pipeline.model.parameters import bucket_misfit
 from heatmap_pipeline.store.columns import Reports
 from heatmap_pipeline.views.heatmap import Heatmap
 from heatmap_pipeline.views.reported import Reported, reported_in
 from heatmap_pipeline.views.window import Window
+from heatmap_pipeline.views.zones import WindowZones, lots_after, zones_of_window
 
 MAX_CANDLES = 3000
 VOLUMES = ("long", "short", "consumed_long", "consumed_short")
@@ -44,6 +46,7 @@ class Columns:
         cells: of each of `VOLUMES`, to 0.0001 USDT.
         candles: as wide as the columns or narrower.
         meta: what the heatmap says of itself, as in docs/api.md.
+        zones: of each column, where its book is thick.
         reported: the real liquidations; None where none of the window was recorded.
     """
 
@@ -52,6 +55,7 @@ class Columns:
     cells: Mapping[str, Cells]
     candles: Candles
     meta: Mapping[str, Any]
+    zones: WindowZones
     reported: Reported | None = None
 
     @property
@@ -101,12 +105,19 @@ class Columns:
                 **{name: getattr(self.candles, name) for name in ("open", "high", "low", "close", "volume")},
             },
             "reported": None if self.reported is None else self.reported.record(),
+            "zones": self.zones.record(),
             "meta": self.meta,
         }
 
 
-def as_columns(heatmap: Heatmap, reports: Sequence[Reports] = ()) -> Columns:
-    """Return a heatmap as it is drawn, with the real liquidations that its sources report of its window."""
+def as_columns(heatmap: Heatmap, reports: Sequence[Reports] = (), lots: Lots | None = None) -> Columns:
+    """Return a heatmap as it is drawn.
+
+    Args:
+        heatmap: the window.
+        reports: real liquidations that its sources report of it.
+        lots: the book at its end, which tells since when the newest zones stand; None: nobody says.
+    """
     window, grid = heatmap.window, heatmap.grid
     candles = heatmap.source.symbol.candles
     width = candle_seconds(candles, window)
@@ -121,6 +132,7 @@ def as_columns(heatmap: Heatmap, reports: Sequence[Reports] = ()) -> Columns:
         cells={name: cells(getattr(grid, name)) for name in VOLUMES},
         candles=resample(candles, window.first, min(window.last, heatmap.source.model.end), width),
         meta={**heatmap.meta(), **_page_meta(heatmap)},
+        zones=zones_of_window(heatmap.source, window, heatmap.played, lots),
         reported=reported_in(heatmap.source.symbol.name, reports, window, candles, grid.dead_long + grid.dead_short),
     )
 
@@ -129,6 +141,12 @@ def reports_of(heatmap: Heatmap) -> list[Reports]:
     """Return the real liquidations that are stored of a heatmap's window."""
     symbol, window = heatmap.source.symbol, heatmap.window
     return heatmap.source.version.reports(symbol.name, window.first, window.last, symbol.candles.step)
+
+
+def lots_of(heatmap: Heatmap) -> Lots:
+    """Return the book at the end of a heatmap's window."""
+    source = heatmap.source
+    return lots_after(source, int(np.searchsorted(source.model.times, heatmap.window.last)) - 1)
 
 
 def _page_meta(heatmap: Heatmap) -> dict[str, Any]:

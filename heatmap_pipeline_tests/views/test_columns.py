@@ -110,7 +110,7 @@ def test_candles_are_as_wide_as_the_columns_or_finer() -> None:
 def test_the_record_is_what_the_endpoint_says_of_columns() -> None:
     data = sample()
     record = data.record()
-    assert list(record) == ["format", "timestamps", "prices", *VOLUMES, "candles", "reported", "meta"]
+    assert list(record) == ["format", "timestamps", "prices", *VOLUMES, "candles", "reported", "zones", "meta"]
     assert list(record["candles"]) == ["interval_seconds", "open_time", "open", "high", "low", "close", "volume"]
     assert record["timestamps"].tolist() == (data.times // 1000).tolist()
     assert record["candles"]["open_time"].tolist() == (data.candles.open_time // 1000).tolist()

@@ -1,12 +1,12 @@
 // The controls: groups of buttons that are changed in place, so that the focus stays; keys; the words of help.
 
-const LAYERS = { map: "Map", candles: "Candles", bubbles: "● Modelled", reported: "○ Reported", profile: "Profile", levels: "Clusters" };
+const LAYERS = { map: "Map", candles: "Candles", bubbles: "● Modelled", reported: "○ Reported", profile: "Profile", levels: "Zones" };
 const ABOUT = {
   turnover: "Volume tells how much opens and closes; every contract has a long and a short. The map to start with.",
   delta: "The classic rule: only a rise of open interest opens levels, all on the side of the candle; a fall closes them.",
   map: "The cells (h)", candles: "Candles (c)", bubbles: "What the model liquidated (x)",
   reported: "What was really liquidated, as an exchange reports it (o)", profile: "The newest book beside the map (p)",
-  levels: "Clusters above and below the price (k)", both: "Both sides (b)", long: "Longs, which a fall liquidates (l)",
+  levels: "Zones above and below the price, where the book is thick (k)", both: "Both sides (b)", long: "Longs, which a fall liquidates (l)",
   short: "Shorts, which a rise liquidates (s)", linear: "Colours in even steps (g changes it)", log: "Colours in equal ratios, for faint levels (g changes it)",
 };
 const ABOUT_LOCATED = "Share of open interest that the map puts at a liquidation price. The rest was open before the data begin, or "
@@ -15,7 +15,7 @@ const NOT_RECORDED = "No real liquidations were recorded in this time. The setti
 const KEYS = [
   ["1 … 7", "time range, 12 hours … 1 year"], ["l  s  b", "longs, shorts, both"], ["g", "linear or logarithmic colours"], ["m", "next model"],
   ["h  c", "hide or show map, candles"], ["x  o", "hide or show modelled, reported liquidations"],
-  ["p  k", "hide or show profile, clusters"], ["[  ]", "smaller or larger price bins"],
+  ["p  k", "hide or show profile, zones"], ["[  ]", "smaller or larger price bins"],
   ["r", "fit the colours to the map again"], ["+  −  0", "zoom in, out, show the whole range (or wheel, or two fingers)"], ["← → ↑ ↓", "move the map, a handle, or along a group of buttons"],
   ["t", "how true is this?"], ["?", "this help"],
 ];
@@ -23,8 +23,7 @@ const HELP = [
   ["Colours", "say how much, as modelled, would be liquidated in a row if price went there. Drag the two handles or type values: the left one hides what is smaller, from the right one on all is brightest. What you set stays an amount of the quote asset, whatever the range, until Auto fits the colours to the range again."],
   ["A level ends", "at the candle that reached it; the filled circle there shows how much the model liquidated. Blue: longs, which a fall liquidates. Orange: shorts, which a rise liquidates."],
   ["Hollow circles", "are real liquidations as an exchange reports them, of the same scale. They stand at their mean price; where no price is reported, at the low (longs) or high (shorts) of their time. The line along the time axis shows when they were recorded; elsewhere they are missing, not 0. Incomplete: the source does not print every liquidation. Reported / modelled compares the recorded columns loaded."],
-  ["Clusters", "are neighbouring rows of the newest book with much volume, among the prices in view. Nearest is the closest that matters, largest the one with the most volume."],
-  ["Max pain", "is where a straight move from the last price would liquidate the most volume per percent moved."],
+  ["Zones", "are stretches of price where the book, smoothed over 0.25 % of the price, stays above 60 % of its peak. They do not depend on zoom, range or price bin. Listed are the nearest one and the five largest within 10 % of the price; share is of what that side has within 10 %, and half of a zone has stood since the time it says."],
   ["Modelled", "from open interest, volume and price: no exchange publishes positions. A level is no order and no target."],
 ];
 

@@ -1,8 +1,4 @@
-// The list beside the map: clusters in view above and below the price in the order of their prices, and where a move
-// hurts most.
-
-const ABOUT_PAIN = "If price went straight there from now, this is where the most volume, as modelled, would be liquidated per percent moved (less than 1 % counts as 1 %).";
-const ABOUT_CLUSTER = "Neighbouring rows with much volume count as one cluster; its price is the mean weighted by volume.";
+// The list beside the map: the zones above and below the price in the order of their prices.
 
 function ladder(panel, chart) {
   const line = byId("level-line");
@@ -15,26 +11,35 @@ function ladder(panel, chart) {
     Object.assign(line.style, { left: `${left}px`, width: `${right - left}px`, top: `${at}px`, borderColor: colour });
   }
 
-  function row(map, one, marks, most) {
-    const words = priceText(one.price, binDecimals(map.bin));
+  function row(map, zone, marks, most) {
+    const price = (value) => priceText(value, binDecimals(map.bin));
     const bar = make("i", { className: "bar" });
-    bar.style.width = `${Math.max(2, (100 * one.volume) / most)}%`;
-    const item = make("li", { className: `level ${one.side}`, tabIndex: 0 }, ...facts(words, one, volumeText(one.volume), marks.join(" · ")), bar);
-    item.title = `${one.side === "short" ? "Shorts" : "Longs"} from ${priceText(one.low, binDecimals(map.bin))} to ${priceText(one.high, binDecimals(map.bin))}: ${amount(one.volume)}, modelled. ${ABOUT_CLUSTER}`;
-    return pointing(item, one.price, COLOURS[one.side]);
+    bar.style.width = `${Math.max(2, (100 * zone.volume) / most)}%`;
+    const details = [
+      `${price(zone.low)} – ${price(zone.high)}`,
+      zone.share > 0 && `${(100 * zone.share).toFixed(0)} % of ${zone.side}s`,
+      zone.since !== null && `since ${dayText(zone.since).slice(5)}`,
+    ].filter(Boolean).join(" · ");
+    const item = make(
+      "li", { className: `level ${zone.side}`, tabIndex: 0 },
+      make("span", { className: "level-price", textContent: price(zone.peak) }),
+      make("span", { className: "away", textContent: percentText((zone.peak / map.price - 1) * 100) }),
+      make("span", { className: "volume", textContent: volumeText(zone.volume) }),
+      make("span", { className: "details", textContent: details }),
+      make("span", { className: "marks", textContent: marks.join(" · ") }),
+      bar,
+    );
+    item.title = zoneWords(zone, price);
+    return pointing(item, zone.peak, COLOURS[zone.side]);
   }
 
-  const facts = (price, one, volume, marks) => [
-    make("span", { className: "level-price", textContent: price }),
-    make("span", { className: "away", textContent: percentText(one.distance_percent) }),
-    make("span", { className: "volume", textContent: volume }),
-    make("span", { className: "marks", textContent: marks }),
-  ];
-
-  function painRow(map, pain) {
-    const words = facts(priceText(pain.price, binDecimals(map.bin)), pain, `${volumeText(pain.volume_per_percent)}/%`, "max pain: most per % moved");
-    const row = make("div", { className: "level pain", tabIndex: 0, title: `${ABOUT_PAIN} On the way: ${amount(pain.volume)}.` }, ...words);
-    return pointing(row, pain.price, COLOURS.warn);
+  /** A zone in a sentence or two. */
+  function zoneWords(zone, price) {
+    const [side, where] = zone.side === "short" ? ["Shorts", "rise"] : ["Longs", "fall"];
+    const share = zone.share > 0 ? `, ${(100 * zone.share).toFixed(0)} % of what that side has within 10 % of the price` : "";
+    const since = zone.since === null ? "" : ` Half of it has stood since ${instantText(zone.since)}.`;
+    return `${side} from ${price(zone.low)} to ${price(zone.high)}, thickest at ${price(zone.peak)}: ${amount(zone.volume)}, modelled, `
+      + `which a ${where} there would liquidate${share}.${since}`;
   }
 
   /** Pointing at a row draws its price across the map. */
@@ -48,38 +53,30 @@ function ladder(panel, chart) {
     return item;
   }
 
-  function side(map, where, part, most) {
-    const { clusters } = part;
-    const pain = part.pain[where];
-    const nearest = clusters.nearest[where];
-    const listed = [...clusters[where]];
+  function side(map, where, zones, most) {
+    const nearest = zones.nearest[where];
+    const listed = [...zones[where]];
     if (nearest && !listed.includes(nearest)) listed.push(nearest);
     listed.sort((a, b) => b.price - a.price);
-    const rows = listed.map((one) => {
-      const marks = [];
-      if (one === nearest) marks.push("nearest");
-      if (one === clusters[where][0]) marks.push("largest");
-      return row(map, one, marks, most);
+    const rows = listed.map((zone) => {
+      const marks = [zone === nearest && "nearest", zone === zones[where][0] && "largest"].filter(Boolean);
+      return row(map, zone, marks, most);
     });
-    const total = part.book[where === "above" ? "short" : "long"].reduce((sum, volume) => sum + volume, 0);
     const words = where === "above" ? "Above: shorts" : "Below: longs";
-    const title = make("h2", { className: where === "above" ? "short-text" : "long-text" }, words, make("span", { className: "total", textContent: `${volumeText(total)} in view` }));
+    const title = make("h2", { className: where === "above" ? "short-text" : "long-text" }, words);
     const list = make("ol", {}, ...rows);
-    if (!rows.length) list.append(make("li", { className: "none", textContent: "no cluster" }));
-    const hurts = pain ? [painRow(map, pain)] : [];
-    return where === "above" ? [title, ...hurts, list] : [list, ...hurts, title];
+    if (!rows.length) list.append(make("li", { className: "none", textContent: "no zone" }));
+    return where === "above" ? [title, list] : [list, title];
   }
 
-  /** What stands out between the prices in view. */
-  function update(map, view) {
-    const part = bookBetween(map, view.y);
-    const clusters = clustersOf(part);
-    Object.assign(part, { clusters, pain: maxPain(part) });
-    const most = Math.max(1, ...[...clusters.above, ...clusters.below].map((one) => one.volume));
+  /** What stands out in a column, the newest unless another is named; the same whatever is in view. */
+  function update(map, column) {
+    const zones = zonesAt(map, column);
+    const most = Math.max(1, ...[...zones.above, ...zones.below].map((zone) => zone.volume));
     panel.replaceChildren(
-      ...side(map, "above", part, most),
+      ...side(map, "above", zones, most),
       make("p", { className: "now" }, make("b", { textContent: priceText(map.price) }), " last price"),
-      ...side(map, "below", part, most),
+      ...side(map, "below", zones, most),
     );
     line.hidden = true;
   }

@@ -89,7 +89,6 @@ function start(source, { poll_seconds: seconds = POLL_SECONDS }) {
   const chart = chartIn(element, byId("density"), (moved) => {
     if (moved === null) return choose({ view: null });
     choice = { ...choice, view: moved };
-    levels.update(map, moved);
     controls();
     writeHash(choice);
     hand.hide();
@@ -232,7 +231,7 @@ function start(source, { poll_seconds: seconds = POLL_SECONDS }) {
     slider.update(map, choice);
     showFacts(map, staleness(map, health));
     const view = choice.view ?? viewOf(map, choice.range);
-    levels.update(map, view);
+    levels.update(map);
     if (typeof Plotly === "undefined") chart.early(map, choice, view);
     await plotly;
     if (mine !== request) return;
@@ -381,7 +380,7 @@ function start(source, { poll_seconds: seconds = POLL_SECONDS }) {
 
   // For consoles and tests: what is drawn, and the pure functions behind it.
   window.heatmapPage = {
-    state: () => ({ ...chart.state(), choice, map, health, version }), settled: () => running, truth: truth.state, view: chart.view, decode, rebin, bookBetween, clustersOf, maxPain, csvOf, pngOf: () => pngOf(chart, element),
+    state: () => ({ ...chart.state(), choice, map, health, version }), settled: () => running, truth: truth.state, view: chart.view, decode, rebin, zonesAt, csvOf, pngOf: () => pngOf(chart, element),
   };
   wire();
   say("Loading …");

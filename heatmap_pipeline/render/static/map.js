@@ -57,6 +57,7 @@ function decode(payload) {
     locatedShare: meta.located_share ?? meta.coverage,
   };
   map.reported = reportedOf(payload.reported, map);
+  map.zones = zonesOf(payload.zones, columns);
   return finished(map);
 }
 
