@@ -11,7 +11,7 @@ CREATE TYPE side_name AS ENUM ('long', 'short');
 CREATE TYPE event_name AS ENUM ('liquidate', 'close', 'open');
 
 CREATE TABLE schema_version (version INTEGER NOT NULL);
-INSERT INTO schema_version VALUES (3);
+INSERT INTO schema_version VALUES (4);
 
 CREATE TABLE symbols (
     symbol VARCHAR NOT NULL,
@@ -234,6 +234,30 @@ CREATE TABLE failed_days (
     failed_at TIMESTAMP NOT NULL
 );
 
+-- `known_at`, not `timestamp`: an alert belongs to the instant at which it was known, which is no start of an interval.
+CREATE TABLE alerts (
+    symbol VARCHAR NOT NULL,
+    model VARCHAR NOT NULL,
+    known_at TIMESTAMP NOT NULL,
+    rule VARCHAR NOT NULL,
+    kind VARCHAR NOT NULL,
+    side side_name NOT NULL,
+    price DOUBLE NOT NULL,
+    low DOUBLE,
+    high DOUBLE,
+    peak DOUBLE,
+    volume DOUBLE NOT NULL,
+    words VARCHAR NOT NULL
+);
+
+CREATE TABLE alert_watches (
+    symbol VARCHAR NOT NULL,
+    rule VARCHAR NOT NULL,
+    definition VARCHAR NOT NULL,
+    evaluated TIMESTAMP NOT NULL,
+    memory VARCHAR NOT NULL
+);
+
 -- The start of the newest interval of each symbol and model, also when its book is empty and it has no cell.
 CREATE VIEW newest_states AS
 WITH last_days AS (
@@ -406,6 +430,18 @@ COMMENT ON COLUMN score_hours.move IS 'From the open to the low (longs) or the h
 COMMENT ON COLUMN score_hours.extreme IS 'How far its candles went beyond the 60 minutes before each, summed, as a share of the price';
 COMMENT ON TABLE score_days IS 'A hash of each day of score_hours';
 COMMENT ON TABLE failed_days IS 'Days that failed and were not yet repaired; private, never published';
+COMMENT ON TABLE alerts IS 'What the rules of HEATMAP_ALERTS told, each once (docs/alerts.md); the newest 1,000 of each symbol';
+COMMENT ON COLUMN alerts.known_at IS 'When it was known: the end of a candle';
+COMMENT ON COLUMN alerts.rule IS 'Name of the rule in the file';
+COMMENT ON COLUMN alerts.kind IS 'near, appears, consumed or cascade';
+COMMENT ON COLUMN alerts.side IS 'Of the positions that would be, or were, liquidated';
+COMMENT ON COLUMN alerts.price IS 'Close at that instant, quote asset';
+COMMENT ON COLUMN alerts.low IS 'Lower edge of the zone, quote asset; NULL for a cascade';
+COMMENT ON COLUMN alerts.high IS 'Upper edge of the zone, quote asset; NULL for a cascade';
+COMMENT ON COLUMN alerts.peak IS 'Where the zone is thickest, quote asset; NULL for a cascade';
+COMMENT ON COLUMN alerts.volume IS 'Of the zone, or liquidated within the hour, as modelled, quote asset';
+COMMENT ON COLUMN alerts.words IS 'The alert in a sentence';
+COMMENT ON TABLE alert_watches IS 'What each rule remembers of a symbol; private, never published';
 COMMENT ON VIEW newest_states IS 'Start of the newest interval per symbol and model';
 COMMENT ON VIEW liquidation_map IS 'The newest heatmap column: volume in the quote asset per price bucket, distance of its lower edge from the close in percent, cumulative volume from the price outward';
 COMMENT ON VIEW liquidation_sources IS 'Sources of real liquidations per symbol: whose, how much was recorded, and which one is chosen for the hours';

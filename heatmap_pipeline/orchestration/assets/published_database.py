@@ -1,12 +1,18 @@
 """The publication of one symbol: its committed days become visible in heatmap.duckdb, in one atomic step."""
 
+from collections.abc import Sequence
+
 import dagster as dg
 
+from heatmap_pipeline.chain.alerts import watch_symbol
 from heatmap_pipeline.chain.recovery import refuse_loss
+from heatmap_pipeline.chain.settings import alert_rules
+from heatmap_pipeline.orchestration.alerts import tell_of_alerts
 from heatmap_pipeline.orchestration.assets import heatmap_render
 from heatmap_pipeline.orchestration.assets.common import asset_key, failing_clearly, symbol_asset
 from heatmap_pipeline.orchestration.resources import WarehouseResource
 from heatmap_pipeline.settings import Settings
+from heatmap_pipeline.store.alerts import StoredAlert
 from heatmap_pipeline.store.publish import publish
 
 NAME = "published_database"
@@ -22,12 +28,18 @@ def build(settings: Settings, symbol: str, _days: dg.DailyPartitionsDefinition) 
         deps=[asset_key(symbol, heatmap_render.NAME)],
         description=f"The days of {symbol} in heatmap.duckdb, which everyone may open at any time.",
     )
-    def published_database(warehouse: WarehouseResource) -> dg.MaterializeResult:  # type: ignore[type-arg]
+    def published_database(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult:  # type: ignore[type-arg]
+        alerts: Sequence[StoredAlert] = ()
         with failing_clearly(warehouse, symbol, NAME):
             if warehouse.warehouse.path.exists():
                 with warehouse.get_connection() as con:
                     refuse_loss(con, settings, symbol)
+                if settings.alerts is not None:
+                    # Before publication, so that whoever is told of one finds it published.
+                    rules = alert_rules(settings)
+                    alerts = watch_symbol(warehouse.get_connection, symbol, settings.models, rules)
             report = publish(warehouse.warehouse, [symbol])
+        tell_of_alerts(settings, alerts, context.log.warning)
         path = settings.home / "heatmap.duckdb"
         return dg.MaterializeResult(
             metadata={
@@ -35,6 +47,7 @@ def build(settings: Settings, symbol: str, _days: dg.DailyPartitionsDefinition) 
                 "megabytes": path.stat().st_size / 1e6,
                 "replaced": report.changed,
                 "copied_whole": report.whole,
+                **({"alerts_of_the_last_day": len(alerts)} if settings.alerts is not None else {}),
             }
         )
 
