@@ -66,10 +66,11 @@ class NearRule(_Rule):
 
 
 class ZoneRule(_Rule):
-    """A zone of at least `volume` (quote asset) appears, or is consumed: price reaches its peak."""
+    """A zone of at least `volume` (quote asset) within a distance appears, or is consumed: price reaches its peak."""
 
     when: Literal["zone"]
     volume: Positive
+    within_percent: Annotated[float, Field(gt=0, le=1000)] = 10.0
     events: tuple[Literal["appears", "consumed"], ...] = ("appears", "consumed")
 
     @field_validator("events", mode="before")

@@ -23,10 +23,18 @@ from heatmap_pipeline.api.errors import STATUS, ApiError
 from heatmap_pipeline.api.health import health, readiness
 from heatmap_pipeline.api.heatmap import plan_heatmap
 from heatmap_pipeline.api.liquidation_map import plan_map
-from heatmap_pipeline.api.listing import plan_klines, plan_score, plan_symbols
+from heatmap_pipeline.api.listing import plan_alerts, plan_klines, plan_score, plan_symbols
 from heatmap_pipeline.api.metrics import CONTENT_TYPE, Metrics
 from heatmap_pipeline.api.pages import add_pages, page_files
-from heatmap_pipeline.api.parameters import HeatmapQuery, KlinesQuery, LevelsQuery, MapQuery, ScoreQuery, sentence
+from heatmap_pipeline.api.parameters import (
+    AlertsQuery,
+    HeatmapQuery,
+    KlinesQuery,
+    LevelsQuery,
+    MapQuery,
+    ScoreQuery,
+    sentence,
+)
 from heatmap_pipeline.api.security import Shield, TokenGate, problem
 from heatmap_pipeline.api.service import Service
 from heatmap_pipeline.api.traffic import Listener, Traffic
@@ -133,6 +141,10 @@ def _routes(service: Service) -> APIRouter:
     @router.get("/score", tags=["service"], **describe.SCORE)
     async def score(request: Request, query: Annotated[ScoreQuery, Query()]) -> Response:
         return await answer(service, request, lambda version: plan_score(version, query))
+
+    @router.get("/alerts", tags=["service"], **describe.ALERTS)
+    async def alerts(request: Request, query: Annotated[AlertsQuery, Query()]) -> Response:
+        return await answer(service, request, lambda version: plan_alerts(version, query))
 
     @router.get("/symbols", tags=["service"], dependencies=bare, **describe.SYMBOLS)
     async def symbols(request: Request) -> Response:

@@ -59,6 +59,12 @@ SCORE = _route(
     schemas.Score,
     404,
 )
+ALERTS = _route(
+    "The last alerts",
+    "What the rules of HEATMAP_ALERTS told, newest first; empty where there are no rules.",
+    schemas.Alerts,
+    404,
+)
 SYMBOLS = _route("The symbols there are", "Changes its `version` with every publication.", schemas.Symbols)
 HEALTH = _route(
     "Whether the data are fresh and whole",

@@ -205,6 +205,13 @@ class ScoreQuery(_Query):
     model: Model = Field(default=None, description=_MODEL_TEXT)
 
 
+class AlertsQuery(_Query):
+    """Parameters of GET /alerts."""
+
+    symbol: Symbol | None = Field(default=None, description="Of one symbol only. Default: of all.")
+    limit: Count = Field(default=50, ge=1, le=500, description="Most alerts.")
+
+
 class KlinesQuery(_Query):
     """Parameters of GET /prices/klines."""
 
@@ -222,7 +229,9 @@ class KlinesQuery(_Query):
 
 
 PARAMETERS = frozenset(
-    name for query in (HeatmapQuery, MapQuery, LevelsQuery, ScoreQuery, KlinesQuery) for name in query.model_fields
+    name
+    for query in (HeatmapQuery, MapQuery, LevelsQuery, ScoreQuery, AlertsQuery, KlinesQuery)
+    for name in query.model_fields
 )
 """Names of all parameters there are."""
 

@@ -322,6 +322,29 @@ class Klines(BaseModel):
     meta: KlinesMeta
 
 
+class AlertBody(BaseModel):
+    """One thing that a rule told."""
+
+    symbol: str
+    model: str
+    at: str = Field(description="When it was known: the end of a candle.")
+    rule: str = Field(description="Name of the rule.")
+    kind: Literal["near", "appears", "consumed", "cascade"]
+    side: Literal["long", "short"]
+    price: float = Field(description="Then, quote asset.")
+    low: float | None = Field(description="Edges and peak of the zone, quote asset; null for a cascade.")
+    high: float | None
+    peak: float | None
+    volume: float = Field(description="Of the zone, or liquidated within the hour, as modelled, quote asset.")
+    words: str
+
+
+class Alerts(BaseModel):
+    """The last alerts, newest first."""
+
+    alerts: list[AlertBody]
+
+
 class ScoreRow(BaseModel):
     """One number of a score; null where it is undefined."""
 

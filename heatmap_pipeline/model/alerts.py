@@ -166,6 +166,9 @@ def _zones(rule: ZoneRule, before: Memory, instant: Instant, *, first: bool) -> 
     for zone in instant.zones:
         if zone.volume >= rule.volume and not _among(zone, before):
             known.append(Seen(zone, instant.at))
+            # One that is farther away is known from now on, so that it does not appear when price comes near it.
+            if gap_percent(zone, instant.price) > rule.within_percent:
+                continue
             words = f"a zone of {_words(zone)} has appeared, {zone.distance_percent:+.2f} % from the price"
             alerts.append(Alert(instant.at, rule.name, "appears", zone.side, instant.price, zone, zone.volume, words))
     told = [] if first else [alert for alert in alerts if alert.kind in rule.events]

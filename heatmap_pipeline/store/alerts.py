@@ -102,7 +102,8 @@ def last_alerts(con: Connection, symbol: str | None, limit: int, since: int = 0)
     try:
         found = rows(
             con,
-            "SELECT * FROM alerts WHERE (symbol = ? OR ? IS NULL) AND known_at >= ? ORDER BY known_at DESC, rowid DESC LIMIT ?",
+            "SELECT * FROM alerts WHERE (symbol = ? OR ? IS NULL) AND known_at >= ? "
+            "ORDER BY known_at DESC, rowid DESC LIMIT ?",
             [symbol, symbol, as_moment(since), limit],
         )
     except duckdb.CatalogException:

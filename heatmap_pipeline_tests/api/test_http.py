@@ -330,6 +330,7 @@ def test_the_schema_describes_the_bodies(served: TestClient) -> None:
         ("/prices/klines", "symbol=BTCUSDT"): schemas.Klines,
         ("/symbols", ""): schemas.Symbols,
         ("/score", "symbol=BTCUSDT"): schemas.Score,
+        ("/alerts", "limit=5"): schemas.Alerts,
         ("/health", ""): schemas.Health,
         ("/ready", ""): schemas.Ready,
         ("/cache/stats", ""): schemas.CacheStats,

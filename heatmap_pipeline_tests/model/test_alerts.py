@@ -96,6 +96,13 @@ def test_only_the_events_that_are_wanted() -> None:
         assert [kind for _, kind, _ in told(rule, *path)] == [event]
 
 
+def test_a_zone_that_price_comes_near_to_has_not_appeared() -> None:
+    far = zone(115, 117)
+    assert told(COMES_AND_GOES, at(0, 100), at(1, 100, far), at(2, 110, far), at(3, 118, high=118)) == [
+        (3, "consumed", 115)
+    ]
+
+
 def test_the_rest_of_a_consumed_zone_is_no_new_one() -> None:
     before, rest = zone(105, 109, 300), zone(107.5, 109, 150)
     assert told(COMES_AND_GOES, at(0, 100, before), at(1, 106, rest, high=107.4), at(2, 106, rest)) == [
