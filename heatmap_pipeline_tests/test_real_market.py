@@ -461,7 +461,7 @@ def test_the_nearest_zone_is_the_same_however_far_one_looks(past: dict[str, Sour
         assert above[0] is not None
         same += above[0] == above[1] == above[2]
         # Where something is listed within 5 %, more of a look finds nothing nearer.
-        closest = [
+        closest: list[Any] = [
             min(record["clusters"]["above"], key=lambda zone: zone["distance_percent"], default=None)
             for record in records[:2]
         ]

@@ -46,6 +46,7 @@ _SCRIPTS = (
     "address",
     "controls",
     "score",
+    "alerts",
     "main",
 )
 """Parts of page.js in the order in which they are put together; each knows only the ones before it."""

@@ -62,9 +62,19 @@ class StoredAlert:
 def stored_alert(symbol: str, model: str, alert: Alert) -> StoredAlert:
     """Return an alert as it is stored."""
     zone = alert.zone
-    edges = (None, None, None) if zone is None else (zone.low, zone.high, zone.peak)
     return StoredAlert(
-        symbol, model, alert.at, alert.rule, alert.kind, alert.side, alert.price, *edges, alert.volume, alert.words
+        symbol,
+        model,
+        alert.at,
+        alert.rule,
+        alert.kind,
+        alert.side,
+        alert.price,
+        low=None if zone is None else zone.low,
+        high=None if zone is None else zone.high,
+        peak=None if zone is None else zone.peak,
+        volume=alert.volume,
+        words=alert.words,
     )
 
 

@@ -361,15 +361,15 @@ def test_zones_do_not_depend_on_bins_windows_or_formats(served: TestClient) -> N
     """The map in any price bin, and the columns of any window that ends then, tell the same zones."""
     end = f"{day(4)}T06:00"
     expected = ask(served, MAP, time=end)
-    for more in ({"price_bin_size": 1000}, {"within_percent": 20}):
-        body = ask(served, MAP, time=end, **more)
-        assert body["nearest"] == expected["nearest"]
+    assert ask(served, MAP, time=end, price_bin_size=1000)["nearest"] == expected["nearest"]
+    assert ask(served, MAP, time=end, within_percent=20)["nearest"] == expected["nearest"]
     fields = ("low", "high", "peak", "price", "volume", "distance_percent", "share")
-    for start, interval, more in (
+    windows: tuple[tuple[str, str, dict[str, Any]], ...] = (
         (f"{day(4)}T00:00", "5m", {}),
         (f"{day(3)}T00:00", "1h", {"price_bin_size": 500}),
         (f"{day(2)}T00:00", "15m", {"max_rows": 50}),
-    ):
+    )
+    for start, interval, more in windows:
         body = ask(served, start_time=start, end_time=end, interval=interval, format="columns", **more)
         newest = len(body["timestamps"]) - 1
         for where, side in (("above", "short"), ("below", "long")):

@@ -98,6 +98,7 @@ function start(source, { poll_seconds: seconds = POLL_SECONDS }) {
   pinchZoom(element, chart);
   const levels = ladder(byId("ladder"), chart);
   const truth = truthPanel();
+  const alerts = alertsPanel();
   const slider = legend(
     (change) => recolour(change),
     (change) => { recolour(change); writeHash(choice); },
@@ -237,6 +238,7 @@ function start(source, { poll_seconds: seconds = POLL_SECONDS }) {
     if (mine !== request) return;
     await chart.draw(map, choice, view);
     askTruth();
+    alerts.show(`${choice.symbol}/${version}`, () => source.alerts(choice));
     notice(map.empty ? "The book is empty in this range: there are candles, but no levels." : "");
     for (const id of ["save-png", "save-csv"]) byId(id).disabled = false;
     if (!performance.getEntriesByName("heatmap-first-paint").length) {

@@ -1,4 +1,4 @@
-// Where numbers come from. A source has `live`, `symbols()`, `load(query, signal)`, `score(query)` and `health()`; a query is
+// Where numbers come from. A source has `live`, `symbols()`, `load(query, signal)`, `score(query)`, `alerts(query)` and `health()`; a query is
 // { symbol, model, range, bin, entry }, what `load` gives is a payload of the endpoint's format=columns, what `score` gives an
 // answer of its /score, or null where there is none.
 
@@ -47,6 +47,7 @@ function fileSource(manifest) {
     symbols: () => Promise.resolve({ symbols, version: "" }),
     health: () => Promise.resolve(null),
     forget() {},
+    alerts: () => Promise.resolve({ alerts: [] }),
     async load({ symbol, model, entry }) {
       const key = `${symbol}/${model}`;
       const address = entry.files[model].data;
@@ -119,6 +120,7 @@ function liveSource() {
       return answer && (answer.ok || answer.status === 503) ? answer.json().catch(() => null) : null;
     },
     forget: () => kept.clear(),
+    alerts: ({ symbol }) => get(`alerts?${new URLSearchParams({ symbol, limit: "20" })}`),
     score: ({ symbol, model }) => get(`score?${new URLSearchParams({ symbol, model })}`),
     async load(query, signal) {
       const wanted = address(query);
