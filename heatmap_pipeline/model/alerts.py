@@ -169,7 +169,7 @@ def _zones(rule: ZoneRule, before: Memory, instant: Instant, *, first: bool) -> 
             # One that is farther away is known from now on, so that it does not appear when price comes near it.
             if gap_percent(zone, instant.price) > rule.within_percent:
                 continue
-            words = f"a zone of {_words(zone)} has appeared, {zone.distance_percent:+.2f} % from the price"
+            words = f"a zone of {_words(zone)}, has appeared, {zone.distance_percent:+.2f} % from the price"
             alerts.append(Alert(instant.at, rule.name, "appears", zone.side, instant.price, zone, zone.volume, words))
     told = [] if first else [alert for alert in alerts if alert.kind in rule.events]
     return Memory(zones=tuple(known)), told
@@ -185,7 +185,7 @@ def _cascade(rule: CascadeRule, before: Memory, instant: Instant, *, first: bool
                 continue
             sides.add(hour.side)
             words = (
-                f"a cascade of {hour.side}s: {_number(hour.modelled)} modelled as liquidated within the hour, "
+                f"a cascade of {hour.side}s: {_amount(hour.modelled)} modelled as liquidated within the hour, "
                 f"{hour.modelled / (hour.usual or 1):.1f} times the usual"
             )
             if reported is not None and hour.reported_usual:
@@ -230,17 +230,27 @@ def _overlapped(zone: Zone, others: Sequence[Zone]) -> bool:
 
 
 def _words(zone: Zone) -> str:
-    return f"{_number(zone.volume)} in {zone.side}s, {_number(zone.low)} to {_number(zone.high)}, modelled"
+    return f"{_amount(zone.volume)} in {zone.side}s, {_number(zone.low)} to {_number(zone.high)}, modelled"
+
+
+def _amount(value: float) -> str:
+    """Return a volume as people read it.
+
+    Example:
+        >>> _amount(238_412_004.0), _amount(338_114.1), _amount(12.0)
+        ('238.4 M', '338.1 k', '12')
+    """
+    for size, unit in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:,.1f} {unit}"
+    return f"{value:.0f}"
 
 
 def _number(value: float) -> str:
-    """Return a price or a volume as people read it.
+    """Return a price as people read it.
 
     Example:
-        >>> _number(68215.5), _number(238_412_004.0), _number(0.08123)
-        ('68,215.5', '238.4 M', '0.08123')
+        >>> _number(68215.5), _number(0.08123)
+        ('68,215.5', '0.08123')
     """
-    for size, unit in ((1e9, "B"), (1e6, "M")):
-        if value >= size:
-            return f"{value / size:,.1f} {unit}"
     return f"{value:,.8g}" if value < 1000 else f"{value:,.2f}".rstrip("0").rstrip(".")

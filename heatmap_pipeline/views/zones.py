@@ -35,7 +35,7 @@ class WindowZones:
         zones = self.zones.rows(rows)
         return {
             "time": zones.book,
-            **{name: getattr(zones, name) for name in ("low", "high", "peak", "price")},
+            **{name: getattr(zones, name).round(8) for name in ("low", "high", "peak", "price")},
             "volume": zones.volume.round(4),
             "distance_percent": zones.distance_percent.round(6),
             "share": zones.share.round(6),
