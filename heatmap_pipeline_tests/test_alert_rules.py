@@ -102,8 +102,12 @@ def test_what_is_wrong_is_said_in_one_sentence(tmp_path: Path, text: str, said: 
 
 def test_a_model_that_there_is_not_and_a_file_that_is_none(tmp_path: Path) -> None:
     path = written(tmp_path, near(model="'gamma'"))
-    with pytest.raises(SettingsError, match=r"rule 'a': model = 'gamma'; allowed are delta and turnover"):
+    with pytest.raises(SettingsError, match=r"rule 'a': model = 'gamma'; computed here: turnover and delta"):
         load_checked_settings(alerts=path)
+    written(tmp_path, near(model="'delta'"))
+    assert alert_rules(load_settings(alerts=path))[0].model == "delta"
+    with pytest.raises(SettingsError, match=r"computed here: turnover$"):
+        load_checked_settings(alerts=path, models=("turnover",))
     with pytest.raises(SettingsError, match=r"the file cannot be read \(Is a directory\); correct the path"):
         load_checked_settings(alerts=tmp_path)
     path.write_bytes(b"\xff\xfe")

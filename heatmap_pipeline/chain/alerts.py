@@ -42,18 +42,18 @@ def watch_symbol(connect: Connect, symbol: str, models: Sequence[str], rules: Se
     Returns:
         What they told, oldest first, and what they told within the last day before, which may not be delivered yet.
     """
-    mine = [(rule, rule.model or models[0]) for rule in rules if rule.is_for(symbol)]
+    mine = [rule.model_copy(update={"model": rule.model or models[0]}) for rule in rules if rule.is_for(symbol)]
     with connect() as con:
         watches = stored.load_watches(con, symbol)
         told: list[StoredAlert] = []
         after: dict[str, Watch] = {}
         newest = 0
-        for model in dict.fromkeys(model for _, model in mine):
+        for model in dict.fromkeys(str(rule.model) for rule in mine):
             end = stored.newest_end(con, symbol, model)
             if end is None:
                 continue
             newest = max(newest, end)
-            group = [rule for rule, of in mine if of == model]
+            group = [rule for rule in mine if rule.model == model]
             known = {rule.name: _still_valid(rule, watches.get(rule.name)) for rule in group}
             begin = min((one.evaluated for one in known.values() if one is not None), default=end)
             hours = any(isinstance(rule, CascadeRule) for rule in group)

@@ -41,15 +41,16 @@ def alert_rules(settings: Settings) -> tuple[Rule, ...]:
     """Return the rules for alerts of the file that HEATMAP_ALERTS names; none without one.
 
     Raises:
-        SettingsError: for a file that cannot be read or used, naming it and the rule; for a model that there is not.
+        SettingsError: for a file that cannot be read or used, naming it and the rule; for a model that is not computed.
     """
     if settings.alerts is None:
         return ()
     try:
         rules = read_rules(settings.alerts)
         for rule in rules:
-            if rule.model not in (None, *MODELS):
-                raise AlertRulesError(f"rule {rule.name!r}: model = {rule.model!r}; allowed are {listed(MODELS)}")
+            if rule.model not in (None, *settings.models):
+                computed = listed(settings.models)
+                raise AlertRulesError(f"rule {rule.name!r}: model = {rule.model!r}; computed here: {computed}")
     except AlertRulesError as error:
         words = str(error)
     else:

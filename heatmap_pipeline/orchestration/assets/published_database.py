@@ -6,8 +6,7 @@ import dagster as dg
 
 from heatmap_pipeline.chain.alerts import watch_symbol
 from heatmap_pipeline.chain.recovery import refuse_loss
-from heatmap_pipeline.chain.settings import alert_rules
-from heatmap_pipeline.orchestration.alerts import tell_of_alerts
+from heatmap_pipeline.orchestration.alerts import rules_now, tell_of_alerts
 from heatmap_pipeline.orchestration.assets import heatmap_render
 from heatmap_pipeline.orchestration.assets.common import asset_key, failing_clearly, symbol_asset
 from heatmap_pipeline.orchestration.resources import WarehouseResource
@@ -30,13 +29,12 @@ def build(settings: Settings, symbol: str, _days: dg.DailyPartitionsDefinition) 
     )
     def published_database(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult:  # type: ignore[type-arg]
         alerts: Sequence[StoredAlert] = ()
+        rules = rules_now(settings, context.log.warning)
         with failing_clearly(warehouse, symbol, NAME):
             if warehouse.warehouse.path.exists():
                 with warehouse.get_connection() as con:
                     refuse_loss(con, settings, symbol)
-                if settings.alerts is not None:
-                    # Before publication, so that whoever is told of one finds it published.
-                    rules = alert_rules(settings)
+                if rules is not None:  # before publication, so that whoever is told of an alert finds it published
                     alerts = watch_symbol(warehouse.get_connection, symbol, settings.models, rules)
             report = publish(warehouse.warehouse, [symbol])
         tell_of_alerts(settings, alerts, context.log.warning)
@@ -47,7 +45,7 @@ def build(settings: Settings, symbol: str, _days: dg.DailyPartitionsDefinition) 
                 "megabytes": path.stat().st_size / 1e6,
                 "replaced": report.changed,
                 "copied_whole": report.whole,
-                **({"alerts_of_the_last_day": len(alerts)} if settings.alerts is not None else {}),
+                **({"alerts_of_the_last_day": len(alerts)} if rules is not None else {}),
             }
         )
 
