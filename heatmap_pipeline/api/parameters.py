@@ -104,15 +104,22 @@ def _written_symbol(given: str) -> str:
     return given
 
 
+# The alphabets are too many for a pattern: of ASCII there are capitals and digits only.
+_SYMBOL_SCHEMA = WithJsonSchema({"type": "string", "pattern": r"^[^\x00-\x2f\x3a-\x40\x5b-\x7f]{2,30}$"})
 Symbol = Annotated[
     str,
     AfterValidator(_written_symbol),
-    # The alphabets are too many for a pattern: of ASCII there are capitals and digits only.
-    WithJsonSchema({"type": "string", "pattern": r"^[^\x00-\x2f\x3a-\x40\x5b-\x7f]{2,30}$"}),
+    _SYMBOL_SCHEMA,
     Field(
         description="Perpetual, as the exchange writes it; GET /symbols lists those there are.",
         examples=["BTCUSDT"],
     ),
+]
+SymbolOrAll = Annotated[
+    str | None,
+    AfterValidator(lambda given: None if given is None else _written_symbol(given)),
+    _SYMBOL_SCHEMA,
+    Field(description="One perpetual, as the exchange writes it. Default: all.", examples=["BTCUSDT"]),
 ]
 Model = Annotated[
     str | None,
@@ -208,7 +215,7 @@ class ScoreQuery(_Query):
 class AlertsQuery(_Query):
     """Parameters of GET /alerts."""
 
-    symbol: Symbol | None = Field(default=None, description="Of one symbol only. Default: of all.")
+    symbol: SymbolOrAll = None
     limit: Count = Field(default=50, ge=1, le=500, description="Most alerts.")
 
 

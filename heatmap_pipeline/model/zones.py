@@ -337,7 +337,8 @@ def max_pain(
 ) -> tuple[Move | None, Move | None]:
     """Return the straight move up and the one down that hit most per percent. Deprecated: it moves with the window.
 
-    On real books the answer is the window's edge in 65 to 89 of 100 cases; `find_zones` says what stands where.
+    On real books windows of 3, 5, 10 and 20 % have the same answer in 6 to 10 of 100 cases; `find_zones` says what
+    stands where.
 
     Args:
         first_price: lower edge of the first bin, quote asset.
