@@ -1,6 +1,6 @@
-"""Telling `HEATMAP_WEBHOOK` of a failure: what is sent, once for each failure, and kept until it is delivered.
+"""Telling `HEATMAP_WEBHOOK` of a failure or an alert: what is sent, once for each, and kept until it is delivered.
 
-A notice stands in `HOME/notices/` as a file, waiting or sent; its name is what failed, so nobody tells it twice. What
+A notice stands in `HOME/notices/` as a file, waiting or sent; its name is what it tells, so nobody tells it twice. What
 could not be delivered waits for the next command or tick. Nothing here ever makes a run fail.
 
 Whatever happens, a failure is told at least once where the webhook takes it: a notice is given up only after another
@@ -10,16 +10,17 @@ renaming of a file, or if the disk has no room for as much as an empty file.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 from urllib.parse import urlsplit
 
 from filelock import FileLock
@@ -145,6 +146,58 @@ class Notice:
         }
 
 
+@dataclass(frozen=True)
+class AlertNotice:
+    """An alert as people and webhooks are told of it.
+
+    Attributes:
+        symbol: as the exchange writes it.
+        rule: name of the rule that told it.
+        words: what happened, in a sentence.
+        at: when it was known, ISO 8601.
+        fields: the numbers, for programs.
+    """
+
+    symbol: str
+    rule: str
+    words: str
+    at: str
+    fields: Mapping[str, Any]
+
+    kind: ClassVar[Literal["alert"]] = "alert"
+
+    @property
+    def run_id(self) -> str:
+        """What there can be one of only."""
+        content = json.dumps([self.symbol, self.rule, self.words, self.at, self.fields], sort_keys=True)
+        return hashlib.blake2b(content.encode(), digest_size=12).hexdigest()
+
+    @property
+    def text(self) -> str:
+        """The alert in one line."""
+        return f"heatmap alert: {self.symbol}: {self.words} ({self.rule}, {self.at})"[:_LINE]
+
+    def body(self) -> dict[str, Any]:
+        """Return what is sent, in the form of `Notice.body`.
+
+        Example:
+            >>> AlertNotice("BTCUSDT", "large", "a zone", "2026-11-20T10:15:00Z", {}).body()["content"]
+            'heatmap alert: BTCUSDT: a zone (large, 2026-11-20T10:15:00Z)'
+        """
+        return {
+            "text": escape(self.text, quote=False),
+            "content": self.text,
+            "allowed_mentions": {"parse": []},
+            "kind": self.kind,
+            "run_id": self.run_id,
+            "symbol": self.symbol,
+            "rule": self.rule,
+            "words": self.words,
+            "at": self.at,
+            **self.fields,
+        }
+
+
 def repairing(failures: Sequence[Failure], otherwise: str) -> str:
     """Return the command that a cause names, as messages of ours do in backquotes, or else the one given."""
     for failure in failures:
@@ -153,7 +206,7 @@ def repairing(failures: Sequence[Failure], otherwise: str) -> str:
     return otherwise
 
 
-def announce(settings: Settings, notice: Notice, warn: Callable[[str], object] = _log.warning) -> None:
+def announce(settings: Settings, notice: Notice | AlertNotice, warn: Callable[[str], object] = _log.warning) -> None:
     """Send a notice to the webhook, if one is set and was not told of it yet; raises nothing.
 
     Args:
@@ -218,7 +271,7 @@ def deliver(settings: Settings, warn: Callable[[str], object] = _log.warning) ->
         warn(f"the notices in {folder} cannot be used ({error.strerror or type(error).__name__})")
 
 
-def _name(kind: Kind, run_id: str) -> str:
+def _name(kind: str, run_id: str) -> str:
     return re.sub(r"[^A-Za-z0-9_-]+", "_", f"{kind}-{run_id}")[:150]
 
 

@@ -130,6 +130,7 @@ class Settings(BaseSettings):
     keep_runs: int = Field(default=500, ge=0, le=1_000_000)
     keep_archive_days: int = Field(default=0, ge=0, le=36500)
     webhook: str | None = None
+    alerts: Path | None = None
     export: Path | None = None
     ui_hosts: Annotated[tuple[str, ...], NoDecode] = ()
     api_token: SecretStr | None = None
@@ -251,7 +252,7 @@ class Settings(BaseSettings):
                 raise ValueError(f"{host!r} is not a host; write heatmap.example.org, or heatmap.example.org:8443")
         return tuple(dict.fromkeys(host.lower() for host in value))
 
-    @field_validator("home", "archive", "leverage_brackets", "liquidations_folder", "export")
+    @field_validator("home", "archive", "leverage_brackets", "liquidations_folder", "alerts", "export")
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
         try:

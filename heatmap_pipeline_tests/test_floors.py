@@ -15,7 +15,7 @@ HOUSE = Path(heatmap_pipeline.__file__).parent
 FLOORS = (
     {"", "errors", "source_kinds"},  # "" is the package itself: its version
     {"instants", "files", "locks", "compiled", "surroundings", "symbols"},
-    {"settings"},
+    {"settings", "alert_rules"},
     {"commands"},
     {"model"},
     {"market", "bins"},

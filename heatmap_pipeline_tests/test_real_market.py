@@ -6,15 +6,26 @@ import csv
 import io
 import json
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
+from heatmap_pipeline.instants import DAY, SECONDS
+from heatmap_pipeline.model.book import LONG, SHORT
 from heatmap_pipeline.orchestration.checks import RULES
+from heatmap_pipeline.store.warehouse import Warehouse
+from heatmap_pipeline.views.book_map import map_record
+from heatmap_pipeline.views.columns import as_columns, lots_of
+from heatmap_pipeline.views.data import load_version
+from heatmap_pipeline.views.heatmap import make_heatmap
+from heatmap_pipeline.views.replay import Books, Source, replay
+from heatmap_pipeline.views.window import make_window
+from heatmap_pipeline.views.zones import zones_of_window
 from heatmap_pipeline_tests._homes import done, heatmap, published, refused
 from heatmap_pipeline_tests._real_sets import BTC, DOGE, ETH, SETS, Ran, RealRuns
 
@@ -421,3 +432,79 @@ def test_other_sets_have_no_record_and_no_hour_of_theirs_is_zero(run_of: RealRun
     assert ran.number("SELECT count(*) FROM raw_liquidations") == ran.number("SELECT count(*) FROM recorded") == 0
     assert ran.number("SELECT count(reported) FROM liquidations_hourly") == 0
     assert ran.number("SELECT count(*) FROM liquidations_hourly WHERE NOT recorded") > 400
+
+
+# -- zones
+
+
+@pytest.fixture(scope="module")
+def past(run_of: RealRuns) -> Iterator[dict[str, Source]]:
+    """The `turnover` history of both symbols of set A, as views read it."""
+    with Warehouse(run_of("A").home).read() as con:
+        version = load_version(con, MODELS)
+        yield {
+            name: Source(version, symbol, symbol.models["turnover"], None, Books(64 << 20))
+            for name, symbol in version.symbols.items()
+        }
+
+
+@pytest.mark.parametrize("symbol", [BTC, ETH])
+def test_the_nearest_zone_is_the_same_however_far_one_looks(past: dict[str, Source], symbol: str) -> None:
+    """Of 40 days, every eighth hour: `nearest` for 5, 10 and 20 %, and the nearest of those that are listed then."""
+    source = past[symbol]
+    step = 8 * 3600 // source.symbol.candles.seconds
+    same = listed_same = 0
+    instants = range(step, len(source.model.times), step)
+    for at in instants:
+        records = [map_record(source, at, None, within) for within in (5.0, 10.0, 20.0)]
+        above = [record["nearest"]["above"] for record in records]
+        assert above[0] is not None
+        same += above[0] == above[1] == above[2]
+        # Where something is listed within 5 %, more of a look finds nothing nearer.
+        closest: list[Any] = [
+            min(record["clusters"]["above"], key=lambda zone: zone["distance_percent"], default=None)
+            for record in records[:2]
+        ]
+        listed_same += closest[0] is None or closest[0]["low"] == closest[1]["low"]
+    assert len(instants) > 100
+    assert same == len(instants)
+    assert listed_same >= 0.95 * len(instants)
+
+
+@pytest.mark.parametrize(("symbol", "end"), [(BTC, "2024-07-05T08:00"), (BTC, "2024-07-28T20:00"), (ETH, "2024-07-20")])
+def test_the_zones_of_an_instant_are_the_same_in_every_range(past: dict[str, Source], symbol: str, end: str) -> None:
+    source = past[symbol]
+    last = int(np.datetime64(end, "us").astype(np.int64))
+    found = []
+    for interval, days, rows in (("15m", 0.5, 1000), ("15m", 7, 400), ("1h", 15, 400), ("4h", 30, 60)):
+        seconds = SECONDS[interval]
+        first = max(last - round(days * DAY), source.model.begin)
+        window = make_window(symbol, source.model.begin, source.model.end, seconds, first, last)
+        heatmap = make_heatmap(source, window, interval, None, rows)
+        zones = as_columns(heatmap, (), lots_of(heatmap)).zones
+        newest = zones.zones.book == window.count - 1
+        found.append(
+            [
+                (zone.side, zone.low, zone.high, zone.peak, round(zone.volume, 2), since)
+                for zone, since in zip(zones.zones.of(window.count - 1), zones.since[newest], strict=True)
+            ]
+        )
+        assert np.isfinite(zones.since[newest]).all()
+    assert len({side for side, *_ in found[0]}) == 2
+    assert found[1:] == [found[0]] * 3
+
+
+@pytest.mark.parametrize("symbol", [BTC, ETH])
+def test_the_nearest_zone_stands_from_one_quarter_of_an_hour_to_the_next(past: dict[str, Source], symbol: str) -> None:
+    source = past[symbol]
+    model = source.model
+    window = make_window(symbol, model.begin, model.end, 900, model.end - 30 * DAY, model.end)
+    zones = zones_of_window(source, window, replay(source, window.first, window.last, 900)).zones
+    for side in (LONG, SHORT):
+        rows = np.flatnonzero(zones.side == side)
+        rows = rows[np.lexsort((np.abs(zones.distance_percent[rows]), zones.book[rows]))]
+        rows = rows[np.unique(zones.book[rows], return_index=True)[1]]
+        low, high, book = zones.low[rows], zones.high[rows], zones.book[rows]
+        stands = (low[1:] < high[:-1]) & (low[:-1] < high[1:])
+        assert len(stands) > 2_800
+        assert stands[np.diff(book) == 1].mean() >= 0.95

@@ -312,6 +312,7 @@ TABLE: dict[str, tuple[str, str | None]] = {
     "HEATMAP_UI_HOSTS": ("heatmap.example.org:8443", "https://heatmap.example.org"),
     "HEATMAP_EXPORT": ("/srv/share/heatmap", None),
     "HEATMAP_WEBHOOK": ("https://hooks.example.org/T0/secret", "hooks.example.org/T0/secret"),
+    "HEATMAP_ALERTS": ("{folder}/alerts.toml", "/no/alerts.toml"),
     "HEATMAP_ARCHIVE_URL": ("https://mirror.example.org/data", "file:///data"),
     "HEATMAP_REST_URL": ("http://127.0.0.1:9", "127.0.0.1:9"),
     "HEATMAP_CHECK_DAYS": ("0", "3651"),
@@ -349,6 +350,7 @@ def test_the_readme_lists_every_setting() -> None:
 def test_a_setting_takes_its_legal_value_from_the_environment(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
 ) -> None:
+    (tmp_path / "alerts.toml").write_text('[[alert]]\nname = "a"\nwhen = "cascade"\ntimes = 10')
     without = load_checked_settings()
     monkeypatch.setenv(name, TABLE[name][0].format(folder=tmp_path))
     assert load_checked_settings() != without, "it is read, and not what it is without the variable"

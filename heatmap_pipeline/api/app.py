@@ -23,11 +23,12 @@ from heatmap_pipeline.api.errors import STATUS, ApiError
 from heatmap_pipeline.api.health import health, readiness
 from heatmap_pipeline.api.heatmap import plan_heatmap
 from heatmap_pipeline.api.liquidation_map import plan_map
-from heatmap_pipeline.api.listing import plan_klines, plan_score, plan_symbols
+from heatmap_pipeline.api.listing import plan_alerts, plan_klines, plan_score, plan_symbols
 from heatmap_pipeline.api.markets import plan_markets
 from heatmap_pipeline.api.metrics import CONTENT_TYPE, Metrics
 from heatmap_pipeline.api.pages import add_pages, page_files
 from heatmap_pipeline.api.parameters import (
+    AlertsQuery,
     HealthQuery,
     HeatmapQuery,
     KlinesQuery,
@@ -45,6 +46,10 @@ from heatmap_pipeline.views.errors import ViewError
 _DEPRECATED = {
     "Deprecation": "@1794787200",  # 2026-11-16: since then the map says the same and more
     "Link": '</liquidations/map>; rel="successor-version"',
+}
+
+_OLD_FIELDS = {
+    "Warning": '299 - "max_pain is deprecated: it moves with within_percent; clusters say what stands where"'
 }
 
 
@@ -105,7 +110,7 @@ def _middleware(settings: Settings, listeners: Sequence[Listener]) -> list[Middl
                 allow_origins=list(settings.api_cors_origins),
                 allow_methods=["GET", "HEAD"],
                 allow_headers=["Authorization", "If-None-Match"],
-                expose_headers=["ETag", "Deprecation", "Link", "Retry-After"],
+                expose_headers=["ETag", "Deprecation", "Link", "Retry-After", "Warning"],
             )
         )
     if settings.api_token is not None:
@@ -116,7 +121,7 @@ def _middleware(settings: Settings, listeners: Sequence[Listener]) -> list[Middl
 
 def _routes(service: Service) -> APIRouter:
     router = APIRouter(default_response_class=Response)
-    books, settings, bare = service.books, service.settings, [Depends(_no_parameters)]
+    books = service.books
 
     @router.get("/liquidations/heatmap-timeseries", tags=["liquidations"], **describe.HEATMAP)
     async def heatmap_timeseries(request: Request, query: Annotated[HeatmapQuery, Query()]) -> Response:
@@ -124,7 +129,7 @@ def _routes(service: Service) -> APIRouter:
 
     @router.get("/liquidations/map", tags=["liquidations"], **describe.MAP)
     async def liquidation_map(request: Request, query: Annotated[MapQuery, Query()]) -> Response:
-        return await answer(service, request, lambda version: plan_map(version, books, query))
+        return await answer(service, request, lambda version: plan_map(version, books, query), _OLD_FIELDS)
 
     @router.get("/liquidations/levels", tags=["liquidations"], deprecated=True, **describe.LEVELS)
     async def levels(request: Request, query: Annotated[LevelsQuery, Query()]) -> Response:
@@ -135,9 +140,21 @@ def _routes(service: Service) -> APIRouter:
     async def klines(request: Request, query: Annotated[KlinesQuery, Query()]) -> Response:
         return await answer(service, request, lambda version: plan_klines(version, query))
 
+    _add_service_routes(router, service)
+    return router
+
+
+def _add_service_routes(router: APIRouter, service: Service) -> None:
+    """Add what is said of the map, of the markets and of the server itself."""
+    settings, bare = service.settings, [Depends(_no_parameters)]
+
     @router.get("/score", tags=["service"], **describe.SCORE)
     async def score(request: Request, query: Annotated[ScoreQuery, Query()]) -> Response:
         return await answer(service, request, lambda version: plan_score(version, query))
+
+    @router.get("/alerts", tags=["service"], **describe.ALERTS)
+    async def alerts(request: Request, query: Annotated[AlertsQuery, Query()]) -> Response:
+        return await answer(service, request, lambda version: plan_alerts(version, query))
 
     @router.get("/symbols", tags=["service"], dependencies=bare, **describe.SYMBOLS)
     async def symbols(request: Request) -> Response:
@@ -166,8 +183,6 @@ def _routes(service: Service) -> APIRouter:
     @router.get("/cache/stats", tags=["service"], dependencies=bare, **describe.CACHE)
     async def cache_stats() -> Response:
         return Response(dump(service.report()), 200, {"Cache-Control": "no-store"}, "application/json")
-
-    return router
 
 
 def _add_metrics(app: FastAPI, metrics: Metrics) -> None:

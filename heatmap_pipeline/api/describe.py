@@ -45,7 +45,7 @@ HEATMAP = _route(
 MAP = _route(
     "The liquidation map",
     "The book after one candle, the newest by default: longs below the price and shorts above it by price bin, their "
-    "sums from the price outward, the largest and nearest clusters, and max pain.",
+    "sums from the price outward, the largest zones (`clusters`) and the nearest ones.",
     schemas.LiquidationMap,
     404,
 )
@@ -57,6 +57,12 @@ SCORE = _route(
     "Where there is no record of real liquidations, words that say so. `reference` is the published score of a set "
     "that anybody can score again.",
     schemas.Score,
+    404,
+)
+ALERTS = _route(
+    "The last alerts",
+    "What the rules of HEATMAP_ALERTS told, newest first; empty where there are no rules.",
+    schemas.Alerts,
     404,
 )
 SYMBOLS = _route("The symbols there are", "Changes its `version` with every publication.", schemas.Symbols)

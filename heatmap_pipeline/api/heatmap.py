@@ -8,7 +8,7 @@ from heatmap_pipeline.api import encode
 from heatmap_pipeline.api.parameters import HeatmapQuery, read_tiers, read_weights, seconds_of
 from heatmap_pipeline.api.plan import Plan
 from heatmap_pipeline.instants import iso
-from heatmap_pipeline.views.columns import as_columns, reports_of
+from heatmap_pipeline.views.columns import as_columns, lots_of, reports_of
 from heatmap_pipeline.views.data import Version
 from heatmap_pipeline.views.errors import ViewError
 from heatmap_pipeline.views.heatmap import Heatmap, make_heatmap
@@ -61,7 +61,7 @@ def _body(source: Source, window: Window, interval: str, units: int | None, rows
             "interval, a larger price_bin_size, or less time between start_time and end_time",
         )
     if form == "columns":
-        return encode.dump(as_columns(heatmap, reports_of(heatmap)).record())
+        return encode.dump(as_columns(heatmap, reports_of(heatmap), lots_of(heatmap)).record())
     return _nested(heatmap)
 
 

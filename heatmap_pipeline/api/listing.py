@@ -1,14 +1,15 @@
-"""The small answers: the symbols there are, candles, and scores."""
+"""The small answers: the symbols there are, candles, scores, and alerts."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from heatmap_pipeline.api import encode
-from heatmap_pipeline.api.parameters import KlinesQuery, ScoreQuery, seconds_of
+from heatmap_pipeline.api.parameters import AlertsQuery, KlinesQuery, ScoreQuery, seconds_of
 from heatmap_pipeline.api.plan import Plan
 from heatmap_pipeline.bins import resample
 from heatmap_pipeline.instants import MICROSECONDS, iso
@@ -139,3 +140,18 @@ def plan_score(version: Version, query: ScoreQuery) -> Plan:
         return encode.dump(version.score(symbol.name, model.name))
 
     return Plan(("score", symbol.name, model.name), symbol.fingerprint, make, live=True)
+
+
+def plan_alerts(version: Version, query: AlertsQuery) -> Plan:
+    """Find out which alerts a request means.
+
+    Raises:
+        ViewError: not found, naming the symbols there are.
+    """
+    symbol = None if query.symbol is None else find_symbol(version, query.symbol).name
+
+    def make() -> bytes:
+        alerts = [{**asdict(alert), "at": iso(alert.at)} for alert in version.alerts(symbol, query.limit)]
+        return encode.dump({"alerts": alerts})
+
+    return Plan(("alerts", symbol, query.limit), version.name, make, live=True)

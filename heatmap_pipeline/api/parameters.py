@@ -136,15 +136,22 @@ def _written_symbol(given: str) -> str:
     return given
 
 
+# The alphabets are too many for a pattern: of ASCII there are capitals and digits only.
+_SYMBOL_SCHEMA = WithJsonSchema({"type": "string", "pattern": r"^[^\x00-\x2f\x3a-\x40\x5b-\x7f]{2,30}$"})
 Symbol = Annotated[
     str,
     AfterValidator(_written_symbol),
-    # The alphabets are too many for a pattern: of ASCII there are capitals and digits only.
-    WithJsonSchema({"type": "string", "pattern": r"^[^\x00-\x2f\x3a-\x40\x5b-\x7f]{2,30}$"}),
+    _SYMBOL_SCHEMA,
     Field(
         description="Perpetual, as the exchange writes it; GET /symbols lists those there are.",
         examples=["BTCUSDT"],
     ),
+]
+SymbolOrAll = Annotated[
+    str | None,
+    AfterValidator(lambda given: None if given is None else _written_symbol(given)),
+    _SYMBOL_SCHEMA,
+    Field(description="One perpetual, as the exchange writes it. Default: all.", examples=["BTCUSDT"]),
 ]
 Model = Annotated[
     str | None,
@@ -232,7 +239,7 @@ class MapQuery(_Query):
     leverage_tiers: LeverageTiers = None
     within_percent: Percent = Field(
         default=10.0,
-        description="How far from the price, in percent, clusters and max pain are looked for, 0.1 to 1000.",
+        description="How far from the price, in percent, zones are listed as clusters, 0.1 to 1000.",
     )
 
 
@@ -260,6 +267,13 @@ class ScoreQuery(_Query):
     model: Model = Field(default=None, description=_MODEL_TEXT)
 
 
+class AlertsQuery(_Query):
+    """Parameters of GET /alerts."""
+
+    symbol: SymbolOrAll = None
+    limit: Count = Field(default=50, ge=1, le=500, description="Most alerts.")
+
+
 class KlinesQuery(_Query):
     """Parameters of GET /prices/klines."""
 
@@ -277,7 +291,9 @@ class KlinesQuery(_Query):
 
 
 PARAMETERS = frozenset(
-    name for query in (HeatmapQuery, MapQuery, LevelsQuery, ScoreQuery, KlinesQuery) for name in query.model_fields
+    name
+    for query in (HeatmapQuery, MapQuery, LevelsQuery, ScoreQuery, AlertsQuery, KlinesQuery)
+    for name in query.model_fields
 )
 """Names of all parameters there are."""
 

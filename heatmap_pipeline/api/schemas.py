@@ -164,6 +164,29 @@ class Usual(BaseModel):
     columns: int = Field(description="How many columns with candles they are the median of.")
 
 
+class ZoneColumns(BaseModel):
+    """Zones of one side in every interval, as columns: those within 10 % of its price, and the nearest one."""
+
+    time: list[int] = Field(description="Index into timestamps.")
+    low: list[float] = Field(description="Quote asset, as the other prices.")
+    high: list[float]
+    peak: list[float]
+    price: list[float]
+    volume: list[float] = Field(description="Quote asset.")
+    distance_percent: list[float] = Field(description="From the close of the interval.")
+    share: list[float]
+    since: list[float | None] = Field(
+        description="Milliseconds since 1970-01-01 UTC; null in all but the newest interval."
+    )
+
+
+class ZonesBySide(BaseModel):
+    """Zones of both sides."""
+
+    long: ZoneColumns
+    short: ZoneColumns
+
+
 class Columns(BaseModel):
     """format=columns."""
 
@@ -178,6 +201,7 @@ class Columns(BaseModel):
     candles: CandleColumns
     reported: Reported | None = Field(description="Real liquidations; null where none of the window was recorded.")
     usual: Usual
+    zones: ZonesBySide
     meta: ColumnsMeta
 
 
@@ -192,13 +216,18 @@ class Bucket(BaseModel):
     distance_percent: float = Field(description="Of the lower edge from the price.")
 
 
-class ClusterBody(BaseModel):
-    """Levels of one side that stand together."""
+class ZoneBody(BaseModel):
+    """A stretch of price where the book of one side is thick."""
 
-    price: float
-    volume: float
-    distance_percent: float
     side: Literal["long", "short"]
+    low: float = Field(description="Lower edge of its lowest bucket that holds anything, quote asset.")
+    high: float = Field(description="Upper edge of the highest.")
+    peak: float = Field(description="Middle of the bucket at which it is thickest, smoothed.")
+    price: float = Field(description="Mean of its buckets, weighted by volume.")
+    volume: float = Field(description="Sum of its buckets, quote asset.")
+    distance_percent: float = Field(description="Of `price` from the current price; below 0 for a zone under it.")
+    share: float = Field(description="Of its side's volume within 10 % of the price, what is in it.")
+    since: str | None = Field(description="Since when it stands: half of its volume had opened by then.")
 
 
 class MoveBody(BaseModel):
@@ -211,17 +240,17 @@ class MoveBody(BaseModel):
 
 
 class ClusterLists(BaseModel):
-    """The largest clusters, largest first, at most five each."""
+    """The largest zones within `within_percent` of the price, largest first, at most five each."""
 
-    above: list[ClusterBody]
-    below: list[ClusterBody]
+    above: list[ZoneBody]
+    below: list[ZoneBody]
 
 
 class Nearest(BaseModel):
-    """The nearest cluster with at least a tenth of its side's largest one."""
+    """The nearest zone of each side, whatever its distance."""
 
-    above: ClusterBody | None
-    below: ClusterBody | None
+    above: ZoneBody | None
+    below: ZoneBody | None
 
 
 class MaxPain(BaseModel):
@@ -239,11 +268,14 @@ class LiquidationMap(BaseModel):
     time: str = Field(description="End of that candle.")
     price: float = Field(description="Its close, quote asset.")
     price_bin_size: float
-    within_percent: float = Field(description="How far from the price clusters and max pain were looked for.")
+    within_percent: float = Field(description="How far from the price zones are listed as clusters.")
     buckets: list[Bucket]
     clusters: ClusterLists
     nearest: Nearest
-    max_pain: MaxPain
+    max_pain: MaxPain = Field(
+        description="Deprecated: it moves with within_percent, mostly to its edge; clusters say what stands where.",
+        deprecated=True,
+    )
     total_long_volume: float
     total_short_volume: float
     located_share: float = Field(description=LOCATED_SHARE)
@@ -312,6 +344,29 @@ class Klines(BaseModel):
 
     data: list[Kline]
     meta: KlinesMeta
+
+
+class AlertBody(BaseModel):
+    """One thing that a rule told."""
+
+    symbol: str
+    model: str
+    at: str = Field(description="When it was known: the end of a candle.")
+    rule: str = Field(description="Name of the rule.")
+    kind: Literal["near", "appears", "consumed", "cascade"]
+    side: Literal["long", "short"]
+    price: float = Field(description="Then, quote asset.")
+    low: float | None = Field(description="Edges and peak of the zone, quote asset; null for a cascade.")
+    high: float | None
+    peak: float | None
+    volume: float = Field(description="Of the zone, or liquidated within the hour, as modelled, quote asset.")
+    words: str
+
+
+class Alerts(BaseModel):
+    """The last alerts, newest first."""
+
+    alerts: list[AlertBody]
 
 
 class ScoreRow(BaseModel):

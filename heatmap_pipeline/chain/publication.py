@@ -5,19 +5,35 @@ What belongs here: which of them may be published. What does not: how a file is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from heatmap_pipeline.chain.recovery import RecoveryError, refuse_loss
+from heatmap_pipeline.alert_rules import Rule
+from heatmap_pipeline.chain.alerts import watch_symbol
+from heatmap_pipeline.chain.history import Connect
+from heatmap_pipeline.chain.recovery import refuse_loss
+from heatmap_pipeline.errors import HeatmapError
 from heatmap_pipeline.settings import Settings
+from heatmap_pipeline.store.alerts import StoredAlert
 from heatmap_pipeline.store.publish import PublishReport, publish
 from heatmap_pipeline.store.warehouse import Warehouse
 
 
+@dataclass(frozen=True)
+class Publication:
+    """What a publication did, and what the rules for alerts tell of a symbol now that it is published."""
+
+    report: PublishReport
+    alerts: Sequence[StoredAlert] = ()
+
+
 def publish_symbols(
-    connect: Callable[[], AbstractContextManager[Any]], settings: Settings, warehouse: Warehouse, symbols: Sequence[str]
-) -> dict[str, PublishReport | RecoveryError]:
+    connect: Connect,
+    settings: Settings,
+    warehouse: Warehouse,
+    symbols: Sequence[str],
+    rules: Sequence[Rule] | None = None,
+) -> dict[str, Publication | HeatmapError]:
     """Publish the newest rows of these symbols in one step, but of those that would lose days that are published.
 
     Args:
@@ -25,6 +41,7 @@ def publish_symbols(
         settings: of the home, for the commands that are named.
         warehouse: of the home.
         symbols: those that may be published.
+        rules: for alerts; they look before the publication, so that whoever is told of an alert finds it published.
 
     Returns:
         By symbol, what the publication did, or why this symbol was left out of it.
@@ -32,15 +49,18 @@ def publish_symbols(
     Raises:
         StoreError: as `publish` does; nothing is changed then.
     """
-    results: dict[str, PublishReport | RecoveryError] = {}
-    if warehouse.path.exists():
-        with connect() as con:
-            for symbol in symbols:
-                try:
-                    refuse_loss(con, settings, symbol)
-                except RecoveryError as error:
-                    results[symbol] = error
+    results: dict[str, Publication | HeatmapError] = {}
+    alerts: dict[str, Sequence[StoredAlert]] = {}
+    for symbol in symbols if warehouse.path.exists() else ():
+        try:
+            with connect() as con:
+                refuse_loss(con, settings, symbol)
+            if rules is not None:
+                alerts[symbol] = watch_symbol(connect, symbol, settings.models, rules)
+        except HeatmapError as error:
+            results[symbol] = error
     kept = [symbol for symbol in symbols if symbol not in results]
     if kept:
-        results |= dict.fromkeys(kept, publish(warehouse, kept))
+        report = publish(warehouse, kept)
+        results |= {symbol: Publication(report, alerts.get(symbol, ())) for symbol in kept}
     return results

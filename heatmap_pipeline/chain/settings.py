@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from heatmap_pipeline.alert_rules import AlertRulesError, Rule, read_rules
 from heatmap_pipeline.errors import listed
 from heatmap_pipeline.model.parameters import MODELS
 from heatmap_pipeline.settings import Settings, SettingsError, load_settings
@@ -17,7 +18,7 @@ def load_checked_settings(**overrides: Any) -> Settings:
 
     Raises:
         SettingsError: as `load_settings` does; for a model that is no row of `MODELS`, or none at all; for a source of
-            liquidations that there is not, or that lacks its folder or has an address that is none.
+            liquidations that there is not, or that lacks its folder or has an address that is none; as `alert_rules`.
 
     Example:
         >>> load_checked_settings(models=("delta",)).models
@@ -32,7 +33,29 @@ def load_checked_settings(**overrides: Any) -> Settings:
         )
     if settings.liquidation_sources:
         _check_liquidations(settings)
+    alert_rules(settings)
     return settings
+
+
+def alert_rules(settings: Settings) -> tuple[Rule, ...]:
+    """Return the rules for alerts of the file that HEATMAP_ALERTS names; none without one.
+
+    Raises:
+        SettingsError: for a file that cannot be read or used, naming it and the rule; for a model that is not computed.
+    """
+    if settings.alerts is None:
+        return ()
+    try:
+        rules = read_rules(settings.alerts)
+        for rule in rules:
+            if rule.model not in (None, *settings.models):
+                computed = listed(settings.models)
+                raise AlertRulesError(f"rule {rule.name!r}: model = {rule.model!r}; computed here: {computed}")
+    except AlertRulesError as error:
+        words = str(error)
+    else:
+        return rules
+    raise SettingsError(f"setting HEATMAP_ALERTS = {str(settings.alerts)!r}: {words}")
 
 
 def _check_liquidations(settings: Settings) -> None:

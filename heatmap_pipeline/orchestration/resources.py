@@ -11,10 +11,10 @@ from dagster_duckdb import DuckDBResource
 from pydantic import PrivateAttr
 
 from heatmap_pipeline.chain.progress import tell
-from heatmap_pipeline.chain.recovery import RecoveryError
+from heatmap_pipeline.chain.publication import Publication
+from heatmap_pipeline.errors import HeatmapError
 from heatmap_pipeline.market.sources import Market, open_market
 from heatmap_pipeline.settings import Settings
-from heatmap_pipeline.store.publish import PublishReport
 from heatmap_pipeline.store.sql import Connection
 from heatmap_pipeline.store.warehouse import StoreError, Warehouse
 
@@ -34,7 +34,7 @@ class WarehouseResource(DuckDBResource):
 
     lock_timeout: float = 600.0
     _drawn: list[str] = PrivateAttr(default_factory=list)
-    _published: dict[str, PublishReport | RecoveryError] = PrivateAttr(default_factory=dict)
+    _published: dict[str, Publication | HeatmapError] = PrivateAttr(default_factory=dict)
 
     @property
     def drawn(self) -> list[str]:
@@ -42,7 +42,7 @@ class WarehouseResource(DuckDBResource):
         return self._drawn
 
     @property
-    def published(self) -> dict[str, PublishReport | RecoveryError]:
+    def published(self) -> dict[str, Publication | HeatmapError]:
         """What became of the symbols that this run has published with another one, until their own step has said so."""
         return self._published
 

@@ -37,9 +37,9 @@ _SCRIPTS = (
     "words",
     "time",
     "source",
+    "zones",
     "map",
     "moment",
-    "clusters",
     "colours",
     "marks",
     "traces",
@@ -57,6 +57,7 @@ _SCRIPTS = (
     "state",
     "loading",
     "score",
+    "alerts",
     "main",
 )
 """Parts of page.js in the order in which they are put together; each imports only from the ones before it."""
@@ -172,6 +173,9 @@ def pack(data: Columns) -> dict[str, Any]:
     bars["volume"] = _packed(bars["volume"], "f4")
     if record["reported"] is not None:
         _pack_reported(record["reported"])
+    for zones in record["zones"].values():
+        for name, column in zones.items():
+            zones[name] = _packed(column, "u2" if name == "time" else "f8")
     return record
 
 

@@ -419,6 +419,49 @@ COMMENT ON COLUMN failed_days.day IS 'The day it failed at, UTC';
 COMMENT ON COLUMN failed_days.message IS 'What was wrong and what to do, in words';
 COMMENT ON COLUMN failed_days.failed_at IS 'When it failed, UTC';
 
+-- `known_at`, not `timestamp`: an alert belongs to the instant at which it was known, which is no start of an interval.
+CREATE TABLE alerts (
+    symbol VARCHAR NOT NULL,
+    model VARCHAR NOT NULL,
+    known_at TIMESTAMP NOT NULL,
+    rule VARCHAR NOT NULL,
+    kind VARCHAR NOT NULL,
+    side side_name NOT NULL,
+    price DOUBLE NOT NULL,
+    low DOUBLE,
+    high DOUBLE,
+    peak DOUBLE,
+    volume DOUBLE NOT NULL,
+    words VARCHAR NOT NULL
+);
+COMMENT ON TABLE alerts IS 'What the rules of HEATMAP_ALERTS told, each once (docs/alerts.md); the newest 1,000 of each symbol';
+COMMENT ON COLUMN alerts.symbol IS 'Contract, as the exchange writes it';
+COMMENT ON COLUMN alerts.model IS 'Model that made the row: turnover, delta';
+COMMENT ON COLUMN alerts.known_at IS 'When it was known: the end of a candle, UTC';
+COMMENT ON COLUMN alerts.rule IS 'Name of the rule in the file';
+COMMENT ON COLUMN alerts.kind IS 'near, appears, consumed or cascade';
+COMMENT ON COLUMN alerts.side IS 'Of the positions that would be, or were, liquidated';
+COMMENT ON COLUMN alerts.price IS 'Close at that instant, quote asset';
+COMMENT ON COLUMN alerts.low IS 'Lower edge of the zone, quote asset; NULL for a cascade';
+COMMENT ON COLUMN alerts.high IS 'Upper edge of the zone, quote asset; NULL for a cascade';
+COMMENT ON COLUMN alerts.peak IS 'Where the zone is thickest, quote asset; NULL for a cascade';
+COMMENT ON COLUMN alerts.volume IS 'Of the zone, or liquidated within the hour, as modelled, quote asset';
+COMMENT ON COLUMN alerts.words IS 'The alert in a sentence';
+
+CREATE TABLE alert_watches (
+    symbol VARCHAR NOT NULL,
+    rule VARCHAR NOT NULL,
+    definition VARCHAR NOT NULL,
+    evaluated TIMESTAMP NOT NULL,
+    memory VARCHAR NOT NULL
+);
+COMMENT ON TABLE alert_watches IS 'What each rule remembers of a symbol; private, never published';
+COMMENT ON COLUMN alert_watches.symbol IS 'Contract, as the exchange writes it';
+COMMENT ON COLUMN alert_watches.rule IS 'Name of the rule in the file';
+COMMENT ON COLUMN alert_watches.definition IS 'The rule when it last looked, JSON: another one begins anew';
+COMMENT ON COLUMN alert_watches.evaluated IS 'The newest end of a candle that it was shown, UTC';
+COMMENT ON COLUMN alert_watches.memory IS 'What it remembers from there on, JSON';
+
 -- The start of the newest interval of each symbol and model, also when its book is empty and it has no cell.
 CREATE VIEW newest_states AS
 WITH last_days AS (

@@ -1,1 +1,1 @@
-"""A heatmap to look at, as arrays: windows, bins, replay, clusters. No HTTP, no bytes, no Dagster."""
+"""A heatmap to look at, as arrays: windows, bins, replay, zones. No HTTP, no bytes, no Dagster."""

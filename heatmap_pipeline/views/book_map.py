@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 
 from heatmap_pipeline.instants import DAY, MICROSECONDS, day_of, iso
-from heatmap_pipeline.model.book import LONG, SHORT, Floats, Ints
-from heatmap_pipeline.model.clusters import Cluster, Move, landmarks
+from heatmap_pipeline.model.book import LONG, SHORT, Floats, Ints, Sides
+from heatmap_pipeline.model.zones import Move, Zone, find_zones, landmarks, max_pain, standing_since
 from heatmap_pipeline.views.grid import DECIMALS
 from heatmap_pipeline.views.heatmap import tiers_record, units_of
 from heatmap_pipeline.views.replay import Source, shares_located
 from heatmap_pipeline.views.window import MAX_ROWS, choose_bins
+from heatmap_pipeline.views.zones import lots_after
 
 
 def map_record(source: Source, at: int, units: int | None, within: float) -> dict[str, Any]:
@@ -33,7 +34,9 @@ def map_record(source: Source, at: int, units: int | None, within: float) -> dic
     edges = (first + np.arange(bins)) * height / 1e8
     near = np.flatnonzero((edges >= price * (1 - within / 100)) & (edges + size <= price * (1 + within / 100)))
     seen = slice(near[0], near[-1] + 1) if len(near) else slice(0, 0)
-    marks = landmarks(float(edges[seen][0]) if len(near) else price, size, long[seen], short[seen], price)
+    pain_above, pain_below = max_pain(
+        float(edges[seen][0]) if len(near) else price, size, long[seen], short[seen], price
+    )
     end = iso(start + symbol.candles.step)
     return {
         "symbol": symbol.name,
@@ -43,12 +46,8 @@ def map_record(source: Source, at: int, units: int | None, within: float) -> dic
         "price_bin_size": size,
         "within_percent": within,
         "buckets": _buckets(edges, long, short, price),
-        "clusters": {
-            "above": [_rounded(cluster) for cluster in marks.above],
-            "below": [_rounded(cluster) for cluster in marks.below],
-        },
-        "nearest": {"above": _rounded(marks.nearest_above), "below": _rounded(marks.nearest_below)},
-        "max_pain": {"above": _rounded(marks.max_pain_above), "below": _rounded(marks.max_pain_below)},
+        **_zones(source, at, (prices, sides, volumes), price, within),
+        "max_pain": {"above": _rounded(pain_above), "below": _rounded(pain_below)},
         "total_long_volume": round(float(long.sum()), DECIMALS),
         "total_short_volume": round(float(short.sum()), DECIMALS),
         "located_share": located_share,
@@ -62,7 +61,7 @@ def map_record(source: Source, at: int, units: int | None, within: float) -> dic
     }
 
 
-def _book(source: Source, start: int, at: int) -> tuple[Ints, Ints, Floats, float]:
+def _book(source: Source, start: int, at: int) -> tuple[Ints, Sides, Floats, float]:
     """Return price (1e-8 USDT), side and volume of the buckets after a candle, and the located share there."""
     day = day_of(start)
     last_of_day = at == source.model.bounds[day][1] - 1
@@ -91,7 +90,31 @@ def _buckets(edges: Floats, long: Floats, short: Floats, price: float) -> list[d
     return [dict(zip(columns, row, strict=True)) for row in rows]
 
 
-def _rounded(landmark: Cluster | Move | None) -> dict[str, Any] | None:
+def _zones(
+    source: Source, at: int, cells: tuple[Ints, Sides, Floats], price: float, within: float
+) -> dict[str, dict[str, Any]]:
+    """Return the zones of a book: the largest within a distance as `clusters`, and the nearest ones."""
+    bucket, sides, volumes = cells
+    units = source.parameters(day_of(int(source.model.times[at]))).bucket_units
+    book = np.zeros(len(bucket), dtype=np.int64)
+    marks = landmarks(find_zones(book, bucket, sides, volumes, np.array([price]), units).of(0), within)
+    shown = [*marks.above, *marks.below, *filter(None, (marks.nearest_above, marks.nearest_below))]
+    since = dict(zip(shown, standing_since(lots_after(source, at), shown), strict=True))
+
+    def body(zone: Zone) -> dict[str, Any]:
+        instant = since[zone]
+        return {**_rounded(zone), "since": None if instant is None else iso(instant)}
+
+    return {
+        "clusters": {"above": [body(zone) for zone in marks.above], "below": [body(zone) for zone in marks.below]},
+        "nearest": {
+            "above": marks.nearest_above and body(marks.nearest_above),
+            "below": marks.nearest_below and body(marks.nearest_below),
+        },
+    }
+
+
+def _rounded(landmark: Zone | Move | None) -> Any:
     if landmark is None:
         return None
     return {name: round(value, 6) if isinstance(value, float) else value for name, value in asdict(landmark).items()}

@@ -12,12 +12,14 @@ import numpy.typing as npt
 
 from heatmap_pipeline.bins import Candles, Floats, Ints, resample
 from heatmap_pipeline.instants import DAY, MICROSECONDS, SECONDS, day_of, day_start
+from heatmap_pipeline.model.book import Lots
 from heatmap_pipeline.model.distance import Side, Usual, usual_volumes
 from heatmap_pipeline.model.parameters import bucket_misfit
 from heatmap_pipeline.store.columns import Reports
 from heatmap_pipeline.views.heatmap import Heatmap
 from heatmap_pipeline.views.reported import Reported, reported_in
 from heatmap_pipeline.views.window import Window
+from heatmap_pipeline.views.zones import WindowZones, lots_after, zones_of_window
 
 MAX_CANDLES = 3000
 VOLUMES = ("long", "short", "consumed_long", "consumed_short")
@@ -46,6 +48,7 @@ class Columns:
         candles: as wide as the columns or narrower.
         meta: what the heatmap says of itself, as in docs/api.md.
         located_shares: share of the open interest located at the end of each column, shape (T,).
+        zones: of each column, where its book is thick.
         reported: the real liquidations; None where none of the window was recorded.
     """
 
@@ -55,6 +58,7 @@ class Columns:
     candles: Candles
     meta: Mapping[str, Any]
     located_shares: Floats
+    zones: WindowZones
     reported: Reported | None = None
 
     @property
@@ -126,12 +130,19 @@ class Columns:
             },
             "reported": None if self.reported is None else self.reported.record(),
             "usual": self.usual.record(),
+            "zones": self.zones.record(),
             "meta": self.meta,
         }
 
 
-def as_columns(heatmap: Heatmap, reports: Sequence[Reports] = ()) -> Columns:
-    """Return a heatmap as it is drawn, with the real liquidations that its sources report of its window."""
+def as_columns(heatmap: Heatmap, reports: Sequence[Reports] = (), lots: Lots | None = None) -> Columns:
+    """Return a heatmap as it is drawn.
+
+    Args:
+        heatmap: the window.
+        reports: real liquidations that its sources report of it.
+        lots: the book at its end, which tells since when the newest zones stand; None: nobody says.
+    """
     window, grid = heatmap.window, heatmap.grid
     candles = heatmap.source.symbol.candles
     width = candle_seconds(candles, window)
@@ -149,6 +160,7 @@ def as_columns(heatmap: Heatmap, reports: Sequence[Reports] = ()) -> Columns:
         candles=resample(candles, window.first, min(window.last, heatmap.source.model.end), width),
         meta={**heatmap.meta(), **_page_meta(heatmap)},
         located_shares=heatmap.played.located_shares,
+        zones=zones_of_window(heatmap.source, window, heatmap.played, lots),
         reported=reported_in(heatmap.source.symbol.name, reports, window, candles, modelled),
     )
 
@@ -157,6 +169,12 @@ def reports_of(heatmap: Heatmap) -> list[Reports]:
     """Return the real liquidations that are stored of a heatmap's window."""
     symbol, window = heatmap.source.symbol, heatmap.window
     return heatmap.source.version.reports(symbol.name, window.first, window.last, symbol.candles.step)
+
+
+def lots_of(heatmap: Heatmap) -> Lots:
+    """Return the book at the end of a heatmap's window."""
+    source = heatmap.source
+    return lots_after(source, int(np.searchsorted(source.model.times, heatmap.window.last)) - 1)
 
 
 def _page_meta(heatmap: Heatmap) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from heatmap_pipeline.market.flows import level_changes
 from heatmap_pipeline.model.book import DayCandles, Floats, Ints, ModelState
 from heatmap_pipeline.model.parameters import ModelError, ModelParameters
 from heatmap_pipeline.store import columns as serve
+from heatmap_pipeline.store.alerts import StoredAlert, last_alerts
 from heatmap_pipeline.store.days import DayRecord, day_records, load_state, snapshot_days
 from heatmap_pipeline.store.ended import Ended, ended_symbols
 from heatmap_pipeline.store.odd import days_to_mention
@@ -214,6 +215,11 @@ class Version:
         """Return what is stored of the score of a model (`views.score.score_record`)."""
         with self._reading:
             return score_record(self._con, symbol, model)
+
+    def alerts(self, symbol: str | None, limit: int) -> list[StoredAlert]:
+        """Return the newest alerts, of one symbol or of all, newest first."""
+        with self._reading:
+            return last_alerts(self._con, symbol, limit)
 
 
 def published_version(warehouse: Warehouse, before: Version | None, models: Sequence[str]) -> Version:

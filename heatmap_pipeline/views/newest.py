@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from heatmap_pipeline.instants import MICROSECONDS, ONE_DAY, SECONDS, day_of, day_start
 from heatmap_pipeline.store.sql import Connection
-from heatmap_pipeline.views.columns import Columns, as_columns, reports_of
+from heatmap_pipeline.views.columns import Columns, as_columns, lots_of, reports_of
 from heatmap_pipeline.views.data import load_version
 from heatmap_pipeline.views.errors import ViewError
 from heatmap_pipeline.views.heatmap import make_heatmap
@@ -48,7 +48,7 @@ def newest_columns(source: Source, seconds: int) -> Columns:
     """Return the newest days of a source; `seconds` is the width of a column, or the least."""
     interval, window = newest_window(source, seconds)
     heatmap = make_heatmap(source, window, interval, None, MAX_ROWS)
-    return as_columns(heatmap, reports_of(heatmap))
+    return as_columns(heatmap, reports_of(heatmap), lots_of(heatmap))
 
 
 def newest_window(source: Source, seconds: int) -> tuple[str, Window]:

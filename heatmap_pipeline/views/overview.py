@@ -1,7 +1,7 @@
-"""All markets at a glance: price, its last days, the nearest clusters, the score.
+"""All markets at a glance: price, its last days, the nearest zones, the score.
 
 Two questions to the database however many there are, and no replay: the books are the stored ones at the end of each
-market's newest day, so the clusters are those of the newest map.
+market's newest day, so the zones are those of the newest map.
 """
 
 from __future__ import annotations
@@ -14,17 +14,13 @@ import numpy as np
 
 from heatmap_pipeline.bins import resample
 from heatmap_pipeline.instants import DAY, MICROSECONDS, iso
-from heatmap_pipeline.model.book import LONG, SHORT
-from heatmap_pipeline.model.clusters import Cluster, landmarks
+from heatmap_pipeline.model.zones import NEAR, Zone, find_zones, landmarks
 from heatmap_pipeline.store.columns import BookCells
 from heatmap_pipeline.store.scores import Agreement
 from heatmap_pipeline.views.data import ModelData, SymbolData, Version
-from heatmap_pipeline.views.window import MAX_ROWS, choose_bins
 
 SPARK_DAYS = 7
 SPARK_SECONDS = 7200
-WITHIN_PERCENT = 10.0
-"""How far from the price clusters are looked for, as by default in the map."""
 WINDOWS = ("28d", "all")
 """Windows of the score, the first that there is counts."""
 
@@ -33,7 +29,7 @@ def market_records(version: Version) -> list[dict[str, Any]]:
     """Return one record per symbol and its first model, in the order of symbols; what is not known is None.
 
     Keys: `symbol`, `model`, `quote`, `price`, `as_of`, `change_24h_percent`, `sparkline` (`start`, `interval_seconds`,
-    `closes`), `nearest` (`above`, `below`: a cluster each), `located_share`, `score` (`long`, `short`, `window`,
+    `closes`), `nearest` (`above`, `below`: a zone each), `located_share`, `score` (`long`, `short`, `window`,
     `hours`, `source`, `own_exchange`), `simulated`, `provisional`, `newest_day` (the newest complete one), `ended`.
     """
     markets = [(symbol, next(iter(symbol.models.values()))) for symbol in version.symbols.values()]
@@ -97,27 +93,17 @@ def _sparkline(symbol: SymbolData, end: int) -> dict[str, Any]:
 
 
 def _nearest(book: BookCells | None, units: int, price: float) -> dict[str, dict[str, Any] | None]:
-    """Return the nearest cluster above and below the price, as /liquidations/map with its own bins says it."""
+    """Return the nearest zone above and below the price, as /liquidations/map says it, but since when it stands."""
     if book is None:
         return {"above": None, "below": None}
+    here = np.zeros(len(book.bucket), dtype=np.int64)
     edges = book.bucket * units
-    height = choose_bins(int(edges.min()), int(edges.max()), units / 1e8, None, MAX_ROWS)
-    first, bins = int(edges.min()) // height, int(edges.max()) // height - int(edges.min()) // height + 1
-    low = (first + np.arange(bins)) * height / 1e8
-    long, short = (
-        np.bincount(edges[book.side == side] // height - first, book.volume[book.side == side], bins).astype(np.float64)
-        for side in (LONG, SHORT)
-    )
-    share = WITHIN_PERCENT / 100
-    near = np.flatnonzero((low >= price * (1 - share)) & (low + height / 1e8 <= price * (1 + share)))
-    if not len(near):
-        return {"above": None, "below": None}
-    seen = slice(near[0], near[-1] + 1)
-    marks = landmarks(float(low[near[0]]), height / 1e8, long[seen], short[seen], price)
+    zones = find_zones(here, edges, book.side.astype(np.int8), book.volume, np.array([price]), units)
+    marks = landmarks(zones.of(0), 100 * NEAR)
     return {"above": _rounded(marks.nearest_above), "below": _rounded(marks.nearest_below)}
 
 
-def _rounded(cluster: Cluster | None) -> dict[str, Any] | None:
-    if cluster is None:
+def _rounded(zone: Zone | None) -> dict[str, Any] | None:
+    if zone is None:
         return None
-    return {name: round(value, 6) if isinstance(value, float) else value for name, value in asdict(cluster).items()}
+    return {name: round(value, 6) if isinstance(value, float) else value for name, value in asdict(zone).items()}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from functools import cached_property
 from typing import TypeAlias
@@ -97,9 +97,11 @@ class Source:
         parameters = self.model.parameters[day]
         return parameters if self.weights is None else parameters.with_weights(self.weights)
 
-    def run(self, day: date, state: ModelState, step: int | None) -> DayResult:
-        """Run a day; `step` is the distance of its snapshots in seconds."""
+    def run(self, day: date, state: ModelState, step: int | None, until: int | None = None) -> DayResult:
+        """Run a day; `step` is the distance of its snapshots in seconds, `until` the number of candles, None = all."""
         candles = self.symbol.day_candles(self.model, day, state.open_interest)
+        if until is not None:
+            candles = replace(candles, **{name: column[:until] for name, column in vars(candles).items()})
         return run_day(self.parameters(day), state, candles, step, self.tiers)
 
     def before(self, day: date) -> ModelState:

@@ -30,7 +30,19 @@ from heatmap_pipeline_tests.api._load import HOST, KLINES, LEVELS, serving
 from heatmap_pipeline_tests.api.homes import HEATMAP, MAP
 
 EXAMPLES = int(os.environ.get("HEATMAP_TEST_CONTRACT", "0"))
-OPERATIONS = {HEATMAP, MAP, LEVELS, KLINES, "/score", "/symbols", "/markets", "/health", "/ready", "/cache/stats"}
+OPERATIONS = {
+    HEATMAP,
+    MAP,
+    LEVELS,
+    KLINES,
+    "/score",
+    "/alerts",
+    "/symbols",
+    "/markets",
+    "/health",
+    "/ready",
+    "/cache/stats",
+}
 _TIMES = r"^2024-01-0[67](T([01]\d|2[0-3]):[0-5]\d(Z|\+0[1-9]:30)?)?$"
 
 pytestmark = pytest.mark.slow

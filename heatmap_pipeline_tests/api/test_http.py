@@ -333,6 +333,7 @@ def test_the_schema_describes_the_bodies(served: TestClient) -> None:
         ("/symbols", ""): schemas.Symbols,
         ("/markets", ""): schemas.Markets,
         ("/score", "symbol=BTCUSDT"): schemas.Score,
+        ("/alerts", "limit=5"): schemas.Alerts,
         ("/health", ""): schemas.Health,
         ("/ready", ""): schemas.Ready,
         ("/cache/stats", ""): schemas.CacheStats,

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from heatmap_pipeline.instants import SECONDS
+from heatmap_pipeline.instants import SECONDS, iso
 from heatmap_pipeline.model.heatmap import calculate_time_evolving_heatmap
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store.sql import day_bounds
@@ -334,21 +334,66 @@ def test_the_map_at_a_time_is_the_newest_state_by_then(served: TestClient) -> No
     assert at_midnight["time"] == f"{day(4)}T00:00:00Z", "the state that day 3 left"
 
 
-def test_clusters_are_looked_for_near_the_price(served: TestClient) -> None:
+def test_clusters_are_the_zones_near_the_price(served: TestClient) -> None:
     near, far = ask(served, MAP, within_percent=3), ask(served, MAP, within_percent=1000)
     assert near["buckets"] == far["buckets"], "the book itself is whole either way"
+    assert near["nearest"] == far["nearest"], "it does not depend on where one looks"
     distances = [abs(one["distance_percent"]) for where in ("above", "below") for one in near["clusters"][where]]
-    assert distances
-    assert max(distances) < 3
+    assert max(distances, default=0) <= 3
     assert max(abs(one["distance_percent"]) for one in far["clusters"]["below"]) > 3
     for where, side in (("above", "short"), ("below", "long")):
-        largest = max(one[side] for one in far["buckets"])
-        assert far["clusters"][where][0]["volume"] >= largest - 1e-3, "the largest bin of all is part of a cluster"
-        assert abs(near["nearest"][where]["distance_percent"]) < 3
+        listed = far["clusters"][where]
+        assert [zone["volume"] for zone in listed] == sorted((zone["volume"] for zone in listed), reverse=True)
+        for zone in [*listed, far["nearest"][where]]:
+            inside = [one[side] for one in far["buckets"] if zone["low"] <= one["price"] < zone["high"]]
+            assert zone["volume"] == pytest.approx(sum(inside), rel=1e-9, abs=1e-3)
+            assert zone["low"] < zone["peak"] < zone["high"]
+            assert zone["low"] < zone["price"] < zone["high"]
+            assert zone["distance_percent"] == pytest.approx(100 * (zone["price"] / far["price"] - 1), abs=1e-5)
+            assert 0 <= zone["share"] <= 1
+            assert f"{day(1)}T00:00:00Z" <= zone["since"] < far["time"]
+            assert zone["side"] == side
     assert ask(served, MAP)["within_percent"] == 10
-    nothing = ask(served, MAP, within_percent=0.1)
-    assert nothing["clusters"] == {"above": [], "below": []}
-    assert nothing["max_pain"] == {"above": None, "below": None}
+    assert ask(served, MAP, within_percent=0.1)["clusters"] == {"above": [], "below": []}
+
+
+def test_zones_do_not_depend_on_bins_windows_or_formats(served: TestClient) -> None:
+    """The map in any price bin, and the columns of any window that ends then, tell the same zones."""
+    end = f"{day(4)}T06:00"
+    expected = ask(served, MAP, time=end)
+    assert ask(served, MAP, time=end, price_bin_size=1000)["nearest"] == expected["nearest"]
+    assert ask(served, MAP, time=end, within_percent=20)["nearest"] == expected["nearest"]
+    fields = ("low", "high", "peak", "price", "volume", "distance_percent", "share")
+    windows: tuple[tuple[str, str, dict[str, Any]], ...] = (
+        (f"{day(4)}T00:00", "5m", {}),
+        (f"{day(3)}T00:00", "1h", {"price_bin_size": 500}),
+        (f"{day(2)}T00:00", "15m", {"max_rows": 50}),
+    )
+    for start, interval, more in windows:
+        body = ask(served, start_time=start, end_time=end, interval=interval, format="columns", **more)
+        newest = len(body["timestamps"]) - 1
+        for where, side in (("above", "short"), ("below", "long")):
+            columns = body["zones"][side]
+            rows_of = [number for number, time in enumerate(columns["time"]) if time == newest]
+            zones = [{name: columns[name][number] for name in fields} for number in rows_of]
+            listed = {zone["low"]: zone for zone in [*expected["clusters"][where], expected["nearest"][where]]}
+            assert [zone["low"] for zone in zones] == sorted(listed)
+            for zone in zones:
+                assert zone == pytest.approx({name: listed[zone["low"]][name] for name in fields}, rel=1e-6, abs=1e-3)
+            assert [iso(int(columns["since"][number] * 1000)) for number in rows_of] == [
+                listed[zone["low"]]["since"] for zone in zones
+            ]
+            assert {columns["since"][number] for number, time in enumerate(columns["time"]) if time < newest} == {None}
+            assert set(columns["time"]) == set(range(len(body["timestamps"]))), "every column has its nearest zone"
+
+
+def test_max_pain_is_still_answered_and_says_that_it_is_deprecated(served: TestClient) -> None:
+    answer = served.get(MAP, params={"symbol": BTC})
+    assert answer.headers["warning"].startswith('299 - "max_pain is deprecated')
+    assert set(answer.json()["max_pain"]["above"]) == {"price", "volume", "volume_per_percent", "distance_percent"}
+    assert ask(served, MAP, within_percent=0.1)["max_pain"] == {"above": None, "below": None}
+    schema = served.get("/openapi.json").json()["components"]["schemas"]["LiquidationMap"]["properties"]
+    assert schema["max_pain"]["deprecated"] is True
 
 
 def test_levels_are_the_map(served: TestClient) -> None:

@@ -165,6 +165,7 @@ class LiveServer:
         symbols: the answer to /symbols.
         payloads: bodies of /liquidations/heatmap-timeseries by (symbol, model).
         scores: answers of /score by (symbol, model); where there is none, that the symbol is not scored.
+        alerts: what /alerts lists, by symbol.
         health: status and body of /health.
         broken: status with which everything but the page itself is answered, 0 for none.
         slow: while it is clear, answers with numbers wait.
@@ -192,6 +193,7 @@ class LiveServer:
         self.symbols: dict[str, Any] = {"symbols": [], "version": "1"}
         self.payloads: dict[tuple[str, str], bytes] = {}
         self.scores: dict[tuple[str, str], dict[str, Any]] = {}
+        self.alerts: dict[str, list[dict[str, Any]]] = {}
         self.health: tuple[int, Any] = (200, {"status": "ok", "symbols": []})
         self.broken = 0
         self.slow = threading.Event()
@@ -233,8 +235,8 @@ class LiveServer:
         """Return status and body of what is not a file."""
         if self.broken:
             return self.broken, {"detail": "the database is being replaced; ask again"}
-        if path == "/symbols":
-            return 200, self.symbols
+        if path in {"/symbols", "/alerts"}:
+            return 200, self.symbols if path == "/symbols" else {"alerts": self.alerts.get(given["symbol"], [])}
         if path == "/health":
             return self.health
         if path == "/score":

@@ -20,6 +20,7 @@ from heatmap_pipeline.views.data import ModelData, SymbolData, Version
 from heatmap_pipeline.views.heatmap import binned
 from heatmap_pipeline.views.replay import Books, Replay, Source
 from heatmap_pipeline.views.window import make_window
+from heatmap_pipeline.views.zones import WindowZones
 
 BUCKET = 100.0
 
@@ -160,7 +161,8 @@ def reports(
 def without_levels(data: Columns) -> Columns:
     """The same heatmap when nothing is open and nothing was liquidated."""
     none = np.zeros(0, dtype=np.int64)
-    return replace(data, cells=dict.fromkeys(data.cells, Cells(none, none, np.zeros(0))))
+    zones = WindowZones(data.zones.zones.rows(none), np.zeros(0))
+    return replace(data, cells=dict.fromkeys(data.cells, Cells(none, none, np.zeros(0))), zones=zones)
 
 
 REPORTED_ROWS = (

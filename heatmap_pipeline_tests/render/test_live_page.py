@@ -57,6 +57,38 @@ def test_the_live_page_draws_under_a_strict_policy(page: Any, server: LiveServer
     assert download.value.suggested_filename.endswith(".png")
 
 
+def test_the_last_alerts_are_listed(page: Any, server: LiveServer) -> None:
+    alert = {
+        "symbol": "BTCUSDT",
+        "model": "turnover",
+        "at": "2024-07-10T23:45:00Z",
+        "rule": "close <to> a zone",
+        "kind": "near",
+        "side": "short",
+        "words": "price 60,000 is 0.50 % from a zone of 120.0 M in shorts, 60,300 to 61,000, modelled",
+    }
+    older = {**alert, "at": "2024-07-09T12:00:00Z", "side": "long", "rule": "cascade"}
+    page.goto(server.url)
+    settle(page)
+    assert page.locator("#alerts").is_hidden(), "without any there is nothing to list"
+    server.alerts["BTCUSDT"] = [alert, older]
+    server.symbols["version"] = "2"
+    look(page)
+    page.locator("#alerts summary").click()
+    words = page.locator("#alerts-list li").all_inner_texts()
+    assert [line.split("\n") for line in words] == [
+        ["2024-07-10 23:45 UTC", "close <to> a zone", alert["words"]],
+        ["2024-07-09 12:00 UTC", "cascade", alert["words"]],
+    ]
+    assert page.locator("#alerts-count").inner_text() == "2"
+    page.locator("#alerts summary").press("Escape")
+    assert page.locator("#alerts-list").is_hidden()
+    page.locator("#alerts summary").press("Enter")
+    assert page.locator("#alerts-list").is_visible()
+    page.mouse.click(700, 500)
+    assert page.locator("#alerts-list").is_hidden()
+
+
 def test_each_choice_asks_for_what_it_needs_and_only_once(page: Any, server: LiveServer) -> None:
     page.goto(server.url)
     settle(page)

@@ -249,7 +249,7 @@ def test_the_keyboard_does_what_the_mouse_does(page: Any, renders: Path) -> None
     assert state(page)["view"] == view
     page.keyboard.press("?")
     assert page.locator("#help").is_visible()
-    assert "Max pain" in page.locator("#help").inner_text()
+    assert "Zones" in page.locator("#help").inner_text()
     page.keyboard.press("Escape")
     assert page.locator("#help").is_hidden()
     page.locator('#side [data-value="both"]').focus()

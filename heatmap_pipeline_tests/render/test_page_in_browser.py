@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from heatmap_pipeline.instants import iso
-from heatmap_pipeline.model.clusters import landmarks
+from heatmap_pipeline.model.zones import find_zones, landmarks
 from heatmap_pipeline.render.page import write_page
 from heatmap_pipeline.views.columns import Cells
 from heatmap_pipeline_tests.render.browser import (
@@ -137,35 +137,47 @@ def test_hover_tells_time_price_and_volume(page: Any, renders: Path) -> None:
     assert page.locator("#tip").is_hidden()
 
 
-def test_clusters_are_those_of_the_endpoint(page: Any, renders: Path) -> None:
+def test_zones_are_those_of_the_book_at_every_zoom_and_bin(page: Any, renders: Path) -> None:
+    """What the page lists of a column is what the model finds in that column's own buckets."""
     data = ten_days()
     visit(page, renders)
-    ask = """part => {
-        const { map } = heatmapPage.state();
-        const of = part ? heatmapPage.bookBetween(map, heatmapPage.view().y) : map;
-        const [clusters, pain] = [heatmapPage.clustersOf(of), heatmapPage.maxPain(of)];
-        return { low: of.low, rows: of.rows, price: of.price, clusters, pain };
-    }"""
-    for part in (False, True):
-        found = page.evaluate(ask, part)
-        first = round((found["low"] - data.edges[0]) / BUCKET)
-        long, short = (grid[first : first + found["rows"], -1].astype(float) for grid in (data.long, data.short))
-        expected = landmarks(found["low"], data.bin_size, long, short, found["price"])
-        for where, listed in (("above", expected.above), ("below", expected.below)):
-            nearest, pain = getattr(expected, f"nearest_{where}"), getattr(expected, f"max_pain_{where}")
-            for one, other in zip(found["clusters"][where], listed, strict=True):
-                assert one["side"] == other.side
-                for key in ("price", "volume", "distance_percent"):
-                    assert one[key] == pytest.approx(getattr(other, key), rel=1e-9)
-            assert found["clusters"]["nearest"][where]["price"] == pytest.approx(nearest.price, rel=1e-9)
-            for key in ("price", "volume", "volume_per_percent", "distance_percent"):
-                assert found["pain"][where][key] == pytest.approx(getattr(pain, key), rel=1e-9)
-    assert found["rows"] < len(data.prices)
+    ask = "column => heatmapPage.zonesAt(heatmapPage.state().map, column ?? undefined)"
+    middles = np.round(data.prices * 1e8).astype(np.int64)
+    closes = data.candles.close
+    for column in (100, 400, len(data.times) - 1):
+        listed = page.evaluate(ask, column)
+        cells = [(row, side) for row in range(len(middles)) for side in (1, -1)]
+        volume = [(data.long if side > 0 else data.short)[row, column] for row, side in cells]
+        found = find_zones(
+            np.zeros(len(cells), dtype=np.int64),
+            np.array([middles[row] for row, _ in cells]),
+            np.array([side for _, side in cells], dtype=np.int8),
+            np.array(volume, dtype=float),
+            np.array([closes[column]]),
+            round(data.bin_size * 1e8),
+        ).of(0)
+        expected = landmarks(found, 10)
+        for where, zones in (("above", expected.above), ("below", expected.below)):
+            assert zones
+            for one, zone in zip(listed[where], zones, strict=True):
+                for key in ("low", "high", "peak", "price", "volume", "distance_percent", "share"):
+                    assert one[key] == pytest.approx(getattr(zone, key), rel=1e-6, abs=1e-6), key
+                assert (one["side"], one["since"]) == (zone.side, None), "of no column of this book lots are known"
+            assert listed["nearest"][where]["low"] == getattr(expected, f"nearest_{where}").low
     words = page.locator("#ladder").inner_text()
     for one in (expected.above[0], expected.below[0]):
-        assert f"{one.price:,.0f}" in words
-        assert f"{abs(one.distance_percent):.2f} %" in words
-    assert words.count("nearest") == words.count("largest") == words.count("max pain") == 2
+        assert f"{one.peak:,.0f}" in words
+        assert f"{one.low:,.0f} – {one.high:,.0f} · {100 * one.share:.0f} % of {one.side}s" in words
+        assert f"{abs(one.peak / data.meta['price'] - 1) * 100:.2f} %" in words
+    assert words.count("nearest") == words.count("largest") == 2
+    for change in ("range", "7d"), ("range", "12h"):
+        press(page, *change)
+        assert page.locator("#ladder").inner_text() == words
+    page.locator("#bin").select_option(index=2)
+    settle(page)
+    assert state(page)["map"]["bin"] > data.bin_size
+    assert page.evaluate(ask, None) == listed
+    press(page, "range", "7d")
     prices = [float(text.replace(",", "")) for text in page.locator("#ladder ol .level-price").all_inner_texts()]
     assert prices == sorted(prices, reverse=True)
     page.locator("#ladder ol .level").first.hover()
@@ -307,7 +319,7 @@ def test_an_empty_book_is_drawn_and_said(page: Any, tmp_path: Path) -> None:
     assert state(page)["map"]["rows"] == len(data.prices)
     assert trace(page, "candles")["points"] > 0
     assert "book is empty" in page.locator("#notice").inner_text()
-    assert "no cluster" in page.locator("#ladder").inner_text()
+    assert "no zone" in page.locator("#ladder").inner_text()
 
 
 def test_the_first_paint_is_measured(browser: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

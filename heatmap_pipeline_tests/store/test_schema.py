@@ -18,7 +18,8 @@ from heatmap_pipeline_tests.store.tiny import DAYS, compute
 BY_DAY = {
     "raw_days", "raw_candles", "raw_open_interest", "raw_liquidations", "recorded", "open_positions", "heatmap_days",
     "snapshot_days", "coarse_days", "score_days"}  # fmt: skip
-WHOLE = {"symbols", "ended_symbols", "map_scores"}
+WHOLE = {"symbols", "ended_symbols", "map_scores", "alerts"}
+PRIVATE = {"failed_days", "alert_watches"}
 BY_TIME = {"position_events", "book_ledger", "liquidation_snapshots", "saved_snapshots"}
 
 
@@ -29,12 +30,12 @@ def test_every_table_is_stored_by_day_by_time_or_whole() -> None:
     assert {table.name for table in public if table.time_column == "timestamp"} == BY_TIME
     assert [table.name for table in public if table.time_column == "hour"] == ["score_hours"]
     assert {table.name for table in public if table.time_column is None} == WHOLE
-    assert {table.name for table in symbol_tables()} == BY_DAY | BY_TIME | WHOLE | {"score_hours", "failed_days"}
+    assert {table.name for table in symbol_tables()} == BY_DAY | BY_TIME | WHOLE | {"score_hours"} | PRIVATE
     assert {table.name for table in tables()} == {table.name for table in symbol_tables()} | {"schema_version"}
 
 
-def test_what_went_wrong_is_private() -> None:
-    assert [table.name for table in tables() if table.private] == ["failed_days"]
+def test_what_went_wrong_and_what_rules_remember_is_private() -> None:
+    assert {table.name for table in tables() if table.private} == PRIVATE
 
 
 def test_small_tables_vouch_for_the_large_ones() -> None:

@@ -111,7 +111,18 @@ def test_candles_are_as_wide_as_the_columns_or_finer() -> None:
 def test_the_record_is_what_the_endpoint_says_of_columns() -> None:
     data = sample()
     record = data.record()
-    names = ["format", "timestamps", "prices", "located_shares", *VOLUMES, "candles", "reported", "usual", "meta"]
+    names = [
+        "format",
+        "timestamps",
+        "prices",
+        "located_shares",
+        *VOLUMES,
+        "candles",
+        "reported",
+        "usual",
+        "zones",
+        "meta",
+    ]
     assert list(record) == names
     assert list(record["candles"]) == ["interval_seconds", "open_time", "open", "high", "low", "close", "volume"]
     assert record["timestamps"].tolist() == (data.times // 1000).tolist()

@@ -3,7 +3,8 @@
 import dagster as dg
 
 from heatmap_pipeline.chain.publication import publish_symbols
-from heatmap_pipeline.chain.recovery import RecoveryError
+from heatmap_pipeline.errors import HeatmapError
+from heatmap_pipeline.orchestration.alerts import rules_now, tell_of_alerts
 from heatmap_pipeline.orchestration.assets import heatmap_render
 from heatmap_pipeline.orchestration.assets.common import asset_key, failing_clearly, symbol_asset
 from heatmap_pipeline.orchestration.resources import WarehouseResource
@@ -31,6 +32,7 @@ def build(settings: Settings, symbol: str, _days: dg.DailyPartitionsDefinition) 
         description=f"The days of {symbol} in heatmap.duckdb, which everyone may open at any time.",
     )
     def published_database(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult:  # type: ignore[type-arg]
+        rules = rules_now(settings, context.log.warning)
         with failing_clearly(warehouse, symbol, NAME):
             results = warehouse.published
             if symbol not in results:
@@ -40,11 +42,14 @@ def build(settings: Settings, symbol: str, _days: dg.DailyPartitionsDefinition) 
                     for other in warehouse.drawn
                     if other != symbol and (not chosen or asset_key(other, NAME) in chosen)
                 ]
-                results |= publish_symbols(warehouse.get_connection, settings, warehouse.warehouse, [symbol, *others])
+                wanted = [symbol, *others]
+                results |= publish_symbols(warehouse.get_connection, settings, warehouse.warehouse, wanted, rules)
                 warehouse.drawn.clear()
-            report = results.pop(symbol)
-            if isinstance(report, RecoveryError):
-                raise report
+            publication = results.pop(symbol)
+            if isinstance(publication, HeatmapError):
+                raise publication
+        report, alerts = publication.report, publication.alerts
+        tell_of_alerts(settings, alerts, context.log.warning)
         path = settings.home / "heatmap.duckdb"
         return dg.MaterializeResult(
             metadata={
@@ -52,6 +57,7 @@ def build(settings: Settings, symbol: str, _days: dg.DailyPartitionsDefinition) 
                 "megabytes": path.stat().st_size / 1e6,
                 "replaced": report.changed,
                 "copied_whole": report.whole,
+                **({"alerts_of_the_last_day": len(alerts)} if rules is not None else {}),
             }
         )
 

@@ -10,7 +10,7 @@ export const LAYERS = {
   bubbles: "● Modelled",
   reported: "○ Reported",
   profile: "Profile",
-  levels: "Clusters",
+  levels: "Zones",
 };
 export const ABOUT = {
   turnover: "Volume tells how much opens and closes; every contract has a long and a short. The map to start with.",
@@ -21,7 +21,7 @@ export const ABOUT = {
   bubbles: "What the model liquidated (x)",
   reported: "What was really liquidated, as an exchange reports it (o)",
   profile: "The newest book beside the map (p)",
-  levels: "Clusters above and below the price (k)",
+  levels: "Zones above and below the price, where the book is thick (k)",
   both: "Both sides (b)",
   long: "Longs, which a fall liquidates (l)",
   short: "Shorts, which a rise liquidates (s)",
@@ -40,7 +40,7 @@ const KEYS = [
   ["m", "next model"],
   ["h  c", "hide or show map, candles"],
   ["x  o", "hide or show modelled, reported liquidations"],
-  ["p  k", "hide or show profile, clusters"],
+  ["p  k", "hide or show profile, zones"],
   ["[  ]", "smaller or larger price bins"],
   ["r", "fit the colours to the map again"],
   ["+  −  0", "zoom in, out, show the whole range (or wheel, or two fingers)"],
@@ -72,11 +72,12 @@ const HELP = [
       "not print every liquidation. Reported / modelled compares the recorded columns loaded.",
   ],
   [
-    "Clusters",
-    "are neighbouring rows of the newest book with much volume, among the prices in view. Nearest is the " +
-      "closest that matters, largest the one with the most volume.",
+    "Zones",
+    "are stretches of price where the book, smoothed over 0.25 % of the price, stays above 60 % of its peak. " +
+      "They do not depend on zoom, range or price bin. Listed are the nearest one and the five largest within " +
+      "10 % of the price; share is of what that side has within 10 %, and half of a zone has stood since the " +
+      "time it says.",
   ],
-  ["Max pain", "is where a straight move from the last price would liquidate the most volume per percent moved."],
   [
     "Modelled",
     "from open interest, volume and price: no exchange publishes positions. A level is no order and no target.",

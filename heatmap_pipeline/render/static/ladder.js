@@ -1,32 +1,34 @@
-// The list beside the map: clusters in view above and below the price in the order of their prices, and where a move
-// hurts most.
+// The list beside the map: the zones above and below the price in the order of their prices.
 
-import { bookBetween, clustersOf, maxPain } from "./clusters.js";
 import { COLOURS } from "./colours.js";
 import { byId, make } from "./dom.js";
-import { amount, binDecimals, clockText, dayText, percentText, priceText, volumeText } from "./words.js";
-
-const ABOUT_PAIN =
-  "If price went straight there from now, this is where the most volume, as modelled, would be liquidated per " +
-  "percent moved (less than 1 % counts as 1 %).";
-const ABOUT_CLUSTER =
-  "Neighbouring rows with much volume count as one cluster; its price is the mean weighted by volume.";
-
-const facts = (price, one, volume, marks) => [
-  make("span", { className: "level-price", textContent: price }),
-  make("span", { className: "away", textContent: percentText(one.distance_percent) }),
-  make("span", { className: "volume", textContent: volume }),
-  make("span", { className: "marks", textContent: marks }),
-];
+import { amount, binDecimals, clockText, dayText, instantText, percentText, priceText, volumeText } from "./words.js";
+import { zonesAt } from "./zones.js";
 
 const nowWords = (map) => (map.isPast ? ` price at ${dayText(map.asOf)} ${clockText(map.asOf)}` : " last price");
 
-/** What a side holds in all, among the prices in view. */
-function titleOf(where, part) {
-  const [side, words] = where === "above" ? ["short", "Above: shorts"] : ["long", "Below: longs"];
-  const total = part.book[side].reduce((sum, volume) => sum + volume, 0);
-  const inView = make("span", { className: "total", textContent: `${volumeText(total)} in view` });
-  return make("h2", { className: `${side}-text` }, words, inView);
+const shareWords = (zone) => `${(100 * zone.share).toFixed(0)} %`;
+
+/** A zone in a sentence or two; `price` gives a price in words. */
+function zoneWords(zone, price) {
+  const [side, where] = zone.side === "short" ? ["Shorts", "rise"] : ["Longs", "fall"];
+  const share = zone.share > 0 ? `, ${shareWords(zone)} of what that side has within 10 % of the price` : "";
+  const since = zone.since === null ? "" : ` Half of it has stood since ${instantText(zone.since)}.`;
+  return (
+    `${side} from ${price(zone.low)} to ${price(zone.high)}, thickest at ${price(zone.peak)}: ` +
+    `${amount(zone.volume)}, modelled, which a ${where} there would liquidate${share}.${since}`
+  );
+}
+
+/** What stands under the price of a zone. */
+function detailsOf(zone, price) {
+  return [
+    `${price(zone.low)} – ${price(zone.high)}`,
+    zone.share > 0 && `${shareWords(zone)} of ${zone.side}s`,
+    zone.since !== null && `since ${dayText(zone.since).slice(5)}`,
+  ]
+    .filter(Boolean)
+    .join(" · ");
 }
 
 export function ladder(panel, chart) {
@@ -40,36 +42,23 @@ export function ladder(panel, chart) {
     Object.assign(line.style, { left: `${left}px`, width: `${right - left}px`, top: `${at}px`, borderColor: colour });
   }
 
-  function row(map, one, marks, most) {
-    const words = priceText(one.price, binDecimals(map.bin));
+  function row(map, zone, marks, most) {
+    const price = (value) => priceText(value, binDecimals(map.bin));
     const bar = make("i", { className: "bar" });
-    bar.style.width = `${Math.max(2, (100 * one.volume) / most)}%`;
+    bar.style.width = `${Math.max(2, (100 * zone.volume) / most)}%`;
+    const part = (className, textContent) => make("span", { className, textContent });
     const item = make(
       "li",
-      { className: `level ${one.side}`, tabIndex: 0 },
-      ...facts(words, one, volumeText(one.volume), marks.join(" · ")),
+      { className: `level ${zone.side}`, tabIndex: 0 },
+      part("level-price", price(zone.peak)),
+      part("away", percentText((zone.peak / map.price - 1) * 100)),
+      part("volume", volumeText(zone.volume)),
+      part("details", detailsOf(zone, price)),
+      part("marks", marks.join(" · ")),
       bar,
     );
-    item.title =
-      `${one.side === "short" ? "Shorts" : "Longs"} from ` +
-      `${priceText(one.low, binDecimals(map.bin))} to ${priceText(one.high, binDecimals(map.bin))}: ` +
-      `${amount(one.volume)}, modelled. ${ABOUT_CLUSTER}`;
-    return pointing(item, one.price, COLOURS[one.side]);
-  }
-
-  function painRow(map, pain) {
-    const words = facts(
-      priceText(pain.price, binDecimals(map.bin)),
-      pain,
-      `${volumeText(pain.volume_per_percent)}/%`,
-      "max pain: most per % moved",
-    );
-    const row = make(
-      "div",
-      { className: "level pain", tabIndex: 0, title: `${ABOUT_PAIN} On the way: ${amount(pain.volume)}.` },
-      ...words,
-    );
-    return pointing(row, pain.price, COLOURS.warn);
+    item.title = zoneWords(zone, price);
+    return pointing(item, zone.peak, COLOURS[zone.side]);
   }
 
   /** Pointing at a row draws its price across the map. */
@@ -85,36 +74,30 @@ export function ladder(panel, chart) {
     return item;
   }
 
-  function side(map, where, part, most) {
-    const { clusters } = part;
-    const pain = part.pain[where];
-    const nearest = clusters.nearest[where];
-    const listed = [...clusters[where]];
+  function side(map, where, zones, most) {
+    const nearest = zones.nearest[where];
+    const listed = [...zones[where]];
     if (nearest && !listed.includes(nearest)) listed.push(nearest);
     listed.sort((a, b) => b.price - a.price);
-    const rows = listed.map((one) => {
-      const marks = [];
-      if (one === nearest) marks.push("nearest");
-      if (one === clusters[where][0]) marks.push("largest");
-      return row(map, one, marks, most);
+    const rows = listed.map((zone) => {
+      const marks = [zone === nearest && "nearest", zone === zones[where][0] && "largest"].filter(Boolean);
+      return row(map, zone, marks, most);
     });
-    const title = titleOf(where, part);
+    const [name, words] = where === "above" ? ["short", "Above: shorts"] : ["long", "Below: longs"];
+    const title = make("h2", { className: `${name}-text` }, words);
     const list = make("ol", {}, ...rows);
-    if (!rows.length) list.append(make("li", { className: "none", textContent: "no cluster" }));
-    const hurts = pain ? [painRow(map, pain)] : [];
-    return where === "above" ? [title, ...hurts, list] : [list, ...hurts, title];
+    if (!rows.length) list.append(make("li", { className: "none", textContent: "no zone" }));
+    return where === "above" ? [title, list] : [list, title];
   }
 
-  /** What stands out between the prices in view, of the sides that are chosen. */
-  function update(map, view, chosen) {
-    const part = bookBetween(map, view.y);
-    const clusters = clustersOf(part);
-    Object.assign(part, { clusters, pain: maxPain(part) });
-    const most = Math.max(1, ...[...clusters.above, ...clusters.below].map((one) => one.volume));
+  /** What stands out at a moment, of the sides that are chosen; the same whatever prices are in view. */
+  function update(map, chosen) {
+    const zones = zonesAt(map, map.column);
+    const most = Math.max(1, ...[...zones.above, ...zones.below].map((zone) => zone.volume));
     panel.replaceChildren(
-      ...(chosen === "long" ? [] : side(map, "above", part, most)),
+      ...(chosen === "long" ? [] : side(map, "above", zones, most)),
       make("p", { className: "now" }, make("b", { textContent: priceText(map.price) }), nowWords(map)),
-      ...(chosen === "short" ? [] : side(map, "below", part, most)),
+      ...(chosen === "short" ? [] : side(map, "below", zones, most)),
     );
     line.hidden = true;
   }

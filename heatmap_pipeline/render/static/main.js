@@ -1,8 +1,8 @@
 // The page: what is chosen, loaded and drawn, wired to the controls.
 
 import { OPTIONS } from "./address.js";
+import { alertsPanel } from "./alerts.js";
 import { Chart } from "./chart.js";
-import { bookBetween, clustersOf, maxPain } from "./clusters.js";
 import { ABOUT, binOptions, fillBins, fillHelp, group, LAYERS, listenToKeys, NOT_RECORDED } from "./controls.js";
 import { byId } from "./dom.js";
 import { csvOf, fileName } from "./export.js";
@@ -20,6 +20,7 @@ import { State } from "./state.js";
 import { MINUTE, RANGES } from "./time.js";
 import { Travel } from "./travel.js";
 import { countIn } from "./words.js";
+import { zonesAt } from "./zones.js";
 
 const POLL_SECONDS = 30;
 const HEALTH_MINUTES = 10;
@@ -64,6 +65,7 @@ class Page {
     this.hand = pointer(this.#element, this.chart, (time) => this.#pin(time));
     this.levels = ladder(byId("ladder"), this.chart);
     this.truth = truthPanel();
+    this.alerts = alertsPanel();
     this.legend = new Legend(
       (change) => this.#recolour(change),
       (change) => {
@@ -285,6 +287,7 @@ class Page {
     if (!this.#loading.isNewest(number)) return;
     await this.#draw();
     this.#askTruth();
+    this.alerts.show(`${choice.symbol}/${state.version}`, () => this.#source.alerts(choice));
     const troubles = state.troubles.splice(0);
     if (map.empty) troubles.push("The book is empty in this range: there are candles, but no levels.");
     notice(troubles.join(" "));
@@ -299,7 +302,7 @@ class Page {
     const { bounds, choice, edge, health } = this.#state;
     this.travel.update({ bounds, choice, edge, moment, view }, this.#source.live);
     showFacts(moment, staleness(moment, health, bounds.last), bounds.last);
-    this.levels.update(moment, view, choice.side);
+    this.levels.update(moment, choice.side);
   }
 
   #draw() {
@@ -512,8 +515,6 @@ window.heatmapPage = {
   truth: page.truth.state,
   decode,
   rebin,
-  bookBetween,
-  clustersOf,
-  maxPain,
+  zonesAt,
   csvOf,
 };

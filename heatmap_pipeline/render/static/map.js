@@ -1,6 +1,7 @@
 // A payload as typed arrays, and questions to it. Cells are kept column by column: cell (t, p) is at t * rows + p.
 
 import { MINUTE, RANGES } from "./time.js";
+import { zonesOf } from "./zones.js";
 
 /** @import { Book, Bubble, Candle, Cells, HeatMap, Numbers, RangeName, Reported, Side, View } from "./types.d.ts" */
 
@@ -96,6 +97,7 @@ export function decode(payload) {
     shares: payload.located_shares ? unpack(payload.located_shares) : null,
   };
   map.reported = reportedOf(payload.reported, map);
+  map.zones = zonesOf(payload.zones, columns, unpack);
   return finished(map);
 }
 

@@ -24,9 +24,9 @@ export function columnAt(map, time) {
 export function atMoment(map, time) {
   const column = columnAt(map, time);
   const book = bookAt(map, column);
-  if (column === map.columns - 1) return { ...map, book };
+  if (column === map.columns - 1) return { ...map, book, column };
   const asOf = Math.min(map.asOf, map.start + (column + 1) * map.width);
   const before = map.candles.filter((bar) => bar.time + map.candleWidth <= asOf);
   const price = before.at(-1)?.close ?? map.candles[0]?.open ?? map.price;
-  return { ...map, book, asOf, price, locatedShare: map.shares ? map.shares[column] : null };
+  return { ...map, book, column, asOf, price, locatedShare: map.shares ? map.shares[column] : null };
 }

@@ -1,5 +1,5 @@
-// Where numbers come from. A source has `live`, `symbols()`, `load(query, signal)`, `score(query)` and `health()`; a
-// query is { symbol, model, bin, entry, window }, what `load` gives is a payload of the endpoint's format=columns, what
+// Where numbers come from. A source has `live`, `symbols()`, `load(query, signal)`, `score(query)`,
+// `alerts(query)` and `health()`; a query is { symbol, model, bin, entry, window }, what `load` gives is a payload of the endpoint's format=columns, what
 // `score` gives an answer of its /score, or null where there is none.
 
 import { make } from "./dom.js";
@@ -53,6 +53,7 @@ export function fileSource(manifest) {
     symbols: () => Promise.resolve({ symbols, version: "" }),
     health: () => Promise.resolve(null),
     forget() {},
+    alerts: () => Promise.resolve({ alerts: [] }),
     async load({ symbol, model, entry }) {
       const key = `${symbol}/${model}`;
       const address = entry.files[model].data;
@@ -133,6 +134,7 @@ export function liveSource() {
       return answer && (answer.ok || answer.status === 503) ? answer.json().catch(() => null) : null;
     },
     forget: () => kept.clear(),
+    alerts: ({ symbol }) => get(`alerts?${new URLSearchParams({ symbol, limit: "20" })}`),
     score: ({ symbol, model }) => get(`score?${new URLSearchParams({ symbol, model })}`),
     async load(query, signal) {
       const wanted = address(query);

@@ -62,29 +62,18 @@ export interface Book {
   middle: Float64Array;
 }
 
-/** As much of a map as questions about its newest book need. */
-export interface BookPart {
-  low: number;
-  bin: number;
-  rows: number;
-  price: number;
-  book: Pick<Book, Side>;
-}
-
-export interface Cluster {
-  price: number;
-  volume: number;
-  distance_percent: number;
+/** A stretch of price where the book of one side is thick (docs/api.md). */
+export interface Zone {
   side: Side;
   low: number;
   high: number;
-}
-
-export interface Pain {
+  peak: number;
   price: number;
   volume: number;
-  volume_per_percent: number;
   distance_percent: number;
+  share: number;
+  /** Since when half of it has stood; null where nobody says, as in all but the newest column. */
+  since: number | null;
 }
 
 export interface View {
@@ -118,6 +107,8 @@ export interface HeatMap {
   candleWidth: number;
   bubbles: Bubble[];
   reported: Reported | null;
+  /** By column. */
+  zones: Zone[][];
   empty: boolean;
   /** Whether all of it was asked for to be looked at, not a part by the range. */
   whole?: boolean;
