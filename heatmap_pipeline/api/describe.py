@@ -68,7 +68,7 @@ ALERTS = _route(
 SYMBOLS = _route("The symbols there are", "Changes its `version` with every publication.", schemas.Symbols)
 MARKETS = _route(
     "All markets at a glance",
-    "One row per symbol and its first model: price, the last 7 days, the nearest modelled clusters above and below the "
+    "One row per symbol and its first model: price, the last 7 days, the nearest modelled zones above and below the "
     "price, the score, and whether it is stale. Nothing is replayed for it.",
     schemas.Markets,
 )

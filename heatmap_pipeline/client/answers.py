@@ -188,7 +188,7 @@ class Zone:
 
 @dataclass(frozen=True, eq=False)
 class Zones:
-    """What stands out of a map: zones of shorts above the price, of longs below it (docs/api.md, "Clusters").
+    """What stands out of a map: zones of shorts above the price, of longs below it (docs/api.md, "Zones").
 
     Attributes:
         provenance: where they come from.

@@ -27,7 +27,7 @@ NAMES = (
 
 
 def zone(price: float, away: float, volume: float) -> dict[str, Any]:
-    """A cluster at a distance from a price, percent."""
+    """A zone at a distance from a price, percent."""
     side = "short" if away > 0 else "long"
     return {"price": price * (1 + away / 100), "volume": volume, "distance_percent": away, "side": side}
 

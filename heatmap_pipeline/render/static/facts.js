@@ -57,7 +57,7 @@ export function showFacts(map, stale, newest) {
   byId("located").replaceChildren("located share ", bold(share));
   byId("located").dataset.about = ABOUT_LOCATED;
   byId("reported").replaceChildren(...(map.reported ? reportedKey(map.reported) : []));
-  const about = `Price, profile, clusters and located share are of that moment; data end ${instantText(newest)}.`;
+  const about = `Price, profile, zones and located share are of that moment; data end ${instantText(newest)}.`;
   byId("badges").replaceChildren(
     ...(isPast ? [badge("PAST", "past", about)] : []),
     ...marksOf(map).map(({ words, style, about }) => badge(words, style, about)),
