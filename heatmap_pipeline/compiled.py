@@ -14,8 +14,9 @@ from typing import Any
 
 from numba import njit
 
-_UNUSABLE = (OSError, EOFError, pickle.UnpicklingError)
-"""What a file that cannot be read, written or made sense of raises."""
+_UNUSABLE = (OSError, EOFError, pickle.UnpicklingError, ImportError)
+"""What a file raises that cannot be read, written or made sense of, or that was made of the same code under another
+module's name: as that of `python -m doctest FILE`."""
 
 _log = logging.getLogger(__name__)
 _noticed = False

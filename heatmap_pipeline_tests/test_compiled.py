@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from numba.core.environment import Environment
 
 from heatmap_pipeline import compiled as module
 from heatmap_pipeline.compiled import compiled
@@ -104,9 +105,20 @@ def test_what_cannot_be_read_is_compiled_again(
     one_line(caplog)
 
 
+def test_what_was_compiled_under_a_name_that_is_no_module_is_compiled_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As after `python -m doctest FILE`: the code is the same, and its module cannot be imported by that name."""
+    assert loaded(tmp_path)(3) == 6
+    for name in [name for name in Environment._memo if "numbers_of_ours" in name]:
+        del Environment._memo[name]  # as in a new process: in this one the name is still known
+    assert loaded(tmp_path)(3) == 6
+    assert "No module named" in one_line(caplog)
+
+
 def test_the_functions_of_the_package_are_kept() -> None:
     """What is compiled by each process anew would cost every command its seconds again."""
-    for name in ("model.kernel", "model.score.ranks", "views.grid", "api.encode"):
+    for name in ("model.kernel", "model.zones", "model.score.ranks", "views.grid", "api.encode"):
         file = sys.modules.get(f"heatmap_pipeline.{name}") or importlib.import_module(f"heatmap_pipeline.{name}")
         functions = [value for value in vars(file).values() if hasattr(value, "py_func")]
         assert functions, name

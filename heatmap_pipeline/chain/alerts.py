@@ -88,7 +88,7 @@ def _shown(rule: Rule, known: Watch | None, instants: Sequence[Instant]) -> tupl
 
 def _instants(con: Connection, symbol: str, model: str, begin: int, end: int, *, hours: bool) -> Iterator[Instant]:
     """Yield what was known at the end of each stored interval after an instant; always the newest one."""
-    books = stored.load_books(con, symbol, model, min(begin, end - 1))
+    books = stored.load_books(con, symbol, model, min(begin, end - 1), end)
     starts, first = np.unique(books["start"], return_index=True)
     until = np.minimum(starts + books["interval"][first], end)
     prices = stored.load_prices(con, symbol, int(starts[0]))

@@ -118,9 +118,9 @@ def find_zones(book: Ints, bucket: Ints, side: Sides, volume: Floats, price: Flo
     """Return the zones of many books, each side for itself.
 
     A bucket's smoothed volume is the sum of the volumes around it, each times 1 - distance / (`SMOOTHED` x price). A
-    zone is a stretch of buckets whose smoothed volume is nowhere below `FLOOR` of its largest, and that cannot be made
-    longer without meeting a larger one; of equal peaks the lower price counts. It is cut to the buckets that hold
-    something, and counts if it holds `LEAST_SHARE` of its side's volume within `NEAR` of the price.
+    zone is the stretch around a peak in which the smoothed volume is nowhere below `FLOOR` of the peak and nowhere
+    above it; of equal peaks the lower price counts. It is cut to the buckets that hold something, and counts if it
+    holds `LEAST_SHARE` of its side's volume within `NEAR` of the price. So zones do not overlap.
 
     Args:
         book: number of the book of each cell, rising, shape (n,).

@@ -132,8 +132,8 @@ def newest_end(con: Connection, symbol: str, model: str) -> int | None:
     return end
 
 
-def load_books(con: Connection, symbol: str, model: str, first: int) -> Columns:
-    """Return the cells of the intervals that end after an instant, by time and price, with what zones need to know.
+def load_books(con: Connection, symbol: str, model: str, first: int, last: int) -> Columns:
+    """Return the cells of the intervals that end after an instant and begin before another, by time and price.
 
     Columns: `start` (of the interval) and `interval` (its width), microseconds, `bucket` and `bucket_units` (1e-8 of
     the quote asset), `side`, `volume`. An interval whose book is empty has one cell of volume 0.
@@ -156,10 +156,10 @@ def load_books(con: Connection, symbol: str, model: str, first: int) -> Columns:
             coalesce(CAST(s.side AS VARCHAR), 'long') AS side, coalesce(s.active_volume, 0) AS volume
         FROM there AS t LEFT JOIN liquidation_snapshots AS s
             ON s.symbol = $1 AND s.model = $2 AND s.timestamp = make_timestamp(t.start) AND s.active_volume > 0
-        WHERE t.start + t.width > $3
+        WHERE t.start + t.width > $3 AND t.start < $4
         ORDER BY t.start, bucket, s.side
         """,
-        [symbol, model, first],
+        [symbol, model, first, last],
     )
     names = ("start", "interval", "bucket_units", "bucket")
     columns: Columns = {name: column(found, name, np.int64) for name in names}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from heatmap_pipeline.alert_rules import CascadeRule, NearRule, Rule, ZoneRule
 from heatmap_pipeline.chain.alerts import watch_symbol
 from heatmap_pipeline.instants import DAY, MICROSECONDS, day_start
 from heatmap_pipeline.settings import Settings
+from heatmap_pipeline.store import alerts as stored
 from heatmap_pipeline.store.alerts import StoredAlert, last_alerts, load_watches
 from heatmap_pipeline.store.publish import publish
 from heatmap_pipeline.store.warehouse import Warehouse
@@ -142,6 +144,29 @@ def test_a_cascade_is_more_than_so_many_times_the_median_of_its_hour(looked: Set
         assert volume > 1.5 * usual > 0
         assert f"{volume / usual:.1f} times the usual" in alert.words
         assert (alert.low, alert.high, alert.peak) == (None, None, None)
+
+
+def test_within_the_day_the_interval_going_on_is_looked_at_as_far_as_it_goes(
+    looked: Settings, told: list[StoredAlert], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after intraday runs at 23:30, 23:50, 23:55 and midnight: each sees what there is, nothing is told twice."""
+    home = shutil.copytree(looked.home, tmp_path / "home")
+    settings = quarters(home)
+    midnight = day_start(day(LAST)) + DAY
+    look(settings, ())
+    shown = []
+    for minutes in (30, 10, 5, 0):
+        monkeypatch.setattr(stored, "newest_end", lambda *_, end=midnight - minutes * 60 * MICROSECONDS: end)
+        look(settings)
+        with Warehouse(home).connect() as con:
+            shown += [watch.evaluated for watch in load_watches(con, BTC).values()]
+    ends = [midnight - minutes * 60 * MICROSECONDS for minutes in (30, 10, 5, 0)]
+    assert shown == [end for end in ends for _ in RULES]
+    with Warehouse(home).connect() as con:
+        fresh = [alert for alert in last_alerts(con, BTC, 1000, ends[0] + 1) if alert not in told]
+    assert len({(alert.rule, alert.kind, alert.side, alert.low) for alert in fresh}) == len(fresh)
+    closes = dict(rows(looked, "SELECT epoch_us(open_time) + 300000000, close FROM raw_candles"))
+    assert all(alert.price == closes[alert.at] for alert in fresh)
 
 
 def test_looking_again_tells_nothing_new(looked: Settings, told: list[StoredAlert]) -> None:
