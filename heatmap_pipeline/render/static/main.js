@@ -381,7 +381,7 @@ function start(source, { poll_seconds: seconds = POLL_SECONDS }) {
 
   // For consoles and tests: what is drawn, and the pure functions behind it.
   window.heatmapPage = {
-    state: () => ({ ...chart.state(), choice, map, health, version }), settled: () => running, truth: truth.state, view: chart.view, decode, rebin, bookBetween, clustersOf, maxPain, csvOf, pngOf: () => pngOf(chart, element),
+    state: () => ({ ...chart.state(), choice, map, health, version }), settled: () => running, truth: truth.state, view: chart.view, decode, rebin, bookBetween, clustersOf, maxPain, binText, csvOf, pngOf: () => pngOf(chart, element),
   };
   wire();
   say("Loading …");
