@@ -91,7 +91,7 @@ class SymbolSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    bucket: float | None = Field(default=None, ge=1e-7, le=1e7, allow_inf_nan=False)
+    bucket: float | None = Field(default=None, ge=1e-8, le=1e7, allow_inf_nan=False)
     candle_interval: Interval | None = None
     snapshot_interval: SnapshotInterval | None = None
     maintenance_margin_rate: float | None = Field(default=None, gt=0, lt=1)

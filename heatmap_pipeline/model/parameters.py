@@ -330,7 +330,7 @@ class ModelParameters:
 def choose_bucket(price: float) -> float:
     """Return the bucket for a price, USDT: the smallest rung of the ladder that is not below 0.1 % of the price.
 
-    The ladder is 1 x 10^k and 5 x 10^k from 1e-7 up, so that each rung is a divisor of the next. Numbers are compared
+    The ladder is 1 x 10^k and 5 x 10^k from 1e-8 up, so that each rung is a divisor of the next. Numbers are compared
     as the decimals they are written as, without rounding.
 
     Args:
@@ -392,8 +392,8 @@ def bucket_misfit(bucket: float, price: float) -> str:
     return f"a bucket of {bucket:g} is {percent} % of the price {price:g}, where 0.02 to 2 % fits"
 
 
-_FINEST_POWER = -7
-"""The finest rung is 1e-7: a tenth of it is still a whole integer price."""
+_FINEST_POWER = -8
+"""The finest rung is the unit of integer prices; from 1e-7 up a tenth of a rung is a whole one as well."""
 
 
 def _decimal(name: str, value: float) -> Decimal:

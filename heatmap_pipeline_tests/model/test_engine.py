@@ -57,7 +57,7 @@ SPECS = {
     "delta, ticks above the price": replace(MODELS["delta"], price_tick=150.0),
 }
 TINY = 1e-6
-"""Times the prices of `make_market`: 0.0001 USDT, which the finest bucket of the ladder, 1e-7, is for."""
+"""Times the prices of `make_market`: 0.0001 USDT, which a bucket of 1e-7 is for."""
 
 
 def make_market(

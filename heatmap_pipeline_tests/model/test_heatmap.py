@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from typing import Any
 
@@ -62,6 +63,16 @@ def test_weights_and_bucket_are_the_callers() -> None:
     assert cell.price_bucket == pytest.approx(round(cell.price_bucket / 0.3) * 0.3)
     assert calculate_time_evolving_heatmap(candles.iloc[:0], []) == []
     assert len(calculate_time_evolving_heatmap(candles.iloc[:1], [1.0])) == 1
+
+
+def test_a_price_of_a_millionth_has_levels_apart_from_each_other_and_from_it() -> None:
+    """Where the finest bucket was 1e-7, the three nearest levels were in the bucket of the price itself."""
+    candle = pd.DataFrame({"open_time": pd.to_datetime(["2024-01-01"]), "volume": 1e9})
+    candle[["open", "low", "high", "close"]] = [[1.58e-6, 1.57e-6, 1.61e-6, 1.6e-6]]
+    (snapshot,) = calculate_time_evolving_heatmap(candle, [1e9], symbol="X")
+    expected = [math.floor(160 * (1 - 1 / leverage) / 0.996 + 0.5) for leverage in (5, 10, 25, 50, 100)]
+    assert [round(cell.price_bucket * 1e8) for cell in snapshot.cells] == expected == [129, 145, 154, 157, 159]
+    assert [cell.price_bucket for cell in snapshot.cells] == pytest.approx([number / 1e8 for number in expected])
 
 
 @pytest.mark.parametrize(

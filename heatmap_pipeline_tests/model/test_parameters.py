@@ -150,7 +150,9 @@ def test_a_tier_without_weight_is_no_tier() -> None:
         (0.2, 0.0005),
         (0.0001, 1e-7),  # in floats a thousandth of it is above 1e-7
         (0.00010001, 5e-7),
-        (0.00000045, 1e-7),  # never finer than ten integer prices
+        (0.000011, 5e-8),
+        (0.000001, 1e-8),
+        (0.00000045, 1e-8),  # never finer than an integer price
         (1e7, 10_000.0),
     ],
 )
@@ -158,23 +160,23 @@ def test_the_bucket_for_a_price(price: float, bucket: float) -> None:
     assert choose_bucket(price) == bucket
 
 
-@given(st.floats(min_value=1e-4, max_value=1e7))
+@given(st.floats(min_value=1e-5, max_value=1e7))
 def test_the_bucket_is_the_smallest_rung_not_below_a_thousandth(price: float) -> None:
     bucket = choose_bucket(price)
     assert f"{bucket:e}"[:8] in ("1.000000", "5.000000")
     finer = float(f"{bucket / (2 if f'{bucket:e}'[0] == '1' else 5):.0e}")
     assert Fraction(repr(bucket)) * 1000 >= Fraction(repr(price))
-    assert finer < 1e-7 or Fraction(repr(finer)) * 1000 < Fraction(repr(price))
+    assert finer < 1e-8 or Fraction(repr(finer)) * 1000 < Fraction(repr(price))
 
 
 def test_each_rung_is_a_divisor_of_the_next_and_a_model_takes_it() -> None:
     rungs = sorted({choose_bucket(float(f"{digit}e{power}")) for power in range(-5, 8) for digit in (1, 3, 5, 9)})
-    assert rungs[0] == 1e-7
+    assert rungs[0] == 1e-8
     units = [ModelParameters(MODELS["turnover"], rung).bucket_units for rung in rungs]
-    assert units[:4] == [10, 50, 100, 500]
+    assert units[:6] == [1, 5, 10, 50, 100, 500]
     assert all(coarse % fine == 0 for fine, coarse in pairwise(units))
     assert all(
-        ModelParameters(MODELS["turnover"], rung).tick_units * 10 == unit
+        ModelParameters(MODELS["turnover"], rung).tick_units == max(unit // 10, 1)
         for rung, unit in zip(rungs, units, strict=True)
     )
 
@@ -191,7 +193,8 @@ def test_each_rung_is_a_divisor_of_the_next_and_a_model_takes_it() -> None:
         (5e-7, 0.0025, 5e-7),
         (5e-7, 0.0025001, 5e-6),
         (1e-7, 5e-6, 1e-7),
-        (1e-7, 4e-6, 1e-7),  # above 2 %, and the ladder has no finer rung
+        (1e-7, 4e-6, 1e-8),
+        (1e-8, 4e-7, 1e-8),  # above 2 %, and the ladder has no finer rung
         (30.0, 60_000.0, 30.0),
     ],
 )
@@ -201,7 +204,7 @@ def test_the_bucket_follows_the_price_when_it_has_left_its_range(
     assert follow_bucket(bucket, last_close) == expected
 
 
-@given(st.floats(min_value=1e-4, max_value=1e7))
+@given(st.floats(min_value=1e-5, max_value=1e7))
 def test_a_chosen_bucket_is_kept_at_the_price_it_was_chosen_for(price: float) -> None:
     assert follow_bucket(choose_bucket(price), price) == choose_bucket(price)
 

@@ -102,6 +102,8 @@ def test_price_bins_add_up_what_they_merge(page: Any, renders: Path) -> None:
     visit(page, renders)
     texts = page.locator("#bin option").all_inner_texts()
     assert texts[:4] == ["auto (100)", "100 (×1)", "200 (×2)", "500 (×5)"]
+    small = page.evaluate("() => [1e-8, 5e-8, 2.5e-7, 1e-6, 0.3, 1500].map(heatmapPage.binText)")
+    assert small == ["0.00000001", "0.00000005", "0.00000025", "0.000001", "0.3", "1,500"], "of other markets"
     page.locator("#bin").select_option("500")
     page.wait_for_function("() => heatmapPage.state().map.bin === 500")
     now = state(page)["map"]

@@ -105,7 +105,15 @@ def test_volumes_are_written_short(value: float, words: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("price", "words"), [(0, "0"), (64_230.4, "64,230"), (3_481.02, "3,481.0"), (0.1034, "0.10340"), (1.5, "1.5000")]
+    ("price", "words"),
+    [
+        (0, "0"),
+        (64_230.4, "64,230"),
+        (3_481.02, "3,481.0"),
+        (0.1034, "0.10340"),
+        (1.5, "1.5000"),
+        (1.6e-6, "0.0000016000"),
+    ],
 )
 def test_prices_have_the_decimals_their_size_asks_for(price: float, words: str) -> None:
     assert format_price(price) == words

@@ -19,7 +19,7 @@ import { fileSource, liveSource, SourceError } from "./source.js";
 import { State } from "./state.js";
 import { MINUTE, RANGES } from "./time.js";
 import { Travel } from "./travel.js";
-import { countIn } from "./words.js";
+import { binText, countIn } from "./words.js";
 import { zonesAt } from "./zones.js";
 
 const POLL_SECONDS = 30;
@@ -516,5 +516,6 @@ window.heatmapPage = {
   decode,
   rebin,
   zonesAt,
+  binText,
   csvOf,
 };

@@ -64,7 +64,8 @@ export function priceText(price, decimals = Math.max(0, 4 - Math.floor(Math.log1
  */
 export function binDecimals(bin) {
   let decimals = 0;
-  while (decimals < 8 && Math.abs(bin * 10 ** decimals - Math.round(bin * 10 ** decimals)) > 1e-6) decimals += 1;
+  const rest = (scaled) => Math.abs(scaled - Math.round(scaled)) / scaled; // of 0.00000001, too, not 0
+  while (decimals < 8 && rest(bin * 10 ** decimals) > 1e-6) decimals += 1;
   return decimals;
 }
 
