@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -13,6 +15,7 @@ from heatmap_pipeline.orchestration import checks
 from heatmap_pipeline.orchestration.assets import STAGES
 from heatmap_pipeline.orchestration.build import build_defs
 from heatmap_pipeline.orchestration.checks import RULES, Rule
+from heatmap_pipeline.orchestration.resources import WarehouseResource
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store.checks import CheckReport
 from heatmap_pipeline.store.warehouse import Warehouse
@@ -111,6 +114,18 @@ def test_planted_bad_data_stop_the_run(rule: Rule, finished: Settings, home: Pat
         assert command_in(told)[3:7] == ["--start", str(day(5)), "--end", str(day(5))]
         run_job(settings, 5).ok()
         assert not check_only(settings).failed_checks()
+
+
+def test_a_run_that_is_stopped_between_two_results_leaves_nothing_locked(finished: Settings, home: Path) -> None:
+    settings = real(home, finished.archive or home)
+    check = checks.build_checks(settings)[0]
+    context = SimpleNamespace(selected_asset_check_keys=check.check_keys, run=SimpleNamespace(tags={}))
+    function: Any = check.op.compute_fn
+    results = function.decorated_fn(context, WarehouseResource(database=str(home / "warehouse.duckdb")))
+    assert next(results).passed
+    with Warehouse(home).connect() as con:
+        assert con.execute("SELECT count(*) FROM heatmap_days").fetchall() == [(10,)]
+    assert next(results).passed, "it was not the only one"
 
 
 def test_a_run_of_the_checks_alone_looks_at_every_stored_day(finished: Settings, home: Path) -> None:
