@@ -50,20 +50,11 @@ def read_files(setting: Setting) -> Sequence[Measured]:
 def write_tables(setting: Setting) -> Sequence[Measured]:
     """Measure the commits of computed days of both models, all in one transaction, and the publication."""
     count, repetitions = setting.pick(90, 5), setting.pick(3, 1)
-    start, given = market.candles(count)
-    computed = []
-    for model in MODELS:
-        parameters = market.parameters(model)
-        state, before = start_state(parameters, start), ""
-        for day, part in zip(market.days(count), given, strict=True):
-            result = run_day(parameters, state, part, 900)
-            record = _record(model, day, before, result)
-            computed.append((record, result, parameters.bucket))
-            state, before = result.state, record.state_hash
+    computed = compute(count)
     days, cells, published = [], [], []
     for number in range(repetitions + 1):
         warehouse = Warehouse(setting.home("tables"))
-        written = _commit(warehouse, computed)
+        written = commit(warehouse, computed)
         if number:  # the first one is the warm-up
             days.append(next(written))
             cells.append(next(written))
@@ -176,6 +167,21 @@ def _books_of(setting: Setting, count: int, days: int, repetitions: int) -> list
     return readings
 
 
+def compute(count: int) -> list[tuple[DayRecord, DayResult, float]]:
+    """Return the first days of the demo market of both models, with the bucket of each."""
+    start, candles = market.candles(count)
+    computed = []
+    for model in MODELS:
+        parameters = market.parameters(model)
+        state, before = start_state(parameters, start), ""
+        for day, part in zip(market.days(count), candles, strict=True):
+            result = run_day(parameters, state, part, 900)
+            record = _record(model, day, before, result)
+            computed.append((record, result, parameters.bucket))
+            state, before = result.state, record.state_hash
+    return computed
+
+
 def _record(model: str, day: date, before: str, result: DayResult) -> DayRecord:
     return DayRecord(
         symbol=market.SYMBOL,
@@ -192,7 +198,7 @@ def _record(model: str, day: date, before: str, result: DayResult) -> DayRecord:
     )
 
 
-def _commit(warehouse: Warehouse, computed: Sequence[tuple[DayRecord, DayResult, float]]) -> Iterator[Reading]:
+def commit(warehouse: Warehouse, computed: Sequence[tuple[DayRecord, DayResult, float]]) -> Iterator[Reading]:
     """Commit all days, then all cells, as the two assets of the pipeline do; yield the time of each."""
 
     def days() -> None:

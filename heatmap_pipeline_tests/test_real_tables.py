@@ -30,21 +30,15 @@ def test_candles_joined_by_the_name_of_an_interval_find_next_to_nothing(run_of: 
         WITH candles AS (
             SELECT time_bucket(INTERVAL 15 MINUTE, open_time) AS begins, min(low) AS low, max(high) AS high
             FROM raw_candles WHERE symbol = $1 GROUP BY ALL
-        ), cells AS (
-            SELECT h.*, b.bucket, long_volume + short_volume AS volume FROM heatmap AS h
-            JOIN buckets AS b ON b.symbol = h.symbol AND b.model = h.model AND b.day = CAST(h.timestamp AS DATE)
-            WHERE h.symbol = $1 AND h.model = 'turnover'
-        ), reached AS (
-            SELECT c.*, timestamp = begins AS naive FROM cells AS c
-            JOIN candles AS t ON t.begins IN (c.timestamp, c.state_at)
-            WHERE (long_volume > 0 AND low <= price_bucket) OR (short_volume > 0 AND high >= price_bucket + bucket)
         )
-        SELECT sum(r.volume) FILTER (WHERE naive) AS naive, sum(r.volume) FILTER (WHERE NOT naive) AS right_one,
-            count(*) FILTER (WHERE NOT naive) AS cells,
-            count(*) FILTER (WHERE NOT naive AND n.long_consumed_volume + n.short_consumed_volume > 0) AS consumed
-        FROM reached AS r LEFT JOIN heatmap AS n ON n.symbol = r.symbol AND n.model = r.model
-            AND n.timestamp = r.state_at AND n.price_bucket = r.price_bucket
+        SELECT sum(h.long_volume + h.short_volume) AS volume, count(*) AS cells,
+            count(*) FILTER (WHERE n.long_consumed_volume + n.short_consumed_volume > 0) AS consumed
+        FROM heatmap AS h JOIN candles AS c ON c.begins = h.{joined}
+        LEFT JOIN heatmap AS n ON n.symbol = h.symbol AND n.model = h.model
+            AND n.timestamp = h.state_at AND n.price_bucket = h.price_bucket
+        WHERE h.symbol = $1 AND h.model = 'turnover' AND ((h.long_volume > 0 AND c.low <= h.price_bucket)
+            OR (h.short_volume > 0 AND c.high >= h.price_bucket + (SELECT bucket FROM symbols WHERE symbol = $1)))
     """
-    found = run_of("A").ask(query, symbol).iloc[0]
-    assert found["naive"] < 0.15 * found["right_one"]
-    assert found["consumed"] == found["cells"] > 2000
+    naive, right = (run_of("A").ask(query.format(joined=name), symbol).iloc[0] for name in ("timestamp", "state_at"))
+    assert naive["volume"] < 0.15 * right["volume"]
+    assert right["consumed"] == right["cells"] > 2000

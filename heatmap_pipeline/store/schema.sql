@@ -537,7 +537,7 @@ WITH reaches AS (
 ), instants AS (
     SELECT r.symbol, r.model, r.timestamp, coalesce(r.lowest_short, 'infinity') AS lowest_short,
         coalesce(r.highest_long, '-infinity') AS highest_long,
-        CAST(r.timestamp + to_seconds(d.interval_seconds) AS TIMESTAMP) AS state_at
+        1000000 * d.interval_seconds AS width
     FROM reaches AS r
     LEFT JOIN snapshot_days AS d ON d.symbol = r.symbol AND d.model = r.model AND d.day = CAST(r.timestamp AS DATE)
 )
@@ -546,7 +546,7 @@ SELECT s.symbol, s.model, s.timestamp, s.price_bucket,
     CASE WHEN s.side = 'short' THEN s.active_volume ELSE 0 END AS short_volume,
     CASE WHEN s.side = 'long' THEN s.consumed_volume ELSE 0 END AS long_consumed_volume,
     CASE WHEN s.side = 'short' THEN s.consumed_volume ELSE 0 END AS short_consumed_volume,
-    i.state_at
+    make_timestamp(epoch_us(s.timestamp) + i.width) AS state_at
 FROM liquidation_snapshots AS s
 JOIN instants AS i ON i.symbol = s.symbol AND i.model = s.model AND i.timestamp = s.timestamp
 WHERE s.price_bucket < i.lowest_short OR s.price_bucket > i.highest_long
@@ -556,7 +556,7 @@ SELECT s.symbol, s.model, s.timestamp, s.price_bucket,
     coalesce(sum(s.active_volume) FILTER (WHERE s.side = 'short'), 0),
     coalesce(sum(s.consumed_volume) FILTER (WHERE s.side = 'long'), 0),
     coalesce(sum(s.consumed_volume) FILTER (WHERE s.side = 'short'), 0),
-    any_value(i.state_at)
+    make_timestamp(epoch_us(s.timestamp) + any_value(i.width))
 FROM liquidation_snapshots AS s
 JOIN instants AS i ON i.symbol = s.symbol AND i.model = s.model AND i.timestamp = s.timestamp
 WHERE i.lowest_short <= i.highest_long AND s.price_bucket BETWEEN i.lowest_short AND i.highest_long
@@ -787,3 +787,122 @@ COMMENT ON COLUMN band_lives.hours IS 'How long it stood, hours; of one that sta
 COMMENT ON COLUMN band_lives.largest_volume IS 'Most it held at the end of an interval, quote asset at entry';
 COMMENT ON COLUMN band_lives.last_volume IS 'What it held at the end of its last interval, quote asset at entry';
 COMMENT ON COLUMN band_lives.consumed_volume IS 'What price liquidated of it in the interval in which it went, quote asset at entry; 0 = it was closed; NULL = it stands';
+
+-- The zones of the book at the end of each day (docs/api.md, "Zones"; model/zones.py is the same rule in Python, and a
+-- test holds the two together): smoothed over 0.25 % of the price, from the peak down to 60 % of it, at least 3 % of its
+-- side's volume within 10 % of the price. Every bucket is spread over its neighbours, also where these are empty.
+CREATE VIEW daily_zones AS
+WITH closes AS (
+    SELECT symbol, day, arg_max(close, open_time) AS close FROM raw_candles GROUP BY symbol, day
+), books AS (
+    SELECT b.symbol, b.model, b.day, c.close, CAST(round(b.bucket * 1e8) AS BIGINT)
+        * CAST(greatest(1, floor(0.0025 * c.close / b.bucket / 50)) AS BIGINT) AS units
+    FROM buckets AS b JOIN closes AS c ON c.symbol = b.symbol AND c.day = b.day
+), cells AS (
+    SELECT b.symbol, b.model, b.day, p.side, CAST(round(p.liq_price * 1e8) AS BIGINT) // b.units AS bucket,
+        sum(p.volume) AS volume, any_value(b.close) AS close, any_value(b.units) / 1e8 AS height
+    FROM open_positions AS p JOIN books AS b ON b.symbol = p.symbol AND b.model = p.model AND b.day = p.day
+    GROUP BY ALL
+), spread AS (
+    SELECT *, 0.0025 * close / height AS width,
+        unnest(range(-CAST(ceil(0.0025 * close / height) AS BIGINT), CAST(ceil(0.0025 * close / height) AS BIGINT) + 1)) AS step
+    FROM cells WHERE volume > 0
+), smooth AS (
+    SELECT symbol, model, day, side, bucket + step AS bucket, sum(volume * greatest(1 - abs(step) / width, 0)) AS volume
+    FROM spread GROUP BY ALL
+), tops AS (
+    SELECT * FROM smooth WINDOW side AS (PARTITION BY symbol, model, day, side ORDER BY bucket)
+    QUALIFY volume > coalesce(lag(volume) OVER side, 0) AND volume >= coalesce(lead(volume) OVER side, 0)
+), stretches AS (
+    SELECT t.symbol, t.model, t.day, t.side, t.bucket AS peak,
+        max(s.bucket) FILTER (WHERE s.bucket < t.bucket AND s.volume < 0.6 * t.volume) AS below,
+        min(s.bucket) FILTER (WHERE s.bucket > t.bucket AND s.volume < 0.6 * t.volume) AS above,
+        max(s.bucket) FILTER (WHERE s.bucket < t.bucket AND s.volume >= t.volume) AS larger_below,
+        min(s.bucket) FILTER (WHERE s.bucket > t.bucket AND s.volume > t.volume) AS larger_above
+    FROM tops AS t JOIN smooth AS s ON s.symbol = t.symbol AND s.model = t.model AND s.day = t.day AND s.side = t.side
+    GROUP BY ALL
+), near AS (
+    SELECT symbol, model, day, side,
+        sum(volume) FILTER (WHERE abs((bucket + 0.5) * height / close - 1) <= 0.1) AS volume
+    FROM cells GROUP BY ALL
+), zones AS (
+    SELECT z.symbol, z.model, z.day, z.side, min(c.bucket) * any_value(c.height) AS low,
+        (max(c.bucket) + 1) * any_value(c.height) AS high, (z.peak + 0.5) * any_value(c.height) AS peak,
+        sum(c.volume * (c.bucket + 0.5) * c.height) / sum(c.volume) AS price, sum(c.volume) AS volume,
+        coalesce(sum(c.volume) FILTER (WHERE abs((c.bucket + 0.5) * c.height / c.close - 1) <= 0.1), 0) AS near,
+        any_value(c.close) AS close
+    FROM stretches AS z JOIN cells AS c ON c.symbol = z.symbol AND c.model = z.model AND c.day = z.day
+        AND c.side = z.side AND c.bucket > z.below AND c.bucket < z.above
+    WHERE coalesce(z.larger_below <= z.below, true) AND coalesce(z.larger_above >= z.above, true) AND c.volume > 0
+    GROUP BY z.symbol, z.model, z.day, z.side, z.peak
+)
+SELECT z.symbol, z.model, z.day, z.side,
+    CASE WHEN abs(z.price / z.close - 1) <= 0.1 THEN row_number() OVER (
+        PARTITION BY z.symbol, z.model, z.day, z.side ORDER BY abs(z.price / z.close - 1) <= 0.1 DESC, z.volume DESC, z.low
+    ) END AS rank,
+    z.low, z.high, z.peak, z.price, z.volume, 100 * (z.price / z.close - 1) AS distance_percent,
+    CASE WHEN n.volume > 0 THEN z.near / n.volume ELSE 0 END AS share, z.close,
+    CAST(z.day + 1 AS TIMESTAMP) AS state_at
+FROM zones AS z JOIN near AS n ON n.symbol = z.symbol AND n.model = z.model AND n.day = z.day AND n.side = z.side
+WHERE z.volume >= 0.03 * coalesce(n.volume, 0);
+COMMENT ON VIEW daily_zones IS 'Zones of the book at the end of each day: stretches of price where it is thick (docs/api.md); modelled';
+COMMENT ON COLUMN daily_zones.symbol IS 'Contract, as the exchange writes it';
+COMMENT ON COLUMN daily_zones.model IS 'Model that made the row: turnover, delta';
+COMMENT ON COLUMN daily_zones.day IS 'The day at whose end (the next midnight, UTC) the zone stood';
+COMMENT ON COLUMN daily_zones.side IS 'Of the positions; those of longs lie below the price';
+COMMENT ON COLUMN daily_zones.rank IS 'Number of the zone among those of its day and side within 10 % of the price, 1 = most volume; NULL beyond';
+COMMENT ON COLUMN daily_zones.low IS 'Lower edge of its lowest bucket that holds anything, quote asset';
+COMMENT ON COLUMN daily_zones.high IS 'Upper edge of its highest bucket that holds anything, quote asset';
+COMMENT ON COLUMN daily_zones.peak IS 'Middle of the bucket where it is thickest, smoothed, quote asset';
+COMMENT ON COLUMN daily_zones.price IS 'Mean of the middles of its buckets, weighted by volume, quote asset';
+COMMENT ON COLUMN daily_zones.volume IS 'What would be liquidated in it, quote asset at entry';
+COMMENT ON COLUMN daily_zones.distance_percent IS 'From close to price, percent of close; below 0 for a zone under it';
+COMMENT ON COLUMN daily_zones.share IS 'Of the volume of its side within 10 % of the price, a share from 0 to 1';
+COMMENT ON COLUMN daily_zones.close IS 'Last price of the day, quote asset';
+COMMENT ON COLUMN daily_zones.state_at IS 'End of the day, UTC: join candles that open at or after it; of a day still going on it is yet to come';
+
+-- A zone near the price is reached more often than one far away, whatever stands in it; so beside whether it was reached
+-- stands how often any price as far away was.
+CREATE VIEW zone_hits AS
+WITH days AS (
+    SELECT symbol, day, min(low) AS low, max(high) AS high, arg_max(close, open_time) AS close
+    FROM raw_candles GROUP BY symbol, day
+), ends AS (
+    SELECT c.symbol, max(c.open_time) + to_seconds(any_value(s.candle_interval_seconds)) AS known_until
+    FROM raw_candles AS c JOIN symbols AS s ON s.symbol = c.symbol GROUP BY c.symbol
+), moves AS (
+    SELECT d.symbol, d.day, n.high / d.close - 1 AS up, 1 - n.low / d.close AS down
+    FROM days AS d JOIN days AS n ON n.symbol = d.symbol AND n.day = d.day + 1 JOIN ends AS e ON e.symbol = d.symbol
+    WHERE e.known_until >= CAST(d.day + 2 AS TIMESTAMP)
+), zones AS (
+    SELECT *, CASE side WHEN 'long' THEN 1 - high / close ELSE low / close - 1 END AS way FROM daily_zones
+), usual AS (
+    SELECT z.symbol, z.model, z.day, z.side, z.peak,
+        avg(CASE WHEN (CASE z.side WHEN 'long' THEN m.down ELSE m.up END) >= z.way THEN 1.0 ELSE 0.0 END) AS share
+    FROM zones AS z JOIN moves AS m ON m.symbol = z.symbol GROUP BY z.symbol, z.model, z.day, z.side, z.peak
+), firsts AS (
+    SELECT z.symbol, z.model, z.day, z.side, z.peak, min(c.open_time) AS reached_at
+    FROM zones AS z JOIN raw_candles AS c ON c.symbol = z.symbol AND c.day = z.day + 1
+    WHERE CASE z.side WHEN 'long' THEN c.low <= z.high ELSE c.high >= z.low END
+    GROUP BY z.symbol, z.model, z.day, z.side, z.peak
+)
+SELECT z.symbol, z.model, z.day, z.side, z.rank, z.low, z.high, z.volume, z.distance_percent, z.state_at,
+    CASE WHEN m.day IS NOT NULL THEN f.reached_at IS NOT NULL END AS reached, f.reached_at, u.share AS usual_share
+FROM zones AS z
+LEFT JOIN moves AS m ON m.symbol = z.symbol AND m.day = z.day
+LEFT JOIN firsts AS f ON f.symbol = z.symbol AND f.model = z.model AND f.day = z.day AND f.side = z.side AND f.peak = z.peak
+LEFT JOIN usual AS u ON u.symbol = z.symbol AND u.model = z.model AND u.day = z.day AND u.side = z.side AND u.peak = z.peak;
+COMMENT ON VIEW zone_hits IS 'Whether each of daily_zones was reached within the next 24 hours, and how often any price as far away was; zones modelled, prices real';
+COMMENT ON COLUMN zone_hits.symbol IS 'Contract, as the exchange writes it';
+COMMENT ON COLUMN zone_hits.model IS 'Model that made the row: turnover, delta';
+COMMENT ON COLUMN zone_hits.day IS 'The day at whose end (the next midnight, UTC) the zone stood';
+COMMENT ON COLUMN zone_hits.side IS 'Of the positions; those of longs lie below the price';
+COMMENT ON COLUMN zone_hits.rank IS 'Number of the zone among those of its day and side within 10 % of the price, 1 = most volume; NULL beyond';
+COMMENT ON COLUMN zone_hits.low IS 'Lower edge of the zone, quote asset';
+COMMENT ON COLUMN zone_hits.high IS 'Upper edge of the zone, quote asset';
+COMMENT ON COLUMN zone_hits.volume IS 'What would be liquidated in it, quote asset at entry';
+COMMENT ON COLUMN zone_hits.distance_percent IS 'From the last price of the day to the middle of the zone, percent; below 0 for a zone under it';
+COMMENT ON COLUMN zone_hits.state_at IS 'End of the day, UTC: the 24 hours begin here';
+COMMENT ON COLUMN zone_hits.reached IS 'Whether price came to the near edge of the zone within the 24 hours; NULL = they are not over, or have no candle';
+COMMENT ON COLUMN zone_hits.reached_at IS 'Start of the first candle of the 24 hours that reached it, UTC; NULL = none';
+COMMENT ON COLUMN zone_hits.usual_share IS 'Share of all stored days on which price went as far as its near edge, to that side, within 24 hours; NULL = no day known';

@@ -10,7 +10,7 @@ import duckdb
 _COLUMNS_SINCE = {"book_ledger": ("liquidated_at_once", "rescaled"), "symbols": ("quote",)}
 _TABLES_SINCE = ("ended_symbols", "coarse_days")
 _VIEWS_SINCE = ("buckets",)
-_VIEWS_SINCE_3 = ("located_shares", "leverage_mix", "model_parameters", "band_lives")
+_VIEWS_SINCE_3 = ("located_shares", "leverage_mix", "model_parameters", "band_lives", "zone_hits", "daily_zones")
 _STATE_THEN = ("open_interest", "unlocated", "sample_time", "sample_contracts")
 _RULES_THEN = {
     "delta": {"dust": 0.01, "nets": False, "opens": "candle", "starts_with": "nothing", "turnover": 0.0},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -214,3 +215,109 @@ def test_liquidations_of_an_hour_in_the_quote_asset(con: Connection) -> None:
 
 def _place(row: tuple[Any, ...]) -> tuple[Any, ...]:
     return row[3:]
+
+
+def wild_book(con: Connection, seed: int, close: float, bucket: float) -> None:
+    """Put a book of lots at the ends of two days beside the others, thick and thin, with gaps, all around a price."""
+    rng = np.random.default_rng(seed)
+    put_symbol(con, SymbolRecord("WUSDT", 900, bucket, "demo", True, "USDT"))
+    for day in DAYS[:2]:
+        con.execute(
+            "INSERT INTO raw_candles SELECT * REPLACE ('WUSDT' AS symbol, ? AS close) FROM raw_candles WHERE day = ?",
+            [close, day],
+        )
+        con.execute(
+            "INSERT INTO heatmap_days SELECT * REPLACE ('WUSDT' AS symbol, ? AS parameters) FROM heatmap_days "
+            "WHERE day = ? AND model = 'turnover'",
+            [json.dumps({"bucket": bucket}), day],
+        )
+        away = np.abs(rng.normal(0, 0.08, 400)).clip(0.001, 0.6)
+        for side, sign in (("long", -1), ("short", 1)):
+            prices = np.round(close * (1 + sign * rng.choice(away, 300)), 8)
+            volumes = rng.lognormal(10, 2, 300)
+            con.executemany(
+                "INSERT INTO open_positions VALUES ('WUSDT', 'turnover', ?, ?, 10, ?, ?, 1, ?, ?)",
+                [(day, side, close, price, volume, day) for price, volume in zip(prices, volumes, strict=True)],
+            )
+
+
+@pytest.mark.parametrize(
+    ("close", "bucket"),
+    [(60_123.4, 100.0), (60_123.4, 5.0), (60_123.4, 0.3), (0.0123, 0.00001), (3_456.7, 50.0)],
+    ids=["as chosen", "fine", "far too fine", "cheap", "coarser than the smoothing"],
+)
+def test_zones_are_those_of_the_model(con: Connection, close: float, bucket: float) -> None:
+    """The rule in SQL and the one in Python, for the market's books and for wild ones."""
+    zones = pytest.importorskip("heatmap_pipeline.model.zones", reason="the zones in Python are not there yet")
+    wild_book(con, 7, close, bucket)
+    names = ("low", "high", "peak", "price", "volume", "distance_percent", "share")
+    query = "SELECT DISTINCT symbol, model, day, close, bucket FROM daily_zones JOIN buckets USING (symbol, model, day)"
+    books = con.execute(query).fetchall()
+    assert len(books) == len(MODELS_USED) * len(DAYS) + 2
+    for symbol, model, day, last, height in books:
+        of = [symbol, model, day]
+        units = round(height * 1e8)
+        cells = con.execute(
+            f"SELECT CAST(round(liq_price * 1e8) AS BIGINT) // {units} * {units} AS bucket, side = 'long' AS long, "
+            "sum(volume) AS volume FROM open_positions WHERE symbol = ? AND model = ? AND day = ? "
+            "GROUP BY ALL ORDER BY ALL",
+            of,
+        ).fetchnumpy()
+        expected = zones.find_zones(
+            np.zeros(len(cells["bucket"]), dtype=np.int64),
+            cells["bucket"].astype(np.int64),
+            np.where(cells["long"], 1, -1).astype(np.int8),
+            cells["volume"].astype(np.float64),
+            np.array([last]),
+            units,
+        ).of(0)
+        found = con.execute(
+            f"SELECT side, {', '.join(names)}, rank FROM daily_zones WHERE symbol = ? AND model = ? AND day = ? "
+            "ORDER BY side, low",
+            of,
+        ).fetchall()
+        assert [row[0] for row in found] == [zone.side for zone in expected]
+        assert len(found) > 1
+        for row, zone in zip(found, expected, strict=True):
+            assert row[1:-1] == pytest.approx([getattr(zone, name) for name in names], rel=1e-9, abs=1e-12)
+        for side in ("long", "short"):
+            near = [zone for zone in expected if zone.side == side and abs(zone.distance_percent) <= 10]
+            ranked = {row[-1]: row[5] for row in found if row[0] == side and row[-1] is not None}
+            assert [ranked[n + 1] for n in range(len(ranked))] == pytest.approx(
+                sorted((zone.volume for zone in near), reverse=True)
+            )
+
+
+def test_a_zone_is_hit_when_a_candle_of_the_next_day_comes_to_its_near_edge(con: Connection) -> None:
+    candles = con.execute("SELECT open_time, low, high, close, day FROM raw_candles ORDER BY open_time").fetchall()
+    closes = {day: close for *_, close, day in candles}
+    ranges = {
+        day: (min(row[1] for row in candles if row[4] == day), max(row[2] for row in candles if row[4] == day))
+        for day in DAYS
+    }
+    zones = con.execute("SELECT model, day, side, low, high, close, state_at FROM daily_zones").fetchall()
+    hits = con.execute("SELECT model, day, side, low, high, reached, reached_at, usual_share FROM zone_hits").fetchall()
+    found = {row[:4]: row[4:] for row in hits}
+    assert len(found) == len(hits) == len(zones) > 20
+    outcomes = set()
+    for model, day, side, low, high, close, state_at in zones:
+        assert state_at == day_bounds(day)[1]
+        assert close == closes[day]
+        edge, down = (high, True) if side == "long" else (low, False)
+        first = next(
+            (row[0] for row in candles if row[0] >= state_at and (row[1] <= edge if down else row[2] >= edge)), None
+        )
+        way = 1 - edge / close if down else edge / close - 1
+        moves = [
+            1 - ranges[after][0] / closes[before] if down else ranges[after][1] / closes[before] - 1
+            for before, after in pairwise(DAYS)
+        ]
+        usual = sum(move >= way for move in moves) / len(moves)
+        over = day < DAYS[-1]
+        if not over or first is None or first < state_at + timedelta(days=1):
+            assert found[model, day, side, low] == (high, first is not None if over else None, first, usual)
+            outcomes.add(first is not None if over else None)
+    assert outcomes == {True, False, None}
+    con.execute("DELETE FROM raw_candles WHERE open_time = (SELECT max(open_time) FROM raw_candles)")
+    unknown = con.execute("SELECT count(*) FROM zone_hits WHERE day = ? AND reached IS NOT NULL", [DAYS[1]]).fetchall()
+    assert unknown == [(0,)], "the 24 hours are not over"

@@ -64,6 +64,7 @@ export function priceText(price, decimals = Math.max(0, 4 - Math.floor(Math.log1
  */
 export function binDecimals(bin) {
   let decimals = 0;
+  /** @param {number} scaled */
   const rest = (scaled) => Math.abs(scaled - Math.round(scaled)) / scaled; // of 0.00000001, too, not 0
   while (decimals < 8 && rest(bin * 10 ** decimals) > 1e-6) decimals += 1;
   return decimals;
