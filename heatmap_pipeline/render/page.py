@@ -35,6 +35,7 @@ _SCORE = "score"
 _SCRIPTS = (
     "dom",
     "words",
+    "leverage",
     "time",
     "source",
     "zones",
@@ -51,6 +52,7 @@ _SCRIPTS = (
     "png",
     "address",
     "controls",
+    "tiers",
     "player",
     "travel",
     "facts",

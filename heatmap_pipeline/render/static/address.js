@@ -1,5 +1,6 @@
 // Everything that can be chosen, and how the address bar holds it: a link opens exactly what its sender saw.
 
+import { readTiers } from "./leverage.js";
 import { RANGES } from "./time.js";
 import { iso } from "./words.js";
 
@@ -51,6 +52,7 @@ export function choiceOf(hash, symbols) {
     side: pick("side", Object.keys(OPTIONS.side), "both"),
     scale: pick("scale", Object.keys(OPTIONS.scale), "linear"),
     bin: volume("bin") ?? 0,
+    tiers: readTiers(given.get("tiers")),
     low: high !== null && low !== null && low >= high ? null : low,
     high: high === 0 ? null : high,
     ...Object.fromEntries(SWITCHES.map((name) => [name, given.get(name) !== "0"])),
@@ -89,6 +91,7 @@ export function troublesOf(hash, symbols) {
       troubles.push(`${unread(name, rest[name])} Write it like 2024-07-04T23:30Z.`);
     }
   }
+  if (rest.tiers && rest.tiers !== "all" && !choice.tiers) troubles.push(unread("tiers", rest.tiers));
   if (rest.view && !choice.view) troubles.push(`${unread("view", rest.view)} Shown is the whole range.`);
   return troubles;
 }
@@ -104,6 +107,7 @@ export function hashOf(choice) {
   const { symbol, model, range, side, scale, low, high, view } = choice;
   const text = new URLSearchParams({ symbol, model, range, side, scale });
   if (choice.bin) text.set("bin", String(choice.bin));
+  if (choice.tiers) text.set("tiers", choice.tiers);
   if (low !== null) text.set("low", String(low));
   if (high !== null) text.set("high", String(high));
   for (const name of SWITCHES) if (!choice[name]) text.set(name, "0");

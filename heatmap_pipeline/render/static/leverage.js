@@ -1,14 +1,22 @@
-// Which leverage tiers are shown: the text that link and endpoint hold ("" = all, "near", "25,50,100"), and the control.
+// Which leverage tiers are shown: the text that link and endpoint hold ("" = all, "near", "25,50,100").
 
 const NEAR_FROM = 25; // as the endpoint means the word
 
-/** The tiers of a text among all there are, rising; one that there is not stays, for the endpoint to refuse in words. */
+/**
+ * The tiers of a text among all there are, rising; one that there is not stays, for the endpoint to refuse in words.
+ * @param {string} text
+ * @param {number[]} all
+ * @returns {number[]}
+ */
 export function tiersOf(text, all) {
   if (!text || text === "all") return all;
   return text === "near" ? all.filter((tier) => tier >= NEAR_FROM) : text.split(",").map(Number);
 }
 
-/** The text of a link as it is kept: numbers rising and each once; "" for all and for what is no text of tiers. */
+/**
+ * The text of a link as it is kept: numbers rising and each once; "" for all and for what is no text of tiers.
+ * @param {string | null} text
+ */
 export function readTiers(text) {
   const given = (text ?? "").trim();
   if (given === "near") return given;
@@ -16,7 +24,12 @@ export function readTiers(text) {
   return given && tiers.every((tier) => tier > 1) ? tiers.join() : "";
 }
 
-/** The text after a press on a preset or a tier. The last tier that is on cannot be switched off. */
+/**
+ * The text after a press on a preset or a tier. The last tier that is on cannot be switched off.
+ * @param {string} text
+ * @param {number[]} all
+ * @param {string} pressed
+ */
 export function pressTier(text, all, pressed) {
   if (pressed === "all") return "";
   if (pressed === "near") return "near";
@@ -28,7 +41,11 @@ export function pressTier(text, all, pressed) {
   return left.length === all.length ? "" : isNear ? "near" : left.join();
 }
 
-/** Buttons of the control: { value: { words, about, pressed, disabled } }. */
+/**
+ * Buttons of the control: { value: { words, about, pressed, disabled } }.
+ * @param {string} text
+ * @param {number[]} all
+ */
 export function tierOptions(text, all) {
   const shown = tiersOf(text, all);
   const near = tiersOf("near", all);
@@ -50,31 +67,19 @@ export function tierOptions(text, all) {
   return { ...presets, ...Object.fromEntries(tiers) };
 }
 
-/** What a change of symbol or model leaves of a text: only the word, as other models have other tiers. */
+/**
+ * What a change of symbol or model leaves of a text: only the word, as other models have other tiers.
+ * @param {object} change
+ * @param {string} text
+ */
 export const tiersAfter = (change, text) => (("symbol" in change || "model" in change) && text !== "near" ? "" : text);
 
-/** Words for a map of which only some tiers are shown. */
-export const tiersText = (tiers) => `leverage ${tiers.map((tier) => `${tier}x`).join(", ")} only`;
-
 /**
- * The control, beside the others of the live page. `group` makes buttons, `choose` is told the new text; `update` is to
- * be called with every map and choice.
+ * Words for a map that shows only some of the tiers there are.
+ * @param {number[]} shown
+ * @param {number[]} all
  */
-export function leverageControl(group, choose) {
-  const element = document.createElement("span");
-  element.className = "line tight";
-  element.hidden = true;
-  element.innerHTML =
-    '<span class="fact" title="Whose lots are shown, by the leverage they were opened with">leverage</span>' +
-    '<span class="choice" id="tiers" role="group" aria-label="Leverage tiers"></span>';
-  document.getElementById("drawer").append(element);
-  let now = { text: "", all: [] };
-  const buttons = group("tiers", (value) => choose(pressTier(now.text, now.all, value)), { single: false });
-  return {
-    update(map, text) {
-      now = { text, all: map?.tiers ?? now.all };
-      element.hidden = !now.all.length;
-      if (now.all.length) buttons.update(tierOptions(text, now.all));
-    },
-  };
+export function tiersText(shown, all) {
+  const upward = all.filter((tier) => tier >= shown[0]).join() === shown.join() && shown.length > 1;
+  return `leverage ${upward ? `${shown[0]}x and up` : shown.map((tier) => `${tier}x`).join(", ")} only`;
 }

@@ -17,6 +17,7 @@ import { pinchZoom, pointer } from "./pointer.js";
 import { truthPanel } from "./score.js";
 import { fileSource, liveSource, SourceError } from "./source.js";
 import { State } from "./state.js";
+import { leverageControl } from "./tiers.js";
 import { MINUTE, RANGES } from "./time.js";
 import { Travel } from "./travel.js";
 import { binText, countIn } from "./words.js";
@@ -80,6 +81,7 @@ class Page {
       model: group("model", (model) => this.#choose({ model })),
       layers: group("layers", (name) => this.#toggle(name), { single: false }),
     };
+    this.tiers = this.#source.live ? leverageControl(group, (tiers) => this.#choose({ tiers })) : null;
     pinchZoom(this.#element, this.chart);
     this.player = new Player(
       (by) => this.#step(by),
@@ -238,6 +240,7 @@ class Page {
     if (map && !map.reported) Object.assign(layers.reported, { disabled: true, pressed: false, about: NOT_RECORDED });
     this.pickers.layers.update(layers);
     this.pickers.range.update(ranges);
+    this.tiers?.update(map, choice.tiers);
     byId("ladder").hidden = !choice.levels;
     if (map) fillBins(byId("bin"), this.#bins(), choice, map);
   }

@@ -1,6 +1,7 @@
 // What has to be said beside a map: that it is simulated, not complete, not whole; whose record real liquidations are.
 
 import { COLOURS } from "./colours.js";
+import { tiersText } from "./leverage.js";
 import { DAY } from "./time.js";
 
 /**
@@ -22,6 +23,12 @@ export function marksOf(map) {
       style: "",
       colour: COLOURS.warn,
       about: "A made-up market, for trying things out. Not real prices.",
+    },
+    map.leverage_tiers && {
+      words: tiersText(map.leverage_tiers, map.tiers),
+      style: "mild",
+      colour: pale,
+      about: "Other leverage tiers are not shown. Located share is that of the whole book.",
     },
     map.provisional && {
       words: "provisional",

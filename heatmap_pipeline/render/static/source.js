@@ -113,11 +113,12 @@ export function liveSource() {
     return detail ? String(detail) : `The server answered ${answer.status}.`;
   }
 
-  function address({ symbol, model, bin, entry, window: { from, to, seconds } }) {
+  function address({ symbol, model, bin, tiers, entry, window: { from, to, seconds } }) {
     const time = (instant) => `${new Date(instant).toISOString().slice(0, 19)}Z`;
     const given = new URLSearchParams({ symbol, model, interval: INTERVAL_NAMES[seconds], start_time: time(from) });
     if (to !== null) given.set("end_time", time(to));
     given.set("format", "columns");
+    if (tiers) given.set("leverage_tiers", tiers);
     const columns = ((to ?? Date.parse(entry.as_of)) - from) / 1000 / seconds;
     if (bin) given.set("price_bin_size", String(bin));
     else given.set("max_rows", String(Math.round(Math.min(1000, Math.max(400, CELLS / columns)))));

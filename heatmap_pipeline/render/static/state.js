@@ -2,6 +2,7 @@
 
 import { choiceOf, hashOf, troublesOf } from "./address.js";
 import { rangeOptions } from "./controls.js";
+import { tiersAfter } from "./leverage.js";
 import { overlaps, pricesOf, viewOf } from "./map.js";
 import { atMoment, columnAt } from "./moment.js";
 import { RANGES, suffices, windowOf, within } from "./time.js";
@@ -48,6 +49,7 @@ export class State {
   /** Changes the choice; what does not go with the change goes. */
   choose(change) {
     this.choice = { ...this.choice, ...change };
+    if (!("tiers" in change)) this.choice.tiers = tiersAfter(change, this.choice.tiers);
     const { models } = this.entry;
     if (!models.includes(this.choice.model)) [this.choice.model] = models;
     // Volumes and prices of another symbol have nothing to do with these; moments have.
@@ -104,7 +106,7 @@ export class State {
   }
 
   get #key() {
-    return `${this.choice.symbol}/${this.choice.model}`;
+    return [this.choice.symbol, this.choice.model, this.choice.tiers].join("/");
   }
 
   /** Whether what is drawn shows the view as finely as the screen can. */

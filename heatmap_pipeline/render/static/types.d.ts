@@ -149,6 +149,8 @@ export interface Choice {
   side: "both" | Side;
   scale: "linear" | "log";
   bin: number;
+  /** Leverage tiers that are shown, as link and endpoint say them; "" is all. */
+  tiers: string;
   low: number | null;
   high: number | null;
   map: boolean;
