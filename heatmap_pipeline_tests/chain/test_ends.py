@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from heatmap_pipeline.chain import ends, reach
+from heatmap_pipeline.chain import reach
 from heatmap_pipeline.chain.ends import retired
 from heatmap_pipeline.chain.reach import Plan, plan_due
 from heatmap_pipeline.chain.status import status_lines
@@ -19,7 +19,6 @@ from heatmap_pipeline.market.binance import BinanceSource
 from heatmap_pipeline.market.demo import write_demo_days
 from heatmap_pipeline.settings import SIMULATED_MARKER, Settings, load_settings
 from heatmap_pipeline.store import ended as stored_ends
-from heatmap_pipeline.store import raw as stored_raw
 from heatmap_pipeline.store.ended import Ended, ended_symbols, record_end
 from heatmap_pipeline.store.publish import publish
 from heatmap_pipeline.store.raw import save_raw
@@ -123,8 +122,6 @@ def test_the_newest_day_is_drawn_again_when_nothing_else_is_due(server: Exchange
 
 STEPS: dict[str, tuple[Any, str]] = {
     "the end is asked for": (BinanceSource, "ended"),
-    "what is stored is asked for": (stored_raw, "raw_days"),
-    "it is recorded": (ends, "record_end"),
     "the transaction of that": (stored_ends, "transaction"),
     "it was recorded": (reach, "words_for_end"),
 }

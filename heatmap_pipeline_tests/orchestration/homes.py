@@ -21,17 +21,14 @@ import numpy as np
 import pyarrow as pa
 from click.testing import CliRunner
 
-from heatmap_pipeline.chain.compute import advance, sample
-from heatmap_pipeline.chain.ingest import ingest_candles, ingest_open_interest
 from heatmap_pipeline.chain.status import status_lines
 from heatmap_pipeline.cli import main
 from heatmap_pipeline.market.demo import write_demo_days
-from heatmap_pipeline.market.sources import open_market
 from heatmap_pipeline.orchestration.build import build_defs
 from heatmap_pipeline.orchestration.partitions import range_tags
 from heatmap_pipeline.settings import SIMULATED_MARKER, Settings, load_settings
-from heatmap_pipeline.store.publish import publish
 from heatmap_pipeline.store.warehouse import Warehouse
+from heatmap_pipeline_tests.orchestration.computed import compute_home
 
 BTC, ETH = "BTCUSDT", "ETHUSDT"
 FIRST = date(2024, 3, 4)
@@ -180,16 +177,8 @@ def run_job(
 
 
 def compute(settings: Settings, first: int, last: int) -> Settings:
-    """Read, compute and publish days as the job does, without Dagster: a home to begin with. Returns the settings."""
-    warehouse, market = Warehouse(settings.home), open_market(settings)
-    days = [day(number) for number in range(first, last + 1)]
-    for symbol in settings.symbols:
-        for stage in (ingest_candles, ingest_open_interest):
-            list(stage(warehouse.connect, market, settings, symbol, days))
-        for step in (advance, sample):
-            list(step(warehouse.connect, settings, symbol, days))
-    publish(warehouse, settings.symbols)
-    return settings
+    """Return the settings of a home to begin with, which holds days as the job leaves them, made without Dagster."""
+    return compute_home(settings, day(first), day(last))
 
 
 def command_in(text: str) -> list[str]:

@@ -89,46 +89,32 @@ def hashes(home: Path) -> dict[date, str]:
     return dict(ask(load_settings(home=home), query, published=True))
 
 
-def test_a_corrected_file_is_fetched_at_the_second_asking_and_rebuilds_from_its_day(
-    server: ExchangeServer, home: Path
-) -> None:
-    before = hashes(home)
-    correct(server.root, DAYS[1])
-    assert f"no file of {DAYS[0]} .. {DAYS[0]}" in done("run", "--check-files", DAYS[0], DAYS[0], "--home", home).stdout
-    assert hashes(home) == before
-    said = done("run", "--check-files", DAYS[0], YESTERDAY, "--home", home).stdout
-    assert f"{BTC}: {DAYS[1]} .. {YESTERDAY} computed and published" in said
-    after = hashes(home)
-    assert [day for day in before if before[day] != after[day]] == DAYS[1:3]
-    assert "no file" in done("run", "--check-files", DAYS[0], YESTERDAY, "--home", home).stdout
-
-
 class Killed(BaseException):
     """As if the process ended here."""
 
 
-def test_killed_anywhere_between_fetching_and_reading_the_next_command_reads_it(
-    server: ExchangeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def kill(*_: Any, **__: Any) -> None:
+    raise Killed
+
+
+def test_a_corrected_file_is_fetched_at_the_second_asking_and_rebuilds_from_its_day_whoever_is_killed(
+    server: ExchangeServer, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    home = tmp_path / "home"
-    done("run", BTC, "--start", DAYS[0], "--end", YESTERDAY, "--home", home)
     before = hashes(home)
     correct(server.root, DAYS[1])
-    check = ("run", "--check-files", DAYS[0], YESTERDAY, "--home", home)
-
-    def kill(*_: Any, **__: Any) -> None:
-        raise Killed
-
+    assert f"no file of {DAYS[0]} .. {DAYS[0]}" in done("run", "--check-files", DAYS[0], DAYS[0], "--home", home).stdout
     # It is here and not verified; it is in its place, without its CHECKSUM; nothing was computed.
     for place in ("market.download._problem", "market.download.checksum_text", "orchestration.runs.run_days"):
         with monkeypatch.context() as patch:
             patch.setattr(f"heatmap_pipeline.{place}", kill)
             with pytest.raises(Killed):
-                heatmap(*check)
+                heatmap("run", "--check-files", DAYS[0], YESTERDAY, "--home", home)
         assert hashes(home) == before
-    assert f"{BTC}: {DAYS[1]} .. {YESTERDAY} computed and published" in done(*check).stdout
+    said = done("run", "--check-files", DAYS[0], YESTERDAY, "--home", home).stdout
+    assert f"{BTC}: {DAYS[1]} .. {YESTERDAY} computed and published" in said
     after = hashes(home)
     assert [day for day in before if before[day] != after[day]] == DAYS[1:3]
+    assert "no file" in done("run", "--check-files", DAYS[0], YESTERDAY, "--home", home).stdout
 
 
 def test_check_files_names_its_own_days(tmp_path: Path) -> None:

@@ -248,7 +248,7 @@ def test_killed_in_the_middle_it_is_run_again(
 def test_killed_anywhere_it_ends_as_if_it_had_not_been(
     server: ExchangeServer, ended: tuple[Path, list[str]], tmp_path: Path
 ) -> None:
-    """A process that is killed for good, once in each stage; which step it is changes with the day."""
+    """A process that is really killed: at the page, at the publication, after it; the step changes with the day."""
     chance = random.Random(datetime.now(UTC).date().toordinal())
     undisturbed, home = (Path(shutil.copytree(ended[0], tmp_path / name)) for name in ("undisturbed", "home"))
     published = home / "heatmap.duckdb"
@@ -257,7 +257,7 @@ def test_killed_anywhere_it_ends_as_if_it_had_not_been(
         steps = forks.heatmap("forget", ETH, "--yes", "--home", undisturbed).ok().steps
         after = look("plain", undisturbed / "heatmap.duckdb")
         assert before != after
-        deaths = [Death(kind, chance.randint(1, steps[kind])) for kind in ("page", "warehouse", "publication")]
+        deaths = [Death(kind, chance.randint(1, steps[kind])) for kind in ("page", "publication")]
         deaths.append(Death("publication", 2, delay=chance.uniform(0.02, 0.1)))  # while its files go, or before
         for death in deaths:
             ended_by = forks.heatmap("forget", ETH, "--yes", "--home", home, death=death)
