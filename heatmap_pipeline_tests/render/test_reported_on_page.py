@@ -212,7 +212,8 @@ def test_the_page_calls_modelled_modelled_and_says_located_share(shown: Any) -> 
     assert texts == ["turnover", "delta (comparison)"]
     shown.keyboard.press("?")
     words = shown.locator("#help").inner_text()
-    assert "Hollow circles are real liquidations" in words
+    assert "Reported liquidations are hollow circles" in words
+    assert "filled circles there are modelled liquidations" in words
     assert "at the low (longs) or high (shorts) of their time" in words
     shown.keyboard.press("Escape")
     everything = shown.locator("body").inner_text() + words

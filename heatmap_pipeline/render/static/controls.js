@@ -18,9 +18,9 @@ export const ABOUT = {
     "The classic rule: only a rise of open interest opens levels, all on the side of the candle; a fall closes them.",
   map: "The cells (h)",
   candles: "Candles (c)",
-  bubbles: "What the model liquidated (x)",
-  reported: "What was really liquidated, as an exchange reports it (o)",
-  profile: "The newest book beside the map (p)",
+  bubbles: "Modelled liquidations: filled circles where price reached levels (x)",
+  reported: "Reported liquidations: hollow circles, what an exchange says was liquidated (o)",
+  profile: "The book of the moment beside the map (p)",
   levels: "Zones above and below the price, where the book is thick (k)",
   both: "Both sides (b)",
   long: "Longs, which a fall liquidates (l)",
@@ -61,15 +61,21 @@ const HELP = [
   ],
   [
     "A level ends",
-    "at the candle that reached it; the filled circle there shows how much the model liquidated. Blue: longs, " +
-      "which a fall liquidates. Orange: shorts, which a rise liquidates.",
+    "at the candle that reached it; filled circles there are modelled liquidations. Blue: longs, which a fall " +
+      "liquidates. Orange: shorts, which a rise liquidates.",
   ],
   [
-    "Hollow circles",
-    "are real liquidations as an exchange reports them, of the same scale. They stand at their mean price; " +
+    "Reported liquidations",
+    "are hollow circles: real ones as an exchange reports them, of the same scale. They stand at their mean price; " +
       "where no price is reported, at the low (longs) or high (shorts) of their time. The line along the time " +
       "axis shows when they were recorded; elsewhere they are missing, not 0. Incomplete: the source does " +
       "not print every liquidation. Reported / modelled compares the recorded columns loaded.",
+  ],
+  [
+    "One moment",
+    "is what everything beside the map belongs to: price, profile, zones and located share. It is the right " +
+      "edge of the view, or what a click into the map pins; Esc lets go of it. The past is yellow. A replay " +
+      "goes on from there candle by candle and shows nothing of what comes after.",
   ],
   [
     "Zones",

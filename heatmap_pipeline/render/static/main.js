@@ -85,7 +85,7 @@ class Page {
     pinchZoom(this.#element, this.chart);
     this.player = new Player(
       (by) => this.#step(by),
-      () => this.travel.playing(),
+      () => this.#played(),
     );
     this.travel = new Travel({
       go: (time) => this.#travel(time),
@@ -167,6 +167,12 @@ class Page {
     return this.#redraw();
   }
 
+  /** After playing began or ended; the address follows where it ends, not on the way. */
+  #played() {
+    this.travel.playing();
+    if (!this.player.isPlaying && this.#state.map) this.#showMoment();
+  }
+
   /** One candle of a replay, forwards or back, as wide as the columns are; whether there is more to come. */
   async #step(by) {
     const state = this.#state;
@@ -176,8 +182,9 @@ class Page {
     const time = Math.min(now + by * map.width, bounds.last);
     if (time < bounds.first + map.width) return false;
     state.replayTo(time);
-    if (state.isEnough(this.chart.mapWidth)) await this.#showMoment();
-    else await this.#update();
+    if (!state.isEnough(this.chart.mapWidth)) await this.#update();
+    else if (this.player.isPlaying) await this.#drawMoment();
+    else await this.#showMoment();
     return time < bounds.last;
   }
 
@@ -313,13 +320,17 @@ class Page {
     return this.chart.draw({ map, choice, view, moment, until, bounds });
   }
 
+  /** Draws another moment of what is there. */
+  #drawMoment() {
+    this.#beside(this.#state.view, this.#state.moment);
+    return this.#draw();
+  }
+
   /** Draws what is there anew, as the choice or the room for it changed. */
   #redraw() {
-    const state = this.#state;
     this.#controls();
-    this.#beside(state.view, state.moment);
-    this.legend.update(state.map, state.choice);
-    return this.#draw();
+    this.legend.update(this.#state.map, this.#state.choice);
+    return this.#drawMoment();
   }
 
   /** The score of what is drawn, once for each symbol, model and publication. */

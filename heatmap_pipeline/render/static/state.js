@@ -15,6 +15,7 @@ export class State {
   map = null; // what is drawn
   troubles = []; // with the link
   #loaded = null; // { key, window } of what is drawn
+  #begins = new Map(); // by key: where the data begin, on a first day that is not whole
 
   constructor(live) {
     this.live = live;
@@ -30,6 +31,7 @@ export class State {
     const known = this.choice && this.entry ? symbols.some(({ symbol }) => symbol === this.choice.symbol) : false;
     const { last } = known ? this.bounds : { last: Infinity };
     Object.assign(this, { symbols, version });
+    this.#begins.clear();
     if (!known) {
       this.open();
       return;
@@ -70,7 +72,10 @@ export class State {
   /** The time there are data of; before a page from disk has read them, all of it. */
   get bounds() {
     const { first_day: first, as_of: last, candle_interval_seconds: finest = 0 } = this.entry;
-    if (first && last) return { first: Date.parse(`${first}T00:00:00Z`), last: Date.parse(last), finest };
+    if (first && last) {
+      const begin = this.#begins.get(this.#key) ?? Date.parse(`${first}T00:00:00Z`);
+      return { first: begin, last: Date.parse(last), finest };
+    }
     const { map } = this;
     const isKnown = map && map.symbol === this.choice.symbol;
     return { first: isKnown ? map.start : -Infinity, last: isKnown ? map.asOf : Infinity, finest };
@@ -118,6 +123,8 @@ export class State {
   take(map, window) {
     this.map = map;
     this.#loaded = { key: this.#key, window };
+    // The server cuts a window where the data begin, and nowhere else.
+    if (window && map.start - window.from >= map.width) this.#begins.set(this.#key, map.start);
     const { choice } = this;
     // A link may be older than what there is now.
     if (choice.view && !overlaps(map, this.view)) this.choose({ view: null });
