@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
 import duckdb
 import pytest
 
@@ -19,6 +22,18 @@ def test_the_output_of_every_query_is_what_it_gives(run_of: RealRuns) -> None:
     with duckdb.connect(str(published(run_of("A").home)), read_only=True) as con:
         for query, shown in documented:
             assert output(con, query) == shown, query
+
+
+@pytest.mark.market
+@pytest.mark.slow
+def test_the_lines_of_python_run_as_printed(run_of: RealRuns, monkeypatch: pytest.MonkeyPatch) -> None:
+    (lines,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    monkeypatch.chdir(published(run_of("A").home).parent)
+    names: dict[str, Any] = {}
+    exec(lines, names)  # noqa: S102 - of our own page
+    names["con"].close()
+    assert list(names["cells"].columns) == ["state_at", "price_bucket", "long_volume", "short_volume"]
+    assert len(names["cells"]) > 100_000
 
 
 @pytest.mark.market

@@ -32,7 +32,9 @@ class Level(BaseModel):
 class Snapshot(BaseModel):
     """The book at the end of an interval, and what happened within it."""
 
-    timestamp: str = Field(description="Start of the interval.")
+    timestamp: str = Field(
+        description="Start of the interval, UTC; the levels are those at its end: join candles from there."
+    )
     levels: list[Level]
     positions_created: int = Field(description="Openings: one per candle, side and leverage.")
     positions_consumed: int = Field(description="Lots that price reached.")
@@ -191,7 +193,9 @@ class Columns(BaseModel):
     """format=columns."""
 
     format: Literal[2]
-    timestamps: list[int] = Field(description="Start of every interval, milliseconds since 1970-01-01 UTC.")
+    timestamps: list[int] = Field(
+        description="Start of every interval, milliseconds since 1970-01-01 UTC; volumes are those at its end."
+    )
     prices: list[float] = Field(description="Lower edge of every bin, quote asset.")
     located_shares: list[float] = Field(description="Share located at the end of every interval.")
     long: Cells

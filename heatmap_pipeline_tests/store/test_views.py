@@ -9,13 +9,15 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
+from heatmap_pipeline.instants import day_start
 from heatmap_pipeline.model.book import located_share
 from heatmap_pipeline.model.parameters import MODELS, ModelParameters
 from heatmap_pipeline.store.raw import SymbolRecord, put_symbol
 from heatmap_pipeline.store.schema import relations
-from heatmap_pipeline.store.sql import Connection, day_bounds
+from heatmap_pipeline.store.sql import Connection, constant, dates, day_bounds, insert, sides, timestamps
 from heatmap_pipeline_tests.store.tiny import BUCKET, DAYS, INTERVAL, MODELS_USED, compute, parameters
 
 _END = day_bounds(DAYS[-1])[1]
@@ -32,27 +34,32 @@ BY_GROUP = """
 """The view `heatmap` as one would write it, and as it was."""
 
 
-def wild_cells(con: Connection, seed: int) -> list[tuple[Any, ...]]:
-    """Put cells of symbols of their own beside the others: any side anywhere, holes, days without a cell, one missing.
-
-    Returns the rows: symbol, timestamp, price_bucket, side, active_volume, consumed_volume.
-    """
+def wild_cells(con: Connection, seed: int) -> None:
+    """Put cells of two symbols of their own beside the others: any side anywhere, with holes and empty intervals."""
     rng = np.random.default_rng(seed)
-    rows = []
+    instants = day_start(DAYS[0]) + np.array([n for n in range(96) if n % 17]) * INTERVAL * 1_000_000
+    time, bucket, long = (part.ravel() for part in np.meshgrid(instants, np.arange(8), [True, False], indexing="ij"))
     for symbol in ("AUSDT", "BUSDT"):
         put_symbol(con, SymbolRecord(symbol, 900, BUCKET, "demo", True, "USDT"))
         for day in DAYS[:2]:
             con.execute("INSERT INTO snapshot_days VALUES (?, 'wild', ?, 'x', ?, 1)", [symbol, day, INTERVAL])
-        instants = [day_bounds(DAYS[0])[0] + n * _WIDTH for n in range(96) if n % 17]
-        for instant in instants:
-            for bucket in range(8):
-                for side in ("long", "short"):
-                    if rng.random() < 0.7:
-                        volume = float(rng.choice([0.0, 1.5, 3.25, 7.0]))
-                        eaten = float(rng.choice([0.0, 0.5])) if volume else 0.5
-                        rows.append((symbol, instant, BUCKET * bucket, side, volume, eaten))
-    con.executemany("INSERT INTO liquidation_snapshots VALUES (?, 'wild', ?, ?, ?, ?, ?)", rows)
-    return rows
+        there = rng.random(len(time)) < 0.7
+        active = rng.choice([0.0, 1.5, 3.25, 7.0], len(time))
+        consumed = np.where(active > 0, rng.choice([0.0, 0.5], len(time)), 0.5)
+        count = int(there.sum())
+        insert(
+            con,
+            "liquidation_snapshots",
+            {
+                "symbol": constant(symbol, count),
+                "model": constant("wild", count),
+                "timestamp": timestamps(time[there]),
+                "price_bucket": pa.array(BUCKET * bucket[there]),
+                "side": sides(np.where(long[there], 1, -1).astype(np.int8)),
+                "active_volume": pa.array(active[there]),
+                "consumed_volume": pa.array(consumed[there]),
+            },
+        )
 
 
 @pytest.mark.parametrize("seed", [1, 2])
@@ -232,12 +239,22 @@ def wild_book(con: Connection, seed: int, close: float, bucket: float) -> None:
             [json.dumps({"bucket": bucket}), day],
         )
         away = np.abs(rng.normal(0, 0.08, 400)).clip(0.001, 0.6)
-        for side, sign in (("long", -1), ("short", 1)):
-            prices = np.round(close * (1 + sign * rng.choice(away, 300)), 8)
-            volumes = rng.lognormal(10, 2, 300)
-            con.executemany(
-                "INSERT INTO open_positions VALUES ('WUSDT', 'turnover', ?, ?, 10, ?, ?, 1, ?, ?)",
-                [(day, side, close, price, volume, day) for price, volume in zip(prices, volumes, strict=True)],
+        for sign in (1, -1):
+            insert(
+                con,
+                "open_positions",
+                {
+                    "symbol": constant("WUSDT", 300),
+                    "model": constant("turnover", 300),
+                    "day": dates([day], [300]),
+                    "side": sides(np.full(300, sign, dtype=np.int8)),
+                    "leverage": pa.array(np.full(300, 10.0)),
+                    "entry_price": pa.array(np.full(300, close)),
+                    "liq_price": pa.array(np.round(close * (1 - sign * rng.choice(away, 300)), 8)),
+                    "quantity": pa.array(np.ones(300)),
+                    "volume": pa.array(rng.lognormal(10, 2, 300)),
+                    "opened_at": timestamps(np.full(300, day_start(day))),
+                },
             )
 
 
