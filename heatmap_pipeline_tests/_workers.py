@@ -17,9 +17,11 @@ TOGETHER = {
         f"render/{name}.py": "render/test_page_in_browser.py"
         for name in (
             "test_agreement",
+            "test_leverage",
             "test_live_page",
             "test_page_controls",
             "test_page_looks",
+            "test_overview",
             "test_reported_on_page",
             "test_score_panel",
         )

@@ -34,6 +34,7 @@ _SCORE = "score"
 """Name of the script beside those of the models."""
 _SCRIPTS = (
     "words",
+    "leverage",
     "source",
     "map",
     "clusters",
@@ -49,6 +50,7 @@ _SCRIPTS = (
     "main",
 )
 """Parts of page.js in the order in which they are put together; each knows only the ones before it."""
+_EXPORT = re.compile(r"^export (?=function|const)", re.MULTILINE)
 _TYPES = {"u1": "|u1", "u2": "<u2", "u4": "<u4", "f4": "<f4", "f8": "<f8"}
 
 
@@ -199,7 +201,7 @@ def _assets() -> dict[str, bytes]:
     from plotly.offline import get_plotlyjs  # noqa: PLC0415 - slow to import
 
     ours = files("heatmap_pipeline.render").joinpath("static")
-    parts = [ours.joinpath(f"{name}.js").read_text(encoding="utf-8") for name in _SCRIPTS]
+    parts = [_EXPORT.sub("", ours.joinpath(f"{name}.js").read_text(encoding="utf-8")) for name in _SCRIPTS]
     # One function around all of them: the parts share their names with each other and with nothing else.
     script = '"use strict";\n\n(() => {\n' + "\n".join(parts) + "})();\n"
     return {

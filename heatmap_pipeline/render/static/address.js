@@ -25,6 +25,7 @@ function readHash(symbols) {
     side: pick("side", Object.keys(OPTIONS.side), "both"),
     scale: pick("scale", Object.keys(OPTIONS.scale), "linear"),
     bin: volume("bin") ?? 0,
+    tiers: readTiers(given.get("tiers")),
     low: high !== null && low !== null && low >= high ? null : low,
     high: high === 0 ? null : high,
     ...Object.fromEntries(SWITCHES.map((name) => [name, given.get(name) !== "0"])),
@@ -36,6 +37,7 @@ function writeHash(choice) {
   const { symbol, model, range, side, scale } = choice;
   const text = new URLSearchParams({ symbol, model, range, side, scale });
   if (choice.bin) text.set("bin", String(choice.bin));
+  if (choice.tiers) text.set("tiers", choice.tiers);
   for (const end of ["low", "high"]) if (choice[end] !== null) text.set(end, String(choice[end]));
   for (const name of SWITCHES) if (!choice[name]) text.set(name, "0");
   if (choice.view) {

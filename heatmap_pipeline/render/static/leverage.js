@@ -53,8 +53,11 @@ export function tierOptions(text, all) {
 /** What a change of symbol or model leaves of a text: only the word, as other models have other tiers. */
 export const tiersAfter = (change, text) => (("symbol" in change || "model" in change) && text !== "near" ? "" : text);
 
-/** Words for a map of which only some tiers are shown. */
-export const tiersText = (tiers) => `leverage ${tiers.map((tier) => `${tier}x`).join(", ")} only`;
+/** Words for a map that shows only some of the tiers there are. */
+export function tiersText(shown, all) {
+  const upward = all.filter((tier) => tier >= shown[0]).join() === shown.join() && shown.length > 1;
+  return `leverage ${upward ? `${shown[0]}x and up` : shown.map((tier) => `${tier}x`).join(", ")} only`;
+}
 
 /**
  * The control, beside the others of the live page. `group` makes buttons, `choose` is told the new text; `update` is to

@@ -110,6 +110,7 @@ function start(source, { poll_seconds: seconds = POLL_SECONDS }) {
     model: group("model", (model) => choose({ model })),
     layers: group("layers", (name) => choose({ [name]: !choice[name] }), { single: false }),
   };
+  const tiers = source.live ? leverageControl(group, (text) => choose({ tiers: text })) : null;
   const entry = () => symbols.find((one) => one.symbol === choice.symbol);
 
   /** A model and what it is for, unless it is the one to look at. */
@@ -127,6 +128,7 @@ function start(source, { poll_seconds: seconds = POLL_SECONDS }) {
 
   function choose(change) {
     choice = { ...choice, ...change };
+    if (!("tiers" in change)) choice.tiers = tiersAfter(change, choice.tiers);
     const { models } = entry();
     if (!models.includes(choice.model)) [choice.model] = models;
     // Volumes and prices of another symbol have nothing to do with these.
@@ -154,6 +156,7 @@ function start(source, { poll_seconds: seconds = POLL_SECONDS }) {
     if (map && !map.reported) Object.assign(layers.reported, { disabled: true, pressed: false, about: NOT_RECORDED });
     pickers.layers.update(layers);
     pickers.range.update(rangeOptions(span(), choice, source.live));
+    tiers?.update(map, choice.tiers);
     byId("ladder").hidden = !choice.levels;
     if (map) fillBins(byId("bin"), bins(), choice, map);
   }

@@ -105,6 +105,7 @@ function marksOf(map) {
   const pale = "#b7c0d1";
   return [
     map.simulated && { words: "SIMULATED DATA", style: "", colour: COLOURS.warn, about: "A made-up market, for trying things out. Not real prices." },
+    map.leverage_tiers && { words: tiersText(map.leverage_tiers, map.tiers), style: "mild", colour: pale, about: "Other leverage tiers are not shown. Located share is that of the whole book." },
     map.provisional && { words: "provisional", style: "mild", colour: pale, about: "The newest day is not complete yet; it will be computed again." },
     map.ended && { words: `ended on ${map.ended}`, style: "mild", colour: pale, about: "The exchange does not trade this symbol any more: no later day will come." },
     map.bucket_misfit && { words: "bucket does not fit", style: "old", colour: COLOURS.warn, about: `In this range ${map.bucket_misfit}.` },

@@ -100,11 +100,12 @@ function liveSource() {
     return detail ? String(detail) : `The server answered ${answer.status}.`;
   }
 
-  function address({ symbol, model, range, bin, entry }) {
+  function address({ symbol, model, range, bin, tiers, entry }) {
     const finest = Math.max(COLUMN_SECONDS[range], entry.candle_interval_seconds ?? 0);
     const [seconds, interval] = INTERVALS.find(([size]) => size >= finest) ?? INTERVALS.at(-1);
     const start = new Date(Math.max(Date.parse(entry.as_of) - RANGES[range], Date.parse(`${entry.first_day}T00:00:00Z`)));
     const given = new URLSearchParams({ symbol, model, interval, start_time: `${start.toISOString().slice(0, 19)}Z`, format: "columns" });
+    if (tiers) given.set("leverage_tiers", tiers);
     const columns = RANGES[range] / 1000 / seconds;
     if (bin) given.set("price_bin_size", String(bin));
     else given.set("max_rows", String(Math.round(Math.min(1000, Math.max(400, CELLS / columns)))));
