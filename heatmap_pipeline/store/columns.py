@@ -135,6 +135,13 @@ class BookCells:
     volume: Floats
 
 
+_BOOKS_OF_A_DAY = """
+SELECT p.symbol, CAST(round(p.liq_price * 1e8) AS BIGINT) // w.units AS bucket, p.side, sum(p.volume) AS volume
+FROM open_positions AS p JOIN wanted AS w ON p.symbol = w.symbol AND p.model = w.model AND p.day = w.day
+WHERE p.day = ? GROUP BY ALL
+"""
+
+
 def newest_books(con: Connection, wanted: Sequence[tuple[str, str, date, int]]) -> dict[str, BookCells]:
     """Return the stored books of many symbols at the end of a day, in one question; an empty book is left out.
 
@@ -146,13 +153,10 @@ def newest_books(con: Connection, wanted: Sequence[tuple[str, str, date, int]]) 
         return {}
     names, models, days, units = zip(*wanted, strict=True)
     con.register("wanted", pa.table({"symbol": names, "model": models, "day": days, "units": pa.array(units)}))
-    found = arrow(
-        con,
-        "SELECT p.symbol, CAST(round(p.liq_price * 1e8) AS BIGINT) // w.units AS bucket, p.side, "
-        "sum(p.volume) AS volume FROM open_positions AS p "
-        "JOIN wanted AS w ON p.symbol = w.symbol AND p.model = w.model AND p.day = w.day "
-        "GROUP BY ALL ORDER BY ALL",
-    )
+    # A part for each day, as a day that is named is looked up where it lies; one market that ended long ago would else
+    # have all days since read.
+    each = sorted(set(days))
+    found = arrow(con, f"{' UNION ALL '.join([_BOOKS_OF_A_DAY] * len(each))} ORDER BY ALL", each)
     con.unregister("wanted")
     owner = found.column("symbol").combine_chunks().dictionary_encode()  # sorted: a symbol's rows stand together
     starts = np.append(np.flatnonzero(np.diff(owner.indices.to_numpy(), prepend=-1)), found.num_rows)

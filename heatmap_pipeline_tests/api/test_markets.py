@@ -125,6 +125,22 @@ def test_many_markets_cost_two_questions_and_no_replay(version: Version, monkeyp
         assert {**copied, "symbol": ETH} == ether
 
 
+def test_books_of_different_days_are_those_that_were_stored(version: Version) -> None:
+    """One market may have ended long before the others; a day without a book has none."""
+    wanted = [(BTC, "delta", day(3), 10**10), (ETH, "turnover", day(1), 5 * 10**8), ("C1USDT", "turnover", day(9), 1)]
+    books = version.newest_books(wanted)
+    assert books.keys() == {BTC, ETH}
+    for symbol, model, at, units in wanted[:2]:
+        lots, book = version.state(symbol, model, at).lots, books[symbol]
+        sums: dict[tuple[int, int], float] = {}
+        for price, side, volume in zip(lots.liq_price // units, lots.side, lots.volume, strict=True):
+            sums[int(price), int(side)] = sums.get((int(price), int(side)), 0.0) + float(volume)
+        keys = list(zip(book.bucket.tolist(), book.side.tolist(), strict=True))
+        assert keys == sorted(keys, key=lambda key: (key[0], -key[1])), "rising, long before short"
+        assert dict(zip(keys, book.volume.tolist(), strict=True)) == pytest.approx(sums)
+    assert version.newest_books([]) == {}
+
+
 def test_an_empty_book_has_no_zones(version: Version, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(version, "newest_books", lambda _: {})
     assert {tuple(one["nearest"].values()) for one in market_records(version)} == {(None, None)}
