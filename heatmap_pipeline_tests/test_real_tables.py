@@ -9,7 +9,7 @@ import duckdb
 import pytest
 
 from heatmap_pipeline_tests._homes import published
-from heatmap_pipeline_tests._real_sets import BTC, ETH, RealRuns
+from heatmap_pipeline_tests._real_sets import BTC, ETH, SETS, RealRuns
 from heatmap_pipeline_tests.tables_page import PAGE, output, queries
 
 
@@ -54,6 +54,15 @@ def test_candles_joined_by_the_name_of_an_interval_find_next_to_nothing(run_of: 
         WHERE h.symbol = $1 AND h.model = 'turnover' AND ((h.long_volume > 0 AND c.low <= h.price_bucket)
             OR (h.short_volume > 0 AND c.high >= h.price_bucket + (SELECT bucket FROM symbols WHERE symbol = $1)))
     """
+    recipe = "time_bucket(INTERVAL 15 MINUTE, c.open_time) = h.state_at"
+    assert recipe in PAGE.read_text(), "the one for single candles, which below are summed first"
     naive, right = (run_of("A").ask(query.format(joined=name), symbol).iloc[0] for name in ("timestamp", "state_at"))
     assert naive["volume"] < 0.15 * right["volume"]
     assert right["consumed"] == right["cells"] > 2000
+    cells = "SELECT count(*) FROM heatmap AS h{join} WHERE h.symbol = ? AND h.model = 'turnover' AND h.state_at < ?"
+    end = SETS["A"].last
+    joined = f" JOIN raw_candles AS c ON c.symbol = h.symbol AND {recipe}"
+    candles = 3 if symbol == BTC else 1
+    assert run_of("A").number(cells.format(join=joined), symbol, end) == candles * run_of("A").number(
+        cells.format(join=""), symbol, end
+    ), "each state meets the candles of the 15 minutes after it"
