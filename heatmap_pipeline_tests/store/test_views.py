@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 
 from heatmap_pipeline.instants import day_start
+from heatmap_pipeline.model import zones
 from heatmap_pipeline.model.book import located_share
 from heatmap_pipeline.model.parameters import MODELS, ModelParameters
 from heatmap_pipeline.store.raw import SymbolRecord, put_symbol
@@ -265,7 +266,6 @@ def wild_book(con: Connection, seed: int, close: float, bucket: float) -> None:
 )
 def test_zones_are_those_of_the_model(con: Connection, close: float, bucket: float) -> None:
     """The rule in SQL and the one in Python, for the market's books and for wild ones."""
-    zones = pytest.importorskip("heatmap_pipeline.model.zones", reason="the zones in Python are not there yet")
     wild_book(con, 7, close, bucket)
     names = ("low", "high", "peak", "price", "volume", "distance_percent", "share")
     query = "SELECT DISTINCT symbol, model, day, close, bucket FROM daily_zones JOIN buckets USING (symbol, model, day)"
