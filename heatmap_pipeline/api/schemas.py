@@ -496,7 +496,7 @@ class Market(BaseModel):
     as_of: str
     change_24h_percent: float | None = Field(description="null where there is no candle 24 hours before.")
     sparkline: Sparkline
-    nearest: Nearest = Field(description="As in the newest map, by default.")
+    nearest: Nearest = Field(description="As in the newest map, by default, but without `since`.")
     located_share: float = Field(description=LOCATED_SHARE)
     score: Agreement | None = Field(description="null where nothing was scored; GET /score says why.")
     simulated: bool

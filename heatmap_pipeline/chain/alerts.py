@@ -31,7 +31,8 @@ LEAST_DAYS = 7
 def watch_symbol(connect: Connect, symbol: str, models: Sequence[str], rules: Sequence[Rule]) -> list[StoredAlert]:
     """Show the rules what was computed of a symbol since they last looked, and store what they tell and remember.
 
-    A rule that has not looked yet, or has been changed, is shown the newest instant only.
+    A rule that has not looked yet, or has been changed, is shown the newest instant only. Where the cells or candles of
+    the newest days are not stored, the rules wait for them and remember what they did.
 
     Args:
         connect: opens the warehouse.
@@ -59,8 +60,12 @@ def watch_symbol(connect: Connect, symbol: str, models: Sequence[str], rules: Se
             hours = any(isinstance(rule, CascadeRule) for rule in group)
             instants = list(_instants(con, symbol, model, max(begin, end - LOOK_BACK), end, hours=hours))
             for rule in group:
-                after[rule.name], alerts = _shown(rule, known[rule.name], instants)
-                told += [stored_alert(symbol, model, alert) for alert in alerts]
+                before = known[rule.name]
+                if instants:
+                    after[rule.name], alerts = _shown(rule, before, instants)
+                    told += [stored_alert(symbol, model, alert) for alert in alerts]
+                elif before is not None:
+                    after[rule.name] = before
         told.sort(key=lambda alert: alert.at)
         if mine or watches:
             stored.save_watches(con, symbol, after, told)
@@ -87,11 +92,15 @@ def _shown(rule: Rule, known: Watch | None, instants: Sequence[Instant]) -> tupl
 
 
 def _instants(con: Connection, symbol: str, model: str, begin: int, end: int, *, hours: bool) -> Iterator[Instant]:
-    """Yield what was known at the end of each stored interval after an instant; always the newest one."""
+    """Yield what was known at the end of each stored interval after an instant; always the newest one that is there."""
     books = stored.load_books(con, symbol, model, min(begin, end - 1), end)
     starts, first = np.unique(books["start"], return_index=True)
+    if not len(starts):
+        return
     until = np.minimum(starts + books["interval"][first], end)
     prices = stored.load_prices(con, symbol, int(starts[0]))
+    if not len(prices["start"]):
+        return
     last = np.searchsorted(prices["start"], until) - 1
     number = np.searchsorted(starts, books["start"])
     zones = find_zones(
@@ -100,6 +109,8 @@ def _instants(con: Connection, symbol: str, model: str, begin: int, end: int, *,
     known = _Hours(con, symbol, model, int(until[0])) if hours else None
     before = min(begin, int(until[-1]) - 1)
     for book, at in enumerate(until.tolist()):
+        if last[book] < 0:  # before the first candle that is there
+            continue
         since = prices["start"][: last[book] + 1] >= before
         lows, highs = prices["low"][: last[book] + 1][since], prices["high"][: last[book] + 1][since]
         close = float(prices["close"][last[book]])

@@ -97,6 +97,8 @@ def _emptied(instance: Connection) -> bool:
         names = [name for (name,) in rows(instance, "SELECT database_name FROM duckdb_databases() WHERE NOT internal")]
         for name in sorted({*names} - {"memory"}):
             instance.execute(f'DETACH "{name}"')
+        return not rows(
+            instance, "SELECT 1 FROM duckdb_tables() UNION ALL SELECT 1 FROM duckdb_views() WHERE NOT internal"
+        )
     except duckdb.Error:
         return False
-    return True

@@ -77,6 +77,31 @@ def test_what_is_told_is_published_and_each_thing_once(looked: Settings, told: l
     assert rows(looked, "SELECT count(*) FROM alert_watches") == [(0,)]
 
 
+@pytest.mark.parametrize(
+    ("lost", "of_day"),
+    [("snapshot_days", "day"), ("liquidation_snapshots", "timestamp"), ("raw_candles", "open_time")],
+)
+def test_rules_wait_for_cells_and_candles_that_are_not_stored(
+    looked: Settings, tmp_path: Path, lost: str, of_day: str
+) -> None:
+    shutil.copytree(looked.home, tmp_path / "home")
+    settings = quarters(tmp_path / "home")
+    warehouse = Warehouse(settings.home)
+    with warehouse.connect() as con:
+        con.execute(f"DELETE FROM {lost} WHERE {of_day} >= ?", [day(LAST)])
+        watches, alerts = load_watches(con, BTC), last_alerts(con, BTC, 1000)
+    look(settings)
+    with warehouse.connect() as con:
+        assert {name: watch.evaluated for name, watch in load_watches(con, BTC).items()} == {
+            name: watch.evaluated for name, watch in watches.items()
+        }
+        assert last_alerts(con, BTC, 1000) == alerts
+        con.execute("DELETE FROM alert_watches")
+    look(settings)  # a first look
+    with warehouse.connect() as con:
+        assert all(watch.evaluated for watch in load_watches(con, BTC).values())
+
+
 def test_zones_are_those_that_views_find_and_prices_those_of_the_candles(
     looked: Settings, told: list[StoredAlert]
 ) -> None:
