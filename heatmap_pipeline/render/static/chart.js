@@ -48,8 +48,8 @@ export class Chart {
   }
 
   /**
-   * Draws a scene: { map, choice, view, bounds }, the `moment` that profile and price belong to, `until` when anything is
-   * shown, and the view that the colours are `fitted` to.
+   * Draws a scene: { map, choice, view, bounds }, the `moment` that profile and price belong to, `until` when anything
+   * is shown, and the view that the colours are `fitted` to.
    */
   async draw(scene) {
     const { map, choice, view, moment, until } = scene;

@@ -79,8 +79,8 @@ const UNKNOWN = (() => {
 const TOGETHER = new WeakMap();
 
 /**
- * What the colours of a map's cells say: volumes, or how many times as much as usual; NaN where nobody knows. Volumes of
- * both sides add up; of two factors the larger one counts.
+ * What the colours of a map's cells say: volumes, or how many times as much as usual; NaN where nobody knows. Volumes
+ * of both sides add up; of two factors the larger one counts.
  * @param {HeatMap} map
  * @param {boolean} times whether they say factors
  * @param {"both" | Side} side
@@ -144,13 +144,14 @@ export const scaleText = (scale, value) => (scale.times ? timesText(value) : vol
  */
 export function scaleWords(map, choice, scale) {
   const what = scale.times
-    ? "times the usual at this distance from price"
+    ? "times the usual at this distance"
     : `modelled ${quote} per ${binText(map.bin)} ${quote} of price${scale.log ? ", log" : ""}`;
   return `${what} · ${choice.high === null ? "fit to view" : "locked"}`;
 }
 
 /**
- * A canvas with one pixel per cell: transparent where nothing is, or less than the scale shows; grey where nobody knows.
+ * A canvas with one pixel per cell: transparent where nothing is, or less than the scale shows; grey where nobody
+ * knows.
  * @param {HTMLCanvasElement} canvas
  * @param {HeatMap} map
  * @param {Choice} choice

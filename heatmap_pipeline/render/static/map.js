@@ -368,8 +368,8 @@ export function pricesOf(map, [from, to]) {
 const ENDS = new WeakMap();
 
 /**
- * Of the cells in view the largest value, and the one that 1 cell in 200 exceeds: there the colours end, so that one cell
- * does not dim the rest. With nothing in view they are those of the whole map.
+ * Of the cells in view the largest value, and the one that 1 cell in 200 exceeds: there the colours end, so that one
+ * cell does not dim the rest. With nothing in view they are those of the whole map.
  * @param {HeatMap} map
  * @param {Float32Array} values of the cells; NaN is not known
  * @param {View} view

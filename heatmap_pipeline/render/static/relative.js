@@ -1,10 +1,12 @@
-// How much more than usual stands at a distance from the price: the definition of docs/model.md, "Relative to distance", as
-// model/distance.py computes it for the endpoint. Pure functions of a map's cells, kept column by column as in map.js.
+// How much more than usual stands at a distance from the price: the definition of docs/model.md, "Relative to
+// distance", as model/distance.py computes it for the endpoint. Pure functions of a map's cells, kept column by column
+// as in map.js.
 
 /** @import { HeatMap, Side } from "./types.d.ts" */
 
 /**
- * By the cells of a map, which are other ones in other rows: what was computed of them, as the pointer asks again and again.
+ * By the cells of a map, which are other ones in other rows: what was computed of them, as the pointer asks again and
+ * again.
  * @type {WeakMap<Float32Array, Float32Array>}
  */
 const RELATIVE = new WeakMap();
@@ -24,7 +26,8 @@ const LEAST_TOLD = 24; // columns; with fewer nobody knows what is usual
 
 /**
  * Where bands begin, as numbers of rows counted from price 0. Shorts: band b has the rows from [b] up to [b + 1], not
- * included. Longs: from [b + 1] up to [b], not included. The row that holds the price belongs to the first band of both.
+ * included. Longs: from [b + 1] up to [b], not included. The row that holds the price belongs to the first band of
+ * both.
  * @param {number} price
  * @param {number} bin
  * @param {Side} side
@@ -80,8 +83,8 @@ function middleOf(values) {
 }
 
 /**
- * The volume per row that usually stands in each band, by side: the median over the columns of a map of the mean over the
- * rows of the band. null where fewer than LEAST_TOLD columns tell it, or where it is 0.
+ * The volume per row that usually stands in each band, by side: the median over the columns of a map of the mean over
+ * the rows of the band. null where fewer than LEAST_TOLD columns tell it, or where it is 0.
  * @param {HeatMap} map
  */
 export function usualOf(map) {

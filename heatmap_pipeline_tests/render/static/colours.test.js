@@ -113,8 +113,8 @@ for (const [change, expected] of [
   [{}, "modelled USDT per 10 USDT of price · fit to view"],
   [{ low: 5 }, "modelled USDT per 10 USDT of price · fit to view"],
   [{ scale: "log", high: 20 }, "modelled USDT per 10 USDT of price, log · locked"],
-  [{ scale: "relative" }, "times the usual at this distance from price · fit to view"],
-  [{ scale: "relative", high: 5 }, "times the usual at this distance from price · locked"],
+  [{ scale: "relative" }, "times the usual at this distance · fit to view"],
+  [{ scale: "relative", high: 5 }, "times the usual at this distance · locked"],
 ]) {
   test(`the legend says: ${expected}`, () => {
     const choice = { ...CHOICE, ...change };
