@@ -41,6 +41,7 @@ _SCRIPTS = (
     "zones",
     "map",
     "moment",
+    "relative",
     "colours",
     "marks",
     "traces",

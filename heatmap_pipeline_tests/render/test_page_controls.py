@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from heatmap_pipeline_tests.render.browser import DARK, colours_at, milliseconds, press, settle, state, trace, visit
+from heatmap_pipeline.views.columns import Columns
+from heatmap_pipeline_tests.render.browser import (
+    DARK,
+    colours_at,
+    in_view,
+    milliseconds,
+    press,
+    settle,
+    state,
+    trace,
+    visit,
+)
 from heatmap_pipeline_tests.render.sample import BUCKET, ten_days
+from heatmap_pipeline_tests.render.test_relative import by_hand
 
 pytestmark = pytest.mark.slow
 
@@ -165,12 +178,92 @@ def test_the_legend_is_the_slider_and_speaks_usdt(page: Any, renders: Path) -> N
     page.locator("#high").fill("much")
     page.locator("#high").press("Enter")
     assert state(page)["high"] > 20_000_000
-    page.locator("#reset-colours").click()
+    page.locator("#fit-colours").click()
     settle(page)
     assert (state(page)["choice"]["low"], state(page)["choice"]["high"]) == (None, None)
     press(page, "scale", "log")
     assert state(page)["log"]
     assert state(page)["low"] == pytest.approx(state(page)["high"] / 100)
+
+
+def fitted(data: Columns, view: Any) -> float:
+    """The volume that 1 cell in 200 of those in view exceeds."""
+    cells = (data.long + data.short)[in_view(data, view)]
+    volumes = np.sort(cells[cells > 0])
+    return float(volumes[int(0.995 * len(volumes))])
+
+
+def test_colours_fit_what_is_in_view_until_they_are_locked(page: Any, renders: Path) -> None:
+    visit(page, renders)
+    whole = state(page)
+    assert whole["high"] == fitted(ten_days(), whole["view"])
+    assert page.locator("#legend-title").inner_text() == "modelled USDT per 100 USDT of price · fit to view"
+    page.evaluate("() => document.activeElement.blur()")
+    for _ in range(5):
+        page.keyboard.press("+")
+    page.wait_for_function("before => heatmapPage.state().scale.high !== before", arg=whole["high"])
+    zoomed = state(page)
+    assert zoomed["high"] == pytest.approx(fitted(ten_days(), zoomed["view"]), rel=1e-6)
+    assert "high=" not in page.url
+    page.keyboard.press("f")
+    settle(page)
+    locked = state(page)["high"]
+    assert locked == pytest.approx(zoomed["high"], rel=0.01)
+    assert page.locator("#legend-title").inner_text().endswith("· locked")
+    assert page.locator("#lock-colours").get_attribute("aria-pressed") == "true"
+    page.keyboard.press("0")
+    settle(page)
+    page.wait_for_timeout(300)
+    assert (state(page)["view"], state(page)["high"]) == (whole["view"], locked)
+    assert f"high={locked:.0f}" in page.url
+    page.locator("#lock-colours").click()
+    settle(page)
+    assert state(page)["high"] == whole["high"]
+
+
+def test_relative_colours_say_how_much_more_than_usual_stands_at_a_distance(page: Any, renders: Path) -> None:
+    data = ten_days()
+    visit(page, renders, "#range=30d&high=5000000&candles=0&bubbles=0&profile=0")
+    page.evaluate("() => document.activeElement.blur()")
+    for scale in ("log", "relative"):
+        page.keyboard.press("g")
+        settle(page)
+        assert state(page)["choice"]["scale"] == scale
+    assert state(page)["choice"]["high"] is None, "a volume is no factor"
+    assert page.locator("#legend-title").inner_text() == "times the usual at this distance · fit to view"
+    assert page.locator("#low-handle").get_attribute("data-text") == "1×"
+    assert {"2×", "5×"} & set(page.locator("#ticks span").all_inner_texts())
+    factors = np.stack([by_hand(data, side) for side in ("long", "short")])
+    nobody_knows = np.isnan(factors).any(axis=0) & ~(np.nan_to_num(factors) > 0).any(axis=0)
+    most = np.nan_to_num(factors).max(axis=0)
+    rows, columns = in_view(data, state(page)["view"])
+    random = np.random.default_rng(3)
+    spots, expected = [], []
+    kinds = {"grey": nobody_knows, "dark": ~nobody_knows & (most < 0.99), "bright": most > 1.3}
+    for kind, cells in kinds.items():
+        inside = np.argwhere(cells[rows.start + 1 : rows.stop - 1, columns])
+        assert len(inside) > 30, kind
+        for row, column in random.permutation(inside)[:30]:
+            spots.append((float(milliseconds(data)[column]) + 450_000, float(data.edges[rows.start + 1 + row] + 50)))
+            expected.append(kind)
+    grey = [69, 77, 94, 255]
+    drawn = ["grey" if one == grey else "dark" if one == DARK else "bright" for one in colours_at(page, spots)]
+    assert drawn == expected
+    time, price = spots[-1]
+    x, y = page.evaluate(
+        """([time, price]) => {
+        const { xaxis, yaxis } = document.getElementById('chart')._fullLayout;
+        const frame = document.getElementById('chart').getBoundingClientRect();
+        return [frame.left + xaxis._offset + xaxis.l2p(time), frame.top + yaxis._offset + yaxis.l2p(price)];
+    }""",
+        [time, price],
+    )
+    page.mouse.move(x, y)
+    told = re.findall(r"at this distance\s+([\d.]+)× the usual", page.locator("#tip").inner_text())
+    row, column = (
+        np.searchsorted(edges, at, side="right") - 1 for edges, at in ((data.edges, price), (milliseconds(data), time))
+    )
+    assert max(map(float, told)) == pytest.approx(most[row, column], rel=0.06)
 
 
 def test_zooming_keeps_the_dates_and_draws_finer_candles(page: Any, renders: Path) -> None:
@@ -204,7 +297,7 @@ def test_a_link_opens_exactly_what_its_sender_saw(page: Any, renders: Path) -> N
     visit(page, renders, chosen)
     first = state(page)
     pressed = page.locator('button[aria-pressed="true"]').evaluate_all("all => all.map(one => one.dataset.value)")
-    assert sorted(pressed) == ["delta", "log", "map", "short"]
+    assert sorted(pressed) == ["delta", "lock", "log", "map", "short"]
     assert (first["low"], first["high"], first["map"]["bin"]) == (100_000, 5_000_000, 200)
     assert first["view"] == {"x": [1720400000000, 1720500000000], "y": [55000, 60000]}
     assert page.url.endswith(chosen)

@@ -10,7 +10,7 @@ import { iso } from "./words.js";
 const SWITCHES = ["map", "candles", "bubbles", "reported", "profile", "levels"];
 export const OPTIONS = {
   side: { both: "Longs + shorts", long: "Longs", short: "Shorts" },
-  scale: { linear: "Linear", log: "Log" },
+  scale: { linear: "Linear", log: "Log", relative: "Relative" },
 };
 
 /**

@@ -43,13 +43,13 @@ export class Chart {
   /** The cells alone, where they will be: Plotly takes longer to read than the numbers. */
   early(map, choice, view) {
     const { margin, mapWidth, height } = places(this.#element, choice);
-    this.#colour(map, choice);
+    this.#colour(map, choice, view);
     this.#paintIn(view, { left: margin.l, top: margin.t, width: mapWidth, height: height - margin.t - margin.b });
   }
 
   /**
-   * Draws a scene: { map, choice, view, bounds }, the `moment` that profile and price belong to, and `until` when
-   * anything is shown.
+   * Draws a scene: { map, choice, view, bounds }, the `moment` that profile and price belong to, `until` when anything
+   * is shown, and the view that the colours are `fitted` to.
    */
   async draw(scene) {
     const { map, choice, view, moment, until } = scene;
@@ -59,7 +59,7 @@ export class Chart {
       ...circleTraces(map, choice, at.mapWidth, until),
       ...(at.withProfile ? profileTraces(moment, choice) : []),
     ];
-    this.#colour(map, choice);
+    this.#colour(map, choice, scene.fitted);
     Object.assign(this.#drawn, scene);
     // Not restyle: it forgets that the axis is one of dates, and then takes it for one of numbers.
     await Plotly.react(this.#element, traces, layout(scene, at), CONFIG);
@@ -80,16 +80,16 @@ export class Chart {
   }
 
   /** Colours the cells for a choice, unless they are so already. */
-  #colour(map, choice) {
-    const scale = colourScale(map, choice);
-    const painted = [choice.side, scale.log, scale.low, scale.high].join();
+  #colour(map, choice, fitted) {
+    const scale = colourScale(map, choice, fitted);
+    const painted = [choice.side, choice.scale, scale.low, scale.high].join();
     if (this.#drawn?.map !== map || this.#drawn.painted !== painted) paintCells(this.cells, map, choice, scale);
     this.#drawn = { moment: map, until: Infinity, ...this.#drawn, map, choice, scale, painted };
   }
 
-  recolour(choice) {
+  recolour(choice, fitted) {
     if (!this.#drawn?.view) return;
-    this.#colour(this.#drawn.map, choice);
+    this.#colour(this.#drawn.map, choice, fitted);
     this.#paint();
   }
 
@@ -177,7 +177,7 @@ export class Chart {
     const { xaxis, xaxis2, yaxis } = this.#element._fullLayout;
     const inside = (axis, at) => at >= axis._offset && at <= axis._offset + axis._length;
     if (!inside(yaxis, y) || !(inside(xaxis, x) || (xaxis2 && inside(xaxis2, x)))) return null;
-    const { map, moment, until } = this.#drawn;
+    const { map, moment, until, choice } = this.#drawn;
     const price = yaxis.p2l(y - yaxis._offset);
     const row = Math.floor((price - map.low) / map.bin);
     const onMap = inside(xaxis, x);
@@ -185,6 +185,7 @@ export class Chart {
     const isShown = column >= 0 && column < map.columns && map.start + (column + 1) * map.width <= until;
     return {
       map: moment,
+      choice,
       price,
       onMap,
       row: row >= 0 && row < map.rows ? row : null,

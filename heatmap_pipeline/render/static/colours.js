@@ -2,8 +2,10 @@
 // tell apart.
 
 import { colourEnds } from "./map.js";
+import { relativeCells } from "./relative.js";
+import { binText, quote, timesText, volumeText } from "./words.js";
 
-/** @import { Choice, HeatMap, Scale, View } from "./types.d.ts" */
+/** @import { Choice, HeatMap, Scale, Side, View } from "./types.d.ts" */
 
 export const COLOURS = {
   background: "#0b0e14",
@@ -17,6 +19,7 @@ export const COLOURS = {
   up: "#f4f7fb",
   down: "#f06ccf",
   price: "#ffffff",
+  unknown: "#454d5e",
 };
 const VIRIDIS = [
   "#440154",
@@ -64,51 +67,113 @@ const RAMP = (() => {
 
 const PIXELS = Uint32Array.from(RAMP, ([red, green, blue]) => ((255 << 24) | (blue << 16) | (green << 8) | red) >>> 0);
 
+const UNKNOWN = (() => {
+  const [red, green, blue] = [1, 3, 5].map((at) => parseInt(COLOURS.unknown.slice(at, at + 2), 16));
+  return ((255 << 24) | (blue << 16) | (green << 8) | red) >>> 0;
+})();
+
 /**
- * Between which volumes the colours run: the user's own, else those that suit what the range shows.
+ * By the long cells of a map: what both sides make together.
+ * @type {WeakMap<Float32Array, Record<string, Float32Array>>}
+ */
+const TOGETHER = new WeakMap();
+
+/**
+ * What the colours of a map's cells say: volumes, or how many times as much as usual; NaN where nobody knows. Volumes
+ * of both sides add up; of two factors the larger one counts.
+ * @param {HeatMap} map
+ * @param {boolean} times whether they say factors
+ * @param {"both" | Side} side
+ */
+export function cellValues(map, times, side) {
+  if (side !== "both") return times ? relativeCells(map, side) : map[side];
+  const kept = TOGETHER.get(map.long) ?? {};
+  TOGETHER.set(map.long, kept);
+  const name = times ? "times" : "volume";
+  if (!kept[name]) {
+    const [long, short] = times ? [relativeCells(map, "long"), relativeCells(map, "short")] : [map.long, map.short];
+    kept[name] = Float32Array.from(long, (value, i) => {
+      if (times && value > 0 && short[i] > 0) return Math.max(value, short[i]);
+      if (times && (value > 0 || short[i] > 0)) return value > 0 ? value : short[i];
+      return value + short[i];
+    });
+  }
+  return kept[name];
+}
+
+/**
+ * Between which values the colours run: the user's own, else those that fit the cells in view, of both sides, so that a
+ * colour says the same whatever side is shown.
  * @param {HeatMap} map
  * @param {Choice} choice
+ * @param {View} view
  * @returns {Scale}
  */
-export function colourScale(map, choice) {
-  const log = choice.scale === "log";
-  const high = choice.high ?? Math.max(colourEnds(map, choice.range).top, (choice.low ?? 0) * 2);
-  let low = choice.low ?? (log ? high / 10 ** LOG_DECADES : 0);
-  if (log && low <= 0) low = high / 10 ** LOG_DECADES;
+export function colourScale(map, choice, view) {
+  const times = choice.scale === "relative";
+  const log = times || choice.scale === "log";
+  const ends = colourEnds(map, cellValues(map, times, "both"), view);
+  const high = choice.high ?? Math.max(ends.top, (choice.low ?? (times ? 1 : 0)) * 2);
+  let low = choice.low ?? (times ? 1 : log ? high / 10 ** LOG_DECADES : 0);
+  if (log && (low <= 0 || low >= high)) low = high / 10 ** LOG_DECADES;
   const span = log ? Math.log(high / low) : high - low;
   return {
     log,
+    times,
     low,
     high,
+    most: ends.most,
+    top: ends.top,
     /** 0 at the lower end, 1 at the upper one. */
     place: (volume) => (log ? Math.log(Math.max(volume, Number.MIN_VALUE) / low) : volume - low) / span,
   };
 }
 
 /**
- * A canvas with one pixel per cell: transparent where nothing is, or less than the scale shows.
+ * A value of a scale in words.
+ * @param {Scale} scale
+ * @param {number} value
+ */
+export const scaleText = (scale, value) => (scale.times ? timesText(value) : volumeText(value));
+
+/**
+ * What the colours say, and what they fit; the legend and the picture say it alike.
+ * @param {HeatMap} map
+ * @param {Choice} choice
+ * @param {Scale} scale
+ */
+export function scaleWords(map, choice, scale) {
+  const what = scale.times
+    ? "times the usual at this distance"
+    : `modelled ${quote} per ${binText(map.bin)} ${quote} of price${scale.log ? ", log" : ""}`;
+  return `${what} · ${choice.high === null ? "fit to view" : "locked"}`;
+}
+
+/**
+ * A canvas with one pixel per cell: transparent where nothing is, or less than the scale shows; grey where nobody
+ * knows.
  * @param {HTMLCanvasElement} canvas
  * @param {HeatMap} map
  * @param {Choice} choice
  * @param {Scale} scale
  */
 export function paintCells(canvas, map, choice, scale) {
-  const { columns, rows, long, short } = map;
+  const { columns, rows } = map;
   canvas.width = Math.max(1, columns);
   canvas.height = Math.max(1, rows);
   const context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
   const image = context.createImageData(canvas.width, canvas.height);
   const pixels = new Uint32Array(image.data.buffer);
-  const [withLong, withShort] = [choice.side !== "short", choice.side !== "long"];
   const { log, low, high } = scale;
+  const values = cellValues(map, scale.times, choice.side);
   const factor = (SHADES - 1) / (log ? Math.log(high / low) : high - low);
   for (let t = 0, i = 0; t < columns; t += 1) {
     for (let p = 0; p < rows; p += 1, i += 1) {
-      const volume = (withLong ? long[i] : 0) + (withShort ? short[i] : 0);
-      if (volume > 0 && volume >= low) {
-        const shade = (log ? Math.log(volume / low) : volume - low) * factor;
+      const value = values[i];
+      if (value > 0 && value >= low) {
+        const shade = (log ? Math.log(value / low) : value - low) * factor;
         pixels[(rows - 1 - p) * columns + t] = PIXELS[shade < SHADES ? shade | 0 : SHADES - 1];
-      }
+      } else if (Number.isNaN(value)) pixels[(rows - 1 - p) * columns + t] = UNKNOWN;
     }
   }
   context.putImageData(image, 0, 0);

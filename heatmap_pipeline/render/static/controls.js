@@ -27,6 +27,7 @@ export const ABOUT = {
   short: "Shorts, which a rise liquidates (s)",
   linear: "Colours in even steps (g changes it)",
   log: "Colours in equal ratios, for faint levels (g changes it)",
+  relative: "How much more than usual at this distance from the price (g changes it)",
 };
 export const ABOUT_LOCATED =
   "Share of open interest that the map puts at a liquidation price. The rest was open before the data begin, or " +
@@ -36,13 +37,13 @@ export const NOT_RECORDED =
 const KEYS = [
   ["1 … 9", "time range, 12 hours … 1 year"],
   ["l  s  b", "longs, shorts, both"],
-  ["g", "linear or logarithmic colours"],
+  ["g", "linear, logarithmic, relative colours"],
   ["m", "next model"],
   ["h  c", "hide or show map, candles"],
   ["x  o", "hide or show modelled, reported liquidations"],
   ["p  k", "hide or show profile, zones"],
   ["[  ]", "smaller or larger price bins"],
-  ["r", "fit the colours to the map again"],
+  ["r  f", "fit the colours to the view; lock them as they are"],
   ["+  −  0", "zoom in, out, show the whole range (or wheel, or two fingers)"],
   [",  .  n", "earlier, later, newest"],
   ["space  <  >", "replay candle by candle, one back, one on"],
@@ -56,8 +57,14 @@ const HELP = [
   [
     "Colours",
     "say how much, as modelled, would be liquidated in a row if price went there. Drag the two handles or " +
-      "type values: the left one hides what is smaller, from the right one on all is brightest. What you set " +
-      "stays an amount of the quote asset, whatever the range, until Auto fits the colours to the range again.",
+      "type values: the left one hides what is smaller, from the right one on all is brightest. By default they " +
+      "fit what is in view; Lock, or a right end of your own, keeps one scale whatever is in view.",
+  ],
+  [
+    "Relative colours",
+    "say how many times as much as usual stands in a row. Usual is the median over what is loaded of what " +
+      "stands at the same distance from the price of its time, each side for itself: so what is near the price, " +
+      "always fainter than what is far, shows where it is unusual. Grey: nobody knows what is usual there.",
   ],
   [
     "A level ends",

@@ -1,11 +1,15 @@
 // The legend, which is the slider: a bar with the map's colours, and two handles that say where they begin and end.
 
-import { colourScale, roundVolumes, STOPS } from "./colours.js";
+import { colourScale, roundVolumes, STOPS, scaleText, scaleWords } from "./colours.js";
 import { byId, make } from "./dom.js";
-import { colourEnds } from "./map.js";
-import { binText, quote, typedVolume, volumeText } from "./words.js";
+import { binText, quote, typedTimes, typedVolume } from "./words.js";
 
 const TRACK_DECADES = 4;
+const LEAST_TIMES = 0.1;
+const ABOUT_VOLUME = "Modelled volume that would be liquidated in a row";
+const ABOUT_TIMES =
+  "How many times as much as usual a row holds: usual is the median of what is loaded at the same distance from the " +
+  "price of its time, each side for itself";
 const STEP = 0.01; // of the track, for one press of an arrow key
 const percent = (share) => `${(100 * share).toFixed(2)}%`;
 /** Three digits, so that the address bar and the labels say the same. */
@@ -17,10 +21,12 @@ export class Legend {
   #track = byId("track");
   #handles = { low: byId("low-handle"), high: byId("high-handle") };
   #inputs = { low: byId("low"), high: byId("high") };
+  #modes = { fit: byId("fit-colours"), lock: byId("lock-colours") };
   #shown = null; // { scale, from, to }: what the colours span, and what the track does
 
   /**
-   * `onMove(change)` while a handle moves, `onDone(change)` when it rests; a change is { low } or { high }, a volume.
+   * `onMove(change)` while a handle moves, `onDone(change)` when it rests; a change is { low } or { high }, a value of
+   * the scale, or null to fit what is in view.
    */
   constructor(onMove, onDone) {
     this.#onMove = onMove;
@@ -32,6 +38,20 @@ export class Legend {
       this.#inputs[name].addEventListener("focus", () => this.#inputs[name].select());
     }
     this.#track.addEventListener("pointerdown", (event) => this.#jump(event));
+    this.#modes.fit.addEventListener("click", () => this.fit());
+    this.#modes.lock.addEventListener("click", () => this.lock());
+  }
+
+  /** The colours fit what is in view from now on. */
+  fit() {
+    this.#onDone({ low: null, high: null });
+  }
+
+  /** The colours stay as they are now, whatever is in view; once more, and they fit it again. */
+  lock() {
+    if (!this.#shown) return;
+    if (this.#shown.isLocked) this.fit();
+    else this.#onDone({ high: tidy(this.#shown.scale.high) });
   }
 
   #place(volume) {
@@ -53,22 +73,31 @@ export class Legend {
     return this.#volumeAt((event.clientX - frame.left) / frame.width);
   }
 
-  update(map, choice) {
-    const scale = colourScale(map, choice);
-    const ends = colourEnds(map, choice.range);
-    const most = Math.max(Math.min(ends.most, 2.5 * ends.top), scale.high);
-    this.#shown = { scale, from: scale.log ? Math.min(most / 10 ** TRACK_DECADES, scale.low) : 0, to: most };
+  /** Shows the colours of a map, fitted to a view unless they are locked. */
+  update(map, choice, view) {
+    const scale = colourScale(map, choice, view);
+    const most = Math.max(Math.min(scale.most, 2.5 * scale.top), scale.high);
+    const least = scale.times ? LEAST_TIMES : most / 10 ** TRACK_DECADES;
+    const isLocked = choice.high !== null;
+    this.#shown = { scale, isLocked, from: scale.log ? Math.min(least, scale.low) : 0, to: most };
     const [low, high] = [this.#place(scale.low), this.#place(scale.high)];
     const stops = STOPS.map(([share, colour]) => `${colour} ${percent(low + share * (high - low))}`);
     byId("ramp").style.background = `linear-gradient(90deg, ${stops.join(", ")})`;
     const title = byId("legend-title");
-    title.textContent = `modelled ${quote} per ${binText(map.bin)} ${quote} of price`;
-    title.title = `Modelled volume that would be liquidated in a row of ${binText(map.bin)} ${quote} of price`;
-    this.#inputs.low.setAttribute("aria-label", `Hide volumes below, ${quote}`);
-    this.#inputs.high.setAttribute("aria-label", `Brightest colour from, ${quote}`);
+    title.textContent = scaleWords(map, choice, scale);
+    title.title = scale.times ? ABOUT_TIMES : `${ABOUT_VOLUME} of ${binText(map.bin)} ${quote} of price`;
+    byId("not-known").hidden = !scale.times;
+    for (const [mode, button] of Object.entries(this.#modes)) {
+      button.setAttribute("aria-pressed", String(isLocked === (mode === "lock")));
+    }
+    const unit = scale.times ? "times the usual" : quote;
+    const [kinds, example] = scale.times ? ["what is", "2x or 0.5"] : ["volumes", "2M, 500k or 2000000"];
+    this.#inputs.low.setAttribute("aria-label", `Hide ${kinds} below, ${unit}`);
+    this.#inputs.high.setAttribute("aria-label", `Brightest colour from, ${unit}`);
+    this.#inputs.low.title = `Hide ${kinds} below (type ${example})`;
+    this.#inputs.high.title = `Brightest colour from here on (type ${example})`;
     this.#say("low", scale.low, [this.#shown.from, scale.high]);
     this.#say("high", scale.high, [scale.low, this.#shown.to]);
-    byId("reset-colours").disabled = choice.low === null && choice.high === null;
     this.#label(low, high);
   }
 
@@ -76,12 +105,15 @@ export class Legend {
   #say(name, volume, [least, most]) {
     const [handle, input] = [this.#handles[name], this.#inputs[name]];
     handle.style.left = percent(this.#place(volume));
-    handle.dataset.text = name === "high" ? `≥ ${volumeText(volume)}` : volumeText(volume);
-    handle.setAttribute("aria-valuemin", String(Math.round(least)));
-    handle.setAttribute("aria-valuemax", String(Math.round(most)));
-    handle.setAttribute("aria-valuenow", String(Math.round(volume)));
-    handle.setAttribute("aria-valuetext", `${volumeText(volume)} of ${quote}`);
-    if (document.activeElement !== input) input.value = volumeText(volume);
+    const { scale } = this.#shown;
+    const words = scaleText(scale, volume);
+    const number = (value) => String(scale.times ? tidy(value) : Math.round(value));
+    handle.dataset.text = name === "high" ? `≥ ${words}` : words;
+    handle.setAttribute("aria-valuemin", number(least));
+    handle.setAttribute("aria-valuemax", number(most));
+    handle.setAttribute("aria-valuenow", number(volume));
+    handle.setAttribute("aria-valuetext", scale.times ? `${words} the usual` : `${words} of ${quote}`);
+    if (document.activeElement !== input) input.value = words;
     input.classList.remove("wrong");
   }
 
@@ -96,7 +128,7 @@ export class Legend {
       const at = this.#place(volume) * width;
       if (at - last < 46 || at < 12 || at > width - 12 || taken.some((other) => Math.abs(other - at) < 48)) continue;
       last = at;
-      const mark = make("span", { textContent: volumeText(volume) });
+      const mark = make("span", { textContent: scaleText(scale, volume) });
       mark.style.left = `${at.toFixed(1)}px`;
       marks.push(mark);
     }
@@ -152,12 +184,15 @@ export class Legend {
   #typed(name) {
     if (!this.#shown) return;
     const input = this.#inputs[name];
-    const volume = typedVolume(input.value.replace(/^≥\s*/, ""));
-    const { low, high } = this.#shown.scale;
+    const { scale } = this.#shown;
+    const { low, high, times } = scale;
+    const volume = (times ? typedTimes : typedVolume)(input.value.replace(/^≥\s*/, ""));
     const fits = name === "low" ? volume < high : volume > low;
-    const wanted = name === "low" ? `below ${volumeText(high)}` : `above ${volumeText(low)}`;
+    const wanted = name === "low" ? `below ${scaleText(scale, high)}` : `above ${scaleText(scale, low)}`;
     input.classList.toggle("wrong", !fits);
-    input.title = fits ? "" : `Type a volume ${wanted}, like 2.5M or 800k`;
+    input.title = fits
+      ? ""
+      : `Type ${times ? "a factor" : "a volume"} ${wanted}, like ${times ? "2x" : "2.5M or 800k"}`;
     if (fits) this.#onDone(this.#changed(name, volume));
   }
 

@@ -5,13 +5,13 @@ import { decode, rebin } from "./map.js";
 
 const maps = new WeakMap(); // by payload: the map in each height of rows that was asked for
 
-/** A payload in rows of `bin`, or in its own for 0 and for what is no multiple of it; `whole` as in HeatMap. */
-export function mapOf(payload, bin, whole) {
+/** A payload in rows of `bin`, or in its own for 0 and for what is no multiple of it. */
+export function mapOf(payload, bin) {
   if (!maps.has(payload)) maps.set(payload, new Map());
   const binned = maps.get(payload);
   if (!binned.has(0)) binned.set(0, decode(payload));
   const base = binned.get(0);
-  Object.assign(base, { base, whole });
+  Object.assign(base, { base });
   if (!bin) return base;
   if (!binned.has(bin)) {
     const factor = bin / base.bin;

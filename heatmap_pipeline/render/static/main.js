@@ -117,8 +117,9 @@ class Page {
   #recolour(change) {
     const state = this.#state;
     state.choice = { ...state.choice, ...change };
-    this.chart.recolour(state.choice);
-    if (state.map) this.legend.update(state.map, state.choice);
+    if (!state.map) return;
+    this.chart.recolour(state.choice, state.fitted);
+    this.legend.update(state.map, state.choice, state.fitted);
   }
 
   /** After the user moved or zoomed: candles of a width that can be read there, and the profile of what is in view. */
@@ -128,11 +129,11 @@ class Page {
       return;
     }
     const state = this.#state;
-    state.choose({ view });
+    state.move(view);
     this.#redraw();
     state.write();
     this.hand.hide();
-    this.#loadSoon();
+    this.#restSoon();
   }
 
   // Other moments.
@@ -188,11 +189,14 @@ class Page {
     return time < bounds.last;
   }
 
-  /** Asks for what is looked at once it rests, if what is there does not show it as finely as it could. */
-  #loadSoon() {
+  /** Once what is looked at rests, the colours fit it; where it could be shown finer than it is, it is asked for. */
+  #restSoon() {
     clearTimeout(this.#resting);
-    if (this.#state.isEnough(this.chart.mapWidth)) return;
-    this.#resting = setTimeout(() => this.#update(), REST);
+    this.#resting = setTimeout(() => {
+      this.#state.rest();
+      if (this.#state.isEnough(this.chart.mapWidth)) this.#recolour({});
+      else this.#update();
+    }, REST);
   }
 
   #bins() {
@@ -257,6 +261,7 @@ class Page {
   #update() {
     const state = this.#state;
     clearTimeout(this.#resting);
+    state.rest();
     state.fit();
     this.#controls();
     state.write();
@@ -273,7 +278,7 @@ class Page {
     const state = this.#state;
     const { live } = this.#source;
     // The server puts numbers into rows itself.
-    const map = mapOf(payload, live ? 0 : state.choice.bin, live);
+    const map = mapOf(payload, live ? 0 : state.choice.bin);
     if (!live && map === map.base && state.choice.bin !== map.bin) state.choose({ bin: 0 });
     countIn(map.quote);
     state.take(map, window);
@@ -289,7 +294,7 @@ class Page {
     byId("message").hidden = true;
     this.#controls();
     state.write();
-    this.legend.update(map, choice);
+    this.legend.update(map, choice, state.fitted);
     this.#beside(state.view, state.moment);
     if (typeof Plotly === "undefined") this.chart.early(map, choice, state.view);
     await this.#plotly;
@@ -316,8 +321,8 @@ class Page {
   }
 
   #draw() {
-    const { map, choice, view, moment, until, bounds } = this.#state;
-    return this.chart.draw({ map, choice, view, moment, until, bounds });
+    const { map, choice, view, fitted, moment, until, bounds } = this.#state;
+    return this.chart.draw({ map, choice, view, fitted, moment, until, bounds });
   }
 
   /** Draws another moment of what is there. */
@@ -329,7 +334,7 @@ class Page {
   /** Draws what is there anew, as the choice or the room for it changed. */
   #redraw() {
     this.#controls();
-    this.legend.update(this.#state.map, this.#state.choice);
+    this.legend.update(this.#state.map, this.#state.choice, this.#state.fitted);
     return this.#drawMoment();
   }
 
@@ -412,14 +417,15 @@ class Page {
   /** What each key does, besides the ranges and the layers. */
   #actions() {
     const { chart } = this;
-    const other = { log: "linear", linear: "log" };
+    const nextScale = { linear: "log", log: "relative", relative: "linear" };
     return {
       l: () => this.#choose({ side: "long" }),
       s: () => this.#choose({ side: "short" }),
       b: () => this.#choose({ side: "both" }),
-      g: () => this.#choose({ scale: other[this.#state.choice.scale] }),
+      g: () => this.#choose({ scale: nextScale[this.#state.choice.scale] }),
       m: () => this.#nextModel(),
-      r: () => this.#choose({ low: null, high: null }),
+      r: () => this.legend.fit(),
+      f: () => this.legend.lock(),
       "[": () => this.#nextBin(-1),
       "]": () => this.#nextBin(1),
       "?": () => byId("help").showModal(),
@@ -459,7 +465,7 @@ class Page {
   #wire() {
     const state = this.#state;
     const click = (id, action) => byId(id).addEventListener("click", action);
-    const keys = { "reset-colours": "r", "zoom-in": "+", "zoom-out": "-", "zoom-fit": "0", "help-button": "?" };
+    const keys = { "zoom-in": "+", "zoom-out": "-", "zoom-fit": "0", "help-button": "?" };
     for (const [id, key] of Object.entries(keys)) click(id, () => this.act(key));
     byId("symbol").addEventListener("change", (event) => this.#choose({ symbol: event.target.value }));
     byId("bin").addEventListener("change", (event) => this.#choose({ bin: Number(event.target.value) }));

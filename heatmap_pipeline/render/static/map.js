@@ -169,7 +169,6 @@ function finished(map) {
   map.empty =
     !map.long.some((/** @type {number} */ volume) => volume > 0) &&
     !map.short.some((/** @type {number} */ volume) => volume > 0);
-  map.ends = {};
   return map;
 }
 
@@ -363,33 +362,53 @@ export function pricesOf(map, [from, to]) {
 }
 
 /**
- * Of the cells that a range shows the largest volume, and the one that 1 cell in 200 exceeds: there the colours end, so
- * that one cell does not dim the rest.
- * @param {HeatMap} map
- * @param {RangeName} range
+ * By values: where the colours of the newest view end, as pointer and handles ask again and again.
+ * @type {WeakMap<Float32Array, { part: string, ends: { most: number, top: number } }>}
  */
-export function colourEnds(map, range) {
-  if (map.ends[range]) return map.ends[range];
-  const x = map.whole ? [map.start, map.end] : viewOf(map, range).x;
-  const y = pricesOf(map, x);
-  const { long, short, rows } = map;
+const ENDS = new WeakMap();
+
+/**
+ * Of the cells in view the largest value, and the one that 1 cell in 200 exceeds: there the colours end, so that one
+ * cell does not dim the rest. With nothing in view they are those of the whole map.
+ * @param {HeatMap} map
+ * @param {Float32Array} values of the cells; NaN is not known
+ * @param {View} view
+ * @returns {{ most: number, top: number }}
+ */
+export function colourEnds(map, values, { x, y }) {
+  const { columns, rows } = map;
   const first = Math.max(0, Math.floor((x[0] - map.start) / map.width));
-  const [bottom, top] = [
-    Math.max(0, Math.floor((y[0] - map.low) / map.bin)),
-    Math.min(rows, Math.ceil((y[1] - map.low) / map.bin)),
-  ];
-  const step = Math.max(1, Math.floor(((map.columns - first) * (top - bottom)) / 200000));
+  const last = Math.min(columns, Math.ceil((x[1] - map.start) / map.width));
+  const bottom = Math.max(0, Math.floor((y[0] - map.low) / map.bin));
+  const top = Math.min(rows, Math.ceil((y[1] - map.low) / map.bin));
+  const part = [first, last, bottom, top].join();
+  const kept = ENDS.get(values);
+  if (kept?.part === part) return kept.ends;
+  let ends = endsOf(values, rows, [first, last], [bottom, top]);
+  if (!ends.most) ends = endsOf(values, rows, [0, columns], [0, rows]);
+  if (!ends.most) ends = { most: 1, top: 1 };
+  ENDS.set(values, { part, ends });
+  return ends;
+}
+
+/**
+ * @param {Float32Array} values
+ * @param {number} rows
+ * @param {number[]} columns from one to before another
+ * @param {number[]} inside the same of rows
+ */
+function endsOf(values, rows, [first, last], [bottom, top]) {
+  const step = Math.max(1, Math.floor(((last - first) * (top - bottom)) / 200000));
   const sample = [];
   let most = 0;
-  for (let t = first, seen = 0; t < map.columns; t += 1) {
+  for (let t = first, seen = 0; t < last; t += 1) {
     for (let p = bottom; p < top; p += 1, seen += 1) {
-      const total = long[t * rows + p] + short[t * rows + p];
-      if (total > most) most = total;
-      if (total > 0 && seen % step === 0) sample.push(total);
+      const value = values[t * rows + p];
+      if (value > most) most = value;
+      if (value > 0 && seen % step === 0) sample.push(value);
     }
   }
   const sorted = Float32Array.from(sample).sort();
   const limit = sorted.length ? sorted[Math.min(sorted.length - 1, Math.floor(0.995 * sorted.length))] : most;
-  map.ends[range] = most > 0 ? { most, top: limit } : { most: 1, top: 1 };
-  return map.ends[range];
+  return { most, top: limit };
 }

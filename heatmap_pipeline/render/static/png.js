@@ -1,10 +1,10 @@
 // What can be taken away as a picture: the view with everything one needs to know to read it.
 
-import { COLOURS, copyCells, FONT, STOPS } from "./colours.js";
+import { COLOURS, copyCells, FONT, STOPS, scaleText, scaleWords } from "./colours.js";
 import { make } from "./dom.js";
 import { marksOf, reportedWords } from "./marks.js";
 import { sidesOf } from "./traces.js";
-import { binText, instantText, priceText, quote, volumeText } from "./words.js";
+import { instantText, priceText } from "./words.js";
 
 export function save(name, blob) {
   const link = make("a", { href: URL.createObjectURL(blob), download: name });
@@ -94,12 +94,17 @@ export function caption(context, map, choice, scale, width, height) {
   context.fillRect(left, 26, wide, 9);
   context.strokeStyle = COLOURS.line;
   context.strokeRect(left, 26, wide, 9);
-  if (width > 620)
-    write(`modelled ${quote} per ${binText(map.bin)} ${quote} of price${scale.log ? ", logarithmic" : ""}`, left, 14, {
-      size: 11,
-    });
-  write(volumeText(scale.low), left, 46, { size: 11 });
-  write(`≥ ${volumeText(scale.high)}`, left + wide, 46, { size: 11, align: "right" });
+  const words = scaleWords(map, choice, scale);
+  context.font = `400 11px ${FONT}`;
+  const room = left + wide - x - 24;
+  if (context.measureText(words).width < room) write(words, left + wide, 14, { size: 11, align: "right" });
+  write(scaleText(scale, scale.low), left, 46, { size: 11 });
+  if (scale.times) {
+    context.fillStyle = COLOURS.unknown;
+    context.fillRect(left + wide / 2 - 38, 41, 10, 10);
+    write("not known", left + wide / 2 - 22, 46, { size: 11 });
+  }
+  write(`≥ ${scaleText(scale, scale.high)}`, left + wide, 46, { size: 11, align: "right" });
   const end = height + HEAD + FOOT / 2;
   const key = (words, mark, from) => {
     let at = write(words, from, end, { size: 11 });

@@ -4,19 +4,22 @@
 import { byId, make } from "./dom.js";
 import { newestBook, recordedIn } from "./map.js";
 import { notWholeOf } from "./marks.js";
-import { amount, binDecimals, clockText, dayText, instantText, percentText, priceText } from "./words.js";
+import { relativeCells } from "./relative.js";
+import { amount, binDecimals, clockText, dayText, instantText, percentText, priceText, timesText } from "./words.js";
 
 /** Rows of the tooltip: [class of the row, left, right]. */
-function tipRows({ map, row, column, onMap }) {
+function tipRows({ map, choice, row, column, onMap }) {
   const low = map.low + row * map.bin;
   const decimals = binDecimals(map.bin);
-  const [long, short] = [map.long[column * map.rows + row], map.short[column * map.rows + row]];
+  const cell = column * map.rows + row;
+  const [long, short] = [map.long[cell], map.short[cell]];
   const rows = [
     ["", "Price", `${priceText(low, decimals)} – ${priceText(low + map.bin, decimals)}`],
     ["", map.isPast ? "From price then" : "From last price", percentText(((low + map.bin / 2) / map.price - 1) * 100)],
     ["rule long-text", "Long, modelled", amount(long)],
     ["short-text", "Short, modelled", amount(short)],
     ["", "Total, modelled", amount(long + short)],
+    ...(choice.scale === "relative" ? timesRows(map, cell) : []),
   ];
   if (!onMap) {
     const book = newestBook(map);
@@ -39,6 +42,16 @@ function tipRows({ map, row, column, onMap }) {
     .filter((one) => one.from < to && one.to > from)
     .map(({ words }) => ["rule marks", "Not whole", words]);
   return [...rows, ...reportedRows(map, column), ...partly];
+}
+
+/** How many times as much as usual a cell holds of each side that it holds. */
+function timesRows(map, cell) {
+  const sides = ["long", "short"].filter((side) => map[side][cell] > 0);
+  return sides.map((side, i) => {
+    const times = relativeCells(map, side)[cell];
+    const words = Number.isNaN(times) ? "not known" : `${timesText(times)} the usual`;
+    return [`${i ? "" : "rule "}${side}-text`, `${side === "long" ? "Longs" : "Shorts"}, at this distance`, words];
+  });
 }
 
 /** What was really liquidated in a column, or in the hour around it where only the hour's sum is reported. */

@@ -1,6 +1,6 @@
 // Where numbers come from. A source has `live`, `symbols()`, `load(query, signal)`, `score(query)`,
-// `alerts(query)` and `health()`; a query is { symbol, model, bin, entry, window }, what `load` gives is a payload of the endpoint's format=columns, what
-// `score` gives an answer of its /score, or null where there is none.
+// `alerts(query)` and `health()`; a query is { symbol, model, bin, entry, window }, what `load` gives is a payload of
+// the endpoint's format=columns, what `score` gives an answer of its /score, or null where there is none.
 
 import { make } from "./dom.js";
 

@@ -14,6 +14,7 @@ export class State {
   choice = null;
   map = null; // what is drawn
   troubles = []; // with the link
+  #movedFrom = null; // the view before a move that goes on
   #loaded = null; // { key, window } of what is drawn
   #begins = new Map(); // by key: where the data begin, on a first day that is not whole
 
@@ -50,6 +51,8 @@ export class State {
 
   /** Changes the choice; what does not go with the change goes. */
   choose(change) {
+    const isOtherUnit = "scale" in change && (change.scale === "relative") !== (this.choice.scale === "relative");
+    if (isOtherUnit) this.choice = { ...this.choice, low: null, high: null };
     this.choice = { ...this.choice, ...change };
     if (!("tiers" in change)) this.choice.tiers = tiersAfter(change, this.choice.tiers);
     const { models } = this.entry;
@@ -136,6 +139,21 @@ export class State {
     const { choice, map } = this;
     if (!choice.view) return viewOf(map, choice.range, choice.at);
     return { x: choice.view.x, y: choice.view.y ?? pricesOf(map, choice.view.x) };
+  }
+
+  /** Looks at something else; the colours stay as they are until it rests. */
+  move(view) {
+    this.#movedFrom ??= this.view;
+    this.choose({ view });
+  }
+
+  rest() {
+    this.#movedFrom = null;
+  }
+
+  /** The view that the colours fit. */
+  get fitted() {
+    return this.#movedFrom ?? this.view;
   }
 
   /** The moment that everything beside the map belongs to: the map as it stood then. */

@@ -110,12 +110,9 @@ export interface HeatMap {
   /** By column. */
   zones: Zone[][];
   empty: boolean;
-  /** Whether all of it was asked for to be looked at, not a part by the range. */
-  whole?: boolean;
   /** Of a map at a moment: the column, and whether there is something newer. */
   column?: number;
   isPast?: boolean;
-  ends: Record<string, { most: number; top: number }>;
   book?: Book;
   base?: HeatMap;
   simulated: boolean;
@@ -147,10 +144,11 @@ export interface Choice {
   model: string;
   range: RangeName;
   side: "both" | Side;
-  scale: "linear" | "log";
+  scale: "linear" | "log" | "relative";
   bin: number;
   /** Leverage tiers that are shown, as link and endpoint say them; "" is all. */
   tiers: string;
+  /** Where colours begin and end, in the unit of the scale; null fits what is in view. */
   low: number | null;
   high: number | null;
   map: boolean;
@@ -171,8 +169,13 @@ export interface Choice {
 
 export interface Scale {
   log: boolean;
+  /** Whether it says how many times as much as usual, not volumes. */
+  times: boolean;
   low: number;
   high: number;
+  /** The largest value in view, and the one that 1 cell in 200 exceeds. */
+  most: number;
+  top: number;
   place: (volume: number) => number;
 }
 

@@ -78,6 +78,21 @@ export function percentText(percent) {
   return `${percent < 0 ? "−" : "+"}${Math.abs(percent).toFixed(2)} %`;
 }
 
+/**
+ * 3.14 -> "3.1×": how many times as much as usual.
+ * @param {number} times
+ */
+export const timesText = (times) => `${times < 9.95 ? Number(times.toPrecision(2)) : Math.round(times)}×`;
+
+/**
+ * What people type for a factor: "3", "2.5x", "10×"; NaN for anything else.
+ * @param {string} text
+ */
+export function typedTimes(text) {
+  const found = /^(\d+(?:\.\d+)?|\.\d+)\s*[x×]?$/i.exec(text.trim());
+  return found ? Number(found[1]) : NaN;
+}
+
 /** @param {number} time */
 export const iso = (time) => new Date(time).toISOString();
 /** @param {number} time */

@@ -1,5 +1,5 @@
-// Zones: stretches of price where the book of one side is thick (docs/api.md, "Zones"). They come with the numbers, found
-// on the model's own buckets of each column, so they are the same at every zoom, range and height of a row.
+// Zones: stretches of price where the book of one side is thick (docs/api.md, "Zones"). They come with the numbers,
+// found on the model's own buckets of each column, so they are the same at every zoom, range and height of a row.
 
 /** @import { HeatMap, Numbers, Side, Zone } from "./types.d.ts" */
 

@@ -31,6 +31,7 @@ for (const change of [
   {},
   { model: "delta", range: "1y", side: "short", scale: "log" },
   { bin: 0.05, low: 0, high: 2.5e6 },
+  { scale: "relative", low: 0.5, high: 8 },
   { candles: false, levels: false },
   { symbol: "币安USDT", model: "delta" },
   { view: { x: [1720400000000, 1720500000000], y: [55000, 60000.5] } },

@@ -92,13 +92,26 @@ test("a range shows its candles with prices around them as far as the map reache
   assert.ok(!overlaps(map, { x: [map.end, map.end + 1], y: view.y }));
 });
 
-test("colours end where one cell in 200 is exceeded", () => {
-  const volumes = Array.from({ length: 400 }, (_, i) => i + 1);
-  const map = smallMap({ long: [volumes], price: 2000 });
-  map.candles[0].low = 100;
-  map.candles[0].high = 4100;
-  assert.deepEqual(colourEnds(map, "7d"), { most: 400, top: 399 });
-  assert.deepEqual(colourEnds(smallMap({ long: [[]] }), "7d"), { most: 1, top: 1 });
+for (const [words, view, expected] of [
+  ["of the whole map", {}, { most: 400, top: 398 }],
+  ["of the rows in view", { y: [100, 300] }, { most: 20, top: 20 }],
+  ["of a row that is partly in view, too", { y: [105, 301] }, { most: 21, top: 21 }],
+  ["of the columns in view", { x: [START + WIDTH, START + 2 * WIDTH] }, { most: 7, top: 7 }],
+  ["of the whole map where nothing is in view", { y: [9000, 9100] }, { most: 400, top: 398 }],
+]) {
+  test(`colours end where one cell in 200 is exceeded, ${words}`, () => {
+    const volumes = Array.from({ length: 400 }, (_, i) => i + 1);
+    const map = smallMap({ long: [volumes, [7, 6]] });
+    assert.deepEqual(colourEnds(map, map.long, { x: [map.start, map.end], y: [100, 4100], ...view }), expected);
+  });
+}
+
+test("colours of an empty map end somewhere, and what nobody knows does not count", () => {
+  const empty = smallMap({ long: [[]] });
+  const all = { x: [empty.start, empty.end], y: [0, 1000] };
+  assert.deepEqual(colourEnds(empty, empty.long, all), { most: 1, top: 1 });
+  const map = smallMap({ long: [[1, 1]] });
+  assert.deepEqual(colourEnds(map, Float32Array.of(NaN, 3), all), { most: 3, top: 3 });
 });
 
 const RECORDED = { recorded: [[10, 20]] };

@@ -9,6 +9,8 @@ import {
   instantText,
   percentText,
   priceText,
+  timesText,
+  typedTimes,
   typedVolume,
   volumeText,
 } from "../../../heatmap_pipeline/render/static/words.js";
@@ -31,6 +33,23 @@ table("typed volumes", typedVolume, [
   ["-5", Number.NaN],
   ["1.2.3", Number.NaN],
   ["3x", Number.NaN],
+]);
+
+table("typed factors", typedTimes, [
+  ["3", 3],
+  ["2.5x", 2.5],
+  ["10×", 10],
+  [".5 X", 0.5],
+  ["3M", Number.NaN],
+  ["-2x", Number.NaN],
+]);
+
+table("factors", timesText, [
+  [1, "1×"],
+  [0.123, "0.12×"],
+  [3.14, "3.1×"],
+  [9.96, "10×"],
+  [123.4, "123×"],
 ]);
 
 table("short volumes", volumeText, [
