@@ -231,7 +231,6 @@ class ZoneBody(BaseModel):
     volume: float = Field(description="Sum of its buckets, quote asset.")
     distance_percent: float = Field(description="Of `price` from the current price; below 0 for a zone under it.")
     share: float = Field(description="Of its side's volume within 10 % of the price, what is in it.")
-    since: str | None = Field(description="Since when it stands: half of its volume had opened by then.")
 
 
 class MoveBody(BaseModel):
@@ -243,14 +242,27 @@ class MoveBody(BaseModel):
     distance_percent: float
 
 
+class StandingZone(ZoneBody):
+    """A zone, and since when it stands."""
+
+    since: str | None = Field(description="Since when it stands: half of its volume had opened by then.")
+
+
 class ClusterLists(BaseModel):
     """The largest zones within `within_percent` of the price, largest first, at most five each."""
 
-    above: list[ZoneBody]
-    below: list[ZoneBody]
+    above: list[StandingZone]
+    below: list[StandingZone]
 
 
 class Nearest(BaseModel):
+    """The nearest zone of each side, whatever its distance."""
+
+    above: StandingZone | None
+    below: StandingZone | None
+
+
+class NearestZones(BaseModel):
     """The nearest zone of each side, whatever its distance."""
 
     above: ZoneBody | None
@@ -496,7 +508,7 @@ class Market(BaseModel):
     as_of: str
     change_24h_percent: float | None = Field(description="null where there is no candle 24 hours before.")
     sparkline: Sparkline
-    nearest: Nearest = Field(description="As in the newest map, by default, but without `since`.")
+    nearest: NearestZones = Field(description="As in the newest map, by default, but without `since`.")
     located_share: float = Field(description=LOCATED_SHARE)
     score: Agreement | None = Field(description="null where nothing was scored; GET /score says why.")
     simulated: bool

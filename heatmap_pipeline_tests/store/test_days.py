@@ -208,7 +208,7 @@ def dying(con, table, columns):
         os.kill(os.getpid(), 9)
 chain.insert = dying
 with Warehouse(Path(sys.argv[1])).connect() as con:
-    chain.commit_days(con, compute("BTCUSDT", "delta", seed=3)[:1])
+    chain.commit_days(con, compute("BTCUSDT", "delta", seed=3))
 """
     with warehouse.connect() as con:
         before = dump(con)
