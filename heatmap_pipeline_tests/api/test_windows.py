@@ -122,7 +122,7 @@ def test_a_plus_sign_that_arrived_as_a_blank_is_one(served: TestClient) -> None:
         (404, KLINES, {"symbol": ETH, "start_time": day(3), "end_time": day(4)}, "no candle from"),
         (422, "/symbols", {"a": 1}, "'a' is no parameter here; there are none"),
         (422, "/markets", {"a": 1}, "there are none"),
-        (422, "/health", {"a": 1}, "there are none"),
+        (422, "/health", {"a": 1}, "allowed are always_ok"),
         (422, "/cache/stats", {"a": 1}, "there are none"),
         (404, "/nothing", {}, "there is nothing at '/nothing'; /docs lists what there is"),
         (404, "/symbols/", {}, "there is nothing at"),
