@@ -28,6 +28,9 @@ Times: TypeAlias = npt.NDArray[np.datetime64]
 VOLUMES = ("long", "short", "consumed_long", "consumed_short")
 """The four volumes of a cell: open at the end of the interval, and liquidated within it."""
 
+_OF_A_ZONE = ["side", "price", "volume", "distance_percent", "low", "high", "peak", "share", "since"]
+"""Columns of a frame of zones, also of one without any."""
+
 
 @dataclass(frozen=True)
 class Provenance:
@@ -164,14 +167,14 @@ class BookMap:
 
 @dataclass(frozen=True)
 class Zone:
-    """Levels of one side that stand together.
+    """A stretch of price where the book of one side is thick (docs/api.md, "Zones").
 
     Attributes:
         side: of the positions that would be liquidated.
-        price: where it stands, quote asset.
+        price: mean of its buckets, weighted by volume, quote asset.
         volume: modelled, quote asset.
         distance_percent: from the price of that moment; below 0 under it.
-        more: whatever else the definition in docs/api.md says of it, by its names there.
+        more: whatever else the definition says of it, by its names there: low, high, peak, share, since.
     """
 
     side: Literal["long", "short"]
@@ -215,7 +218,7 @@ class Zones:
         import pandas as pd  # noqa: PLC0415
 
         rows = [zone.record() for zone in (*self.above, *self.below)]
-        frame = pd.DataFrame(rows, columns=None if rows else ["side", "price", "volume", "distance_percent"])
+        frame = pd.DataFrame(rows, columns=None if rows else _OF_A_ZONE)
         frame.attrs.update({"state_at": text_of(self.time), "price": self.price} | self.provenance.record())
         return frame
 
