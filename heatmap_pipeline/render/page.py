@@ -46,6 +46,7 @@ _SCRIPTS = (
     "marks",
     "traces",
     "chart",
+    "tip",
     "pointer",
     "legend",
     "ladder",

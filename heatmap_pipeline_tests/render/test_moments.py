@@ -5,7 +5,9 @@ One home, one server and one browser for all of them; what the page says is held
 
 from __future__ import annotations
 
+import bisect
 import math
+import re
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -319,6 +321,34 @@ def test_a_replay_shows_nothing_of_what_comes_after(page: Any, server: str) -> N
     page.keyboard.press("<")
     settle(page)
     assert held(page, server)["time"] == "2024-07-04T22:50Z"
+
+
+def test_relative_colours_of_a_replay_are_of_the_price_of_each_column(page: Any, server: str) -> None:
+    """The pointer tells the cell by what the endpoint calls usual at its distance from that close."""
+    visit(page, server, f"#range=12h&at={CRASH}&pin=2024-07-04T22:50Z&replay=1&scale=relative")
+    answer = httpx.get(asked(page)[-1]).json()
+    bin_size, times = answer["meta"]["price_bin_size"], answer["timestamps"]
+    closes = dict(zip(answer["candles"]["open_time"], answer["candles"]["close"], strict=True))
+    told = 0
+    for moment in ("2024-07-04T14:02Z", "2024-07-04T19:02Z", "2024-07-04T22:42Z"):
+        x, y = spot_of(page, moment)
+        page.mouse.move(x, y)
+        words = page.locator("#tip").inner_text()
+        low = float(re.search(r"Price\s+([\d,.]+) –", words)[1].replace(",", ""))  # type: ignore[index]
+        factor = re.search(r"Shorts, at this distance\s+([\d.]+)× the usual", words)
+        column = int((datetime.fromisoformat(moment).timestamp() * 1000 - times[0]) // (5 * MINUTE))
+        row = round((low - answer["prices"][0]) / bin_size)
+        cells = zip(*(answer["short"][name] for name in ("time", "price", "volume")), strict=True)
+        volume = sum(size for at, price, size in cells if (at, price) == (column, row))
+        away = 100 * ((low + bin_size / 2) / closes[times[column]] - 1)
+        band = bisect.bisect_right(answer["usual"]["edges_percent"], away) - 1
+        usual = answer["usual"]["short"][band]
+        assert (factor is not None) == (volume > 0 and usual is not None)
+        if factor is not None:
+            assert float(factor[1]) == pytest.approx(volume / usual, rel=0.06, abs=0.005)
+            told += 1
+    assert told
+    page.mouse.move(5, 5)
 
 
 def test_the_replay_plays_at_its_speed_beyond_the_view_and_stops(page: Any, server: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import re
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -130,6 +131,14 @@ def test_hover_tells_time_price_and_volume(page: Any, renders: Path) -> None:
         """low => { const { map } = heatmapPage.state(); return Math.round((low - map.low) / map.bin); }""", low
     )
     assert data.edges[found] == low
+    when = re.search(r"(2024-07-\d\d) (\d\d:\d\d) –", words)
+    assert when is not None
+    start = np.datetime64(f"{when[1]}T{when[2]}", "us").astype(np.int64)
+    bars = (data.candles.open_time >= start) & (data.candles.open_time < start + 900_000_000)
+    open_, close = data.candles.open[bars][0], data.candles.close[bars][-1]
+    assert f"{math.floor(open_ + 0.5):,} → {math.floor(close + 0.5):,}" in words
+    away = ((low + BUCKET / 2) / close - 1) * 100
+    assert f"From the close of its time\t{'+' if away > 0 else '−'}{abs(away):.2f} %" in words
     page.mouse.move(1100, 700)
     assert "Newest book" in page.locator("#tip").inner_text()
     assert "Longs down to here" in page.locator("#tip").inner_text()

@@ -186,6 +186,7 @@ export class Chart {
     return {
       map: moment,
       choice,
+      until,
       price,
       onMap,
       row: row >= 0 && row < map.rows ? row : null,

@@ -4,17 +4,23 @@ import { COLOURS } from "./colours.js";
 import { tiersText } from "./leverage.js";
 import { DAY } from "./time.js";
 
+/** @import { HeatMap, Reported } from "./types.d.ts" */
+
 /**
  * Whose record the real liquidations are, how complete, and how much they are of the modelled ones; as the PNG says
  * it.
+ * @param {Reported} reported
  */
 export function reportedWords({ exchange, own, complete, factor }) {
-  const whole = { true: "complete", false: "incomplete" }[complete] ?? "";
+  const whole = complete === null ? "" : complete ? "complete" : "incomplete";
   const ratio = factor === null ? "" : `reported / modelled ${factor.toFixed(2)}`;
   return [own ? exchange : `${exchange}, another exchange`, whole, ratio].filter(Boolean).join(", ");
 }
 
-/** What has to be said beside the name of a map: { words, style (of the badge), colour, about }. */
+/**
+ * What has to be said beside the name of a map: { words, style (of the badge), colour, about }.
+ * @param {any} map
+ */
 export function marksOf(map) {
   const pale = "#b7c0d1";
   return [
@@ -51,7 +57,10 @@ export function marksOf(map) {
   ].filter(Boolean);
 }
 
-/** The days of a map that are not whole, rising: { from, to, words }. */
+/**
+ * The days of a map that are not whole, rising: { from, to, words }.
+ * @param {HeatMap} map
+ */
 export function notWholeOf(map) {
   return Object.entries(map.not_whole ?? {})
     .sort()

@@ -1,6 +1,6 @@
 // What can be taken away as a picture: the view with everything one needs to know to read it.
 
-import { COLOURS, copyCells, FONT, STOPS, scaleText, scaleWords } from "./colours.js";
+import { COLOURS, copyCells, FONT, roundVolumes, STOPS, scaleText, scaleWords } from "./colours.js";
 import { make } from "./dom.js";
 import { marksOf, reportedWords } from "./marks.js";
 import { sidesOf } from "./traces.js";
@@ -14,7 +14,15 @@ export function save(name, blob) {
   setTimeout(() => URL.revokeObjectURL(link.href), 60000);
 }
 
-const HEAD = 64;
+const ROOM = 900; // pixels, from which on the colours stand beside the words of the head
+
+/** How high the head is, and where its bar of colours stands. */
+function headOf(width) {
+  if (width < ROOM) return { head: 128, bar: { left: 14, top: 96, wide: width - 28 } };
+  const wide = Math.max(300, Math.min(420, 0.3 * width));
+  return { head: 64, bar: { left: width - wide - 14, top: 26, wide } };
+}
+
 const FOOT = 26;
 
 /** What is on the screen: without the labels of the price axis that are hidden below the price. */
@@ -29,11 +37,12 @@ function figureOf(chart, element) {
 export async function pngOf(chart, element) {
   const { map, choice, scale, moment, until } = chart.state();
   const [width, height, fine] = [element.clientWidth, element.clientHeight, 2];
-  const canvas = make("canvas", { width: width * fine, height: (height + HEAD + FOOT) * fine });
+  const { head } = headOf(width);
+  const canvas = make("canvas", { width: width * fine, height: (height + head + FOOT) * fine });
   const context = canvas.getContext("2d");
   context.scale(fine, fine);
   context.fillStyle = COLOURS.background;
-  context.fillRect(0, 0, width, height + HEAD + FOOT);
+  context.fillRect(0, 0, width, height + head + FOOT);
   const view = chart.view();
   const box = chart.box();
   if (choice.map) {
@@ -44,7 +53,7 @@ export async function pngOf(chart, element) {
       view,
       {
         left: box.left,
-        top: HEAD + box.top,
+        top: head + box.top,
         width: box.mapRight - box.left,
         height: box.height,
       },
@@ -54,68 +63,82 @@ export async function pngOf(chart, element) {
   const above = new Image();
   above.src = await Plotly.toImage(figureOf(chart, element), { format: "png", width, height, scale: fine });
   await above.decode();
-  context.drawImage(above, 0, HEAD, width, height);
+  context.drawImage(above, 0, head, width, height);
   caption(context, moment, choice, scale, width, height);
   return new Promise((resolve) => {
     canvas.toBlob(resolve, "image/png");
   });
 }
 
+/** Writes on a canvas; gives where what it wrote ends. */
+function write(context, text, x, y, { size = 12, weight = 400, colour = COLOURS.muted, align = "left" } = {}) {
+  context.font = `${weight} ${size}px ${FONT}`;
+  context.fillStyle = colour;
+  context.textAlign = align;
+  context.textBaseline = "middle";
+  context.fillText(text, x, y);
+  return x + context.measureText(text).width;
+}
+
+/** The colours as the legend has them: what they say and fit, the bar, the numbers below it. */
+function colourBar(context, map, choice, scale, { left, top, wide }) {
+  const gradient = context.createLinearGradient(left, 0, left + wide, 0);
+  for (const [share, colour] of STOPS) gradient.addColorStop(share, colour);
+  context.fillStyle = gradient;
+  context.fillRect(left, top, wide, 9);
+  context.strokeStyle = COLOURS.line;
+  context.strokeRect(left, top, wide, 9);
+  const size = 11;
+  const x = write(context, scaleWords(map, choice, scale), left, top - 12, { size });
+  if (scale.times) {
+    context.fillStyle = COLOURS.unknown;
+    context.fillRect(x + 8, top - 17, 10, 10);
+    write(context, "not known", x + 22, top - 12, { size });
+  }
+  let free = write(context, scaleText(scale, scale.low), left, top + 20, { size });
+  const last = `≥ ${scaleText(scale, scale.high)}`;
+  write(context, last, left + wide, top + 20, { size, align: "right" });
+  const room = left + wide - context.measureText(last).width;
+  for (const value of roundVolumes(scale.low, scale.high, scale.log, 5)) {
+    const [at, words] = [left + scale.place(value) * wide, scaleText(scale, value)];
+    const half = context.measureText(words).width / 2;
+    if (at - half < free + 8 || at + half > room - 8) continue;
+    write(context, words, at, top + 20, { size, align: "center" });
+    free = at + half;
+  }
+}
+
 export function caption(context, map, choice, scale, width, height) {
-  const write = (text, x, y, { size = 12, weight = 400, colour = COLOURS.muted, align = "left" } = {}) => {
-    context.font = `${weight} ${size}px ${FONT}`;
-    context.fillStyle = colour;
-    context.textAlign = align;
-    context.textBaseline = "middle";
-    context.fillText(text, x, y);
-    return x + context.measureText(text).width;
-  };
-  let x = write(map.symbol, 14, 22, { size: 19, weight: 700, colour: COLOURS.bright });
-  x = write(priceText(map.price), x + 12, 22, { size: 17, weight: 700, colour: COLOURS.bright });
+  const { head, bar } = headOf(width);
+  let x = write(context, map.symbol, 14, 22, { size: 19, weight: 700, colour: COLOURS.bright });
+  x = write(context, priceText(map.price), x + 12, 22, { size: 17, weight: 700, colour: COLOURS.bright });
   for (const { words, colour } of marksOf(map)) {
     context.font = `700 11px ${FONT}`;
     const wide = context.measureText(words).width + 14;
     context.fillStyle = colour;
     context.fillRect(x + 12, 12, wide, 20);
-    write(words, x + 19, 22, { size: 11, weight: 700, colour: COLOURS.background });
+    write(context, words, x + 19, 22, { size: 11, weight: 700, colour: COLOURS.background });
     x += 12 + wide;
   }
-  write(
-    `Liquidation heatmap · ${map.model} model · as of ${instantText(map.asOf)} · located share ` +
-      `${(map.locatedShare * 100).toFixed(1)} %`,
-    14,
-    48,
-  );
-  const wide = Math.min(300, width * 0.3);
-  const left = width - wide - 14;
-  const gradient = context.createLinearGradient(left, 0, left + wide, 0);
-  for (const [share, colour] of STOPS) gradient.addColorStop(share, colour);
-  context.fillStyle = gradient;
-  context.fillRect(left, 26, wide, 9);
-  context.strokeStyle = COLOURS.line;
-  context.strokeRect(left, 26, wide, 9);
-  const words = scaleWords(map, choice, scale);
-  context.font = `400 11px ${FONT}`;
-  const room = left + wide - x - 24;
-  if (context.measureText(words).width < room) write(words, left + wide, 14, { size: 11, align: "right" });
-  write(scaleText(scale, scale.low), left, 46, { size: 11 });
-  if (scale.times) {
-    context.fillStyle = COLOURS.unknown;
-    context.fillRect(left + wide / 2 - 38, 41, 10, 10);
-    write("not known", left + wide / 2 - 22, 46, { size: 11 });
-  }
-  write(`≥ ${scaleText(scale, scale.high)}`, left + wide, 46, { size: 11, align: "right" });
-  const end = height + HEAD + FOOT / 2;
+  const share = map.locatedShare === null ? "not known" : `${(map.locatedShare * 100).toFixed(1)} %`;
+  const facts = [`Liquidation heatmap · ${map.model} model`, `as of ${instantText(map.asOf)} · located share ${share}`];
+  const lines = width < ROOM ? facts : [facts.join(" · ")];
+  lines.forEach((line, i) => {
+    write(context, line, 14, 48 + 18 * i);
+  });
+  colourBar(context, map, choice, scale, bar);
+  const end = height + head + FOOT / 2;
   const key = (words, mark, from) => {
-    let at = write(words, from, end, { size: 11 });
+    let at = write(context, words, from, end, { size: 11 });
     for (const side of sidesOf(choice))
-      at = write(`${mark} ${side}s`, at + 8, end, { size: 11, colour: COLOURS[side] });
+      at = write(context, `${mark} ${side}s`, at + 8, end, { size: 11, colour: COLOURS[side] });
     return at;
   };
   x = choice.bubbles ? key("modelled liquidations:", "●", 14) : 14;
   if (map.reported && choice.reported) {
     x = key("reported:", "○", x + 18);
-    if (width > 900) write(`(${reportedWords(map.reported)})`, x + 8, end, { size: 11 });
+    if (width > 900) write(context, `(${reportedWords(map.reported)})`, x + 8, end, { size: 11 });
   }
-  if (width > 700) write("modelled levels, no advice · time in UTC", width - 14, end, { size: 11, align: "right" });
+  if (width > 700)
+    write(context, "modelled levels, no advice · time in UTC", width - 14, end, { size: 11, align: "right" });
 }

@@ -2,80 +2,8 @@
 // where two fingers zoom.
 
 import { byId, make } from "./dom.js";
-import { newestBook, recordedIn } from "./map.js";
-import { notWholeOf } from "./marks.js";
-import { relativeCells } from "./relative.js";
-import { amount, binDecimals, clockText, dayText, instantText, percentText, priceText, timesText } from "./words.js";
-
-/** Rows of the tooltip: [class of the row, left, right]. */
-function tipRows({ map, choice, row, column, onMap }) {
-  const low = map.low + row * map.bin;
-  const decimals = binDecimals(map.bin);
-  const cell = column * map.rows + row;
-  const [long, short] = [map.long[cell], map.short[cell]];
-  const rows = [
-    ["", "Price", `${priceText(low, decimals)} – ${priceText(low + map.bin, decimals)}`],
-    ["", map.isPast ? "From price then" : "From last price", percentText(((low + map.bin / 2) / map.price - 1) * 100)],
-    ["rule long-text", "Long, modelled", amount(long)],
-    ["short-text", "Short, modelled", amount(short)],
-    ["", "Total, modelled", amount(long + short)],
-    ...(choice.scale === "relative" ? timesRows(map, cell) : []),
-  ];
-  if (!onMap) {
-    const book = newestBook(map);
-    rows.push(
-      ["rule", "Longs down to here", amount(book.longSum[row])],
-      ["", "Shorts up to here", amount(book.shortSum[row])],
-    );
-    return rows;
-  }
-  const dead = map.bubbles.filter((one) => one.column === column);
-  if (dead.length) {
-    const sum = (side) => dead.find((one) => one.side === side)?.volume ?? 0;
-    rows.push(
-      ["rule long-text", "Longs liquidated, modelled", amount(sum("long"))],
-      ["short-text", "Shorts liquidated, modelled", amount(sum("short"))],
-    );
-  }
-  const [from, to] = [map.start + column * map.width, map.start + (column + 1) * map.width];
-  const partly = notWholeOf(map)
-    .filter((one) => one.from < to && one.to > from)
-    .map(({ words }) => ["rule marks", "Not whole", words]);
-  return [...rows, ...reportedRows(map, column), ...partly];
-}
-
-/** How many times as much as usual a cell holds of each side that it holds. */
-function timesRows(map, cell) {
-  const sides = ["long", "short"].filter((side) => map[side][cell] > 0);
-  return sides.map((side, i) => {
-    const times = relativeCells(map, side)[cell];
-    const words = Number.isNaN(times) ? "not known" : `${timesText(times)} the usual`;
-    return [`${i ? "" : "rule "}${side}-text`, `${side === "long" ? "Longs" : "Shorts"}, at this distance`, words];
-  });
-}
-
-/** What was really liquidated in a column, or in the hour around it where only the hour's sum is reported. */
-function reportedRows({ reported, start, width }, column) {
-  if (!reported) return [];
-  const [from, to] = [start + column * width, start + (column + 1) * width];
-  const found = reported.circles.filter((one) => one.from < to && one.to > from);
-  const known = recordedIn(reported, from, to);
-  const wide = reported.seconds * 1000 > width;
-  const rows = [];
-  if (wide && found.length)
-    rows.push(["rule", "Reported as one sum", `${clockText(found[0].from)} – ${clockText(found[0].to)}`]);
-  else if (known === "none") return [["rule", "Reported", "not recorded"]];
-  for (const [side, words] of [
-    ["long", "Longs"],
-    ["short", "Shorts"],
-  ]) {
-    const one = found.find((circle) => circle.side === side);
-    const style = `${rows.length ? "" : "rule "}${side}-text`;
-    rows.push([style, `${words} liquidated, reported`, amount(one?.volume ?? 0)]);
-  }
-  if (known === "some") rows.push(["", "Recorded", "in part"]);
-  return rows;
-}
+import { tipRows } from "./tip.js";
+import { binDecimals, clockText, dayText, instantText, priceText } from "./words.js";
 
 function fillTip(tip, found) {
   const { map, column, onMap } = found;
