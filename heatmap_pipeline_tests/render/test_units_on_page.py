@@ -44,7 +44,7 @@ def test_every_word_is_in_the_quote_asset(page: Any, folder: Path) -> None:
     box = page.locator("#chart").bounding_box()
     page.mouse.move(box["x"] + box["width"] * 0.4, box["y"] + box["height"] * 0.5)
     assert "USDC" in page.locator("#tip").inner_text()
-    assert page.locator("#legend-title").inner_text() == "modelled USDC per 100 USDC of price"
+    assert page.locator("#legend-title").inner_text() == "modelled USDC per 100 USDC of price · fit to view"
     assert page.locator("#price").get_attribute("title") == "Last close, USDC"
     page.locator("#help-button").click()
     words = words_of(page).replace(HEBREW, "")
@@ -62,12 +62,12 @@ def test_another_symbol_brings_its_own_and_its_name_in_its_alphabet(page: Any, f
     page.locator("#symbol").select_option(HEBREW)
     page.wait_for_function("symbol => heatmapPage.state().map.symbol === symbol", arg=HEBREW)
     settle(page)
-    assert page.locator("#legend-title").inner_text() == "modelled USDT per 100 USDT of price"
+    assert page.locator("#legend-title").inner_text() == "modelled USDT per 100 USDT of price · fit to view"
     assert HEBREW in page.title()
     visit(page, folder, f"#symbol={quote(CHINESE)}&range=24h")
     assert page.evaluate("() => heatmapPage.state().map.symbol") == CHINESE, "a link opens it"
     assert quote(CHINESE) in page.evaluate("() => location.hash")
-    assert page.locator("#legend-title").inner_text() == "modelled USDC per 100 USDC of price"
+    assert page.locator("#legend-title").inner_text() == "modelled USDC per 100 USDC of price · fit to view"
     with page.expect_download() as download:
         page.locator("#save-png").click()
     assert download.value.suggested_filename.startswith(f"{CHINESE}-turnover-")
@@ -80,7 +80,7 @@ def test_files_of_before_units_were_written_are_in_usdt(page: Any, folder: Path,
     del payload["meta"]["units"]
     script.write_text(f"heatmapData({json.dumps(payload)});\n")
     visit(page, tmp_path)
-    assert page.locator("#legend-title").inner_text() == "modelled USDT per 100 USDT of price"
+    assert page.locator("#legend-title").inner_text() == "modelled USDT per 100 USDT of price · fit to view"
 
 
 def test_what_is_missing_is_named_in_its_alphabet(page: Any, folder: Path, tmp_path: Path) -> None:

@@ -92,11 +92,15 @@ export function cellValues(map, times, side) {
   const name = times ? "times" : "volume";
   if (!kept[name]) {
     const [long, short] = times ? [relativeCells(map, "long"), relativeCells(map, "short")] : [map.long, map.short];
-    kept[name] = Float32Array.from(long, (value, i) => {
-      if (times && value > 0 && short[i] > 0) return Math.max(value, short[i]);
-      if (times && (value > 0 || short[i] > 0)) return value > 0 ? value : short[i];
-      return value + short[i];
-    });
+    const values = new Float32Array(long.length);
+    for (let i = 0; i < values.length; i += 1) {
+      const a = long[i];
+      const b = short[i];
+      // Of a known factor and an unknown one the known one; of 0 and an unknown one the unknown one.
+      if (times && (a > 0 || b > 0)) values[i] = b > a || !(a > 0) ? b : a;
+      else values[i] = a + b;
+    }
+    kept[name] = values;
   }
   return kept[name];
 }

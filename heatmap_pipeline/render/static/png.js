@@ -14,12 +14,12 @@ export function save(name, blob) {
   setTimeout(() => URL.revokeObjectURL(link.href), 60000);
 }
 
-const ROOM = 900; // pixels, from which on the colours stand beside the words of the head
+const ROOM = 1000; // pixels, from which on the colours stand beside the words of the head
 
 /** How high the head is, and where its bar of colours stands. */
 function headOf(width) {
   if (width < ROOM) return { head: 128, bar: { left: 14, top: 96, wide: width - 28 } };
-  const wide = Math.max(300, Math.min(420, 0.3 * width));
+  const wide = Math.max(360, Math.min(420, 0.3 * width));
   return { head: 64, bar: { left: width - wide - 14, top: 26, wide } };
 }
 

@@ -122,7 +122,9 @@ export function relativeCells(map, side) {
   const known = RELATIVE.get(cells);
   if (known) return known;
   const usual = usualOf(map)[side];
-  const times = Float32Array.from(cells, (volume) => (volume > 0 ? NaN : 0));
+  // Loops, not from(): that takes ten times as long, and a map has millions of cells.
+  const times = new Float32Array(cells.length);
+  for (let i = 0; i < cells.length; i += 1) if (cells[i] > 0) times[i] = NaN;
   columnCloses(map).forEach((price, t) => {
     if (Number.isNaN(price)) return;
     eachBand(map, price, side, (band, first, end) => {
