@@ -172,7 +172,7 @@ def test_a_command_that_was_killed_is_told_by_the_next_one_or_by_the_ui(
     home = tmp_path / "home"
     with Forks(tmp_path) as forks:
         # Before its run stands in Dagster's history: the note of it is in its place, the temporary file not yet gone.
-        for death in (Death("history", 8), Death("position_events", 1), Death("position_events", 2)):
+        for death in (Death("history", 11), Death("position_events", 1), Death("position_events", 2)):
             assert forks.heatmap(*run(archive, home, BTC), death=death).killed
             (note,) = (home / "dagster").glob("command-*.json")
     before, first = hook.bodies  # each told by the next
