@@ -16,6 +16,7 @@ from urllib.parse import quote
 import pytest
 
 from heatmap_pipeline.settings import load_settings
+from heatmap_pipeline.store.warehouse import Warehouse
 from heatmap_pipeline_tests.orchestration.homes import ask, day, problems
 from heatmap_pipeline_tests.orchestration.ui.running import (
     BACKFILL,
@@ -162,9 +163,11 @@ def test_a_backfill_that_was_killed_goes_on(used: Used) -> None:
     params = {"assetSelection": asset_keys(*DAILY), "partitionNames": wanted}
     backfill = used.ui.ask(BACKFILL, params=params)["launchPartitionBackfill"]
     assert backfill["__typename"] == "LaunchBackfillSuccess", backfill
-    used.ui.wait("the run that follows the raw data", 120, computing)
-    used.ui.process.kill()
-    used.ui.wait("the end of everything", 40, lambda: gone(used.home))
+    used.ui.wait("the raw data", 120, lambda: ("SUCCESS", RAW) in runs(used.ui) or None)
+    with Warehouse(used.home).locked():  # or a quick machine would have computed all of it before it is killed
+        used.ui.wait("the run that follows the raw data", 60, computing)
+        used.ui.process.kill()
+        used.ui.wait("the end of everything", 40, lambda: gone(used.home))
 
     used.begin_again()
     used.ui.wait("starting the UI again", 90, lambda: loaded(used.ui))
