@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from heatmap_pipeline.model import zones as module
 from heatmap_pipeline.model.book import LONG, SHORT, Lots
 from heatmap_pipeline.model.zones import (
     FLOOR,
@@ -217,3 +218,21 @@ def test_a_bin_next_to_the_price_does_not_win_by_nearness_alone() -> None:
     above, _ = max_pain(99.0, 1.0, np.zeros(5), short, 99.999)
     assert above is not None
     assert (above.price, above.volume) == (104.0, 41.0), "1 USDT at a thousandth of a percent is not most"
+
+
+def test_the_compiled_search_and_its_python_find_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two books of both sides with gaps, plateaus and neighbours, interpreted line by line, give the same bits."""
+    chance = np.random.default_rng(5)
+    count = 400
+    book = np.repeat(np.arange(2), count // 2)
+    bucket = np.concatenate([np.sort(chance.choice(np.arange(800, 1200), count // 2)) for _ in range(2)])
+    side = np.where(bucket > 1000, SHORT, LONG).astype(np.int8)
+    volume = np.where(chance.random(count) < 0.1, 0.0, chance.lognormal(0, 2, count))
+    asked = (book, bucket * 10**8, side, volume, np.array([1000.0, 1003.0]), 10**8)
+    compiled = find_zones(*asked)
+    for name in ("_find", "_of_side", "_smoothed", "_stretch"):
+        monkeypatch.setattr(module, name, getattr(module, name).py_func)
+    interpreted = find_zones(*asked)
+    assert len(compiled) > 10
+    for name, column in vars(compiled).items():
+        assert column.tobytes() == getattr(interpreted, name).tobytes(), name
