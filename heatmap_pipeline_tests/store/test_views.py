@@ -282,9 +282,9 @@ def test_zones_are_those_of_the_model(con: Connection, close: float, bucket: flo
         ).fetchnumpy()
         expected = zones.find_zones(
             np.zeros(len(cells["bucket"]), dtype=np.int64),
-            cells["bucket"].astype(np.int64),
+            np.asarray(cells["bucket"], dtype=np.int64),
             np.where(cells["long"], 1, -1).astype(np.int8),
-            cells["volume"].astype(np.float64),
+            np.asarray(cells["volume"], dtype=np.float64),
             np.array([last]),
             units,
         ).of(0)
