@@ -102,7 +102,7 @@ class Planned:
 
 PLAN = (
     Planned("closed", at(3, "10:30"), at(3, "11:30")),
-    Planned("killed", at(3, "11:40"), notice="killed", later=True, death=Death("publication", 40)),
+    Planned("killed", at(3, "11:40"), notice="killed", later=True, death=Death("publication", 12)),
     Planned("late", at(4, "00:00"), at(5, "15:00")),
     Planned("corrected", at(4, "12:00")),
     Planned("full", at(4, "12:10"), notice="failed"),
