@@ -177,6 +177,23 @@ def events(table: dict[str, Any], value: str) -> dict[Any, float]:
     return out
 
 
+def assert_as_many_opens(results: list[DayResult], oracle: StepwiseRun, rounding: dict[int, float]) -> None:
+    """Assert that as many rows opened at each candle; what is within rounding may be nothing in one of the two."""
+    rows = Counter(
+        int(when)
+        for result in results
+        for when, volume in zip(result.opens["timestamp"], result.opens["volume"], strict=True)
+        if volume > rounding[int(when)]
+    )
+    steps = Counter(
+        outcome.timestamp
+        for outcome in oracle.outcomes
+        for lot in outcome.opens
+        if lot.volume > rounding[outcome.timestamp]
+    )
+    assert rows == steps, "rows of opens"
+
+
 def compare(parameters: ModelParameters, market: DayCandles) -> None:
     results, oracle = run_days(parameters, market), run_oracle(parameters, market)
     books = BOOKS[parameters.spec.books]
@@ -222,20 +239,7 @@ def compare(parameters: ModelParameters, market: DayCandles) -> None:
     for name, found in engine.items():
         same(found, expected[name], name, usdt)
 
-    # What is not more than rounding may be nothing in one of the two.
-    rows = Counter(
-        int(when)
-        for result in results
-        for when, volume in zip(result.opens["timestamp"], result.opens["volume"], strict=True)
-        if volume > errors[int(when)] * price
-    )
-    steps = Counter(
-        outcome.timestamp
-        for outcome in oracle.outcomes
-        for lot in outcome.opens
-        if lot.volume > errors[outcome.timestamp] * price
-    )
-    assert rows == steps, "rows of opens"
+    assert_as_many_opens(results, oracle, {when: error * price for when, error in errors.items()})
 
     left = results[-1].state.lots
     mine = {

@@ -19,6 +19,7 @@ import dagster as dg
 import duckdb
 import numpy as np
 import pyarrow as pa
+import pytest
 from click.testing import CliRunner
 
 from heatmap_pipeline.chain.status import status_lines
@@ -28,6 +29,8 @@ from heatmap_pipeline.orchestration.build import build_defs
 from heatmap_pipeline.orchestration.partitions import range_tags
 from heatmap_pipeline.settings import SIMULATED_MARKER, Settings, load_settings
 from heatmap_pipeline.store.warehouse import Warehouse
+from heatmap_pipeline_tests._homes import draw_nothing
+from heatmap_pipeline_tests.market._exchange_server import ExchangeServer
 from heatmap_pipeline_tests.orchestration.computed import compute_home
 
 BTC, ETH = "BTCUSDT", "ETHUSDT"
@@ -98,6 +101,20 @@ def break_file(path: Path) -> None:
 
 
 # -- an exchange of their own
+
+
+# -- an exchange
+
+
+def of_the_exchange(patch: pytest.MonkeyPatch, server: ExchangeServer, **more: str) -> None:
+    """Let commands ask a local exchange, compute `turnover` with a snapshot an hour, and draw nothing.
+
+    `more` are further settings, by their names without HEATMAP_.
+    """
+    values = {"SOURCE": "binance", "ARCHIVE_URL": server.url, "REST_URL": server.url}
+    for name, value in {**values, "MODELS": "turnover", "SNAPSHOT_INTERVAL": "1h", **more}.items():
+        patch.setenv(f"HEATMAP_{name}", value)
+    draw_nothing(patch)
 
 
 # -- runs

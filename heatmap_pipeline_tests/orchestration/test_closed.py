@@ -19,12 +19,11 @@ from heatmap_pipeline_tests._homes import (
     as_if_yesterday_were,
     clean_environment,
     done,
-    draw_nothing,
     heatmap,
     last_line,
 )
 from heatmap_pipeline_tests.market._exchange_server import ExchangeServer, Fault
-from heatmap_pipeline_tests.orchestration.homes import BTC, ask
+from heatmap_pipeline_tests.orchestration.homes import BTC, ask, of_the_exchange
 
 TODAY = datetime.now(UTC).date()
 """REST being closed, nothing but this machine's clock says what day it is."""
@@ -49,12 +48,7 @@ def set_environment(patch: pytest.MonkeyPatch, server: ExchangeServer) -> None:
     server.forget_all()
     server.hide(str(DAYS[-1]), str(TODAY))
     as_if_yesterday_were(patch, DAYS[-1])
-    for name, value in (("SOURCE", "binance"), ("ARCHIVE_URL", server.url), ("REST_URL", server.url)):
-        patch.setenv(f"HEATMAP_{name}", value)
-    patch.setenv("HEATMAP_MODELS", "turnover")
-    patch.setenv("HEATMAP_SYMBOLS", BTC)
-    patch.setenv("HEATMAP_SNAPSHOT_INTERVAL", "1h")
-    draw_nothing(patch)
+    of_the_exchange(patch, server, SYMBOLS=BTC)
 
 
 @pytest.fixture(scope="module")

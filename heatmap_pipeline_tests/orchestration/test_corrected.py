@@ -13,9 +13,9 @@ import pytest
 
 from heatmap_pipeline.market.demo import write_demo_days
 from heatmap_pipeline.settings import load_settings
-from heatmap_pipeline_tests._homes import as_if_yesterday_were, clean_environment, done, draw_nothing, heatmap, refused
+from heatmap_pipeline_tests._homes import as_if_yesterday_were, clean_environment, done, heatmap, refused
 from heatmap_pipeline_tests.market._exchange_server import ExchangeServer
-from heatmap_pipeline_tests.orchestration.homes import BTC, ask, checksum_of
+from heatmap_pipeline_tests.orchestration.homes import BTC, ask, checksum_of, of_the_exchange
 
 DAYS = [date(2024, 9, day) for day in (13, 14, 15, 16)]
 YESTERDAY, TODAY = DAYS[2:]
@@ -41,12 +41,7 @@ def _server(market: Path) -> Iterator[ExchangeServer]:
 
 def set_environment(patch: pytest.MonkeyPatch, server: ExchangeServer) -> None:
     as_if_yesterday_were(patch, YESTERDAY)
-    for name, value in (("SOURCE", "binance"), ("ARCHIVE_URL", server.url), ("REST_URL", server.url)):
-        patch.setenv(f"HEATMAP_{name}", value)
-    patch.setenv("HEATMAP_MODELS", "turnover")
-    patch.setenv("HEATMAP_SYMBOLS", BTC)
-    patch.setenv("HEATMAP_SNAPSHOT_INTERVAL", "1h")
-    draw_nothing(patch)
+    of_the_exchange(patch, server, SYMBOLS=BTC)
 
 
 @pytest.fixture(scope="module")

@@ -17,8 +17,9 @@ from heatmap_pipeline.market.demo import write_demo_days
 from heatmap_pipeline.orchestration.build import build_defs
 from heatmap_pipeline.orchestration.schedules import DAILY, INTRADAY
 from heatmap_pipeline.settings import Settings, load_settings
-from heatmap_pipeline_tests._homes import as_if_yesterday_were, clean_environment, done, draw_nothing, heatmap
+from heatmap_pipeline_tests._homes import as_if_yesterday_were, clean_environment, done, heatmap
 from heatmap_pipeline_tests.market._exchange_server import ExchangeServer
+from heatmap_pipeline_tests.orchestration.homes import of_the_exchange
 
 DAYS = [date(2024, 9, day) for day in (14, 15, 16, 17)]
 YESTERDAY, TODAY = DAYS[2:]
@@ -37,11 +38,7 @@ def set_environment(patch: pytest.MonkeyPatch, server: ExchangeServer) -> None:
     server.forget_all()
     server.hide(str(YESTERDAY), str(TODAY))
     as_if_yesterday_were(patch, YESTERDAY)
-    for name, value in (("SOURCE", "binance"), ("ARCHIVE_URL", server.url), ("REST_URL", server.url)):
-        patch.setenv(f"HEATMAP_{name}", value)
-    patch.setenv("HEATMAP_MODELS", "turnover")
-    patch.setenv("HEATMAP_SNAPSHOT_INTERVAL", "1h")
-    draw_nothing(patch)
+    of_the_exchange(patch, server)
 
 
 @pytest.fixture(scope="module")

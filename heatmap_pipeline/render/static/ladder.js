@@ -25,7 +25,7 @@ function detailsOf(zone, price) {
   return [
     `${price(zone.low)} – ${price(zone.high)}`,
     zone.share > 0 && `${shareWords(zone)} of ${zone.side}s`,
-    zone.since !== null && `since ${dayText(zone.since).slice(5)}`,
+    zone.since !== null && `since\u00a0${dayText(zone.since).slice(5)}`,
   ]
     .filter(Boolean)
     .join(" · ");
