@@ -201,8 +201,9 @@ def test_colours_fit_what_is_in_view_until_they_are_locked(page: Any, renders: P
     page.evaluate("() => document.activeElement.blur()")
     for _ in range(5):
         page.keyboard.press("+")
-    page.wait_for_function("before => heatmapPage.state().scale.high !== before", arg=whole["high"])
+        settle(page)
     zoomed = state(page)
+    assert zoomed["high"] != whole["high"]
     assert zoomed["high"] == pytest.approx(fitted(ten_days(), zoomed["view"]), rel=1e-6)
     assert "high=" not in page.url
     page.keyboard.press("f")

@@ -193,6 +193,7 @@ class Page {
   #restSoon() {
     clearTimeout(this.#resting);
     this.#resting = setTimeout(() => {
+      this.#resting = 0;
       this.#state.rest();
       if (this.#state.isEnough(this.chart.mapWidth)) this.#recolour({});
       else this.#update();
@@ -261,6 +262,7 @@ class Page {
   #update() {
     const state = this.#state;
     clearTimeout(this.#resting);
+    this.#resting = 0;
     state.rest();
     state.fit();
     this.#controls();
@@ -518,9 +520,10 @@ class Page {
     return { ...this.chart.state(), choice, map, health, version };
   }
 
-  /** The newest load and draw. */
-  settled() {
-    return this.#loading.running;
+  /** The newest load and draw, and the colours that fit it. */
+  async settled() {
+    while (this.#resting) await new Promise((done) => setTimeout(done, REST / 10));
+    await this.#loading.running;
   }
 }
 
