@@ -399,19 +399,26 @@ def ui(host: str, port: int, source: str | None, archive: Path | None, home: Pat
     type=click.IntRange(0, 65535),
     help="Port to listen on; 0 = any free one.",
 )
+@click.option(
+    "--workers",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1, 64),
+    help="Processes that answer; each has its own cache, a share of HEATMAP_API_CACHE_MB.",
+)
 @_home
-def serve(host: str, port: int, home: Path | None) -> None:
+def serve(host: str, port: int, workers: int, home: Path | None) -> None:
     """Serve the live page and the read endpoint over what is published in this home.
 
     \b
     Examples:
       heatmap serve
-      heatmap serve --port 9000 --home /srv/heatmap
+      heatmap serve --port 9000 --workers 4 --home /srv/heatmap
     """
     settings = _home_settings(home=home)
     from heatmap_pipeline.api import server  # noqa: PLC0415
 
-    server.serve(settings, host, port, click.echo)
+    server.serve(settings, host, port, click.echo, workers)
 
 
 @main.command()

@@ -5,6 +5,7 @@ Requests are counted as they pass; everything else is read from where it is know
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -86,6 +87,7 @@ class _State(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yield every metric but those of requests."""
         yield _gauge("heatmap_info", "The version of the program.", {__version__: 1}, "version")
+        yield GaugeMetricFamily("heatmap_process", "The number of the process that answers.", os.getpid())
         yield from self._cache()
         yield from self._load()
         yield from self._publication()

@@ -564,8 +564,9 @@ class Ready(BaseModel):
 
 
 class CacheStats(BaseModel):
-    """Counts since the start, and what is held now."""
+    """Counts since the start, and what is held now, of the process that answers."""
 
+    process: int = Field(description="Its number; with several workers each answers for itself.")
     hits: int
     misses: int
     coalesced: int = Field(description="Requests that waited for a body that was being made already.")

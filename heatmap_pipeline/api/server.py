@@ -1,4 +1,4 @@
-"""The endpoint as a running process: the address, what is said at the start, and the end."""
+"""The endpoint as a running program: the address, what is said at the start, and the end."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import errno
 import ipaddress
 import socket
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+from functools import partial
 
 import uvicorn
 from fastapi import FastAPI
@@ -18,6 +19,7 @@ from heatmap_pipeline.api.connections import Connection, Crowd
 from heatmap_pipeline.api.descriptors import BACKLOG, raise_limit, room_for_connections
 from heatmap_pipeline.api.log import notices, printer, requests
 from heatmap_pipeline.api.parameters import PARAMETERS
+from heatmap_pipeline.api.workers import end_with_parent, run_workers, sockets_for
 from heatmap_pipeline.errors import HeatmapError
 from heatmap_pipeline.settings import Settings
 
@@ -59,7 +61,7 @@ def listen(host: str, port: int) -> socket.socket:
     return bound
 
 
-def serve(settings: Settings, host: str, port: int, tell: Callable[[str], None]) -> None:
+def serve(settings: Settings, host: str, port: int, tell: Callable[[str], None], workers: int = 1) -> None:
     """Serve until interrupted.
 
     Args:
@@ -67,20 +69,40 @@ def serve(settings: Settings, host: str, port: int, tell: Callable[[str], None])
         host: address to listen on.
         port: port to listen on; 0 is any that is free.
         tell: is given a line at the start, one whenever something is published, and one of each request, in the form
-            of HEATMAP_LOG_FORMAT.
+            of HEATMAP_LOG_FORMAT; a function of a module where there are several workers.
+        workers: processes that answer; the cache is divided among them, everything else each has.
 
     Raises:
         ServeError: as `listen`.
     """
-    memory.reuse()
     with listen(host, port) as bound, printer(tell, settings.log_format) as line:
         say = notices(line, settings.log_format)
-        log = requests(line, settings.log_format, settings.api_token, PARAMETERS)
         limit = raise_limit()
         _say_where(settings, host, bound, limit, say)
         most = max(min(_MOST_CONNECTIONS, room_for_connections(limit)), 16)
-        with suppress(KeyboardInterrupt):
-            make_server(create_app(settings, tell=say, log=log), most).run(sockets=[bound])
+        if workers == 1:
+            _answer(settings, most, line, bound)
+        else:
+            each = settings.model_copy(update={"api_cache_mb": max(1, settings.api_cache_mb // workers)})
+            with ExitStack() as open_sockets:
+                sockets = [open_sockets.enter_context(own) for own in sockets_for(bound, workers)]
+                run_workers(partial(_work, each, most, tell), sockets, say)
+
+
+def _work(settings: Settings, most: int, tell: Callable[[str], None], bound: socket.socket) -> None:
+    """Be one of several workers."""
+    end_with_parent()
+    with printer(tell, settings.log_format) as line:
+        _answer(settings, most, line, bound)
+
+
+def _answer(settings: Settings, most: int, line: Callable[[str], None], bound: socket.socket) -> None:
+    """Answer what comes to a socket until this process is told to end."""
+    memory.reuse()
+    log = requests(line, settings.log_format, settings.api_token, PARAMETERS)
+    app = create_app(settings, tell=notices(line, settings.log_format), log=log)
+    with suppress(KeyboardInterrupt):
+        make_server(app, most).run(sockets=[bound])
 
 
 def _say_where(settings: Settings, host: str, bound: socket.socket, limit: int, say: Callable[[str], None]) -> None:

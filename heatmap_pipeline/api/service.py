@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -199,6 +200,7 @@ class Service:
         cache, version = self.cache, self.publications.version
         asked = cache.stats.hits + cache.stats.coalesced + cache.stats.misses
         return {
+            "process": os.getpid(),
             **asdict(cache.stats),
             "hit_ratio": round((cache.stats.hits + cache.stats.coalesced) / asked, 6) if asked else 0.0,
             "entries": len(cache),

@@ -42,15 +42,16 @@ KLINES, LEVELS = "/prices/klines", "/liquidations/levels"
 
 @contextmanager
 def serving(
-    home: Path, *, files: int | None = None, **variables: object
+    home: Path, *options: object, files: int | None = None, **variables: object
 ) -> Iterator[tuple[int, subprocess.Popen[str]]]:
-    """Run `heatmap serve` over a home, with these environment variables; gives the port and the process.
+    """Run `heatmap serve` over a home, with these options and environment variables; gives the port and the process.
 
     It may open as many `files` at most, where that is given.
     """
     given = {name: value for name, value in os.environ.items() if not name.startswith(("HEATMAP_", "DAGSTER_"))}
     given |= {name: str(value) for name, value in variables.items()}
     command = [sys.executable, "-u", "-m", "heatmap_pipeline", "serve", "--port", "0", "--home", str(home)]
+    command += map(str, options)
     if files is not None:
         command = ["sh", "-c", f'ulimit -n {files} && exec "$@"', "sh", *command]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=given) as process:

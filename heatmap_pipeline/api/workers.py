@@ -1,0 +1,112 @@
+"""Several processes behind one address, each with a socket of its own; who dies is replaced, and all end together.
+
+Linux shares new connections out evenly among such sockets. On one socket that all of them wait for, the process that
+waited last takes nearly every connection, and a second one is of little use; other systems have that.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from multiprocessing.connection import wait
+from multiprocessing.context import SpawnProcess
+
+from heatmap_pipeline.api.descriptors import BACKLOG
+
+Work = Callable[[socket.socket], None]
+"""What a worker does with its socket until it is told to end; a function of a module, as it is pickled by its name."""
+
+_LEAST_SECONDS = 1.0
+"""Who dies sooner after its start is not replaced before; a fault at the start would take a whole processor."""
+
+_END_SECONDS = 10.0
+"""How long a worker may take to end; then it is killed."""
+
+
+def sockets_for(bound: socket.socket, workers: int) -> list[socket.socket]:
+    """Return what the workers listen on: connections wait there while a worker starts, or is replaced.
+
+    Args:
+        bound: listens, so that no other program has the address; closed where each worker has a socket of its own.
+        workers: how many.
+    """
+    if sys.platform != "linux":
+        return [bound] * workers
+    family, address = bound.family, bound.getsockname()
+    bound.close()
+    own = []
+    for _ in range(workers):
+        shared = socket.socket(family, socket.SOCK_STREAM)
+        shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        shared.bind(address)
+        shared.listen(BACKLOG)
+        own.append(shared)
+    return own
+
+
+def run_workers(work: Work, sockets: Sequence[socket.socket], tell: Callable[[str], None]) -> None:
+    """Run a process for each socket until this one is interrupted or told to end.
+
+    Args:
+        work: what each does.
+        sockets: that listen; open as long as this runs.
+        tell: is given a line for each process that is replaced.
+    """
+    processes = [_begin(work, own) for own in sockets]
+    with _told_to_end() as told:
+        began = [time.monotonic()] * len(processes)
+        while not told.is_set():
+            wait([process.sentinel for process in processes], timeout=0.2)
+            told.wait(0.02)  # one that died and may not be replaced yet would have this go round without a rest
+            for number, process in enumerate(processes):
+                if process.is_alive() or told.is_set() or time.monotonic() - began[number] < _LEAST_SECONDS:
+                    continue
+                tell(f"worker process {process.pid} ended by itself ({process.exitcode}); another takes its place")
+                processes[number], began[number] = _begin(work, sockets[number]), time.monotonic()
+    for process in processes:
+        process.terminate()
+    until = time.monotonic() + _END_SECONDS
+    for process in processes:
+        process.join(max(0.0, until - time.monotonic()))
+        process.kill()
+        process.join()
+
+
+def end_with_parent() -> None:
+    """Have this process end when the one that began it is gone, even killed: nobody else would stop it."""
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            wait([parent.sentinel])
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()
+
+
+def _begin(work: Work, own: socket.socket) -> SpawnProcess:
+    process = multiprocessing.get_context("spawn").Process(target=work, args=(own,))
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is meant for this one, which ends the others
+    try:
+        process.start()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    return process
+
+
+@contextmanager
+def _told_to_end() -> Iterator[threading.Event]:
+    told = threading.Event()
+    with ExitStack() as stack:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            before = signal.signal(number, lambda *_: told.set())
+            stack.callback(signal.signal, number, before)
+        yield told

@@ -1,0 +1,77 @@
+"""`heatmap serve --workers`: processes that answer alike, are replaced when they die, and end with their parent."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+
+from heatmap_pipeline.settings import Settings
+from heatmap_pipeline_tests._homes import heatmap, refused, start
+from heatmap_pipeline_tests.api._load import HOST, serving
+from heatmap_pipeline_tests.api.homes import BTC, HEATMAP
+
+PATIENCE = 60.0
+
+
+def alive(process: int) -> bool:
+    """Whether a process runs; one that ended and waits for its parent does not."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def processes(address: str, *, least: int, without: int = 0) -> set[int]:
+    """Return the processes that answer as soon as there are as many, and the one that is gone is not among them."""
+    seen: set[int] = set()
+    until = time.monotonic() + PATIENCE
+    while len(seen) < least:
+        assert time.monotonic() < until, f"only {seen} answer"
+        with ThreadPoolExecutor(8) as threads:  # at once, or the same one took every connection
+            answers = threads.map(lambda _: httpx.get(f"{address}/cache/stats", timeout=PATIENCE).json(), range(16))
+        seen |= {answer["process"] for answer in answers} - {without}
+    return seen
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="only Linux says in files which processes run")
+def test_workers_answer_alike_are_replaced_and_end_with_their_parent(published: Settings) -> None:
+    with serving(published.home, "--workers", 2, HEATMAP_API_STALE_HOURS=1e7) as (port, parent):
+        address = f"http://{HOST}:{port}"
+        first = processes(address, least=2)
+        assert len(first) == 2
+        assert parent.pid not in first
+        question = f"{address}{HEATMAP}?symbol={BTC}&interval=1h"
+        answers = {httpx.get(question, timeout=PATIENCE).content for _ in range(12)}
+        assert len(answers) == 1
+        victim = min(first)
+        os.kill(victim, signal.SIGKILL)
+        assert httpx.get(question, timeout=PATIENCE).content in answers, "the other one answers"
+        second = processes(address, least=2, without=victim)
+        assert len(second) == 2
+        assert max(first) in second
+        assert httpx.get(f"{address}/cache/stats", timeout=PATIENCE).json()["max_bytes"] == 128 << 20
+    assert parent.returncode == 0
+    assert not any(map(alive, second)), "a worker is left"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="only Linux says in files which processes run")
+def test_no_worker_outlives_a_killed_parent(published: Settings) -> None:
+    parent = start("serve", "--port", 0, "--workers", 2, "--home", published.home)
+    try:
+        assert parent.stdout is not None
+        address = parent.stdout.readline().split(" ")[5]
+        again = ("serve", "--port", address.rpartition(":")[2], "--workers", 2, "--home", published.home)
+        refused(heatmap(*again), 1, "taken by another program")
+        workers = processes(address, least=2)
+    finally:
+        parent.kill()
+        parent.communicate()  # until nobody has the other end of its output any more
+    assert not any(map(alive, workers)), "workers go on without their parent"
