@@ -37,6 +37,7 @@ _SCRIPTS = (
     "words",
     "leverage",
     "time",
+    "timing",
     "source",
     "zones",
     "map",
