@@ -56,6 +56,7 @@ class Page {
   #plotly = plotlyRead();
   #looking = false;
   #asked = 0; // when health was asked for
+  #health = Promise.resolve(); // until it is known and shown
   #judged = null; // whose score was asked for
   #resting = 0; // waits until the view rests
 
@@ -398,15 +399,21 @@ class Page {
     }
     const isNew = found.version !== state.version;
     const isTroubled = !byId("notice").hidden || (!state.map && state.version !== null);
-    if (isNew || Date.now() - this.#asked > HEALTH_MINUTES * MINUTE) {
-      this.#asked = Date.now();
-      state.health = await this.#source.health();
-      if (state.map) this.#beside(state.view, state.moment);
+    if (isNew || Date.now() - this.#asked > HEALTH_MINUTES * MINUTE) this.#health = this.#askHealth();
+    if (isNew || isTroubled) {
+      state.publish(found);
+      if (isNew) this.#source.forget();
+      await this.#update();
     }
-    if (!isNew && !isTroubled) return;
-    state.publish(found);
-    if (isNew) this.#source.forget();
-    await this.#update();
+    await this.#health;
+  }
+
+  /** Numbers do not wait for it. */
+  async #askHealth() {
+    const state = this.#state;
+    this.#asked = Date.now();
+    state.health = await this.#source.health();
+    if (state.isDrawn) this.#beside(state.view, state.moment);
   }
 
   #nothing() {
@@ -527,7 +534,7 @@ class Page {
   /** The newest load and draw, and the colours that fit it. */
   async settled() {
     while (this.#resting) await new Promise((done) => setTimeout(done, REST / 10));
-    await this.#loading.running;
+    await Promise.all([this.#loading.running, this.#health]);
   }
 }
 

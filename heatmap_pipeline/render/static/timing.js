@@ -1,4 +1,4 @@
-// How long drawing took, as measures of the browser itself: developer tools show them, `python -m benchmarks` reads them.
+// How long drawing took, as the browser's own measures, which developer tools show and benchmarks read.
 
 /**
  * Once the next frame is drawn, a measure up to then; of each name there is the newest one only.
