@@ -15,7 +15,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import asking, commands, engine, footprint, serving, storage
+from benchmarks import asking, commands, engine, footprint, page, serving, storage
 from benchmarks.measure import Benchmark, Measured, Setting
 
 BENCHMARKS = (
@@ -32,6 +32,7 @@ BENCHMARKS = (
     Benchmark("run", commands.run, long=True),
     Benchmark("demo", commands.demo, long=True),
     Benchmark("memory", commands.memory, long=True),
+    Benchmark("page", page.page, long=True, on_request=True),
     Benchmark("footprint", footprint.footprint, long=True, on_request=True),
 )
 """Everything that is measured, in this order."""

@@ -40,10 +40,10 @@ _CACHED = "the client beside it on the same two cores, then the system's copying
 def serve(setting: Setting) -> Sequence[Measured]:
     """Measure answers of seven days at 15 minutes, kept and not, other weights, and the same by SQL in this process."""
     count_ = setting.pick(30, 9)
-    home = _home(setting, count_)
+    home = make_home(setting, count_)
     end = market.FIRST + timedelta(days=count_)
     by_sql = _plain_sql(home, end, setting)
-    with _server(home) as server:
+    with run_server(home) as server:
         kept, made = list(_kept(server, setting)), list(_made(server, count_, setting))
         weighted = list(_weighted(server, count_, setting))
     return [*kept, *made, *weighted, *by_sql, *_faster(kept[0], made[0], by_sql[0])]
@@ -57,7 +57,7 @@ def crowd(setting: Setting) -> Sequence[Measured]:
     if sys.platform != "linux":
         return []
     days = setting.pick(30, 9)
-    with _server(_home(setting, days)) as server:
+    with run_server(make_home(setting, days)) as server:
         asked = _shifting("nested", days)
         run_clients(server, 2, 6, asked)
         alone, beside = Done(), Done()
@@ -193,14 +193,14 @@ def _faster(kept: Measured, made: Measured, by_sql: Measured) -> list[Measured]:
 # -- data and server
 
 
-def _home(setting: Setting, days: int) -> Path:
-    """Return a home with days of the demo market, published."""
+def make_home(setting: Setting, days: int, *, stored_cells: bool = True) -> Path:
+    """Return a home with days of the demo market, published, with cells or without: the endpoint makes them itself."""
     home = setting.home("served")
     settings = load_settings(home=home, source="demo", symbols=[market.SYMBOL])
     warehouse, source, which = Warehouse(home), open_market(settings), market.days(days)
     for store in (ingest_candles, ingest_open_interest):
         list(store(warehouse.connect, source, settings, market.SYMBOL, which))
-    for compute in (advance, sample):
+    for compute in (advance, sample) if stored_cells else (advance,):
         list(compute(warehouse.connect, settings, market.SYMBOL, which))
     publish(warehouse, [market.SYMBOL])
     return home
@@ -223,7 +223,7 @@ class Server:
 
 
 @contextmanager
-def _server(home: Path) -> Iterator[Server]:
+def run_server(home: Path) -> Iterator[Server]:
     """Run `heatmap serve` over a home, with none of the caller's settings and no line per request."""
     given = {name: value for name, value in os.environ.items() if not name.startswith(("HEATMAP_", "DAGSTER_"))}
     given["HEATMAP_LOG_FORMAT"] = "off"

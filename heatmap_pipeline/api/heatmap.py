@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from heatmap_pipeline.api import encode
-from heatmap_pipeline.api.parameters import HeatmapQuery, read_tiers, read_weights, seconds_of
+from heatmap_pipeline.api.parameters import Format, HeatmapQuery, read_tiers, read_weights, seconds_of
 from heatmap_pipeline.api.plan import Plan
 from heatmap_pipeline.instants import iso
 from heatmap_pipeline.views.columns import as_columns, lots_of, reports_of
@@ -24,7 +24,7 @@ from heatmap_pipeline.views.window import (
     own_or_other,
 )
 
-MAX_LEVELS = {"nested": 600_000, "columns": 1_500_000}
+MAX_LEVELS: dict[Format, int] = {"nested": 600_000, "columns": 1_500_000}
 """Rows of an answer, about 40 MB each."""
 
 
@@ -51,7 +51,7 @@ def plan_heatmap(version: Version, books: Books, query: HeatmapQuery) -> Plan:
     return Plan(key, symbol.fingerprint, make, window.last >= model.end)
 
 
-def _body(source: Source, window: Window, interval: str, units: int | None, rows: int, form: str) -> encode.Body:
+def _body(source: Source, window: Window, interval: str, units: int | None, rows: int, form: Format) -> encode.Body:
     heatmap = make_heatmap(source, window, interval, units, rows)
     levels = len(heatmap.grid.interval)
     if levels > MAX_LEVELS[form]:

@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
@@ -158,6 +158,7 @@ Model = Annotated[
     Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$", examples=["turnover"]),
     WithJsonSchema({"type": "string", "pattern": r"^[a-z0-9][a-z0-9_-]{0,39}$"}),
 ]
+Format: TypeAlias = Literal["nested", "columns"]
 Moment = Annotated[int | None, BeforeValidator(read_moment), WithJsonSchema({"type": "string", "format": "date-time"})]
 BinSize = Annotated[
     float | None,
@@ -219,7 +220,7 @@ class HeatmapQuery(_Query):
     leverage_weights: LeverageWeights = Field(default=None, description=_WEIGHTS_TEXT)
     leverage_tiers: LeverageTiers = None
     model: Model = Field(default=None, description=_MODEL_TEXT)
-    format: Literal["nested", "columns"] = Field(
+    format: Format = Field(
         default="nested", description="nested: a list of levels per snapshot. columns: sparse columns, with candles."
     )
 

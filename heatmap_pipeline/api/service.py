@@ -20,7 +20,7 @@ from heatmap_pipeline.api import encode
 from heatmap_pipeline.api.cache import ByteCache
 from heatmap_pipeline.api.descriptors import Reserve
 from heatmap_pipeline.api.errors import ApiError
-from heatmap_pipeline.api.heatmap import plan_heatmap
+from heatmap_pipeline.api.heatmap import MAX_LEVELS, plan_heatmap
 from heatmap_pipeline.api.memory import GIVE_BACK_SECONDS, give_back
 from heatmap_pipeline.api.outgoing import Outgoing
 from heatmap_pipeline.api.parameters import HeatmapQuery
@@ -189,11 +189,12 @@ class Service:
         return body
 
     def _warm(self, version: Version) -> None:
-        """Have everything compiled before the first request."""
+        """Have everything compiled before the first request: each format takes functions of its own."""
         for symbol in list(version.symbols)[:1]:
             with suppress(HeatmapError):  # what is wrong with it is said to who asks for it
-                plan = plan_heatmap(version, self.books, HeatmapQuery(symbol=symbol, interval="1d"))
-                encode.compress(plan.make(), "identity")
+                for form in MAX_LEVELS:
+                    plan = plan_heatmap(version, self.books, HeatmapQuery(symbol=symbol, interval="1d", format=form))
+                    encode.compress(plan.make(), "zstd")
 
     def report(self) -> dict[str, Any]:
         """Return what /cache/stats answers."""

@@ -37,6 +37,7 @@ _SCRIPTS = (
     "words",
     "leverage",
     "time",
+    "timing",
     "source",
     "zones",
     "map",
@@ -219,16 +220,15 @@ def _digest(content: bytes) -> str:
 
 def _assets() -> dict[str, bytes]:
     """What every page needs beside index.html: our script, put together from its parts, our style, and the library."""
-    from plotly.offline import get_plotlyjs  # noqa: PLC0415 - slow to import
-
-    ours = files("heatmap_pipeline.render").joinpath("static")
+    render = files("heatmap_pipeline.render")
+    ours = render.joinpath("static")
     parts = [ours.joinpath(f"{name}.js").read_text(encoding="utf-8") for name in _SCRIPTS]
     # A page opened as file:// may not load modules: they become one function, and share their names with nothing else.
     script = '"use strict";\n\n(() => {\n' + "\n".join(map(_without_imports, parts)) + "})();\n"
     return {
         "page.js": script.encode(),
         "page.css": ours.joinpath("page.css").read_bytes(),
-        "plotly.min.js": get_plotlyjs().encode(),
+        "plotly.min.js": render.joinpath("vendor", "plotly-finance.min.js").read_bytes(),
     }
 
 

@@ -7,11 +7,14 @@ and bytes (`grid.py`, `api/encode.py`).
 
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from functools import cached_property
+from itertools import pairwise
 from typing import TypeAlias
 
 import numpy as np
@@ -32,6 +35,8 @@ Tiers: TypeAlias = tuple[float, ...]
 
 _EVERY = 16
 """Days from one kept book to the next on a long way."""
+_STRETCH = 30
+"""Days from which on a window has another stretch that is run at the same time."""
 
 
 class Books:
@@ -182,6 +187,9 @@ class Replay:
 def replay(source: Source, first: int, last: int, seconds: int) -> Replay:
     """Run the days that a window touches and keep its cells.
 
+    A long window of the model's own weights is run in stretches at the same time: each day's book is stored, so a
+    stretch needs nothing of the one before, and what comes out is the same to the last bit.
+
     Args:
         source: what to replay.
         first: start of the window, microseconds, a multiple of the interval.
@@ -191,12 +199,25 @@ def replay(source: Source, first: int, last: int, seconds: int) -> Replay:
     Raises:
         ModelError: if the weights cannot be had.
     """
+    days = list(_computed(source.model, first, last))
+    # With other weights each stretch would have to run the whole history before it.
+    number = 1 if source.weights is not None else max(1, min(os.cpu_count() or 1, len(days) // _STRETCH))
+    cuts = [first, *(day_start(days[len(days) * part // number]) for part in range(1, number)), last]
+    spans = list(pairwise(cuts))
+    if number == 1:
+        return _joined(_stretch(source, begin, end, seconds) for begin, end in spans)
+    with ThreadPoolExecutor(number) as workers:  # the engine runs without Python's lock
+        return _joined(workers.map(lambda span: _stretch(source, span[0], span[1], seconds), spans))
+
+
+def _stretch(source: Source, first: int, last: int, seconds: int) -> Replay:
+    """Run the days between two instants one after the other; a share before the first candle is NaN."""
     step = seconds * MICROSECONDS
     count = (last - first) // step
     created, liquidated = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.int64)
     parts: list[tuple[Ints, Ints, Sides, Floats, Floats]] = []
     ends = first + step * np.arange(1, count + 1)
-    shares = np.zeros(count)
+    shares = np.full(count, np.nan)
     for day, result in _days(source, first, last, seconds):
         cells = result.cells
         stamps = cells["timestamp"]
@@ -215,6 +236,23 @@ def replay(source: Source, first: int, last: int, seconds: int) -> Replay:
         shares = shares_located(result, ends, shares)
     interval, price, side, active, consumed = (np.concatenate(columns) for columns in zip(*parts, strict=True))
     return Replay(interval, price, side, active, consumed, created, liquidated, shares)
+
+
+def _joined(stretches: Iterable[Replay]) -> Replay:
+    """Return stretches that follow each other as one; where no candle came yet, the share is that of before."""
+    parts = list(stretches)
+    starts = np.cumsum([0, *(len(part.created) for part in parts)])
+    interval = np.concatenate([part.interval + start for part, start in zip(parts, starts, strict=False)])
+    shares = np.concatenate([part.located_shares for part in parts])
+    newest = np.maximum.accumulate(np.where(np.isnan(shares), -1, np.arange(len(shares))))
+    return Replay(
+        interval,
+        **{
+            name: np.concatenate([getattr(part, name) for part in parts])
+            for name in ("price", "side", "active", "consumed", "created", "liquidated")
+        },
+        located_shares=np.where(newest < 0, 0.0, shares[newest]),
+    )
 
 
 def _counts(events: Columns, tiers: Tiers | None, first: int, step: int, count: int) -> Ints:
@@ -244,19 +282,23 @@ def shares_located(result: DayResult, ends: Ints, otherwise: Floats) -> Floats:
     return np.where(candle < 0, otherwise, shares[np.maximum(candle, 0)])
 
 
+def _computed(model: ModelData, first: int, last: int) -> Iterator[date]:
+    """Return the computed days between two instants in order."""
+    here = day_of(max(first, day_start(model.days[0])))
+    end = min(day_of(min(last, model.end + DAY) - 1), model.days[-1])
+    while here <= end:
+        if here in model.bounds:
+            yield here
+        here += ONE_DAY
+
+
 def _days(source: Source, first: int, last: int, seconds: int) -> Iterator[tuple[date, DayResult]]:
     """Run the computed days between two instants in order."""
-    model = source.model
     state: ModelState | None = None
-    here = day_of(max(first, day_start(model.days[0])))
-    end = day_of(min(last, model.end + DAY) - 1)
-    while here <= min(end, model.days[-1]):
-        if here not in model.bounds:
-            state = None
-        else:
-            if state is None or here in model.fresh:
-                state = source.before(here)
-            result = source.run(here, state, seconds)
-            state = result.state
-            yield here, result
-        here += ONE_DAY
+    before: date | None = None
+    for day in _computed(source.model, first, last):
+        if state is None or day in source.model.fresh or day - ONE_DAY != before:
+            state = source.before(day)
+        result = source.run(day, state, seconds)
+        state, before = result.state, day
+        yield day, result

@@ -12,11 +12,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from heatmap_pipeline.instants import SECONDS, iso
+from heatmap_pipeline.instants import DAY, MICROSECONDS, SECONDS, day_start, iso
 from heatmap_pipeline.model.heatmap import calculate_time_evolving_heatmap
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store.sql import day_bounds
 from heatmap_pipeline.store.warehouse import Warehouse
+from heatmap_pipeline.views import replay as replays
+from heatmap_pipeline.views.data import published_version
 from heatmap_pipeline_tests.api.homes import BTC, ETH, HEATMAP, MAP, TestClient, ask, day, rows
 
 BUCKET = 100.0
@@ -433,3 +435,28 @@ def test_the_located_share_of_a_column_is_the_one_of_the_map_at_its_end(served: 
         there = ask(served, MAP, model=model, time=f"{end.isoformat()}Z")
         assert body["located_shares"][column] == pytest.approx(there["located_share"], abs=1e-6)
     assert len(set(body["located_shares"])) > 20
+
+
+@pytest.mark.parametrize("symbol", [BTC, ETH])
+@pytest.mark.parametrize("tiers", [None, (25.0, 50.0)])
+def test_stretches_run_at_the_same_time_are_one_run(
+    published: Settings, monkeypatch: pytest.MonkeyPatch, symbol: str, tiers: tuple[float, ...] | None
+) -> None:
+    """To the last bit: cut at every day, over a gap, from the start of a day and from within one."""
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    version = published_version(Warehouse(published.home), None, published.models)
+    data = version.symbols[symbol]
+    for model in data.models.values():
+        source = replays.Source(version, data, model, None, replays.Books(1 << 20), tiers)
+        end = -(-model.end // DAY) * DAY
+        for first in (day_start(model.days[0]), day_start(model.days[0]) + 7 * 3600 * MICROSECONDS):
+            runs = []
+            for least in (10**6, 1):
+                monkeypatch.setattr(replays, "_STRETCH", least)
+                runs.append(vars(replays.replay(source, first, end, 3600)))
+            whole, cut = runs
+            assert len(whole["interval"]) > 0
+            for name, numbers in whole.items():
+                assert np.array_equal(numbers, cut[name]), name
+                assert numbers.dtype == cut[name].dtype, name
+    version.retire()

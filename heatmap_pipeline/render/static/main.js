@@ -19,6 +19,7 @@ import { fileSource, liveSource, SourceError } from "./source.js";
 import { State } from "./state.js";
 import { leverageControl } from "./tiers.js";
 import { MINUTE, RANGES } from "./time.js";
+import { measureFrame } from "./timing.js";
 import { Travel } from "./travel.js";
 import { binText, countIn } from "./words.js";
 import { zonesAt } from "./zones.js";
@@ -55,6 +56,7 @@ class Page {
   #plotly = plotlyRead();
   #looking = false;
   #asked = 0; // when health was asked for
+  #health = Promise.resolve(); // until it is known and shown
   #judged = null; // whose score was asked for
   #resting = 0; // waits until the view rests
 
@@ -269,14 +271,15 @@ class Page {
     state.write();
     this.hand.hide();
     const window = this.#source.live ? state.window(this.chart.mapWidth) : null;
+    const asked = performance.now();
     return this.#loading.start(
       (signal) => this.#source.load({ ...state.choice, entry: state.entry, window }, signal),
-      (payload, number) => this.#show(payload, window, number),
+      (payload, number) => this.#show(payload, { window, number, asked }),
       (error) => this.#failed(error),
     );
   }
 
-  async #show(payload, window, number) {
+  async #show(payload, { window, number, asked }) {
     const state = this.#state;
     const { live } = this.#source;
     // The server puts numbers into rows itself.
@@ -298,7 +301,10 @@ class Page {
     state.write();
     this.legend.update(map, choice, state.fitted);
     this.#beside(state.view, state.moment);
-    if (typeof Plotly === "undefined") this.chart.early(map, choice, state.view);
+    if (typeof Plotly === "undefined") {
+      this.chart.early(map, choice, state.view);
+      measureFrame("heatmap-first-cells", 0);
+    }
     await this.#plotly;
     await this.hand.released(); // what is dragged would jump
     if (!this.#loading.isNewest(number)) return;
@@ -309,9 +315,8 @@ class Page {
     if (map.empty) troubles.push("The book is empty in this range: there are candles, but no levels.");
     notice(troubles.join(" "));
     for (const id of ["save-png", "save-csv"]) byId(id).disabled = false;
-    if (!performance.getEntriesByName("heatmap-first-paint").length) {
-      requestAnimationFrame(() => performance.measure("heatmap-first-paint", { start: 0 }));
-    }
+    if (!performance.getEntriesByName("heatmap-first-paint").length) measureFrame("heatmap-first-paint", 0);
+    measureFrame("heatmap-drawn", asked);
   }
 
   /** What stands beside the map, of a moment. */
@@ -394,15 +399,21 @@ class Page {
     }
     const isNew = found.version !== state.version;
     const isTroubled = !byId("notice").hidden || (!state.map && state.version !== null);
-    if (isNew || Date.now() - this.#asked > HEALTH_MINUTES * MINUTE) {
-      this.#asked = Date.now();
-      state.health = await this.#source.health();
-      if (state.map) this.#beside(state.view, state.moment);
+    if (isNew || Date.now() - this.#asked > HEALTH_MINUTES * MINUTE) this.#health = this.#askHealth();
+    if (isNew || isTroubled) {
+      state.publish(found);
+      if (isNew) this.#source.forget();
+      await this.#update();
     }
-    if (!isNew && !isTroubled) return;
-    state.publish(found);
-    if (isNew) this.#source.forget();
-    await this.#update();
+    await this.#health;
+  }
+
+  /** Numbers do not wait for it. */
+  async #askHealth() {
+    const state = this.#state;
+    this.#asked = Date.now();
+    state.health = await this.#source.health();
+    if (state.isDrawn) this.#beside(state.view, state.moment);
   }
 
   #nothing() {
@@ -523,7 +534,7 @@ class Page {
   /** The newest load and draw, and the colours that fit it. */
   async settled() {
     while (this.#resting) await new Promise((done) => setTimeout(done, REST / 10));
-    await this.#loading.running;
+    await Promise.all([this.#loading.running, this.#health]);
   }
 }
 

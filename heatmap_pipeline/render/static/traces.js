@@ -276,6 +276,8 @@ export function layout({ map, view, choice, moment, until, bounds }, at) {
     showline: true,
     ticks: "",
     tickfont: font,
+    // Else Plotly measures every label, at each move, to hide what sticks out of the page; only times can.
+    ticklabeloverflow: "allow",
   };
   const { xaxis2, xaxis3 } = profileAxes(moment, view, choice);
   const [minallowed, maxallowed] = around(bounds, view.x);
@@ -293,6 +295,7 @@ export function layout({ map, view, choice, moment, until, bounds }, at) {
     font: { family: FONT, color: COLOURS.text },
     xaxis: {
       ...frame,
+      ticklabeloverflow: "hide past div",
       type: "date",
       domain: [0, at.mapEnd],
       anchor: "y",
