@@ -186,7 +186,8 @@ function modelledRows(map, column) {
     const rows = [[style, `${words} liquidated, modelled`, `${amount(sum?.volume ?? 0)}${lots}`]];
     if (sum?.entryLow && sum.entryHigh) {
       const entries = [...new Set([sum.entryLow, sum.entryHigh].map((price) => priceText(price)))].join(" – ");
-      rows.push(["", "… at, on average", priceText(sum.price)], ["", "… entered at", entries]);
+      rows.push(["", `${words} liquidated at`, `${priceText(sum.price)} on average`]);
+      rows.push(["", `${words} entered at`, entries]);
     }
     return rows;
   });

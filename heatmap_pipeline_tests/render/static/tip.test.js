@@ -62,8 +62,8 @@ for (const [words, change, expected] of [
     {},
     {
       "Longs liquidated, modelled": "1.00 k USDT, 2 lots",
-      "… at, on average": "121.50",
-      "… entered at": "130.25 – 140.00",
+      "Longs liquidated at": "121.50 on average",
+      "Longs entered at": "130.25 – 140.00",
       "Shorts liquidated, modelled": "0 USDT",
     },
   ],
