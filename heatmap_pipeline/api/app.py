@@ -22,7 +22,7 @@ from heatmap_pipeline.api.encode import dump
 from heatmap_pipeline.api.errors import STATUS, ApiError
 from heatmap_pipeline.api.health import health, readiness
 from heatmap_pipeline.api.heatmap import plan_heatmap
-from heatmap_pipeline.api.liquidation_map import plan_map
+from heatmap_pipeline.api.liquidation_map import plan_lots, plan_map
 from heatmap_pipeline.api.listing import plan_alerts, plan_klines, plan_score, plan_symbols
 from heatmap_pipeline.api.markets import plan_markets
 from heatmap_pipeline.api.metrics import CONTENT_TYPE, Metrics
@@ -33,6 +33,7 @@ from heatmap_pipeline.api.parameters import (
     HeatmapQuery,
     KlinesQuery,
     LevelsQuery,
+    LotsQuery,
     MapQuery,
     ScoreQuery,
     sentence,
@@ -130,6 +131,10 @@ def _routes(service: Service) -> APIRouter:
     @router.get("/liquidations/map", tags=["liquidations"], **describe.MAP)
     async def liquidation_map(request: Request, query: Annotated[MapQuery, Query()]) -> Response:
         return await answer(service, request, lambda version: plan_map(version, books, query), _OLD_FIELDS)
+
+    @router.get("/liquidations/lots", tags=["liquidations"], **describe.LOTS)
+    async def lots(request: Request, query: Annotated[LotsQuery, Query()]) -> Response:
+        return await answer(service, request, lambda version: plan_lots(version, books, query))
 
     @router.get("/liquidations/levels", tags=["liquidations"], deprecated=True, **describe.LEVELS)
     async def levels(request: Request, query: Annotated[LevelsQuery, Query()]) -> Response:

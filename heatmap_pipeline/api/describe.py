@@ -49,6 +49,13 @@ MAP = _route(
     schemas.LiquidationMap,
     404,
 )
+LOTS = _route(
+    "The lots of a moment",
+    "The book after one candle, the newest by default, by price bin and leverage: volume, and when the oldest part of "
+    "it opened; with the zones of that moment and since when they stand.",
+    schemas.LotsAtMoment,
+    404,
+)
 LEVELS = _route("The newest levels", "Deprecated: use /liquidations/map.", schemas.OldLevels, 404)
 KLINES = _route("Candles", "Of the stored candles' own width or a multiple of it.", schemas.Klines, 404)
 SCORE = _route(

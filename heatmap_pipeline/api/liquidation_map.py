@@ -1,16 +1,17 @@
-"""The liquidation map as the endpoint answers it: what is asked for, and the deprecated list of levels."""
+"""The book after one candle as the endpoint answers it: the map, its lots, and the deprecated list of levels."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from heatmap_pipeline.api import encode
-from heatmap_pipeline.api.parameters import MapQuery, read_tiers, read_weights
+from heatmap_pipeline.api.parameters import LotsQuery, MapQuery, read_tiers, read_weights
 from heatmap_pipeline.api.plan import Plan
 from heatmap_pipeline.instants import iso
-from heatmap_pipeline.views.book_map import map_record
+from heatmap_pipeline.views.book_map import lots_record, map_record
 from heatmap_pipeline.views.data import Version
 from heatmap_pipeline.views.errors import ViewError
 from heatmap_pipeline.views.replay import Books, Source
@@ -23,6 +24,33 @@ def plan_map(version: Version, books: Books, query: MapQuery, *, levels: bool = 
     Raises:
         ViewError: not found or invalid, naming the parameter and what is allowed.
     """
+    source, at, units = _asked(version, books, query)
+
+    def make() -> bytes:
+        record = map_record(source, at, units, query.within_percent)
+        return encode.dump(_levels(record) if levels else record)
+
+    return _plan(("map", levels, query.within_percent), source, at, units, make)
+
+
+def plan_lots(version: Version, books: Books, query: LotsQuery) -> Plan:
+    """Find out which state a request for lots means.
+
+    Raises:
+        ViewError: as `plan_map`.
+    """
+    source, at, units = _asked(version, books, query)
+    return _plan(("lots",), source, at, units, lambda: encode.dump(lots_record(source, at, units)))
+
+
+def _plan(kind: tuple[object, ...], source: Source, at: int, units: int | None, make: Callable[[], bytes]) -> Plan:
+    symbol, model = source.symbol, source.model
+    key = (*kind, symbol.name, model.name, source.weights, source.tiers, at, units)
+    return Plan(key, symbol.fingerprint, make, at == len(model.times) - 1)
+
+
+def _asked(version: Version, books: Books, query: LotsQuery) -> tuple[Source, int, int | None]:
+    """Return what is asked of, the number of the candle after which, and the height of a bin (None = as fits)."""
     symbol = find_symbol(version, query.symbol)
     model = find_model(symbol, query.model)
     weights = own_or_other(model, read_weights(query.leverage_weights))
@@ -44,17 +72,7 @@ def plan_map(version: Version, books: Books, query: MapQuery, *, levels: bool = 
             f"price_bin_size = {units / 1e8:g} is more than the price, {newest:g} {symbol.quote}; ask for a "
             "smaller one",
         )
-
-    def make() -> bytes:
-        record = map_record(source, at, units, query.within_percent)
-        return encode.dump(_levels(record) if levels else record)
-
-    return Plan(
-        ("map", levels, symbol.name, model.name, weights, source.tiers, at, units, query.within_percent),
-        symbol.fingerprint,
-        make,
-        at == len(times) - 1,
-    )
+    return source, at, units
 
 
 def _levels(record: dict[str, Any]) -> dict[str, Any]:

@@ -225,8 +225,8 @@ class HeatmapQuery(_Query):
     )
 
 
-class MapQuery(_Query):
-    """Parameters of GET /liquidations/map."""
+class LotsQuery(_Query):
+    """Parameters of GET /liquidations/lots."""
 
     symbol: Symbol
     model: Model = Field(default=None, description=_MODEL_TEXT)
@@ -238,6 +238,11 @@ class MapQuery(_Query):
     )
     leverage_weights: LeverageWeights = Field(default=None, description=_WEIGHTS_TEXT)
     leverage_tiers: LeverageTiers = None
+
+
+class MapQuery(LotsQuery):
+    """Parameters of GET /liquidations/map."""
+
     within_percent: Percent = Field(
         default=10.0,
         description="How far from the price, in percent, zones are listed as clusters, 0.1 to 1000.",
@@ -293,7 +298,7 @@ class KlinesQuery(_Query):
 
 PARAMETERS = frozenset(
     name
-    for query in (HeatmapQuery, MapQuery, LevelsQuery, ScoreQuery, AlertsQuery, KlinesQuery)
+    for query in (HeatmapQuery, LotsQuery, MapQuery, LevelsQuery, ScoreQuery, AlertsQuery, KlinesQuery)
     for name in query.model_fields
 )
 """Names of all parameters there are."""

@@ -119,6 +119,26 @@ class CandleColumns(BaseModel):
     volume: list[float] = Field(description="Contracts.")
 
 
+class ModelledSide(BaseModel):
+    """What the model liquidated of one side, each column once."""
+
+    time: list[int] = Field(description="Index into timestamps.")
+    price: list[float] = Field(
+        description="Mean of where the lots died, weighted by volume, within the range of their candles, quote asset."
+    )
+    volume: list[float] = Field(description="Quote asset.")
+    lots: list[int] = Field(description="How many lots died.")
+    entry_low: list[float] = Field(description="Lowest mean entry price of a lot, quote asset.")
+    entry_high: list[float] = Field(description="The highest.")
+
+
+class Modelled(BaseModel):
+    """Modelled liquidations of both sides."""
+
+    long: ModelledSide
+    short: ModelledSide
+
+
 class ReportedSide(BaseModel):
     """Sums of one side, each column once."""
 
@@ -203,6 +223,7 @@ class Columns(BaseModel):
     consumed_long: Cells
     consumed_short: Cells
     candles: CandleColumns
+    modelled: Modelled
     reported: Reported | None = Field(description="Real liquidations; null where none of the window was recorded.")
     usual: Usual
     zones: ZonesBySide
@@ -296,6 +317,38 @@ class LiquidationMap(BaseModel):
     total_short_volume: float
     located_share: float = Field(description=LOCATED_SHARE)
     coverage: float = Field(description=COVERAGE, deprecated=True)
+    as_of: str
+    simulated: bool
+    provisional: bool
+    leverage_weights: list[tuple[float, float]] | None
+    tiers: list[float] = Field(description=TIERS)
+    leverage_tiers: list[float] | None = Field(description=SHOWN)
+    units: dict[str, str]
+
+
+class LotColumns(BaseModel):
+    """The lots of one side by price bin, then leverage: one row of each that holds any."""
+
+    price: list[float] = Field(description="Lower edge of the bin, quote asset.")
+    leverage: list[float]
+    volume: list[float] = Field(description="Quote asset.")
+    opened_at: list[int] = Field(
+        description="When the oldest part opened: start of the candle, milliseconds since 1970-01-01 UTC."
+    )
+
+
+class LotsAtMoment(BaseModel):
+    """The lots after one candle."""
+
+    symbol: str
+    model: str
+    time: str = Field(description="End of that candle.")
+    price: float = Field(description="Its close, quote asset.")
+    price_bin_size: float
+    long: LotColumns
+    short: LotColumns
+    clusters: ClusterLists = Field(description="As in /liquidations/map, within 10 % of the price.")
+    nearest: Nearest
     as_of: str
     simulated: bool
     provisional: bool

@@ -43,6 +43,7 @@ _SCRIPTS = (
     "map",
     "moment",
     "relative",
+    "lots",
     "colours",
     "marks",
     "traces",
@@ -176,6 +177,9 @@ def pack(data: Columns) -> dict[str, Any]:
     for name in ("open_time", "open", "high", "low", "close"):
         bars[name] = _packed(bars[name], "f8")
     bars["volume"] = _packed(bars["volume"], "f4")
+    for sums in record["modelled"].values():
+        for name, column in sums.items():
+            sums[name] = _packed(column, {"time": "u2", "lots": "u4"}.get(name, "f4"))
     if record["reported"] is not None:
         _pack_reported(record["reported"])
     for zones in record["zones"].values():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import cache
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from heatmap_pipeline.bins import Candles, Floats, resample
+from heatmap_pipeline.bins import Candles, Floats, Ints, resample
 from heatmap_pipeline.files import replace_file
 from heatmap_pipeline.instants import MICROSECONDS, day_start
 from heatmap_pipeline.symbols import is_dollar, safe_name
@@ -215,7 +216,7 @@ def profile(part: Shown) -> Profile:
 
 @dataclass(frozen=True, eq=False)
 class Bubbles:
-    """What was liquidated in one column and side: its column, mean price by volume, and volume, shape (n,)."""
+    """What was liquidated in one column and side: its column, price and volume, shape (n,)."""
 
     column: npt.NDArray[np.int64]
     price: Floats
@@ -224,27 +225,25 @@ class Bubbles:
 
 
 def bubbles(data: Columns, most: int = _BUBBLES_SHOWN) -> Bubbles:
-    """Return the largest bubbles, the largest first."""
-    sides = []
-    for is_long, name in ((True, "consumed_long"), (False, "consumed_short")):
-        cells = data.cells[name]
-        volume = np.bincount(cells.column, cells.volume, len(data.times))
-        worth = np.bincount(cells.column, cells.volume * (data.prices[cells.row] + data.bin_size / 2), len(data.times))
-        there = np.flatnonzero(volume)
-        sides.append((there, worth[there] / volume[there], volume[there], np.full(len(there), is_long)))
-    columns, prices, volumes, are_long = (np.concatenate(parts) for parts in zip(*sides, strict=True))
-    largest = np.argsort(-volumes, kind="stable")[:most]
-    return Bubbles(columns[largest], prices[largest], volumes[largest], are_long[largest].astype(np.bool_))
+    """Return the largest modelled liquidations by column and side, the largest first."""
+    sides = [(name == "long", sums.column, sums.price, sums.volume) for name, sums in data.modelled.items()]
+    return _largest(sides, most)
 
 
 def rings(data: Columns, most: int = _BUBBLES_SHOWN) -> Bubbles:
     """Return the largest real liquidations by column and side, the largest first; none where nothing is recorded."""
-    sides = [] if data.reported is None else [(name == "long", sums) for name, sums in data.reported.sums.items()]
-    columns, prices, volumes = (
-        np.concatenate([getattr(sums, part) for _, sums in sides]) if sides else np.zeros(0)
-        for part in ("column", "place", "volume")
+    known = {} if data.reported is None else data.reported.sums
+    return _largest([(name == "long", sums.column, sums.place, sums.volume) for name, sums in known.items()], most)
+
+
+def _largest(sides: Sequence[tuple[bool, Ints, Floats, Floats]], most: int) -> Bubbles:
+    """Return the largest of what is given by side: whether it is long, columns, prices and volumes."""
+    are_long = np.repeat([is_long for is_long, *_ in sides], [len(columns) for _, columns, *_ in sides]).astype(
+        np.bool_
     )
-    are_long = np.concatenate([np.full(len(sums.column), is_long) for is_long, sums in sides] or [np.zeros(0, bool)])
+    columns, prices, volumes = (
+        np.concatenate([part[number] for part in sides]) if sides else np.zeros(0) for number in (1, 2, 3)
+    )
     largest = np.argsort(-volumes, kind="stable")[:most]
     return Bubbles(columns[largest].astype(np.int64), prices[largest], volumes[largest], are_long[largest])
 

@@ -1,4 +1,4 @@
-"""The liquidation map: the book after one candle by price, and what stands out in it."""
+"""The book after one candle: as a map by price with what stands out in it, and as its lots by price and leverage."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from heatmap_pipeline.instants import DAY, MICROSECONDS, day_of, iso
-from heatmap_pipeline.model.book import LONG, SHORT, Floats, Ints, Sides
-from heatmap_pipeline.model.zones import Move, Zone, find_zones, landmarks, max_pain, standing_since
+from heatmap_pipeline.model.book import LONG, SHORT, SIDE_NAMES, Floats, Ints, Lots, Sides
+from heatmap_pipeline.model.zones import NEAR, Move, Zone, find_zones, landmarks, max_pain, standing_since
 from heatmap_pipeline.views.grid import DECIMALS
 from heatmap_pipeline.views.heatmap import tiers_record, units_of
 from heatmap_pipeline.views.replay import Source, shares_located
@@ -37,24 +37,71 @@ def map_record(source: Source, at: int, units: int | None, within: float) -> dic
     pain_above, pain_below = max_pain(
         float(edges[seen][0]) if len(near) else price, size, long[seen], short[seen], price
     )
-    end = iso(start + symbol.candles.step)
     return {
         "symbol": symbol.name,
         "model": model.name,
-        "time": end,
+        "time": iso(start + symbol.candles.step),
         "price": price,
         "price_bin_size": size,
         "within_percent": within,
         "buckets": _buckets(edges, long, short, price),
-        **_zones(source, at, (prices, sides, volumes), price, within),
+        **_zones(source, at, lots_after(source, at), (prices, sides, volumes), price, within),
         "max_pain": {"above": _rounded(pain_above), "below": _rounded(pain_below)},
         "total_long_volume": round(float(long.sum()), DECIMALS),
         "total_short_volume": round(float(short.sum()), DECIMALS),
         "located_share": located_share,
         "coverage": located_share,
-        "as_of": end,
+        **_provenance(source, start),
+    }
+
+
+def lots_record(source: Source, at: int, units: int | None) -> dict[str, Any]:
+    """Return the lots after the model candle number `at`, by price bin and leverage, and the zones of that book.
+
+    `units` is the height of a bin (1e-8 of the quote asset), None = as fits.
+    """
+    symbol, model = source.symbol, source.model
+    row = int(model.rows[at])
+    start, price = int(symbol.candles.open_time[row]), float(symbol.candles.close[row])
+    lots = lots_after(source, at)
+    low, high = (int(lots.liq_price.min()), int(lots.liq_price.max())) if len(lots) else (round(price * 1e8),) * 2
+    height = choose_bins(low, high, model.bucket(start, start + 1), units, MAX_ROWS)
+    cells = _book(source, start, at)[:3]
+    return {
+        "symbol": symbol.name,
+        "model": model.name,
+        "time": iso(start + symbol.candles.step),
+        "price": price,
+        "price_bin_size": height / 1e8,
+        **{name: _lots_of_side(lots, side, height) for side, name in SIDE_NAMES.items()},
+        **_zones(source, at, lots, cells, price, 100 * NEAR),
+        **_provenance(source, start),
+    }
+
+
+def _lots_of_side(lots: Lots, side: int, height: int) -> dict[str, Any]:
+    """Return the volume of each bin and leverage, and when the first of it opened, by price, then leverage."""
+    of_side = lots.side == side
+    bins, leverage = lots.liq_price[of_side] // height, lots.leverage[of_side]
+    volume, opened_at = lots.volume[of_side], lots.opened_at[of_side]
+    order = np.lexsort((leverage, bins))
+    bins, leverage, volume, opened_at = (column[order] for column in (bins, leverage, volume, opened_at))
+    begins = np.flatnonzero((np.diff(bins, prepend=-1) != 0) | (np.diff(leverage, prepend=0.0) != 0))
+    return {
+        "price": bins[begins] * height / 1e8,
+        "leverage": leverage[begins],
+        "volume": np.add.reduceat(volume, begins).round(DECIMALS) if len(begins) else volume,
+        "opened_at": (np.minimum.reduceat(opened_at, begins) if len(begins) else opened_at) // 1000,
+    }
+
+
+def _provenance(source: Source, start: int) -> dict[str, Any]:
+    """Return what a state says of itself; `start` is that of its candle, microseconds."""
+    symbol = source.symbol
+    return {
+        "as_of": iso(start + symbol.candles.step),
         "simulated": symbol.simulated,
-        "provisional": day_of(start) in model.provisional,
+        "provisional": day_of(start) in source.model.provisional,
         "leverage_weights": None if source.weights is None else [list(row) for row in source.weights],
         **tiers_record(source),
         "units": {name: unit for name, unit in units_of(symbol.quote).items() if name != "density"},
@@ -91,7 +138,7 @@ def _buckets(edges: Floats, long: Floats, short: Floats, price: float) -> list[d
 
 
 def _zones(
-    source: Source, at: int, cells: tuple[Ints, Sides, Floats], price: float, within: float
+    source: Source, at: int, lots: Lots, cells: tuple[Ints, Sides, Floats], price: float, within: float
 ) -> dict[str, dict[str, Any]]:
     """Return the zones of a book: the largest within a distance as `clusters`, and the nearest ones."""
     bucket, sides, volumes = cells
@@ -99,7 +146,7 @@ def _zones(
     book = np.zeros(len(bucket), dtype=np.int64)
     marks = landmarks(find_zones(book, bucket, sides, volumes, np.array([price]), units).of(0), within)
     shown = [*marks.above, *marks.below, *filter(None, (marks.nearest_above, marks.nearest_below))]
-    since = dict(zip(shown, standing_since(lots_after(source, at), shown), strict=True))
+    since = dict(zip(shown, standing_since(lots, shown), strict=True))
 
     def body(zone: Zone) -> dict[str, Any]:
         instant = since[zone]

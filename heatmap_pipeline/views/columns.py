@@ -17,6 +17,7 @@ from heatmap_pipeline.model.distance import Side, Usual, usual_volumes
 from heatmap_pipeline.model.parameters import bucket_misfit
 from heatmap_pipeline.store.columns import Reports
 from heatmap_pipeline.views.heatmap import Heatmap
+from heatmap_pipeline.views.modelled import Modelled
 from heatmap_pipeline.views.reported import Reported, reported_in
 from heatmap_pipeline.views.window import Window
 from heatmap_pipeline.views.zones import WindowZones, lots_after, zones_of_window
@@ -49,6 +50,7 @@ class Columns:
         meta: what the heatmap says of itself, as in docs/api.md.
         located_shares: share of the open interest located at the end of each column, shape (T,).
         zones: of each column, where its book is thick.
+        modelled: what the model liquidated in each column, by side.
         reported: the real liquidations; None where none of the window was recorded.
     """
 
@@ -59,6 +61,7 @@ class Columns:
     meta: Mapping[str, Any]
     located_shares: Floats
     zones: WindowZones
+    modelled: Modelled
     reported: Reported | None = None
 
     @property
@@ -128,6 +131,7 @@ class Columns:
                 "open_time": self.candles.open_time // 1000,
                 **{name: getattr(self.candles, name) for name in ("open", "high", "low", "close", "volume")},
             },
+            "modelled": {side: sums.record() for side, sums in self.modelled.items()},
             "reported": None if self.reported is None else self.reported.record(),
             "usual": self.usual.record(),
             "zones": self.zones.record(),
@@ -161,6 +165,7 @@ def as_columns(heatmap: Heatmap, reports: Sequence[Reports] = (), lots: Lots | N
         meta={**heatmap.meta(), **_page_meta(heatmap)},
         located_shares=heatmap.played.located_shares,
         zones=zones_of_window(heatmap.source, window, heatmap.played, lots),
+        modelled=heatmap.played.modelled,
         reported=reported_in(heatmap.source.symbol.name, reports, window, candles, modelled),
     )
 

@@ -26,6 +26,7 @@ from heatmap_pipeline.model.engine import run_day, start_state
 from heatmap_pipeline.model.parameters import ModelParameters
 from heatmap_pipeline.views.data import ModelData, SymbolData, Version
 from heatmap_pipeline.views.errors import ViewError
+from heatmap_pipeline.views.modelled import Modelled, joined, modelled_of_day
 
 Weights: TypeAlias = tuple[tuple[float, float], ...]
 """(leverage, weight) by rising leverage; weights sum to 1."""
@@ -103,11 +104,18 @@ class Source:
         return parameters if self.weights is None else parameters.with_weights(self.weights)
 
     def run(self, day: date, state: ModelState, step: int | None, until: int | None = None) -> DayResult:
-        """Run a day; `step` is the distance of its snapshots in seconds, `until` the number of candles, None = all."""
+        """Run a day; `step` is the distance of its snapshots in seconds, `until` the number of candles, None = all.
+
+        The state after some of its candles is the one that the day itself goes through: dust that leaves at the end of
+        a day stays.
+        """
+        parameters = self.parameters(day)
         candles = self.symbol.day_candles(self.model, day, state.open_interest)
-        if until is not None:
+        if until is not None and until < len(candles):
             candles = replace(candles, **{name: column[:until] for name, column in vars(candles).items()})
-        return run_day(self.parameters(day), state, candles, step, self.tiers)
+            if parameters.spec.dust_rule == "unlocate":
+                parameters = replace(parameters, spec=replace(parameters.spec, dust_share=0.0))
+        return run_day(parameters, state, candles, step, self.tiers)
 
     def before(self, day: date) -> ModelState:
         """Return the books that a day starts from."""
@@ -167,6 +175,7 @@ class Replay:
         liquidated: lots that were liquidated per interval.
         located_shares: share of the open interest located at the end of each interval, in all tiers, whatever is shown,
             shape (intervals,); of one without candles as it was before.
+        modelled: what was liquidated in each interval, by side.
     """
 
     interval: Ints
@@ -177,6 +186,7 @@ class Replay:
     created: Ints
     liquidated: Ints
     located_shares: Floats
+    modelled: Modelled
 
     @property
     def located_share(self) -> float:
@@ -216,6 +226,7 @@ def _stretch(source: Source, first: int, last: int, seconds: int) -> Replay:
     count = (last - first) // step
     created, liquidated = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.int64)
     parts: list[tuple[Ints, Ints, Sides, Floats, Floats]] = []
+    dead: list[Modelled] = []
     ends = first + step * np.arange(1, count + 1)
     shares = np.full(count, np.nan)
     for day, result in _days(source, first, last, seconds):
@@ -234,8 +245,10 @@ def _stretch(source: Source, first: int, last: int, seconds: int) -> Replay:
         created += _counts(result.opens, source.tiers, first, step, count)
         liquidated += _counts(result.liquidations, source.tiers, first, step, count)
         shares = shares_located(result, ends, shares)
+        candles = source.symbol.candles
+        dead.append(modelled_of_day(result.liquidations, candles, source.tiers, first, step, count))
     interval, price, side, active, consumed = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-    return Replay(interval, price, side, active, consumed, created, liquidated, shares)
+    return Replay(interval, price, side, active, consumed, created, liquidated, shares, joined(dead))
 
 
 def _joined(stretches: Iterable[Replay]) -> Replay:

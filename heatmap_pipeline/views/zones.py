@@ -82,7 +82,7 @@ def _to_look_at(zones: Zones) -> Ints:
 
 
 def lots_after(source: Source, at: int) -> Lots:
-    """Return the book after the model candle number `at`, of the tiers shown; its dust is swept as if the day ended."""
+    """Return the book after the model candle number `at`, of the tiers shown."""
     day = day_of(int(source.model.times[at]))
     lots = source.run(day, source.before(day), None, until=at + 1 - source.model.bounds[day][0]).state.lots
     if source.tiers is None:

@@ -33,6 +33,7 @@ EXAMPLES = int(os.environ.get("HEATMAP_TEST_CONTRACT", "0"))
 OPERATIONS = {
     HEATMAP,
     MAP,
+    "/liquidations/lots",
     LEVELS,
     KLINES,
     "/score",

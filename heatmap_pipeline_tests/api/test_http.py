@@ -328,6 +328,7 @@ def test_the_schema_describes_the_bodies(served: TestClient) -> None:
         (HEATMAP, "symbol=BTCUSDT&interval=4h&format=columns&leverage_weights=5:1"): schemas.Columns,
         (MAP, "symbol=BTCUSDT"): schemas.LiquidationMap,
         (MAP, "symbol=BTCUSDT&model=delta"): schemas.LiquidationMap,
+        ("/liquidations/lots", "symbol=BTCUSDT&price_bin_size=500"): schemas.LotsAtMoment,
         ("/liquidations/levels", "symbol=BTCUSDT"): schemas.OldLevels,
         ("/prices/klines", "symbol=BTCUSDT"): schemas.Klines,
         ("/symbols", ""): schemas.Symbols,

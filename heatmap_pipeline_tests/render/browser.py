@@ -158,6 +158,14 @@ def in_view(data: Columns, view: Any) -> tuple[slice, slice]:
     return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
 
 
+def no_lots(given: dict[str, str]) -> dict[str, Any]:
+    """The answer of /liquidations/lots where nothing is open."""
+    columns: dict[str, list[float]] = {"price": [], "leverage": [], "volume": [], "opened_at": []}
+    zones = {"clusters": {"above": [], "below": []}, "nearest": {"above": None, "below": None}}
+    bin_size = float(given["price_bin_size"])
+    return {"time": given["time"], "price_bin_size": bin_size, "long": columns, "short": columns, **zones}
+
+
 class LiveServer:
     """Serves the live page and canned answers, under the policy that the real server sends.
 
@@ -227,7 +235,9 @@ class LiveServer:
         if address.path in self.files:
             content, kind = self.files[address.path]
             return self.send(request, 200, content, kind)
-        status, body = self.numbers(address.path, {key: one[0] for key, one in parse_qs(address.query).items()})
+        given = {key: one[0] for key, one in parse_qs(address.query).items()}
+        is_lots = address.path == "/liquidations/lots" and not self.broken
+        status, body = (200, no_lots(given)) if is_lots else self.numbers(address.path, given)
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
         return self.send(request, status, content, "application/json")
 

@@ -18,6 +18,7 @@ from heatmap_pipeline.symbols import contract_of
 from heatmap_pipeline.views.columns import Cells, Columns, as_columns
 from heatmap_pipeline.views.data import ModelData, SymbolData, Version
 from heatmap_pipeline.views.heatmap import binned
+from heatmap_pipeline.views.modelled import ModelledSums, joined, modelled_of_day
 from heatmap_pipeline.views.replay import Books, Replay, Source
 from heatmap_pipeline.views.window import make_window
 from heatmap_pipeline.views.zones import WindowZones
@@ -98,6 +99,21 @@ def source(
     return Source(Version("", {symbol: history}, {}, nothing), history, data, None, Books(0))
 
 
+def deaths(past: Source, **table: Any) -> dict[str, Any]:
+    """The cells of `table` in which something was liquidated, as a lot each: at their middle, of an entry 5 % away."""
+    dead = np.flatnonzero(table["consumed"] > 0)
+    dead = dead[np.argsort(table["timestamps"][dead], kind="stable")]
+    side, price = table["sides"][dead], (table["buckets"][dead] + 0.5) * past.symbol.bucket
+    return {
+        "timestamp": table["timestamps"][dead].astype("datetime64[us]").astype(np.int64),
+        "side": side,
+        "leverage": np.full(len(dead), 20.0),
+        "liq_price": np.round(price * 1e8).astype(np.int64),
+        "entry_price": price * (1 + 0.05 * side),
+        "volume": table["consumed"][dead],
+    }
+
+
 def draw(
     past: Source,
     interval: str = "15m",
@@ -116,7 +132,11 @@ def draw(
     active, consumed = (table[name][order].astype(float) for name in ("active", "consumed"))
     sides = table["sides"][order].astype(np.int8)
     shares = np.full(window.count, located_share)
-    played = Replay(column[order], price[order], sides, active, consumed, nothing, nothing, shares)
+    cells_ = (column[order], price[order], sides, active, consumed)
+    modelled = joined(
+        [modelled_of_day(deaths(past, **table), past.symbol.candles, None, window.first, window.step, window.count)]
+    )
+    played = Replay(*cells_, nothing, nothing, shares, modelled)
     return as_columns(binned(past, window, interval, played, None, max_rows), reports)
 
 
@@ -162,7 +182,10 @@ def without_levels(data: Columns) -> Columns:
     """The same heatmap when nothing is open and nothing was liquidated."""
     none = np.zeros(0, dtype=np.int64)
     zones = WindowZones(data.zones.zones.rows(none), np.zeros(0))
-    return replace(data, cells=dict.fromkeys(data.cells, Cells(none, none, np.zeros(0))), zones=zones)
+    nothing, empty = np.zeros(0), Cells(none, none, np.zeros(0))
+    dead = ModelledSums(none, nothing, nothing, none, nothing, nothing)
+    modelled = dict.fromkeys(data.modelled, dead)
+    return replace(data, cells=dict.fromkeys(data.cells, empty), zones=zones, modelled=modelled)
 
 
 REPORTED_ROWS = (

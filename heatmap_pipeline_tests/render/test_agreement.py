@@ -17,7 +17,16 @@ from matplotlib.colors import to_rgb
 from heatmap_pipeline.api import schemas
 from heatmap_pipeline.instants import SECONDS
 from heatmap_pipeline.render.page import write_page
-from heatmap_pipeline.render.picture import BACKGROUND, RUN_IN, colour_limit, colour_map, rings, shown, write_png
+from heatmap_pipeline.render.picture import (
+    BACKGROUND,
+    RUN_IN,
+    bubbles,
+    colour_limit,
+    colour_map,
+    rings,
+    shown,
+    write_png,
+)
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store.warehouse import Warehouse
 from heatmap_pipeline.views.columns import VOLUMES
@@ -102,6 +111,13 @@ def test_the_page_holds_what_the_endpoint_answers(drawn: Settings, served: TestC
     assert page["candles"]["interval_seconds"] == answer["candles"]["interval_seconds"]
     assert page["meta"] == answer["meta"]
     assert_same_reported(page["reported"], answer["reported"])
+    for side in ("long", "short"):
+        sums, told = page["modelled"][side], answer["modelled"][side]
+        assert list(sums) == list(told)
+        assert len(told["time"]) > 10
+        for name, values in told.items():
+            kind = np.int64 if name in {"time", "lots"} else np.float32
+            np.testing.assert_array_equal(sums[name], np.array(values, dtype=kind), err_msg=name)
     assert page["usual"] == answer["usual"]
     assert any(page["usual"]["long"])
     assert any(page["usual"]["short"])
@@ -144,6 +160,45 @@ def test_what_is_reported_is_what_is_stored(drawn: Settings, served: TestClient)
             assert price is None or place == price
         known = [n for n, row in enumerate(rows) if row[4]]
         assert [sums["volume"][n] for n in known] == pytest.approx([rows[n][2] * rows[n][3] for n in known])
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_page_picture_and_endpoint_have_the_same_filled_circles(
+    browser: Any, drawn: Settings, served: TestClient, model: str
+) -> None:
+    """Where lots died: within the range of the candles of their column, which is seldom the middle of a row."""
+    with Warehouse(drawn.home).connect() as con:
+        data = newest_days(con, BTC, MODELS, SECONDS[drawn.snapshot_interval_of(BTC)])[model]
+    of_picture = bubbles(data)
+    with opened(browser) as page:
+        visit(page, drawn.home / "renders", f"#symbol=BTCUSDT&model={model}&range=30d")
+        of_page = np.array(
+            page.evaluate(
+                "() => heatmapPage.state().map.bubbles"
+                ".map(one => [one.column, one.side === 'long', one.price, one.volume])"
+            ),
+            dtype=float,
+        )
+    answer = as_answered(served, dict(data.meta))
+    of_endpoint = [
+        [column, side == "long", price, volume]
+        for side in ("long", "short")
+        for column, price, volume in zip(
+            *(answer["modelled"][side][name] for name in ("time", "price", "volume")), strict=True
+        )
+    ]
+    by_size = np.array(sorted(of_endpoint, key=lambda one: -one[3]), dtype=float)
+    assert len(by_size) > 40
+    np.testing.assert_allclose(of_page, by_size, rtol=1e-7)
+    largest = np.column_stack([of_picture.column, of_picture.is_long, of_picture.price, of_picture.volume])
+    np.testing.assert_allclose(largest, by_size[: len(largest)], rtol=1e-9, atol=1e-4)
+    bars = data.candles
+    column = (bars.open_time - data.times[0]) // (data.times[1] - data.times[0])
+    for at, _, price, _ in by_size:
+        inside = column == at
+        assert bars.low[inside].min() - 1e-6 <= price <= bars.high[inside].max() + 1e-6
+    off = by_size[:, 2] / data.bin_size % 1
+    assert (np.abs(off - 0.5) > 0.01).mean() > 0.9
 
 
 def test_page_and_picture_draw_the_same_hollow_circles(browser: Any, drawn: Settings) -> None:

@@ -397,3 +397,181 @@ def test_a_link_to_a_moment_alone_opens_it(page: Any, server: str) -> None:
     now = held(page, server)
     assert now["time"] == "2024-07-04T12:05Z"
     assert instant(now["end"]) == "2024-07-04T12:05Z", "the newest 12 hours do not reach back to it"
+
+
+def spot_of_cell(page: Any, time: str) -> Any:
+    """Where the largest cell of a column in view is on the screen, its lower price and the height of a row."""
+    return page.evaluate(
+        """time => {
+        const { map } = heatmapPage.state();
+        const { xaxis, yaxis } = document.getElementById('chart')._fullLayout;
+        const frame = document.getElementById('chart').getBoundingClientRect();
+        const column = Math.floor((Date.parse(time) - map.start) / map.width);
+        const volumes = Array.from({ length: map.rows }, (_, row) => {
+            const price = map.low + (row + 0.5) * map.bin;
+            const isSeen = price > yaxis.range[0] && price < yaxis.range[1];
+            return isSeen ? map.long[column * map.rows + row] : 0;
+        });
+        const row = volumes.indexOf(Math.max(...volumes));
+        const [x, y] = [map.start + (column + 0.5) * map.width, map.low + (row + 0.5) * map.bin];
+        return { x: frame.left + xaxis._offset + xaxis.l2p(x), y: frame.top + yaxis._offset + yaxis.l2p(y),
+            low: map.low + row * map.bin, bin: map.bin, end: map.start + (column + 1) * map.width };
+    }""",
+        time,
+    )
+
+
+def lots_asked(page: Any) -> list[str]:
+    return [address for address in page.requested if "liquidations/lots" in address]
+
+
+def tip_words(page: Any) -> dict[str, str]:
+    """What the pointer says, by the words at the left, with plain blanks."""
+    cells = page.locator("#tip tr").evaluate_all("all => all.map(row => [...row.cells].map(cell => cell.textContent))")
+    return {left: right.replace("\u00a0", " ") for left, right in cells}
+
+
+def test_the_pointer_tells_age_and_leverage_of_a_cell_when_they_come(page: Any, server: str) -> None:
+    visit(page, server, f"#range=24h&at={CRASH}")
+    before = drawn(page)
+    page.route("**/liquidations/lots*", lambda route: (page.wait_for_timeout(300), route.continue_())[1])
+    places = [spot_of_cell(page, f"2024-07-04T12:{minute:02}Z") for minute in range(2, 57, 5)]
+    for place in places:
+        page.mouse.move(place["x"], place["y"])
+    place = places[-1]
+    words = tip_words(page)
+    assert (words["Oldest of the longs"], words["Longs by leverage"]) == ("…", "…"), "it does not wait for the answer"
+    assert "Long, modelled" in words
+    page.wait_for_function("() => /Oldest of the longs[0-9]+ [a-z]+,/.test(document.getElementById('tip').textContent)")
+    page.unroute("**/liquidations/lots*")
+    assert len(lots_asked(page)) == 1, "for where the pointer rested, and not on the way"
+    query = {"symbol": BTC, "time": instant(place["end"]), "price_bin_size": place["bin"]}
+    answer = httpx.get(f"{server}liquidations/lots", params=query).json()["long"]
+    names = ("price", "leverage", "volume", "opened_at")
+    inside = [row for row in zip(*(answer[name] for name in names), strict=True) if row[0] == place["low"]]
+    total = sum(volume for *_, volume, _ in inside)
+    words = tip_words(page)
+    opened = instant(min(row[3] for row in inside)).replace("T", " ").rstrip("Z")
+    assert words["Oldest of the longs"].endswith(f", {opened}")
+    told = dict(re.findall(r"([\d.]+)x (<?[\d.]+) %", words["Longs by leverage"]))
+    assert len(told) == len(inside)
+    for _, leverage, volume, _ in inside:
+        share, words_ = 100 * volume / total, told[f"{leverage:g}"]
+        assert share < 0.51 if words_ == "<1" else float(words_) == pytest.approx(share, abs=0.51)
+    page.mouse.move(places[0]["x"], places[0]["y"])
+    page.wait_for_function("() => !document.getElementById('tip').textContent.includes('…')")
+    page.mouse.move(place["x"], place["y"])
+    assert tip_words(page)["Oldest of the longs"].endswith(f", {opened}"), "what is known is said at once"
+    page.wait_for_timeout(400)
+    assert len(lots_asked(page)) == 2, "and not asked for again"
+    assert drawn(page)["view"] == before["view"]
+    page.mouse.move(5, 5)
+
+
+def test_circles_say_what_died_and_stand_where_price_was(page: Any, server: str) -> None:
+    visit(page, server, f"#range=12h&at={CRASH}")
+    answer = httpx.get(asked(page)[-1]).json()
+    times, candles = answer["timestamps"], answer["candles"]
+    ranges = dict(zip(candles["open_time"], zip(candles["low"], candles["high"], strict=True), strict=True))
+    circles = page.evaluate(
+        """() => {
+        const { x, y, marker } = document.getElementById('chart').data.find(one => one.name === 'consumed');
+        return { x: Array.from(x), y: Array.from(y), size: Array.from(marker.size) };
+    }"""
+    )
+    assert len(circles["x"]) > 50
+    for middle, price in zip(circles["x"], circles["y"], strict=True):
+        low, high = ranges[middle - 2.5 * MINUTE]
+        assert low - 1e-6 <= price <= high + 1e-6
+    longs = answer["modelled"]["long"]
+    most = max(range(len(longs["time"])), key=lambda n: longs["volume"][n])
+    time = instant(times[longs["time"][most]])
+    page.mouse.move(*spot_of(page, time.replace("Z", ":30Z")))
+    words = tip_words(page)
+    low, high = (f"{math.floor(longs[name][most] + 0.5):,}" for name in ("entry_low", "entry_high"))
+    assert words["Longs liquidated, modelled"].endswith(f" M USDT, {longs['lots'][most]} lots")
+    assert longs["lots"][most] > 10
+    assert words["Longs entered at"] == f"{low} – {high}"
+    assert words["Longs liquidated at"] == f"{math.floor(longs['price'][most] + 0.5):,} on average"
+    page.mouse.move(5, 5)
+
+
+def ladder_since(page: Any) -> list[str]:
+    """Since when the listed zones say that they stand, by price, the highest first; without the word ''."""
+    return [
+        (re.search(r"since (\d\d-\d\d)", words.replace("\u00a0", " ")) or ["", ""])[1]
+        for words in page.locator("#ladder .level .details").all_inner_texts()
+    ]
+
+
+def since_there(server: str, time: str) -> list[str]:
+    """The same as the endpoint's map of a moment says it."""
+    found = there(server, time)
+    zones = {
+        one["price"]: one["since"][5:10]
+        for one in (*found["clusters"]["above"], *found["clusters"]["below"], *found["nearest"].values())
+    }
+    return [zones[price] for price in sorted(zones, reverse=True)]
+
+
+def test_zones_of_a_pinned_or_replayed_moment_say_since_when_they_stand(page: Any, server: str) -> None:
+    visit(page, server, "#range=12h&pin=2024-07-04T12:05Z&at=2024-07-04T23:30Z")
+    waits = "() => [...document.querySelectorAll('#ladder .details')].every(one => one.textContent.includes('since'))"
+    page.wait_for_function(waits)
+    pinned = ladder_since(page)
+    assert len(pinned) > 4
+    assert pinned == since_there(server, "2024-07-04T12:05Z")
+    assert len(set(pinned)) > 1
+    page.keyboard.press(">")
+    page.wait_for_function("() => heatmapPage.state().choice.replay")
+    page.wait_for_function(waits)
+    assert held(page, server)["time"] == "2024-07-04T12:10Z"
+    assert ladder_since(page) == since_there(server, "2024-07-04T12:10Z")
+    before = len(lots_asked(page))
+    page.locator("#speed").select_option("20")
+    page.keyboard.press(" ")
+    page.wait_for_function("() => heatmapPage.state().choice.pin >= Date.parse('2024-07-04T13:00:00Z')", timeout=60_000)
+    assert len(lots_asked(page)) == before, "nothing is asked for while it plays"
+    page.keyboard.press(" ")
+    page.wait_for_function(waits)
+    now = held(page, server)
+    assert ladder_since(page) == since_there(server, now["time"])
+
+
+def test_a_tap_pins_and_tells_and_a_second_one_lets_go(browser: Any, server: str) -> None:
+    with opened(browser, 390, 844, now=NOW, has_touch=True, is_mobile=True, device_scale_factor=2) as page:
+        visit(page, server, f"#range=24h&at={CRASH}")
+        edge = held(page, server)
+        place = spot_of_cell(page, "2024-07-04T12:02Z")
+        page.touchscreen.tap(place["x"], place["y"])
+        page.wait_for_function("() => heatmapPage.state().choice.pin !== null")
+        settle(page)
+        pinned = held(page, server)
+        assert abs(pinned["asOf"] - place["end"]) <= 2 * 5 * MINUTE, "a column is a pixel wide"
+        assert pinned["view"] == edge["view"]
+        words = page.locator("#tip").inner_text()
+        assert "UTC" in words
+        assert "Long, modelled" in words
+        page.wait_for_function("() => /Oldest of the longs[0-9]+ /.test(document.getElementById('tip').textContent)")
+        tip = page.locator("#tip").bounding_box()
+        assert tip["x"] >= 0
+        assert tip["x"] + tip["width"] <= 390
+        page.wait_for_timeout(500)  # two taps at once are a double one, which shows the whole range
+        page.touchscreen.tap(place["x"] + 5, place["y"] - 4)
+        page.wait_for_function("() => heatmapPage.state().choice.pin === null")
+        settle(page)
+        assert page.locator("#tip").is_hidden()
+        assert held(page, server)["time"] == edge["time"]
+        page.wait_for_timeout(500)
+        fingers = page.context.new_cdp_session(page)
+        for kind, apart in (("touchStart", 50), ("touchMove", 52), ("touchEnd", 0)):
+            points = [{"x": 170 + side * apart, "y": place["y"], "id": side + 1} for side in (-1, 1) if apart]
+            fingers.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+            page.wait_for_timeout(120)
+        settle(page)
+        assert drawn(page)["choice"]["pin"] is None, "two fingers pin nothing"
+        page.touchscreen.tap(place["x"], place["y"])
+        page.wait_for_function("() => heatmapPage.state().choice.pin !== null")
+        page.wait_for_timeout(500)
+        page.touchscreen.tap(place["x"] - 60, place["y"])
+        page.wait_for_function("before => heatmapPage.state().choice.pin < before", arg=pinned["asOf"])

@@ -118,6 +118,7 @@ def test_the_record_is_what_the_endpoint_says_of_columns() -> None:
         "located_shares",
         *VOLUMES,
         "candles",
+        "modelled",
         "reported",
         "usual",
         "zones",

@@ -10,6 +10,7 @@ import { blank, notice, say, showFacts, staleness } from "./facts.js";
 import { ladder } from "./ladder.js";
 import { Legend } from "./legend.js";
 import { Loading, mapOf } from "./loading.js";
+import { LotsAsker, LotsKept, withSince } from "./lots.js";
 import { decode, rebin } from "./map.js";
 import { Player } from "./player.js";
 import { pngOf, save } from "./png.js";
@@ -65,7 +66,10 @@ class Page {
     this.#seconds = seconds;
     this.#state = new State(source.live);
     this.chart = new Chart(this.#element, byId("density"), (view) => this.#moved(view));
-    this.hand = pointer(this.#element, this.chart, (time) => this.#pin(time));
+    this.lots = source.lots ? new LotsKept(source.lots) : null;
+    this.standing = this.lots && new LotsAsker(this.lots);
+    const asker = this.lots && new LotsAsker(this.lots);
+    this.hand = pointer(this.#element, this.chart, (time) => this.#pin(time), asker);
     this.levels = ladder(byId("ladder"), this.chart);
     this.truth = truthPanel();
     this.alerts = alertsPanel();
@@ -152,11 +156,13 @@ class Page {
     this.#travel(at + share * span);
   }
 
-  /** Everything beside the map belongs to a moment from now on; once more, and it is the right edge again. */
+  /** Everything beside the map belongs to a moment from now on, to the right edge again if it did; whether it does. */
   #pin(time) {
     this.player.stop();
-    this.#state.choose({ pin: time === this.#state.choice.pin ? null : time });
+    const pin = time === this.#state.choice.pin ? null : time;
+    this.#state.choose({ pin });
     this.#showMoment();
+    return pin !== null;
   }
 
   #unpin() {
@@ -324,7 +330,21 @@ class Page {
     const { bounds, choice, edge, health } = this.#state;
     this.travel.update({ bounds, choice, edge, moment, view }, this.#source.live);
     showFacts(moment, staleness(moment, health, bounds.last), bounds.last);
-    this.levels.update(moment, choice.side);
+    this.levels.update(this.#standingSince(moment), choice.side);
+  }
+
+  /** A moment whose zones say since when they stand: the newest ones do, of others the server says it when it rests. */
+  #standingSince(moment) {
+    if (!this.standing || moment.column === moment.columns - 1) return moment;
+    if (this.player.isPlaying) {
+      this.standing.stop();
+      return moment;
+    }
+    const lots = this.standing.ask(moment, moment.column, () => {
+      const { choice, map } = this.#state;
+      if (map) this.levels.update(this.#standingSince(this.#state.moment), choice.side);
+    });
+    return lots && lots !== "asked" ? withSince(moment, moment.column, lots) : moment;
   }
 
   #draw() {
@@ -403,6 +423,7 @@ class Page {
     if (isNew || isTroubled) {
       state.publish(found);
       if (isNew) this.#source.forget();
+      if (isNew) this.lots?.forget();
       await this.#update();
     }
     await this.#health;

@@ -74,7 +74,6 @@ export function decode(payload) {
     close: parts.close[i],
     volume: parts.volume[i],
   }));
-  const swept = Object.fromEntries(SIDES.map((side) => [side, cellsOf(payload[`consumed_${side}`])]));
   const map = {
     ...meta,
     payload,
@@ -83,7 +82,6 @@ export function decode(payload) {
     width,
     start,
     candles,
-    swept,
     end: start + columns * width,
     asOf: Date.parse(meta.as_of),
     bin: meta.price_bin_size,
@@ -98,6 +96,7 @@ export function decode(payload) {
   };
   map.reported = reportedOf(payload.reported, map);
   map.zones = zonesOf(payload.zones, columns, unpack);
+  map.bubbles = bubblesOf(payload, map);
   return finished(map);
 }
 
@@ -158,14 +157,13 @@ export function recordedIn({ recorded }, from, to) {
 }
 
 /**
- * What follows from the cells: the map's upper edge, the bubbles, whether there is anything at all.
+ * What follows from the cells: the map's upper edge, and whether there is anything at all.
  * @param {any} map
  * @returns {HeatMap}
  */
 function finished(map) {
   if (!map.rows) withEmptyRows(map);
   map.high = map.low + map.rows * map.bin;
-  map.bubbles = bubblesOf(map);
   map.empty =
     !map.long.some((/** @type {number} */ volume) => volume > 0) &&
     !map.short.some((/** @type {number} */ volume) => volume > 0);
@@ -225,17 +223,6 @@ export function rebin(map, bin) {
     }
     return sums;
   };
-  /** @param {Cells} cells */
-  const moved = ({ time, price, volume }) => {
-    const inside = Array.from(price, (_, i) => i).filter(
-      (i) => price[i] >= skipped && price[i] < skipped + rows * factor,
-    );
-    return {
-      time: inside.map((i) => time[i]),
-      price: inside.map((i) => Math.floor((price[i] - skipped) / factor)),
-      volume: inside.map((i) => volume[i]),
-    };
-  };
   return finished({
     ...map,
     rows,
@@ -243,31 +230,58 @@ export function rebin(map, bin) {
     low: first * factor * map.bin,
     long: merged(map.long),
     short: merged(map.short),
-    swept: { long: moved(map.swept.long), short: moved(map.swept.short) },
   });
 }
 
 /**
- * One bubble per column and side in which levels were consumed, at the mean price of their volume.
+ * Modelled liquidations, the largest first: one of each column and side in which lots died, where they died.
+ * @param {any} payload
  * @param {HeatMap} map
  * @returns {Bubble[]}
  */
-function bubblesOf(map) {
-  const bubbles = [];
-  for (const side of SIDES) {
-    const { time, price, volume } = map.swept[side];
-    const byColumn = new Map();
-    for (let i = 0; i < volume.length; i += 1) {
-      const one = byColumn.get(time[i]) ?? { side, column: time[i], volume: 0, weighed: 0 };
-      one.volume += volume[i];
-      one.weighed += volume[i] * (map.low + (price[i] + 0.5) * map.bin);
-      byColumn.set(time[i], one);
-    }
-    for (const one of byColumn.values()) {
-      bubbles.push({ ...one, time: map.start + (one.column + 0.5) * map.width, price: one.weighed / one.volume });
-    }
-  }
+function bubblesOf(payload, map) {
+  const bubbles = SIDES.flatMap((side) => {
+    if (!payload.modelled) return bubblesOfCells(cellsOf(payload[`consumed_${side}`]), side, map);
+    const [column, price, volume, lots, low, high] = ["time", "price", "volume", "lots", "entry_low", "entry_high"].map(
+      (name) => unpack(payload.modelled[side][name]),
+    );
+    return Array.from(column, (at, i) => ({
+      side,
+      column: at,
+      time: map.start + (at + 0.5) * map.width,
+      price: price[i],
+      volume: volume[i],
+      lots: lots[i],
+      entryLow: low[i],
+      entryHigh: high[i],
+    }));
+  });
   return bubbles.sort((a, b) => b.volume - a.volume);
+}
+
+/**
+ * The same of files of before that was told: from their cells, not beyond where price was.
+ * @param {Cells} cells
+ * @param {Side} side
+ * @param {HeatMap} map
+ * @returns {Bubble[]}
+ */
+function bubblesOfCells({ time, price, volume }, side, map) {
+  /** @type {Map<number, { volume: number, weighed: number }>} */
+  const sums = new Map();
+  for (let i = 0; i < volume.length; i += 1) {
+    const sum = sums.get(time[i]) ?? { volume: 0, weighed: 0 };
+    sum.volume += volume[i];
+    sum.weighed += volume[i] * (map.low + (price[i] + 0.5) * map.bin);
+    sums.set(time[i], sum);
+  }
+  return Array.from(sums, ([column, sum]) => {
+    const from = map.start + column * map.width;
+    const [low, high] = priceSpan(map.candles, from, from + map.width);
+    const mean = Math.min(high, Math.max(low, sum.weighed / sum.volume));
+    const rest = { lots: null, entryLow: null, entryHigh: null };
+    return { side, column, time: from + 0.5 * map.width, price: mean, volume: sum.volume, ...rest };
+  });
 }
 
 /**

@@ -23,14 +23,23 @@ function fillTip(tip, found) {
   tip.replaceChildren(make("div", { className: "when", textContent: when }), table);
 }
 
-/** Follows the pointer; `onPick(time)` after a click into the map, with the end of the column. */
-export function pointer(element, chart, onPick) {
+const SAME_PLACE = 16; // pixels, which a second tap may be off
+
+/** Cross hairs and words at a point; `asker` knows the lots of a column, null where nobody does. */
+function teller(element, chart, asker) {
   const [tip, crossX, crossY, tag] = ["tip", "cross-x", "cross-y", "cross-price"].map(byId);
-  let pressed = null;
-  const waiting = []; // for the pointer to be released
+  let pointed = null; // the event that the tip is of
 
   function hide() {
     for (const one of [tip, crossX, crossY, tag]) one.hidden = true;
+    asker?.stop();
+  }
+
+  /** What is known of the lots of a column; when they come the tip says them. */
+  function lotsOf({ map, column }) {
+    return asker.ask(map, column, () => {
+      if (!tip.hidden) show(pointed);
+    });
   }
 
   function show(event) {
@@ -38,6 +47,7 @@ export function pointer(element, chart, onPick) {
     const [x, y] = [event.clientX - frame.left, event.clientY - frame.top];
     const found = chart.under(x, y);
     if (!found) return hide();
+    pointed = event;
     const { box } = found;
     crossY.hidden = tag.hidden = false;
     Object.assign(crossY.style, { left: `${box.left}px`, width: `${box.right - box.left}px`, top: `${y}px` });
@@ -47,7 +57,7 @@ export function pointer(element, chart, onPick) {
     Object.assign(crossX.style, { left: `${x}px`, top: `${box.top}px`, height: `${box.height}px` });
     tip.hidden = found.row === null || found.column === null;
     if (!tip.hidden) {
-      fillTip(tip, found);
+      fillTip(tip, asker ? { ...found, lots: lotsOf(found) } : found);
       const right = x + 18 + tip.offsetWidth > frame.width;
       const below = y + 18 + tip.offsetHeight > frame.height;
       const left = right ? x - 18 - tip.offsetWidth : x + 18;
@@ -57,13 +67,51 @@ export function pointer(element, chart, onPick) {
     return undefined;
   }
 
-  function pick(event) {
+  return { show, hide };
+}
+
+/** What a click and a tap into the map do; see `pointer`. */
+function picker(element, chart, onPick, { show, hide }) {
+  let tapped = null; // { x, y, time } of the newest tap into the map
+
+  /** The end of the column under a click or tap, null outside of the map. */
+  function timeUnder(event) {
     const frame = element.getBoundingClientRect();
     const found = chart.under(event.clientX - frame.left, event.clientY - frame.top);
-    if (!found?.onMap || found.column === null) return;
+    if (!found?.onMap || found.column === null) return null;
     const { start, width, end } = found.map;
-    onPick(Math.min(end, start + (found.column + 1) * width));
+    return Math.min(end, start + (found.column + 1) * width);
   }
+
+  function pick(event) {
+    const time = timeUnder(event);
+    if (time !== null) onPick(time);
+  }
+
+  /** A tap pins and tells; another one at the same place lets go, though a finger seldom meets a column twice. */
+  function tap(event) {
+    const { clientX: x, clientY: y } = event;
+    const isAgain = tapped && Math.hypot(x - tapped.x, y - tapped.y) <= SAME_PLACE;
+    const under = timeUnder(event);
+    const time = under !== null && isAgain ? tapped.time : under;
+    tapped = time === null ? null : { x, y, time };
+    if (time === null || onPick(time)) show(event);
+    else hide();
+  }
+
+  return { pick, tap };
+}
+
+/**
+ * Follows the pointer; `onPick(time)` after a click or tap into the map, with the end of the column, says whether that
+ * moment is pinned now. `asker` knows the lots of a column, null where nobody does.
+ */
+export function pointer(element, chart, onPick, asker) {
+  const words = teller(element, chart, asker);
+  const { show, hide } = words;
+  const { pick, tap } = picker(element, chart, onPick, words);
+  let pressed = null;
+  const waiting = []; // for the pointer to be released
 
   element.addEventListener("pointermove", (event) => {
     if (event.pointerType === "touch") {
@@ -74,7 +122,8 @@ export function pointer(element, chart, onPick) {
   element.addEventListener(
     "pointerdown",
     (event) => {
-      pressed = { x: event.clientX, y: event.clientY, button: event.button };
+      if (!event.isPrimary && pressed) pressed.isPinch = true;
+      else pressed = { x: event.clientX, y: event.clientY, button: event.button };
       if (event.pointerType === "touch") return;
       hide();
       byId("map").focus({ preventScroll: true }); // so that the arrow keys are the map's
@@ -85,12 +134,12 @@ export function pointer(element, chart, onPick) {
   window.addEventListener(
     "pointerup",
     (event) => {
-      const near = pressed && Math.hypot(event.clientX - pressed.x, event.clientY - pressed.y) <= 8;
+      const near = pressed && !pressed.isPinch && Math.hypot(event.clientX - pressed.x, event.clientY - pressed.y) <= 8;
       const isFirst = pressed?.button === 0;
       pressed = null;
       while (waiting.length) waiting.pop()();
       if (!near) return;
-      if (event.pointerType === "touch") show(event);
+      if (event.pointerType === "touch") tap(event);
       else if (isFirst) pick(event);
     },
     true,

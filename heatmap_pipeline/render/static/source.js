@@ -54,6 +54,7 @@ export function fileSource(manifest) {
     health: () => Promise.resolve(null),
     forget() {},
     alerts: () => Promise.resolve({ alerts: [] }),
+    lots: null,
     async load({ symbol, model, entry }) {
       const key = `${symbol}/${model}`;
       const address = entry.files[model].data;
@@ -113,10 +114,11 @@ export function liveSource() {
     return detail ? String(detail) : `The server answered ${answer.status}.`;
   }
 
+  const instant = (time) => `${new Date(time).toISOString().slice(0, 19)}Z`;
+
   function address({ symbol, model, bin, tiers, entry, window: { from, to, seconds } }) {
-    const time = (instant) => `${new Date(instant).toISOString().slice(0, 19)}Z`;
-    const given = new URLSearchParams({ symbol, model, interval: INTERVAL_NAMES[seconds], start_time: time(from) });
-    if (to !== null) given.set("end_time", time(to));
+    const given = new URLSearchParams({ symbol, model, interval: INTERVAL_NAMES[seconds], start_time: instant(from) });
+    if (to !== null) given.set("end_time", instant(to));
     given.set("format", "columns");
     if (tiers) given.set("leverage_tiers", tiers);
     const columns = ((to ?? Date.parse(entry.as_of)) - from) / 1000 / seconds;
@@ -136,6 +138,11 @@ export function liveSource() {
     },
     forget: () => kept.clear(),
     alerts: ({ symbol }) => get(`alerts?${new URLSearchParams({ symbol, limit: "20" })}`),
+    lots({ symbol, model, tiers, bin, time }, signal) {
+      const given = new URLSearchParams({ symbol, model, time: instant(time), price_bin_size: String(bin) });
+      if (tiers) given.set("leverage_tiers", tiers);
+      return get(`liquidations/lots?${given}`, signal);
+    },
     score: ({ symbol, model }) => get(`score?${new URLSearchParams({ symbol, model })}`),
     async load(query, signal) {
       const wanted = address(query);

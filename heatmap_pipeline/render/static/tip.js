@@ -1,14 +1,20 @@
 // What the pointer says of a cell, as rows: the level, its distance and share, its candle, what was liquidated.
 
+import { lotsOfCell } from "./lots.js";
 import { newestBook, recordedIn } from "./map.js";
 import { notWholeOf } from "./marks.js";
 import { columnCloses, relativeCells } from "./relative.js";
-import { amount, binDecimals, clockText, percentText, priceText, timesText } from "./words.js";
+import { ageText, amount, binDecimals, clockText, dayText, percentText, priceText, timesText } from "./words.js";
 
-/** @import { Choice, HeatMap, Reported, Side } from "./types.d.ts" */
+/** @import { Choice, HeatMap, Lots, Reported, Side } from "./types.d.ts" */
 
 /** @typedef {[style: string, left: string, right: string]} Row the class of the row, and two cells */
-/** @typedef {{ map: HeatMap, choice: Choice, row: number, column: number, onMap: boolean, until: number }} Under */
+/**
+ * What is pointed at; `lots` are those of its column, "asked" until they come, null where the server could not say.
+ * Without the word there is nobody to ask.
+ * @typedef {{ map: HeatMap, choice: Choice, row: number, column: number, onMap: boolean, until: number,
+ *   lots?: Lots | "asked" | null }} Under
+ */
 
 const SIDE_WORDS = /** @type {[Side, string][]} */ ([
   ["long", "Longs"],
@@ -20,7 +26,7 @@ const SIDE_WORDS = /** @type {[Side, string][]} */ ([
  * @param {Under} under
  * @returns {Row[]}
  */
-export function tipRows({ map, choice, row, column, onMap, until }) {
+export function tipRows({ map, choice, row, column, onMap, until, lots }) {
   const low = map.low + row * map.bin;
   const decimals = binDecimals(map.bin);
   const cell = column * map.rows + row;
@@ -37,6 +43,7 @@ export function tipRows({ map, choice, row, column, onMap, until }) {
     ["short-text", "Short, modelled", amount(short)],
     ["", "Total, modelled", amount(long + short)],
     ...shareRows(map, column, row),
+    ...lotsRows(map, column, row, lots),
     ...(choice.scale === "relative" ? timesRows(map, cell) : []),
   ];
   if (!onMap) {
@@ -82,6 +89,35 @@ function shareRows(map, column, row) {
     return ["", `Share of ${words.toLowerCase()} on the map`, `${((100 * book[row]) / sum).toFixed(1)} %`];
   });
 }
+
+/**
+ * How old the oldest part of a cell is, and how much of it is of each leverage.
+ * @param {HeatMap} map
+ * @param {number} column
+ * @param {number} row
+ * @param {Under["lots"]} lots
+ * @returns {Row[]}
+ */
+function lotsRows(map, column, row, lots) {
+  if (lots === undefined) return [];
+  return sidesIn(map, column * map.rows + row).flatMap(([side, words]) => {
+    const cell = lots && lots !== "asked" ? lotsOfCell(lots, map, side, row) : null;
+    let [age, mix] = lots === "asked" ? ["…", "…"] : ["not known", "not known"];
+    if (cell && lots && lots !== "asked") {
+      const total = cell.tiers.reduce((sum, [, volume]) => sum + volume, 0);
+      const opened = `${dayText(cell.openedAt)} ${clockText(cell.openedAt)}`;
+      age = `${ageText((lots.time - cell.openedAt) / 1000)}, ${opened}`;
+      mix = cell.tiers.map(([leverage, volume]) => `${leverage}x\u00a0${shareText(volume / total)}`).join(" · ");
+    }
+    return /** @type {Row[]} */ ([
+      ["", `Oldest of the ${words.toLowerCase()}`, age],
+      ["mix", `${words} by leverage`, mix],
+    ]);
+  });
+}
+
+/** @param {number} share */
+const shareText = (share) => (share < 0.005 ? "<1\u00a0%" : `${(100 * share).toFixed(0)}\u00a0%`);
 
 /**
  * How many times as much as usual a cell holds of each side that it holds.
@@ -134,7 +170,7 @@ function candleRows(map, column) {
 }
 
 /**
- * What was liquidated in a column, as modelled: sum, and in how many rows of price.
+ * What was liquidated in a column, as modelled: sum, number of lots, where they died and where they had been entered.
  * @param {HeatMap} map
  * @param {number} column
  * @returns {Row[]}
@@ -142,11 +178,18 @@ function candleRows(map, column) {
 function modelledRows(map, column) {
   const dead = map.bubbles.filter((one) => one.column === column);
   if (!dead.length) return [];
-  return SIDE_WORDS.map(([side, words], i) => {
-    const volume = dead.find((one) => one.side === side)?.volume ?? 0;
-    const count = Array.from(map.swept[side].time).filter((time) => time === column).length;
-    const rows = count ? ` in ${count} row${count === 1 ? "" : "s"}` : "";
-    return [`${i ? "" : "rule "}${side}-text`, `${words} liquidated, modelled`, `${amount(volume)}${rows}`];
+  return SIDE_WORDS.flatMap(([side, words], i) => {
+    const sum = dead.find((one) => one.side === side);
+    const style = `${i ? "" : "rule "}${side}-text`;
+    const lots = sum?.lots ? `, ${sum.lots} lot${sum.lots === 1 ? "" : "s"}` : "";
+    /** @type {Row[]} */
+    const rows = [[style, `${words} liquidated, modelled`, `${amount(sum?.volume ?? 0)}${lots}`]];
+    if (sum?.entryLow && sum.entryHigh) {
+      const entries = [...new Set([sum.entryLow, sum.entryHigh].map((price) => priceText(price)))].join(" – ");
+      rows.push(["", `${words} liquidated at`, `${priceText(sum.price)} on average`]);
+      rows.push(["", `${words} entered at`, entries]);
+    }
+    return rows;
   });
 }
 

@@ -20,13 +20,38 @@ export interface Cells {
   volume: Numbers;
 }
 
-/** What was liquidated in a column and on a side, as modelled. */
+/** What was liquidated in a column and on a side, as modelled; nulls in files of before they were told. */
 export interface Bubble {
   side: Side;
   column: number;
   time: number;
   price: number;
   volume: number;
+  lots: number | null;
+  entryLow: number | null;
+  entryHigh: number | null;
+}
+
+/** Of a cell: when its oldest part opened, and (leverage, volume), the largest first. */
+export interface CellLots {
+  openedAt: number;
+  tiers: [number, number][];
+}
+
+/** What the lots of a moment tell, by number of the row: its lower edge / the height of a row. */
+export interface Lots {
+  time: number;
+  long: Map<number, CellLots>;
+  short: Map<number, CellLots>;
+  zones: Zone[];
+}
+
+export interface LotsQuery {
+  symbol: string;
+  model: string;
+  tiers: string;
+  bin: number;
+  time: number;
 }
 
 /** The same as reported; a price of null is unknown. */
@@ -102,7 +127,6 @@ export interface HeatMap {
   shares: Numbers | null;
   long: Float32Array;
   short: Float32Array;
-  swept: { long: Cells; short: Cells };
   candles: Candle[];
   candleWidth: number;
   bubbles: Bubble[];
@@ -115,6 +139,8 @@ export interface HeatMap {
   isPast?: boolean;
   book?: Book;
   base?: HeatMap;
+  /** Those that are shown; null where it is all of them. */
+  leverage_tiers?: number[] | null;
   simulated: boolean;
   provisional: boolean;
   ended: string | null;

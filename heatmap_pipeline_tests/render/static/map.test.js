@@ -12,6 +12,7 @@ import {
 } from "../../../heatmap_pipeline/render/static/map.js";
 import { START, smallMap, WIDTH } from "./small.js";
 
+const DEAD = { time: [1], price: [121.25], volume: [4], lots: [1], entry_low: [130], entry_high: [130] };
 const base64 = (array) => Buffer.from(array.buffer).toString("base64");
 
 test("a payload is decoded plain and packed to the same cells", () => {
@@ -39,20 +40,31 @@ test("an empty book still has rows where the candles are", () => {
 });
 
 test("rows are merged into multiples; those that reach beyond the map are left out, none is counted twice", () => {
-  const map = smallMap({ long: [[1, 2, 3, 4, 5]], consumedLong: [[0, 1, 1]], meta: { price_bin_size: 10 } });
+  const map = smallMap({ long: [[1, 2, 3, 4, 5]], modelled: { long: DEAD }, meta: { price_bin_size: 10 } });
   const merged = rebin(map, 20);
   assert.deepEqual([merged.low, merged.bin, [...merged.long]], [100, 20, [3, 7]]);
-  assert.deepEqual(merged.swept.long.price, [0, 1]);
+  assert.deepEqual(merged.bubbles, map.bubbles, "circles are where they are at any height of a row");
   assert.equal(rebin(map, 10), map);
 });
 
-test("one circle a column and side, at the mean of its volume, the largest first", () => {
-  const map = smallMap({ long: [[1], [1]], consumedLong: [[], [2, 0, 2]], consumedShort: [[1]] });
+test("one circle a column and side, where its lots died, the largest first", () => {
+  const short = { time: [0], price: [123.5], volume: [9], lots: [3], entry_low: [110], entry_high: [112] };
+  const map = smallMap({ long: [[1], [1]], modelled: { long: DEAD, short } });
+  const middle = START + 0.5 * WIDTH;
+  assert.deepEqual(map.bubbles, [
+    { side: "short", column: 0, time: middle, price: 123.5, volume: 9, lots: 3, entryLow: 110, entryHigh: 112 },
+    { side: "long", column: 1, time: middle + WIDTH, price: 121.25, volume: 4, lots: 1, entryLow: 130, entryHigh: 130 },
+  ]);
+});
+
+test("circles of files of before are at the mean of their cells, as far as price was there; more is not known", () => {
+  // The candles go from 120 to 130.
+  const map = smallMap({ long: [[1], [1]], consumedLong: [[], [2, 0, 2]], consumedShort: [[0, 0, 1]] });
   assert.deepEqual(
-    map.bubbles.map(({ side, column, volume, price }) => [side, column, volume, price]),
+    map.bubbles.map(({ side, column, volume, price, lots, entryLow }) => [side, column, volume, price, lots, entryLow]),
     [
-      ["long", 1, 4, 115],
-      ["short", 0, 1, 105],
+      ["long", 1, 4, 120, null, null],
+      ["short", 0, 1, 125, null, null],
     ],
   );
 });

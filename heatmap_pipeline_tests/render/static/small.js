@@ -18,8 +18,21 @@ const sparse = (columns) => {
   return cells;
 };
 
-/** `long` and `short` are volumes by column, then row; `consumed` the same of what was liquidated on each side. */
-export function smallMap({ long, short = [], consumedLong = [], consumedShort = [], price = 125, meta = {} }) {
+const NOBODY = { time: [], price: [], volume: [], lots: [], entry_low: [], entry_high: [] };
+
+/**
+ * `long` and `short` are volumes by column, then row; `consumed` the same of what was liquidated on each side, as files
+ * of before circles were told have it; `modelled` circles by side.
+ */
+export function smallMap({
+  long,
+  short = [],
+  consumedLong = [],
+  consumedShort = [],
+  modelled,
+  price = 125,
+  meta = {},
+}) {
   const rows = Math.max(...[...long, ...short].map((column) => column.length));
   const times = long.map((_, t) => START + t * WIDTH);
   return decode({
@@ -29,6 +42,7 @@ export function smallMap({ long, short = [], consumedLong = [], consumedShort = 
     short: sparse(short),
     consumed_long: sparse(consumedLong),
     consumed_short: sparse(consumedShort),
+    ...(modelled ? { modelled: { long: NOBODY, short: NOBODY, ...modelled } } : {}),
     candles: {
       interval_seconds: 900,
       open_time: times,

@@ -10,8 +10,30 @@ const map = smallMap({
     [3000, 1000, 0],
     [0, 2000, 0],
   ],
-  consumedLong: [[], [0, 500, 500], []],
+  modelled: {
+    long: { time: [1], price: [121.5], volume: [1000], lots: [2], entry_low: [130.25], entry_high: [140] },
+  },
 });
+const OPENED = START - 3 * 86_400_000;
+const LOTS = {
+  time: START + 2 * WIDTH,
+  long: new Map([
+    [
+      10,
+      {
+        openedAt: OPENED,
+        tiers: [
+          [25, 2000],
+          [100, 990],
+          [3, 10],
+        ],
+      },
+    ],
+  ]),
+  short: new Map(),
+  zones: [],
+};
+const MIX = "25x\u00a067\u00a0% · 100x\u00a033\u00a0% · 3x\u00a0<1\u00a0%";
 const UNDER = {
   map,
   choice: { side: "both", scale: "linear" },
@@ -38,8 +60,26 @@ for (const [words, change, expected] of [
   [
     "what died there",
     {},
-    { "Longs liquidated, modelled": "1.00 k USDT in 2 rows", "Shorts liquidated, modelled": "0 USDT" },
+    {
+      "Longs liquidated, modelled": "1.00 k USDT, 2 lots",
+      "Longs liquidated at": "121.50 on average",
+      "Longs entered at": "130.25 – 140.00",
+      "Shorts liquidated, modelled": "0 USDT",
+    },
   ],
+  [
+    "nothing of the lots where nobody can say",
+    {},
+    { "Oldest of the longs": undefined, "Longs by leverage": undefined },
+  ],
+  ["that lots are asked for", { lots: "asked" }, { "Oldest of the longs": "…", "Longs by leverage": "…" }],
+  ["that lots are not known", { lots: null }, { "Oldest of the longs": "not known", "Longs by leverage": "not known" }],
+  [
+    "age and leverage of a cell",
+    { lots: LOTS },
+    { "Oldest of the longs": "3 d, 2024-07-01 00:00", "Longs by leverage": MIX, "Shorts by leverage": undefined },
+  ],
+  ["that a cell has no such lots", { row: 1, lots: LOTS }, { "Oldest of the longs": "not known" }],
   [
     "both distances",
     { map: { ...map, price: 105 } },
