@@ -12,6 +12,7 @@ import pytest
 from xdist.scheduler import LoadFileScheduling
 
 TOGETHER = {
+    "test_alerts_page.py": "test_real_market.py",
     "test_real_score.py": "test_real_market.py",
     "test_real_tables.py": "test_real_market.py",
     **{

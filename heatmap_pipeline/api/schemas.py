@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
+from heatmap_pipeline.model.alerts import Kind
+
 LOCATED_SHARE = "Share of the open interest that the map puts at a liquidation price, 0 to 1."
 COVERAGE = "The name that `located_share` had before; the same number."
 TIERS = "The leverage tiers there are."
@@ -422,7 +424,7 @@ class AlertBody(BaseModel):
     model: str
     at: str = Field(description="When it was known: the end of a candle.")
     rule: str = Field(description="Name of the rule.")
-    kind: Literal["near", "appears", "consumed", "cascade"]
+    kind: Kind
     side: Literal["long", "short"]
     price: float = Field(description="Then, quote asset.")
     low: float | None = Field(description="Edges and peak of the zone, quote asset; null for a cascade.")

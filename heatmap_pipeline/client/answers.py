@@ -45,6 +45,7 @@ class Provenance:
         parameters: what the newest day of symbol and model was computed with, as recorded (docs/model.md); bucket and
             leverage bracket may have been others on earlier days.
         leverage_weights: other (leverage, weight) rows than the model's, where they were asked for.
+        leverage_tiers: leverages whose lots alone are in the numbers, rising; None means all.
         units: unit by quantity: time, price, volume.
         schema_version: of the tables of the database.
         publication: changes with every publication that changes anything.
@@ -58,6 +59,7 @@ class Provenance:
     as_of: datetime
     parameters: Mapping[str, Any]
     leverage_weights: tuple[tuple[float, float], ...] | None
+    leverage_tiers: tuple[float, ...] | None
     units: Mapping[str, str]
     schema_version: int
     publication: str
@@ -67,8 +69,10 @@ class Provenance:
     def words(self) -> str:
         """All of it that fits into a sentence."""
         made_up = "on simulated data" if self.kind == "simulated" else f"on data of {self.source}"
+        tiers = self.leverage_tiers
+        shown = "" if tiers is None else f" (leverage tiers {', '.join(f'{tier:g}' for tier in tiers)} only)"
         return (
-            f"modelled liquidations of {self.symbol} by {self.model}, {made_up}, as of "
+            f"modelled liquidations of {self.symbol} by {self.model}{shown}, {made_up}, as of "
             f"{self.as_of:%Y-%m-%d %H:%M} UTC, in {self.units['volume']}; estimates, nobody's orders"
         )
 

@@ -5,7 +5,7 @@ Both are asked in the language of docs/api.md; what differs is only who answers 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -37,6 +37,9 @@ Moment: TypeAlias = "str | date | datetime | np.datetime64"
 
 LeverageWeights: TypeAlias = "Mapping[float, float]"
 """Weight by leverage; only the ratio of weights counts."""
+
+LeverageTiers: TypeAlias = "str | Iterable[float]"
+"""Leverages whose lots alone are shown; `near`: 25 and up; `all`. The books hold every lot all the same."""
 
 Interval: TypeAlias = Literal["5m", "15m", "1h", "4h", "1d"]
 
@@ -110,6 +113,7 @@ class Heatmap:
         model: str | None = None,
         price_bin_size: float | None = None,
         leverage_weights: LeverageWeights | None = None,
+        leverage_tiers: LeverageTiers | None = None,
     ) -> BookMap:
         """Return the modelled liquidation levels at a moment.
 
@@ -119,12 +123,13 @@ class Heatmap:
             model: None means the symbol's first.
             price_bin_size: quote asset, a whole multiple of the bucket; None means the finest that fits.
             leverage_weights: others than the model's.
+            leverage_tiers: whose lots alone are shown; None means all.
 
         Raises:
             ClientError: for an unknown symbol or model, naming those there are; for a moment that there is no state of,
                 naming the range; for a wrong argument; if nobody answers.
         """
-        record, provenance = self._state(symbol, at, model, price_bin_size, leverage_weights, None)
+        record, provenance = self._state(symbol, at, model, price_bin_size, leverage_weights, leverage_tiers, None)
         with self._reading():
             buckets = record["buckets"]
             column = {
@@ -152,6 +157,7 @@ class Heatmap:
         model: str | None = None,
         within_percent: float = 10.0,
         leverage_weights: LeverageWeights | None = None,
+        leverage_tiers: LeverageTiers | None = None,
     ) -> Zones:
         """Return what stands out of the map at a moment, near the price.
 
@@ -161,11 +167,12 @@ class Heatmap:
             model: None means the symbol's first.
             within_percent: how far from the price zones are looked for, 0.1 to 1000.
             leverage_weights: others than the model's.
+            leverage_tiers: whose lots alone are shown; None means all.
 
         Raises:
             ClientError: as `map`.
         """
-        record, provenance = self._state(symbol, at, model, None, leverage_weights, within_percent)
+        record, provenance = self._state(symbol, at, model, None, leverage_weights, leverage_tiers, within_percent)
         with self._reading():
             clusters, nearest = record["clusters"], record["nearest"]
             return Zones(
@@ -190,6 +197,7 @@ class Heatmap:
         price_bin_size: float | None = None,
         max_rows: int | None = None,
         leverage_weights: LeverageWeights | None = None,
+        leverage_tiers: LeverageTiers | None = None,
     ) -> Series:
         """Return the maps of a range of moments.
 
@@ -202,6 +210,7 @@ class Heatmap:
             price_bin_size: quote asset, a whole multiple of the largest bucket of the days.
             max_rows: most price bins where `price_bin_size` is None, 10 to 2,000 (default).
             leverage_weights: others than the model's.
+            leverage_tiers: whose lots alone are shown; None means all.
 
         Raises:
             ClientError: as `map`; for a range without data, naming what there is; for more than one answer may hold.
@@ -215,6 +224,7 @@ class Heatmap:
             "price_bin_size": price_bin_size,
             "max_rows": max_rows,
             "leverage_weights": _weights(leverage_weights),
+            "leverage_tiers": _tiers(leverage_tiers),
             "format": "columns",
         }
         record = self._ask("/liquidations/heatmap-timeseries", query)
@@ -268,6 +278,7 @@ class Heatmap:
         model: str | None,
         price_bin_size: float | None,
         leverage_weights: LeverageWeights | None,
+        leverage_tiers: LeverageTiers | None,
         within_percent: float | None,
     ) -> tuple[dict[str, Any], Provenance]:
         """Return the map of a moment, which there has to be a state of."""
@@ -278,6 +289,7 @@ class Heatmap:
             "model": model,
             "price_bin_size": price_bin_size,
             "leverage_weights": _weights(leverage_weights),
+            "leverage_tiers": _tiers(leverage_tiers),
             "within_percent": within_percent,
         }
         record = self._ask("/liquidations/map", query)
@@ -301,7 +313,7 @@ class Heatmap:
                 f"{record['symbol']} {record['model']} has just been removed from {self._access.where}", 404
             )
         market = _market(entry)
-        weights = record.get("leverage_weights")
+        weights, tiers = record.get("leverage_weights"), record.get("leverage_tiers")
         provenance = Provenance(
             symbol=record["symbol"],
             model=record["model"],
@@ -310,6 +322,7 @@ class Heatmap:
             as_of=instant_of(record["as_of"]),
             parameters=market.parameters[record["model"]],
             leverage_weights=None if weights is None else tuple((row[0], row[1]) for row in weights),
+            leverage_tiers=None if tiers is None else tuple(tiers),
             units=record.get("units") or {"time": "UTC", "price": market.quote, "volume": market.quote},
             schema_version=listing["schema_version"],
             publication=listing["version"],
@@ -416,6 +429,10 @@ def instant(moment: Moment, name: str) -> datetime:
 
 def _weights(weights: LeverageWeights | None) -> str | None:
     return None if weights is None else ",".join(f"{_plain(each)}:{_plain(weight)}" for each, weight in weights.items())
+
+
+def _tiers(tiers: LeverageTiers | None) -> str | None:
+    return tiers if tiers is None or isinstance(tiers, str) else ",".join(_plain(tier) for tier in tiers)
 
 
 def _plain(value: Any) -> str:

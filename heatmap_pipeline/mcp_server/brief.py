@@ -161,7 +161,12 @@ def score(found: Score) -> dict[str, Any]:
 
 def about(provenance: Provenance) -> dict[str, Any]:
     """Return where an answer comes from, in words and field by field."""
-    return {"words": provenance.words, **provenance.record()}
+    tiers = provenance.leverage_tiers
+    return {
+        "words": provenance.words,
+        **provenance.record(),
+        "leverage_tiers": "all" if tiers is None else list(tiers),  # null would read as missing
+    }
 
 
 def _of(series: Series, name: str) -> tuple[Any, Floats]:

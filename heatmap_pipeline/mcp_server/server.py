@@ -31,6 +31,13 @@ Symbol: TypeAlias = Annotated[str, Field(description="As `markets` lists it, for
 Model: TypeAlias = Annotated[
     str | None, Field(description="A model of the symbol; without it its first.", max_length=40)
 ]
+Tiers: TypeAlias = Annotated[
+    str | None,
+    Field(
+        description="Leverages whose lots alone are shown, as 25,50,100; `near`: 25 and up; without it all.",
+        max_length=400,
+    ),
+]
 Time: TypeAlias = Annotated[str | None, Field(max_length=40)]
 Within: TypeAlias = Annotated[float, Field(ge=0.1, le=1000, description="How far from the price, percent.")]
 
@@ -64,6 +71,7 @@ class Tools:
         symbol: Symbol,
         time: Time = None,
         model: Model = None,
+        leverage_tiers: Tiers = None,
         within_percent: Within = 10.0,
         levels: Annotated[int, Field(ge=1, le=brief.MOST_LEVELS, description="Most price bins.")] = 40,
     ) -> dict[str, Any]:
@@ -71,13 +79,22 @@ class Tools:
 
         `long` is what would be liquidated if price fell into a bin, `short` if it rose into it.
         """
-        return brief.book(self._heatmap.map(symbol, time, model=model), within_percent, levels)
+        return brief.book(
+            self._heatmap.map(symbol, time, model=model, leverage_tiers=leverage_tiers), within_percent, levels
+        )
 
     def nearest_zones(
-        self, symbol: Symbol, time: Time = None, model: Model = None, within_percent: Within = 10.0
+        self,
+        symbol: Symbol,
+        time: Time = None,
+        model: Model = None,
+        leverage_tiers: Tiers = None,
+        within_percent: Within = 10.0,
     ) -> dict[str, Any]:
         """Return the nearest and the largest zones of modelled liquidations above and below the price at a moment."""
-        return brief.zones(self._heatmap.zones(symbol, time, model=model, within_percent=within_percent))
+        return brief.zones(
+            self._heatmap.zones(symbol, time, model=model, within_percent=within_percent, leverage_tiers=leverage_tiers)
+        )
 
     def heatmap_summary(
         self,
@@ -86,9 +103,14 @@ class Tools:
         end: Time = None,
         interval: Interval = "1h",
         model: Model = None,
+        leverage_tiers: Tiers = None,
     ) -> dict[str, Any]:
         """Sum up a range of time (without one the newest 7 days): price, modelled liquidations, open volume, levels."""
-        return brief.summary(self._heatmap.series(symbol, start, end, interval=interval, model=model, max_rows=200))
+        return brief.summary(
+            self._heatmap.series(
+                symbol, start, end, interval=interval, model=model, max_rows=200, leverage_tiers=leverage_tiers
+            )
+        )
 
     def score(self, symbol: Symbol, model: Model = None) -> dict[str, Any]:
         """Return how well the map agreed with liquidations that really happened, or why there is no score."""

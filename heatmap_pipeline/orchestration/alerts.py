@@ -34,6 +34,10 @@ def tell_of_alerts(settings: Settings, alerts: Sequence[StoredAlert], warn: Call
         warn: is told in a line what the webhook did not take.
     """
     for alert in alerts:
-        fields = {"event" if name == "kind" else name: value for name, value in asdict(alert).items()}
-        notice = AlertNotice(alert.symbol, alert.rule, alert.words, iso(alert.at), fields | {"at": iso(alert.at)})
-        announce(settings, notice, warn)
+        announce(settings, notice_of(alert), warn)
+
+
+def notice_of(alert: StoredAlert) -> AlertNotice:
+    """Return what a webhook is told of an alert."""
+    fields = {"event" if name == "kind" else name: value for name, value in asdict(alert).items()}
+    return AlertNotice(alert.symbol, alert.rule, alert.words, iso(alert.at), fields | {"at": iso(alert.at)})

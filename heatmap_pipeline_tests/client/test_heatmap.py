@@ -41,6 +41,11 @@ QUESTIONS: dict[str, Callable[[Heatmap], Any]] = {
     "series across a gap": lambda one: one.series(ETH, day(1), interval="1h"),
     "a short fine series": lambda one: one.series(BTC, NOON, NOON + timedelta(hours=1), interval="5m", model="delta"),
     "few rows": lambda one: one.series(BTC, interval="4h", max_rows=40, leverage_weights=WEIGHTS),
+    "map of tiers": lambda one: one.map(BTC, NOON, leverage_tiers=np.array([100, 25.0, 50])),
+    "tiers of other weights": lambda one: one.map(BTC, leverage_weights=WEIGHTS, leverage_tiers="near"),
+    "zones of tiers": lambda one: one.zones(BTC, leverage_tiers="near"),
+    "series of tiers": lambda one: one.series(ETH, day(1), interval="1h", leverage_tiers=(tier for tier in (50, 100))),
+    "all tiers": lambda one: one.series(BTC, interval="4h", leverage_tiers="all"),
     "score": lambda one: one.score(BTC, model="delta"),
 }
 
@@ -62,6 +67,9 @@ REFUSALS: dict[str, tuple[Callable[[Heatmap], Any], int, tuple[str, ...]]] = {
     "within": (lambda one: one.zones(BTC, within_percent=0), 422, ("within_percent",)),
     "weights": (lambda one: one.map(BTC, leverage_weights={0.5: 1.0}), 422, ("leverage_weights", "0.5")),
     "no weights": (lambda one: one.map(BTC, leverage_weights={}), 422, ("leverage_weights",)),
+    "a tier": (lambda one: one.map(BTC, leverage_tiers=[25, 7]), 422, ("no tier 7", "3, 5, 10, 20, 25")),
+    "no tiers": (lambda one: one.series(BTC, leverage_tiers=[]), 422, ("leverage_tiers", "25,50,100", "near")),
+    "a word for tiers": (lambda one: one.zones(BTC, leverage_tiers="far"), 422, ("leverage_tiers", "'far'")),
     "score of a stranger": (lambda one: one.score("XRPUSDT"), 404, (BTC, ETH)),
 }
 
@@ -196,7 +204,30 @@ def test_every_answer_says_where_it_comes_from(published: Settings, file: Heatma
             assert all(isinstance(value, str | int | float) for value in flat(attrs).values())
     other = file.map(BTC, leverage_weights={10: 3, 5: 1}).provenance
     assert other.leverage_weights == ((5.0, 0.25), (10.0, 0.75))
+    near = (25.0, 50.0, 75.0, 100.0, 125.0)
+    shown = file.map(BTC, leverage_tiers="near")
+    assert shown.provenance.leverage_tiers == near == tuple(shown.to_pandas().attrs["leverage_tiers"])
+    assert f"modelled liquidations of {BTC} by turnover (leverage tiers 25, 50, 75, 100, 125 only), on" in (
+        shown.provenance.words
+    )
     assert replace(about, kind="modelled").words == about.words.replace("on simulated data", "on data of demo")
+
+
+def test_maps_of_parts_of_the_tiers_add_up_to_the_map(file: Heatmap) -> None:
+    """What is asked for by tier is the lots of these tiers, of map and series alike."""
+    parts: tuple[Any, ...] = ((3, 5, 10, 20), "near")
+    whole = file.map(BTC, NOON, price_bin_size=100)
+    maps = [file.map(BTC, NOON, price_bin_size=100, leverage_tiers=part) for part in parts]
+    window: dict[str, Any] = {"interval": "4h", "price_bin_size": 100.0}
+    cells = [file.series(BTC, NOON, leverage_tiers=part, **window).to_pandas() for part in (None, *parts)]
+    for side in ("long", "short"):
+        sums = pd.concat([part.to_pandas()[side] for part in maps]).groupby(level=0).sum()
+        np.testing.assert_allclose(sums.reindex(whole.prices, fill_value=0), getattr(whole, side), atol=1e-3)
+        of_whole, *of_parts = (frame.groupby("state_at")[[side, f"consumed_{side}"]].sum() for frame in cells)
+        np.testing.assert_allclose(sum(of_parts), of_whole, rtol=1e-9, atol=1e-1)
+        assert all(part[side].gt(0).all() for part in of_parts)
+    assert whole.located_share == maps[1].located_share, "that of the whole book"
+    assert whole.provenance.leverage_tiers is None
 
 
 @pytest.mark.slow

@@ -94,6 +94,7 @@ def test_every_answer_has_its_provenance(tools: Tools, name: str) -> None:
     assert about["schema_version"] == SCHEMA_VERSION
     assert about["units"]["volume"] == about["units"]["price"] == "USDT"
     assert about["parameters"]["liquidable"] == 0.03
+    assert about["leverage_tiers"] == "all", "null would read as missing"
     assert about["words"].startswith(f"modelled liquidations of {BTC} by turnover, on simulated data, as of 2024-01-08")
 
 
@@ -140,6 +141,26 @@ def test_a_map_is_of_its_moment(tools: Tools, file: Heatmap) -> None:
     assert found["state_at"] == found["provenance"]["as_of"] == "2024-01-05T12:00:00Z"
     assert found["price"] == file.map(BTC, "2024-01-05T12:00", model="delta").price
     assert found["provenance"]["model"] == "delta"
+
+
+@pytest.mark.parametrize(("given", "shown"), [("near", [25, 50, 75, 100, 125]), ("100, 25", [25, 100])])
+def test_some_tiers_are_shown_and_named(tools: Tools, file: Heatmap, given: str, shown: list[float]) -> None:
+    book = call(tools, "liquidation_map", symbol=BTC, leverage_tiers=given, within_percent=1000)
+    wanted = file.map(BTC, leverage_tiers=shown)
+    assert book["within"]["long"] == pytest.approx(wanted.total_long, abs=0.01)
+    assert 0 < book["in_all"]["long"] < file.map(BTC).total_long
+    found = call(tools, "nearest_zones", symbol=BTC, leverage_tiers=given)
+    assert found["largest"]["below"] == [zone.record() for zone in file.zones(BTC, leverage_tiers=given).below[:5]]
+    summed = call(tools, "heatmap_summary", symbol=BTC, interval="4h", leverage_tiers=given)
+    series = file.series(BTC, interval="4h", leverage_tiers=shown).to_pandas()
+    assert summed["modelled_liquidations"]["long"] == pytest.approx(series["consumed_long"].sum(), abs=0.1)
+    for answer in (book, found, summed):
+        assert answer["provenance"]["leverage_tiers"] == shown
+        assert answer["provenance"]["kind"] == "simulated"
+        words = answer["provenance"]["words"]
+        assert words.startswith(f"modelled liquidations of {BTC} by turnover (leverage tiers ")
+        assert ", ".join(f"{tier:g}" for tier in shown) + " only), on simulated data" in words
+        assert words.endswith(", in USDT; estimates, nobody's orders")
 
 
 def test_zones_are_those_of_the_client(tools: Tools, file: Heatmap) -> None:
@@ -210,6 +231,8 @@ def test_a_score_says_why_there_is_none_and_is_cut(tools: Tools, file: Heatmap) 
         ("heatmap_summary", {"symbol": BTC, "start": "yesterday"}, "not an ISO 8601 time"),
         ("heatmap_summary", {"symbol": BTC, "start": "2023-01-01", "end": "2023-01-02"}, "has data from 2024-01-03"),
         ("score", {"symbol": BTC, "model": "gamma"}, "there are turnover, delta"),
+        ("nearest_zones", {"symbol": BTC, "leverage_tiers": "7"}, "has no tier 7; there are 3, 5, 10, 20"),
+        ("liquidation_map", {"symbol": BTC, "leverage_tiers": "far"}, "'far' is no leverage; write for example 25,50"),
         ("liquidation_map", {"symbol": BTC, "levels": 1000}, "less than or equal to 60"),
         ("liquidation_map", {}, "symbol"),
     ],

@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 
@@ -61,6 +62,13 @@ def wild_cells(con: Connection, seed: int) -> None:
                 "consumed_volume": pa.array(consumed[there]),
             },
         )
+
+
+def test_by_way_of_arrow_the_frame_is_the_same(con: Connection) -> None:
+    """docs/tables.md says so: it makes no Python object of every text, and no other column, type or value."""
+    wild_cells(con, 1)
+    order = "FROM heatmap ORDER BY symbol, model, timestamp, price_bucket"
+    pd.testing.assert_frame_equal(con.sql(order).to_arrow_table().to_pandas(), con.sql(order).df(), check_exact=True)
 
 
 @pytest.mark.parametrize("seed", [1, 2])
