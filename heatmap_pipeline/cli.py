@@ -135,7 +135,12 @@ def demo(days: int, models: tuple[str, ...], home: Path | None) -> None:
     again = command(settings, "demo")
     settings, starts = _changed(settings, start, end)
     if settings.symbols:
-        _execute(settings, lambda spans: _days_of(settings, spans, begin, end, starts), again)
+        _execute(
+            settings,
+            lambda spans: _days_of(settings, spans, begin, end, starts),
+            again,
+            since=dict.fromkeys(starts, start),
+        )
 
 
 @main.command()
@@ -200,6 +205,7 @@ def run(
             lambda spans: _days_of(settings, spans, lambda _: first, last, starts, restart=restart),
             again,
             restart=restart,
+            since=dict.fromkeys(starts, first),
         )
 
 
@@ -737,6 +743,7 @@ def _execute(
     *,
     restart: bool = False,
     daily: bool = False,
+    since: Mapping[str, date] | None = None,
 ) -> None:
     """Run what `plan` asks for in view of the days stored, which no other run can change meanwhile, and report.
 
@@ -746,6 +753,7 @@ def _execute(
         again: the command line that is going on, for whoever is told that it failed.
         restart: whether a new history begins after a gap.
         daily: whether a day on which nothing ran is worth telling.
+        since: first day asked for of symbols of which days before those that are run are stored and unchanged.
     """
     from heatmap_pipeline.notices import Failure  # noqa: PLC0415
     from heatmap_pipeline.orchestration.retention import tidy_up  # noqa: PLC0415
@@ -787,15 +795,16 @@ def _execute(
         failures = {symbol: Failure(symbol, text) for symbol, text in {**refused, **outcome.failures}.items()}
         if failures:
             tell_of_command(settings, list({**failures, **outcome.details}.values()), outcome.run_ids, again)
-    _report(settings, outcome, refused)
+    _report(settings, outcome, refused, since or {})
 
 
-def _report(settings: Settings, outcome: Outcome, refused: Refusals) -> None:
+def _report(settings: Settings, outcome: Outcome, refused: Refusals, since: Mapping[str, date]) -> None:
     """Say what was published; where something failed, end the command with it."""
     failures = {**refused, **outcome.failures}
     for symbol, (first, last) in outcome.published.items():
         kind = "simulated" if settings.simulated else "real"
-        click.echo(f"{symbol}: {first} .. {last} computed and published ({kind} data)")
+        begin = min(first, since.get(symbol, first))
+        click.echo(f"{symbol}: {begin} .. {last} computed and published ({kind} data)")
     if outcome.published:
         click.echo(f"page      {(settings.home / 'renders' / 'index.html').as_uri()}")
         click.echo(f"database  {settings.home / 'heatmap.duckdb'}")
