@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -132,7 +132,15 @@ def demo(days: int, models: tuple[str, ...], home: Path | None) -> None:
 
     from heatmap_pipeline.commands import command  # noqa: PLC0415
 
-    _execute(settings, lambda spans: _days_of(settings, spans, begin, end), command(settings, "demo"))
+    again = command(settings, "demo")
+    settings, starts = _changed(settings, start, end)
+    if settings.symbols:
+        _execute(
+            settings,
+            lambda spans: _days_of(settings, spans, begin, end, starts),
+            again,
+            since=dict.fromkeys(starts, start),
+        )
 
 
 @main.command()
@@ -190,12 +198,15 @@ def run(
     if check_files:
         _execute(settings, lambda spans: _corrected(settings, spans, first, last), again)
         return
-    _execute(
-        settings,
-        lambda spans: _days_of(settings, spans, lambda _: first, last, restart=restart),
-        again,
-        restart=restart,
-    )
+    settings, starts = (settings, {}) if restart else _changed(settings, first, last)
+    if settings.symbols:
+        _execute(
+            settings,
+            lambda spans: _days_of(settings, spans, lambda _: first, last, starts, restart=restart),
+            again,
+            restart=restart,
+            since=dict.fromkeys(starts, first),
+        )
 
 
 @main.command()
@@ -665,15 +676,57 @@ def _check_days(settings: Settings, start: date, end: date, option: str) -> None
         raise click.UsageError(f"{first} is before {_FIRST_DAY}, when there were no such perpetuals")
 
 
+def _changed(settings: Settings, first: date, last: date) -> tuple[Settings, dict[str, date]]:
+    """Say of which symbols nothing of these days has changed since they were computed, drawn and published.
+
+    Dagster is not loaded for that: it alone takes longer.
+
+    Returns:
+        The settings with the other symbols only, and the first day of each of them that is not as it is stored, where
+        days before it are.
+    """
+    from heatmap_pipeline.store.warehouse import Warehouse  # noqa: PLC0415
+
+    if not Warehouse(settings.home).path.exists():
+        return settings, {}
+    from heatmap_pipeline.chain.unchanged import find_changes  # noqa: PLC0415
+    from heatmap_pipeline.render.page import is_drawn  # noqa: PLC0415
+
+    pages = settings.home / "renders"
+    changes = find_changes(settings, first, last, lambda symbol, inputs: is_drawn(pages, symbol, inputs))
+    starts: dict[str, date] = {}
+    left: list[str] = []
+    for symbol, change in changes.items():
+        if change is None:
+            click.echo(f"{symbol}: {first} .. {last} stored, unchanged and published: nothing to do")
+            continue
+        left.append(symbol)
+        if change.day is not None and change.day > first:
+            starts[symbol] = change.day
+            until = change.day - timedelta(days=1)
+            click.echo(f"{symbol}: {first} .. {until} stored and unchanged; then {change.reason}", err=True)
+    return settings.model_copy(update={"symbols": tuple(left)}), starts
+
+
 def _days_of(
     settings: Settings,
     spans: dict[str, Span],
     begin: Callable[[Span | None], date],
     end: date,
+    starts: Mapping[str, date],
     *,
     restart: bool = False,
 ) -> tuple[Requests, Refusals]:
-    """Find out which days a request means for each symbol; `begin` says its first day in view of those stored."""
+    """Find out which days a request means for each symbol.
+
+    Args:
+        settings: of the command.
+        spans: the days stored of each symbol.
+        begin: says the first day in view of those stored.
+        end: the last day.
+        starts: first days of symbols of which the days before are stored and unchanged.
+        restart: whether a new history begins after a gap.
+    """
     from heatmap_pipeline.orchestration.runs import RunError, days_to_run  # noqa: PLC0415
 
     requests: Requests = {}
@@ -681,7 +734,10 @@ def _days_of(
     for symbol in settings.symbols:
         try:
             span = spans.get(symbol)
-            requests[symbol] = days_to_run(settings, symbol, begin(span), end, span, restart)
+            day = begin(span)
+            if span is not None and symbol in starts:
+                day = max(day, min(starts[symbol], span.last + timedelta(days=1)))
+            requests[symbol] = days_to_run(settings, symbol, day, end, span, restart)
         except RunError as error:
             refused[symbol] = str(error)
     return requests, refused
@@ -694,6 +750,7 @@ def _execute(
     *,
     restart: bool = False,
     daily: bool = False,
+    since: Mapping[str, date] | None = None,
 ) -> None:
     """Run what `plan` asks for in view of the days stored, which no other run can change meanwhile, and report.
 
@@ -703,6 +760,7 @@ def _execute(
         again: the command line that is going on, for whoever is told that it failed.
         restart: whether a new history begins after a gap.
         daily: whether a day on which nothing ran is worth telling.
+        since: first day asked for of symbols of which days before those that are run are stored and unchanged.
     """
     from heatmap_pipeline.notices import Failure  # noqa: PLC0415
     from heatmap_pipeline.orchestration.retention import tidy_up  # noqa: PLC0415
@@ -744,15 +802,16 @@ def _execute(
         failures = {symbol: Failure(symbol, text) for symbol, text in {**refused, **outcome.failures}.items()}
         if failures:
             tell_of_command(settings, list({**failures, **outcome.details}.values()), outcome.run_ids, again)
-    _report(settings, outcome, refused)
+    _report(settings, outcome, refused, since or {})
 
 
-def _report(settings: Settings, outcome: Outcome, refused: Refusals) -> None:
+def _report(settings: Settings, outcome: Outcome, refused: Refusals, since: Mapping[str, date]) -> None:
     """Say what was published; where something failed, end the command with it."""
     failures = {**refused, **outcome.failures}
     for symbol, (first, last) in outcome.published.items():
         kind = "simulated" if settings.simulated else "real"
-        click.echo(f"{symbol}: {first} .. {last} computed and published ({kind} data)")
+        begin = min(first, since.get(symbol, first))
+        click.echo(f"{symbol}: {begin} .. {last} computed and published ({kind} data)")
     if outcome.published:
         click.echo(f"page      {(settings.home / 'renders' / 'index.html').as_uri()}")
         click.echo(f"database  {settings.home / 'heatmap.duckdb'}")

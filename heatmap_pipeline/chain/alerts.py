@@ -72,6 +72,18 @@ def watch_symbol(connect: Connect, symbol: str, models: Sequence[str], rules: Se
         return stored.last_alerts(con, symbol, stored.KEPT, newest - LOOK_BACK)[::-1]
 
 
+def has_to_look(con: Connection, symbol: str, models: Sequence[str], rules: Sequence[Rule]) -> bool:
+    """Whether `watch_symbol` would store anything else: a rule is new, changed or gone, or has not seen the newest."""
+    watches = stored.load_watches(con, symbol)
+    mine = [rule.model_copy(update={"model": rule.model or models[0]}) for rule in rules if rule.is_for(symbol)]
+    for rule in mine:
+        end = stored.newest_end(con, symbol, str(rule.model))
+        known = _still_valid(rule, watches.get(rule.name))
+        if end is not None and (known is None or known.evaluated < end):
+            return True
+    return not watches.keys() <= {rule.name for rule in mine}
+
+
 def _definition(rule: Rule) -> str:
     return rule.model_dump_json()
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from heatmap_pipeline.chain.commands import run_command
 from heatmap_pipeline.chain.history import Connect, day_bucket
+from heatmap_pipeline.chain.reading import read_since, remember_reading
 from heatmap_pipeline.errors import HeatmapError
 from heatmap_pipeline.instants import ONE_DAY, SECONDS
 from heatmap_pipeline.market.archive_names import ArchiveFile
@@ -64,10 +65,11 @@ def ingest_candles(
         record = stored.get_symbol(con, symbol)
         known = set(stored.raw_days(con, symbol)["candles"]) if record is not None else set()
         anew = _begun_anew(con, symbol, days, restart)
+        before = read_since(con, settings, symbol, "candles")
     # A lost warehouse is made again as it was: by the choices that the published history was made with.
     published = (published_histories(Warehouse(settings.home), [symbol], any_version=True) or {}).get(symbol)
     chosen = record or (published.record if published is not None else None)
-    _same_kind(chosen, settings, symbol)
+    check_kind(chosen, settings, symbol)
     quote = (chosen.quote if chosen is not None else "") or market.contract(symbol).quote
     market.prepare(symbol, days)
     held = published.raw_days - known if published is not None else frozenset()
@@ -77,8 +79,10 @@ def ingest_candles(
     # Neither a stored day whose file is gone nor a day of a gap between two histories is asked for.
     wanted = [day for day in days if day not in inside or day in available]
     interval = chosen.candle_interval_seconds if chosen else market.interval(settings, symbol, wanted)
-    read = _kept_if_gone(market.candles(symbol, wanted, interval), set(wanted) - known)
-    for chunk in _chunks(_judged_candles(connect, settings, symbol, read, interval, anew)):
+    given = _kept_if_gone(market.candles(symbol, wanted, interval), set(wanted) - known)
+    read: set[date] = set()
+    for chunk in _chunks(_judged_candles(connect, settings, symbol, given, interval, anew)):
+        read |= {one.day for one in chunk}
         with connect() as con:
             if record is None:
                 bucket = day_bucket(settings, symbol, None, float(chunk[0].table["close"].iloc[0]))
@@ -89,6 +93,7 @@ def ingest_candles(
                 stored.put_symbol(con, record)
             changed = set(stored.save_raw(con, "candles", chunk, settings.source))
             remember_archive(settings, symbol)
+            remember_reading(con, settings, symbol, "candles", read, before)
         yield from _reports(chunk, changed)
 
 
@@ -107,6 +112,8 @@ def ingest_open_interest(
     with connect() as con:
         known = stored.raw_days(con, symbol)
         anew = _begun_anew(con, symbol, days, restart)
+        before = read_since(con, settings, symbol, "open_interest")
+    read: set[date] = set()
     newest = max(known["candles"], default=date.min)
     oldest = min(known["candles"], default=date.max)
     days = [day for day in days if day in known["candles"] or not oldest < day < newest]
@@ -120,10 +127,14 @@ def ingest_open_interest(
         judged = _judged_samples(
             connect, settings, symbol, market.open_interest(symbol, frames, interval), frames, interval, anew
         )
-        for read in _chunks(judged):
-            chunk = [one for one in read if not (_nothing_read(one) and _has_rows(known["open_interest"].get(one.day)))]
+        for days_read in _chunks(judged):
+            chunk = [
+                one for one in days_read if not (_nothing_read(one) and _has_rows(known["open_interest"].get(one.day)))
+            ]
+            read |= {one.day for one in chunk}
             with connect() as con:
                 changed = set(stored.save_raw(con, "open_interest", chunk, settings.source))
+                remember_reading(con, settings, symbol, "open_interest", read, before)
             yield from _reports(chunk, changed)
     if unread is not None:
         day = days[unread]
@@ -269,7 +280,12 @@ def _reports(chunk: Sequence[CleanDay], changed: set[date]) -> Iterator[RawRepor
         yield RawReport(one.day, len(one.table), one.day in changed, one.repairs, one.facts)
 
 
-def _same_kind(record: SymbolRecord | None, settings: Settings, symbol: str) -> None:
+def check_kind(record: SymbolRecord | None, settings: Settings, symbol: str) -> None:
+    """Let a history go on only with data of its own kind and interval.
+
+    Raises:
+        IngestError: where the settings name simulated data for a real history or the reverse, or another interval.
+    """
     if record is None:
         return
     if record.simulated != settings.simulated:

@@ -6,22 +6,26 @@ Dagster in this file.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from heatmap_pipeline.chain import calendar
 from heatmap_pipeline.chain.history import Connect
+from heatmap_pipeline.chain.reading import read_since, remember_reading
 from heatmap_pipeline.commands import command
+from heatmap_pipeline.files import open_regular
 from heatmap_pipeline.instants import iso
 from heatmap_pipeline.market.liquidations.sources import REACH, LiquidationSource, Places, open_liquidations
 from heatmap_pipeline.market.liquidations.tables import HOUR, Liquidations, superseded
 from heatmap_pipeline.market.tables import MarketError, NoDataError
-from heatmap_pipeline.settings import Settings
+from heatmap_pipeline.settings import FILES, Settings
 from heatmap_pipeline.store import liquidations as stored
 from heatmap_pipeline.store.liquidations import WatchedHours
 from heatmap_pipeline.store.raw import raw_days
@@ -86,6 +90,55 @@ def open_sources(settings: Settings) -> dict[str, LiquidationSource]:
         bitget_url=settings.bitget_url,
     )
     return open_liquidations(settings.liquidation_sources, places)
+
+
+def read_liquidations(connect: Connect, settings: Settings, symbol: str, days: Sequence[date]) -> LiquidationReport:
+    """Read and store what the sources of the settings say of days, and note of which files that was.
+
+    Raises:
+        MarketError: as `open_sources`.
+    """
+    files = files_digest(settings)
+    with connect() as con:
+        before = read_since(con, settings, symbol, "liquidations", files)
+    report = ingest_liquidations(connect, open_sources(settings), symbol, days)
+    with connect() as con:
+        remember_reading(con, settings, symbol, "liquidations", days, before, files)
+    return report
+
+
+def liquidations_to_read(con: Connection, settings: Settings, symbol: str, days: Sequence[date]) -> str:
+    """Say why the liquidations of stored days would be read again; '' where their files are those they were read from.
+
+    Only a folder of files is known without asking: what is recorded or fetched may go on.
+    """
+    if not settings.liquidation_sources:
+        return ""
+    if settings.liquidation_sources != (FILES,):
+        return "its real liquidations are asked for again"
+    since = read_since(con, settings, symbol, "liquidations", files_digest(settings))
+    if since is None or since > min(days):
+        return "the files of real liquidations, or how they are read, changed"
+    return ""
+
+
+def files_digest(settings: Settings) -> str:
+    """Return a digest of the files of real liquidations and of the names of all their sources.
+
+    Raises:
+        MarketError: for a file that cannot be read.
+    """
+    digest = hashlib.blake2b(repr(settings.liquidation_sources).encode(), digest_size=16)
+    folder = settings.liquidations_folder or Path()
+    for path in sorted(folder.rglob("*")) if settings.liquidations_folder is not None else ():
+        try:
+            if path.is_file():
+                digest.update(f"{path.relative_to(folder)}\n".encode())
+                with open_regular(path) as stream:
+                    digest.update(hashlib.file_digest(stream, "blake2b").digest())
+        except OSError as error:
+            raise MarketError(f"{path}: cannot be read: {error.strerror}; check its permissions") from None
+    return digest.hexdigest()
 
 
 def ingest_liquidations(

@@ -199,6 +199,20 @@ def score_symbol(
     return outcome
 
 
+def scores_are_current(con: Any, symbol: str, models: Sequence[str]) -> bool:
+    """Whether what is stored of the scores is what `score_symbol` and `store_outcome` would leave there."""
+    stored = get_symbol(con, symbol)
+    days = {model: _complete_days(con, symbol, model) for model in models}
+    chosen = None
+    if stored is not None and not stored.simulated and any(days.values()):
+        chosen = choose_record(symbol, scores.load_records(con, symbol))
+    wanted = {
+        model: _inputs(days[model], chosen, TRAILING_DAYS) if chosen is not None and days[model] else None
+        for model in models
+    }
+    return all(scores.score_inputs_hash(con, symbol, model) == inputs for model, inputs in wanted.items())
+
+
 def score_published(
     settings: Settings,
     symbols: Sequence[str],

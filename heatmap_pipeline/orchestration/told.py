@@ -14,6 +14,7 @@ import dagster as dg
 from heatmap_pipeline.chain.calendar import today, yesterday
 from heatmap_pipeline.chain.due import wrong_clock
 from heatmap_pipeline.chain.recovery import naming_the_rebuild
+from heatmap_pipeline.chain.unchanged import NOTE, notes_of_commands
 from heatmap_pipeline.commands import command
 from heatmap_pipeline.errors import HeatmapError, listed
 from heatmap_pipeline.files import remove_half_written, replace_file
@@ -32,9 +33,6 @@ COMMAND_TAG = "heatmap/command"
 
 SYMBOLS_TAG = "heatmap/symbols"
 """Tag of a run of the command line: its symbols, separated by blanks."""
-
-_NOTE = "command-"
-"""How the notes of commands that go on are called, beside Dagster's history: a backup does not take them."""
 
 _GOING_ON = {dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED}
 
@@ -115,7 +113,7 @@ def noted(settings: Settings, again: str) -> Iterator[None]:
         settings: of the command.
         again: the line that does the same again.
     """
-    note = settings.home / "dagster" / f"{_NOTE}{uuid4().hex}.json"
+    note = settings.home / "dagster" / f"{NOTE}{uuid4().hex}.json"
     with suppress(OSError):  # a full disk is said by the run itself
         replace_file(note, json.dumps({"command": again, "symbols": settings.symbols}).encode())
     try:
@@ -129,7 +127,7 @@ def notes_left(settings: Settings) -> list[Path]:
     """Return the notes of commands that were killed; to be asked under `runs.one_run_at_a_time`, before `noted`."""
     folder = settings.home / "dagster"
     remove_half_written(folder)
-    return sorted(folder.glob(f"{_NOTE}*.json"))
+    return notes_of_commands(settings.home)
 
 
 def tell_of_killed_commands(settings: Settings, notes: Sequence[Path], *, told: bool) -> None:

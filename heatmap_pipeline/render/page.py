@@ -78,7 +78,11 @@ class RenderError(HeatmapError):
 
 
 def write_page(
-    folder: Path, symbol: str, models: Mapping[str, Columns], scores: Sequence[Mapping[str, Any]] = ()
+    folder: Path,
+    symbol: str,
+    models: Mapping[str, Columns],
+    scores: Sequence[Mapping[str, Any]] = (),
+    made_from: str = "",
 ) -> Path:
     """Write one symbol's pictures and numbers and bring the page up to date.
 
@@ -92,6 +96,7 @@ def write_page(
         symbol: as the exchange writes it.
         models: what to show by name of the model; at least one.
         scores: what /score answers of the symbol, one of each model.
+        made_from: digest of all that this was made from, for `is_drawn`.
 
     Returns:
         The path of index.html.
@@ -113,13 +118,38 @@ def write_page(
         entries.append({"name": name, "role": _role(name), "data": _digest(script), "picture": _digest(picture)})
     script = f"heatmapScore({json.dumps(list(scores), separators=(',', ':'))});\n".encode()
     replace_file(home / f"{_SCORE}.js", script)
-    replace_file(home / _META, json.dumps({"symbol": symbol, "score": _digest(script), "models": entries}).encode())
+    meta = {"symbol": symbol, "score": _digest(script), "models": entries, "made_from": made_from}
+    shared = {name: _digest(content) for name, content in _assets().items()}
+    replace_file(home / _META, json.dumps({**meta, "shared": shared}).encode())
     _write_shared(folder)
     for left in [*home.glob("*.js"), *home.glob("heatmap-*.png")]:
         if left.name.removeprefix("heatmap-").rsplit(".", 1)[0] not in {*models, _SCORE}:
             left.unlink(missing_ok=True)
     remove_half_written(folder, home)
     return folder / "index.html"
+
+
+def is_drawn(folder: Path, symbol: str, made_from: str) -> bool:
+    """Whether the page shows a symbol as `write_page` would write it from inputs of that digest, byte for byte.
+
+    Every file is read and held against the digest that was written beside it, and index.html is made anew.
+    """
+    home = folder / symbol
+    try:
+        meta = json.loads((home / _META).read_bytes())
+        if not made_from or meta["made_from"] != made_from:
+            return False
+        wanted = {folder / name: digest for name, digest in meta["shared"].items()}
+        wanted |= {home / f"{_SCORE}.js": meta["score"], home / "heatmap.png": meta["models"][0]["picture"]}
+        for entry in meta["models"]:
+            wanted |= {home / f"{entry['name']}.js": entry["data"]}
+            wanted |= {home / f"heatmap-{entry['name']}.png": entry["picture"]}
+        if any(_digest(path.read_bytes()) != digest for path, digest in wanted.items()):
+            return False
+        addresses = {name: _address(name, digest) for name, digest in meta["shared"].items()}
+        return (folder / "index.html").read_bytes() == _index(addresses, _manifest(folder))
+    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, RenderError):
+        return False
 
 
 def remove_symbol(folder: Path, symbol: str) -> None:
@@ -244,7 +274,11 @@ def _without_imports(module: str) -> str:
 
 
 def _addresses(assets: Mapping[str, bytes]) -> dict[str, str]:
-    return {name: f"{name}?v={_digest(content)}" for name, content in assets.items()}
+    return {name: _address(name, _digest(content)) for name, content in assets.items()}
+
+
+def _address(name: str, digest: str) -> str:
+    return f"{name}?v={digest}"
 
 
 def _write_shared(folder: Path) -> None:

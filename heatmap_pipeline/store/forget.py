@@ -6,6 +6,7 @@ from heatmap_pipeline.store import spare
 from heatmap_pipeline.store.migrate import columns_there
 from heatmap_pipeline.store.origin import forget_archive
 from heatmap_pipeline.store.publish import publish
+from heatmap_pipeline.store.reading import forget_readings
 from heatmap_pipeline.store.schema import symbol_tables
 from heatmap_pipeline.store.sql import Connection, rows, transaction
 from heatmap_pipeline.store.warehouse import Warehouse
@@ -39,6 +40,7 @@ def forget_symbol(warehouse: Warehouse, symbol: str) -> None:
             con.execute(f"DELETE FROM {table.name} WHERE symbol = ?", [symbol])  # noqa: S608 - a name of ours
     with warehouse.locked(), warehouse.explaining():
         forget_archive(warehouse.home, symbol)
+        forget_readings(warehouse.home, symbol)
         spare.spare_path(warehouse).unlink(missing_ok=True)  # the file published before holds it still
     if warehouse.published.exists():
         publish(warehouse, [symbol], keep_former=False)

@@ -10,7 +10,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,7 +83,7 @@ def publish(warehouse: Warehouse, symbols: Sequence[str], *, keep_former: bool =
             private = fingerprints(con)
         published_prints = _published_fingerprints(warehouse)
         before = published_prints or {}
-        differ = {name for name in {*private, *before} if private.get(name) != before.get(name)}
+        differ = _differing(private, before)
         changed, whole = bool(differ & set(symbols)), False
         if changed:
             whole = _replace(
@@ -95,10 +95,27 @@ def publish(warehouse: Warehouse, symbols: Sequence[str], *, keep_former: bool =
     return PublishReport(changed, published, kept, size, time.monotonic() - started, whole)
 
 
-def fingerprints(con: Connection, schema: str = "main") -> dict[str, str]:
+def unpublished(warehouse: Warehouse, con: Connection) -> set[str]:
+    """Return the symbols whose rows are not those that are published: what `publish` would write for.
+
+    Args:
+        warehouse: of the home.
+        con: its private database, open.
+
+    Raises:
+        StoreError: as `publish` does, for a published file that cannot be read.
+    """
+    return _differing(fingerprints(con), _published_fingerprints(warehouse) or {})
+
+
+def _differing(private: Mapping[str, str], published: Mapping[str, str]) -> set[str]:
+    return {name for name in {*private, *published} if private.get(name) != published.get(name)}
+
+
+def fingerprints(con: Connection, schema: str = "main", *, symbols: Sequence[str] | None = None) -> dict[str, str]:
     """Return a hash per symbol of what its rows were made from: equal if and only if its rows are.
 
-    `schema` is where the tables are, for an attached database `name.main`.
+    `schema` is where the tables are, for an attached database `name.main`; `symbols` are those asked for, None for all.
     """
     digests: dict[str, hashlib.blake2b] = {}
     there = columns_there(con, schema.removesuffix("main").rstrip(".") or None)
@@ -107,8 +124,9 @@ def fingerprints(con: Connection, schema: str = "main") -> dict[str, str]:
             continue
         if table.vouches or table.time_column is None:  # the small ones, one of which changes whatever changes
             # Summed in the database: a hundred symbols of some years have a quarter of a million of these rows.
-            query = f"SELECT symbol, count(*), sum(hash(r)::HUGEINT) FROM {schema}.{table.name} AS r GROUP BY symbol"  # noqa: S608
-            for symbol, count, total in rows(con, query):
+            wanted = "" if symbols is None else "WHERE symbol IN (SELECT unnest(?::VARCHAR[])) "
+            query = f"SELECT symbol, count(*), sum(hash(r)::HUGEINT) FROM {schema}.{table.name} AS r {wanted}"  # noqa: S608
+            for symbol, count, total in rows(con, f"{query}GROUP BY symbol", [] if symbols is None else [[*symbols]]):
                 digest = digests.setdefault(symbol, hashlib.blake2b(digest_size=16))
                 digest.update(repr((table.name, count, int(total))).encode())
     return {symbol: digest.hexdigest() for symbol, digest in sorted(digests.items())}

@@ -10,7 +10,7 @@ from datetime import date, timedelta
 
 from heatmap_pipeline.chain.compute import advance, sample
 from heatmap_pipeline.chain.ingest import ingest_candles, ingest_open_interest
-from heatmap_pipeline.chain.liquidations import ingest_liquidations, open_sources
+from heatmap_pipeline.chain.liquidations import read_liquidations
 from heatmap_pipeline.chain.scoring import score_symbol, store_outcome
 from heatmap_pipeline.market.sources import open_market
 from heatmap_pipeline.orchestration.checks import RULES
@@ -30,7 +30,7 @@ def compute_home(settings: Settings, first: date, last: date | None = None, *, r
     for symbol in settings.symbols:
         ingest(settings, symbol, days, restart=restart)
         if settings.liquidation_sources:
-            ingest_liquidations(warehouse.connect, open_sources(settings), symbol, days)
+            read_liquidations(warehouse.connect, settings, symbol, days)
         deque(advance(warehouse.connect, settings, symbol, days, restart=restart), maxlen=0)
         deque(sample(warehouse.connect, settings, symbol, days), maxlen=0)
         store_outcome(warehouse.connect, score_symbol(warehouse.connect, symbol, settings.models, again=False))

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from heatmap_pipeline.chain.liquidations import ingest_liquidations, open_sources
+from heatmap_pipeline.chain.liquidations import read_liquidations
 from heatmap_pipeline.orchestration.assets import liquidation_snapshots
 from heatmap_pipeline.orchestration.assets.common import asset_key, daily_asset, failing_clearly
 from heatmap_pipeline.orchestration.assets.describe import describe_liquidations
@@ -33,7 +33,7 @@ def build(settings: Settings, symbol: str, days: dg.DailyPartitionsDefinition) -
             )
         wanted = as_days(context.partition_keys)
         with failing_clearly(warehouse, symbol, NAME, wanted) as track:
-            report = ingest_liquidations(warehouse.get_connection, open_sources(settings), symbol, wanted)
+            report = read_liquidations(warehouse.get_connection, settings, symbol, wanted)
             return describe_liquidations(context, track, report)
 
     return raw_liquidations
