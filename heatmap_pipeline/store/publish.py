@@ -20,7 +20,7 @@ import duckdb
 from heatmap_pipeline.commands import first_commands
 from heatmap_pipeline.files import sync as _sync
 from heatmap_pipeline.store import spare
-from heatmap_pipeline.store.migrate import READABLE, columns_there, select_as_today
+from heatmap_pipeline.store.migrate import READABLE, columns_there, rows_as_today
 from heatmap_pipeline.store.schema import symbol_tables
 from heatmap_pipeline.store.sql import Connection, quoted, rows, transaction
 from heatmap_pipeline.store.warehouse import READER_PREFIX, StoreError, Warehouse, free_name
@@ -221,11 +221,10 @@ def _make_public(warehouse: Warehouse, new: Path, others: Sequence[str], old: Pa
                 con.execute(f"DELETE FROM {table}")  # noqa: S608 - a table name of ours
             for table in (table.name for table in symbol_tables() if others):
                 con.execute(f"DELETE FROM {table} WHERE symbol IN (SELECT unnest(?))", [others])  # noqa: S608 - ours
-                if table in there:
+                if query := rows_as_today(table, "old.main", there):
                     with warehouse.explaining(warehouse.published):  # a block that is damaged is one of it
                         con.execute(
-                            f"INSERT INTO {table} {select_as_today(table, f'old.main.{table}', there[table])} "
-                            "WHERE symbol IN (SELECT unnest(?))",
+                            f"INSERT INTO {table} {query} WHERE symbol IN (SELECT unnest(?))",
                             [others],
                         )
         con.execute("CHECKPOINT")
