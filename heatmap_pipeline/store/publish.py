@@ -20,6 +20,7 @@ import duckdb
 from heatmap_pipeline.commands import first_commands
 from heatmap_pipeline.files import sync as _sync
 from heatmap_pipeline.store import spare
+from heatmap_pipeline.store.compact import compact, has_room
 from heatmap_pipeline.store.migrate import READABLE, columns_there, rows_as_today
 from heatmap_pipeline.store.schema import symbol_tables
 from heatmap_pipeline.store.sql import Connection, quoted, rows, transaction
@@ -80,12 +81,14 @@ def publish(warehouse: Warehouse, symbols: Sequence[str], *, keep_former: bool =
         with warehouse.opened(warehouse.path) as con:
             warehouse.ensure_schema(con)
             con.execute("CHECKPOINT")
-            private = fingerprints(con)
+            private, room = fingerprints(con), has_room(con)
         published_prints = _published_fingerprints(warehouse)
         before = published_prints or {}
         differ = {name for name in {*private, *before} if private.get(name) != before.get(name)}
         changed, whole = bool(differ & set(symbols)), False
         if changed:
+            if room:
+                compact(warehouse)
             whole = _replace(
                 warehouse, sorted(differ - set(symbols)), carry=published_prints is not None, keep=keep_former
             )
