@@ -281,8 +281,9 @@ def outdated_days(settings: Settings, history: History, model: str) -> list[Stal
     """
     snapshots, kept_from = history.snapshots[model], history.cells_from(settings, model)
     seconds = SECONDS[settings.snapshot_interval_of(history.symbol.symbol)]
+    reason = "its snapshots are not made from its present events, were not kept, or are at another interval"
     found = {
-        day: Stale(day, "its snapshots are not made from its present events, or at another interval", day)
+        day: Stale(day, reason, day)
         for day, record in history.days[model].items()
         if day >= kept_from and snapshots.get(day) != (record.state_hash, seconds)
     }

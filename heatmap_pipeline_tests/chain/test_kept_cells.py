@@ -174,7 +174,8 @@ def test_more_cells_come_back_by_the_run_that_status_names_and_fewer_go_with_the
         assert not outdated_days(few, read_history(con, few, BTC), "turnover")
     assert outdated == DAYS[2:5]
     (line,) = (line for line in status_lines(more) if line.startswith("stale") and "turnover" in line)
-    assert f"heatmap run BTCUSDT --start {DAYS[2]} --end {DAYS[-1]}" in line
+    rebuilding = f"rebuild with `heatmap run BTCUSDT --start {DAYS[2]} --end {DAYS[-1]}"
+    assert f"were not kept, or are at another interval; {rebuilding}" in line
     list(sample(connect, more, BTC, DAYS[2:]))
     query = "FROM liquidation_snapshots WHERE timestamp >= ? ORDER BY ALL"
     assert asked(few, query, DAYS[2]) == asked(whole, query, DAYS[2])
