@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import date, timedelta
 from pathlib import Path
@@ -16,6 +17,7 @@ from heatmap_pipeline.api.health import health
 from heatmap_pipeline.chain.compute import advance, sample
 from heatmap_pipeline.chain.history import ChainError, outdated_days, read_history
 from heatmap_pipeline.chain.status import status_lines
+from heatmap_pipeline.client.local import Local
 from heatmap_pipeline.instants import DAY, MICROSECONDS, day_start
 from heatmap_pipeline.market.demo import write_demo_days
 from heatmap_pipeline.settings import SIMULATED_MARKER, Settings
@@ -125,6 +127,23 @@ def test_any_window_is_answered_the_same(
     full, short = (shown(version, model, window, weights, tiers) for version in versions)
     for name, column in vars(full).items():
         np.testing.assert_array_equal(getattr(short, name), column, err_msg=name)
+
+
+@pytest.mark.parametrize("question", ["nested", "columns", "map"])
+@pytest.mark.parametrize("day", [DAYS[0], DAYS[2], DAYS[-1]])
+def test_the_endpoint_answers_the_same_bytes(whole: Settings, once: Settings, day: date, question: str) -> None:
+    path, query = "/liquidations/map", {"symbol": BTC, "time": f"{day}T18:00:00Z"}
+    if question != "map":
+        path = "/liquidations/heatmap-timeseries"
+        window = {"start_time": f"{day}T06:00:00Z", "end_time": f"{day}T22:00:00Z"}
+        query = {"symbol": BTC, **window, "interval": "15m", "format": question}
+    answers = []
+    for settings in (whole, once):
+        local = Local(settings.home)
+        answers.append(re.sub(rb'"version": ?"[0-9a-f]+"', b"", local.ask(path, query)))
+        local.close()
+    assert answers[0] == answers[1]
+    assert len(answers[0]) > 2000
 
 
 def test_the_zones_of_a_day_come_from_its_lots_or_its_cells(whole: Settings, once: Settings) -> None:
