@@ -15,7 +15,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import asking, commands, engine, footprint, page, serving, storage
+from benchmarks import asking, commands, engine, footprint, page, serving, size, storage
 from benchmarks.measure import Benchmark, Measured, Setting
 
 BENCHMARKS = (
@@ -25,6 +25,7 @@ BENCHMARKS = (
     Benchmark("read", storage.read_files),
     Benchmark("write", storage.write_tables),
     Benchmark("books", storage.keep_books),
+    Benchmark("size", size.symbol_year, long=True),
     Benchmark("ask", asking.ask),
     Benchmark("serve", serving.serve),
     Benchmark("crowd", serving.crowd),

@@ -175,3 +175,12 @@ def row(readings: Sequence[Reading], *, unit: str = "s", per: float = 1.0, **res
     """Return the row of some readings, multiplied by `per` (1000 for ms)."""
     values = tuple(reading.wall * per for reading in readings)
     return Measured(unit=unit, values=values, cpu=tuple(reading.cpu * per for reading in readings), **rest)
+
+
+def times(
+    taken: Sequence[Reading], least: Sequence[Reading], *, name: str, what: str, limit: str, expected: float | None
+) -> Measured:
+    """Return the row that says how many times the processor time of something else a thing takes."""
+    compared = statistics.median(reading.cpu for reading in least)
+    values = tuple(reading.cpu / compared for reading in taken)
+    return Measured(name=name, what=what, unit="x", values=values, limit=limit, expected=expected)

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import io
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, date, datetime
+from importlib import import_module
+from pathlib import Path
+from typing import TypeAlias
+
+import pyarrow as pa
+from pyarrow import csv
 
 from benchmarks import market
-from benchmarks.measure import Measured, Reading, Setting, repeat, row, timed
+from benchmarks.measure import Measured, Reading, Setting, repeat, row, timed, times
 from heatmap_pipeline.chain.due import first_due
 from heatmap_pipeline.chain.publication import publish_symbols
 from heatmap_pipeline.chain.recovery import loss
@@ -19,6 +27,7 @@ from heatmap_pipeline.store.commit import DayCells, commit_cells, commit_days
 from heatmap_pipeline.store.days import DayRecord
 from heatmap_pipeline.store.publish import publish
 from heatmap_pipeline.store.read import published_histories
+from heatmap_pipeline.store.sql import arrow, insert, transaction
 from heatmap_pipeline.store.warehouse import Warehouse
 
 
@@ -37,14 +46,55 @@ def read_files(setting: Setting) -> Sequence[Measured]:
         ):
             assert len(one.table) == 288
 
+    floor_name, floor = _least_reading(market.archive(setting.folder, count))
+    taken, least = (repeat(what, setting.pick(5, 2)) for what in (read, floor))
     return [
         row(
-            repeat(read, setting.pick(5, 2)),
+            taken,
             name=f"read {count} days",
             what=f"{2 * count} zips (candles and open interest of 5 min) to clean tables, files already in memory",
-            limit="parsing the text (a third), then what pandas costs per small table",
-        )
+            limit="what pandas costs per small table (a third), then parsing the text",
+        ),
+        times(
+            taken,
+            least,
+            name="read, times the least",
+            what=f"processor time against {floor_name}",
+            limit="checks, repairs and hashes, and a table of pandas for each file",
+            expected=setting.target(6.0),
+        ),
     ]
+
+
+def _least_reading(root: Path) -> tuple[str, Callable[[], object]]:
+    """Return the least that reading the files takes, and what it is: inflating and parsing, nothing looked at.
+
+    Polars parses the files of a kind as one text; where it is not installed, Arrow parses a file at a time.
+    """
+    files = sorted(root.rglob("*.zip"))
+
+    def inflated() -> Iterator[bytes]:
+        for path in files:
+            with zipfile.ZipFile(io.BytesIO(path.read_bytes())) as archive:
+                yield archive.read(archive.namelist()[0])
+
+    try:
+        polars = import_module("polars")  # none of the product's packages
+    except ImportError:
+        options = csv.ReadOptions(use_threads=False)
+        return "inflate + pyarrow, a file at a time", lambda: [
+            csv.read_csv(pa.BufferReader(data), read_options=options) for data in inflated()
+        ]
+
+    def parsed() -> None:
+        texts: dict[bytes, list[bytes]] = {}
+        for data in inflated():
+            header, _, lines = data.partition(b"\n")
+            texts.setdefault(header, []).append(lines)
+        for parts in texts.values():
+            polars.read_csv(io.BytesIO(b"".join(parts)), has_header=False, infer_schema_length=None)
+
+    return "inflate + polars, all files at once", parsed
 
 
 def write_tables(setting: Setting) -> Sequence[Measured]:
@@ -52,6 +102,7 @@ def write_tables(setting: Setting) -> Sequence[Measured]:
     count, repetitions = setting.pick(90, 5), setting.pick(3, 1)
     computed = compute(count)
     days, cells, published = [], [], []
+    days_in_bulk, cells_in_bulk = [], []
     for number in range(repetitions + 1):
         warehouse = Warehouse(setting.home("tables"))
         written = commit(warehouse, computed)
@@ -59,6 +110,9 @@ def write_tables(setting: Setting) -> Sequence[Measured]:
             days.append(next(written))
             cells.append(next(written))
             published.append(timed(lambda: publish(warehouse, [market.SYMBOL])))  # noqa: B023  # called at once
+            bulk = _in_bulk(warehouse, Warehouse(setting.home("bulk")))
+            days_in_bulk.append(next(bulk))
+            cells_in_bulk.append(next(bulk))
         else:
             list(written)
         size = warehouse.path.stat().st_size / 1e6
@@ -77,6 +131,17 @@ def write_tables(setting: Setting) -> Sequence[Measured]:
             what=f"snapshots of {len(computed)} days of models in one transaction ({rows:,} rows)",
             limit="DuckDB: compressing and writing the rows",
         ),
+        *(
+            times(
+                taken,
+                least,
+                name=f"commit {what}, times a bulk insert",
+                what="processor time against the same rows from Arrow in one transaction",
+                limit="making rows of arrays, then what is looked up and deleted",
+                expected=setting.target(2.5),
+            )
+            for what, taken, least in (("days", days, days_in_bulk), ("cells", cells, cells_in_bulk))
+        ),
         row(
             published,
             name=f"publish {count} days",
@@ -84,6 +149,22 @@ def write_tables(setting: Setting) -> Sequence[Measured]:
             limit="the disk: the file is written once more",
         ),
     ]
+
+
+def _in_bulk(source: Warehouse, target: Warehouse) -> Iterator[Reading]:
+    """Insert what a database holds of days, then of cells, into a new one from Arrow; yield the time of each."""
+    for names in (("position_events", "open_positions", "book_ledger", "heatmap_days"), ("liquidation_snapshots",)):
+        with source.connect() as con:
+            tables = {name: arrow(con, f"FROM {name}") for name in names}
+        with target.connect():
+            pass
+
+        def write() -> None:
+            with target.connect() as con, transaction(con):
+                for name, table in tables.items():  # noqa: B023  # called at once
+                    insert(con, name, dict(zip(table.column_names, table.columns, strict=True)))
+
+        yield timed(write)
 
 
 def keep_books(setting: Setting) -> Sequence[Measured]:
@@ -167,19 +248,31 @@ def _books_of(setting: Setting, count: int, days: int, repetitions: int) -> list
     return readings
 
 
-def compute(count: int) -> list[tuple[DayRecord, DayResult, float]]:
-    """Return the first days of the demo market of both models, with the bucket of each."""
+Computed: TypeAlias = tuple[DayRecord, DayResult, float]
+"""A day of a model, and its bucket."""
+
+
+def compute(count: int) -> list[Computed]:
+    """Return the first days of the demo market of both models."""
+    return [one for model in MODELS for one in each_day(model, count)]
+
+
+def each_day(model: str, count: int) -> Iterator[Computed]:
+    """Yield the first days of the demo market of a model."""
     start, candles = market.candles(count)
-    computed = []
-    for model in MODELS:
-        parameters = market.parameters(model)
-        state, before = start_state(parameters, start), ""
-        for day, part in zip(market.days(count), candles, strict=True):
-            result = run_day(parameters, state, part, 900)
-            record = _record(model, day, before, result)
-            computed.append((record, result, parameters.bucket))
-            state, before = result.state, record.state_hash
-    return computed
+    parameters = market.parameters(model)
+    state, before = start_state(parameters, start), ""
+    for day, part in zip(market.days(count), candles, strict=True):
+        result = run_day(parameters, state, part, 900)
+        record = _record(model, day, before, result)
+        yield record, result, parameters.bucket
+        state, before = result.state, record.state_hash
+
+
+def cells_of(computed: Computed) -> DayCells:
+    """Return the cells of a computed day as they are committed."""
+    record, result, bucket = computed
+    return DayCells(record.symbol, record.model, record.day, record.state_hash, 900, result.cells, bucket)
 
 
 def _record(model: str, day: date, before: str, result: DayResult) -> DayRecord:
@@ -198,7 +291,7 @@ def _record(model: str, day: date, before: str, result: DayResult) -> DayRecord:
     )
 
 
-def commit(warehouse: Warehouse, computed: Sequence[tuple[DayRecord, DayResult, float]]) -> Iterator[Reading]:
+def commit(warehouse: Warehouse, computed: Sequence[Computed]) -> Iterator[Reading]:
     """Commit all days, then all cells, as the two assets of the pipeline do; yield the time of each."""
 
     def days() -> None:
@@ -207,13 +300,7 @@ def commit(warehouse: Warehouse, computed: Sequence[tuple[DayRecord, DayResult, 
 
     def cells() -> None:
         with warehouse.connect() as con:
-            commit_cells(
-                con,
-                [
-                    DayCells(record.symbol, record.model, record.day, record.state_hash, 900, result.cells, bucket)
-                    for record, result, bucket in computed
-                ],
-            )
+            commit_cells(con, [cells_of(one) for one in computed])
 
     yield timed(days)
     yield timed(cells)

@@ -129,6 +129,7 @@ class Settings(BaseSettings):
     keep_run_days: int = Field(default=30, ge=0, le=36500)
     keep_runs: int = Field(default=500, ge=0, le=1_000_000)
     keep_archive_days: int = Field(default=0, ge=0, le=36500)
+    keep_cells: int = Field(default=0, ge=0, le=36500)
     webhook: str | None = None
     alerts: Path | None = None
     export: Path | None = None
@@ -197,6 +198,13 @@ class Settings(BaseSettings):
     @classmethod
     def _names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(dict.fromkeys(value))  # which ones there are, model and market say: `chain.settings` asks them
+
+    @field_validator("keep_cells")
+    @classmethod
+    def _days_of_cells(cls, value: int) -> int:
+        if value == 1:
+            raise ValueError("0 keeps the cells of all days; one day is too few for the alerts of a midnight")
+        return value
 
     @field_validator("api_token")
     @classmethod

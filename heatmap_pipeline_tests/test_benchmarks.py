@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import __main__ as benchmarks
-from benchmarks import footprint
+from benchmarks import footprint, size
 from benchmarks.measure import Measured, Setting
 
 
@@ -43,3 +43,12 @@ def test_what_age_costs_is_measured_for_books_and_rows(tmp_path: Path) -> None:
     assert names == {"engine ms", "lots", "state bytes", "position_events", "liquidation_snapshots"}
     assert all(math.isfinite(row.value) and row.value > 0 for row in rows)
     assert "footprint" not in {one.name for one in benchmarks.BENCHMARKS if not one.on_request}
+
+
+@pytest.mark.slow
+def test_the_room_of_a_year_is_told_by_table(tmp_path: Path) -> None:
+    every, newest = size.symbol_year(Setting(tmp_path, quick=True))
+    assert every.value > newest.value > 1
+    for row in (every, newest):
+        assert "position_events" in row.what
+        assert row.expected is None  # too little was stored for a target

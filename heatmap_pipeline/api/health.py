@@ -116,6 +116,7 @@ def _report(symbol: SymbolData, model: ModelData, settings: Settings, now: float
         "missing_days": [day.isoformat() for day in model.missing],
         "broken_days": [day.isoformat() for day in model.broken],
         "not_whole": {day.isoformat(): words for day, words in symbol.not_whole.items()},
+        "cells_from": model.cells_from.isoformat() if model.cells_from is not None else None,
         "provisional": model.days[-1] in model.provisional,
         "ended": None if symbol.ended is None else symbol.ended.day.isoformat(),
     }

@@ -592,6 +592,9 @@ class SymbolHealth(BaseModel):
     stale: bool
     missing_days: list[str]
     broken_days: list[str]
+    cells_from: str | None = Field(
+        description="First day whose cells are stored (HEATMAP_KEEP_CELLS); what is served of earlier ones is computed."
+    )
     not_whole: dict[str, str] = Field(description=NOT_WHOLE)
     provisional: bool
     ended: str | None = Field(description=ENDED)

@@ -32,6 +32,7 @@ from heatmap_pipeline.chain.history import (
     resolve_parameters,
     restarted,
 )
+from heatmap_pipeline.commands import command
 from heatmap_pipeline.instants import ONE_DAY, SECONDS
 from heatmap_pipeline.market.archive_names import ArchiveFile
 from heatmap_pipeline.market.flows import Carried, DayFlow, compute_flow
@@ -43,7 +44,7 @@ from heatmap_pipeline.model.parameters import ModelParameters
 from heatmap_pipeline.settings import Settings, setting_of
 from heatmap_pipeline.store import days as stored
 from heatmap_pipeline.store import raw as stored_raw
-from heatmap_pipeline.store.commit import DayCells, commit_cells, commit_days
+from heatmap_pipeline.store.commit import DayCells, commit_cells, commit_days, drop_cells
 from heatmap_pipeline.store.days import DayRecord
 
 _log = logging.getLogger(__name__)
@@ -229,23 +230,10 @@ class _Walk:
     ) -> tuple[DayRecord, DayResult]:
         """Compute a day from the state before it and go past it."""
         if self.before is not None and self._here is None:
-            with connect() as con:
-                state, record = stored.load_state(con, self.history.symbol.symbol, self.model, self.before.day)
-            self._here = state, Carried.from_json(state.open_interest, record)
+            self._arrive(connect)
         carried = self._here[1] if self._here is not None else None
-        try:
-            flow = self.flows.of(day, given, carried)
-        except MarketError as error:
-            missing = self.history.raw["open_interest"][day].facts.get("missing_file")
-            if missing is None:
-                raise
-            by_day = "the exchange publishes metrics by day, never by month"
-            raise MarketError(f"{error}, or add {missing}, which is missing: {by_day}") from None
-        if self._here is not None:
-            state = self._here[0]
-        else:
-            assert flow.start_open_interest is not None  # noqa: S101  # compute_flow refuses a first day without it
-            state = start_state(parameters, flow.start_open_interest)
+        flow = self._flow(day, given, carried)
+        state = self._start(parameters, flow)
         candles = _day_candles(given, flow)
         result = run_day(parameters, state, candles, snapshot_seconds)
         kept = _kept(result.state, flow, given, candles)
@@ -266,6 +254,69 @@ class _Walk:
         )
         self.before, self._here = day_record, (result.state, flow.carried)
         return day_record, result
+
+    def _flow(self, day: date, given: _DayInput, carried: Carried | None) -> DayFlow:
+        try:
+            return self.flows.of(day, given, carried)
+        except MarketError as error:
+            missing = self.history.raw["open_interest"][day].facts.get("missing_file")
+            if missing is None:
+                raise
+            by_day = "the exchange publishes metrics by day, never by month"
+            raise MarketError(f"{error}, or add {missing}, which is missing: {by_day}") from None
+
+    def _arrive(self, connect: Connect) -> None:
+        """Have the books at the end of the day before: as stored, or carried there from the nearest day that has them.
+
+        Raises:
+            ChainError: if a day that has to be gone through again does not leave the state that is recorded of it.
+        """
+        records, again = self.history.days[self.model], []
+        here = self.before
+        assert here is not None  # noqa: S101  # who calls has a day before
+        with connect() as con:
+            while (known := stored.load_state(con, self.history.symbol.symbol, self.model, here.day)) is None:
+                again.append(here)
+                if here.previous_hash == "":
+                    break
+                here = records.get(here.day - ONE_DAY)
+                if here is None:
+                    raise self._not_as_recorded(again[-1])
+            days = [one.day for one in reversed(again)]
+            inputs = _load_inputs(con, self.settings, self.history, days) if days else {}
+        if known is not None:
+            self._here = known[0], Carried.from_json(known[0].open_interest, known[1])
+        for record in reversed(again):
+            self._go_again(record, inputs[record.day])
+
+    def _go_again(self, record: DayRecord, given: _DayInput) -> None:
+        """Go through a stored day whose lots are not kept; the hash of its state proves that it is the same."""
+        flow = self._flow(record.day, given, self._here[1] if self._here is not None else None)
+        parameters = ModelParameters.from_json(record.parameters)
+        candles = _day_candles(given, flow)
+        state = run_day(parameters, self._start(parameters, flow), candles).state
+        kept = _kept(state, flow, given, candles)
+        if restarted(record):
+            kept[RESTARTED] = True
+        if state.hash(kept) != record.state_hash:
+            raise self._not_as_recorded(record)
+        self._here = state, flow.carried
+
+    def _start(self, parameters: ModelParameters, flow: DayFlow) -> ModelState:
+        """Return the books where the walk stands, those of an empty history at its start."""
+        if self._here is not None:
+            return self._here[0]
+        assert flow.start_open_interest is not None  # noqa: S101  # compute_flow refuses a first day without it
+        return start_state(parameters, flow.start_open_interest)
+
+    def _not_as_recorded(self, record: DayRecord) -> ChainError:
+        symbol, tip = record.symbol, self.history.tip or record.day
+        forgotten = command(self.settings, "forget", symbol)
+        anew = run_command(self.settings, symbol, min(self.history.raw["candles"]), tip)
+        return ChainError(
+            f"{symbol} {self.model}: the book of {record.day}, whose lots are not kept, does not come out as it is "
+            f"recorded, so what is stored of it was changed; compute the history anew with `{forgotten}` and `{anew}`"
+        )
 
 
 _T = TypeVar("_T")
@@ -377,6 +428,8 @@ def _numbers(result: DayResult, unit: str) -> dict[str, float | int]:
 def sample(connect: Connect, settings: Settings, symbol: str, days: Sequence[date]) -> Iterator[DayReport]:
     """Compute and commit `liquidation_snapshots` of days in order, from the states that `advance` stored.
 
+    Of days older than HEATMAP_KEEP_CELLS says none are computed, and those that are stored are taken away at the end.
+
     Raises:
         ChainError: for a day that is not in the chain, or that this version of the code computes differently.
     """
@@ -390,22 +443,47 @@ def sample(connect: Connect, settings: Settings, symbol: str, days: Sequence[dat
             f"{symbol}: snapshots every {seconds} s do not fit candles of {interval} s; "
             f"set {setting_of('snapshot_interval', symbol)} to a multiple"
         )
-    flows, walks = _Flows(history), {}
+    flows, walks, oldest = _Flows(history), {}, {}
     for model in settings.models:
+        oldest[model] = history.cells_from(settings, model)
         missing = [day for day in days if day not in history.days[model]]
         if missing:
             raise ChainError(
                 f"{symbol} {model}: {missing[0]} has no position events; "
                 f"compute them with `{run_command(settings, symbol, missing[0], missing[-1])}`"
             )
-        walks[model] = _Walk(settings, history, flows, model, _stored_before(history, model, days[0]))
+        start = next((day for day in days if day >= oldest[model]), days[-1])
+        walks[model] = _Walk(settings, history, flows, model, _stored_before(history, model, start))
     commits = _Commits(connect, commit_cells)
     try:
-        for day, given in _each_day(connect, settings, history, days):
+        for day in days:
+            yield from (DayReport(day, model, True, {}) for model in walks if day < oldest[model])
+        wanted = [day for day in days if day >= min(oldest.values())]
+        for day, given in _each_day(connect, settings, history, wanted):
             for model, walk in walks.items():
-                yield _sample_day(connect, commits, walk, day, given, seconds, history.snapshots[model].get(day))
+                if day < oldest[model]:
+                    walk.skip(history.days[model][day])
+                else:
+                    yield _sample_day(connect, commits, walk, day, given, seconds, history.snapshots[model].get(day))
     finally:
         commits.flush()
+    _drop_old_cells(connect, history, oldest)
+
+
+def _drop_old_cells(connect: Connect, history: History, oldest: Mapping[str, date]) -> None:
+    """Take away the cells that are kept no longer; where there are none the warehouse is not opened."""
+    symbol = history.symbol.symbol
+    old = {model: first for model, first in oldest.items() if min(history.snapshots[model], default=first) < first}
+    if old:
+        with connect() as con:
+            for model, first in old.items():
+                count = drop_cells(con, symbol, [model], first)
+                _log.info("%s %s: the cells of %d days before %s are kept no longer", symbol, model, count, first)
+
+
+def most_cells(seconds: int) -> int:
+    """Return how many cells are stored of a day at most, with snapshots so many seconds apart."""
+    return CELLS_PER_SNAPSHOT * (86400 // seconds)
 
 
 def _stored_before(history: History, model: str, day: date) -> DayRecord | None:
@@ -437,7 +515,7 @@ def _sample_day(
             f"{symbol} {model}: {day} is stale, its snapshots would not match its events; "
             f"rebuild with `{run_command(walk.settings, symbol, day, max(history.days[model]))}`"
         )
-    most = CELLS_PER_SNAPSHOT * (86400 // seconds)
+    most = most_cells(seconds)
     cells, digits = merge_cells(result.cells, most)
     computed = len(result.cells["side"])
     if digits:

@@ -101,6 +101,12 @@ class History:
         """The newest day of any model."""
         return max((day for days in self.days.values() for day in days), default=None)
 
+    def cells_from(self, settings: Settings, model: str) -> date:
+        """Return the first day of a model whose cells are kept: its newest ones by HEATMAP_KEEP_CELLS, or all."""
+        newest = max(self.days[model], default=date.min)
+        kept = settings.keep_cells or newest.toordinal()
+        return date.fromordinal(max(newest.toordinal() - kept + 1, 1))
+
 
 def read_history(con: Any, settings: Settings, symbol: str) -> History:
     """Read what is stored of a symbol, for the models of the settings.
@@ -270,14 +276,16 @@ def stale_days(settings: Settings, history: History, model: str) -> list[Stale]:
 def outdated_days(settings: Settings, history: History, model: str) -> list[Stale]:
     """Return the stored days of a model to be made again, in order: `stale_days`, and those whose snapshots are old.
 
-    A run that was stopped between the two stages leaves days whose events are newer than their snapshots.
+    A run that was stopped between the two stages leaves days whose events are newer than their snapshots; a larger
+    HEATMAP_KEEP_CELLS wants those of days that had theirs taken away.
     """
-    snapshots = history.snapshots[model]
+    snapshots, kept_from = history.snapshots[model], history.cells_from(settings, model)
     seconds = SECONDS[settings.snapshot_interval_of(history.symbol.symbol)]
+    reason = "its snapshots are not made from its present events, were not kept, or are at another interval"
     found = {
-        day: Stale(day, "its snapshots are not made from its present events, or at another interval", day)
+        day: Stale(day, reason, day)
         for day, record in history.days[model].items()
-        if snapshots.get(day) != (record.state_hash, seconds)
+        if day >= kept_from and snapshots.get(day) != (record.state_hash, seconds)
     }
     found |= {stale.day: stale for stale in stale_days(settings, history, model)}
     return [found[day] for day in sorted(found)]

@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from heatmap_pipeline import __version__
+from heatmap_pipeline.chain.again import cells_again
 from heatmap_pipeline.chain.history import Connect, restarted
 from heatmap_pipeline.instants import DAY, ONE_DAY, day_of, day_start, iso
 from heatmap_pipeline.market.liquidations.sources import Places, open_liquidations, own_exchange
@@ -294,6 +295,7 @@ def _load(con: Any, stored: SymbolRecord, model: str, days: Mapping[date, DayRec
     market = hourly_market(times, **prices, interval=interval)
     market = _of_days(market, starts)
     bucket = max(json.loads(record.parameters)["bucket"] for record in days.values())
+    more = cells_again(con, symbol, model, days, times, columns)
     return _Map(
         days,
         times,
@@ -301,7 +303,7 @@ def _load(con: Any, stored: SymbolRecord, model: str, days: Mapping[date, DayRec
         market,
         scores.first_model_candle(con, symbol, model) or 0,
         scores.load_liquidated(con, symbol, model),
-        scores.load_hour_maps(con, symbol, model, market, bucket),
+        scores.load_hour_maps(con, symbol, model, market, bucket, more),
     )
 
 

@@ -62,7 +62,7 @@ def status_lines(settings: Settings) -> Iterator[str]:
         earlier = words_for_earlier_version(con, settings)
         waiting = {(entry.symbol, entry.model): _waiting(con, again, entry, published) for entry in entries}
         recorded = list(recorded_lines(con))
-        days_to_know = list(_days(con, names))
+        days_to_know = [*_days(con, names), *(line for entry in entries for line in _not_kept(con, entry))]
         held = {(entry.symbol, entry.model): _held(con, entry) for entry in entries}
         ends = ended_symbols(con)
         fits = [line for one in entries if one.model for line in fit_lines(con, settings, one.symbol, one.model)]
@@ -181,6 +181,16 @@ def _held(con: Any, entry: SymbolStatus) -> int:
     """Return how many computed days have no sample, so that their open interest stands still."""
     records = stored.day_records(con, entry.symbol, entry.model) if entry.model is not None else {}
     return sum(bool(record.repairs.get("held")) for record in records.values())
+
+
+def _not_kept(con: Any, entry: SymbolStatus) -> Iterator[str]:
+    """Yield a line where cells of the oldest days are not kept; no problem, for somebody wanted it so."""
+    first = min(stored.snapshot_days(con, entry.symbol, entry.model), default=None) if entry.model else None
+    if first is not None and entry.first_day is not None and entry.first_day < first:
+        yield (
+            f"cells   {entry.symbol} {entry.model}: cells of days before {first} are not kept (HEATMAP_KEEP_CELLS); "
+            "the endpoint, the page and pictures compute them when they are asked for, liquidation_snapshots lacks them"
+        )
 
 
 def _days(con: Any, names: Sequence[str]) -> Iterator[str]:

@@ -16,6 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar, get_args
 
+import numpy as np
 import pandas as pd
 
 from heatmap_pipeline.instants import ONE_DAY, SECONDS, Interval
@@ -29,7 +30,7 @@ from heatmap_pipeline.market.archive_file import (
 from heatmap_pipeline.market.archive_names import ArchiveFile
 from heatmap_pipeline.market.archive_tree import days_in, find_day, find_month, months_in, nothing_in, symbols_in
 from heatmap_pipeline.market.repair import clean_candles, clean_samples
-from heatmap_pipeline.market.tables import OPEN_INTEREST_COLUMNS, CleanDay, Ending, MarketError, NoDataError
+from heatmap_pipeline.market.tables import OPEN_INTEREST_COLUMNS, CleanDay, Ending, MarketError, NoDataError, RawRows
 from heatmap_pipeline.settings import check_symbol, interval_name
 from heatmap_pipeline.symbols import why_no_symbol
 
@@ -43,7 +44,7 @@ _INTERVALS: tuple[Interval, ...] = get_args(Interval)
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-Candles: TypeAlias = tuple[ArchiveCsv, pd.DataFrame, dict[str, Any]]
+Candles: TypeAlias = tuple[ArchiveCsv, RawRows, dict[str, Any]]
 """A file, its raw rows of one day, and facts."""
 
 
@@ -199,8 +200,8 @@ class ArchiveReader:
             return None
         file = self._read(path, MAX_MONTH_ROWS)
         raw, facts = parse_candles(file)
-        of_day = raw.loc[raw["open_time"].dt.floor("D") == pd.Timestamp(wanted.day)]
-        return None if of_day.empty else (file, of_day.reset_index(drop=True), facts)
+        of_day = raw["open_time"].astype("datetime64[D]") == np.datetime64(wanted.day)
+        return (file, {name: column[of_day] for name, column in raw.items()}, facts) if of_day.any() else None
 
     def _read(self, path: Path, max_rows: int = MAX_ROWS) -> ArchiveCsv:
         return read_archive_csv(path, max_rows, accept_checksum=_without_ending(path) in self._accepted)
@@ -229,20 +230,21 @@ def _days_of_month(path: Path, changed: int, size: int) -> frozenset[date]:
     except (MarketError, FileNotFoundError):
         year, month = map(int, _without_ending(path)[-7:].split("-"))
         return frozenset(date(year, month, day + 1) for day in range(monthrange(year, month)[1]))
-    return frozenset(pd.DatetimeIndex(raw["open_time"].unique()).floor("D").unique().date)
+    return frozenset(np.unique(raw["open_time"].astype("datetime64[D]")).tolist())
 
 
 def read_many(
-    read: Callable[[Item], Result], days: Iterable[Item], *, workers: int = 2, ahead: int = 8
+    read: Callable[[Item], Result], days: Iterable[Item], *, workers: int = 1, ahead: int = 8
 ) -> Iterator[Result]:
-    """Read days in a pool of threads and yield them in order; at most `ahead` days wait in memory.
+    """Read days ahead in threads and yield them in order; at most `ahead` days wait in memory.
 
     The first error is raised after the good days before it were yielded, and nothing further is started.
 
     Args:
         read: reads one day; called from several threads at once.
         days: in the order wanted; or the files of days.
-        workers: number of threads.
+        workers: number of threads. One reads ahead of whoever stores; a second one is of use only where they wait for
+            a server, as reading a file from a disk is work for the interpreter, of which there is one.
         ahead: how many days may be read before they are asked for.
 
     Example:

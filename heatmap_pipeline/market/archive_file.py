@@ -149,7 +149,7 @@ def refuse(path: Path, what: str, row: int | None = None) -> NoReturn:
     raise MarketError(f"{place}: {what}; {_AGAIN}")
 
 
-def parse_candles(file: ArchiveCsv) -> tuple[pd.DataFrame, dict[str, Any]]:
+def parse_candles(file: ArchiveCsv) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     """Return the rows of a file of candles, and facts about the file; nothing is judged or repaired.
 
     Columns: `CANDLE_COLUMNS`, `close_time`, `row` (line in the CSV). `open_time` and `close_time` are datetime64[us],
@@ -171,10 +171,10 @@ def parse_candles(file: ArchiveCsv) -> tuple[pd.DataFrame, dict[str, Any]]:
     known = pc.invert(pc.is_in(closed, pa.array(["", "0"]))).to_numpy()
     columns["close_time"] = np.full(len(row), np.datetime64("NaT", "us"))
     columns["close_time"][known], _ = _instants(file, closed.filter(known), "close_time", row[known])
-    return pd.DataFrame({"open_time": opened, **columns, "row": row}), _facts(file, header, unit)
+    return {"open_time": opened, **columns, "row": row}, _facts(file, header, unit)
 
 
-def parse_samples(file: ArchiveCsv, symbol: str) -> tuple[pd.DataFrame, dict[str, Any]]:
+def parse_samples(file: ArchiveCsv, symbol: str) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     """Return the rows of a file of metrics as `label` (datetime64[us]), `contracts`, `value` and `row`, and facts.
 
     Labels may be text (YYYY-MM-DD HH:MM:SS, also with T and a fraction) or milliseconds or microseconds since 1970.
@@ -197,8 +197,7 @@ def parse_samples(file: ArchiveCsv, symbol: str) -> tuple[pd.DataFrame, dict[str
         first = int(np.argmax(other))
         refuse(file.path, f"is about {table['symbol'][first].as_py()[:40]!r}, not {symbol}", int(row[first]))
     contracts, value = (table[name].to_numpy() for name in ("sum_open_interest", "sum_open_interest_value"))
-    raw = pd.DataFrame({"label": label, "contracts": contracts, "value": value, "row": row})
-    return raw, _facts(file, header, unit)
+    return {"label": label, "contracts": contracts, "value": value, "row": row}, _facts(file, header, unit)
 
 
 def parse_liquidation_orders(file: ArchiveCsv) -> tuple[pd.DataFrame, dict[str, Any]]:
@@ -339,7 +338,10 @@ def _read_csv(file: ArchiveCsv, names: tuple[str, ...], types: dict[str, Any], h
             pa.BufferReader(file.data),
             # One thread and one block: rows keep their numbers, so that errors can name them.
             read_options=csv.ReadOptions(
-                use_threads=False, column_names=list(names), skip_rows=int(header), block_size=MAX_BYTES + 1
+                use_threads=False,
+                column_names=list(names),
+                skip_rows=int(header),
+                block_size=len(file.data) + 1,
             ),
             parse_options=csv.ParseOptions(quote_char=False, ignore_empty_lines=False),
             convert_options=csv.ConvertOptions(column_types=types, include_columns=list(types), null_values=[""]),
@@ -372,7 +374,11 @@ def _instants(
     matching = pc.match_substring_regex(column, _LABEL if text else _DIGITS).to_numpy()
     check(~matching, f"{name}: {{}} is not a time" + (" (YYYY-MM-DD HH:MM:SS)" if text else " (a whole number)"))
     if text:
-        label = pd.to_datetime(column.to_numpy(), format="ISO8601", errors="coerce").to_numpy().astype("datetime64[us]")
+        try:
+            label = pc.cast(column, pa.timestamp("us")).to_numpy()
+        except pa.ArrowInvalid:  # which of them is none, the slower reader says
+            read = pd.to_datetime(column.to_numpy(), format="ISO8601", errors="coerce")
+            label = read.to_numpy().astype("datetime64[us]")
         check(~(label >= np.datetime64("1970")), f"{name} {{}} is not in the calendar since 1970")
         return label, "text"
     value = pc.cast(column, pa.int64()).to_numpy()

@@ -39,6 +39,8 @@ BAN_FILE = "rest_banned.json"
 
 _DAY_SECONDS = 86400.0
 _HERE = (Outcome.CACHED, Outcome.FETCHED, Outcome.ACCEPTED, Outcome.PLACED)
+_WAITING = 2
+"""Threads that read days: where the archive lacks them, REST is waited for."""
 _log = logging.getLogger(__name__)
 
 Answer = TypeVar("Answer")
@@ -293,7 +295,7 @@ class BinanceSource:
                 return self._via_archive(file, self._reader.read_candles(symbol, file.day, interval))
             return self._via_rest(file, lambda: self._exchange.read_candles(symbol, file.day, interval))
 
-        return read_many(read, files)
+        return read_many(read, files, workers=_WAITING)
 
     def open_interest(self, symbol: str, candles: dict[date, pd.DataFrame], interval: int) -> Iterator[CleanDay]:
         """Yield the clean samples of each day of `candles`, in order; raises as `candles`."""
@@ -316,7 +318,7 @@ class BinanceSource:
                     raise
                 return from_archive(file)  # a day without samples
 
-        return read_many(read, files)
+        return read_many(read, files, workers=_WAITING)
 
     def _via_archive(self, file: ArchiveFile, day: CleanDay) -> CleanDay:
         by_hand = {"placed_by_hand": 1} if self._known.get(file) is Outcome.PLACED else {}

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from heatmap_pipeline.instants import DAY, MICROSECONDS, day_start
 from heatmap_pipeline.market.clock import Clock, measure_clock
-from heatmap_pipeline.market.tables import CANDLE_COLUMNS, OPEN_INTEREST_COLUMNS, CleanDay, MarketError
+from heatmap_pipeline.market.tables import CANDLE_COLUMNS, OPEN_INTEREST_COLUMNS, CleanDay, MarketError, RawRows, frame
 
 MAX_PRICE = 1e7
 """Largest price accepted, USDT: up to here every liquidation price is an exact integer of 1e-8 in float64."""
@@ -45,7 +45,7 @@ _OPTIONAL = ("quote_volume", "taker_buy_volume", "taker_buy_quote_volume")
 _LARGEST_COUNT = 2.0**53
 
 
-def clean_candles(raw: pd.DataFrame, *, symbol: str, day: date, interval: int, file: str) -> CleanDay:
+def clean_candles(raw: RawRows, *, symbol: str, day: date, interval: int, file: str) -> CleanDay:
     """Check and order the candles of one day.
 
     Args:
@@ -61,9 +61,9 @@ def clean_candles(raw: pd.DataFrame, *, symbol: str, day: date, interval: int, f
             count of trades that is no count, a candle outside the day, off the grid or of another interval, two
             different candles with one open_time, and a day without candles.
     """
-    if raw.empty:
+    if not len(raw["open_time"]):
         raise MarketError(f"{file}: holds no candles of {day}; delete it and download it again, or leave the day out")
-    values = {name: raw[name].to_numpy() for name in (*CANDLE_COLUMNS, "row")}
+    values = {name: np.asarray(raw[name]) for name in (*CANDLE_COLUMNS, "row")}
     values["open_time"] = values["open_time"].astype("datetime64[us]").astype(np.int64)
     for name in (*_OPTIONAL, "trades"):
         values[name] = np.nan_to_num(values[name].astype(np.float64), nan=0.0, posinf=np.inf, neginf=-np.inf)
@@ -88,7 +88,7 @@ def clean_candles(raw: pd.DataFrame, *, symbol: str, day: date, interval: int, f
 
     values["open_time"] = values["open_time"].astype("datetime64[us]")
     values["trades"] = values["trades"].astype(np.int64)
-    table = pd.DataFrame({name: values[name] for name in CANDLE_COLUMNS})
+    table = frame({name: values[name] for name in CANDLE_COLUMNS})
     return CleanDay(symbol, day, table, interval, {name: count for name, count in repairs.items() if count})
 
 
@@ -125,18 +125,18 @@ def _refuse_bad_candles(values: dict[str, NDArray[np.generic]], day: date, inter
         _refuse(file, int(values["row"].astype(np.int64)[first]), reason)
 
 
-def _refuse_other_interval(raw: pd.DataFrame, interval: int, file: str) -> None:
+def _refuse_other_interval(raw: RawRows, interval: int, file: str) -> None:
     """Raise for a candle that closes before it opens or after its step; to end early is the exchange's affair."""
-    length = (raw["close_time"].to_numpy() - raw["open_time"].to_numpy()).astype("timedelta64[us]")
+    length = (np.asarray(raw["close_time"]) - np.asarray(raw["open_time"])).astype("timedelta64[us]")
     known = ~np.isnat(length)
     wrong = known & ((length <= np.timedelta64(0, "us")) | (length > np.timedelta64(interval, "s")))
     if wrong.any():
-        row = int(raw["row"].to_numpy()[int(np.argmax(wrong))])
+        row = int(np.asarray(raw["row"])[int(np.argmax(wrong))])
         _refuse(file, row, f"close_time says that this is not a candle of {interval} s")
 
 
 def clean_samples(
-    raw: pd.DataFrame,
+    raw: RawRows,
     *,
     symbol: str,
     day: date,
@@ -162,34 +162,21 @@ def clean_samples(
     Raises:
         MarketError: if a label is missing.
     """
-    if raw["label"].isna().any():
-        _refuse(file, int(raw["row"].to_numpy()[raw["label"].isna().to_numpy()][0]), "the time of the sample is blank")
+    times = np.asarray(raw["label"]).astype("datetime64[us]")
+    if (blank := np.isnat(times)).any():
+        _refuse(file, int(np.asarray(raw["row"])[blank][0]), "the time of the sample is blank")
     repairs: dict[str, int] = {}
-    label = raw["label"].to_numpy().astype("datetime64[us]").astype(np.int64)
+    label = times.astype(np.int64)
     step = step_of_labels(label, interval)
     snapped = _snap(label, step, day_start(day))
     repairs["snapped_labels"] = int((snapped != label).sum())
 
-    samples = pd.DataFrame(
-        {"label": snapped, "contracts": raw["contracts"].to_numpy(), "value": raw["value"].to_numpy()}
-    )
-    order = _sort(snapped, repairs)
-    if order is not None:
-        samples = samples.iloc[order]
-    if not samples["label"].is_unique:
-        repeated = samples.duplicated(keep="last").to_numpy()
-        repairs["duplicate_samples"] = int(repeated.sum())
-        samples = samples[~repeated]
-    contracts = samples["contracts"].to_numpy(np.float64)
-    valid = (contracts > 0) & (contracts <= MAX_CONTRACTS)
-    repairs["invalid_contracts"] = int((~valid).sum())
-    samples = samples[valid]
-    if not samples["label"].is_unique:
-        replaced = samples["label"].duplicated(keep="last").to_numpy()
-        repairs["replaced_samples"] = int(replaced.sum())
-        samples = samples[~replaced]
-
-    label, contracts, value = (samples[name].to_numpy().copy() for name in ("label", "contracts", "value"))
+    contracts, value = (np.asarray(raw[name], dtype=np.float64) for name in ("contracts", "value"))
+    label = snapped
+    if (order := _sort(snapped, repairs)) is not None:
+        label, contracts, value = label[order], contracts[order], value[order]
+    kept = _told_once(label, contracts, value, repairs)
+    label, contracts, value = label[kept], contracts[kept], value[kept]
     unknown = ~((value > 0) & (value <= MAX_VALUE))
     repairs["unknown_values"] = int(unknown.sum())
     value[unknown] = np.nan
@@ -202,9 +189,35 @@ def clean_samples(
     inside = (taken >= day_start(day)) & (taken <= day_start(day) + DAY)
     repairs["outside_day"] = int((~inside).sum())
     columns = (taken[inside].astype("datetime64[us]"), contracts[inside], value[inside])
-    table = pd.DataFrame(dict(zip(OPEN_INTEREST_COLUMNS, columns, strict=True)))
+    table = frame(dict(zip(OPEN_INTEREST_COLUMNS, columns, strict=True)))
     counted = {name: count for name, count in repairs.items() if count}
     return CleanDay(symbol, day, table, step, counted, {"clock": clock.to_facts()})
+
+
+def _told_once(
+    label: NDArray[np.int64], contracts: NDArray[np.float64], value: NDArray[np.float64], repairs: dict[str, int]
+) -> NDArray[np.intp]:
+    """Return the rows without repeats and what is not valid, counting both; labels rise.
+
+    Of rows that are alike the last one stays, and of valid rows with one label.
+    """
+    kept = np.arange(len(label))
+    if _repeats(label):
+        rows = pd.DataFrame({"label": label, "contracts": contracts, "value": value})
+        kept = np.flatnonzero(~rows.duplicated(keep="last").to_numpy())
+        repairs["duplicate_samples"] = len(label) - len(kept)
+    valid = (contracts[kept] > 0) & (contracts[kept] <= MAX_CONTRACTS)
+    repairs["invalid_contracts"] = int((~valid).sum())
+    kept = kept[valid]
+    if _repeats(label[kept]):
+        last = np.append(np.diff(label[kept]) != 0, True)
+        repairs["replaced_samples"] = int((~last).sum())
+        kept = kept[last]
+    return kept
+
+
+def _repeats(label: NDArray[np.int64]) -> bool:
+    return bool((np.diff(label) == 0).any())
 
 
 def step_of_labels(label: NDArray[np.int64], interval: int) -> int:

@@ -84,7 +84,8 @@ def _snapshots_current(con: Any, settings: Settings, symbol: str, model: str, *_
     days = history.days[model]
     if not days:
         return CheckReport(True, "snapshots: no day is stored")
-    report = checks.snapshots_current(con, symbol, model, min(days), max(days))
+    first = max(min(days), history.cells_from(settings, model))
+    report = checks.snapshots_current(con, symbol, model, first, max(days))
     mixed = len({seconds for _, seconds in history.snapshots[model].values()}) > 1
     if report.passed and not mixed:
         return report

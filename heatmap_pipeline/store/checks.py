@@ -371,13 +371,13 @@ def days_unique(con: Connection, symbol: str, model: str, first: date, last: dat
             "WHERE symbol = ? AND model = ? AND day BETWEEN ? AND ?",
             [symbol, model, first, last],
         )
-        for table in ("heatmap_days", "snapshot_days")
+        for table in ("heatmap_days", "snapshot_days", "lot_days")
     }
     return _report("days", counts)
 
 
 def snapshots_current(con: Connection, symbol: str, model: str, first: date, last: date) -> CheckReport:
-    """Every computed day has cells made from the state it has now."""
+    """Every computed day of those whose cells are kept has cells made from the state it has now."""
     found = rows(
         con,
         "SELECT h.day FROM heatmap_days AS h WHERE h.symbol = ? AND h.model = ? AND h.day BETWEEN ? AND ? "

@@ -1,7 +1,8 @@
 """Computed days and their cells into the tables: many in one transaction, each in place of what was stored of it.
 
-What belongs here: writing position_events, open_positions, book_ledger, heatmap_days, liquidation_snapshots. What does
-not: reading them (`days.py`), and which days have to be computed (`chain/`).
+What belongs here: writing position_events, open_positions, book_ledger, heatmap_days, liquidation_snapshots, and taking
+away in the same transaction the lots and cells that are kept no longer. What does not: reading them (`days.py`), and
+which days have to be computed (`chain/`).
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,10 @@ from heatmap_pipeline.store.sql import (
 _EVENTS = ("liquidate", "close", "open")
 _STEPS = ("liquidate", "close", "open", "liquidate")
 """What happens within a candle, in order: what its close has passed is liquidated after it has opened."""
+LOT_DAYS = 31
+"""Newest days of a model whose lots are stored; of the days before them only the last of each month's. The lots of any
+other day follow from the nearest stored ones before it, at most a month away, in some tenths of a second."""
+
 _KINDS = np.array([_EVENTS.index(step) for step in _STEPS], dtype=np.int8)
 
 
@@ -70,7 +75,8 @@ def commit_days(con: Connection, computed: Sequence[tuple[DayRecord, DayResult]]
     """Store computed days, the earlier of a model first, in place of what was stored of them, in one transaction.
 
     Their cells are stored separately: those of before are no longer vouched for (no row in snapshot_days), also where
-    the state is the same and only the bucket is another.
+    the state is the same and only the bucket is another. Lots are stored of the newest `LOT_DAYS` and of
+    each last day of a month.
 
     Raises:
         ChainError: for the first day whose day before is not stored, or has another state than `record.previous_hash`
@@ -90,10 +96,10 @@ def _replace_days(con: Connection, computed: Sequence[tuple[DayRecord, DayResult
     records = [record for record, _ in computed]
     parameters = [json.loads(record.parameters) for record in records]
     books = [BOOKS[one["books"]] for one in parameters]
-    for name in ("position_events", "book_ledger", "open_positions", "heatmap_days", "snapshot_days"):
+    for name in ("position_events", "book_ledger", "open_positions", "lot_days", "heatmap_days", "snapshot_days"):
         _delete_days(con, name, records)
     _append(con, "position_events", (_events(*one, sides_of) for one, sides_of in zip(computed, books, strict=True)))
-    _append(con, "open_positions", (_positions(record, result.state.lots) for record, result in computed))
+    _replace_lots(con, computed)
     ledgers = (_ledger(one[0], one[1].ledger, sides_of) for one, sides_of in zip(computed, books, strict=True))
     _append(con, "book_ledger", ledgers)
     con.executemany(
@@ -102,6 +108,35 @@ def _replace_days(con: Connection, computed: Sequence[tuple[DayRecord, DayResult
     buckets = {record.symbol: (record, float(one["bucket"])) for record, one in zip(records, parameters, strict=True)}
     for record, bucket in buckets.values():  # the last day of each symbol
         _show_bucket(con, record, bucket)
+
+
+def _replace_lots(con: Connection, computed: Sequence[tuple[DayRecord, DayResult]]) -> None:
+    """Store the lots of the days that are kept, and take away those of days that are kept no longer."""
+    oldest: dict[tuple[str, str], date] = {}
+    for key in dict.fromkeys((record.symbol, record.model) for record, _ in computed):
+        query = "SELECT max(day) FROM heatmap_days WHERE symbol = ? AND model = ?"
+        days = [scalar(con, query, list(key)), *(record.day for record, _ in computed if _key(record) == key)]
+        oldest[key] = max(day for day in days if day is not None) - timedelta(days=LOT_DAYS - 1)
+    kept = [(one, result) for one, result in computed if one.day >= oldest[_key(one)] or _ends_a_month(one.day)]
+    if kept:
+        _append(con, "open_positions", (_positions(record, result.state.lots) for record, result in kept))
+        con.executemany(
+            "INSERT INTO lot_days VALUES (?, ?, ?, ?)", [[*_key(one), one.day, one.state_hash] for one, _ in kept]
+        )
+    for key, first in oldest.items():
+        for name in ("open_positions", "lot_days"):
+            con.execute(
+                f"DELETE FROM {name} WHERE symbol = ? AND model = ? AND day < ? AND day <> last_day(day)",  # noqa: S608
+                [*key, first],
+            )
+
+
+def _key(record: DayRecord) -> tuple[str, str]:
+    return record.symbol, record.model
+
+
+def _ends_a_month(day: date) -> bool:
+    return (day + ONE_DAY).day == 1
 
 
 def _row(record: DayRecord, result: DayResult) -> list[Any]:
@@ -288,6 +323,21 @@ def commit_cells(con: Connection, days: Sequence[DayCells]) -> None:
             )
             if one.merged is not None:
                 con.execute("INSERT INTO coarse_days VALUES (?, ?, ?, ?, ?)", [*key, *one.merged])
+
+
+def drop_cells(con: Connection, symbol: str, models: Sequence[str], first: date) -> int:
+    """Take away the cells of the days before one, in one transaction; return of how many days of models.
+
+    A snapshot that was saved by hand goes with them. Nothing is written where nothing is stored of those days.
+    """
+    where = "symbol = ? AND model IN (SELECT unnest(?::VARCHAR[])) AND {} < ?"
+    values = [symbol, list(models), first]
+    count = int(scalar(con, f"SELECT count(*) FROM snapshot_days WHERE {where.format('day')}", values))  # noqa: S608
+    if count:
+        with transaction(con):
+            for name in ("liquidation_snapshots", "saved_snapshots", "snapshot_days", "coarse_days"):
+                con.execute(f"DELETE FROM {name} WHERE {where.format(table(name).time_column)}", values)  # noqa: S608
+    return count
 
 
 def _cells(day: DayCells) -> dict[str, Arrow]:

@@ -1,7 +1,7 @@
 """Days of a model as they are stored, each tied to the one before it by the hash of its state; and failures of days.
 
-What belongs here: what is read of heatmap_days, open_positions, snapshot_days and coarse_days. What does not: writing
-them (`commit.py`), and which days have to be computed (`chain/`).
+What belongs here: what is read of heatmap_days, open_positions, lot_days, snapshot_days and coarse_days. What does
+not: writing them (`commit.py`), and which days have to be computed (`chain/`).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any
 
+import duckdb
 import numpy as np
 
 from heatmap_pipeline.model.book import Lots, ModelState
@@ -22,6 +23,7 @@ from heatmap_pipeline.store.sql import (
     naive,
     parsed,
     rows,
+    scalar,
     side_column,
     transaction,
 )
@@ -108,8 +110,10 @@ def computed_days(con: Connection) -> dict[str, dict[str, dict[date, str]]]:
     return found
 
 
-def load_state(con: Connection, symbol: str, model: str, day: date) -> tuple[ModelState, dict[str, Any]]:
+def load_state(con: Connection, symbol: str, model: str, day: date) -> tuple[ModelState, dict[str, Any]] | None:
     """Return the books at the end of a day, bit for bit as they were committed, and what else is carried.
+
+    None where the lots of the day are not kept (`commit.LOT_DAYS`): the books follow from those of an earlier day.
 
     Raises:
         ChainError: if the day is not stored.
@@ -126,6 +130,8 @@ def load_state(con: Connection, symbol: str, model: str, day: date) -> tuple[Mod
         "WHERE symbol = ? AND model = ? AND day = ? ORDER BY side, leverage, liq_price",
         [symbol, model, day],
     )
+    if not lots_table.num_rows and not _lots_are_kept(con, symbol, model, day):
+        return None
     lots = Lots(
         side=side_column(lots_table),
         leverage=column(lots_table, "leverage", np.float64),
@@ -135,6 +141,15 @@ def load_state(con: Connection, symbol: str, model: str, day: date) -> tuple[Mod
         opened_at=column(lots_table, "opened_at", np.int64),
     )
     return ModelState(lots, tuple(state["unlocated"]), state["open_interest"]), state["carried"]
+
+
+def _lots_are_kept(con: Connection, symbol: str, model: str, day: date) -> bool:
+    """Whether a day without lots left an empty book, and not lots that are not kept; earlier versions kept them all."""
+    query = "SELECT count(*) FROM lot_days WHERE symbol = ? AND model = ? AND day = ?"
+    try:
+        return bool(scalar(con, query, [symbol, model, day]))
+    except duckdb.CatalogException:
+        return True
 
 
 def coarse_days(con: Connection, symbol: str, model: str) -> dict[date, tuple[int, int]]:

@@ -80,8 +80,8 @@ def guide(con: Connection, count: Mapping[str, int]) -> str:
         simulated=simulated,
         stored="\n".join(
             f"| {symbol} | {model} | {days} | {first} | {last} | {newest:%Y-%m-%d %H:%M} | "
-            f"{'simulated' if made_up else source} |"
-            for symbol, made_up, source, model, days, first, last, newest in stored
+            f"{cells or 'none'} | {'simulated' if made_up else source} |"
+            for symbol, made_up, source, model, days, first, last, newest, cells in stored
         ),
         tables="\n".join(f"| `{n}` | {count.get(n, 0)} | {text} |" for n, text in _described() if n in names),
         views="\n".join(f"| `{n}` | {text} |" for n, text in _described() if n not in names),
@@ -91,7 +91,8 @@ def guide(con: Connection, count: Mapping[str, int]) -> str:
 
 _STORED = """
     WITH newest AS (SELECT symbol, max(open_time) AS open_time FROM raw_candles GROUP BY symbol)
-    SELECT s.symbol, s.simulated, s.source, d.model, count(*), min(d.day), max(d.day), any_value(n.open_time)
+    SELECT s.symbol, s.simulated, s.source, d.model, count(*), min(d.day), max(d.day), any_value(n.open_time),
+        (SELECT min(c.day) FROM snapshot_days AS c WHERE c.symbol = s.symbol AND c.model = d.model)
     FROM symbols AS s JOIN heatmap_days AS d ON d.symbol = s.symbol JOIN newest AS n ON n.symbol = s.symbol
     GROUP BY ALL ORDER BY s.symbol, d.model DESC
 """
@@ -130,9 +131,12 @@ pandas.read_parquet("book_ledger")
 
 ## What is in it
 
-| symbol | model | days | first | last | newest candle (UTC) | market |
-|---|---|---|---|---|---|---|
+| symbol | model | days | first | last | newest candle (UTC) | cells since | market |
+|---|---|---|---|---|---|---|---|
 {stored}
+
+Of days before the one that is named, cells (`liquidation_snapshots`) are not kept: that they are missing does not mean
+that the map was empty.
 
 | table | rows | a row is |
 |---|---|---|

@@ -27,6 +27,11 @@ _ADDED: Mapping[str, Mapping[str, str]] = {
 """Columns that earlier versions lack, by table, and what they are in their rows, in SQL: nothing passed at once, no
 level shifted, the quote asset that the name ends with."""
 
+_MADE_OF: Mapping[str, tuple[str, str]] = {
+    "lot_days": ("heatmap_days", "SELECT symbol, model, day, state_hash FROM {}"),
+}
+"""Tables that earlier versions lack though their rows follow from another one: the lots of every day were kept."""
+
 _CREATES = re.compile(r"^CREATE (TYPE|TABLE|VIEW) (\w+)", re.MULTILINE)
 
 
@@ -57,6 +62,20 @@ def select_as_today(name: str, source: str, have: list[str]) -> str:
     return f"SELECT {', '.join(wanted)} FROM {source}"  # noqa: S608 - names of ours
 
 
+def rows_as_today(name: str, schema: str, there: Mapping[str, list[str]]) -> str | None:
+    """Return the query that gives a table's rows of a readable version; None where it has none.
+
+    Args:
+        name: of the table in schema.sql.
+        schema: where the tables are, for an attached database `name.main`.
+        there: the columns of its tables, as `columns_there` says them.
+    """
+    if name in there:
+        return select_as_today(name, f"{schema}.{name}", there[name])
+    source, query = _MADE_OF.get(name, ("", ""))
+    return query.format(f"{schema}.{source}") if source in there else None
+
+
 def migrate(con: Connection) -> None:
     """Bring a private database of a readable earlier version to today's, in one transaction: all of it or nothing."""
     with transaction(con):
@@ -77,4 +96,7 @@ def migrate(con: Connection) -> None:
         for name in altered:
             con.execute(f"INSERT INTO {name} {select_as_today(name, f'before_{name}', there[name])}")
             con.execute(f"DROP TABLE before_{name}")
+        for name, (source, query) in _MADE_OF.items():
+            if name not in there and source in there:
+                con.execute(f"INSERT INTO {name} {query.format(source)}")
         con.execute("UPDATE schema_version SET version = ?", [SCHEMA_VERSION])

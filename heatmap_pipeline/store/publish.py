@@ -20,7 +20,8 @@ import duckdb
 from heatmap_pipeline.commands import first_commands
 from heatmap_pipeline.files import sync as _sync
 from heatmap_pipeline.store import spare
-from heatmap_pipeline.store.migrate import READABLE, columns_there, select_as_today
+from heatmap_pipeline.store.compact import compact, has_room
+from heatmap_pipeline.store.migrate import READABLE, columns_there, rows_as_today
 from heatmap_pipeline.store.schema import symbol_tables
 from heatmap_pipeline.store.sql import Connection, quoted, rows, transaction
 from heatmap_pipeline.store.warehouse import READER_PREFIX, StoreError, Warehouse, free_name
@@ -80,12 +81,14 @@ def publish(warehouse: Warehouse, symbols: Sequence[str], *, keep_former: bool =
         with warehouse.opened(warehouse.path) as con:
             warehouse.ensure_schema(con)
             con.execute("CHECKPOINT")
-            private = fingerprints(con)
+            private, room = fingerprints(con), has_room(con)
         published_prints = _published_fingerprints(warehouse)
         before = published_prints or {}
         differ = _differing(private, before)
         changed, whole = bool(differ & set(symbols)), False
         if changed:
+            if room:
+                compact(warehouse)
             whole = _replace(
                 warehouse, sorted(differ - set(symbols)), carry=published_prints is not None, keep=keep_former
             )
@@ -239,11 +242,10 @@ def _make_public(warehouse: Warehouse, new: Path, others: Sequence[str], old: Pa
                 con.execute(f"DELETE FROM {table}")  # noqa: S608 - a table name of ours
             for table in (table.name for table in symbol_tables() if others):
                 con.execute(f"DELETE FROM {table} WHERE symbol IN (SELECT unnest(?))", [others])  # noqa: S608 - ours
-                if table in there:
+                if query := rows_as_today(table, "old.main", there):
                     with warehouse.explaining(warehouse.published):  # a block that is damaged is one of it
                         con.execute(
-                            f"INSERT INTO {table} {select_as_today(table, f'old.main.{table}', there[table])} "
-                            "WHERE symbol IN (SELECT unnest(?))",
+                            f"INSERT INTO {table} {query} WHERE symbol IN (SELECT unnest(?))",
                             [others],
                         )
         con.execute("CHECKPOINT")

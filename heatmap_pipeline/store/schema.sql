@@ -11,7 +11,7 @@ CREATE TYPE side_name AS ENUM ('long', 'short');
 CREATE TYPE event_name AS ENUM ('liquidate', 'close', 'open');
 
 CREATE TABLE schema_version (version INTEGER NOT NULL);
-INSERT INTO schema_version VALUES (4);
+INSERT INTO schema_version VALUES (5);
 COMMENT ON TABLE schema_version IS 'The version of these tables';
 COMMENT ON COLUMN schema_version.version IS 'Number of the version; it goes up where a column, a table or a view comes';
 
@@ -183,7 +183,7 @@ CREATE TABLE open_positions (
     volume DOUBLE NOT NULL,
     opened_at TIMESTAMP NOT NULL
 );
-COMMENT ON TABLE open_positions IS 'The lots at the end of each day; quantity contracts, volume quote asset at entry, opened_at the earliest opening; modelled';
+COMMENT ON TABLE open_positions IS 'The lots at the end of the days of lot_days: the newest 31 and each last of a month; quantity contracts, volume quote asset at entry, opened_at the earliest opening; modelled';
 COMMENT ON COLUMN open_positions.symbol IS 'Contract, as the exchange writes it';
 COMMENT ON COLUMN open_positions.model IS 'Model that made the row: turnover, delta';
 COMMENT ON COLUMN open_positions.day IS 'The day at whose end (the next midnight, UTC) the lot was open';
@@ -238,7 +238,7 @@ CREATE TABLE liquidation_snapshots (
     active_volume DOUBLE NOT NULL,
     consumed_volume DOUBLE NOT NULL
 );
-COMMENT ON TABLE liquidation_snapshots IS 'Cells of the heatmap: volume in the quote asset per interval (by its start), price bucket (lower edge, quote asset) and side; modelled';
+COMMENT ON TABLE liquidation_snapshots IS 'Cells of the heatmap: volume in the quote asset per interval (by its start), price bucket (lower edge, quote asset) and side; of the days of snapshot_days only (HEATMAP_KEEP_CELLS); modelled';
 COMMENT ON COLUMN liquidation_snapshots.symbol IS 'Contract, as the exchange writes it';
 COMMENT ON COLUMN liquidation_snapshots.model IS 'Model that made the row: turnover, delta';
 COMMENT ON COLUMN liquidation_snapshots.timestamp IS 'Start of the interval, UTC; active_volume is known at its end only: join candles by state_at of the view heatmap';
@@ -281,13 +281,25 @@ CREATE TABLE snapshot_days (
     interval_seconds BIGINT NOT NULL,
     rows BIGINT NOT NULL
 );
-COMMENT ON TABLE snapshot_days IS 'The state each day of liquidation_snapshots was made from';
+COMMENT ON TABLE snapshot_days IS 'The days whose cells are stored in liquidation_snapshots, and the state each was made from; of a computed day that is missing here no cells are kept';
 COMMENT ON COLUMN snapshot_days.symbol IS 'Contract, as the exchange writes it';
 COMMENT ON COLUMN snapshot_days.model IS 'Model that made the row: turnover, delta';
 COMMENT ON COLUMN snapshot_days.day IS 'The day of the cells, UTC';
 COMMENT ON COLUMN snapshot_days.state_hash IS 'state_hash of the computed day the cells show';
 COMMENT ON COLUMN snapshot_days.interval_seconds IS 'Width of an interval, seconds';
 COMMENT ON COLUMN snapshot_days.rows IS 'Number of cells';
+
+CREATE TABLE lot_days (
+    symbol VARCHAR NOT NULL,
+    model VARCHAR NOT NULL,
+    day DATE NOT NULL,
+    state_hash VARCHAR NOT NULL
+);
+COMMENT ON TABLE lot_days IS 'The days whose lots are stored in open_positions; those of any other computed day follow from the nearest of these before it';
+COMMENT ON COLUMN lot_days.symbol IS 'Contract, as the exchange writes it';
+COMMENT ON COLUMN lot_days.model IS 'Model that made the row: turnover, delta';
+COMMENT ON COLUMN lot_days.day IS 'The day at whose end (the next midnight, UTC) the lots were open';
+COMMENT ON COLUMN lot_days.state_hash IS 'state_hash of the computed day that left them';
 
 CREATE TABLE coarse_days (
     symbol VARCHAR NOT NULL,
@@ -561,7 +573,7 @@ FROM liquidation_snapshots AS s
 JOIN instants AS i ON i.symbol = s.symbol AND i.model = s.model AND i.timestamp = s.timestamp
 WHERE i.lowest_short <= i.highest_long AND s.price_bucket BETWEEN i.lowest_short AND i.highest_long
 GROUP BY s.symbol, s.model, s.timestamp, s.price_bucket;
-COMMENT ON VIEW heatmap IS 'liquidation_snapshots with long and short side by side, in the quote asset; modelled';
+COMMENT ON VIEW heatmap IS 'liquidation_snapshots with long and short side by side, in the quote asset; of the days whose cells are kept (snapshot_days); modelled';
 COMMENT ON COLUMN heatmap.symbol IS 'Contract, as the exchange writes it';
 COMMENT ON COLUMN heatmap.model IS 'Model that made the row: turnover, delta';
 COMMENT ON COLUMN heatmap.timestamp IS 'Start of the interval, UTC';
@@ -694,7 +706,7 @@ CREATE VIEW leverage_mix AS
 SELECT symbol, model, day, side, leverage, count(*) AS lots, sum(quantity) AS quantity, sum(volume) AS volume,
     sum(volume) / sum(sum(volume)) OVER (PARTITION BY symbol, model, day, side) AS share
 FROM open_positions GROUP BY symbol, model, day, side, leverage;
-COMMENT ON VIEW leverage_mix IS 'Open lots at the end of each day by side and leverage; modelled';
+COMMENT ON VIEW leverage_mix IS 'Open lots at the end of each day of lot_days by side and leverage; modelled';
 COMMENT ON COLUMN leverage_mix.symbol IS 'Contract, as the exchange writes it';
 COMMENT ON COLUMN leverage_mix.model IS 'Model that made the row: turnover, delta';
 COMMENT ON COLUMN leverage_mix.day IS 'The day at whose end (the next midnight, UTC) the lots were open';
@@ -776,7 +788,7 @@ SELECT b.symbol, b.model, b.side, b.price_bucket, b.began, CASE WHEN b.gone < e.
 FROM bands AS b JOIN ends AS e ON e.symbol = b.symbol AND e.model = b.model
 LEFT JOIN liquidation_snapshots AS c ON c.symbol = b.symbol AND c.model = b.model AND c.side = b.side
     AND c.price_bucket = b.price_bucket AND c.timestamp = b.gone;
-COMMENT ON VIEW band_lives IS 'Bands of the heatmap: from when to when a bucket and side held anything without a break, and how it ended; modelled';
+COMMENT ON VIEW band_lives IS 'Bands of the heatmap: from when to when a bucket and side held anything without a break, and how it ended; of the days whose cells are kept (snapshot_days), so that one of before begins with the first of them; modelled';
 COMMENT ON COLUMN band_lives.symbol IS 'Contract, as the exchange writes it';
 COMMENT ON COLUMN band_lives.model IS 'Model that made the row: turnover, delta';
 COMMENT ON COLUMN band_lives.side IS 'Of the positions';
@@ -790,7 +802,8 @@ COMMENT ON COLUMN band_lives.consumed_volume IS 'What price liquidated of it in 
 
 -- The zones of the book at the end of each day (docs/api.md, "Zones"; model/zones.py is the same rule in Python, and a
 -- test holds the two together): smoothed over 0.25 % of the price, from the peak down to 60 % of it, at least 3 % of its
--- side's volume within 10 % of the price. Every bucket is spread over its neighbours, also where these are empty.
+-- side's volume within 10 % of the price. Every bucket is spread over its neighbours, also where these are empty. The
+-- book is that of the lots, of a day whose lots are not kept that of the cells at its end, which a bucket of cells fits.
 CREATE VIEW daily_zones AS
 WITH closes AS (
     SELECT symbol, day, arg_max(close, open_time) AS close FROM raw_candles GROUP BY symbol, day
@@ -798,10 +811,24 @@ WITH closes AS (
     SELECT b.symbol, b.model, b.day, c.close, CAST(round(b.bucket * 1e8) AS BIGINT)
         * CAST(greatest(1, floor(0.0025 * c.close / b.bucket / 50)) AS BIGINT) AS units
     FROM buckets AS b JOIN closes AS c ON c.symbol = b.symbol AND c.day = b.day
+), ends AS (
+    SELECT d.symbol, d.model, d.day,
+        make_timestamp(epoch_us(max(l.timestamp)) // (1000000 * d.interval_seconds) * (1000000 * d.interval_seconds)) AS newest
+    FROM snapshot_days AS d JOIN book_ledger AS l
+        ON l.symbol = d.symbol AND l.model = d.model AND CAST(l.timestamp AS DATE) = d.day
+    WHERE NOT EXISTS (
+        SELECT 1 FROM lot_days AS k WHERE k.symbol = d.symbol AND k.model = d.model AND k.day = d.day
+    ) GROUP BY d.symbol, d.model, d.day, d.interval_seconds
+), lots AS (
+    SELECT symbol, model, day, side, liq_price AS price, volume FROM open_positions
+    UNION ALL
+    SELECT s.symbol, s.model, e.day, s.side, s.price_bucket, s.active_volume
+    FROM liquidation_snapshots AS s JOIN ends AS e
+        ON e.symbol = s.symbol AND e.model = s.model AND e.newest = s.timestamp
 ), cells AS (
-    SELECT b.symbol, b.model, b.day, p.side, CAST(round(p.liq_price * 1e8) AS BIGINT) // b.units AS bucket,
+    SELECT b.symbol, b.model, b.day, p.side, CAST(round(p.price * 1e8) AS BIGINT) // b.units AS bucket,
         sum(p.volume) AS volume, any_value(b.close) AS close, any_value(b.units) / 1e8 AS height
-    FROM open_positions AS p JOIN books AS b ON b.symbol = p.symbol AND b.model = p.model AND b.day = p.day
+    FROM lots AS p JOIN books AS b ON b.symbol = p.symbol AND b.model = p.model AND b.day = p.day
     GROUP BY ALL
 ), spread AS (
     SELECT *, 0.0025 * close / height AS width,
@@ -845,7 +872,7 @@ SELECT z.symbol, z.model, z.day, z.side,
     CAST(z.day + 1 AS TIMESTAMP) AS state_at
 FROM zones AS z JOIN near AS n ON n.symbol = z.symbol AND n.model = z.model AND n.day = z.day AND n.side = z.side
 WHERE z.volume >= 0.03 * coalesce(n.volume, 0);
-COMMENT ON VIEW daily_zones IS 'Zones of the book at the end of each day: stretches of price where it is thick (docs/api.md); modelled';
+COMMENT ON VIEW daily_zones IS 'Zones of the book at the end of each day: stretches of price where it is thick (docs/api.md); none of a day of which neither lots (lot_days) nor cells (snapshot_days) are kept; modelled';
 COMMENT ON COLUMN daily_zones.symbol IS 'Contract, as the exchange writes it';
 COMMENT ON COLUMN daily_zones.model IS 'Model that made the row: turnover, delta';
 COMMENT ON COLUMN daily_zones.day IS 'The day at whose end (the next midnight, UTC) the zone stood';

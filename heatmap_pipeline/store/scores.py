@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from heatmap_pipeline.instants import DAY, day_of
 from heatmap_pipeline.market.liquidations.tables import exchange_of
-from heatmap_pipeline.model.book import LONG, SHORT, SIDE_NAMES, Floats, Ints, Sides
+from heatmap_pipeline.model.book import LONG, SHORT, SIDE_NAMES, Columns, Floats, Ints, Sides
 from heatmap_pipeline.model.score.hours import HOUR, HourlyMarket, ScoreHours
 from heatmap_pipeline.model.score.lift import MapCells
 from heatmap_pipeline.model.score.table import ScoreRow
@@ -140,7 +140,9 @@ def first_model_candle(con: Connection, symbol: str, model: str) -> int | None:
     return None if at is None else int(at)
 
 
-def load_hour_maps(con: Connection, symbol: str, model: str, market: HourlyMarket, bucket: float) -> MapCells:
+def load_hour_maps(
+    con: Connection, symbol: str, model: str, market: HourlyMarket, bucket: float, more: Columns
+) -> MapCells:
     """Return the maps as they stood at the starts of hours, as far as price reached them in the hour.
 
     Cells are those of buckets of `bucket`, which those of every day divide: several of one hour and bucket add up (not
@@ -153,6 +155,8 @@ def load_hour_maps(con: Connection, symbol: str, model: str, market: HourlyMarke
         model: its name.
         market: the hours; those without a price are left out.
         bucket: height of a bucket of the answer, USDT.
+        more: cells of days whose cells are not stored: `hour` (microseconds), `side`, `price` (lower edge, 1e-8 of the
+            quote asset) and `volume` (above 0), shape (n,) each.
     """
     known = np.isfinite(market.open) & np.isfinite(market.low) & np.isfinite(market.high)
     units = round(bucket * 1e8)
@@ -169,6 +173,9 @@ def load_hour_maps(con: Connection, symbol: str, model: str, market: HourlyMarke
         }
     )
     con.register("hours", hours)
+    replayed = {"hour": timestamps(more["hour"]), "side": sides(more["side"].astype(np.int8))}
+    replayed |= {name: pa.array(more[name]) for name in ("price", "volume")}
+    con.register("replayed", pa.table(replayed))
     found = arrow(
         con,
         """
@@ -179,6 +186,8 @@ def load_hour_maps(con: Connection, symbol: str, model: str, market: HourlyMarke
                 ON d.symbol = s.symbol AND d.model = s.model AND d.day = CAST(s.timestamp AS DATE)
             WHERE s.symbol = ? AND s.model = ? AND s.active_volume > 0
                 AND (epoch_us(s.timestamp) + d.interval_seconds * 1000000) % ? = 0
+            UNION ALL
+            SELECT hour, CAST(side AS side_name), volume, price // ? FROM replayed
         ), there AS (SELECT DISTINCT hour FROM cells)
         SELECT c.hour, c.side, c.bucket, c.active_volume AS volume FROM cells AS c JOIN hours AS h ON h.hour = c.hour
         WHERE c.bucket BETWEEN h.lowest - 1 AND h.highest + 1
@@ -186,9 +195,10 @@ def load_hour_maps(con: Connection, symbol: str, model: str, market: HourlyMarke
         SELECT h.hour, CAST('long' AS side_name), h.opened, 0.0 FROM hours AS h JOIN there AS t ON t.hour = h.hour
         ORDER BY ALL
         """,
-        [units, symbol, model, HOUR],
+        [units, symbol, model, HOUR, units],
     )
     con.unregister("hours")
+    con.unregister("replayed")
     return MapCells(
         column(found, "hour", np.int64),
         side_column(found),

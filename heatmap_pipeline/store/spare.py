@@ -14,7 +14,7 @@ import hashlib
 import os
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import date
 from itertools import permutations
@@ -36,6 +36,13 @@ _LARGEST_SHARE = 10
 
 _YOUNGEST = 1.0
 """Seconds after which an opening that had found the file under its public name has long become an open file."""
+
+_ALONE: Mapping[str, frozenset[str]] = {
+    "lot_days": frozenset({"lot_days", "open_positions"}),
+    "snapshot_days": frozenset({"snapshot_days", "coarse_days", "liquidation_snapshots"}),
+}
+"""What differs in a day where nothing vouches for a difference but these: lots or cells that came or went. The events
+of such a day stay where they are, among those of its neighbours."""
 
 _FICLONE = 0x40049409
 _LOCAL = frozenset({"ext2", "ext3", "ext4", "xfs", "f2fs", "tmpfs"})
@@ -149,14 +156,15 @@ def bring_up_to_date(warehouse: Warehouse, file: Path, others: Sequence[str]) ->
                 return False
             _name_what_is_wanted(con, others, published is not None)
             changed = _changed_days(con)
-            if len(changed) > max(MOST_DAYS, _stored_days(con) // _LARGEST_SHARE):
+            if sum(map(len, changed.values())) > max(MOST_DAYS, _stored_days(con) // _LARGEST_SHARE):
                 return False
             with transaction(con):
                 for table in symbol_tables(private=False):
                     if table.time_column is None:
                         _replace(con, table.name, "true", [])
-                for symbol, first, last in _spans(changed):
-                    _replace_days(con, symbol, first, last)
+                for names, days in changed.items():
+                    for symbol, first, last in _spans(days):
+                        _replace_days(con, symbol, first, last, names)
             con.execute("CHECKPOINT")
             return not _changed_days(con) and (bool(others) or _as_many_rows(con))
     except StoreError:  # damaged, opened by someone for writing, or no room: the copy will do, or will say what it is
@@ -200,15 +208,22 @@ def _name_what_is_wanted(con: Connection, others: Sequence[str], published: bool
         con.execute(f"CREATE TEMP VIEW wanted_{table} AS {query}")
 
 
-def _changed_days(con: Connection) -> list[tuple[str, date]]:
-    """Return symbol and day wherever the file differs from what is wanted, rising."""
+def _changed_days(con: Connection) -> dict[frozenset[str], list[tuple[str, date]]]:
+    """Return symbol and day wherever the file differs from what is wanted, rising, by the tables that may differ."""
     parts = [
-        f"SELECT symbol, CAST({table.time_column} AS DATE) AS day FROM (FROM {left} EXCEPT ALL FROM {right})"  # noqa: S608
+        f"SELECT symbol, CAST({table.time_column} AS DATE) AS day, '{table.name}' AS name "  # noqa: S608
+        f"FROM (FROM {left} EXCEPT ALL FROM {right})"
         for table in symbol_tables(private=False)
         if table.vouches
         for left, right in permutations((table.name, f"wanted_{table.name}"))
     ]
-    return [(symbol, day) for symbol, day in rows(con, f"{' UNION '.join(parts)} ORDER BY ALL")]
+    every = frozenset(table.name for table in symbol_tables(private=False) if table.time_column is not None)
+    query = f"SELECT symbol, day, list(DISTINCT name) FROM ({' UNION '.join(parts)}) GROUP BY ALL ORDER BY ALL"  # noqa: S608
+    changed: dict[frozenset[str], list[tuple[str, date]]] = {}
+    for symbol, day, names in rows(con, query):
+        differing: frozenset[str] = frozenset().union(*(_ALONE.get(name, every) for name in names))
+        changed.setdefault(differing, []).append((symbol, day))
+    return changed
 
 
 def _stored_days(con: Connection) -> int:
@@ -226,9 +241,9 @@ def _spans(days: Sequence[tuple[str, date]]) -> list[tuple[str, date, date]]:
     return spans
 
 
-def _replace_days(con: Connection, symbol: str, first: date, last: date) -> None:
+def _replace_days(con: Connection, symbol: str, first: date, last: date, names: Collection[str]) -> None:
     for table in symbol_tables(private=False):
-        if table.time_column is not None:
+        if table.name in names:
             days, bounds = table.within(first, last)
             _replace(con, table.name, f"symbol = ? AND {days}", [symbol, *bounds])
 

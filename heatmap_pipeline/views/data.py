@@ -57,6 +57,7 @@ class ModelData:
         end: end of the newest one.
         located_share: share of the open interest that the newest books put at a liquidation price.
         snapshot_seconds: distance of the newest day's stored snapshots; None where it has none.
+        cells_from: first day whose cells are stored; None where none are. What is shown of days before it is replayed.
     """
 
     name: str
@@ -75,6 +76,7 @@ class ModelData:
     end: int
     located_share: float
     snapshot_seconds: int | None
+    cells_from: date | None
 
     @property
     def newest_complete(self) -> date | None:
@@ -185,10 +187,11 @@ class Version:
         with self._reading:
             return serve.reported_liquidations(self._con, symbol, first, last, step)
 
-    def state(self, symbol: str, model: str, day: date) -> ModelState:
-        """Return the books at the end of a computed day, as stored."""
+    def state(self, symbol: str, model: str, day: date) -> ModelState | None:
+        """Return the books at the end of a computed day, as stored; None where its lots are not kept."""
         with self._reading:  # one connection, one question at a time
-            return load_state(self._con, symbol, model, day)[0]
+            known = load_state(self._con, symbol, model, day)
+        return None if known is None else known[0]
 
     def newest_books(self, wanted: Sequence[tuple[str, str, date, int]]) -> dict[str, serve.BookCells]:
         """Return stored books by symbol (`store.columns.newest_books`)."""
@@ -325,7 +328,7 @@ def _model(con: Connection, symbol: str, model: str, candles: Candles) -> ModelD
     starts = np.array([day_start(day) for day in days], dtype=np.int64)
     low, high = np.searchsorted(times, starts), np.searchsorted(times, starts + DAY)
     by_text = {text: ModelParameters.from_json(text) for text in {record.parameters for record in records.values()}}
-    intervals = [seconds for _, seconds in snapshot_days(con, symbol, model).values()]
+    cells = snapshot_days(con, symbol, model)
     return ModelData(
         name=model,
         days=days,
@@ -342,7 +345,8 @@ def _model(con: Connection, symbol: str, model: str, candles: Candles) -> ModelD
         begin=int(times[0]),
         end=int(times[-1]) + candles.step,
         located_share=newest_located_share(con, symbol, model),
-        snapshot_seconds=intervals[-1] if intervals else None,
+        snapshot_seconds=cells[max(cells)][1] if cells else None,
+        cells_from=min(cells, default=None),
     )
 
 

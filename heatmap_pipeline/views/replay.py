@@ -1,6 +1,7 @@
 """Numbers by the engine: the stored history replayed over a window, at any interval and with any leverage weights.
 
-A day starts from the book that the day before left, as stored; with other weights from the first day of its history.
+A day starts from the book that the day before left: as stored, carried there from the nearest day whose lots are kept,
+or with other weights from the first day of its history.
 What belongs here: which days to run, from which state, and the sparse cells that come out. What does not: price bins
 and bytes (`grid.py`, `api/encode.py`).
 """
@@ -126,12 +127,13 @@ class Source:
         known = self.books.get((*key, yesterday))
         if known is not None:
             return known
-        if self.weights is None:
-            state = self.version.state(self.symbol.name, self.model.name, yesterday)
-        else:
-            state = self._carried(key, yesterday)
+        state = self._stored(yesterday) or self._carried(key, yesterday)
         self.books.put((*key, yesterday), state)
         return state
+
+    def _stored(self, day: date) -> ModelState | None:
+        """Return the books at the end of a day as they are stored, which they are with the model's own weights only."""
+        return self.version.state(self.symbol.name, self.model.name, day) if self.weights is None else None
 
     def _carried(self, key: tuple[object, ...], day: date) -> ModelState:
         """Return the books at the end of a day, carried there from the nearest kept ones or the history's beginning.
@@ -142,13 +144,14 @@ class Source:
         first, state = day, None
         while first not in self.model.fresh and state is None:
             first -= ONE_DAY
-            if first < self.model.days[0]:
+            if first not in self.model.bounds:
+                of_what = "it" if self.weights is None else "other leverage_weights"
                 raise ViewError(
                     "not_found",
                     f"the stored history of {self.symbol.name} {self.model.name} has no beginning before {day}, from "
-                    "which other leverage_weights could be computed; GET /health says what is broken",
+                    f"which {of_what} could be computed; GET /health says what is broken",
                 )
-            state = self.books.get((*key, first))
+            state = self.books.get((*key, first)) or self._stored(first)
         if state is None:
             state = start_state(self.parameters(first), self.model.fresh[first])
         else:

@@ -18,6 +18,7 @@ from heatmap_pipeline.model.score.hours import HOUR
 from heatmap_pipeline.model.score.lift import MapCells, brightest_lift, reached_cells
 from heatmap_pipeline.model.score.table import not_enough
 from heatmap_pipeline.settings import Settings
+from heatmap_pipeline.store.commit import drop_cells
 from heatmap_pipeline.store.liquidations import liquidation_sources
 from heatmap_pipeline.store.raw import get_symbol
 from heatmap_pipeline.store.scores import Record, load_hour_maps, load_records, load_score
@@ -35,6 +36,7 @@ from heatmap_pipeline_tests.orchestration.homes import BTC, assert_same, copy_ho
 
 pytestmark = pytest.mark.slow
 
+NO_CELLS = {name: np.zeros(0, dtype=np.int64) for name in ("hour", "side", "price")} | {"volume": np.zeros(0)}
 SCORE_TABLES = ("map_scores", "score_hours", "score_days")
 
 
@@ -258,6 +260,16 @@ def test_a_history_in_pieces_scores_as_one_in_one_go(
     assert_same(score_tables(scored), score_tables(pieces))
 
 
+def test_a_score_does_not_depend_on_which_cells_are_kept(scored: Settings) -> None:
+    """Those of days that are kept no longer are computed again, from the first day on, bit for bit."""
+    before = score_tables(scored)
+    with Warehouse(scored.home).connect() as con:
+        assert drop_cells(con, BTC, scored.models, day(LAST - 2)) == (LAST - 3) * len(scored.models)
+        assert con.execute("SELECT min(timestamp) FROM liquidation_snapshots").fetchall()[0][0].date() == day(LAST - 2)
+    assert not only(score_home(scored)).unchanged
+    assert_same(score_tables(scored), before)
+
+
 def test_a_folder_scores_as_the_record_that_was_stored_of_it(
     scored: Settings, reports: pd.DataFrame, tmp_path: Path
 ) -> None:
@@ -281,7 +293,7 @@ def test_the_maps_of_the_hours_are_the_snapshots_within_reach(scored: Settings) 
             "active_volume FROM liquidation_snapshots WHERE minute(timestamp) = 45 AND active_volume > 0"
         ).df()
         bucket = known.cells.bucket
-        coarse = load_hour_maps(con, BTC, "turnover", known.market, bucket * 10)
+        coarse = load_hour_maps(con, BTC, "turnover", known.market, bucket * 10, NO_CELLS)
         result = only(score_symbol(lambda: nullcontext(con), BTC, ["turnover"]))
     every = MapCells(
         cells["hour"].to_numpy(),

@@ -511,7 +511,7 @@ def test_untouched_archive_files(market_dir: Path) -> None:
     assert clean.table["taker_buy_quote_volume"].iloc[0] == 164090858.68940
     spot = market_dir / "binance_vision/spot/daily/klines/BTCUSDT"
     hourly, _ = archive_file.parse_candles(archive_file.read_archive_csv(spot / "1h/BTCUSDT-1h-2024-10-28.zip"))
-    assert len(hourly) == 24
+    assert len(hourly["open_time"]) == 24
     raw, facts = archive_file.parse_candles(archive_file.read_archive_csv(spot / "5m/BTCUSDT-5m-2026-03-15.zip"))
-    assert (len(raw), facts["header"], facts["time_unit"]) == (288, False, "us")
-    assert raw["open_time"].iloc[0] == np.datetime64("2026-03-15", "us")
+    assert (len(raw["row"]), facts["header"], facts["time_unit"]) == (288, False, "us")
+    assert raw["open_time"][0] == np.datetime64("2026-03-15", "us")

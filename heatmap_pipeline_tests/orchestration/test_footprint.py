@@ -34,6 +34,7 @@ TABLES = {
     "raw_days": "day",
     "heatmap_days": "day",
     "snapshot_days": "day",
+    "lot_days": "day",
     "position_events": "timestamp",
     "book_ledger": "timestamp",
     "liquidation_snapshots": "timestamp",

@@ -92,6 +92,7 @@ def source(
         end=int(stamps[-1]) + bars.step,
         located_share=0.0,
         snapshot_seconds=bars.seconds,
+        cells_from=None,
     )
     simulated, quote = bool(changes.get("simulated")), contract_of(symbol).quote
     history = SymbolData(symbol, "", bucket, simulated, "demo", bars, {model: data}, quote=quote)

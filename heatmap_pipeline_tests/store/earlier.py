@@ -9,6 +9,7 @@ import duckdb
 
 _COLUMNS_SINCE = {"book_ledger": ("liquidated_at_once", "rescaled"), "symbols": ("quote",)}
 _TABLES_SINCE = ("ended_symbols", "coarse_days")
+_TABLES_SINCE_3 = ("lot_days",)
 _VIEWS_SINCE = ("buckets",)
 _VIEWS_SINCE_3 = ("located_shares", "leverage_mix", "model_parameters", "band_lives", "zone_hits", "daily_zones")
 _STATE_THEN = ("open_interest", "unlocated", "sample_time", "sample_contracts")
@@ -27,6 +28,8 @@ def become_version_3(path: Path) -> None:
     with duckdb.connect(str(path)) as con:
         for view in _VIEWS_SINCE_3:
             con.execute(f"DROP VIEW {view}")
+        for table in _TABLES_SINCE_3:
+            con.execute(f"DROP TABLE {table}")
         for view in ("heatmap", "liquidation_map"):
             con.execute(f"CREATE OR REPLACE VIEW {view} AS SELECT 1 AS symbol")
         columns = con.execute(

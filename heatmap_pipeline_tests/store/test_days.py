@@ -6,8 +6,9 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heatmap_pipeline.model.book import LONG, Lots, ModelState
-from heatmap_pipeline.store.commit import DayCells, commit_cells, commit_days
+from heatmap_pipeline.store import commit as commits
+from heatmap_pipeline.store.commit import DayCells, commit_cells, commit_days, drop_cells
 from heatmap_pipeline.store.days import (
     ChainError,
     clear_failures,
@@ -42,11 +44,18 @@ from heatmap_pipeline_tests.store.tiny import (
 CHAIN = (
     "position_events",
     "open_positions",
+    "lot_days",
     "book_ledger",
     "heatmap_days",
     "liquidation_snapshots",
     "snapshot_days",
 )
+
+
+def stored_state(con: Connection, model: str, day: date) -> tuple[ModelState, dict[str, Any]]:
+    state = load_state(con, "BTCUSDT", model, day)
+    assert state is not None
+    return state
 
 
 @pytest.mark.parametrize("model", MODELS_USED)
@@ -55,7 +64,7 @@ def test_states_and_records_come_back_bit_for_bit(con: Connection, model: str) -
     assert list(records) == list(DAYS)
     for record, result in compute("BTCUSDT", model):
         assert records[record.day] == record
-        state, carried = load_state(con, "BTCUSDT", model, record.day)
+        state, carried = stored_state(con, model, record.day)
         assert carried == record.state
         assert state.hash(carried) == record.state_hash == result.state.hash(record.state)
         for name in ("side", "leverage", "liq_price", "quantity", "volume", "opened_at"):
@@ -93,7 +102,7 @@ def test_any_state_comes_back(empty: Warehouse, data: st.DataObject) -> None:
     record = make_record("turnover", DAYS[0], "", result)
     with empty.connect() as con:
         commit_days(con, [(record, result)])
-        again, carried = load_state(con, "BTCUSDT", "turnover", DAYS[0])
+        again, carried = stored_state(con, "turnover", DAYS[0])
         assert again.hash(carried) == record.state_hash
 
 
@@ -116,6 +125,7 @@ def test_a_day_replaces_only_itself(con: Connection) -> None:
     changed = {
         "position_events",
         "open_positions",
+        "lot_days",
         "book_ledger",
         "heatmap_days",
         "liquidation_snapshots",
@@ -144,6 +154,48 @@ def test_the_day_before_must_be_the_one_computed_from(con: Connection) -> None:
     assert dump(con) == before
     commit_days(con, [(replace(gap, previous_hash=""), result)])
     assert list(day_records(con, "BTCUSDT", "delta")) == [*DAYS, gap.day]
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_lots_are_kept_of_the_newest_days_only(
+    tmp_path: Path, con: Connection, monkeypatch: pytest.MonkeyPatch, together: bool
+) -> None:
+    """What a day carries is kept of every day, and its hash, so that whoever computes its book again can prove it."""
+    monkeypatch.setattr(commits, "LOT_DAYS", 2)
+    every = compute("BTCUSDT", "turnover")
+    with Warehouse(tmp_path).connect() as small:
+        for batch in [every] if together else [[one] for one in every]:
+            commit_days(small, batch)
+        assert load_state(small, "BTCUSDT", "turnover", DAYS[0]) is None
+        for day in DAYS[1:]:
+            state, carried = stored_state(small, "turnover", day)
+            assert state.hash(carried) == day_records(small, "BTCUSDT", "turnover")[day].state_hash
+        assert day_records(small, "BTCUSDT", "turnover") == day_records(con, "BTCUSDT", "turnover")
+        for table in ("open_positions", "lot_days"):
+            assert small.execute(f"SELECT DISTINCT day FROM {table} ORDER BY 1").fetchall() == [(d,) for d in DAYS[1:]]
+        commit_days(small, every[:1])  # an old day once more
+        assert load_state(small, "BTCUSDT", "turnover", DAYS[0]) is None
+
+
+def test_an_empty_book_is_kept_as_one(empty: Warehouse) -> None:
+    result = compute("BTCUSDT", "turnover")[0][1]
+    result = replace(result, state=ModelState(Lots.empty(), (1.0, 2.0), 3.0))
+    with empty.connect() as con:
+        commit_days(con, [(make_record("turnover", DAYS[0], "", result), result)])
+        assert stored_state(con, "turnover", DAYS[0])[0].unlocated == (1.0, 2.0)
+        con.execute("DELETE FROM lot_days")
+        assert load_state(con, "BTCUSDT", "turnover", DAYS[0]) is None
+
+
+def test_old_cells_go_with_all_that_is_said_of_them(con: Connection) -> None:
+    before = dump(con)
+    assert drop_cells(con, "BTCUSDT", ["turnover"], DAYS[0]) == 0
+    assert dump(con) == before
+    assert drop_cells(con, "BTCUSDT", ["turnover"], DAYS[2]) == 2
+    after = dump(con)
+    assert {name for name in before if before[name] != after[name]} == {"liquidation_snapshots", "snapshot_days"}
+    assert list(snapshot_days(con, "BTCUSDT", "turnover")) == [DAYS[2]]
+    assert list(snapshot_days(con, "BTCUSDT", "delta")) == list(DAYS)
 
 
 @pytest.mark.parametrize("sizes", [(1, 1, 1, 1, 1, 1), (6,), (2, 4), (5, 1)])

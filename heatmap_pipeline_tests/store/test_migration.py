@@ -161,7 +161,8 @@ def test_a_warehouse_of_version_3_gets_the_views_and_what_its_columns_hold(wareh
     for path in (warehouse.path, warehouse.published):
         become_version_3(path)
     with warehouse.read() as con:
-        assert dump(con) == rows, "what version 3 published is read as it is"
+        then = {name: table for name, table in rows.items() if name != "lot_days"}
+        assert dump(con) == then, "what version 3 published is read as it is"
     with warehouse.connect() as con:
         assert dump(con) == rows
         con.execute("UPDATE heatmap_days SET created_at = created_at + INTERVAL 1 DAY")

@@ -17,7 +17,7 @@ from heatmap_pipeline_tests.store.tiny import DAYS, compute
 
 BY_DAY = {
     "raw_days", "raw_candles", "raw_open_interest", "raw_liquidations", "recorded", "open_positions", "heatmap_days",
-    "snapshot_days", "coarse_days", "score_days"}  # fmt: skip
+    "snapshot_days", "lot_days", "coarse_days", "score_days"}  # fmt: skip
 WHOLE = {"symbols", "ended_symbols", "map_scores", "alerts"}
 PRIVATE = {"failed_days", "alert_watches"}
 BY_TIME = {"position_events", "book_ledger", "liquidation_snapshots", "saved_snapshots"}
@@ -40,7 +40,7 @@ def test_what_went_wrong_and_what_rules_remember_is_private() -> None:
 
 def test_small_tables_vouch_for_the_large_ones() -> None:
     names = [table.name for table in symbol_tables(private=False) if table.vouches]
-    assert names == ["raw_days", "heatmap_days", "snapshot_days", "saved_snapshots", "score_days"]
+    assert names == ["raw_days", "heatmap_days", "snapshot_days", "lot_days", "saved_snapshots", "score_days"]
 
 
 def test_tables_are_told_as_they_are_made(con: Connection) -> None:

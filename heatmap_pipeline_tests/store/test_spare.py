@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
@@ -17,12 +18,14 @@ import duckdb
 import pytest
 
 from heatmap_pipeline.store import spare
+from heatmap_pipeline.store.commit import drop_cells
 from heatmap_pipeline.store.publish import publish
+from heatmap_pipeline.store.schema import symbol_tables
 from heatmap_pipeline.store.sql import Connection, day_bounds
 from heatmap_pipeline.store.warehouse import StoreError, Warehouse
 from heatmap_pipeline_tests._examples import tries
 from heatmap_pipeline_tests.store.test_publish import _READER as READER
-from heatmap_pipeline_tests.store.tiny import DAYS, digest, fill, forget_symbol
+from heatmap_pipeline_tests.store.tiny import DAYS, MODELS_USED, digest, fill, forget_symbol
 
 BTC, ETH, SOL = "BTCUSDT", "ETHUSDT", "SOLUSDT"
 
@@ -115,7 +118,7 @@ def test_only_what_changed_is_written(settled: Warehouse, monkeypatch: pytest.Mo
     replace_days = spare._replace_days
 
     def replace_and_say(con: Connection, *span: Any) -> None:
-        written.append(span)
+        written.append(span[:3])
         replace_days(con, *span)
 
     monkeypatch.setattr(spare, "_replace_days", replace_and_say)
@@ -128,6 +131,36 @@ def test_only_what_changed_is_written(settled: Warehouse, monkeypatch: pytest.Mo
     assert written[0] == (BTC, DAYS[0], DAYS[2]), "the spare file is two publications old"
     assert written[1:] == [(BTC, DAYS[2], DAYS[2])] * 2
     assert settled.published.stat().st_ino != inode
+
+
+def test_of_a_day_that_lost_its_cells_or_lots_nothing_else_is_written(
+    settled: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its events would otherwise move to the end of the file, day by day, and reading a week take the whole of it."""
+    for number in (3, 4):  # the spare file is as old as the published one then, but for a day
+        touch(settled, number)
+        publish(settled, [BTC])
+    replaced: list[str] = []
+    replace = spare._replace
+
+    def replace_and_say(con: Connection, table: str, *more: Any) -> None:
+        if more[0] != "true":
+            replaced.append(table)
+        replace(con, table, *more)
+
+    cells = ["liquidation_snapshots", "snapshot_days", "coarse_days"]
+    lots = ["open_positions", "lot_days"]
+    with settled.connect() as con:
+        drop_cells(con, BTC, MODELS_USED, DAYS[1])
+        con.execute("DELETE FROM open_positions WHERE day = ?", [DAYS[1]])
+        con.execute("DELETE FROM lot_days WHERE day = ?", [DAYS[1]])
+    monkeypatch.setattr(spare, "_replace", replace_and_say)
+    report = publish(settled, [BTC])
+    assert (report.changed, report.whole) == (True, False)
+    assert published(settled) == private(settled)
+    others = {table.name for table in symbol_tables(private=False) if table.time_column} - {*cells, *lots}
+    assert sorted(name for name in replaced if name in others) == sorted(others), "of the day that the spare lacks"
+    assert Counter(name for name in replaced if name not in others) == Counter([*cells, *lots] * 2)
     with settled.connect() as con:
         con.execute("UPDATE symbols SET bucket = 50")
     assert not publish(settled, [BTC]).whole

@@ -1,0 +1,74 @@
+"""A private database without the room that rows left which were taken away: written anew, put in place in one step.
+
+DuckDB uses such room for the rows that come, but gives none of it back, and a publication copies it too.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+from heatmap_pipeline.files import sync
+from heatmap_pipeline.store.schema import schema_text, tables
+from heatmap_pipeline.store.sql import Connection, quoted, rows, scalar
+from heatmap_pipeline.store.warehouse import StoreError, Warehouse
+
+MINIMUM = 64_000_000
+"""Bytes of room below which nothing is written anew."""
+
+_SHARE = 3
+"""One byte of so many is room, or more, where the file is written anew."""
+
+_log = logging.getLogger(__name__)
+
+
+def has_room(con: Connection) -> bool:
+    """Return whether so much of the open database is room, after a checkpoint, that it is worth writing it anew."""
+    query = "SELECT block_size, total_blocks, free_blocks FROM pragma_database_size() WHERE database_name = ?"
+    ((block, total, free),) = rows(con, query, [scalar(con, "SELECT current_database()")])
+    return bool(free * block >= MINIMUM and free * _SHARE >= total)
+
+
+def compact(warehouse: Warehouse) -> bool:
+    """Write the private database anew and put it in the place of the old one; return whether that was done.
+
+    A kill leaves the one or the other whole. Where it holds tables that are none of ours, or there is no room on the
+    disk for both, it stays as it is. The caller holds the warehouse's lock and has closed the database.
+    """
+    new = warehouse.home / f".heatmap.duckdb.{os.getpid()}.compact"
+    before = warehouse.path.stat().st_size
+    try:
+        with warehouse.explaining():
+            if not _written_anew(warehouse, new):
+                return False
+            new.chmod(warehouse.path.stat().st_mode & 0o777)
+            sync(new)
+            new.replace(warehouse.path)
+            sync(warehouse.home)
+    except StoreError as error:
+        _log.warning("%s keeps its room: %s", warehouse.path, error)
+        return False
+    finally:
+        new.unlink(missing_ok=True)
+        new.with_name(new.name + ".wal").unlink(missing_ok=True)
+    _log.info("%s is written anew: %d MB of %d", warehouse.path, warehouse.path.stat().st_size / 1e6, before / 1e6)
+    return True
+
+
+def _written_anew(warehouse: Warehouse, new: Path) -> bool:
+    names = [table.name for table in tables()]
+    with warehouse.opened(new) as con:
+        con.execute(f"ATTACH {quoted(warehouse.path)} AS old (READ_ONLY)")
+        there = rows(con, "SELECT table_name FROM duckdb_tables() WHERE database_name = 'old' AND NOT internal")
+        if sorted(names) != sorted(name for (name,) in there):
+            return False
+        con.execute(schema_text())
+        for name in names:
+            con.execute(f"DELETE FROM {name}")  # noqa: S608 - a table name of ours; one has a row from the start
+            con.execute(f"INSERT INTO {name} FROM old.main.{name}")
+        con.execute("CHECKPOINT")
+        return all(
+            scalar(con, f"SELECT count(*) FROM {name}") == scalar(con, f"SELECT count(*) FROM old.main.{name}")  # noqa: S608
+            for name in names
+        )

@@ -1,0 +1,124 @@
+"""A database of which much was taken away gives the room back; what it holds stays, row for row."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from heatmap_pipeline.store import compact as room
+from heatmap_pipeline.store.compact import compact, has_room
+from heatmap_pipeline.store.publish import publish
+from heatmap_pipeline.store.warehouse import StoreError, Warehouse
+from heatmap_pipeline_tests.store.test_migration import schema_of
+from heatmap_pipeline_tests.store.tiny import dump
+
+MUCH = """
+INSERT INTO failed_days
+SELECT 'X', 'x', DATE '2024-01-01', md5(n::VARCHAR) || md5((-n)::VARCHAR), TIMESTAMP '2024-01-01'
+FROM range(200000) AS r(n)
+"""
+
+
+@pytest.fixture
+def roomy(warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch) -> Warehouse:
+    """A database from which far more was deleted than it holds."""
+    monkeypatch.setattr(room, "MINIMUM", 1_000_000)
+    with warehouse.connect() as con:
+        con.execute(MUCH)
+        con.execute("CHECKPOINT")
+        con.execute("DELETE FROM failed_days WHERE symbol = 'X'")
+        con.execute("CHECKPOINT")
+    return warehouse
+
+
+def test_a_publication_gives_the_room_back_and_keeps_every_row(roomy: Warehouse) -> None:
+    before, schema = roomy.path.stat().st_size, schema_of(roomy.path)
+    with roomy.connect() as con:
+        rows = dump(con)
+        assert has_room(con)
+    publish(roomy, ["BTCUSDT"])
+    assert roomy.path.stat().st_size < before / 2
+    assert roomy.published.stat().st_size < before / 2
+    with roomy.connect() as con:
+        assert dump(con) == rows
+        assert not has_room(con)
+    assert schema_of(roomy.path) == schema
+    assert sorted(path.name for path in roomy.home.iterdir()) == [
+        "heatmap.duckdb",
+        "warehouse.duckdb",
+        "warehouse.lock",
+    ]
+
+
+def test_little_room_is_left_for_the_days_that_come(warehouse: Warehouse) -> None:
+    with warehouse.connect() as con:
+        con.execute("DELETE FROM liquidation_snapshots")
+        con.execute("CHECKPOINT")
+        assert not has_room(con)
+
+
+def test_a_disk_without_room_for_both_leaves_it_as_it_is(roomy: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = roomy.path.read_bytes()
+
+    def full(path: Path) -> None:
+        raise StoreError(f"the disk that holds {path} is full")
+
+    monkeypatch.setattr(room, "sync", full)
+    with roomy.locked():
+        assert not compact(roomy)
+    assert roomy.path.read_bytes() == before
+    assert not list(roomy.home.glob(".heatmap.duckdb.*"))
+
+
+def test_tables_of_somebody_else_are_not_lost(roomy: Warehouse) -> None:
+    with duckdb.connect(str(roomy.path)) as con:
+        con.execute("CREATE TABLE notes AS SELECT 'mine' AS text")
+    with roomy.locked():
+        assert not compact(roomy)
+    with duckdb.connect(str(roomy.path)) as con:
+        assert con.execute("FROM notes").fetchall() == [("mine",)]
+
+
+_KILLED = """
+import os, signal, sys
+from pathlib import Path
+from heatmap_pipeline.store import compact as room, publish as module
+from heatmap_pipeline.store.warehouse import Warehouse
+
+room.MINIMUM = 1_000_000
+name, count = sys.argv[2], int(sys.argv[3])
+was = getattr(room, name)
+
+def dying(*args):
+    global count
+    count -= 1
+    done = was(*args)
+    if not count:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return done
+
+setattr(room, name, dying)
+module.publish(Warehouse(Path(sys.argv[1])), ["BTCUSDT"])
+"""
+
+
+@pytest.mark.parametrize(("step", "count"), [("_written_anew", 1), ("sync", 1), ("sync", 2)])
+def test_a_kill_leaves_the_old_file_or_the_new_one(roomy: Warehouse, step: str, count: int) -> None:
+    """After it was written, after it was on the disk, and after it had taken its place."""
+    with roomy.connect() as con:
+        rows = dump(con)
+    before = roomy.path.stat().st_size
+    killed = subprocess.run([sys.executable, "-c", _KILLED, str(roomy.home), step, str(count)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert (roomy.path.stat().st_size < before) == (count == 2)
+    with roomy.connect() as con:
+        assert dump(con) == rows
+    publish(roomy, ["BTCUSDT"])
+    with roomy.connect() as con, roomy.read() as published:
+        assert dump(con) == rows == dump(published)
+    assert not list(roomy.home.glob(".heatmap.duckdb.*"))
