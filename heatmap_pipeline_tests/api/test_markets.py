@@ -133,7 +133,9 @@ def test_books_of_different_days_are_those_that_were_stored(version: Version) ->
     books = version.newest_books(wanted)
     assert books.keys() == {BTC, ETH}
     for symbol, model, at, units in wanted[:2]:
-        lots, book = version.state(symbol, model, at).lots, books[symbol]
+        state, book = version.state(symbol, model, at), books[symbol]
+        assert state is not None
+        lots = state.lots
         sums: dict[tuple[int, int], float] = {}
         for price, side, volume in zip(lots.liq_price // units, lots.side, lots.volume, strict=True):
             sums[int(price), int(side)] = sums.get((int(price), int(side)), 0.0) + float(volume)

@@ -158,7 +158,9 @@ def test_a_version_is_closed_when_its_last_request_is_done(home: Settings) -> No
         wait_for(lambda: publications.version is not old, "the new version was not read")
         closed = old.closed
         assert not closed
-        assert old.state(BTC, "turnover", day(2)).open_interest > 0
+        book = old.state(BTC, "turnover", day(2))
+        assert book is not None
+        assert book.open_interest > 0
         old.release()
         assert old.closed
         new: Version = publications.version
