@@ -1,4 +1,4 @@
-"""The same `heatmap run` twice, for real: the second does nothing, without Dagster; a corrected day costs that day on."""
+"""The same `heatmap run` twice, for real: the second does nothing, without Dagster; a corrected day costs that one."""
 
 from __future__ import annotations
 
