@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 
+from heatmap_pipeline.market.archive_names import checksum_beside
 from heatmap_pipeline.market.demo import DEMO_EPOCH, simulate_day, simulate_plan, write_demo_days
+from heatmap_pipeline.market.demo_files import candles_path, write_zip
 from heatmap_pipeline.model.book import DayCandles
 from heatmap_pipeline.model.parameters import MODELS, ModelParameters, choose_bucket
 
@@ -55,3 +59,20 @@ def archive(folder: Path, count: int) -> Path:
     root = folder / "archive"
     write_demo_days(root, SYMBOL, days(count))
     return root
+
+
+@contextmanager
+def corrected(root: Path, day: date) -> Iterator[None]:
+    """Have another file of candles for a day: a hundredth more was traded in the last of them."""
+    path = candles_path(root, SYMBOL, day)
+    before = {file: file.read_bytes() for file in (path, checksum_beside(path))}
+    with zipfile.ZipFile(path) as packed:
+        *lines, last = packed.read(f"{path.stem}.csv").decode().splitlines()
+    row = last.split(",")
+    row[5], row[7] = (f"{float(row[column]) * 1.01:.3f}" for column in (5, 7))
+    try:
+        write_zip(path, "\n".join([*lines, ",".join(row)]) + "\n", "corrected")
+        yield
+    finally:
+        for file, content in before.items():
+            file.write_bytes(content)
