@@ -77,8 +77,8 @@ def visits(home: Path, setting: Setting) -> list[Measured]:
 
 def _rows(taken: dict[str, list[float]], setting: Setting) -> Iterator[Measured]:
     seven = f"7 days at 15m, {_COLD}"
-    whole = "everything drawn, from the start of navigation (before: 1.16 .. 1.28 s, from disk)"
-    limit = "reading and running Plotly, then its drawing"
+    whole = "everything drawn, from the start of navigation (before: 1.8 .. 2.1 s)"
+    limit = "the engine and its bytes, then running Plotly and its first drawing"
     yield _row("page, first paint", f"{seven}: {whole}", taken["first"], limit, setting.target(0.9))
     cells = "the cells alone, where they were there before Plotly was"
     if taken["cells"]:
