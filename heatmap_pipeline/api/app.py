@@ -26,7 +26,7 @@ from heatmap_pipeline.api.liquidation_map import plan_lots, plan_map
 from heatmap_pipeline.api.listing import plan_alerts, plan_klines, plan_score, plan_symbols
 from heatmap_pipeline.api.markets import plan_markets
 from heatmap_pipeline.api.metrics import CONTENT_TYPE, Metrics
-from heatmap_pipeline.api.pages import add_pages, page_files
+from heatmap_pipeline.api.pages import add_pages, make_pages
 from heatmap_pipeline.api.parameters import (
     AlertsQuery,
     HealthQuery,
@@ -69,7 +69,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await asyncio.to_thread(page_files)  # made once, and not while others wait
+        await asyncio.to_thread(make_pages)  # once, and not while others wait
         watching = asyncio.create_task(service.publications.watch(service.tidy))
         try:
             yield

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from functools import cache
+from functools import cache, partial
 
 from fastapi import FastAPI, Request
 from starlette.responses import Response
@@ -13,7 +13,7 @@ from heatmap_pipeline.api.answers import finish
 from heatmap_pipeline.api.describe import docs_page
 from heatmap_pipeline.api.plan import Plan
 from heatmap_pipeline.api.security import PAGE_POLICY
-from heatmap_pipeline.api.service import Service
+from heatmap_pipeline.api.service import ENCODINGS, Service
 from heatmap_pipeline.render.overview import MANY, overview_page
 from heatmap_pipeline.render.page import live_page
 
@@ -30,18 +30,31 @@ def page_files() -> dict[str, tuple[bytes, str, str]]:
     return {path: (content, kind, encode.digest(content)) for path, (content, kind) in files.items()}
 
 
+@cache
+def _coded(path: str, encoding: str) -> bytes:
+    """Return a file in a content coding, compressed as well as can be."""
+    return encode.compress(page_files()[path][0], encoding, thorough=True)
+
+
+def make_pages() -> None:
+    """Make and compress what a browser asks for first: it would take as long as its first numbers."""
+    for path in page_files():
+        _coded(path, ENCODINGS[0])
+
+
 def add_pages(app: FastAPI, service: Service) -> None:
     """Add the routes; none of them is part of the schema."""
 
     async def page(request: Request) -> Response:
         path = request.url.path
         kept = _A_YEAR if "v" in request.query_params and path in _KEPT else "no-cache"
-        return await _shown(service, request, *page_files()[path], kept)
+        return await _shown(service, request, *page_files()[path], kept, partial(_coded, path))
 
     async def first_page(request: Request) -> Response:
         version = service.publications.version
         many = version is not None and len(version.symbols) > MANY
-        return await _shown(service, request, *page_files()["/overview" if many else "/"], "no-cache")
+        path = "/overview" if many else "/"
+        return await _shown(service, request, *page_files()[path], "no-cache", partial(_coded, path))
 
     @cache
     def schema() -> tuple[bytes, str, str]:
@@ -66,8 +79,14 @@ def add_pages(app: FastAPI, service: Service) -> None:
 
 
 async def _shown(
-    service: Service, request: Request, content: bytes, media_type: str, fingerprint: str, kept: str
+    service: Service,
+    request: Request,
+    content: bytes,
+    media_type: str,
+    fingerprint: str,
+    kept: str,
+    coded: Callable[[str], bytes] | None = None,
 ) -> Response:
-    plan = Plan(("page", request.url.path), fingerprint, lambda: content, live=False)
+    plan = Plan(("page", request.url.path), fingerprint, lambda: content, live=False, coded=coded)
     headers = {"Cache-Control": kept, "Content-Security-Policy": PAGE_POLICY}
     return await finish(service, request, None, plan, headers, media_type=media_type, thorough=True)

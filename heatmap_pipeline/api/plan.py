@@ -17,9 +17,11 @@ class Plan:
         fingerprint: of the data.
         make: make the body; may raise `ViewError`, but not while its parts are read.
         live: whether it holds the newest data, which the next publication will change.
+        coded: the body in a content coding, of what is compressed beforehand; None: it is when it is made.
     """
 
     key: tuple[object, ...]
     fingerprint: str
     make: Callable[[], encode.Body]
     live: bool
+    coded: Callable[[str], bytes] | None = None

@@ -129,7 +129,7 @@ class Service:
                 stats.rejected += 1
                 raise
             stats.misses += 1
-            make = self._maker(key, plan.make, encoding, thorough)
+            make = self._maker(key, plan, encoding, thorough)
             if version is not None:
                 version.acquire()
             flight = asyncio.get_running_loop().create_task(
@@ -151,16 +151,17 @@ class Service:
             raise ApiError(503, "who asked is not there any more")
         return flight.result()
 
-    def _maker(
-        self, key: tuple[object, ...], make: Callable[[], encode.Body], encoding: str, thorough: bool
-    ) -> Callable[[], bytes]:
+    def _maker(self, key: tuple[object, ...], plan: Plan, encoding: str, thorough: bool) -> Callable[[], bytes]:
         """Return what makes the bytes: from another coding of the same body if there is one, else from the start."""
+        coded = plan.coded
+        if coded is not None:
+            return lambda: coded(encoding)
         for other in ENCODINGS:
             known = self.cache.get((*key, other))
             if known is not None:
                 kept, coding = known, other
                 return lambda: encode.compress(encode.decompress(kept, coding), encoding, thorough=thorough)
-        return lambda: encode.compress(make(), encoding, thorough=thorough)
+        return lambda: encode.compress(plan.make(), encoding, thorough=thorough)
 
     async def _fly(
         self,

@@ -4,7 +4,7 @@ import { OPTIONS } from "./address.js";
 import { alertsPanel } from "./alerts.js";
 import { Chart } from "./chart.js";
 import { ABOUT, binOptions, fillBins, fillHelp, group, LAYERS, listenToKeys, NOT_RECORDED } from "./controls.js";
-import { byId } from "./dom.js";
+import { byId, make } from "./dom.js";
 import { csvOf, fileName } from "./export.js";
 import { blank, notice, say, showFacts, staleness } from "./facts.js";
 import { ladder } from "./ladder.js";
@@ -31,18 +31,16 @@ const REST = 200; // milliseconds without a move, after which what is looked at 
 const ELSEWHERE = ["symbol", "model", "range", "view", "at", "pin"]; // what a replay does not go on after
 const TOGGLES = { h: "map", c: "candles", x: "bubbles", o: "reported", p: "profile", k: "levels" };
 
-/** Resolves when the library, which is large, is there: numbers are asked for while it is read. */
+/** Runs the library, which the page names and has fetched meanwhile; resolves when it is there. */
 function plotlyRead() {
   const ready = new Promise((resolve, reject) => {
-    const check = () => {
-      if (typeof Plotly !== "undefined") resolve();
-      else {
-        const words = "plotly.min.js is missing beside this page, so there is no chart. Copy the whole folder.";
-        reject(new SourceError(words));
-      }
+    const script = make("script", { src: byId("plotly").href });
+    script.onload = resolve;
+    script.onerror = () => {
+      const words = "plotly.min.js is missing beside this page, so there is no chart. Copy the whole folder.";
+      reject(new SourceError(words));
     };
-    if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", check);
-    else check();
+    document.head.append(script);
   });
   ready.catch(() => {});
   return ready;
@@ -54,7 +52,7 @@ class Page {
   #state;
   #loading = new Loading();
   #element = byId("chart");
-  #plotly = plotlyRead();
+  #plotly = null; // resolves when the library is there
   #looking = false;
   #asked = 0; // when health was asked for
   #health = Promise.resolve(); // until it is known and shown
@@ -278,11 +276,19 @@ class Page {
     this.hand.hide();
     const window = this.#source.live ? state.window(this.chart.mapWidth) : null;
     const asked = performance.now();
-    return this.#loading.start(
+    const shown = this.#loading.start(
       (signal) => this.#source.load({ ...state.choice, entry: state.entry, window }, signal),
       (payload, number) => this.#show(payload, { window, number, asked }),
       (error) => this.#failed(error),
     );
+    this.#readPlotly();
+    return shown;
+  }
+
+  /** Not before numbers are asked for: while it is run, nothing else is, and they take as long to come. */
+  #readPlotly() {
+    this.#plotly ??= plotlyRead();
+    return this.#plotly;
   }
 
   async #show(payload, { window, number, asked }) {
@@ -311,7 +317,7 @@ class Page {
       this.chart.early(map, choice, state.view);
       measureFrame("heatmap-first-cells", 0);
     }
-    await this.#plotly;
+    await this.#readPlotly();
     await this.hand.released(); // what is dragged would jump
     if (!this.#loading.isNewest(number)) return;
     await this.#draw();
@@ -407,6 +413,7 @@ class Page {
     try {
       found = await this.#source.symbols();
     } catch (error) {
+      this.#readPlotly();
       const retry = () => this.#look();
       const again = `trying again every ${this.#seconds} s.`;
       if (state.map) notice(`${error.message} Shown is what was loaded before; ${again}`, retry);
@@ -419,14 +426,15 @@ class Page {
     }
     const isNew = found.version !== state.version;
     const isTroubled = !byId("notice").hidden || (!state.map && state.version !== null);
-    if (isNew || Date.now() - this.#asked > HEALTH_MINUTES * MINUTE) this.#health = this.#askHealth();
+    let shown = null;
     if (isNew || isTroubled) {
       state.publish(found);
       if (isNew) this.#source.forget();
       if (isNew) this.lots?.forget();
-      await this.#update();
+      shown = this.#update();
     }
-    await this.#health;
+    if (isNew || Date.now() - this.#asked > HEALTH_MINUTES * MINUTE) this.#health = this.#askHealth();
+    await Promise.all([shown, this.#health]);
   }
 
   /** Numbers do not wait for it. */
@@ -438,6 +446,7 @@ class Page {
   }
 
   #nothing() {
+    this.#readPlotly();
     Object.assign(this.#state, { symbols: [], version: null, map: null });
     document.body.classList.add("bare");
     const { live } = this.#source;
