@@ -41,11 +41,11 @@ def stepped(
 
 
 def emptied(outcomes: list[CandleOutcome]) -> set[tuple[int, str | None]]:
-    """Return when which book was closed as a whole: of a lot then nothing is left or a last bit, by rounding."""
+    """Return when which book was closed but for a hundred-thousandth: what is left, or whether anything, is rounding."""
     return {
         (one.timestamp, one.side)
         for one in outcomes
-        if one.closed >= (1 - 1e-9) * (one.closed + one.located + one.unlocated - one.opened)
+        if one.closed >= (1 - 1e-5) * (one.closed + one.located + one.unlocated - one.opened)
     }
 
 
