@@ -22,9 +22,11 @@ import numpy as np
 
 from heatmap_pipeline.errors import HeatmapError
 from heatmap_pipeline.files import remove_half_written, replace_file
+from heatmap_pipeline.model.book import SIDE_NAMES, Lots
 from heatmap_pipeline.model.parameters import MODELS
 from heatmap_pipeline.render.picture import write_png
 from heatmap_pipeline.symbols import why_not_written
+from heatmap_pipeline.views.book_map import lots_by_bin
 from heatmap_pipeline.views.columns import Columns
 from heatmap_pipeline.views.reported import SIDES
 
@@ -189,7 +191,8 @@ def pack(data: Columns) -> dict[str, Any]:
 
     An array is `{"type": "f4", "data": base64}`, type u1, u2, u4, f4 or f8; the rising `time` of cells is
     `{"runs": array}`, in which the number i stands `runs[i]` times. Volumes of cells and candles are rounded to 32
-    bits, in which the page keeps them anyhow.
+    bits, in which the page keeps them anyhow. `lots` are those of the newest column, as /liquidations/lots has them,
+    for there is nobody to ask: null where they are not known.
     """
     record = data.record()
     for name in ("timestamps", "prices"):
@@ -215,7 +218,18 @@ def pack(data: Columns) -> dict[str, Any]:
     for zones in record["zones"].values():
         for name, column in zones.items():
             zones[name] = _packed(column, "u2" if name == "time" else "f8")
+    record["lots"] = None if data.lots is None else _packed_lots(data.lots, round(data.bin_size * 1e8))
     return record
+
+
+def _packed_lots(lots: Lots, height: int) -> dict[str, Any]:
+    return {
+        name: {
+            part: _packed(column, "f4" if part in {"leverage", "volume"} else "f8")
+            for part, column in lots_by_bin(lots, side, height).items()
+        }
+        for side, name in SIDE_NAMES.items()
+    }
 
 
 def _pack_reported(record: dict[str, Any]) -> None:

@@ -73,14 +73,17 @@ def lots_record(source: Source, at: int, units: int | None) -> dict[str, Any]:
         "time": iso(start + symbol.candles.step),
         "price": price,
         "price_bin_size": height / 1e8,
-        **{name: _lots_of_side(lots, side, height) for side, name in SIDE_NAMES.items()},
+        **{name: lots_by_bin(lots, side, height) for side, name in SIDE_NAMES.items()},
         **_zones(source, at, lots, cells, price, 100 * NEAR),
         **_provenance(source, start),
     }
 
 
-def _lots_of_side(lots: Lots, side: int, height: int) -> dict[str, Any]:
-    """Return the volume of each bin and leverage, and when the first of it opened, by price, then leverage."""
+def lots_by_bin(lots: Lots, side: int, height: int) -> dict[str, Any]:
+    """Return the volume of each bin and leverage of a side, and when the oldest part opened, by price, then leverage.
+
+    `height` is that of a bin, 1e-8 of the quote asset; what is returned is as /liquidations/lots has it.
+    """
     of_side = lots.side == side
     bins, leverage = lots.liq_price[of_side] // height, lots.leverage[of_side]
     volume, opened_at = lots.volume[of_side], lots.opened_at[of_side]

@@ -52,6 +52,7 @@ class Columns:
         zones: of each column, where its book is thick.
         modelled: what the model liquidated in each column, by side.
         reported: the real liquidations; None where none of the window was recorded.
+        lots: the book at the end of the window; None: nobody says.
     """
 
     times: Ints
@@ -63,6 +64,7 @@ class Columns:
     zones: WindowZones
     modelled: Modelled
     reported: Reported | None = None
+    lots: Lots | None = None
 
     @property
     def seconds(self) -> int:
@@ -167,6 +169,7 @@ def as_columns(heatmap: Heatmap, reports: Sequence[Reports] = (), lots: Lots | N
         zones=zones_of_window(heatmap.source, window, heatmap.played, lots),
         modelled=heatmap.played.modelled,
         reported=reported_in(heatmap.source.symbol.name, reports, window, candles, modelled),
+        lots=lots,
     )
 
 

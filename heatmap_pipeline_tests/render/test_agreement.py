@@ -97,7 +97,14 @@ def as_answered(served: TestClient, meta: dict[str, Any], **more: Any) -> Any:
 def test_the_page_holds_what_the_endpoint_answers(drawn: Settings, served: TestClient, model: str) -> None:
     page = page_numbers(drawn.home, model)
     answer = as_answered(served, page["meta"])
-    assert list(page) == list(answer)
+    assert list(page) == [*answer, "lots"]
+    newest = ask(served, "/liquidations/lots", model=model, price_bin_size=page["meta"]["price_bin_size"])
+    assert newest["time"] == page["meta"]["as_of"]
+    for side in ("long", "short"):
+        assert len(newest[side]["price"]) > 50
+        assert list(page["lots"][side]) == list(newest[side])
+        for name, values in newest[side].items():
+            np.testing.assert_allclose(page["lots"][side][name], values, rtol=1e-7, atol=1e-4, err_msg=name)
     for name in ("timestamps", "prices"):
         assert page[name].tolist() == answer[name]
     for name in VOLUMES:

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heatmap_pipeline.instants import DAY
+from heatmap_pipeline.market.flows import level_changes
 from heatmap_pipeline.model.book import DayCandles
 from heatmap_pipeline.model.levels import Candle, LiquidationLevel
 from heatmap_pipeline.model.parameters import ModelParameters
@@ -25,10 +26,10 @@ Key = tuple[str, int, float]
 
 
 def stepped(
-    parameters: ModelParameters, market: DayCandles, wanted: int
+    parameters: ModelParameters, market: DayCandles, open_interest: float, wanted: int
 ) -> tuple[list[LiquidationLevel], list[CandleOutcome]]:
-    """Return the lots after the candle number `wanted`, and all outcomes up to there."""
-    books = new_books(parameters, starting(market))
+    """Return the lots after the candle number `wanted`, and all outcomes up to there, from an open interest on."""
+    books = new_books(parameters, open_interest)
     outcomes: list[CandleOutcome] = []
     days = market.open_time // DAY
     for i in range(wanted + 1):
@@ -41,7 +42,7 @@ def stepped(
 
 
 def emptied(outcomes: list[CandleOutcome]) -> set[tuple[int, str | None]]:
-    """Return when which book was closed as a whole: of a lot then nothing is left or a last bit, by rounding."""
+    """Return when which book was closed as a whole: whether a last bit of a lot is left then is rounding."""
     return {
         (one.timestamp, one.side)
         for one in outcomes
@@ -67,11 +68,14 @@ def told(record: dict[str, Any]) -> dict[Key, tuple[float, int]]:
 def test_lots_are_the_sums_of_the_step_by_step_model(random_: random.Random, name: str, bucket: float) -> None:
     parameters = ModelParameters(SPECS[name], bucket)
     market = make_market(random_, parameters, random_.randint(1, 3), random_.randint(1, 25))
-    source = history_of(parameters, market, starting(market))
+    begin = starting(market)
+    # As views see it, to the last bit: a flow that is 0 but for rounding opens lots in one of the two only.
+    market = replace(market, flow=level_changes(market.open_interest, market.factor, begin))
+    source = history_of(parameters, market, begin)
     at = random_.randrange(len(market.open_time))
     shown = tuple(sorted(random_.sample(source.all_tiers, 2))) if random_.random() < 0.3 else None
     record = lots_record(replace(source, tiers=shown), at, None)
-    lots, outcomes = stepped(parameters, market, at)
+    lots, outcomes = stepped(parameters, market, begin, at)
 
     sums: dict[Key, float] = defaultdict(float)
     oldest: dict[Key, int] = {}

@@ -68,8 +68,9 @@ const HELP = [
   ],
   [
     "A level ends",
-    "at the candle that reached it; filled circles there are modelled liquidations. Blue: longs, which a fall " +
-      "liquidates. Orange: shorts, which a rise liquidates.",
+    "at the candle that reached it; filled circles there are modelled liquidations, at the mean price at which lots " +
+      "died, by volume. Blue: longs, which a fall liquidates. Orange: shorts, which a rise liquidates. The pointer " +
+      "says how many lots died, and the range of their entry prices.",
   ],
   [
     "Reported liquidations",
@@ -79,17 +80,22 @@ const HELP = [
       "not print every liquidation. Reported / modelled compares the recorded columns loaded.",
   ],
   [
+    "Age and leverage",
+    "of a cell are its lots': when the oldest part opened, and how its volume is shared among leverages. The live " +
+      "page asks the server once the pointer rests; a page from disk knows the newest column only.",
+  ],
+  [
     "One moment",
     "is what everything beside the map belongs to: price, profile, zones and located share. It is the right " +
-      "edge of the view, or what a click into the map pins; Esc lets go of it. The past is yellow. A replay " +
-      "goes on from there candle by candle and shows nothing of what comes after.",
+      "edge of the view, or what a click or tap into the map pins; Esc, or another one at the same place, lets go " +
+      "of it. The past is yellow. A replay goes on from there candle by candle and shows nothing of what comes after.",
   ],
   [
     "Zones",
     "are stretches of price where the book, smoothed over 0.25 % of the price, stays above 60 % of its peak. " +
       "They do not depend on zoom, range or price bin. Listed are the nearest one and the five largest within " +
       "10 % of the price; share is of what that side has within 10 %, and half of a zone has stood since the " +
-      "time it says.",
+      "time it says. A page from disk knows that of the newest column only.",
   ],
   [
     "Modelled",

@@ -1,6 +1,8 @@
 // What only the lots of a moment tell: how old a cell is, its leverage mix, since when zones stand. The server is asked
 // once the pointer or the moment rests; nothing waits for the answer.
 
+import { unpack } from "./map.js";
+
 /** @import { CellLots, HeatMap, Lots, LotsQuery, Side, Zone } from "./types.d.ts" */
 
 const LOTS_REST = 150; // milliseconds
@@ -17,27 +19,37 @@ export function lotsQuery({ symbol, model, leverage_tiers: tiers, bin, start, wi
 }
 
 /**
- * An answer by row: of each the oldest opening, and volume by leverage, the largest first.
+ * An answer by row of height `bin`: of each the oldest opening, and volume by leverage, the largest first.
  * @param {any} answer
+ * @param {number} bin a multiple of the answer's own
  * @returns {Lots}
  */
-export function decodeLots(answer) {
+export function decodeLots(answer, bin) {
   /** @param {Side} side */
   const cellsOf = (side) => {
-    const { price, leverage, volume, opened_at: openedAt } = answer[side];
-    /** @type {Map<number, CellLots>} */
+    const {
+      price,
+      leverage,
+      volume,
+      opened_at: openedAt,
+    } = Object.fromEntries(Object.entries(answer[side]).map(([name, array]) => [name, unpack(array)]));
+    /** @type {Map<number, { openedAt: number, sums: Map<number, number> }>} */
     const cells = new Map();
     for (let i = 0; i < price.length; i += 1) {
-      const row = Math.round(price[i] / answer.price_bin_size);
-      const cell = cells.get(row) ?? { openedAt: Infinity, tiers: [] };
+      const row = Math.floor(price[i] / bin + 1e-6);
+      const cell = cells.get(row) ?? { openedAt: Infinity, sums: new Map() };
       cell.openedAt = Math.min(cell.openedAt, openedAt[i]);
-      cell.tiers.push([leverage[i], volume[i]]);
+      cell.sums.set(leverage[i], (cell.sums.get(leverage[i]) ?? 0) + volume[i]);
       cells.set(row, cell);
     }
-    for (const { tiers } of cells.values()) tiers.sort((a, b) => b[1] - a[1]);
-    return cells;
+    return new Map(
+      Array.from(cells, ([row, { openedAt: opened, sums }]) => [
+        row,
+        { openedAt: opened, tiers: [...sums].sort((a, b) => b[1] - a[1]) },
+      ]),
+    );
   };
-  const { clusters, nearest } = answer;
+  const { clusters = { above: [], below: [] }, nearest = {} } = answer;
   const listed = [...clusters.above, ...clusters.below, nearest.above, nearest.below].filter(Boolean);
   const zones = listed.map((zone) => ({ ...zone, since: zone.since === null ? null : Date.parse(zone.since) }));
   return { time: Date.parse(answer.time), long: cellsOf("long"), short: cellsOf("short"), zones };
@@ -70,6 +82,27 @@ export function withSince(map, column, lots) {
   return { ...map, zones };
 }
 
+/** What a page from disk knows: the lots of the newest column. */
+export class NewestLots {
+  /** @type {WeakMap<HeatMap["payload"], Map<number, Lots>>} */
+  #decoded = new WeakMap();
+
+  /**
+   * The lots of a column, undefined where nobody knows them.
+   * @param {HeatMap} map
+   * @param {number} column
+   */
+  ask({ payload, columns, bin }, column) {
+    if (!payload.lots || column !== columns - 1) return undefined;
+    const byBin = this.#decoded.get(payload) ?? new Map();
+    this.#decoded.set(payload, byBin);
+    if (!byBin.has(bin)) byBin.set(bin, decodeLots({ ...payload.lots, time: payload.meta.as_of }, bin));
+    return byBin.get(bin);
+  }
+
+  stop() {}
+}
+
 /** The answers of the columns that were asked for last. */
 export class LotsKept {
   #fetch;
@@ -93,7 +126,7 @@ export class LotsKept {
    */
   async load(key, query, signal) {
     const kept = this.#kept;
-    kept.set(key, decodeLots(await this.#fetch(query, signal)));
+    kept.set(key, decodeLots(await this.#fetch(query, signal), query.bin));
     if (kept.size > LOTS_KEPT) kept.delete(kept.keys().next().value ?? "");
   }
 

@@ -10,7 +10,7 @@ import { blank, notice, say, showFacts, staleness } from "./facts.js";
 import { ladder } from "./ladder.js";
 import { Legend } from "./legend.js";
 import { Loading, mapOf } from "./loading.js";
-import { LotsAsker, LotsKept, withSince } from "./lots.js";
+import { LotsAsker, LotsKept, NewestLots, withSince } from "./lots.js";
 import { decode, rebin } from "./map.js";
 import { Player } from "./player.js";
 import { pngOf, save } from "./png.js";
@@ -66,7 +66,7 @@ class Page {
     this.chart = new Chart(this.#element, byId("density"), (view) => this.#moved(view));
     this.lots = source.lots ? new LotsKept(source.lots) : null;
     this.standing = this.lots && new LotsAsker(this.lots);
-    const asker = this.lots && new LotsAsker(this.lots);
+    const asker = this.lots ? new LotsAsker(this.lots) : new NewestLots();
     this.hand = pointer(this.#element, this.chart, (time) => this.#pin(time), asker);
     this.levels = ladder(byId("ladder"), this.chart);
     this.truth = truthPanel();

@@ -15,7 +15,7 @@ const ARRAYS = { u1: Uint8Array, u2: Uint16Array, u4: Uint32Array, f4: Float32Ar
  * @param {any} array
  * @returns {Numbers}
  */
-function unpack(array) {
+export function unpack(array) {
   if (Array.isArray(array)) return array;
   if (array.runs) {
     const runs = unpack(array.runs);

@@ -25,14 +25,14 @@ function fillTip(tip, found) {
 
 const SAME_PLACE = 16; // pixels, which a second tap may be off
 
-/** Cross hairs and words at a point; `asker` knows the lots of a column, null where nobody does. */
+/** Cross hairs and words at a point; `asker` knows the lots of columns. */
 function teller(element, chart, asker) {
   const [tip, crossX, crossY, tag] = ["tip", "cross-x", "cross-y", "cross-price"].map(byId);
   let pointed = null; // the event that the tip is of
 
   function hide() {
     for (const one of [tip, crossX, crossY, tag]) one.hidden = true;
-    asker?.stop();
+    asker.stop();
   }
 
   /** What is known of the lots of a column; when they come the tip says them. */
@@ -57,7 +57,7 @@ function teller(element, chart, asker) {
     Object.assign(crossX.style, { left: `${x}px`, top: `${box.top}px`, height: `${box.height}px` });
     tip.hidden = found.row === null || found.column === null;
     if (!tip.hidden) {
-      fillTip(tip, asker ? { ...found, lots: lotsOf(found) } : found);
+      fillTip(tip, { ...found, lots: lotsOf(found) });
       const right = x + 18 + tip.offsetWidth > frame.width;
       const below = y + 18 + tip.offsetHeight > frame.height;
       const left = right ? x - 18 - tip.offsetWidth : x + 18;
@@ -104,7 +104,7 @@ function picker(element, chart, onPick, { show, hide }) {
 
 /**
  * Follows the pointer; `onPick(time)` after a click or tap into the map, with the end of the column, says whether that
- * moment is pinned now. `asker` knows the lots of a column, null where nobody does.
+ * moment is pinned now. `asker` knows the lots of columns.
  */
 export function pointer(element, chart, onPick, asker) {
   const words = teller(element, chart, asker);

@@ -10,8 +10,8 @@ import { ageText, amount, binDecimals, clockText, dayText, percentText, priceTex
 
 /** @typedef {[style: string, left: string, right: string]} Row the class of the row, and two cells */
 /**
- * What is pointed at; `lots` are those of its column, "asked" until they come, null where the server could not say.
- * Without the word there is nobody to ask.
+ * What is pointed at; `lots` are those of its column, "asked" until they come, null where the server could not say;
+ * without them there is nobody to ask.
  * @typedef {{ map: HeatMap, choice: Choice, row: number, column: number, onMap: boolean, until: number,
  *   lots?: Lots | "asked" | null }} Under
  */

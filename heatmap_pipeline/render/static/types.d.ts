@@ -108,6 +108,8 @@ export interface View {
 
 /** A payload as typed arrays: cell (t, p) is at t * rows + p. */
 export interface HeatMap {
+  /** As it came. */
+  payload: { lots?: object | null; meta: { as_of: string } };
   symbol: string;
   model: string;
   quote: string;

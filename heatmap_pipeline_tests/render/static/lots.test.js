@@ -6,8 +6,10 @@ import {
   LotsKept,
   lotsOfCell,
   lotsQuery,
+  NewestLots,
   withSince,
 } from "../../../heatmap_pipeline/render/static/lots.js";
+import { rebin } from "../../../heatmap_pipeline/render/static/map.js";
 import { START, smallMap, WIDTH } from "./small.js";
 
 const NONE = { price: [], leverage: [], volume: [], opened_at: [] };
@@ -20,7 +22,7 @@ const ANSWER = {
   clusters: { above: [], below: [ZONE] },
   nearest: { above: null, below: ZONE },
 };
-const map = smallMap({ long: [[6, 7], [6, 7], [0]], meta: { leverage_tiers: [3, 25] } });
+const map = smallMap({ long: [[6, 7, 0, 1], [6, 7], [0]], meta: { leverage_tiers: [3, 25] } });
 /** Lets what waits for answers go on. */
 const settle = () => new Promise((done) => setImmediate(done));
 
@@ -40,7 +42,7 @@ test("what is asked for: the end of the column, in its rows, of the tiers shown"
 });
 
 test("an answer by row: the oldest of all leverages, and their volumes, the largest first", () => {
-  const lots = decodeLots(ANSWER);
+  const lots = decodeLots(ANSWER, 10);
   const first = {
     openedAt: START - 9,
     tiers: [
@@ -54,10 +56,31 @@ test("an answer by row: the oldest of all leverages, and their volumes, the larg
   assert.equal(lots.time, START + 2 * WIDTH);
 });
 
+test("in higher rows the same leverage is put together", () => {
+  const lots = decodeLots(ANSWER, 20);
+  const tiers = [
+    [25, 12],
+    [3, 1],
+  ];
+  assert.deepEqual(lotsOfCell(lots, rebin(map, 20), "long", 0), { openedAt: START - 9, tiers });
+});
+
+test("a page from disk knows the lots of the newest column, in whatever rows", () => {
+  const payload = { ...map.payload, lots: { long: ANSWER.long, short: NONE } };
+  const newest = new NewestLots();
+  const lots = newest.ask({ ...map, payload }, 2);
+  assert.equal(lotsOfCell(lots, map, "long", 1).openedAt, START);
+  assert.equal(lots.time, START + 3 * WIDTH);
+  assert.equal(newest.ask({ ...map, payload }, 2), lots);
+  assert.equal(newest.ask({ ...rebin(map, 20), payload }, 2).long.get(5).openedAt, START - 9);
+  assert.equal(newest.ask({ ...map, payload }, 1), undefined);
+  assert.equal(newest.ask(map, 2), undefined, "files of before have none");
+});
+
 test("zones of a column learn since when they stand; the others stay", () => {
   const zone = { side: "long", low: 100, high: 120, since: null };
   const zones = [[], [zone, { ...zone, side: "short" }, { ...zone, high: 130 }], [zone]];
-  const known = withSince({ ...map, zones }, 1, decodeLots(ANSWER));
+  const known = withSince({ ...map, zones }, 1, decodeLots(ANSWER, 10));
   const since = Date.parse("2024-07-01T12:05:00Z");
   assert.deepEqual(
     known.zones[1].map((one) => one.since),
