@@ -85,6 +85,8 @@ export interface View {
 export interface HeatMap {
   symbol: string;
   model: string;
+  /** Exchange and kind of contract; files of before it was written have none. */
+  title?: string;
   quote: string;
   columns: number;
   rows: number;
