@@ -53,7 +53,7 @@ def status_lines(settings: Settings) -> Iterator[str]:
         yield _without_warehouse(settings, warehouse)
         return
     published = published_histories(warehouse)
-    with naming_the_rebuild(settings), warehouse.connect() as con:
+    with naming_the_rebuild(settings), warehouse.look() as con:
         entries = read.status(con)
         stale = {(entry.symbol, entry.model): _stale(con, settings, entry) for entry in entries}
         names = sorted({*(entry.symbol for entry in entries), *(published or {})})
