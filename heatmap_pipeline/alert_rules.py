@@ -145,5 +145,31 @@ def _words(errors: Sequence[Any], table: Mapping[str, Any]) -> str:
         known = [name for name in _KINDS[table["when"]].model_fields if name != "when"]
         near = get_close_matches(key, known, 1)
         return f"{printable(key, 60)} is not known; {f'do you mean {near[0]}?' if near else f'it has {listed(known)}'}"
-    message = str(first["msg"]).removeprefix("Value error, ")
-    return f"{key} = {printable(repr(table.get(key)), 100)}: {message}"
+    return f"{key} = {printable(_written(table.get(key)), 100)}: {_legal(first)}"
+
+
+_NUMBER = "a number, written without quotes or units, such as 5_000_000"
+_LEGAL = {
+    "greater_than": "a number above {gt:g}",
+    "less_than_equal": "a number up to {le:g}",
+    "finite_number": _NUMBER,
+    "float_type": _NUMBER,
+    "tuple_type": 'a list, such as ["a", "b"]',
+    "string_type": 'a text, in quotes, such as "a"',
+    "string_too_short": "a text of 1 letter at least",
+    "string_too_long": "a text of {max_length} letters at most",
+    "literal_error": "{expected}",
+}
+"""What a value may be, by what pydantic calls the error; its own words are for programmers."""
+
+
+def _legal(error: Any) -> str:
+    words = _LEGAL.get(error["type"])
+    if words is None:  # ours, of a validator
+        return str(error["msg"]).removeprefix("Value error, ")
+    return f"it is {words.format(**error.get('ctx', {})).replace(chr(39), '')}"
+
+
+def _written(value: Any) -> str:
+    """Return a value as TOML writes it, where Python would write it otherwise."""
+    return str(value).lower() if isinstance(value, bool) else repr(value)

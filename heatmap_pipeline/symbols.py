@@ -1,4 +1,4 @@
-"""What an exchange's name of a contract may be, what it says of the contract, and what stands for it where it may not.
+"""What an exchange's name of a contract may be, whose contract it is, what it says of it, and what stands for the name.
 
 Pure text, without settings and files. The rules follow the names of Binance: a perpetual margined in dollars is called
 after its base and its quote asset (BTCUSDT); the others say what they are behind an underline (BTCUSD_PERP,
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -72,6 +73,36 @@ def contract_of(symbol: str) -> Contract:
     if quote == _COIN:
         return Contract(symbol, base, quote, "coin-margined")
     return Contract(symbol, base, quote, "delivery" if match and match[2] != "PERP" else "perpetual")
+
+
+EXCHANGES: Mapping[str, str] = {"binance": "Binance", "bybit": "Bybit", "bitget": "Bitget", "gate": "Gate"}
+"""How exchanges write themselves, by the name that sources have for them."""
+
+
+def own_exchange(symbol: str) -> str:
+    """Return the exchange, a name of `EXCHANGES`, whose contract a symbol is: written bare it is one of Binance.
+
+    Example:
+        >>> own_exchange("BTCUSDT")
+        'binance'
+    """
+    del symbol
+    return "binance"
+
+
+def title_of(symbol: str, quote: str, *, simulated: bool = False) -> str:
+    """Return what a symbol is, as titles say it: whose contract, margined in what.
+
+    Args:
+        symbol: as the exchange writes it.
+        quote: asset it is quoted and margined in.
+        simulated: whether its market is made up; then it is no exchange's.
+
+    Example:
+        >>> title_of("BTCUSDT", "USDT"), title_of("BTCUSDT", "USDT", simulated=True)
+        ('Binance USDT-M perpetual', 'Simulated USDT-M perpetual')
+    """
+    return f"{'Simulated' if simulated else EXCHANGES[own_exchange(symbol)]} {quote}-M perpetual"
 
 
 def is_dollar(asset: str) -> bool:

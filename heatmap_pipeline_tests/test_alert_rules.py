@@ -73,20 +73,28 @@ def near(more: str = "", **changes: str) -> str:
         ("[[alert]]\nwhen = 'cascade'\nname = 'a'", "'a': times is missing; a rule with when = 'cascade' needs it"),
         (near("volum = 1"), "rule 'a': volum is not known; do you mean volume?"),
         (near("zzz = 1"), "rule 'a': zzz is not known; it has name, symbols, model, within_percent and volume"),
-        (near(volume="-1"), "rule 'a': volume = -1: Input should be greater than 0"),
-        (near(volume="inf"), "rule 'a': volume = inf: Input should be a finite number"),
-        (near(volume="nan"), "rule 'a': volume = nan: Input should be"),
-        (near(volume="true"), "rule 'a': volume = True: Input should be a valid number"),
-        (near(volume="'1 M'"), "rule 'a': volume = '1 M': Input should be a valid number"),
-        (near(within_percent="51"), "within_percent = 51: Input should be less than or equal to 50"),
+        (near(volume="-1"), "rule 'a': volume = -1: it is a number above 0"),
+        (near(volume="inf"), "rule 'a': volume = inf: it is a number, written without"),
+        (near(volume="nan"), "rule 'a': volume = nan: it is a number"),
+        (near(volume="true"), "rule 'a': volume = true: it is a number, written without"),
+        (
+            near(volume="'1 M'"),
+            "rule 'a': volume = '1 M': it is a number, written without quotes or units, such",
+        ),
+        (near(within_percent="51"), "within_percent = 51: it is a number up to 50"),
         (near(symbols="['btc/usdt']"), "rule 'a': symbols = ['btc/usdt']: symbol 'btc/usdt' is not"),
-        (near(symbols="'BTCUSDT'"), "rule 'a': symbols = 'BTCUSDT': Input should be a valid tuple"),
+        (near(symbols="'BTCUSDT'"), "rule 'a': symbols = 'BTCUSDT': it is a list, such as ["),
         (near() + near(), "two rules are called 'a'; give each a name of its own"),
         (near(name='"a\\nb"'), "name = 'a\\nb': write it in one line of printable letters"),
+        (near(name="''"), "rule '': name = '': it is a text of 1 letter at least"),
+        (near(name=f"'{'a' * 81}'"), "it is a text of 80 letters at most"),
         (near(name="' '"), "name = ' ': write it in one line of printable letters"),
-        ("[[alert]]\nname = 'a'\nwhen = 'cascade'\ntimes = 1", "times = 1: Input should be greater than 1"),
+        ("[[alert]]\nname = 'a'\nwhen = 'cascade'\ntimes = 1", "times = 1: it is a number above 1"),
         ("[[alert]]\nname = 'a'\nwhen = 'zone'\nvolume = 1\nevents = []", "name at least one of appears, consumed"),
-        ("[[alert]]\nname = 'a'\nwhen = 'zone'\nvolume = 1\nevents = ['x']", "should be 'appears' or 'consumed'"),
+        (
+            "[[alert]]\nname = 'a'\nwhen = 'zone'\nvolume = 1\nevents = ['x']",
+            "['x']: it is appears or consumed",
+        ),
     ],
 )
 def test_what_is_wrong_is_said_in_one_sentence(tmp_path: Path, text: str, said: str) -> None:
@@ -136,4 +144,5 @@ def test_any_table_is_a_rule_or_one_sentence(table: dict[str, object]) -> None:
     except AlertRulesError as error:
         said = str(error)
     assert said.isprintable()
+    assert "Input should" not in said, "the words of the library are for programmers"
     assert not said or said.startswith("rule ")

@@ -192,6 +192,7 @@ def test_status_is_a_line_per_symbol_and_model(shown: tuple[Path, str, str]) -> 
             assert row[2:9] == ["2", str(day(3)), str(day(4)), "0", "0", "0", "0"]
             assert row[9].endswith("%")
             assert row[10:] == [str(day(4)), "23:55", "simulated"]
+    assert f"market  Simulated USDT-M perpetual: {BTC}, {ETH}" in out.splitlines()
     assert out.splitlines()[-1] == "nothing is failed, stale or missing"
 
 

@@ -25,7 +25,9 @@ def options_of(line: str) -> tuple[str, dict[str, Any]]:
     """Return the verb of a line and what the command itself makes of the words after it."""
     name, verb, *words = shlex.split(line)
     assert name == "heatmap"
-    return verb, cli.main.commands[verb].make_context(verb, words).params
+    # Below the group's context, as in use: click keeps the help option of the first one, which alone has no `-h`.
+    group = cli.main.make_context("heatmap", [verb])
+    return verb, cli.main.commands[verb].make_context(verb, words, parent=group).params
 
 
 def settings_of(line: str) -> Settings:

@@ -96,6 +96,7 @@ def test_the_run_is_published_and_its_facts_are_recorded(case: tuple[Ran, str, s
     status = done("status", "--home", ran.home).stdout
     assert status.endswith("nothing is failed, stale or missing\n")
     assert "simulated" not in status
+    assert f"market  Binance USDT-M perpetual: {', '.join(SETS[name].symbols)}\n" in status
 
 
 def test_every_check_passed(case: tuple[Ran, str, str]) -> None:

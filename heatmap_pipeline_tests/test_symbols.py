@@ -15,18 +15,30 @@ from hypothesis import strategies as st
 from heatmap_pipeline.store.migrate import select_as_today
 from heatmap_pipeline.symbols import (
     DOLLARS,
+    EXCHANGES,
     MAX_LENGTH,
     OTHERS,
     Contract,
     contract_of,
     is_dollar,
     of_safe_name,
+    own_exchange,
     safe_name,
+    title_of,
     why_no_symbol,
     why_not_computed,
     why_not_written,
     words_for_unknown_quote,
 )
+
+
+@given(st.sampled_from(DOLLARS), st.booleans())
+def test_a_title_says_whose_contract_it_is_and_what_it_is_margined_in(quote: str, simulated: bool) -> None:
+    title = title_of(f"BTC{quote}", quote, simulated=simulated)
+    whose, kind = title.split(" ", 1)
+    assert kind == f"{quote}-M perpetual"
+    assert whose == ("Simulated" if simulated else EXCHANGES[own_exchange("BTCUSDT")])
+
 
 letters = st.characters(categories=["Lu", "Lo", "Nd"]).filter(lambda letter: not why_not_written(f"A{letter}"))
 bases = st.text(letters, min_size=1, max_size=8)

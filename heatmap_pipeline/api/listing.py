@@ -16,6 +16,7 @@ from heatmap_pipeline.instants import MICROSECONDS, iso
 from heatmap_pipeline.model.parameters import MODELS
 from heatmap_pipeline.views.data import SymbolData, Version
 from heatmap_pipeline.views.errors import ViewError
+from heatmap_pipeline.views.heatmap import title_record
 from heatmap_pipeline.views.window import check_interval, find_model, find_symbol
 
 _KLINE = ("open", "high", "low", "close", "volume", "quote_volume")
@@ -53,6 +54,7 @@ def _entry(symbol: SymbolData) -> dict[str, Any]:
         "as_of": iso(first.end),
         "price": float(symbol.candles.close[newest]),
         "simulated": symbol.simulated,
+        **title_record(symbol),
         "source": symbol.source,
         "provisional": first.days[-1] in first.provisional,
         "located_share": {name: model.located_share for name, model in symbol.models.items()},

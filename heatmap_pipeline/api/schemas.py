@@ -11,6 +11,8 @@ from heatmap_pipeline.model.alerts import Kind
 LOCATED_SHARE = "Share of the open interest that the map puts at a liquidation price, 0 to 1."
 COVERAGE = "The name that `located_share` had before; the same number."
 TIERS = "The leverage tiers there are."
+EXCHANGE = "Whose contract it is; null where the market is made up."
+TITLE = "What it is: exchange and kind of contract, as Binance USDT-M perpetual."
 SHOWN = "The leverage tiers that are shown; null where it is all of them."
 
 ENDED = "The last day of a symbol that is not traded any more; null for all others."
@@ -70,6 +72,8 @@ class Meta(BaseModel):
     coverage: float = Field(description=COVERAGE, deprecated=True)
     as_of: str = Field(description="End of the newest candle in this answer.")
     simulated: bool = Field(description="Whether the market is made up.")
+    exchange: str | None = Field(description=EXCHANGE)
+    title: str = Field(description=TITLE)
     units: dict[str, str]
     leverage_weights: list[tuple[float, float]] | None = Field(description="As asked; null for the model's own.")
     tiers: list[float] = Field(description=TIERS)
@@ -321,6 +325,8 @@ class LiquidationMap(BaseModel):
     coverage: float = Field(description=COVERAGE, deprecated=True)
     as_of: str
     simulated: bool
+    exchange: str | None = Field(description=EXCHANGE)
+    title: str = Field(description=TITLE)
     provisional: bool
     leverage_weights: list[tuple[float, float]] | None
     tiers: list[float] = Field(description=TIERS)
@@ -517,6 +523,8 @@ class SymbolEntry(BaseModel):
     as_of: str
     price: float
     simulated: bool
+    exchange: str | None = Field(description=EXCHANGE)
+    title: str = Field(description=TITLE)
     source: str = Field(description="Where candles and open interest come from.")
     provisional: bool
     located_share: dict[str, float] = Field(description=LOCATED_SHARE)
@@ -567,6 +575,8 @@ class Market(BaseModel):
     located_share: float = Field(description=LOCATED_SHARE)
     score: Agreement | None = Field(description="null where nothing was scored; GET /score says why.")
     simulated: bool
+    exchange: str | None = Field(description=EXCHANGE)
+    title: str = Field(description=TITLE)
     provisional: bool
     newest_day: str | None = Field(description="The newest complete day.")
     ended: str | None = Field(description=ENDED)

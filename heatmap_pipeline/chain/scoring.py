@@ -20,7 +20,7 @@ from heatmap_pipeline import __version__
 from heatmap_pipeline.chain.again import cells_again
 from heatmap_pipeline.chain.history import Connect, restarted
 from heatmap_pipeline.instants import DAY, ONE_DAY, day_of, day_start, iso
-from heatmap_pipeline.market.liquidations.sources import Places, open_liquidations, own_exchange
+from heatmap_pipeline.market.liquidations.sources import Places, open_liquidations
 from heatmap_pipeline.market.liquidations.tables import merge_ranges, microseconds, recorded_share
 from heatmap_pipeline.market.tables import MarketError
 from heatmap_pipeline.model.book import LONG, SHORT, DayCandles, Floats, Ints, Sides
@@ -50,6 +50,7 @@ from heatmap_pipeline.store.days import DayRecord, day_records
 from heatmap_pipeline.store.raw import SymbolRecord, get_symbol
 from heatmap_pipeline.store.scores import Record
 from heatmap_pipeline.store.warehouse import Warehouse
+from heatmap_pipeline.symbols import own_exchange
 
 Reason: TypeAlias = Literal["nothing stored", "simulated", "no record", "coarse record", "wrong record"]
 """Why there is no score. A coarse record is of sums that no hour can be told from, a wrong one cannot be read."""

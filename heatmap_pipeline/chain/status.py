@@ -53,7 +53,7 @@ def status_lines(settings: Settings) -> Iterator[str]:
         yield _without_warehouse(settings, warehouse)
         return
     published = published_histories(warehouse)
-    with naming_the_rebuild(settings), warehouse.connect() as con:
+    with naming_the_rebuild(settings), warehouse.look() as con:
         entries = read.status(con)
         stale = {(entry.symbol, entry.model): _stale(con, settings, entry) for entry in entries}
         names = sorted({*(entry.symbol for entry in entries), *(published or {})})
@@ -73,7 +73,7 @@ def status_lines(settings: Settings) -> Iterator[str]:
     yield f"home {settings.home}"
     yield _line(_HEADER)
     yield from (_line(_row(one, len(stale[key]), held[key])) for one in entries for key in [(one.symbol, one.model)])
-    yield from recorded
+    yield from (*_titles(entries), *recorded)
     yield from dict.fromkeys(f"closed  {words}" for stored_as in again.values() if (words := closed_words(stored_as)))
     yield from (f"ended   {name} {end.day}: {end.reason}" for name, end in ends.items())
     yield from dict.fromkeys(fits)
@@ -222,6 +222,13 @@ def _row(entry: SymbolStatus, stale: int, held: int) -> tuple[str, ...]:
         f"{entry.located_share:.1%}" if entry.model else "-",
         (f"{entry.newest_candle:%Y-%m-%d %H:%M}" if entry.newest_candle else "-") + _marks(entry),
     )
+
+
+def _titles(entries: Sequence[SymbolStatus]) -> Iterator[str]:
+    """Yield what the symbols are: a line for each exchange and kind of contract."""
+    for title in dict.fromkeys(entry.title for entry in entries if entry.title):
+        names = dict.fromkeys(entry.symbol for entry in entries if entry.title == title)
+        yield f"market  {title}: {', '.join(names)}"
 
 
 def _marks(entry: SymbolStatus) -> str:

@@ -40,6 +40,8 @@ class Provenance:
         symbol: the market, as the exchange writes it.
         model: name of the model.
         kind: `modelled`: estimated by a model from real candles and open interest; `simulated`: these are made up too.
+        exchange: whose contract the symbol is; None of a market that is made up.
+        title: what the symbol is: exchange and kind of contract.
         source: where candles and open interest come from: binance, archive, demo.
         as_of: end of the newest candle in the answer, UTC.
         parameters: what the newest day of symbol and model was computed with, as recorded (docs/model.md); bucket and
@@ -55,6 +57,8 @@ class Provenance:
     symbol: str
     model: str
     kind: Literal["modelled", "simulated"]
+    exchange: str | None
+    title: str
     source: str
     as_of: datetime
     parameters: Mapping[str, Any]
@@ -72,7 +76,7 @@ class Provenance:
         tiers = self.leverage_tiers
         shown = "" if tiers is None else f" (leverage tiers {', '.join(f'{tier:g}' for tier in tiers)} only)"
         return (
-            f"modelled liquidations of {self.symbol} by {self.model}{shown}, {made_up}, as of "
+            f"modelled liquidations of {self.symbol} ({self.title}) by {self.model}{shown}, {made_up}, as of "
             f"{self.as_of:%Y-%m-%d %H:%M} UTC, in {self.units['volume']}; estimates, nobody's orders"
         )
 
@@ -96,6 +100,8 @@ class Market:
         as_of: end of the newest candle, UTC.
         price: its close, quote asset.
         simulated: whether the market is made up.
+        exchange: whose contract it is; None of a market that is made up.
+        title: what it is: exchange and kind of contract.
         source: where candles and open interest come from.
         provisional: whether the newest day was not over when it was computed.
         located_share: by model, share of the open interest that the newest map puts at a liquidation price, 0 to 1.
@@ -113,6 +119,8 @@ class Market:
     as_of: datetime
     price: float
     simulated: bool
+    exchange: str | None
+    title: str
     source: str
     provisional: bool
     located_share: Mapping[str, float]

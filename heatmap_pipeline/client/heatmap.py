@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal, Protocol, Self, TypeAlias
 
 import numpy as np
@@ -86,9 +85,7 @@ class Heatmap:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -318,6 +315,8 @@ class Heatmap:
             symbol=record["symbol"],
             model=record["model"],
             kind="simulated" if record["simulated"] else "modelled",
+            exchange=market.exchange,
+            title=market.title,
             source=market.source,
             as_of=instant_of(record["as_of"]),
             parameters=market.parameters[record["model"]],
@@ -375,6 +374,8 @@ def _market(entry: Mapping[str, Any]) -> Market:
         as_of=instant_of(entry["as_of"]),
         price=entry["price"],
         simulated=entry["simulated"],
+        exchange=entry["exchange"],
+        title=entry["title"],
         source=entry["source"],
         provisional=entry["provisional"],
         located_share=entry["located_share"],

@@ -32,6 +32,8 @@ def markets(every: Sequence[Market], part: str) -> dict[str, Any]:
             {
                 "symbol": market.symbol,
                 "kind": "simulated" if market.simulated else "modelled",
+                "exchange": market.exchange,
+                "title": market.title,
                 "source": market.source,
                 "models": list(market.models),
                 "first_day": market.first_day.isoformat(),

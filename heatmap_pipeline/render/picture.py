@@ -486,7 +486,7 @@ class _Canvas:
                 last = self._badge(last, words, colour)
         as_of = meta["as_of"][:16].replace("T", " ")
         facts = (
-            f"{meta['model']} model",
+            f"{meta['title']}, {meta['model']}",
             f"as of {as_of} UTC",
             f"located share {meta['located_share']:.1%} of open interest",
         )

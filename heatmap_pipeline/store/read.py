@@ -21,6 +21,7 @@ from heatmap_pipeline.store.origin import stored_command
 from heatmap_pipeline.store.raw import SymbolRecord, get_symbol
 from heatmap_pipeline.store.sql import Connection, rows, scalar
 from heatmap_pipeline.store.warehouse import READER_PREFIX, StoreError, Warehouse
+from heatmap_pipeline.symbols import title_of
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class SymbolStatus:
         model: None where only raw data are stored.
         source: where the data come from; '' where the symbol is not registered.
         simulated: whether the market is made up.
+        title: what the symbol is: exchange and kind of contract; '' where it is not registered.
         first_day: first computed day.
         last_day: last computed day.
         days: number of computed days.
@@ -47,6 +49,7 @@ class SymbolStatus:
     model: str | None
     source: str
     simulated: bool
+    title: str
     first_day: date | None
     last_day: date | None
     days: int
@@ -96,6 +99,7 @@ def _status_of(con: Connection, symbol: str, model: str | None) -> SymbolStatus:
         model=model,
         source=record.source if record else "",
         simulated=bool(record and record.simulated),
+        title=title_of(symbol, record.quote, simulated=record.simulated) if record else "",
         first_day=days[0] if days else None,
         last_day=days[-1] if days else None,
         days=len(days),

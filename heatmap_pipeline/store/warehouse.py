@@ -121,6 +121,28 @@ class Warehouse:
             yield con
 
     @contextmanager
+    def look(self) -> Iterator[Connection]:
+        """Open the private database for who only reads: as `connect`; without lock where the home cannot be written.
+
+        Raises:
+            StoreError: as `connect`; for tables of an earlier version in a home that cannot be written.
+        """
+        if not self.path.exists() or os.access(self.home, os.W_OK):
+            with self.connect() as con:
+                yield con
+            return
+        with self.explaining(), instances.lent(_SETTINGS) as con:
+            con.execute(f"ATTACH {quoted(self.path)} AS warehouse (READ_ONLY)")
+            con.execute("USE warehouse")
+            self._check_version(con, self.path)
+            if (version := schema_version(con)) != SCHEMA_VERSION:
+                raise StoreError(
+                    f"{self.path} has schema version {version} and gets that of this program, {SCHEMA_VERSION}, where "
+                    f"home {self.home} can be written"
+                )
+            yield con
+
+    @contextmanager
     def read(self, *, any_version: bool = False, alone: bool = False) -> Iterator[Connection]:
         """Open the published database read-only; needs no lock, and sees the version that is newest now.
 

@@ -11,7 +11,7 @@ from heatmap_pipeline.instants import DAY, MICROSECONDS, day_of, iso
 from heatmap_pipeline.model.book import LONG, SHORT, SIDE_NAMES, Floats, Ints, Lots, Sides
 from heatmap_pipeline.model.zones import NEAR, Move, Zone, find_zones, landmarks, max_pain, standing_since
 from heatmap_pipeline.views.grid import DECIMALS
-from heatmap_pipeline.views.heatmap import tiers_record, units_of
+from heatmap_pipeline.views.heatmap import tiers_record, title_record, units_of
 from heatmap_pipeline.views.replay import Source, shares_located
 from heatmap_pipeline.views.window import MAX_ROWS, choose_bins
 from heatmap_pipeline.views.zones import lots_after
@@ -104,6 +104,7 @@ def _provenance(source: Source, start: int) -> dict[str, Any]:
     return {
         "as_of": iso(start + symbol.candles.step),
         "simulated": symbol.simulated,
+        **title_record(symbol),
         "provisional": day_of(start) in source.model.provisional,
         "leverage_weights": None if source.weights is None else [list(row) for row in source.weights],
         **tiers_record(source),

@@ -33,6 +33,7 @@ from heatmap_pipeline.store.read import missing_days, newest_located_share
 from heatmap_pipeline.store.scores import Agreement, agreements
 from heatmap_pipeline.store.sql import Connection
 from heatmap_pipeline.store.warehouse import StoreError, Warehouse, schema_version
+from heatmap_pipeline.symbols import own_exchange, title_of
 from heatmap_pipeline.views.score import score_record
 
 
@@ -110,6 +111,16 @@ class SymbolData:
     not_whole: Mapping[date, str] = field(default_factory=dict)
     quote: str = "USDT"
     ended: Ended | None = None
+
+    @property
+    def exchange(self) -> str | None:
+        """Name of the exchange whose contract it is; None of a market that is made up."""
+        return None if self.simulated else own_exchange(self.name)
+
+    @property
+    def title(self) -> str:
+        """What it is: exchange and kind of contract."""
+        return title_of(self.name, self.quote, simulated=self.simulated)
 
     def day_candles(self, model: ModelData, day: date, before: float) -> DayCandles:
         """Return the candles of a computed day as the model takes them; `before` is the open interest (contracts)."""

@@ -9,6 +9,7 @@ import numpy as np
 
 from heatmap_pipeline.instants import iso
 from heatmap_pipeline.model.book import Ints
+from heatmap_pipeline.views.data import SymbolData
 from heatmap_pipeline.views.grid import DECIMALS, Grid, make_grid, price_span
 from heatmap_pipeline.views.replay import Replay, Source, replay
 from heatmap_pipeline.views.window import Window, choose_bins, intervals_with_candles
@@ -22,6 +23,11 @@ def units_of(quote: str) -> dict[str, str]:
         'USDC per price bin and side'
     """
     return {"time": "UTC", "price": quote, "volume": quote, "density": f"{quote} per price bin and side"}
+
+
+def title_record(symbol: SymbolData) -> dict[str, Any]:
+    """Return what says whose contract a symbol is, in every answer of it."""
+    return {"exchange": symbol.exchange, "title": symbol.title}
 
 
 def tiers_record(source: Source) -> dict[str, Any]:
@@ -89,6 +95,7 @@ class Heatmap:
             "coverage": played.located_share,
             "as_of": iso(self.end),
             "simulated": self.source.symbol.simulated,
+            **title_record(self.source.symbol),
             "units": units_of(self.source.symbol.quote),
             "leverage_weights": None if weights is None else [list(row) for row in weights],
             **tiers_record(self.source),

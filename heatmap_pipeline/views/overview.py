@@ -18,6 +18,7 @@ from heatmap_pipeline.model.zones import NEAR, Zone, find_zones, landmarks
 from heatmap_pipeline.store.columns import BookCells
 from heatmap_pipeline.store.scores import Agreement
 from heatmap_pipeline.views.data import ModelData, SymbolData, Version
+from heatmap_pipeline.views.heatmap import title_record
 
 SPARK_DAYS = 7
 SPARK_SECONDS = 7200
@@ -65,6 +66,7 @@ def _record(
         "located_share": model.located_share,
         "score": None if window is None else {"window": window, **asdict(scores[window])},
         "simulated": symbol.simulated,
+        **title_record(symbol),
         "provisional": model.days[-1] in model.provisional,
         "newest_day": None if model.newest_complete is None else model.newest_complete.isoformat(),
         "ended": None if symbol.ended is None else symbol.ended.day.isoformat(),

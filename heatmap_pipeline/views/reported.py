@@ -14,10 +14,10 @@ import numpy as np
 
 from heatmap_pipeline.bins import Candles, Floats, Ints
 from heatmap_pipeline.instants import MICROSECONDS
-from heatmap_pipeline.market.liquidations.sources import own_exchange
 from heatmap_pipeline.market.liquidations.tables import exchange_of
 from heatmap_pipeline.model.book import LONG, SHORT
 from heatmap_pipeline.store.columns import Reports
+from heatmap_pipeline.symbols import own_exchange
 from heatmap_pipeline.views.window import Window
 
 SIDES = {"long": LONG, "short": SHORT}

@@ -46,7 +46,7 @@ def test_each_market_says_what_the_other_answers_say(served: TestClient) -> None
     assert body["version"] == symbols["version"]
     assert [one["symbol"] for one in body["markets"]] == [one["symbol"] for one in symbols["symbols"]] == [BTC, ETH]
     for market, entry in zip(body["markets"], symbols["symbols"], strict=True):
-        for name in ("quote", "price", "as_of", "simulated", "provisional", "ended"):
+        for name in ("quote", "price", "as_of", "simulated", "exchange", "title", "provisional", "ended"):
             assert market[name] == entry[name], name
         assert market["model"] == entry["models"][0]
         assert market["located_share"] == entry["located_share"][market["model"]]

@@ -35,7 +35,8 @@ def test_the_lines_of_the_readme_run_as_printed(
     monkeypatch.setenv("HEATMAP_HOME", str(published.home))
     exec(compile(code, "README.md", "exec"), {})  # noqa: S102
     said = capsys.readouterr().out
-    assert f"modelled liquidations of {BTC} by turnover, on simulated data, as of 2024-01-07 12:00 UTC" in said
+    title = f"{BTC} (Simulated USDT-M perpetual)"
+    assert f"modelled liquidations of {title} by turnover, on simulated data, as of 2024-01-07 12:00 UTC" in said
     text = (CHECKOUT / "README.md").read_text("utf-8")
     (shown,) = re.findall(r"<!-- client -->.*?```text\n(.*?)```", text, re.DOTALL)
     assert shape(said) == shape(shown)

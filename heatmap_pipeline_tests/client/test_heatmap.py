@@ -197,8 +197,8 @@ def test_every_answer_says_where_it_comes_from(published: Settings, file: Heatma
             assert about.units["volume"] == "USDT"
             assert about.parameters["liquidable"] == 0.03
             assert (about.where, about.leverage_weights) == (where, None)
-            assert "modelled" in about.words
-            assert "simulated" in about.words
+            assert (about.exchange, about.title) == (None, "Simulated USDT-M perpetual")
+            assert about.words.startswith(f"modelled liquidations of {BTC} ({about.title}) by turnover, on simulated")
             attrs = {str(name): value for name, value in answer.to_pandas().attrs.items()}
             assert (attrs["kind"], attrs["as_of"]) == ("simulated", "2024-01-08T00:00:00Z")
             assert all(isinstance(value, str | int | float) for value in flat(attrs).values())
@@ -207,9 +207,8 @@ def test_every_answer_says_where_it_comes_from(published: Settings, file: Heatma
     near = (25.0, 50.0, 75.0, 100.0, 125.0)
     shown = file.map(BTC, leverage_tiers="near")
     assert shown.provenance.leverage_tiers == near == tuple(shown.to_pandas().attrs["leverage_tiers"])
-    assert f"modelled liquidations of {BTC} by turnover (leverage tiers 25, 50, 75, 100, 125 only), on" in (
-        shown.provenance.words
-    )
+    said = "by turnover (leverage tiers 25, 50, 75, 100, 125 only), on simulated data"
+    assert shown.provenance.words.startswith(f"modelled liquidations of {BTC} (Simulated USDT-M perpetual) {said}")
     assert replace(about, kind="modelled").words == about.words.replace("on simulated data", "on data of demo")
 
 
@@ -248,7 +247,8 @@ def test_a_market_that_is_not_made_up_is_modelled_scored_and_held_against_report
     score, series = of_file
     for answer in of_file:
         assert (answer.provenance.kind, answer.provenance.source) == ("modelled", "archive")
-        assert "on data of archive" in answer.provenance.words
+        assert (answer.provenance.exchange, answer.provenance.title) == ("binance", "Binance USDT-M perpetual")
+        assert "(Binance USDT-M perpetual) by turnover, on data of archive" in answer.provenance.words
     assert score.scored
     frame = score.to_pandas()
     assert {"nowcast", "at_start"} <= set(frame["horizon"])

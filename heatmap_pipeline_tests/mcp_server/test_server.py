@@ -26,6 +26,7 @@ from heatmap_pipeline_tests._homes import heatmap, refused
 from heatmap_pipeline_tests.api.homes import BTC, ETH
 
 CHECKOUT = Path(room.__file__).parents[2]
+TITLE = f"{BTC} (Simulated USDT-M perpetual)"
 MOST_BYTES = 16_000
 """Of an answer as text."""
 
@@ -95,7 +96,10 @@ def test_every_answer_has_its_provenance(tools: Tools, name: str) -> None:
     assert about["units"]["volume"] == about["units"]["price"] == "USDT"
     assert about["parameters"]["liquidable"] == 0.03
     assert about["leverage_tiers"] == "all", "null would read as missing"
-    assert about["words"].startswith(f"modelled liquidations of {BTC} by turnover, on simulated data, as of 2024-01-08")
+    assert (about["exchange"], about["title"]) == (None, "Simulated USDT-M perpetual")
+    assert about["words"].startswith(
+        f"modelled liquidations of {TITLE} by turnover, on simulated data, as of 2024-01-08"
+    )
 
 
 def test_markets_say_theirs_one_by_one(tools: Tools) -> None:
@@ -103,6 +107,7 @@ def test_markets_say_theirs_one_by_one(tools: Tools) -> None:
     assert [market["symbol"] for market in found["markets"]] == [BTC, ETH]
     for market in found["markets"]:
         assert (market["kind"], market["source"], market["as_of"]) == ("simulated", "demo", "2024-01-08T00:00:00Z")
+        assert (market["exchange"], market["title"]) == (None, "Simulated USDT-M perpetual")
         assert market["units"]["price"] == "USDT"
     assert found["left_out"] == 0
     assert [market["symbol"] for market in call(tools, "markets", name_contains="eth")["markets"]] == [ETH]
@@ -158,7 +163,7 @@ def test_some_tiers_are_shown_and_named(tools: Tools, file: Heatmap, given: str,
         assert answer["provenance"]["leverage_tiers"] == shown
         assert answer["provenance"]["kind"] == "simulated"
         words = answer["provenance"]["words"]
-        assert words.startswith(f"modelled liquidations of {BTC} by turnover (leverage tiers ")
+        assert words.startswith(f"modelled liquidations of {TITLE} by turnover (leverage tiers ")
         assert ", ".join(f"{tier:g}" for tier in shown) + " only), on simulated data" in words
         assert words.endswith(", in USDT; estimates, nobody's orders")
 

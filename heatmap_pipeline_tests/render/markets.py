@@ -60,6 +60,8 @@ def market(number: int, **changes: Any) -> dict[str, Any]:
         "located_share": 0.03,
         "score": score if number % 2 else None,
         "simulated": False,
+        "exchange": "binance",
+        "title": "Binance USDT-M perpetual",
         "provisional": False,
         "newest_day": "2024-07-10",
         "ended": None,

@@ -49,6 +49,7 @@ def test_the_page_draws_the_map_and_says_what_it_is(page: Any, renders: Path) ->
     assert page.locator("#price").inner_text() == f"{data.meta['price']:,.0f}"
     assert "2024-07-11 00:00 UTC" in page.locator("#as-of").inner_text()
     assert "located share 90.0 %" in page.locator("#located").inner_text()
+    assert page.locator("#contract").inner_text() == "Binance USDT-M perpetual, turnover"
     assert page.locator("#badges").inner_text() == ""
     assert "UTC" in page.locator("#chart").inner_text()
     assert not any(address.startswith("http") for address in page.requested)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from PIL import Image
 
 from heatmap_pipeline.render.picture import (
@@ -77,6 +78,25 @@ def test_simulated_and_provisional_are_said(tmp_path: Path) -> None:
     assert painted["real"] == 0
     assert painted["made"] > 500
     assert np.any(pixels(tmp_path / "made.png") != pixels(tmp_path / "both.png"))
+
+
+@pytest.mark.parametrize(
+    ("symbol", "simulated", "title"),
+    [("BTCUSDC", False, "Binance USDC-M perpetual"), ("BTCUSDT", True, "Simulated USDT-M perpetual")],
+)
+def test_the_title_says_exchange_contract_and_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, symbol: str, simulated: bool, title: str
+) -> None:
+    written: list[str] = []
+    text = Figure.text
+
+    def remember(figure: Figure, x: float, y: float, words: str, **how: Any) -> Any:
+        written.append(words)
+        return text(figure, x, y, words, **how)
+
+    monkeypatch.setattr(Figure, "text", remember)
+    write_png(sample(symbol, "delta", simulated=simulated), tmp_path / "one.png")
+    assert sum(f"Liquidation heatmap   ·   {title}, delta   ·   as of " in words for words in written) == 1
 
 
 def test_the_small_picture_stays_small() -> None:

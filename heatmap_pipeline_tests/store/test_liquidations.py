@@ -12,7 +12,6 @@ import pandas as pd
 import pytest
 
 from heatmap_pipeline.instants import DAY, day_start
-from heatmap_pipeline.market.liquidations.sources import own_exchange
 from heatmap_pipeline.market.liquidations.tables import HOUR, Liquidations, clean_liquidations, raw_rows
 from heatmap_pipeline.store import liquidations as stored
 from heatmap_pipeline.store.liquidations import (
@@ -28,6 +27,7 @@ from heatmap_pipeline.store.raw import save_raw
 from heatmap_pipeline.store.schema import amounts
 from heatmap_pipeline.store.sql import Connection, insert, rows
 from heatmap_pipeline.store.warehouse import Warehouse
+from heatmap_pipeline.symbols import own_exchange
 from heatmap_pipeline_tests.store.tiny import DAYS, market
 
 BTC = "BTCUSDT"

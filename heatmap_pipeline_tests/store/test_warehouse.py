@@ -16,6 +16,7 @@ import pytest
 
 from heatmap_pipeline.errors import HeatmapError
 from heatmap_pipeline.store import warehouse as module
+from heatmap_pipeline.store.migrate import SCHEMA_VERSION
 from heatmap_pipeline.store.schema import column_types
 from heatmap_pipeline.store.sql import transaction
 from heatmap_pipeline.store.warehouse import StoreError, Warehouse, free_name
@@ -240,3 +241,23 @@ def test_a_name_that_is_taken_gets_a_number(tmp_path: Path) -> None:
     assert free_name(wanted).name == "heatmap.schema-0-2.duckdb"
     free_name(wanted).mkdir()
     assert free_name(wanted).name == "heatmap.schema-0-3.duckdb"
+
+
+def test_a_home_that_cannot_be_written_is_looked_at_without_a_trace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As root every folder can be written, so the answer of the system is said here."""
+    warehouse = Warehouse(tmp_path)
+    with warehouse.look() as con:  # which can be written, and is made
+        con.execute("INSERT INTO ended_symbols (symbol, ended, reason) VALUES ('LUNAUSDT', '2022-05-12', 'delisted')")
+    (tmp_path / "warehouse.lock").unlink()
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with warehouse.look() as con:
+        assert con.execute("SELECT symbol FROM ended_symbols").fetchall() == [("LUNAUSDT",)]
+        with pytest.raises(duckdb.InvalidInputException, match="read-only"):
+            con.execute("DELETE FROM ended_symbols")
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
+    monkeypatch.setattr(module, "SCHEMA_VERSION", SCHEMA_VERSION + 1)
+    with pytest.raises(StoreError, match=r"where home .* can be written"), warehouse.look():
+        pass

@@ -60,7 +60,10 @@ def test_facts_come_from_the_candles() -> None:
     assert meta["as_of"] == "2024-07-03T00:00:00Z"
     assert (meta["first_day"], meta["last_day"]) == ("2024-07-01", "2024-07-02")
     assert meta["simulated"] is meta["provisional"] is True
-    assert sample().meta["provisional"] is False
+    assert (meta["exchange"], meta["title"]) == (None, "Simulated USDT-M perpetual")
+    real = sample("ETHUSDC").meta
+    assert real["provisional"] is False
+    assert (real["exchange"], real["title"]) == ("binance", "Binance USDC-M perpetual")
 
 
 def test_no_levels_make_one_empty_row_at_the_price() -> None:

@@ -51,17 +51,6 @@ class LiquidationSource(Protocol):
         """
 
 
-def own_exchange(symbol: str) -> str:
-    """Return the exchange whose liquidations are a market's own: a bare symbol is a contract of Binance.
-
-    Example:
-        >>> own_exchange("BTCUSDT")
-        'binance'
-    """
-    del symbol
-    return "binance"
-
-
 def open_liquidations(names: Sequence[str], places: Places) -> dict[str, LiquidationSource]:
     """Return the sources of these names, each once, in their order.
 

@@ -3,7 +3,7 @@
 import { ABOUT_LOCATED } from "./controls.js";
 import { byId, make } from "./dom.js";
 import { marksOf, reportedWords } from "./marks.js";
-import { ageText, instantText, priceText, quote } from "./words.js";
+import { ageText, instantText, priceText, quote, titleText } from "./words.js";
 
 const STALE_HOURS = 36;
 
@@ -24,7 +24,8 @@ function retryButton(retry) {
 
 /** Words in place of everything that would be of another choice. */
 export function blank(words, more) {
-  for (const id of ["price", "as-of", "located", "badges", "ladder", "reported"]) byId(id).replaceChildren();
+  for (const id of ["price", "contract", "as-of", "located", "badges", "ladder", "reported"])
+    byId(id).replaceChildren();
   for (const id of ["save-png", "save-csv"]) byId(id).disabled = true;
   byId("travel").hidden = true;
   document.body.classList.remove("past");
@@ -50,6 +51,7 @@ export function showFacts(map, stale, newest) {
   const bold = (text) => make("b", { textContent: text });
   const { isPast, locatedShare } = map;
   document.body.classList.toggle("past", isPast);
+  byId("contract").textContent = titleText(map);
   byId("price").textContent = priceText(map.price);
   byId("price").title = isPast ? `Close at ${instantText(map.asOf)}, ${quote}` : `Last close, ${quote}`;
   byId("as-of").replaceChildren("as of ", bold(instantText(map.asOf)));

@@ -4,7 +4,7 @@ import { COLOURS, copyCells, FONT, roundVolumes, STOPS, scaleText, scaleWords } 
 import { make } from "./dom.js";
 import { marksOf, reportedWords } from "./marks.js";
 import { sidesOf } from "./traces.js";
-import { instantText, priceText } from "./words.js";
+import { instantText, priceText, titleText } from "./words.js";
 
 export function save(name, blob) {
   const link = make("a", { href: URL.createObjectURL(blob), download: name });
@@ -121,7 +121,7 @@ export function caption(context, map, choice, scale, width, height) {
     x += 12 + wide;
   }
   const share = map.locatedShare === null ? "not known" : `${(map.locatedShare * 100).toFixed(1)} %`;
-  const facts = [`Liquidation heatmap · ${map.model} model`, `as of ${instantText(map.asOf)} · located share ${share}`];
+  const facts = [`Liquidation heatmap · ${titleText(map)}`, `as of ${instantText(map.asOf)} · located share ${share}`];
   const lines = width < ROOM ? facts : [facts.join(" · ")];
   lines.forEach((line, i) => {
     write(context, line, 14, 48 + 18 * i);

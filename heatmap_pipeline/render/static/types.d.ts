@@ -112,6 +112,8 @@ export interface HeatMap {
   payload: { lots?: object | null; meta: { as_of: string } };
   symbol: string;
   model: string;
+  /** Exchange and kind of contract; files of before it was written have none. */
+  title?: string;
   quote: string;
   columns: number;
   rows: number;

@@ -1,6 +1,8 @@
 // How volumes, prices and times are written. Prices and volumes are in the quote asset of what is shown, times
 // milliseconds since 1970 UTC.
 
+/** @import { HeatMap } from "./types.d.ts" */
+
 /** @type {[number, string][]} */
 const SIZES = [
   [1e9, "B"],
@@ -110,3 +112,9 @@ export function ageText(seconds) {
   if (seconds < 5400) return `${Math.max(1, Math.round(seconds / 60))} min`;
   return seconds < 172800 ? `${Math.round(seconds / 3600)} h` : `${Math.floor(seconds / 86400)} d`;
 }
+
+/**
+ * What a map is of: exchange and kind of contract, and the model.
+ * @param {Pick<HeatMap, "title" | "model">} map
+ */
+export const titleText = ({ title, model }) => (title ? `${title}, ${model}` : `${model} model`);

@@ -12,10 +12,11 @@ import pytest
 from heatmap_pipeline.instants import DAY, day_start
 from heatmap_pipeline.market.archive_file import LIQUIDATION_HEADER
 from heatmap_pipeline.market.liquidations.recording import RecordingWriter
-from heatmap_pipeline.market.liquidations.sources import SOURCES, Places, open_liquidations, own_exchange
+from heatmap_pipeline.market.liquidations.sources import SOURCES, Places, open_liquidations
 from heatmap_pipeline.market.liquidations.streams import Event
 from heatmap_pipeline.market.liquidations.tables import LIQUIDATION_COLUMNS, Liquidations, exchange_of, microseconds
 from heatmap_pipeline.market.tables import MarketError, NoDataError
+from heatmap_pipeline.symbols import EXCHANGES
 from heatmap_pipeline_tests.market._files import csv_text, write
 from heatmap_pipeline_tests.market.liquidations._rest_servers import (
     NOW,
@@ -125,8 +126,7 @@ def test_names_that_are_none(tmp_path: Path) -> None:
     assert list(open_liquidations(["bybit_stream", "bybit_stream"], places(tmp_path))) == ["bybit_stream"]
 
 
-def test_a_market_has_an_exchange_of_its_own() -> None:
-    assert own_exchange("BTCUSDT") == "binance"
+def test_every_source_is_of_an_exchange_that_has_a_name() -> None:
     exchanges = {exchange_of(name) for name in SOURCES if name != "files"}
-    assert exchanges == {"binance", "bybit", "gate", "bitget"}
+    assert exchanges == EXCHANGES.keys()
     assert np.all([name.count("_") == 1 for name in SOURCES if name != "files"])

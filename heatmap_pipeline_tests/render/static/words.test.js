@@ -10,6 +10,7 @@ import {
   percentText,
   priceText,
   timesText,
+  titleText,
   typedTimes,
   typedVolume,
   volumeText,
@@ -109,3 +110,8 @@ test("another quote asset is named, and has no dollar sign unless it is one", ()
   assert.equal(volumeText(1500), "$1.5k");
   countIn("USDT");
 });
+
+table("titles", titleText, [
+  [{ title: "Binance USDT-M perpetual", model: "turnover" }, "Binance USDT-M perpetual, turnover"],
+  [{ model: "delta" }, "delta model"], // a file of before the title was written
+]);

@@ -179,6 +179,7 @@ const badge = (words, style = "") => make("span", { className: `badge ${style}`,
 function nameCell(market) {
   const link = make("a", {
     textContent: market.symbol,
+    title: `${market.title}, ${market.model}`,
     href: `map#${new URLSearchParams({ symbol: market.symbol })}`,
   });
   const marks = [
