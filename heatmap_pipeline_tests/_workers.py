@@ -18,6 +18,7 @@ TOGETHER = {
     **{
         f"render/{name}.py": "render/test_page_in_browser.py"
         for name in (
+            "test_accessibility",
             "test_agreement",
             "test_leverage",
             "test_live_page",

@@ -16,6 +16,10 @@ from typing import Any
 import httpx
 import pytest
 
+from heatmap_pipeline.alert_rules import CascadeRule
+from heatmap_pipeline.chain.alerts import watch_symbol
+from heatmap_pipeline.chain.liquidations import ingest_liquidations, open_sources
+from heatmap_pipeline.store.warehouse import Warehouse
 from heatmap_pipeline_tests._homes import clean_environment
 from heatmap_pipeline_tests._once import copied_once
 from heatmap_pipeline_tests.api._threaded import serving_here
@@ -29,6 +33,7 @@ FIRST, LAST = date(2024, 6, 26), date(2024, 7, 6)
 NOW = "2024-07-07T00:10:00Z"
 CRASH = "2024-07-04T23:30Z"
 MINUTE = 60_000
+RULES = (CascadeRule(name="cascade", when="cascade", times=3.0),)
 
 
 @pytest.fixture(scope="module")
@@ -41,12 +46,19 @@ def server(market_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
         def settings_at(home: Path) -> Any:
             archive = market_dir / "binance_vision"
-            return load_settings(home=home, source="archive", archive=archive, models=["turnover"])
+            records = market_dir / "liquidations"
+            return load_settings(
+                home=home, source="archive", archive=archive, models=["turnover"], liquidations_folder=records
+            )
 
         def make(home: Path) -> None:
+            settings, connect = settings_at(home), Warehouse(home).connect
             days = [FIRST + timedelta(days=number) for number in range((LAST - FIRST).days + 1)]
-            compute(settings_at(home), BTC, days)
-            publish_all(settings_at(home), BTC)
+            for part in (days[:-1], days[-1:]):  # rules tell what is new since they looked first
+                compute(settings, BTC, part)
+                watch_symbol(connect, BTC, settings.models, RULES)
+            ingest_liquidations(connect, open_sources(settings), BTC, days)
+            publish_all(settings, BTC)
 
         home = copied_once(tmp_path_factory, "crash", make)
         with serving_here(settings_at(home)) as running:
@@ -575,3 +587,56 @@ def test_a_tap_pins_and_tells_and_a_second_one_lets_go(browser: Any, server: str
         page.wait_for_timeout(500)
         page.touchscreen.tap(place["x"] - 60, place["y"])
         page.wait_for_function("before => heatmapPage.state().choice.pin < before", arg=pinned["asOf"])
+def test_the_leverage_filter_shows_what_the_endpoint_has_of_these_tiers(page: Any, server: str) -> None:
+    visit(page, server, f"#range=24h&at={CRASH}")
+    whole = held(page, server)
+    press(page, "tiers", "near")
+    near = drawn(page)
+    params = {"symbol": BTC, "time": near["time"], "leverage_tiers": "near"}
+    real = httpx.get(f"{server}liquidations/map", params=params).json()
+    assert near["long"] == pytest.approx(real["total_long_volume"], rel=1e-4)
+    assert near["short"] == pytest.approx(real["total_short_volume"], rel=1e-4)
+    assert 0 < near["long"] < whole["long"]
+    assert "leverage 25x and up only" in page.locator("#badges").inner_text()
+
+
+def test_the_zones_beside_the_map_are_the_endpoints(page: Any, server: str) -> None:
+    visit(page, server, f"#range=24h&at={CRASH}&pin=2024-07-04T12:05Z")
+    real = there(server, held(page, server)["time"])
+    listed = page.locator("#ladder .level-price").all_inner_texts()
+    nearest = [zone for zone in real["nearest"].values() if zone]
+    assert nearest
+    for zone in nearest:
+        assert f"{zone['peak']:,.0f}" in listed, "each nearest zone at its peak"
+
+
+def test_the_overview_names_the_market_and_leads_to_its_map(page: Any, server: str) -> None:
+    page.goto(f"{server}overview")
+    page.wait_for_selector("tbody tr")
+    words = page.locator("tbody tr").inner_text()
+    (market,) = httpx.get(f"{server}markets").json()["markets"]
+    assert BTC in words
+    assert f"{math.floor(market['price'] + 0.5):,}" in words
+    page.get_by_role("link", name=BTC).click()
+    page.wait_for_url("**/map#symbol=BTCUSDT*")
+    settle(page)
+    assert held(page, server)["price"] == market["price"]
+
+
+def test_reported_liquidations_of_the_crash_are_hollow_and_named(page: Any, server: str) -> None:
+    visit(page, server, f"#range=24h&at={CRASH}")
+    assert trace(page, "reported")["points"] > 10
+    words = page.locator("footer").inner_text()
+    assert "modelled liquidations" in words
+    assert "binance, incomplete" in words
+    press(page, "layers", "reported")
+    assert not trace(page, "reported")["visible"]
+
+
+def test_the_last_alerts_of_the_market_are_those_the_endpoint_lists(page: Any, server: str) -> None:
+    visit(page, server)
+    page.wait_for_selector("#alerts:not([hidden])")
+    page.locator("#alerts summary").click()
+    listed = httpx.get(f"{server}alerts", params={"symbol": BTC}).json()["alerts"]
+    assert [alert["words"] for alert in listed] == page.locator("#alerts-list span").all_inner_texts()
+    assert "cascade" in {alert["kind"] for alert in listed}

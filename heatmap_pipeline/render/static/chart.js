@@ -131,12 +131,8 @@ export class Chart {
 
   /** Labels of the price axis that would stick out below the label of the price are not shown. */
   #clearPriceLabel() {
-    const frame = this.#element.getBoundingClientRect();
-    const { yaxis } = this.#element._fullLayout;
     for (const label of this.#element.querySelectorAll(".ytick text")) {
-      const { top, bottom } = label.getBoundingClientRect();
-      const price = yaxis.p2l((top + bottom) / 2 - frame.top - yaxis._offset);
-      label.style.visibility = this.isCovered(price) ? "hidden" : "";
+      label.style.visibility = this.isCovered(label.__data__.x) ? "hidden" : "";
     }
   }
 

@@ -241,13 +241,22 @@ export function fillHelp(dialog) {
   });
 }
 
+const TOLD = ".explained:is(:hover, :focus), .badge:focus-visible"; // what hangs over the page
+
 /** Keys for the whole page, except where something is typed. `act(key)` says whether it took one. */
 export function listenToKeys(act) {
+  const { classList } = document.body;
+  for (const other of ["focusin", "pointermove"]) document.addEventListener(other, () => classList.remove("quiet"));
   document.addEventListener("keydown", (event) => {
+    if (document.querySelector("dialog[open]")) return; // whose keys these are, wherever the focus is
+    if (event.key === "Escape" && !classList.contains("quiet") && document.querySelector(TOLD)) {
+      classList.add("quiet");
+      return;
+    }
     if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
-    if (event.target.closest?.("input, select, textarea, dialog")) return;
+    if (event.target.closest?.("input, select, textarea")) return;
     if (event.key.startsWith("Arrow") && event.target.closest?.("button, [role=slider], .level")) return;
-    if (event.key === " " && event.target.closest?.("button")) return; // which it presses
+    if (event.key === " " && event.target.closest?.("button, summary")) return; // which it presses
     if (act(event.key)) event.preventDefault();
   });
 }

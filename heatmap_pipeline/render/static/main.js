@@ -489,7 +489,7 @@ class Page {
       ">": () => this.player.step(1),
       "{": () => this.player.shift(-1),
       "}": () => this.player.shift(1),
-      Escape: () => this.#unpin(),
+      Escape: () => (byId("more").checkVisibility() && this.#isOpen ? this.#fold() : this.#unpin()),
     };
   }
 
@@ -518,9 +518,7 @@ class Page {
       save(fileName(state.moment, "csv"), new Blob([text], { type: "text/csv" }));
     });
     click("save-png", async () => save(fileName(state.moment, "png"), await this.pngOf()));
-    click("more", () => {
-      byId("more").setAttribute("aria-expanded", String(document.body.classList.toggle("open")));
-    });
+    click("more", () => this.#fold());
     for (const id of ["save-png", "save-csv"]) byId(id).disabled = true;
     byId("map").tabIndex = 0;
     fillHelp(byId("help"));
@@ -538,6 +536,16 @@ class Page {
     };
     setInterval(look, this.#seconds * 1000);
     document.addEventListener("visibilitychange", look);
+  }
+
+  get #isOpen() {
+    return document.body.classList.contains("open");
+  }
+
+  /** Opens or closes the controls where they are folded away. */
+  #fold() {
+    byId("more").setAttribute("aria-expanded", String(document.body.classList.toggle("open")));
+    byId("more").focus();
   }
 
   #followSize() {

@@ -16,11 +16,25 @@ export function save(name, blob) {
 
 const ROOM = 1000; // pixels, from which on the colours stand beside the words of the head
 
-/** How high the head is, and where its bar of colours stands. */
-function headOf(width) {
-  if (width < ROOM) return { head: 128, bar: { left: 14, top: 96, wide: width - 28 } };
-  const wide = Math.max(360, Math.min(420, 0.3 * width));
-  return { head: 64, bar: { left: width - wide - 14, top: 26, wide } };
+const LINE = 26; // pixels from one line of marks to the next
+
+/** How high the head is, and where its name, price, marks, facts and bar of colours stand. */
+function headOf(context, map, width) {
+  const isNarrow = width < ROOM;
+  const wide = isNarrow ? width - 28 : Math.max(360, Math.min(420, 0.3 * width));
+  const left = width - wide - 14;
+  const right = isNarrow ? width - 14 : left - 14;
+  const price = 14 + widthOf(context, map.symbol, NAME) + 12;
+  let [x, y] = [price + widthOf(context, priceText(map.price), PRICE) + 12, 22];
+  const marks = marksOf(map).map(({ words, colour }) => {
+    const room = widthOf(context, words, MARK) + 14;
+    if (x + room > right && x > 14) [x, y] = [14, y + LINE];
+    const mark = { words, colour, left: x, y, wide: room };
+    x += room + 12;
+    return mark;
+  });
+  const bar = { left, top: isNarrow ? y + 74 : 26, wide };
+  return { head: y + (isNarrow ? 106 : 42), price, marks, facts: y + 26, bar };
 }
 
 const FOOT = 26;
@@ -37,9 +51,10 @@ function figureOf(chart, element) {
 export async function pngOf(chart, element) {
   const { map, choice, scale, moment, until } = chart.state();
   const [width, height, fine] = [element.clientWidth, element.clientHeight, 2];
-  const { head } = headOf(width);
-  const canvas = make("canvas", { width: width * fine, height: (height + head + FOOT) * fine });
+  const canvas = make("canvas");
   const context = canvas.getContext("2d");
+  const { head } = headOf(context, moment, width);
+  Object.assign(canvas, { width: width * fine, height: (height + head + FOOT) * fine });
   context.scale(fine, fine);
   context.fillStyle = COLOURS.background;
   context.fillRect(0, 0, width, height + head + FOOT);
@@ -68,6 +83,15 @@ export async function pngOf(chart, element) {
   return new Promise((resolve) => {
     canvas.toBlob(resolve, "image/png");
   });
+}
+
+const NAME = { size: 19, weight: 700, colour: COLOURS.bright };
+const PRICE = { size: 17, weight: 700, colour: COLOURS.bright };
+const MARK = { size: 11, weight: 700, colour: COLOURS.background };
+
+function widthOf(context, text, { size = 12, weight = 400 }) {
+  context.font = `${weight} ${size}px ${FONT}`;
+  return context.measureText(text).width;
 }
 
 /** Writes on a canvas; gives where what it wrote ends. */
@@ -109,22 +133,19 @@ function colourBar(context, map, choice, scale, { left, top, wide }) {
 }
 
 export function caption(context, map, choice, scale, width, height) {
-  const { head, bar } = headOf(width);
-  let x = write(context, map.symbol, 14, 22, { size: 19, weight: 700, colour: COLOURS.bright });
-  x = write(context, priceText(map.price), x + 12, 22, { size: 17, weight: 700, colour: COLOURS.bright });
-  for (const { words, colour } of marksOf(map)) {
-    context.font = `700 11px ${FONT}`;
-    const wide = context.measureText(words).width + 14;
+  const { head, price, marks, facts: below, bar } = headOf(context, map, width);
+  write(context, map.symbol, 14, 22, NAME);
+  write(context, priceText(map.price), price, 22, PRICE);
+  for (const { words, colour, left, y, wide } of marks) {
     context.fillStyle = colour;
-    context.fillRect(x + 12, 12, wide, 20);
-    write(context, words, x + 19, 22, { size: 11, weight: 700, colour: COLOURS.background });
-    x += 12 + wide;
+    context.fillRect(left, y - 10, wide, 20);
+    write(context, words, left + 7, y, MARK);
   }
   const share = map.locatedShare === null ? "not known" : `${(map.locatedShare * 100).toFixed(1)} %`;
   const facts = [`Liquidation heatmap · ${titleText(map)}`, `as of ${instantText(map.asOf)} · located share ${share}`];
   const lines = width < ROOM ? facts : [facts.join(" · ")];
   lines.forEach((line, i) => {
-    write(context, line, 14, 48 + 18 * i);
+    write(context, line, 14, below + 18 * i);
   });
   colourBar(context, map, choice, scale, bar);
   const end = height + head + FOOT / 2;
@@ -134,7 +155,7 @@ export function caption(context, map, choice, scale, width, height) {
       at = write(context, `${mark} ${side}s`, at + 8, end, { size: 11, colour: COLOURS[side] });
     return at;
   };
-  x = choice.bubbles ? key("modelled liquidations:", "●", 14) : 14;
+  let x = choice.bubbles ? key("modelled liquidations:", "●", 14) : 14;
   if (map.reported && choice.reported) {
     x = key("reported:", "○", x + 18);
     if (width > 900) write(context, `(${reportedWords(map.reported)})`, x + 8, end, { size: 11 });

@@ -15,7 +15,7 @@ export function places(element, choice) {
   const [width, height] = [element.clientWidth, element.clientHeight];
   const narrow = isNarrow(element);
   const withProfile = choice.profile && !narrow;
-  const margin = { l: narrow ? 18 : 24, r: withProfile ? 14 : 0, t: withProfile ? 40 : 10, b: 38 };
+  const margin = { l: narrow ? 18 : 24, r: withProfile ? 14 : 0, t: withProfile ? 40 : 22, b: 38 };
   const inner = width - margin.l - margin.r;
   const profile = withProfile ? Math.max(120, Math.min(240, 0.17 * inner)) : 0;
   const mapWidth = inner - profile - PRICE_LABELS;
@@ -241,11 +241,11 @@ function annotations(map, choice, at) {
   const both = [
     price,
     tag("UTC", 0, { ...units, yanchor: "top", yshift: -17, xshift: 36 }),
-    tag(quote, 1, { ...units, yanchor: "bottom", xshift: 5, yshift: at.withProfile ? 2 : -3 }),
+    tag(quote, 1, { ...units, yanchor: "bottom", xshift: 5, yshift: 5 }),
   ];
   if (!at.withProfile) return both;
   const above = { yref: "paper", yanchor: "bottom", xanchor: "left", x: at.sideStart, y: 1 };
-  const beside = { x: 0.998, xanchor: "right", bgcolor: "#0b0e14b0" };
+  const beside = { x: 0.998, xanchor: "right", bgcolor: "#0b0e14e0" };
   const words = {
     short: tag("shorts, if price rises", map.price, {
       ...beside,
@@ -317,6 +317,7 @@ export function layout({ map, view, choice, moment, until, bounds }, at) {
       tickformat: `,.${binDecimals(map.bin)}f`,
       nticks: 14,
       ticklabelstandoff: 5,
+      ticklabeloverflow: "allow", // or each is measured at every drawing
     },
     ...(at.withProfile
       ? {

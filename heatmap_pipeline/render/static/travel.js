@@ -28,6 +28,7 @@ export class Travel {
     byId("speed").replaceChildren(...SPEEDS.map((speed) => new Option(`${speed}/s`, String(speed))));
     byId("speed").addEventListener("change", () => {
       actions.player.speed = Number(byId("speed").value);
+      this.playing();
     });
     this.player = actions.player;
   }
@@ -57,11 +58,12 @@ export class Travel {
     this.playing();
   }
 
-  /** Shows whether the player plays, and how fast. */
+  /** Shows whether the player plays, and how fast; also where it cannot keep up. */
   playing() {
-    const { isPlaying, speed } = this.player;
+    const { isPlaying, reached, speed } = this.player;
     byId("play").textContent = isPlaying ? "❚❚ Pause" : "▶ Play";
     byId("play").title = isPlaying ? "Pause (space)" : "Candle by candle, nothing of what comes after is shown (space)";
     byId("speed").value = String(speed);
+    byId("reached").textContent = reached === null ? "" : `reaches ${reached}/s`;
   }
 }

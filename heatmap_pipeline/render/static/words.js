@@ -53,11 +53,20 @@ export function typedVolume(text) {
 }
 
 /**
+ * How numbers of so many decimals are written; made once, as that takes longer than all the rest.
+ * @type {Map<number, Intl.NumberFormat>}
+ */
+const FORMATS = new Map();
+
+/**
  * @param {number} price
  * @param {number} [decimals]
  */
 export function priceText(price, decimals = Math.max(0, 4 - Math.floor(Math.log10(Math.max(price, 1e-9))))) {
-  return price.toLocaleString("en-US", { minimumFractionDigits: decimals, maximumFractionDigits: decimals });
+  const digits = { minimumFractionDigits: decimals, maximumFractionDigits: decimals };
+  const format = FORMATS.get(decimals) ?? new Intl.NumberFormat("en-US", digits);
+  FORMATS.set(decimals, format);
+  return format.format(price);
 }
 
 /**

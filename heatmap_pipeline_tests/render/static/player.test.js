@@ -85,3 +85,40 @@ test("speeds go up and down, and no further than they go", () => {
   });
   assert.deepEqual(seen, [1, 2, 5, 10, 20, 20, 10]);
 });
+
+/** What a player says of its speed over some seconds of playing, when a candle takes so long to draw. */
+async function saidWhile(speed, milliseconds, t) {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  let now = 0;
+  t.mock.method(performance, "now", () => now);
+  const said = [];
+  const player = new Player(
+    async () => {
+      now += milliseconds;
+      return true;
+    },
+    () => said.push(player.reached),
+  );
+  player.speed = speed;
+  player.play();
+  while (now < 3500) {
+    for (let i = 0; i < 5; i += 1) await Promise.resolve();
+    const wait = Math.max(0, 1000 / speed - milliseconds);
+    now += wait;
+    t.mock.timers.tick(wait);
+  }
+  player.stop();
+  return said;
+}
+
+for (const [speed, milliseconds, expected] of [
+  [20, 100, 10],
+  [10, 250, 4],
+  [20, 20, null],
+  [5, 190, null],
+]) {
+  test(`at ${speed}/s with ${milliseconds} ms a candle it says ${expected} until it stops`, async (t) => {
+    const said = await saidWhile(speed, milliseconds, t);
+    assert.deepEqual(said, expected === null ? [null, null] : [null, expected, null]);
+  });
+}

@@ -39,9 +39,18 @@ for (const [change, expected] of [
   }
 }
 
-for (const width of [390, 700, 1000, 1200]) {
-  test(`no words of a picture of ${width} pixels stand on others`, () => {
-    const words = written({ ...CHOICE, scale: "relative" }, width);
+const MARKED = {
+  ...map,
+  simulated: true,
+  provisional: true,
+  bucket_misfit: "rows are too large",
+  tiers: [3, 5, 10, 20, 25, 50],
+  leverage_tiers: [3, 5, 20, 50],
+};
+
+for (const [width, of] of [390, 700, 1000, 1200].flatMap((pixels) => [map, MARKED].map((one) => [pixels, one]))) {
+  test(`no words of a picture of ${width} pixels stand on others${of === MARKED ? ", with all marks" : ""}`, () => {
+    const words = written({ ...CHOICE, scale: "relative" }, width, of);
     for (const [i, one] of words.entries()) {
       assert.ok(one.from >= 0 && one.to <= width, one.text);
       for (const other of words.slice(i + 1)) {
@@ -49,6 +58,19 @@ for (const width of [390, 700, 1000, 1200]) {
         assert.ok(apart, `${one.text} and ${other.text}`);
       }
     }
+  });
+}
+
+for (const [shown, expected] of [
+  [[25, 50], "leverage 25x and up only"],
+  [[3, 20], "leverage 3x, 20x only"],
+  [null, undefined],
+]) {
+  test(`beside its name the picture says ${expected} of tiers ${shown}`, () => {
+    const words = written(CHOICE, 1200, { ...MARKED, simulated: false, leverage_tiers: shown });
+    const said = words.find(({ text }) => text.startsWith("leverage"));
+    assert.equal(said?.text, expected);
+    if (said) assert.equal(said.y, words.find(({ text }) => text === "BTCUSDT").y);
   });
 }
 
