@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Generator, Iterator
@@ -12,6 +13,7 @@ import pytest
 
 import heatmap_pipeline_tests._examples  # noqa: F401 - sets the profile of every property test
 from heatmap_pipeline_tests._once import copied_once, made_once
+from heatmap_pipeline_tests._prepared import prepared, set_threads
 from heatmap_pipeline_tests._workers import ByFile, place_of
 
 if TYPE_CHECKING:
@@ -48,6 +50,12 @@ def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
 
     with Forks(tmp_path_factory.mktemp("forks")) as running:
         yield running
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _beginnings_are_copied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with prepared(tmp_path_factory.mktemp("prepared")):
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -106,6 +114,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         items.sort(key=lambda item: place_of(item.nodeid))
     else:
         items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Leave what is there by now, and stays, out of every later search for garbage."""
+    gc.collect()
+    gc.freeze()
+    os.register_at_fork(after_in_child=gc.unfreeze)  # DuckDB's types say at the end that they leak, if they stay frozen
+
+
+def pytest_sessionfinish() -> None:
+    gc.unfreeze()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Only days of the size of real ones occupy more than one thread of DuckDB."""
+    set_threads(None if item.get_closest_marker("market") else 1)
 
 
 @pytest.hookimpl(optionalhook=True)
