@@ -561,10 +561,11 @@ def record(symbols: tuple[str, ...], exchanges: tuple[str, ...], home: Path | No
 
 def _symbols(symbols: tuple[str, ...], *, computed: bool = True) -> tuple[str, ...]:
     from heatmap_pipeline.settings import SettingsError, check_symbol, check_written  # noqa: PLC0415
+    from heatmap_pipeline.symbols import market_id  # noqa: PLC0415
 
     check = check_symbol if computed else check_written
     try:
-        return tuple(dict.fromkeys(check(symbol) for symbol in symbols))
+        return tuple(dict.fromkeys(check(market_id(symbol)) for symbol in symbols))
     except SettingsError as error:
         raise click.UsageError(str(error)) from None
 

@@ -21,7 +21,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from heatmap_pipeline.errors import HeatmapError, listed
 from heatmap_pipeline.instants import SECONDS, Interval, SnapshotInterval
 from heatmap_pipeline.source_kinds import SOURCES, SourceKind
-from heatmap_pipeline.symbols import of_safe_name, safe_name, why_no_symbol, why_not_written
+from heatmap_pipeline.symbols import market_id, of_safe_name, safe_name, why_no_symbol, why_not_written
 
 ARCHIVE_URL = "https://data.binance.vision"
 """The exchange's public archive; a mirror may stand in for it."""
@@ -77,8 +77,8 @@ def setting_of(name: str, symbol: str) -> str:
     """Return how the setting of one symbol is called in the environment.
 
     Example:
-        >>> setting_of("bucket", "BTCUSDT"), setting_of("bucket", "币安人生USDT")
-        ('HEATMAP_BUCKET_BTCUSDT', 'HEATMAP_BUCKET_u5E01u5B89u4EBAu751FUSDT')
+        >>> setting_of("bucket", "BYBIT_BTCUSDT"), setting_of("bucket", "币安人生USDT")
+        ('HEATMAP_BUCKET_BYBIT_BTCUSDT', 'HEATMAP_BUCKET_u5E01u5B89u4EBAu751FUSDT')
     """
     return f"HEATMAP_{name.upper()}_{safe_name(symbol)}"
 
@@ -169,12 +169,13 @@ class Settings(BaseSettings):
     @field_validator("symbols")
     @classmethod
     def _symbols(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for symbol in value:
+        ids = tuple(dict.fromkeys(map(market_id, value)))
+        for symbol in ids:
             if words := why_no_symbol(symbol):
                 raise ValueError(words)
-        if not value:
+        if not ids:
             raise ValueError("name at least one symbol")
-        return tuple(dict.fromkeys(value))
+        return ids
 
     @field_validator("accept_checksum", "accept_implausible")
     @classmethod

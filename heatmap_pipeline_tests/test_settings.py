@@ -136,11 +136,13 @@ def test_variables_of_a_symbol_are_that_symbols_only(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("HEATMAP_SNAPSHOT_INTERVAL_ETHUSDT", "4h")
     monkeypatch.setenv("HEATMAP_MAINTENANCE_MARGIN_RATE_ETHUSDT", "0.005")
     monkeypatch.setenv("HEATMAP_MAX_LEVERAGE_1000PEPEUSDT", "75")
+    monkeypatch.setenv("HEATMAP_BUCKET_BYBIT_BTCUSDT", "500")
     monkeypatch.setenv("HEATMAP_SNAPSHOT_INTERVAL", "1h")
     settings = load_settings()
     assert settings.of("BTCUSDT") == SymbolSettings(bucket=50, candle_interval="1m")
     assert settings.of("ETHUSDT") == SymbolSettings(snapshot_interval="4h", maintenance_margin_rate=0.005)
     assert settings.of("1000PEPEUSDT").max_leverage == 75
+    assert settings.of("BYBIT_BTCUSDT") == SymbolSettings(bucket=500)
     assert settings.of("DOGEUSDT") == SymbolSettings()
     assert [settings.snapshot_interval_of(symbol) for symbol in ("BTCUSDT", "ETHUSDT")] == ["1h", "4h"]
 

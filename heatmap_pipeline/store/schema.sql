@@ -11,7 +11,7 @@ CREATE TYPE side_name AS ENUM ('long', 'short');
 CREATE TYPE event_name AS ENUM ('liquidate', 'close', 'open');
 
 CREATE TABLE schema_version (version INTEGER NOT NULL);
-INSERT INTO schema_version VALUES (4);
+INSERT INTO schema_version VALUES (5);
 COMMENT ON TABLE schema_version IS 'The version of these tables';
 COMMENT ON COLUMN schema_version.version IS 'Number of the version; it goes up where a column, a table or a view comes';
 
@@ -21,15 +21,31 @@ CREATE TABLE symbols (
     bucket DOUBLE NOT NULL,
     source VARCHAR NOT NULL,
     simulated BOOLEAN NOT NULL,
-    quote VARCHAR NOT NULL
+    quote VARCHAR NOT NULL,
+    exchange VARCHAR NOT NULL,
+    native_symbol VARCHAR NOT NULL,
+    base VARCHAR NOT NULL,
+    margin VARCHAR NOT NULL,
+    contract_size DOUBLE NOT NULL,
+    lot DOUBLE,
+    oi_sides BIGINT,
+    clock_rule VARCHAR
 );
-COMMENT ON TABLE symbols IS 'What was chosen once per symbol; simulated = made by the demo market';
-COMMENT ON COLUMN symbols.symbol IS 'Contract, as the exchange writes it';
+COMMENT ON TABLE symbols IS 'One row per market, what was chosen once and what it is; simulated = made by the demo market';
+COMMENT ON COLUMN symbols.symbol IS 'Id of the market, in every table: a contract of Binance as it is written there (BTCUSDT), of another exchange with that before it (BYBIT_BTCUSDT)';
 COMMENT ON COLUMN symbols.candle_interval_seconds IS 'Width of the candles the model runs over, seconds';
 COMMENT ON COLUMN symbols.bucket IS 'Height of a price bucket on the newest computed day, quote asset; the view buckets has that of every day';
 COMMENT ON COLUMN symbols.source IS 'Where candles and open interest come from: binance, archive, demo';
 COMMENT ON COLUMN symbols.simulated IS 'Whether the demo market made its data up';
 COMMENT ON COLUMN symbols.quote IS 'The asset (USDT, USDC, ...) that all prices, volumes and buckets of the symbol are in, in every table; empty = nobody said';
+COMMENT ON COLUMN symbols.exchange IS 'Where it is traded: binance, bybit';
+COMMENT ON COLUMN symbols.native_symbol IS 'Contract, as its exchange writes it';
+COMMENT ON COLUMN symbols.base IS 'The asset that one contract is; empty = nobody said';
+COMMENT ON COLUMN symbols.margin IS 'What it is paid in: linear = the quote asset';
+COMMENT ON COLUMN symbols.contract_size IS 'Units of the base that the exchange calls one; in these tables contracts are units of the base';
+COMMENT ON COLUMN symbols.lot IS 'Smallest quantity that can be traded, contracts, when the market was first read; NULL = the source does not say';
+COMMENT ON COLUMN symbols.oi_sides IS 'Number of sides of each contract that the source counted in its newest samples, as it says or as was measured; quantities here count one; NULL = none read since version 5 of the tables';
+COMMENT ON COLUMN symbols.clock_rule IS 'What told when its newest samples were taken: price, volume, convention; NULL = none read since version 5 of the tables';
 
 CREATE TABLE ended_symbols (
     symbol VARCHAR NOT NULL,

@@ -18,6 +18,7 @@ from heatmap_pipeline.market.liquidations.plain import PlainFolder
 from heatmap_pipeline.market.liquidations.recording import RecordingReader
 from heatmap_pipeline.market.liquidations.tables import Liquidations, joined
 from heatmap_pipeline.market.tables import MarketError, NoDataError
+from heatmap_pipeline.symbols import exchange_and_name
 
 
 @dataclass(frozen=True)
@@ -52,14 +53,13 @@ class LiquidationSource(Protocol):
 
 
 def own_exchange(symbol: str) -> str:
-    """Return the exchange whose liquidations are a market's own: a bare symbol is a contract of Binance.
+    """Return the exchange whose liquidations are a market's own: the one it is traded on.
 
     Example:
-        >>> own_exchange("BTCUSDT")
-        'binance'
+        >>> own_exchange("BTCUSDT"), own_exchange("BYBIT_BTCUSDT")
+        ('binance', 'bybit')
     """
-    del symbol
-    return "binance"
+    return exchange_and_name(symbol)[0]
 
 
 def open_liquidations(names: Sequence[str], places: Places) -> dict[str, LiquidationSource]:
