@@ -168,6 +168,7 @@ def run(
     \b
     Examples:
       heatmap run BTCUSDT ETHUSDT --source binance --start 2026-11-01 --end 2026-11-21
+      heatmap run BTCUSDT bybit:BTCUSDT --source exchange --start 2026-11-01 --end 2026-11-21
       heatmap run BTCUSDT --archive DIR --start 2024-06-19 --end 2024-07-28 --liquidations DIR
       heatmap run BTCUSDT ETHUSDT --source demo --start 2026-01-01 --end 2026-01-31
       heatmap run --check-files 2026-01-01 2026-11-21

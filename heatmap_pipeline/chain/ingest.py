@@ -84,12 +84,12 @@ def ingest_candles(
             if record is None:
                 bucket = day_bucket(settings, symbol, None, float(chunk[0].table["close"].iloc[0]))
                 simulated = settings.simulated
-                record = SymbolRecord.of(contract, interval, bucket, settings.source, simulated=simulated)
+                record = SymbolRecord.of(contract, interval, bucket, settings.source_of(symbol), simulated=simulated)
                 stored.put_symbol(con, record)
             elif record.quote != contract.quote:  # nobody had said so
                 record = replace(record, quote=contract.quote, base=contract.base)
                 stored.put_symbol(con, record)
-            changed = set(stored.save_raw(con, "candles", chunk, settings.source))
+            changed = set(stored.save_raw(con, "candles", chunk, settings.source_of(symbol)))
             remember_archive(settings, symbol)
         yield from _reports(chunk, changed)
 
@@ -125,7 +125,7 @@ def ingest_open_interest(
         for read in _chunks(judged):
             chunk = [one for one in read if not (_nothing_read(one) and _has_rows(known["open_interest"].get(one.day)))]
             with connect() as con:
-                changed = set(stored.save_raw(con, "open_interest", chunk, settings.source))
+                changed = set(stored.save_raw(con, "open_interest", chunk, settings.source_of(symbol)))
                 _record_how_counted(con, symbol, chunk)
             yield from _reports(chunk, changed)
     if unread is not None:
@@ -211,7 +211,7 @@ def _judged_samples(
                 day,
                 CleanDay(symbol, day.day, candles[day.day], interval),
                 before,
-                said=settings.kind.one_sided,
+                said=settings.counts_one_side(symbol),
                 file=_name(day, file),
                 way_out=_way_out(file),
             )

@@ -35,7 +35,7 @@ COMMENT ON TABLE symbols IS 'One row per market, what was chosen once and what i
 COMMENT ON COLUMN symbols.symbol IS 'Id of the market, in every table: a contract of Binance as it is written there (BTCUSDT), of another exchange with that before it (BYBIT_BTCUSDT)';
 COMMENT ON COLUMN symbols.candle_interval_seconds IS 'Width of the candles the model runs over, seconds';
 COMMENT ON COLUMN symbols.bucket IS 'Height of a price bucket on the newest computed day, quote asset; the view buckets has that of every day';
-COMMENT ON COLUMN symbols.source IS 'Where candles and open interest come from: binance, archive, demo';
+COMMENT ON COLUMN symbols.source IS 'Where candles and open interest come from: binance, archive, demo, exchange (another one than Binance: symbols.exchange)';
 COMMENT ON COLUMN symbols.simulated IS 'Whether the demo market made its data up';
 COMMENT ON COLUMN symbols.quote IS 'The asset (USDT, USDC, ...) that all prices, volumes and buckets of the symbol are in, in every table; empty = nobody said';
 COMMENT ON COLUMN symbols.exchange IS 'Where it is traded: binance, bybit';
@@ -78,7 +78,7 @@ COMMENT ON COLUMN raw_days.step_seconds IS 'Distance of the rows, seconds';
 COMMENT ON COLUMN raw_days.rows IS 'Number of clean rows';
 COMMENT ON COLUMN raw_days.repairs IS 'JSON: how often each repair was made';
 COMMENT ON COLUMN raw_days.facts IS 'JSON: what else is known of the files: names, the clock of the samples, what was missing';
-COMMENT ON COLUMN raw_days.source IS 'Where it came from: binance, archive, demo; of liquidations exchange_kind';
+COMMENT ON COLUMN raw_days.source IS 'Where it came from: binance, archive, demo, exchange; of liquidations exchange_kind';
 COMMENT ON COLUMN raw_days.created_at IS 'When it was stored, UTC';
 
 CREATE TABLE raw_candles (

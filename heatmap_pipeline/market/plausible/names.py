@@ -28,3 +28,6 @@ NOTED: Mapping[str, str] = {
 
 SIDES = "sides"
 """Fact of a day whose file adds both sides, so that the next day knows."""
+
+DECLARED = "declared_sides"
+"""Fact of a day whose samples say by the name of their field how many sides they count: 1."""
