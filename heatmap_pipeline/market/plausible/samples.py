@@ -25,7 +25,7 @@ from heatmap_pipeline.market.plausible.arrays import (
     within,
 )
 from heatmap_pipeline.market.plausible.labels import MIN_LAGGED, measure_lag, measure_lag_by_volume
-from heatmap_pipeline.market.plausible.names import DECLARED, SIDES
+from heatmap_pipeline.market.plausible.names import BOTH_SIDES, DECLARED, SIDES
 from heatmap_pipeline.market.sides import Counted, measure_sides, odd_share_of_halves
 from heatmap_pipeline.market.tables import CleanDay, MarketError
 
@@ -209,7 +209,7 @@ def _one_side(day: CleanDay, before: Before, *, said: bool, file: str, way_out: 
         return replace(day, facts={**day.facts, "odd": found.in_words()}) if found.counted is Counted.BOTH else day
     if counted is Counted.BOTH:
         table = day.table.assign(contracts=contracts / 2, value=day.table["value"].to_numpy(np.float64) / 2)
-        repairs = with_counts(day.repairs, {"both_sides_samples": len(table)})
+        repairs = with_counts(day.repairs, {BOTH_SIDES: len(table)})
         return replace(day, table=table, repairs=repairs, facts={**day.facts, SIDES: counted.value})
     # Too few values, or none with a step, measure nothing; then the layout of the file is word enough.
     if counted is Counted.UNDECIDED and found.measured and before.samples is None:
