@@ -542,7 +542,14 @@ def record(symbols: tuple[str, ...], exchanges: tuple[str, ...], home: Path | No
     """
     settings, names = _home_settings(home=home), _symbols(symbols)
     from heatmap_pipeline.market.liquidations import recorder  # noqa: PLC0415
+    from heatmap_pipeline.symbols import HOME_EXCHANGE, exchange_and_name, typed_name  # noqa: PLC0415
 
+    for exchange, name in map(exchange_and_name, names):
+        if exchange != HOME_EXCHANGE:
+            raise click.UsageError(
+                f"{typed_name(f'{exchange.upper()}_{name}')}: streams are named by --exchange; write {name} --exchange "
+                f"{exchange}"
+            )
     urls = {"bybit": settings.bybit_stream_url, "binance": settings.binance_stream_url}
     wanted = list(exchanges) or list(RECORDED_EXCHANGES)
     click.echo(
