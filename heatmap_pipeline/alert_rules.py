@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, TypeAlias, get_args
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
 from heatmap_pipeline.errors import HeatmapError, listed, printable
-from heatmap_pipeline.symbols import why_no_symbol
+from heatmap_pipeline.symbols import market_id, why_no_symbol
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -47,10 +47,11 @@ class _Rule(BaseModel):
     @field_validator("symbols")
     @classmethod
     def _symbols(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for symbol in value:
+        ids = tuple(map(market_id, value))
+        for symbol in ids:
             if words := why_no_symbol(symbol):
                 raise ValueError(words)
-        return value
+        return ids
 
     def is_for(self, symbol: str) -> bool:
         """Whether it watches a symbol."""

@@ -176,6 +176,7 @@ def run(
     \b
     Examples:
       heatmap run BTCUSDT ETHUSDT --source binance --start 2026-11-01 --end 2026-11-21
+      heatmap run BTCUSDT bybit:BTCUSDT --source exchange --start 2026-11-01 --end 2026-11-21
       heatmap run BTCUSDT --archive DIR --start 2024-06-19 --end 2024-07-28 --liquidations DIR
       heatmap run BTCUSDT ETHUSDT --source demo --start 2026-01-01 --end 2026-01-31
       heatmap run --check-files 2026-01-01 2026-11-21
@@ -559,7 +560,14 @@ def record(symbols: tuple[str, ...], exchanges: tuple[str, ...], home: Path | No
     """
     settings, names = _home_settings(home=home), _symbols(symbols)
     from heatmap_pipeline.market.liquidations import recorder  # noqa: PLC0415
+    from heatmap_pipeline.symbols import HOME_EXCHANGE, exchange_and_name, typed_name  # noqa: PLC0415
 
+    for exchange, name in map(exchange_and_name, names):
+        if exchange != HOME_EXCHANGE:
+            raise click.UsageError(
+                f"{typed_name(f'{exchange.upper()}_{name}')}: streams are named by --exchange; write {name} --exchange "
+                f"{exchange}"
+            )
     urls = {"bybit": settings.bybit_stream_url, "binance": settings.binance_stream_url}
     wanted = list(exchanges) or list(RECORDED_EXCHANGES)
     click.echo(
@@ -579,10 +587,11 @@ def record(symbols: tuple[str, ...], exchanges: tuple[str, ...], home: Path | No
 
 def _symbols(symbols: tuple[str, ...], *, computed: bool = True) -> tuple[str, ...]:
     from heatmap_pipeline.settings import SettingsError, check_symbol, check_written  # noqa: PLC0415
+    from heatmap_pipeline.symbols import market_id  # noqa: PLC0415
 
     check = check_symbol if computed else check_written
     try:
-        return tuple(dict.fromkeys(check(symbol) for symbol in symbols))
+        return tuple(dict.fromkeys(check(market_id(symbol)) for symbol in symbols))
     except SettingsError as error:
         raise click.UsageError(str(error)) from None
 

@@ -21,7 +21,16 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from heatmap_pipeline.errors import HeatmapError, listed
 from heatmap_pipeline.instants import SECONDS, Interval, SnapshotInterval
 from heatmap_pipeline.source_kinds import SOURCES, SourceKind
-from heatmap_pipeline.symbols import of_safe_name, safe_name, why_no_symbol, why_not_written
+from heatmap_pipeline.symbols import (
+    HOME_EXCHANGE,
+    exchange_and_name,
+    market_id,
+    of_safe_name,
+    safe_name,
+    typed_name,
+    why_no_symbol,
+    why_not_written,
+)
 
 ARCHIVE_URL = "https://data.binance.vision"
 """The exchange's public archive; a mirror may stand in for it."""
@@ -77,8 +86,8 @@ def setting_of(name: str, symbol: str) -> str:
     """Return how the setting of one symbol is called in the environment.
 
     Example:
-        >>> setting_of("bucket", "BTCUSDT"), setting_of("bucket", "币安人生USDT")
-        ('HEATMAP_BUCKET_BTCUSDT', 'HEATMAP_BUCKET_u5E01u5B89u4EBAu751FUSDT')
+        >>> setting_of("bucket", "BYBIT_BTCUSDT"), setting_of("bucket", "币安人生USDT")
+        ('HEATMAP_BUCKET_BYBIT_BTCUSDT', 'HEATMAP_BUCKET_u5E01u5B89u4EBAu751FUSDT')
     """
     return f"HEATMAP_{name.upper()}_{safe_name(symbol)}"
 
@@ -121,6 +130,7 @@ class Settings(BaseSettings):
     liquidations_folder: Path | None = None
     gate_url: str = ""
     bitget_url: str = ""
+    bybit_url: str = ""
     bybit_stream_url: str = ""
     binance_stream_url: str = ""
     demo_seed: int = 7
@@ -169,13 +179,19 @@ class Settings(BaseSettings):
 
     @field_validator("symbols")
     @classmethod
-    def _symbols(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for symbol in value:
+    def _symbols(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        ids = tuple(dict.fromkeys(map(market_id, value)))
+        for symbol in ids:
             if words := why_no_symbol(symbol):
                 raise ValueError(words)
-        if not value:
+            if info.data.get("source") == HOME_EXCHANGE != exchange_and_name(symbol)[0]:
+                raise ValueError(
+                    f"source {HOME_EXCHANGE} has the markets of one exchange, and {typed_name(symbol)} is another's; "
+                    "choose source exchange, which reads each market where it is traded"
+                )
+        if not ids:
             raise ValueError("name at least one symbol")
-        return tuple(dict.fromkeys(value))
+        return ids
 
     @field_validator("accept_checksum", "accept_implausible")
     @classmethod
@@ -238,7 +254,7 @@ class Settings(BaseSettings):
                 raise ValueError(f"{network!r} is not an address; write 127.0.0.1 or 10.0.0.0/8") from None
         return tuple(dict.fromkeys(value))
 
-    @field_validator("archive_url", "rest_url", "gate_url", "bitget_url")
+    @field_validator("archive_url", "rest_url", "gate_url", "bitget_url", "bybit_url")
     @classmethod
     def _addresses(cls, value: str | None) -> str | None:
         if value and not _ADDRESS.fullmatch(value):
@@ -276,6 +292,15 @@ class Settings(BaseSettings):
         """Return the snapshot interval of one symbol, its own or the common one."""
         return self.of(symbol).snapshot_interval or self.snapshot_interval
 
+    def source_of(self, symbol: str) -> str:
+        """Return what is stored as the source of a market: of Binance read where it is traded that is binance."""
+        at_home = exchange_and_name(symbol)[0] == HOME_EXCHANGE
+        return HOME_EXCHANGE if self.source == "exchange" and at_home else self.source
+
+    def counts_one_side(self, symbol: str) -> bool:
+        """Whether the source says itself that it counts one side of each contract of a market; else it is measured."""
+        return self.kind.one_sided and (self.kind.simulated or exchange_and_name(symbol)[0] == HOME_EXCHANGE)
+
     @property
     def kind(self) -> SourceKind:
         """What the source can do."""
@@ -285,7 +310,7 @@ class Settings(BaseSettings):
     def archive_root(self) -> Path:
         """Folder that holds `futures/um/daily/...`: the archive given, or the source's own under the home."""
         if not self.kind.given_folder:
-            return self.home / "archive" / self.source
+            return self.home / "archive" / (self.kind.folder or self.source)
         if self.archive is None:
             raise SettingsError(f"source {self.source} needs a folder: give --archive DIR or set HEATMAP_ARCHIVE")
         return self.archive

@@ -21,7 +21,9 @@ class SourceKind:
         over_network: whether it may fail today and work tomorrow, so that asking again helps.
         simulated: whether its market is made up.
         given_folder: whether it reads a folder that the user names; any other keeps its files below the home.
-        one_sided: whether it says itself that its open interest counts one side of each contract; else it is measured.
+        one_sided: whether it says itself that its open interest counts one side of each contract of Binance, or of its
+            own making; else it is measured.
+        folder: what its files are called below the home; '' is its name.
     """
 
     name: str
@@ -31,6 +33,7 @@ class SourceKind:
     simulated: bool = False
     given_folder: bool = False
     one_sided: bool = False
+    folder: str = ""
 
 
 SOURCES: Mapping[str, SourceKind] = {
@@ -39,6 +42,7 @@ SOURCES: Mapping[str, SourceKind] = {
         SourceKind("binance", grows=True, has_today=True, over_network=True, one_sided=True),
         SourceKind("archive", grows=False, given_folder=True),
         SourceKind("demo", grows=True, simulated=True, one_sided=True),
+        SourceKind("exchange", grows=True, has_today=True, over_network=True, one_sided=True, folder="binance"),
     )
 }
 """The sources by name."""

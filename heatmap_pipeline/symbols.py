@@ -1,8 +1,13 @@
 """What an exchange's name of a contract may be, whose contract it is, what it says of it, and what stands for the name.
 
-Pure text, without settings and files. The rules follow the names of Binance: a perpetual margined in dollars is called
-after its base and its quote asset (BTCUSDT); the others say what they are behind an underline (BTCUSD_PERP,
-BTCUSDT_240927). What the exchange itself says of a contract counts more than its name (`market/exchange.py`).
+Pure text, without settings and files. A market is a contract of an exchange. Its id, which stands in every column
+`symbol`, is the bare name on Binance (BTCUSDT), and the exchange in capitals, an underline and the name on any other
+(BYBIT_BTCUSDT, typed `bybit:BTCUSDT`). The two are never mistaken for each other: a name of Binance with an underline
+ends in it and PERP or six digits, and behind the underline of an exchange no such thing may stand.
+
+A perpetual margined in dollars is called after its base and its quote asset (BTCUSDT), on Bybit those in USDC after
+the base alone (BTCPERP); on Binance the others say what they are behind an underline (BTCUSD_PERP, BTCUSDT_240927).
+What the exchange itself says of a contract counts more than its name (`market/exchange.py`).
 """
 
 from __future__ import annotations
@@ -34,7 +39,15 @@ OTHERS = (
 _COIN = "USD"
 """How the pair of a coin-margined contract ends: no coin of a dollar, but dollars paid in the base."""
 
+HOME_EXCHANGE = "binance"
+"""The exchange whose markets are called by the bare name."""
+
+OTHER_EXCHANGES = ("bybit",)
+"""The exchanges whose names stand before those of their contracts."""
+
 _ENDING = re.compile(r"(.+)_(PERP|\d{6})")
+_ENDING_ALONE = re.compile(r"PERP|\d{6}")
+_USDC_PERPETUAL = re.compile(r"(.+)PERP")
 _ESCAPE = re.compile(r"u([0-9A-F]{4})")
 _SAFE = re.compile(r"(?:[A-Z0-9]|u[0-9A-F]{4})+")
 
@@ -44,16 +57,56 @@ class Contract:
     """What is known of a contract.
 
     Attributes:
-        symbol: as the exchange writes it.
+        symbol: id of the market.
         base: the asset one contract is; '' where nothing tells.
         quote: the asset of its prices and volumes; '' where nothing tells.
         kind: perpetual (margined in its quote), delivery (with an end) or coin-margined (contracts are dollars).
+        lot: smallest quantity that can be traded, in units of the base; None where nothing tells.
     """
 
     symbol: str
     base: str
     quote: str
     kind: Literal["perpetual", "delivery", "coin-margined"] = "perpetual"
+    lot: float | None = None
+
+
+def exchange_and_name(symbol: str) -> tuple[str, str]:
+    """Return the exchange of a market, by its id, and what the contract is called there.
+
+    Example:
+        >>> exchange_and_name("BYBIT_BTCUSDT"), exchange_and_name("BTCUSDT_240927")
+        (('bybit', 'BTCUSDT'), ('binance', 'BTCUSDT_240927'))
+    """
+    head, _, name = symbol.partition("_")
+    other = head == head.upper() and head.lower() in OTHER_EXCHANGES
+    if other and name and "_" not in name and not _ENDING_ALONE.fullmatch(name):
+        return head.lower(), name
+    return HOME_EXCHANGE, symbol
+
+
+def market_id(typed: str) -> str:
+    """Return the id of the market that a user types as exchange:SYMBOL; any other text is returned as it is.
+
+    Example:
+        >>> market_id("bybit:BTCUSDT"), market_id("binance:BTCUSDT"), market_id("BTCUSDT")
+        ('BYBIT_BTCUSDT', 'BTCUSDT', 'BTCUSDT')
+    """
+    exchange, mark, name = typed.partition(":")
+    if mark and exchange.lower() == HOME_EXCHANGE:
+        return name
+    return f"{exchange.upper()}_{name}" if mark and exchange.lower() in OTHER_EXCHANGES else typed
+
+
+def typed_name(symbol: str) -> str:
+    """Return how a market is typed and shown to people, by its id; `market_id` reads it back.
+
+    Example:
+        >>> typed_name("BYBIT_BTCUSDT"), typed_name("BTCUSDT")
+        ('bybit:BTCUSDT', 'BTCUSDT')
+    """
+    exchange, name = exchange_and_name(symbol)
+    return symbol if exchange == HOME_EXCHANGE else f"{exchange}:{name}"
 
 
 def contract_of(symbol: str) -> Contract:
@@ -65,8 +118,11 @@ def contract_of(symbol: str) -> Contract:
         >>> contract_of("BTCUSD_PERP").kind, contract_of("BTCUSDT_240927").kind
         ('coin-margined', 'delivery')
     """
-    match = _ENDING.fullmatch(symbol)
-    pair = match[1] if match else symbol
+    exchange, name = exchange_and_name(symbol)
+    if exchange == "bybit" and (in_usdc := _USDC_PERPETUAL.fullmatch(name)):
+        return Contract(symbol, in_usdc[1], "USDC")
+    match = _ENDING.fullmatch(name)
+    pair = match[1] if match else name
     known = [asset for asset in (*DOLLARS, *OTHERS, _COIN) if pair.endswith(asset) and pair != asset]
     quote = max(known, key=len, default="")
     base = pair.removesuffix(quote) if quote else ""
@@ -80,21 +136,20 @@ EXCHANGES: Mapping[str, str] = {"binance": "Binance", "bybit": "Bybit", "bitget"
 
 
 def own_exchange(symbol: str) -> str:
-    """Return the exchange, a name of `EXCHANGES`, whose contract a symbol is: written bare it is one of Binance.
+    """Return the exchange, a name of `EXCHANGES`, that a market is traded on, by its id.
 
     Example:
-        >>> own_exchange("BTCUSDT")
-        'binance'
+        >>> own_exchange("BTCUSDT"), own_exchange("BYBIT_BTCUSDT")
+        ('binance', 'bybit')
     """
-    del symbol
-    return "binance"
+    return exchange_and_name(symbol)[0]
 
 
 def title_of(symbol: str, quote: str, *, simulated: bool = False) -> str:
     """Return what a symbol is, as titles say it: whose contract, margined in what.
 
     Args:
-        symbol: as the exchange writes it.
+        symbol: id of the market.
         quote: asset it is quoted and margined in.
         simulated: whether its market is made up; then it is no exchange's.
 
@@ -119,7 +174,9 @@ def why_not_computed(contract: Contract) -> str:
         >>> why_not_computed(contract_of("ETHBTC"))
         'symbol ETHBTC is quoted in BTC, and only contracts quoted in dollars are computed; choose one, such as ETHUSDT'
     """
-    name, near = contract.symbol, f"{contract.base}USDT" if contract.base else "BTCUSDT"
+    name, end = typed_name(contract.symbol), _end(contract.symbol)
+    prefix = f"{name.partition(':')[0]}:" if ":" in name else ""
+    near = f"{prefix}{contract.base or 'BTC'}USDT"
     if contract.kind == "coin-margined":
         return (
             f"symbol {name} is coin-margined (COIN-M: its contracts are US dollars, paid in {contract.base or 'coins'}"
@@ -127,8 +184,8 @@ def why_not_computed(contract: Contract) -> str:
         )
     if contract.kind == "delivery":
         return (
-            f"symbol {name} is a delivery contract, which ends{_end(name)}, and only perpetual contracts are computed; "
-            f"choose one, such as {contract.base}{contract.quote or 'USDT'}"
+            f"symbol {name} is a delivery contract, which ends{end}, and only perpetual contracts are computed; "
+            f"choose one, such as {prefix}{contract.base}{contract.quote or 'USDT'}"
         )
     if contract.quote and not is_dollar(contract.quote):
         return (
@@ -151,11 +208,11 @@ def why_no_symbol(text: str) -> str:
 
     A symbol is 2 to 30 letters of any alphabet and digits 0 to 9, in the form in which Unicode composes them (NFKC),
     letters of a to z as capitals; digits of other scripts look like these and are none. So none is a path, an option or
-    a blank, and it is one file name on every file system.
+    a blank, and it is one file name on every file system. The id of a market of another exchange begins with that.
 
     Example:
-        >>> why_no_symbol("币安人生USDT")
-        ''
+        >>> why_no_symbol("币安人生USDT"), why_no_symbol("BYBIT_BTCUSDT")
+        ('', '')
         >>> why_no_symbol("btcusdt")
         "symbol 'btcusdt' is not a symbol; write it as the exchange does, do you mean BTCUSDT?"
     """
@@ -167,52 +224,59 @@ def why_no_symbol(text: str) -> str:
 
 def why_not_written(text: str) -> str:
     """Return why a text cannot be the name of any perpetual contract, of whatever quote; '' if it can."""
-    odd = next((letter for letter in text if not _allowed(letter)), "")
-    composed = unicodedata.normalize("NFKC", text)
-    if 2 <= len(text) <= MAX_LENGTH and not odd and composed == text and _starts(text):
+    name = exchange_and_name(text)[1]
+    prefix = typed_name(text).removesuffix(name)
+    odd = next((letter for letter in name if not _allowed(letter)), "")
+    composed = unicodedata.normalize("NFKC", name)
+    if len(name) >= 2 and len(text) <= MAX_LENGTH and not odd and composed == name and _starts(name):
         return ""
     nearest = re.sub("[a-z]", lambda letter: letter[0].upper(), composed).strip()
     nearest = re.sub(r"\d", lambda digit: str(int(digit[0])), nearest)
     if _ENDING.fullmatch(nearest):
         nearest = nearest.partition("_")[0]
-    means = nearest != text and 2 <= len(nearest) <= MAX_LENGTH and all(map(_allowed, nearest)) and _starts(nearest)
-    advice = f"do you mean {nearest}?" if means else "for example BTCUSDT"
+    means = nearest != name and 2 <= len(nearest) <= MAX_LENGTH and all(map(_allowed, nearest)) and _starts(nearest)
+    advice = f"do you mean {prefix}{nearest}?" if means else f"for example {prefix}BTCUSDT"
     reason = ""
     if len(text) > MAX_LENGTH:
         reason = f" (more than {MAX_LENGTH} letters)"
+    elif ":" in name:
+        reason = f" (before a colon stands an exchange: {listed((HOME_EXCHANGE, *OTHER_EXCHANGES), 'or')})"
     elif odd and not "a" <= odd <= "z" and unicodedata.normalize("NFKC", odd) == odd:
         reason = f" ({odd!a} is neither a letter nor a digit 0 to 9)"
-    return f"symbol {text[:40]!r} is not a symbol; write it as the exchange does, {advice}{reason}"
+    return f"symbol {typed_name(text)[:40]!r} is not a symbol; write it as the exchange does, {advice}{reason}"
 
 
 def safe_name(symbol: str) -> str:
-    """Return what stands for a symbol where only A-Z, a-z and 0-9 may: in Dagster's names and in those of settings.
+    """Return what stands for a market where only A-Z, a-z, 0-9 and one underline may: in names of Dagster and settings.
 
     Letters besides A-Z and 0-9 become `u` and the four hexadecimal digits of their code, as JSON writes them behind a
-    backslash; those beyond FFFF become two such. A symbol of A-Z and 0-9 stands for itself.
+    backslash; those beyond FFFF become two such. An id of A-Z and 0-9 stands for itself, and so does the underline
+    behind an exchange.
 
     Example:
-        >>> safe_name("币安人生USDT"), safe_name("BTCUSDT")
-        ('u5E01u5B89u4EBAu751FUSDT', 'BTCUSDT')
+        >>> safe_name("币安人生USDT"), safe_name("BTCUSDT"), safe_name("BYBIT_BTCUSDT")
+        ('u5E01u5B89u4EBAu751FUSDT', 'BTCUSDT', 'BYBIT_BTCUSDT')
     """
-    return "".join(letter if _plain(letter) else _escaped(letter) for letter in symbol)
+    name = exchange_and_name(symbol)[1]
+    return symbol.removesuffix(name) + "".join(letter if _plain(letter) else _escaped(letter) for letter in name)
 
 
 def of_safe_name(name: str) -> str:
-    """Return the symbol that a `safe_name` stands for, '' for a text that is none.
+    """Return the id of the market that a `safe_name` stands for, '' for a text that is none.
 
     Example:
-        >>> of_safe_name("u5E01u5B89u4EBAu751FUSDT"), of_safe_name("btcusdt")
-        ('币安人生USDT', '')
+        >>> of_safe_name("u5E01u5B89u4EBAu751FUSDT"), of_safe_name("BYBIT_BTCUSDT"), of_safe_name("btcusdt")
+        ('币安人生USDT', 'BYBIT_BTCUSDT', '')
     """
-    if not _SAFE.fullmatch(name):
+    head, mark, escaped = name.rpartition("_")
+    if not _SAFE.fullmatch(escaped):
         return ""
     units = b"".join(
         int(part[1:], 16).to_bytes(2, "big") if len(part) > 1 else part.encode("utf-16-be")
-        for part in re.findall(r"u[0-9A-F]{4}|[A-Z0-9]", name)
+        for part in re.findall(r"u[0-9A-F]{4}|[A-Z0-9]", escaped)
     )
     try:
-        symbol = units.decode("utf-16-be")
+        symbol = f"{head}{mark}{units.decode('utf-16-be')}"
     except UnicodeDecodeError:  # half of a pair
         return ""
     return symbol if safe_name(symbol) == name else ""

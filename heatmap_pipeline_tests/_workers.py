@@ -49,6 +49,7 @@ LONGEST = (
     "store/test_disk_full.py",
     "test_run_command.py",
     "api/test_contract.py",
+    "test_two_exchanges.py",
 )
 """Groups that take longest, which begin, so that in the end no worker is left alone with one of them."""
 

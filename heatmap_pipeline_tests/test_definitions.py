@@ -12,6 +12,7 @@ import pytest
 from heatmap_pipeline import cli, definitions
 from heatmap_pipeline.chain.calendar import yesterday
 from heatmap_pipeline.orchestration import schedules
+from heatmap_pipeline.orchestration.assets.common import symbol_and_stage
 from heatmap_pipeline.orchestration.build import build_defs
 from heatmap_pipeline.settings import Settings, SymbolSettings, load_settings
 from heatmap_pipeline.store.schema import column_types, comments
@@ -133,11 +134,22 @@ def test_everything_is_labelled(settings: Settings) -> None:
     for key, spec in graph_of(defs).items():
         assert spec.owners == ["team:heatmap"], key
         assert len(spec.description or "") > 40, key
-        assert spec.group_name == spec.key.path[0], key
+        assert (spec.key.path[0], spec.group_name) in (("BTCUSDT", "BTC"), ("ETHUSDT", "ETH")), key
+        assert spec.tags.items() >= {"exchange": "binance", "base": spec.group_name}.items(), key
         assert {"python"} < spec.kinds, key
     for check in checks_of(defs):
         assert len(check.description or "") > 15, check.name
         assert not (check.description or "").startswith("Return"), check.name
+
+
+def test_the_markets_of_an_asset_are_one_group(settings: Settings) -> None:
+    both = settings.model_copy(update={"symbols": ("BTCUSDT", "BYBIT_BTCUSDT")})
+    specs = {spec.key.path[0]: spec for spec in graph_of(build_defs(both)).values()}
+    assert {name: (spec.group_name, spec.tags["exchange"], spec.tags["base"]) for name, spec in specs.items()} == {
+        "BTCUSDT": ("BTC", "binance", "BTC"),
+        "BYBIT_BTCUSDT": ("BTC", "bybit", "BTC"),
+    }
+    assert symbol_and_stage("BYBIT_BTCUSDT__raw_candles") == ("BYBIT_BTCUSDT", "raw_candles")
 
 
 def test_day_partitions_run_in_one_go(settings: Settings) -> None:

@@ -95,7 +95,7 @@ def test_a_new_model_and_a_new_source_go_all_the_way(
 
 def test_the_choices_and_the_sentences_list_them(rows: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = rows("run", "--help").stdout
-    assert "[binance|archive|demo|mirror]" in text
+    assert "[binance|archive|demo|exchange|mirror]" in text
     assert "[delta|turnover|gentle]" in text
     wrong = rows("demo", "--model", "delat", "--home", tmp_path)
     assert wrong.exit_code == 2
@@ -103,7 +103,9 @@ def test_the_choices_and_the_sentences_list_them(rows: Any, tmp_path: Path, monk
     wrong = rows("refresh", "--source", "mirror", "--archive", tmp_path, "--home", tmp_path)
     assert "--archive and --source mirror exclude each other" in wrong.stderr
     monkeypatch.setenv("HEATMAP_SOURCE", "miror")
-    with pytest.raises(SettingsError, match=r"'miror': Input should be 'archive', 'binance', 'demo' or 'mirror'$"):
+    with pytest.raises(
+        SettingsError, match=r"'miror': Input should be 'archive', 'binance', 'demo', 'exchange' or 'mirror'$"
+    ):
         load_settings()
     monkeypatch.setenv("HEATMAP_SOURCE", "mirror")
     monkeypatch.setenv("HEATMAP_MODELS", "gentle, gentel")

@@ -95,7 +95,7 @@ def test_paths_are_absolute_and_the_tilde_is_the_users_home(monkeypatch: pytest.
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
-        ("SOURCE", "binanze", "HEATMAP_SOURCE = 'binanze': Input should be 'archive', 'binance' or 'demo'"),
+        ("SOURCE", "binanze", "HEATMAP_SOURCE = 'binanze': Input should be 'archive', 'binance', 'demo' or 'exchange'"),
         ("SYMBOLS", "BTCUSDT,../etc", "'../etc' is not a symbol"),
         ("SYMBOLS", " , ", "at least one symbol"),
         ("MODELS", "delta,gamma", "unknown model gamma; allowed are delta and turnover"),
@@ -136,13 +136,27 @@ def test_variables_of_a_symbol_are_that_symbols_only(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("HEATMAP_SNAPSHOT_INTERVAL_ETHUSDT", "4h")
     monkeypatch.setenv("HEATMAP_MAINTENANCE_MARGIN_RATE_ETHUSDT", "0.005")
     monkeypatch.setenv("HEATMAP_MAX_LEVERAGE_1000PEPEUSDT", "75")
+    monkeypatch.setenv("HEATMAP_BUCKET_BYBIT_BTCUSDT", "500")
     monkeypatch.setenv("HEATMAP_SNAPSHOT_INTERVAL", "1h")
     settings = load_settings()
     assert settings.of("BTCUSDT") == SymbolSettings(bucket=50, candle_interval="1m")
     assert settings.of("ETHUSDT") == SymbolSettings(snapshot_interval="4h", maintenance_margin_rate=0.005)
     assert settings.of("1000PEPEUSDT").max_leverage == 75
+    assert settings.of("BYBIT_BTCUSDT") == SymbolSettings(bucket=500)
     assert settings.of("DOGEUSDT") == SymbolSettings()
     assert [settings.snapshot_interval_of(symbol) for symbol in ("BTCUSDT", "ETHUSDT")] == ["1h", "4h"]
+
+
+def test_each_market_has_a_source_and_files_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HEATMAP_SYMBOLS", "BTCUSDT,bybit:BTCUSDT,binance:ETHUSDT,BYBIT_BTCUSDT")
+    settings = load_settings(source="exchange", home=tmp_path)
+    assert settings.symbols == ("BTCUSDT", "BYBIT_BTCUSDT", "ETHUSDT")
+    assert [settings.source_of(symbol) for symbol in settings.symbols] == ["binance", "exchange", "binance"]
+    assert [settings.counts_one_side(symbol) for symbol in settings.symbols] == [True, False, True]
+    assert settings.archive_root == load_settings(source="binance", symbols=["BTCUSDT"], home=tmp_path).archive_root
+    assert load_settings(source="demo", home=tmp_path).counts_one_side("BYBIT_BTCUSDT")
+    with pytest.raises(SettingsError, match="bybit:BTCUSDT is another's; choose source exchange"):
+        load_settings(source="binance")
 
 
 def test_settings_cannot_be_changed() -> None:
@@ -304,6 +318,7 @@ TABLE: dict[str, tuple[str, str | None]] = {
     "HEATMAP_LIQUIDATIONS_FOLDER": ("{folder}", None),
     "HEATMAP_GATE_URL": ("https://gate.example.org", "gate.example.org"),
     "HEATMAP_BITGET_URL": ("http://127.0.0.1:9", "https://"),
+    "HEATMAP_BYBIT_URL": ("https://api.bytick.com", "api.bytick.com"),
     "HEATMAP_BYBIT_STREAM_URL": ("wss://stream.example.org/v5", "https://stream.example.org"),
     "HEATMAP_BINANCE_STREAM_URL": ("ws://127.0.0.1:9", "stream"),
     "HEATMAP_DEMO_SEED": ("11", "eleven"),

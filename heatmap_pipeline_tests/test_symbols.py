@@ -17,14 +17,18 @@ from heatmap_pipeline.symbols import (
     DOLLARS,
     EXCHANGES,
     MAX_LENGTH,
+    OTHER_EXCHANGES,
     OTHERS,
     Contract,
     contract_of,
+    exchange_and_name,
     is_dollar,
+    market_id,
     of_safe_name,
     own_exchange,
     safe_name,
     title_of,
+    typed_name,
     why_no_symbol,
     why_not_computed,
     why_not_written,
@@ -92,6 +96,10 @@ def test_what_ends_is_refused_with_the_day_and_the_contract_that_does_not(base: 
         ("BTCUSDT_240927", "BTC", "USDT", "delivery"),
         ("币安人生USDT_250328", "币安人生", "USDT", "delivery"),
         ("NOSUCH", "", "", "perpetual"),
+        ("BYBIT_BTCUSDT", "BTC", "USDT", "perpetual"),
+        ("BYBIT_ETHPERP", "ETH", "USDC", "perpetual"),
+        ("BYBIT_BTCUSD", "BTC", "USD", "coin-margined"),
+        ("BYBITUSDT", "BYBIT", "USDT", "perpetual"),
         ("USDT", "", "", "perpetual"),
     ],
 )
@@ -113,6 +121,17 @@ def test_contracts_by_name(name: str, base: str, quote: str, kind: str) -> None:
             "is a delivery contract, which ends on 2025-03-28, and only perpetual contracts are computed",
         ),
         ("ETHUSDT_259999", "is a delivery contract, which ends, and only"),
+        ("BYBIT_BTCUSD", "symbol bybit:BTCUSD is coin-margined"),
+        ("BYBIT_ETHBTC", "symbol bybit:ETHBTC is quoted in BTC, and only contracts quoted in dollars are computed; "),
+        ("BYBIT_ETHBTC", "choose one, such as bybit:ETHUSDT"),
+        ("BYBIT_btcusdt", "'bybit:btcusdt' is not a symbol; write it as the exchange does, do you mean bybit:BTCUSDT?"),
+        ("BYBIT_BTC-26DEC25", "('-' is neither a letter nor a digit 0 to 9)"),
+        ("BYBIT_A", "for example bybit:BTCUSDT"),
+        ("BYBIT_", "is not a symbol"),
+        ("KRAKEN_BTCUSDT", "('_' is neither a letter nor a digit 0 to 9)"),
+        ("kraken:BTCUSDT", "(before a colon stands an exchange: binance or bybit)"),
+        ("BYBIT_240927", "is a delivery contract"),
+        ("BYBIT_BTCUSDT_240927", "is a delivery contract"),
         ("btcusdt", "'btcusdt' is not a symbol; write it as the exchange does, do you mean BTCUSDT?"),
         ("ethusdt_250328", "do you mean ETHUSDT?"),
         ("BTCUSDT_PERP", "do you mean BTCUSDT? ('_' is neither a letter nor a digit 0 to 9)"),
@@ -151,6 +170,11 @@ def test_what_may_be_a_symbol_is_safe_everywhere(text: str) -> None:
     assert text == unicodedata.normalize("NFKC", text)
     assert re.fullmatch(r"\w{2,30}", text)
     assert "_" not in text
+    for exchange in OTHER_EXCHANGES:
+        there = f"{exchange.upper()}_{text}"
+        assert bool(why_not_written(there)) == (
+            len(there) > MAX_LENGTH or re.fullmatch(r"PERP|\d{6}", text) is not None
+        )
     assert text.isprintable()
     assert Path(text).name == text
     assert len(f"{safe_name(text)}-liquidationSnapshot-2024-01-01.zip.CHECKSUM") < 400
@@ -166,12 +190,36 @@ def test_the_longest_are_taken(text: str) -> None:
 @given(st.text())
 def test_what_stands_for_a_symbol_can_be_read_back(text: str) -> None:
     name = safe_name(text)
-    assert re.fullmatch("[A-Za-z0-9]*", name)
+    assert re.fullmatch("([A-Z]+_)?[A-Za-z0-9]*", name)
+    assert "_" not in name or exchange_and_name(text)[0] != "binance"
     assert of_safe_name(name) == text
     assert name == text or not re.fullmatch("[A-Z0-9]*", text), "plain ones stand for themselves"
 
 
-@given(st.text(), st.from_regex(r"\A([A-Z0-9]|u[0-9A-F]{4}){1,8}\Z"))
+@given(st.sampled_from([*OTHER_EXCHANGES, "binance"]), bases)
+def test_a_market_is_read_back_from_what_is_typed_and_what_stands_for_it(exchange: str, name: str) -> None:
+    """One id, one text to type, one name in settings and Dagster, and none of them is that of another market."""
+    symbol = market_id(f"{exchange}:{name}")
+    assert market_id(f"{exchange.upper()}:{name}") == symbol == market_id(symbol)
+    if not why_not_written(symbol):
+        assert exchange_and_name(symbol) == (exchange, name)
+        assert market_id(typed_name(symbol)) == symbol == of_safe_name(safe_name(symbol))
+        assert ":" not in symbol
+
+
+@given(bases, st.sampled_from(["PERP", "240927", "991231"]), st.sampled_from(OTHER_EXCHANGES))
+def test_a_name_of_binance_with_an_underline_is_never_a_market_of_another_exchange(
+    pair: str, ending: str, exchange: str
+) -> None:
+    """However its pair is called, also as an exchange is; nor is what stands behind an exchange such an ending."""
+    for name in (f"{pair}_{ending}", f"{exchange.upper()}_{ending}"):
+        assert exchange_and_name(name) == ("binance", name)
+        assert contract_of(name).symbol == name
+        assert why_not_written(name)
+        assert "_" not in safe_name(name)
+
+
+@given(st.text(), st.from_regex(r"\A([A-Z]+_)?([A-Z0-9]|u[0-9A-F]{4}){1,8}\Z"))
 def test_one_name_stands_for_one_symbol(text: str, name: str) -> None:
     for asked in (text, name):
         symbol = of_safe_name(asked)

@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from heatmap_pipeline.instants import SECONDS
 from heatmap_pipeline.model.parameters import MAX_PRICE
-from heatmap_pipeline.symbols import why_no_symbol, why_not_written
+from heatmap_pipeline.symbols import market_id, why_no_symbol, why_not_written
 from heatmap_pipeline.views.replay import Tiers, Weights
 from heatmap_pipeline.views.window import MAX_ROWS, TIER_WORDS
 
@@ -131,19 +131,22 @@ def _checked_weights(given: str | None) -> str | None:
 
 def _written_symbol(given: str) -> str:
     # Of a home of an earlier version also contracts are answered that would be refused today.
-    if why_not_written(given):
-        raise ValueError(why_no_symbol(given))
-    return given
+    symbol = market_id(given)
+    if why_not_written(symbol):
+        raise ValueError(why_no_symbol(symbol))
+    return symbol
 
 
-# The alphabets are too many for a pattern: of ASCII there are capitals and digits only.
-_SYMBOL_SCHEMA = WithJsonSchema({"type": "string", "pattern": r"^[^\x00-\x2f\x3a-\x40\x5b-\x7f]{2,30}$"})
+# The alphabets are too many for a pattern: of ASCII there are capitals and digits, and what is behind an exchange.
+_SYMBOL_SCHEMA = WithJsonSchema(
+    {"type": "string", "pattern": r"^([A-Za-z]+[:_])?[^\x00-\x2f\x3a-\x40\x5b-\x7f]{2,30}$"}
+)
 Symbol = Annotated[
     str,
     AfterValidator(_written_symbol),
     _SYMBOL_SCHEMA,
     Field(
-        description="Perpetual, as the exchange writes it; GET /symbols lists those there are.",
+        description="Perpetual as Binance writes it, exchange:SYMBOL of another; GET /symbols lists those there are.",
         examples=["BTCUSDT"],
     ),
 ]

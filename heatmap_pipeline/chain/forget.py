@@ -18,6 +18,7 @@ from heatmap_pipeline.source_kinds import SOURCES
 from heatmap_pipeline.store.forget import forget_symbol, holds_symbol, known_symbols
 from heatmap_pipeline.store.read import stored_days
 from heatmap_pipeline.store.warehouse import StoreError, Warehouse
+from heatmap_pipeline.symbols import exchange_and_name
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,9 @@ def _archives(settings: Settings, symbol: str) -> Iterator[Path]:
     for source in SOURCES.values():
         if not source.given_folder:
             yield from folders_of(settings.home / "archive" / source.name, symbol)
+    pages = settings.home / "archive" / exchange_and_name(symbol)[0] / "linear" / exchange_and_name(symbol)[1]
+    if pages.is_dir():
+        yield pages
 
 
 def _folders(settings: Settings, symbol: str) -> Iterator[Path]:

@@ -27,6 +27,7 @@ from heatmap_pipeline.store.origin import remember_archive
 from heatmap_pipeline.store.raw import SymbolRecord
 from heatmap_pipeline.store.read import published_histories
 from heatmap_pipeline.store.warehouse import Warehouse
+from heatmap_pipeline.symbols import Contract, contract_of
 
 _ANEW = "begin it anew with --restart where the contract goes on in another unit, "
 
@@ -70,7 +71,7 @@ def ingest_candles(
     published = (published_histories(Warehouse(settings.home), [symbol], any_version=True) or {}).get(symbol)
     chosen = record or (published.record if published is not None else None)
     check_kind(chosen, settings, symbol)
-    quote = (chosen.quote if chosen is not None else "") or market.contract(symbol).quote
+    contract = _contract(chosen, market, symbol)
     market.prepare(symbol, days)
     held = published.raw_days - known if published is not None else frozenset()
     span = known | held
@@ -86,12 +87,13 @@ def ingest_candles(
         with connect() as con:
             if record is None:
                 bucket = day_bucket(settings, symbol, None, float(chunk[0].table["close"].iloc[0]))
-                record = SymbolRecord(symbol, interval, bucket, settings.source, settings.simulated, quote)
+                simulated = settings.simulated
+                record = SymbolRecord.of(contract, interval, bucket, settings.source_of(symbol), simulated=simulated)
                 stored.put_symbol(con, record)
-            elif record.quote != quote:  # nobody had said so
-                record = replace(record, quote=quote)
+            elif record.quote != contract.quote:  # nobody had said so
+                record = replace(record, quote=contract.quote, base=contract.base)
                 stored.put_symbol(con, record)
-            changed = set(stored.save_raw(con, "candles", chunk, settings.source))
+            changed = set(stored.save_raw(con, "candles", chunk, settings.source_of(symbol)))
             remember_archive(settings, symbol)
             remember_reading(con, settings, symbol, "candles", read, before)
         yield from _reports(chunk, changed)
@@ -133,7 +135,8 @@ def ingest_open_interest(
             ]
             read |= {one.day for one in chunk}
             with connect() as con:
-                changed = set(stored.save_raw(con, "open_interest", chunk, settings.source))
+                changed = set(stored.save_raw(con, "open_interest", chunk, settings.source_of(symbol)))
+                _record_how_counted(con, symbol, chunk)
                 remember_reading(con, settings, symbol, "open_interest", read, before)
             yield from _reports(chunk, changed)
     if unread is not None:
@@ -142,6 +145,25 @@ def ingest_open_interest(
             f"{symbol}: the candles of {day} are not stored, and the clock of its open interest is measured against "
             f"them; ingest both with `{run_command(settings, symbol, day, day)}`"
         )
+
+
+def _contract(chosen: SymbolRecord | None, market: Market, symbol: str) -> Contract:
+    """Return what is recorded of a contract, else what the source says of it."""
+    if chosen is None or not chosen.quote:
+        return market.contract(symbol)
+    named = contract_of(symbol)
+    return replace(named, quote=chosen.quote, base=chosen.base or named.base, lot=chosen.lot)
+
+
+def _record_how_counted(con: Any, symbol: str, chunk: Sequence[CleanDay]) -> None:
+    """Record of a market how its newest samples were understood: the sides they count, and what told their time."""
+    newest = max((one for one in chunk if "clock" in one.facts), key=lambda one: one.day, default=None)
+    record = stored.get_symbol(con, symbol)
+    if newest is None or record is None or newest.day < max(stored.raw_days(con, symbol)["open_interest"]):
+        return
+    sides, rule = (2 if SIDES in newest.facts else 1), str(newest.facts["clock"]["rule"])
+    if (record.oi_sides, record.clock_rule) != (sides, rule):
+        stored.put_symbol(con, replace(record, oi_sides=sides, clock_rule=rule))
 
 
 def _begun_anew(con: Any, symbol: str, days: Sequence[date], restart: bool) -> frozenset[date]:
@@ -200,7 +222,7 @@ def _judged_samples(
                 day,
                 CleanDay(symbol, day.day, candles[day.day], interval),
                 before,
-                said=settings.kind.one_sided,
+                said=settings.counts_one_side(symbol),
                 file=_name(day, file),
                 way_out=_way_out(file),
             )

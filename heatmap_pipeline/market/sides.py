@@ -112,6 +112,17 @@ def measure_sides(contracts: NDArray[np.float64], lot: float | None = None) -> S
     return Sides(Counted.UNDECIDED, 0)
 
 
+def odd_share_of_halves(contracts: NDArray[np.float64], step: float) -> float:
+    """Return how many halves of the even multiples of a step are odd: about 0.5 where both equal sides were added.
+
+    Args:
+        contracts: float64[m], with at least one even multiple.
+        step: as measured, contracts.
+    """
+    multiples = np.unique(np.rint(contracts / step))
+    return float((multiples[multiples % 2 == 0] / 2 % 2).mean())
+
+
 def _steps(values: NDArray[np.float64]) -> list[float]:
     """Return the powers of ten that may be the step, the largest first."""
     largest = math.floor(math.log10(float(values[-1])))

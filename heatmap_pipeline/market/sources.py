@@ -1,7 +1,7 @@
 """The sources by name: what ingestion asks of any of them, and which object answers for each.
 
-Another exchange is another file beside `binance.py`, a line in `OPENERS`, and a row in `source_kinds.py` that says what
-it can do.
+Another exchange is another file beside `bybit.py`, a line in `EXCHANGES`, and its name in `symbols.py`; another source
+of files a line in `OPENERS` and a row in `source_kinds.py` that says what it can do.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from heatmap_pipeline.market.archive import ArchiveReader, read_many
 from heatmap_pipeline.market.archive_tree import nothing_in, symbols_in
 from heatmap_pipeline.market.tables import CleanDay, Ending, NoDataError, checked
 from heatmap_pipeline.settings import Settings
-from heatmap_pipeline.symbols import Contract, contract_of
+from heatmap_pipeline.symbols import Contract, contract_of, exchange_and_name
 
 if TYPE_CHECKING:
     from heatmap_pipeline.market.archive_names import ArchiveFile
@@ -152,6 +152,63 @@ class DemoMarket(ArchiveMarket):
         return set(days)
 
 
+class Exchanges:
+    """Each market where it is traded; an exchange is opened when one of its markets is first asked about.
+
+    Args:
+        settings: of the home.
+        progress: told of files that come over the network.
+    """
+
+    def __init__(self, settings: Settings, progress: Downloads | None) -> None:
+        self._settings, self._progress = settings, progress
+        self._opened: dict[str, Market] = {}
+
+    def _of(self, symbol: str) -> Market:
+        exchange, _ = exchange_and_name(symbol)
+        if exchange not in self._opened:
+            self._opened[exchange] = EXCHANGES[exchange](self._settings, self._progress)
+        return self._opened[exchange]
+
+    def prepare(self, symbol: str, days: Sequence[date]) -> None:
+        """Make the files of these days available, as far as the exchange has them."""
+        self._of(symbol).prepare(symbol, days)
+
+    def contract(self, symbol: str) -> Contract:
+        """Return what kind of contract a market is; raises MarketError for one that is not computed."""
+        return self._of(symbol).contract(symbol)
+
+    def available(self, symbol: str, days: Sequence[date]) -> set[date]:
+        """Return those of the days whose candles the exchange can give."""
+        return self._of(symbol).available(symbol, days)
+
+    def reach(self, symbol: str, until: date) -> tuple[date, str]:
+        """Return the last day up to `until` that can be had now, and why none later."""
+        return self._of(symbol).reach(symbol, until)
+
+    def changed(
+        self, symbol: str, read: Mapping[date, Collection[str]], interval: int, *, asked_today: bool = False
+    ) -> list[date]:
+        """Get what the exchange corrected or added of these days, and return the days of it."""
+        return self._of(symbol).changed(symbol, read, interval, asked_today=asked_today)
+
+    def ended(self, symbol: str, last: date, until: date, interval: int) -> Ending | None:
+        """Return how a market ended, None where it goes on."""
+        return self._of(symbol).ended(symbol, last, until, interval)
+
+    def interval(self, settings: Settings, symbol: str, days: Sequence[date]) -> int:
+        """Choose the candle step in seconds."""
+        return self._of(symbol).interval(settings, symbol, days)
+
+    def candles(self, symbol: str, days: Sequence[date], interval: int) -> Iterator[CleanDay]:
+        """Yield the clean candles of each day, in order."""
+        return self._of(symbol).candles(symbol, days, interval)
+
+    def open_interest(self, symbol: str, candles: dict[date, pd.DataFrame], interval: int) -> Iterator[CleanDay]:
+        """Yield the clean samples of each day of `candles`, in order."""
+        return self._of(symbol).open_interest(symbol, candles, interval)
+
+
 def _open_archive(settings: Settings, progress: Downloads | None) -> Market:
     del progress  # nothing comes over the network
     if not symbols_in(settings.archive_root):
@@ -181,10 +238,25 @@ def _open_binance(settings: Settings, progress: Downloads | None) -> Market:
     )
 
 
+def _open_bybit(settings: Settings, progress: Downloads | None) -> Market:
+    del progress  # a day is two or three requests, told as one
+    from heatmap_pipeline.market.bybit import URL, BybitMarket  # noqa: PLC0415  # HTTP is loaded where it is used
+
+    return BybitMarket(settings.home / "archive" / "bybit", settings.bybit_url or URL)
+
+
+EXCHANGES: Mapping[str, Callable[[Settings, Downloads | None], Market]] = {
+    "binance": _open_binance,
+    "bybit": _open_bybit,
+}
+"""What opens the exchange of a market (`symbols.exchange_and_name`)."""
+
+
 OPENERS: Mapping[str, Callable[[Settings, Downloads | None], Market]] = {
     "binance": _open_binance,
     "archive": _open_archive,
     "demo": _open_demo,
+    "exchange": Exchanges,
 }
 """What opens each source of `source_kinds.SOURCES`."""
 

@@ -20,12 +20,23 @@ READABLE = frozenset(range(1, SCHEMA_VERSION + 1))
 """Versions whose rows this program can read and take over."""
 
 _QUOTE = f"regexp_extract(symbol, '({'|'.join((*DOLLARS, *OTHERS))})$', 1)"
+_BASE = f"regexp_extract(symbol, '^(.+?)({'|'.join((*DOLLARS, *OTHERS))})$', 1)"
 _ADDED: Mapping[str, Mapping[str, str]] = {
     "book_ledger": {"liquidated_at_once": "0.0", "rescaled": "0.0"},
-    "symbols": {"quote": _QUOTE},
+    "symbols": {
+        "quote": _QUOTE,
+        "exchange": "'binance'",
+        "native_symbol": "symbol",
+        "base": _BASE,
+        "margin": "'linear'",
+        "contract_size": "1.0",
+        "lot": "NULL",
+        "oi_sides": "NULL",
+        "clock_rule": "NULL",
+    },
 }
 """Columns that earlier versions lack, by table, and what they are in their rows, in SQL: nothing passed at once, no
-level shifted, the quote asset that the name ends with."""
+level shifted, the quote asset that the name ends with; every market was one of Binance, called by its bare name."""
 
 _MADE_OF: Mapping[str, tuple[str, str]] = {
     "lot_days": ("heatmap_days", "SELECT symbol, model, day, state_hash FROM {}"),

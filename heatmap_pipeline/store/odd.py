@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from datetime import date
 from typing import Any
 
-from heatmap_pipeline.market.plausible.names import LEFT_OUT, NOTED
+from heatmap_pipeline.market.plausible.names import BOTH_SIDES, LEFT_OUT, NOTED
 from heatmap_pipeline.store.sql import Connection, parsed, rows
 from heatmap_pipeline.store.whole import days_not_whole
+from heatmap_pipeline.symbols import HOME_EXCHANGE, exchange_and_name
 
 _JUDGED = {"impossible_samples": "that trades cannot explain", "level_shifts": "of the level, by nothing traded"}
 """What is found where the flow is computed, in words that follow a number."""
@@ -30,8 +31,11 @@ def odd_days(con: Connection, symbol: str) -> dict[date, str]:
         "SELECT day, kind, rows, repairs, facts FROM raw_days WHERE symbol = ? "
         "AND kind IN ('candles', 'open_interest') AND (repairs <> '{}' OR facts LIKE '%\"odd\"%')"
     )
-    for day, kind, count, repairs, facts in rows(con, raw, [symbol]):
-        if said := _of_raw(kind, count, parsed(repairs), parsed(facts)):
+    at_home = exchange_and_name(symbol)[0] == HOME_EXCHANGE
+    for day, kind, count, text, facts in rows(con, raw, [symbol]):
+        # That another exchange adds both sides is how it counts (symbols.oi_sides), not what cannot be true.
+        repairs = {name: made for name, made in parsed(text).items() if at_home or name != BOTH_SIDES}
+        if said := _of_raw(kind, count, repairs, parsed(facts)):
             words.setdefault(day, []).extend(said)
     # The flow depends on no model, so that each says the same.
     judged = "SELECT day, any_value(repairs) FROM heatmap_days WHERE symbol = ? AND {which} GROUP BY day"

@@ -30,7 +30,7 @@ from heatmap_pipeline.store.sql import (
     timestamps,
     transaction,
 )
-from heatmap_pipeline.symbols import contract_of
+from heatmap_pipeline.symbols import HOME_EXCHANGE, Contract, contract_of, exchange_and_name
 
 Kind: TypeAlias = Literal["candles", "open_interest"]
 
@@ -42,10 +42,11 @@ _COLUMNS: dict[str, tuple[str, tuple[str, ...]]] = {
 
 @dataclass(frozen=True)
 class SymbolRecord:
-    """A symbol: its candle interval (seconds) and where its data come from, chosen once; the newest bucket.
+    """A market: its candle interval (seconds) and where its data come from, chosen once; the newest bucket; what it is.
 
     `quote` is the asset of the contract's prices and volumes, as the exchange said or the name says; '' where neither
-    does, as in a publication of an earlier version.
+    does, as in a publication of an earlier version. So is `base`, the asset one contract is. `lot` is in contracts,
+    `oi_sides` and `clock_rule` are of the newest day with samples; None = not known.
     """
 
     symbol: str
@@ -54,6 +55,39 @@ class SymbolRecord:
     source: str
     simulated: bool
     quote: str = ""
+    exchange: str = HOME_EXCHANGE
+    native_symbol: str = ""
+    base: str = ""
+    margin: str = "linear"
+    contract_size: float = 1.0
+    lot: float | None = None
+    oi_sides: int | None = None
+    clock_rule: str | None = None
+
+    @classmethod
+    def of(cls, contract: Contract, interval: int, bucket: float, source: str, *, simulated: bool) -> SymbolRecord:
+        """Return the record of a market that is read for the first time.
+
+        Args:
+            contract: what it is.
+            interval: of its candles, seconds.
+            bucket: quote asset.
+            source: where its data come from.
+            simulated: whether they are made up.
+        """
+        exchange, native = exchange_and_name(contract.symbol)
+        return cls(
+            contract.symbol,
+            interval,
+            bucket,
+            source,
+            simulated,
+            quote=contract.quote,
+            exchange=exchange,
+            native_symbol=native,
+            base=contract.base,
+            lot=contract.lot,
+        )
 
     @property
     def unit(self) -> str:
@@ -64,8 +98,20 @@ class SymbolRecord:
 SYMBOL_COLUMNS = tuple(field.name for field in fields(SymbolRecord))
 """Columns of the table `symbols`."""
 
-SYMBOL_QUERY = ", ".join(f"s.{name}" for name in SYMBOL_COLUMNS if name != "quote")
-SYMBOL_QUERY += ", coalesce(to_json(s) ->> 'quote', '')"  # a publication of an earlier version has no such column
+_SINCE_THEN = {
+    "quote": "coalesce(to_json(s) ->> 'quote', '')",
+    "exchange": f"coalesce(to_json(s) ->> 'exchange', '{HOME_EXCHANGE}')",
+    "native_symbol": "coalesce(to_json(s) ->> 'native_symbol', s.symbol)",
+    "base": "coalesce(to_json(s) ->> 'base', '')",
+    "margin": "coalesce(to_json(s) ->> 'margin', 'linear')",
+    "contract_size": "coalesce(CAST(to_json(s) ->> 'contract_size' AS DOUBLE), 1.0)",
+    "lot": "CAST(to_json(s) ->> 'lot' AS DOUBLE)",
+    "oi_sides": "CAST(to_json(s) ->> 'oi_sides' AS BIGINT)",
+    "clock_rule": "to_json(s) ->> 'clock_rule'",
+}
+"""Columns that a publication of an earlier version lacks, read so that they may be missing."""
+
+SYMBOL_QUERY = ", ".join(_SINCE_THEN.get(name, f"s.{name}") for name in SYMBOL_COLUMNS)
 """What to select from `symbols AS s` for a `SymbolRecord`."""
 
 
@@ -96,7 +142,8 @@ def put_symbol(con: Connection, record: SymbolRecord) -> None:
     with transaction(con):
         con.execute("DELETE FROM symbols WHERE symbol = ?", [record.symbol])
         con.execute(
-            f"INSERT INTO symbols ({', '.join(SYMBOL_COLUMNS)}) VALUES (?, ?, ?, ?, ?, ?)",  # noqa: S608 - ours
+            f"INSERT INTO symbols ({', '.join(SYMBOL_COLUMNS)}) "  # noqa: S608 - names of ours
+            f"VALUES ({', '.join('?' * len(SYMBOL_COLUMNS))})",
             astuple(record),
         )
 

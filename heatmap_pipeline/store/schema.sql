@@ -21,15 +21,31 @@ CREATE TABLE symbols (
     bucket DOUBLE NOT NULL,
     source VARCHAR NOT NULL,
     simulated BOOLEAN NOT NULL,
-    quote VARCHAR NOT NULL
+    quote VARCHAR NOT NULL,
+    exchange VARCHAR NOT NULL,
+    native_symbol VARCHAR NOT NULL,
+    base VARCHAR NOT NULL,
+    margin VARCHAR NOT NULL,
+    contract_size DOUBLE NOT NULL,
+    lot DOUBLE,
+    oi_sides BIGINT,
+    clock_rule VARCHAR
 );
-COMMENT ON TABLE symbols IS 'What was chosen once per symbol; simulated = made by the demo market';
-COMMENT ON COLUMN symbols.symbol IS 'Contract, as the exchange writes it';
+COMMENT ON TABLE symbols IS 'One row per market, what was chosen once and what it is; simulated = made by the demo market';
+COMMENT ON COLUMN symbols.symbol IS 'Id of the market, in every table: a contract of Binance as it is written there (BTCUSDT), of another exchange with that before it (BYBIT_BTCUSDT)';
 COMMENT ON COLUMN symbols.candle_interval_seconds IS 'Width of the candles the model runs over, seconds';
 COMMENT ON COLUMN symbols.bucket IS 'Height of a price bucket on the newest computed day, quote asset; the view buckets has that of every day';
-COMMENT ON COLUMN symbols.source IS 'Where candles and open interest come from: binance, archive, demo';
+COMMENT ON COLUMN symbols.source IS 'Where candles and open interest come from: binance, archive, demo, exchange (another one than Binance: symbols.exchange)';
 COMMENT ON COLUMN symbols.simulated IS 'Whether the demo market made its data up';
 COMMENT ON COLUMN symbols.quote IS 'The asset (USDT, USDC, ...) that all prices, volumes and buckets of the symbol are in, in every table; empty = nobody said';
+COMMENT ON COLUMN symbols.exchange IS 'Where it is traded: binance, bybit';
+COMMENT ON COLUMN symbols.native_symbol IS 'Contract, as its exchange writes it';
+COMMENT ON COLUMN symbols.base IS 'The asset that one contract is; empty = nobody said';
+COMMENT ON COLUMN symbols.margin IS 'What it is paid in: linear = the quote asset';
+COMMENT ON COLUMN symbols.contract_size IS 'Units of the base that the exchange calls one; in these tables contracts are units of the base';
+COMMENT ON COLUMN symbols.lot IS 'Smallest quantity that can be traded, contracts, when the market was first read; NULL = the source does not say';
+COMMENT ON COLUMN symbols.oi_sides IS 'Number of sides of each contract that the source counted in its newest samples, as it says or as was measured; quantities here count one; NULL = none read since version 5 of the tables';
+COMMENT ON COLUMN symbols.clock_rule IS 'What told when its newest samples were taken: price, volume, convention; NULL = none read since version 5 of the tables';
 
 CREATE TABLE ended_symbols (
     symbol VARCHAR NOT NULL,
@@ -62,7 +78,7 @@ COMMENT ON COLUMN raw_days.step_seconds IS 'Distance of the rows, seconds';
 COMMENT ON COLUMN raw_days.rows IS 'Number of clean rows';
 COMMENT ON COLUMN raw_days.repairs IS 'JSON: how often each repair was made';
 COMMENT ON COLUMN raw_days.facts IS 'JSON: what else is known of the files: names, the clock of the samples, what was missing';
-COMMENT ON COLUMN raw_days.source IS 'Where it came from: binance, archive, demo; of liquidations exchange_kind';
+COMMENT ON COLUMN raw_days.source IS 'Where it came from: binance, archive, demo, exchange; of liquidations exchange_kind';
 COMMENT ON COLUMN raw_days.created_at IS 'When it was stored, UTC';
 
 CREATE TABLE raw_candles (

@@ -23,7 +23,7 @@ def test_a_failure_leaves_neither_connection_nor_lock(tmp_path: Path) -> None:
         with resource(tmp_path).get_connection() as con:
             leaked.append(con)
             con.begin()
-            con.execute("INSERT INTO symbols VALUES ('BTCUSDT', 300, 1.0, 'demo', true, 'USDT')")
+            con.execute("INSERT INTO ended_symbols VALUES ('BTCUSDT', '2024-01-01', 'told')")
             raise KeyError
 
     with pytest.raises(KeyError):
@@ -31,7 +31,7 @@ def test_a_failure_leaves_neither_connection_nor_lock(tmp_path: Path) -> None:
     with pytest.raises(duckdb.ConnectionException):
         leaked[0].execute("SELECT 1")
     with resource(tmp_path).get_connection() as con:
-        assert con.execute("SELECT count(*) FROM symbols").fetchall() == [(0,)]
+        assert con.execute("SELECT count(*) FROM ended_symbols").fetchall() == [(0,)]
     assert not (tmp_path / "warehouse.lock.holder").exists()
 
 

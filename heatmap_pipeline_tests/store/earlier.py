@@ -1,13 +1,17 @@
-"""Making a database one that version 1 or 3 of this program has left: its schema, and days by its rules."""
+"""Making a database one that version 1, 3 or 4 of this program has left: its schema, and days by its rules."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import duckdb
 
 _COLUMNS_SINCE = {"book_ledger": ("liquidated_at_once", "rescaled"), "symbols": ("quote",)}
+_COLUMNS_SINCE_4 = {
+    "symbols": ("exchange", "native_symbol", "base", "margin", "contract_size", "lot", "oi_sides", "clock_rule")
+}
 _TABLES_SINCE = ("ended_symbols", "coarse_days")
 _TABLES_SINCE_3 = ("lot_days",)
 _VIEWS_SINCE = ("buckets",)
@@ -23,8 +27,22 @@ _SAME_THEN = (
 )
 
 
+def become_version_4(path: Path) -> None:
+    """Take away what version 4 did not have: what a market is besides its name."""
+    with duckdb.connect(str(path)) as con:
+        _drop_columns(con, _COLUMNS_SINCE_4)
+        con.execute("UPDATE schema_version SET version = 4")
+
+
+def _drop_columns(con: duckdb.DuckDBPyConnection, columns_since: Mapping[str, Sequence[str]]) -> None:
+    for table, columns in columns_since.items():
+        for column in columns:
+            con.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
+
+
 def become_version_3(path: Path) -> None:
     """Take away what version 3 did not have: views, columns of views, and what most columns hold."""
+    become_version_4(path)
     with duckdb.connect(str(path)) as con:
         for view in _VIEWS_SINCE_3:
             con.execute(f"DROP VIEW {view}")
@@ -44,9 +62,7 @@ def become_version_1(path: Path) -> None:
     """Take away what version 1 did not have, and say of every computed day that it was made by its rules."""
     become_version_3(path)
     with duckdb.connect(str(path)) as con:
-        for table, columns in _COLUMNS_SINCE.items():
-            for column in columns:
-                con.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
+        _drop_columns(con, _COLUMNS_SINCE)
         for table in _TABLES_SINCE:
             con.execute(f"DROP TABLE {table}")
         for view in _VIEWS_SINCE:

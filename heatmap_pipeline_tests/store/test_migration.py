@@ -13,8 +13,10 @@ import pytest
 from heatmap_pipeline.api.health import health
 from heatmap_pipeline.chain.commands import rebuild_commands
 from heatmap_pipeline.settings import load_settings
+from heatmap_pipeline.store.columns import served_symbols
 from heatmap_pipeline.store.migrate import READABLE, SCHEMA_VERSION
 from heatmap_pipeline.store.publish import publish
+from heatmap_pipeline.store.raw import SymbolRecord, get_symbol, put_symbol
 from heatmap_pipeline.store.read import first_published_day, published_histories
 from heatmap_pipeline.store.schema import column_types
 from heatmap_pipeline.store.warehouse import StoreError, UnusableError, Warehouse
@@ -22,7 +24,7 @@ from heatmap_pipeline.views.data import load_version
 from heatmap_pipeline.views.errors import ViewError
 from heatmap_pipeline.views.window import find_symbol
 from heatmap_pipeline_tests._homes import heatmap, refused
-from heatmap_pipeline_tests.store.earlier import become_version_1, become_version_3
+from heatmap_pipeline_tests.store.earlier import become_version_1, become_version_3, become_version_4
 from heatmap_pipeline_tests.store.tiny import DAYS, MODELS_USED, dump, fill, forget_symbol
 
 OLDER, NEWER = min(READABLE) - 1, SCHEMA_VERSION + 1
@@ -161,14 +163,39 @@ def test_a_warehouse_of_version_3_gets_the_views_and_what_its_columns_hold(wareh
     for path in (warehouse.path, warehouse.published):
         become_version_3(path)
     with warehouse.read() as con:
-        then = {name: table for name, table in rows.items() if name != "lot_days"}
-        assert dump(con) == then, "what version 3 published is read as it is"
+        as_it_is = dump(con)
+        assert {name: as_it_is[name] for name in as_it_is if name != "symbols"} == {
+            name: rows[name] for name in rows if name not in ("symbols", "lot_days")
+        }, "what version 3 published is read as it is"
     with warehouse.connect() as con:
         assert dump(con) == rows
         con.execute("UPDATE heatmap_days SET created_at = created_at + INTERVAL 1 DAY")
     assert schema_of(warehouse.path) == today
     assert publish(warehouse, ["BTCUSDT"]).changed
     assert schema_of(warehouse.published) == today
+
+
+def test_a_home_of_version_4_says_of_its_markets_what_they_are(warehouse: Warehouse) -> None:
+    """Every market then was one of Binance. No row is lost, nothing is computed anew, readers see it at once."""
+    with warehouse.connect() as con:
+        fill(con, "1000SHIBUSDC", seed=5)
+        rows = dump(con)
+        put_symbol(con, SymbolRecord("NOSUCH", 300, 1.0, "archive", simulated=False))
+    publish(warehouse, ["BTCUSDT", "1000SHIBUSDC"])
+    today = schema_of(warehouse.path)
+    for path in (warehouse.path, warehouse.published):
+        become_version_4(path)
+    with warehouse.read() as con:
+        shib, btc = (record for record, _ in served_symbols(con))
+    assert (btc.exchange, btc.native_symbol, btc.base, btc.quote) == ("binance", "BTCUSDT", "", "USDT")
+    assert (shib.contract_size, shib.lot, shib.oi_sides, shib.clock_rule) == (1.0, None, None, None)
+    with warehouse.connect() as con:
+        unknown = get_symbol(con, "NOSUCH")
+        forget_symbol(con, "NOSUCH")
+        assert dump(con) == rows
+    assert unknown is not None
+    assert (unknown.native_symbol, unknown.base, unknown.quote) == ("NOSUCH", "", "")
+    assert schema_of(warehouse.path) == today
 
 
 @pytest.mark.parametrize("statement", [5, 40, -1])
@@ -233,7 +260,9 @@ def test_what_version_1_published_is_read_and_carried_over(warehouse: Warehouse)
     assert {name: len(after[name]) for name in before} == {name: len(rows) for name, rows in before.items()}
     for name in before.keys() - {"book_ledger", "symbols"}:
         assert after[name] == before[name], name
-    assert after["symbols"] == [(*row, "USDT") for row in before["symbols"]]
+    assert after["symbols"] == [
+        (*row, "USDT", "binance", "ETHUSDT", "ETH", "linear", 1.0, None, None, None) for row in before["symbols"]
+    ]
     assert not list(warehouse.home.glob("heatmap.schema-*"))
 
 

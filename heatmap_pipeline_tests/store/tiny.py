@@ -286,7 +286,7 @@ def cells_of(record: DayRecord, result: DayResult) -> DayCells:
 
 def fill(con: Connection, symbol: str = "BTCUSDT", seed: int = 1) -> None:
     """Store raw days, liquidations, chain and cells of a symbol, both models."""
-    put_symbol(con, SymbolRecord(symbol, STEP, BUCKET, "demo", True, contract_of(symbol).quote))
+    put_symbol(con, SymbolRecord.of(contract_of(symbol), STEP, BUCKET, "demo", simulated=True))
     candles, samples = market(symbol, seed)
     save_raw(con, "candles", candles, "demo")
     save_raw(con, "open_interest", samples, "demo")

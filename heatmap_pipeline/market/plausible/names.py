@@ -7,6 +7,9 @@ from collections.abc import Mapping
 ACCEPTED = "accepted_implausible"
 """Repair of a day whose file is taken as it is, by the setting `HEATMAP_ACCEPT_IMPLAUSIBLE`."""
 
+BOTH_SIDES = "both_sides_samples"
+"""Repair of samples that added both sides of each contract: they were halved."""
+
 LEFT_OUT: Mapping[str, str] = {
     "swapped_samples": "contracts and value are swapped",
     "other_price_samples": "value / contracts is no price that the candles had",
@@ -17,7 +20,7 @@ LEFT_OUT: Mapping[str, str] = {
 
 NOTED: Mapping[str, str] = {
     "frozen_samples": "stand still while contracts are traded",
-    "both_sides_samples": "add both sides of a contract, halved",
+    BOTH_SIDES: "add both sides of a contract, halved",
     "repeated_samples": "are those of the day before",
     "repeated_candles": "are those of the day before",
     "odd_quote_volumes": "have a quote volume that is none of their price, unknown now",
@@ -28,3 +31,6 @@ NOTED: Mapping[str, str] = {
 
 SIDES = "sides"
 """Fact of a day whose file adds both sides, so that the next day knows."""
+
+DECLARED = "declared_sides"
+"""Fact of a day whose samples say by the name of their field how many sides they count: 1."""

@@ -25,8 +25,8 @@ from heatmap_pipeline.market.plausible.arrays import (
     within,
 )
 from heatmap_pipeline.market.plausible.labels import MIN_LAGGED, measure_lag, measure_lag_by_volume
-from heatmap_pipeline.market.plausible.names import SIDES
-from heatmap_pipeline.market.sides import Counted, measure_sides
+from heatmap_pipeline.market.plausible.names import BOTH_SIDES, DECLARED, SIDES
+from heatmap_pipeline.market.sides import Counted, measure_sides, odd_share_of_halves
 from heatmap_pipeline.market.tables import CleanDay, MarketError
 
 PRICE_TOLERANCE = 1.25
@@ -66,7 +66,8 @@ def judge_samples_of(
 
     Raises:
         MarketError: for a history's first samples that are out of all proportion to what is traded, and for a file
-            whose numbers do not say whether they add both sides, without a day before that does.
+            whose numbers do not say whether they add both sides, without a day before that does; for samples whose
+            source declares them to be one side (fact `declared_sides`) and whose numbers say both.
     """
     if day.table.empty:
         return day
@@ -191,6 +192,14 @@ def _one_side(day: CleanDay, before: Before, *, said: bool, file: str, way_out: 
     """Return the samples as contracts of one side, halved where the file adds both."""
     contracts = day.table["contracts"].to_numpy(np.float64)
     found = measure_sides(contracts)
+    if DECLARED in day.facts:  # what the source says of these very samples counts, unless the numbers exclude it
+        if found.counted is Counted.BOTH and found.step is not None:
+            raise MarketError(
+                f"{file}: its source declares that its samples count one side of each contract, and their numbers say "
+                f"{found.in_words()}; of their halves {odd_share_of_halves(contracts, found.step):.3f} are odd, as of "
+                f"one side: the source has changed what it counts, or the wrong field was read; {way_out}"
+            )
+        return day
     counted = found.counted
     if before.both_sides and counted is not Counted.BOTH and before.samples is not None and len(before.samples):
         # The level goes on as both sides or falls to the half; a crash makes a sum look like one side.
@@ -200,7 +209,7 @@ def _one_side(day: CleanDay, before: Before, *, said: bool, file: str, way_out: 
         return replace(day, facts={**day.facts, "odd": found.in_words()}) if found.counted is Counted.BOTH else day
     if counted is Counted.BOTH:
         table = day.table.assign(contracts=contracts / 2, value=day.table["value"].to_numpy(np.float64) / 2)
-        repairs = with_counts(day.repairs, {"both_sides_samples": len(table)})
+        repairs = with_counts(day.repairs, {BOTH_SIDES: len(table)})
         return replace(day, table=table, repairs=repairs, facts={**day.facts, SIDES: counted.value})
     # Too few values, or none with a step, measure nothing; then the layout of the file is word enough.
     if counted is Counted.UNDECIDED and found.measured and before.samples is None:

@@ -21,7 +21,7 @@ from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store import days as stored
 from heatmap_pipeline.store import schema
 from heatmap_pipeline.store.warehouse import StoreError, UnusableError
-from heatmap_pipeline.symbols import of_safe_name, safe_name
+from heatmap_pipeline.symbols import contract_of, exchange_and_name, of_safe_name, safe_name
 
 OWNERS = ["team:heatmap"]
 
@@ -53,10 +53,19 @@ def symbol_and_stage(step: str | None) -> tuple[str, str]:
 
 
 def symbol_asset(symbol: str, name: str, kinds: Sequence[str], **more: Any) -> Decorator:
-    """Return `dg.asset` for one symbol: its `safe_name` is key prefix and group; owners and kinds are set."""
-    prefix = safe_name(symbol)
+    """Return `dg.asset` for one market: its `safe_name` is key prefix, that of its base asset the group.
+
+    So Dagster shows the markets of an asset together. Tags say exchange and base; owners and kinds are set.
+    """
+    base = safe_name(contract_of(symbol).base or symbol)
     decorate: Decorator = dg.asset(
-        name=name, key_prefix=prefix, group_name=prefix, owners=OWNERS, kinds={"python", *kinds}, **more
+        name=name,
+        key_prefix=safe_name(symbol),
+        group_name=base,
+        tags={"exchange": exchange_and_name(symbol)[0], "base": base},
+        owners=OWNERS,
+        kinds={"python", *kinds},
+        **more,
     )
     return decorate
 
