@@ -114,7 +114,7 @@ def contract_of(symbol: str) -> Contract:
 
     Example:
         >>> contract_of("1000SHIBUSDC")
-        Contract(symbol='1000SHIBUSDC', base='1000SHIB', quote='USDC', kind='perpetual')
+        Contract(symbol='1000SHIBUSDC', base='1000SHIB', quote='USDC', kind='perpetual', lot=None)
         >>> contract_of("BTCUSD_PERP").kind, contract_of("BTCUSDT_240927").kind
         ('coin-margined', 'delivery')
     """

@@ -7,7 +7,7 @@ so it is the same whatever the height of a price bin.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -81,6 +81,11 @@ def modelled_of_day(
         SIDE_NAMES[side]: _sums(*(values[mask] for values in (column, price, volume, entry)))
         for side, mask in parts.items()
     }
+
+
+def later(modelled: Modelled, columns: int) -> Modelled:
+    """Return what was liquidated, in a window that begins so many columns earlier."""
+    return {side: replace(sums, column=sums.column + columns) for side, sums in modelled.items()}
 
 
 def joined(days: Sequence[Modelled]) -> Modelled:

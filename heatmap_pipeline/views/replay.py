@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
@@ -27,7 +27,7 @@ from heatmap_pipeline.model.engine import run_day, start_state
 from heatmap_pipeline.model.parameters import ModelParameters
 from heatmap_pipeline.views.data import ModelData, SymbolData, Version
 from heatmap_pipeline.views.errors import ViewError
-from heatmap_pipeline.views.modelled import Modelled, joined, modelled_of_day
+from heatmap_pipeline.views.modelled import Modelled, joined, later, modelled_of_day
 
 Weights: TypeAlias = tuple[tuple[float, float], ...]
 """(leverage, weight) by rising leverage; weights sum to 1."""
@@ -200,8 +200,8 @@ class Replay:
 def replay(source: Source, first: int, last: int, seconds: int) -> Replay:
     """Run the days that a window touches and keep its cells.
 
-    A long window of the model's own weights is run in stretches at the same time: each day's book is stored, so a
-    stretch needs nothing of the one before, and what comes out is the same to the last bit.
+    A long window of the model's own weights is run in stretches at the same time: they begin with months, before which
+    the book is stored, so a stretch needs nothing of the one before, and what comes out is the same to the last bit.
 
     Args:
         source: what to replay.
@@ -215,12 +215,24 @@ def replay(source: Source, first: int, last: int, seconds: int) -> Replay:
     days = list(_computed(source.model, first, last))
     # With other weights each stretch would have to run the whole history before it.
     number = 1 if source.weights is not None else max(1, min(os.cpu_count() or 1, len(days) // _STRETCH))
-    cuts = [first, *(day_start(days[len(days) * part // number]) for part in range(1, number)), last]
-    spans = list(pairwise(cuts))
-    if number == 1:
+    spans = list(pairwise([first, *map(day_start, begins(days, number)), last]))
+    if len(spans) == 1:
         return _joined(_stretch(source, begin, end, seconds) for begin, end in spans)
-    with ThreadPoolExecutor(number) as workers:  # the engine runs without Python's lock
+    with ThreadPoolExecutor(len(spans)) as workers:  # the engine runs without Python's lock
         return _joined(workers.map(lambda span: _stretch(source, span[0], span[1], seconds), spans))
+
+
+def begins(days: Sequence[date], number: int) -> list[date]:
+    """Return the days at which a window is cut into at most so many stretches of about the same length, rising.
+
+    Example:
+        >>> [str(day) for day in begins([date(2024, 1, 5) + timedelta(days=n) for n in range(120)], 2)]
+        ['2024-03-01']
+    """
+    months = [at for at, day in enumerate(days) if at and day.day == 1]
+    about = [len(days) * part // number for part in range(1, number)]
+    nearest = {int(months[np.argmin(np.abs(np.subtract(months, at)))]) for at in about} if months else set()
+    return [days[at] for at in sorted(nearest)]
 
 
 def _stretch(source: Source, first: int, last: int, seconds: int) -> Replay:
@@ -268,6 +280,7 @@ def _joined(stretches: Iterable[Replay]) -> Replay:
             for name in ("price", "side", "active", "consumed", "created", "liquidated")
         },
         located_shares=np.where(newest < 0, 0.0, shares[newest]),
+        modelled=joined([later(part.modelled, int(start)) for part, start in zip(parts, starts, strict=False)]),
     )
 
 

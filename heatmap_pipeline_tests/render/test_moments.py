@@ -587,6 +587,8 @@ def test_a_tap_pins_and_tells_and_a_second_one_lets_go(browser: Any, server: str
         page.wait_for_timeout(500)
         page.touchscreen.tap(place["x"] - 60, place["y"])
         page.wait_for_function("before => heatmapPage.state().choice.pin < before", arg=pinned["asOf"])
+
+
 def test_the_leverage_filter_shows_what_the_endpoint_has_of_these_tiers(page: Any, server: str) -> None:
     visit(page, server, f"#range=24h&at={CRASH}")
     whole = held(page, server)

@@ -38,6 +38,7 @@ def history_of(parameters: ModelParameters, market: DayCandles, open_interest: f
         end=int(times[-1]) + parameters.interval * MICROSECONDS,
         located_share=0.0,
         snapshot_seconds=None,
+        cells_from=None,
     )
     symbol = SymbolData("BTCUSDT", "", parameters.bucket, True, "demo", candles, {model.name: model})
     nothing: Any = None  # no database stands behind it
