@@ -19,6 +19,7 @@ from heatmap_pipeline.client.errors import ClientError
 
 if TYPE_CHECKING:
     import pandas as pd
+    import plotly.graph_objects as go
     import xarray as xr
 
 Floats: TypeAlias = npt.NDArray[np.float64]
@@ -347,6 +348,12 @@ class Series:
             },
             attrs=flat(self._attrs()),
         )
+
+    def to_plotly(self) -> go.Figure:
+        """Return an interactive figure of the map and its candles; `write_html("map.html")` makes one file of it."""
+        from heatmap_pipeline.client.figure import figure_of  # noqa: PLC0415
+
+        return figure_of(self)
 
     def _attrs(self) -> dict[str, Any]:
         own = {"price_bin_size": self.price_bin_size, "interval_seconds": self.interval_seconds}

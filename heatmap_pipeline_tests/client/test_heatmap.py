@@ -186,6 +186,24 @@ def test_pandas_and_xarray_hold_the_same_cells(file: Heatmap) -> None:
     assert candles.index[0] == pd.Timestamp(NOON.replace(tzinfo=None))
 
 
+def test_a_figure_shows_the_cells_and_the_candles_in_their_units(file: Heatmap, tmp_path: Path) -> None:
+    series = file.series(ETH, day(1), interval="1h")  # across a gap
+    figure = series.to_plotly()
+    cells, candles = figure.data
+    volume = (series.dense("long") + series.dense("short")).T
+    shown = np.asarray(cells.z, dtype=np.float64)
+    np.testing.assert_array_equal(np.isfinite(shown), np.nan_to_num(volume) > 0)
+    np.testing.assert_allclose(np.nansum(shown), np.nansum(volume), rtol=1e-6)
+    assert pd.Timestamp(cells.x[0]) == pd.Timestamp(series.times[0]) + pd.Timedelta(minutes=30)
+    assert cells.y[0] == series.prices[0] + series.price_bin_size / 2
+    assert list(candles.close) == list(series.candles["close"])
+    assert (figure.layout.xaxis.title.text, figure.layout.yaxis.title.text) == ("UTC", "price, USDT")
+    assert figure.layout.title.text == series.provenance.words
+    assert cells.colorbar.title.text == f"modelled USDT<br>per {series.price_bin_size:g} of price"
+    figure.write_html(tmp_path / "map.html")
+    assert (tmp_path / "map.html").stat().st_size > 1e6, "it opens without a network"
+
+
 def test_every_answer_says_where_it_comes_from(published: Settings, file: Heatmap, url: Heatmap, address: str) -> None:
     (recorded,) = rows(published, "SELECT max(version) FROM schema_version")[0]
     for one, where in ((file, str(published.home / "heatmap.duckdb")), (url, address)):
