@@ -714,6 +714,8 @@ def _changed(settings: Settings, first: date, last: date) -> tuple[Settings, dic
             starts[symbol] = change.day
             until = change.day - timedelta(days=1)
             click.echo(f"{symbol}: {first} .. {until} stored and unchanged; then {change.reason}", err=True)
+    if not left:
+        _say_where(settings)
     return settings.model_copy(update={"symbols": tuple(left)}), starts
 
 
@@ -814,6 +816,12 @@ def _execute(
     _report(settings, outcome, refused, since or {})
 
 
+def _say_where(settings: Settings) -> None:
+    """Say where what is published can be looked at."""
+    click.echo(f"page      {(settings.home / 'renders' / 'index.html').as_uri()}")
+    click.echo(f"database  {settings.home / 'heatmap.duckdb'}")
+
+
 def _report(settings: Settings, outcome: Outcome, refused: Refusals, since: Mapping[str, date]) -> None:
     """Say what was published; where something failed, end the command with it."""
     failures = {**refused, **outcome.failures}
@@ -822,8 +830,7 @@ def _report(settings: Settings, outcome: Outcome, refused: Refusals, since: Mapp
         begin = min(first, since.get(symbol, first))
         click.echo(f"{symbol}: {begin} .. {last} computed and published ({kind} data)")
     if outcome.published:
-        click.echo(f"page      {(settings.home / 'renders' / 'index.html').as_uri()}")
-        click.echo(f"database  {settings.home / 'heatmap.duckdb'}")
+        _say_where(settings)
     # Symbols that share a reason share its sentence.
     reasons = {text: name for name, text in reversed(failures.items())}
     messages = [text if text.startswith(name) else f"{name} failed: {text}" for text, name in reversed(reasons.items())]

@@ -359,6 +359,8 @@ class LotsAtMoment(BaseModel):
     nearest: Nearest
     as_of: str
     simulated: bool
+    exchange: str | None = Field(description=EXCHANGE)
+    title: str = Field(description=TITLE)
     provisional: bool
     leverage_weights: list[tuple[float, float]] | None
     tiers: list[float] = Field(description=TIERS)

@@ -56,8 +56,12 @@ def test_the_same_again_does_nothing_and_a_changed_day_costs_what_follows_it(
     again = subprocess.run(
         [sys.executable, "-c", _WATCHED, *map(str, words)], capture_output=True, text=True, check=True, cwd=tmp_path
     )
-    said, watched = again.stdout.splitlines()
+    said, page, database, watched = again.stdout.splitlines()
     assert said == f"{BTC}: {day(1)} .. {day(4)} stored, unchanged and published: nothing to do"
+    assert (page, database) == (
+        f"page      {(home / 'renders' / 'index.html').as_uri()}",
+        f"database  {home / 'heatmap.duckdb'}",
+    )
     loaded, seconds = watched.split()
     assert loaded == "False"
     assert float(seconds) < _MOST_SECONDS
