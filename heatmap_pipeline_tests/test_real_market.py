@@ -260,13 +260,13 @@ def test_snapshots_are_the_books_by_bucket(case: tuple[Ran, str, str]) -> None:
         ), ends AS (
             SELECT model, CAST(timestamp AS DATE) AS day, time_bucket(INTERVAL 15 MINUTE, max(timestamp)) AS timestamp
             FROM book_ledger WHERE symbol = $1 GROUP BY ALL
-            HAVING (model, day) IN (SELECT (model, day) FROM lot_days WHERE symbol = $1)
         ), cells AS (
             SELECT s.model, e.day, side, CAST(round(price_bucket / bucket) AS BIGINT) AS n, active_volume AS volume
             FROM liquidation_snapshots AS s JOIN ends AS e ON s.model = e.model AND s.timestamp = e.timestamp
             JOIN symbols USING (symbol) WHERE s.symbol = $1 AND active_volume > 0
         )
         SELECT l.volume AS lots, c.volume AS cells FROM lots AS l FULL JOIN cells AS c USING (model, day, side, n)
+        SEMI JOIN (SELECT model, day FROM lot_days WHERE symbol = $1) USING (model, day)
     """
     found = ran.ask(query, symbol)
     assert len(found) > 100
