@@ -159,7 +159,8 @@ def test_sql_says_the_quote_asset(settings: Settings) -> None:
             "SELECT comment FROM duckdb_tables() UNION ALL SELECT comment FROM duckdb_columns() "
             "UNION ALL SELECT comment FROM duckdb_views()"
         ).fetchall()
-    assert [text for (text,) in comments if text and "USDT" in text and "(USDT, USDC, ...)" not in text] == []
+    said = [text.replace("(USDT, USDC, ...)", "").replace("BTCUSDT", "") for (text,) in comments if text]
+    assert [text for text in said if "USDT" in text] == [], "what the columns are in depends on the symbol"
 
 
 def materialised(home: Path, symbol: str, asset: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ LOCATED_SHARE = "Share of the open interest that the map puts at a liquidation p
 COVERAGE = "The name that `located_share` had before; the same number."
 TIERS = "The leverage tiers there are."
 EXCHANGE = "Whose contract it is; null where the market is made up."
-TITLE = "What it is: exchange and kind of contract, as Binance USDT-M perpetual."
+TITLE = "What it is, in words: exchange, asset that it is paid in, kind of contract."
 SHOWN = "The leverage tiers that are shown; null where it is all of them."
 
 ENDED = "The last day of a symbol that is not traded any more; null for all others."

@@ -1,6 +1,7 @@
 """A private database without the room that rows left which were taken away: written anew, put in place in one step.
 
-DuckDB uses such room for the rows that come, but gives none of it back, and a publication copies it too.
+DuckDB uses such room for the rows that come. It gives back only what is at the end of the file: not what a day that is
+stored later lies behind. A publication would copy that, too.
 """
 
 from __future__ import annotations
@@ -25,9 +26,15 @@ _log = logging.getLogger(__name__)
 
 def has_room(con: Connection) -> bool:
     """Return whether so much of the open database is room, after a checkpoint, that it is worth writing it anew."""
-    query = "SELECT block_size, total_blocks, free_blocks FROM pragma_database_size() WHERE database_name = ?"
-    ((block, total, free),) = rows(con, query, [scalar(con, "SELECT current_database()")])
-    return bool(free * block >= MINIMUM and free * _SHARE >= total)
+    # The file's size, as DuckDB counts also the free blocks at the end that it has given back, once it opens the file.
+    query = (
+        "SELECT path, block_size * used_blocks FROM pragma_database_size() JOIN duckdb_databases() "
+        "USING (database_name) WHERE database_name = current_database()"
+    )
+    ((path, used),) = rows(con, query)
+    size = Path(path).stat().st_size
+    room = size - used
+    return bool(room >= MINIMUM and room * _SHARE >= size)
 
 
 def compact(warehouse: Warehouse) -> bool:
