@@ -30,6 +30,7 @@ _EARLIER = frozenset(
         "d3507662c0ff84ce8176c01fb2d8766bc2b461c8c19497976ed442ce246a2d2c",
         "f8805dc9e6f614c7063da7dcf3562d13a17819c1c5a14d3156d9974de6353777",
         "da9d6a487b53395c7c087070741a1035541ca9bc00eb1c6e317e85a81ab0360e",
+        "5c70b1ec40ba803daa8e9ea18c310f35840f50d3b761394f91d225b6e852602c",
     }
 )
 """SHA-256 of the files that were written before that was noted beside them."""
@@ -43,6 +44,7 @@ _RELIED_ON: Mapping[tuple[str, ...], tuple[Any, str]] = {
     ),
     ("run_retries", "enabled"): (True, "a backfill whose process is killed stays failed"),
     ("run_retries", "retry_on_asset_or_op_failure"): (False, "a day that cannot be had is tried again and again"),
+    ("backfills", "use_threads"): (False, "a backfill that goes on while the UI is stopped may be marked failed"),
     ("run_monitoring", "enabled"): (True, "a run that does not start hangs in the list for ever"),
 }
 """What our own file sets, by place in it: its value, and what happens where it is another."""

@@ -50,6 +50,9 @@ _DAMAGED = (
 )
 """What DuckDB says of a file that cannot be trusted; a log beside a file that it does not belong to is one, too."""
 
+_HEADERS = 3 * 4096
+"""Bytes before the blocks of a file of DuckDB."""
+
 _log = logging.getLogger(__name__)
 _held: dict[Path, int] = {}
 """The locks this process holds, by file, with the thread that took each."""
@@ -134,6 +137,7 @@ class Warehouse:
         with self.explaining(), instances.lent(_SETTINGS) as con:
             con.execute(f"ATTACH {quoted(self.path)} AS warehouse (READ_ONLY)")
             con.execute("USE warehouse")
+            _check_length(con, self.path, self.path)
             self._check_version(con, self.path)
             if (version := schema_version(con)) != SCHEMA_VERSION:
                 raise StoreError(
@@ -225,6 +229,8 @@ class Warehouse:
         # Without a file of its own it attaches the published one; any other name is a copy of the private one.
         fault, settings = self.published if path is None else self.path, {**_SETTINGS, **(config or {})}
         with self.explaining(fault), instances.lent(settings, path) as con:
+            if path is not None:
+                _check_length(con, path, fault)
             yield con
 
     @contextmanager
@@ -290,6 +296,31 @@ class Warehouse:
         if any(part in text for part in _DAMAGED):
             return UnusableError(path, f"{path} is damaged or of another version of DuckDB ({text})")
         return StoreError(f"a database in {self.home} failed: {text}")
+
+
+def _check_length(con: Connection, path: Path, fault: Path) -> None:
+    """Refuse a file that is shorter than what is in use of it, before anything is read from it or written to it.
+
+    DuckDB reads a block when a query needs it, so in a file that was cut off many a query would go well, and new rows
+    would be written where others were. Where more of it was free than is missing this cannot tell: whoever reads a
+    block that is missing then says so.
+
+    Args:
+        con: with the file open and in use.
+        path: of the file.
+        fault: the file to name.
+
+    Raises:
+        UnusableError: if it is too short.
+    """
+    ((used,),) = rows(
+        con, "SELECT used_blocks * block_size FROM pragma_database_size() WHERE database_name = current_database()"
+    )
+    length, needed = path.stat().st_size, _HEADERS + used
+    if length < needed:
+        raise UnusableError(
+            fault, f"{fault} is damaged: it was cut off at {length} bytes, and holds {needed} by what it says"
+        )
 
 
 def schema_version(con: Connection) -> int | None:

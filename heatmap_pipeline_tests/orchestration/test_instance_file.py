@@ -81,6 +81,7 @@ def test_the_users_is_kept_and_what_it_lacks_is_said_once(tmp_path: Path, caplog
     assert [words.split(" does not set ")[1].split(":")[0] for words in said] == [
         "concurrency.runs.max_concurrent_runs",
         "run_retries.retry_on_asset_or_op_failure",
+        "backfills.use_threads",
         "run_monitoring.enabled",
     ]
     assert all(str(dagster_yaml(tmp_path)) in words for words in said)

@@ -19,7 +19,7 @@ from heatmap_pipeline.store import warehouse as module
 from heatmap_pipeline.store.migrate import SCHEMA_VERSION
 from heatmap_pipeline.store.schema import column_types
 from heatmap_pipeline.store.sql import transaction
-from heatmap_pipeline.store.warehouse import StoreError, Warehouse, free_name
+from heatmap_pipeline.store.warehouse import StoreError, UnusableError, Warehouse, free_name
 
 _HOLD = """
 import sys, time
@@ -28,6 +28,24 @@ from heatmap_pipeline.store.warehouse import Warehouse
 with Warehouse(Path(sys.argv[1])).connect():
     print("held", flush=True)
     time.sleep(float(sys.argv[2]))
+"""
+
+_KILLED = """
+import os, random, signal, sys
+from pathlib import Path
+from heatmap_pipeline.store.warehouse import Warehouse
+chance = random.Random(sys.argv[2])
+with Warehouse(Path(sys.argv[1])).connect() as con:
+    con.execute("CREATE TABLE IF NOT EXISTS many (number DOUBLE, other UBIGINT)")
+    for _ in range(5):
+        con.execute(chance.choice([
+            "INSERT INTO many SELECT random(), hash(i) FROM range(200000) AS numbers (i)",
+            "BEGIN; INSERT INTO many SELECT random(), hash(i) FROM range(200000) AS numbers (i); ROLLBACK",
+            "UPDATE many SET other = other / 2 WHERE number < 0.3",
+            "DELETE FROM many WHERE number > 0.4",
+            "CHECKPOINT",
+        ]))
+    os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
@@ -163,6 +181,33 @@ def test_a_damaged_block_is_refused(warehouse: Warehouse) -> None:
             file.write(os.urandom(512))
     with pytest.raises(HeatmapError, match=str(warehouse.home)), warehouse.connect() as con:
         con.execute("SELECT sum(volume) FROM raw_candles").fetchall()
+
+
+def test_a_file_that_was_cut_off_is_refused_before_anything_of_it_is_used(warehouse: Warehouse) -> None:
+    """What opening it reads lies at its beginning: DuckDB alone says nothing, and writes into it."""
+    with warehouse.connect() as con:
+        con.execute("CREATE TABLE many AS SELECT random() AS number FROM range(1000000)")
+    whole = warehouse.path.read_bytes()
+    half = whole[: len(whole) // 2]
+    warehouse.path.write_bytes(half)
+    with duckdb.connect(str(warehouse.path), read_only=True) as con:
+        assert con.execute("SELECT max(version) FROM schema_version").fetchall() == [(SCHEMA_VERSION,)]
+    with pytest.raises(UnusableError, match="is damaged: it was cut off at"), warehouse.connect():
+        pass
+    assert warehouse.path.read_bytes() == half
+    warehouse.path.write_bytes(whole)
+    with warehouse.connect() as con:
+        assert con.execute("SELECT count(*) FROM many").fetchall() == [(1_000_000,)]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_no_file_whose_writer_was_killed_counts_as_cut_off(warehouse: Warehouse, seed: int) -> None:
+    """Rows written before a commit, blocks that are free, and a log that nobody has read yet."""
+    for number in range(4):
+        writer = [sys.executable, "-c", _KILLED, str(warehouse.home), f"{seed}.{number}"]
+        assert subprocess.run(writer, check=False).returncode == -signal.SIGKILL
+        with warehouse.connect() as con:
+            con.execute("SELECT count(*) FROM schema_version")
 
 
 def test_another_schema_is_refused(warehouse: Warehouse, tmp_path: Path) -> None:
