@@ -114,7 +114,7 @@ def _change(
     found = list(_changed_days(con, settings, history, days))
     if found:
         return min(found, key=lambda change: change.day or date.min)
-    reason = next(filter(None, _left_to_do(con, settings, symbol, days, drawn, waiting)), "")
+    reason = next(filter(None, _left_to_do(con, settings, history, days, drawn, waiting)), "")
     return Change(tip, reason) if reason else None
 
 
@@ -189,9 +189,14 @@ _WORDS = {"candles": "candles", "open_interest": "open interest"}
 
 
 def _left_to_do(
-    con: Any, settings: Settings, symbol: str, days: Sequence[date], drawn: Drawn, waiting: set[str]
+    con: Any, settings: Settings, history: History, days: Sequence[date], drawn: Drawn, waiting: set[str]
 ) -> Iterator[str]:
     """Yield what of the stages after the days is to be done."""
+    symbol = history.symbol.symbol
+    for model in settings.models:
+        kept_from = history.cells_from(settings, model)
+        if any(day < kept_from for day in history.snapshots[model]):
+            yield f"snapshots of {model} before {kept_from} are not to be kept"
     yield liquidations_to_read(con, settings, symbol, days)
     if not scores_are_current(con, symbol, settings.models):
         yield "its score is not that of what is stored"

@@ -288,6 +288,7 @@ CHANGES = (
     set_to(models=("turnover", "delta")),
     set_to(snapshot_interval="30m"),
     set_to(candle_interval="15m"),
+    set_to(keep_cells=2),
     set_to(check_days=3, lock_timeout=5.0, webhook="http://127.0.0.1:9/none", api_queue=3),
     set_to(accept_implausible=(f"{BTC}-5m-{day(2)}",)),
     set_to(accept_implausible=(f"ETHUSDT-5m-{day(2)}",)),
