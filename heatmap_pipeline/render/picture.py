@@ -476,6 +476,7 @@ class _Canvas:
         meta = self.data.meta
         name, fonts = drawable(meta["symbol"])
         last = self._text(28, 34, name, fontsize=19, fontweight="bold", color="white", fontfamily=fonts)
+        last = self._text(self._after(last) + 14, 36, "Liquidation heatmap", color=MUTED)
         for name, words, colour in (
             ("simulated", "SIMULATED DATA", WARN),
             ("provisional", "provisional", "#b7c0d1"),
@@ -490,7 +491,7 @@ class _Canvas:
             f"as of {as_of} UTC",
             f"located share {meta['located_share']:.1%} of open interest",
         )
-        self._text(28, 66, "   ·   ".join(("Liquidation heatmap", *facts)), color=MUTED)
+        self._text(28, 66, "   ·   ".join(facts), color=MUTED)
 
     def _badge(self, after: Any, words: str, colour: str) -> Any:
         plate = {"boxstyle": "round,pad=0.35", "facecolor": colour, "edgecolor": "none"}

@@ -60,11 +60,16 @@ def opened(browser: Any, width: int = 1440, height: int = 900, now: str | None =
 
 
 def settle(page: Any) -> None:
-    """Wait until what was asked for is drawn."""
+    """Wait until what was asked for is drawn, also at the size that the words around the map leave it."""
     page.wait_for_function("() => window.heatmapPage && document.getElementById('message').hidden")
     page.evaluate(
-        "() => heatmapPage.settled().then(() =>"
-        " new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done))))"
+        """async () => {
+        const frames = () => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)));
+        await heatmapPage.settled();
+        await frames();  // a size that has changed is noticed in a frame
+        await heatmapPage.settled();
+        await frames();
+    }"""
     )
 
 

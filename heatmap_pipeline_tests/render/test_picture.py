@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from PIL import Image
 
 from heatmap_pipeline.render.picture import (
@@ -80,23 +81,46 @@ def test_simulated_and_provisional_are_said(tmp_path: Path) -> None:
     assert np.any(pixels(tmp_path / "made.png") != pixels(tmp_path / "both.png"))
 
 
+@pytest.fixture
+def written(monkeypatch: pytest.MonkeyPatch) -> list[Text]:
+    """Collect what is written on pictures."""
+    texts: list[Text] = []
+    write = Figure.text
+
+    def remember(figure: Figure, x: float, y: float, words: str, **how: Any) -> Any:
+        texts.append(write(figure, x, y, words, **how))
+        return texts[-1]
+
+    monkeypatch.setattr(Figure, "text", remember)
+    return texts
+
+
 @pytest.mark.parametrize(
     ("symbol", "simulated", "title"),
     [("BTCUSDC", False, "Binance USDC-M perpetual"), ("BTCUSDT", True, "Simulated USDT-M perpetual")],
 )
 def test_the_title_says_exchange_contract_and_model(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, symbol: str, simulated: bool, title: str
+    tmp_path: Path, written: list[Text], symbol: str, simulated: bool, title: str
 ) -> None:
-    written: list[str] = []
-    text = Figure.text
-
-    def remember(figure: Figure, x: float, y: float, words: str, **how: Any) -> Any:
-        written.append(words)
-        return text(figure, x, y, words, **how)
-
-    monkeypatch.setattr(Figure, "text", remember)
     write_png(sample(symbol, "delta", simulated=simulated), tmp_path / "one.png")
-    assert sum(f"Liquidation heatmap   ·   {title}, delta   ·   as of " in words for words in written) == 1
+    words = [text.get_text() for text in written]
+    assert sum(one.startswith(f"{title}, delta   ·   as of ") for one in words) == 1
+    assert "Liquidation heatmap" in words
+
+
+@pytest.mark.parametrize("symbol", ["BTCUSDT", "1000000MOGUSDC"])
+def test_the_words_at_the_head_leave_each_other_and_the_colour_bar_their_places(
+    tmp_path: Path, written: list[Text], symbol: str
+) -> None:
+    write_png(sample(symbol, "turnover", simulated=True, provisional=True), tmp_path / "one.png")
+    boxes = {text.get_text(): text.get_window_extent() for text in written}
+    colour_bar = next(box for words, box in boxes.items() if words.startswith("Modelled "))
+    head = {words: box for words, box in boxes.items() if box.y0 > 900 - 80 and box.x0 < colour_bar.x0}
+    assert len(head) == 5, "name, what it is, two badges, facts"
+    for words, box in head.items():
+        assert box.x1 < colour_bar.x0, words
+        for others, other in head.items():
+            assert words == others or not box.overlaps(other), (words, others)
 
 
 def test_the_small_picture_stays_small() -> None:

@@ -51,7 +51,8 @@ export function showFacts(map, stale, newest) {
   const bold = (text) => make("b", { textContent: text });
   const { isPast, locatedShare } = map;
   document.body.classList.toggle("past", isPast);
-  byId("contract").textContent = titleText(map);
+  const contract = byId("contract");
+  contract.textContent = contract.title = titleText(map);
   byId("price").textContent = priceText(map.price);
   byId("price").title = isPast ? `Close at ${instantText(map.asOf)}, ${quote}` : `Last close, ${quote}`;
   byId("as-of").replaceChildren("as of ", bold(instantText(map.asOf)));

@@ -58,6 +58,7 @@ class Page {
   #health = Promise.resolve(); // until it is known and shown
   #judged = null; // whose score was asked for
   #resting = 0; // waits until the view rests
+  #resizing = 0; // waits until the size rests, and draws
 
   constructor(source, { poll_seconds: seconds = POLL_SECONDS }) {
     this.#source = source;
@@ -550,12 +551,16 @@ class Page {
 
   #followSize() {
     const element = this.#element;
-    let waiting = 0;
     new ResizeObserver(() => {
       const { width, height } = element._fullLayout ?? {};
-      clearTimeout(waiting);
+      clearTimeout(this.#resizing);
+      this.#resizing = 0;
       if (!this.#state.map || !width || (width === element.clientWidth && height === element.clientHeight)) return;
-      waiting = setTimeout(() => this.#redraw(), 60);
+      const own = setTimeout(async () => {
+        await this.#redraw();
+        if (this.#resizing === own) this.#resizing = 0;
+      }, 60);
+      this.#resizing = own;
     }).observe(element);
   }
 
@@ -569,9 +574,9 @@ class Page {
     return { ...this.chart.state(), choice, map, health, version };
   }
 
-  /** The newest load and draw, and the colours that fit it. */
+  /** The newest load and draw, at the size of the window, and the colours that fit it. */
   async settled() {
-    while (this.#resting) await new Promise((done) => setTimeout(done, REST / 10));
+    while (this.#resting || this.#resizing) await new Promise((done) => setTimeout(done, REST / 10));
     await Promise.all([this.#loading.running, this.#health]);
   }
 }
