@@ -7,10 +7,12 @@ import { binDecimals, iso } from "./words.js";
 /**
  * @param {HeatMap} map
  * @param {string} ending
+ * @param {string} tiers leverage tiers that are shown, as a link says them; "" is all
  */
-export function fileName(map, ending) {
+export function fileName(map, ending, tiers = "") {
   const simulated = map.simulated ? "-SIMULATED" : "";
-  return `${map.symbol}-${map.model}-${iso(map.asOf).slice(0, 16).replace(/[-:]/g, "")}Z${simulated}.${ending}`;
+  const leverage = tiers.replace(/[\d.]+/g, "$&x").replaceAll(",", "-");
+  return `${map.symbol}-${map.model}${leverage && `-${leverage}`}-${iso(map.asOf).slice(0, 16).replace(/[-:]/g, "")}Z${simulated}.${ending}`;
 }
 
 /**

@@ -516,9 +516,9 @@ class Page {
     click("save-csv", () => {
       const { x, y } = this.chart.view();
       const text = csvOf(state.map, { x: [x[0], Math.min(x[1], state.until)], y });
-      save(fileName(state.moment, "csv"), new Blob([text], { type: "text/csv" }));
+      save(fileName(state.moment, "csv", state.choice.tiers), new Blob([text], { type: "text/csv" }));
     });
-    click("save-png", async () => save(fileName(state.moment, "png"), await this.pngOf()));
+    click("save-png", async () => save(fileName(state.moment, "png", state.choice.tiers), await this.pngOf()));
     click("more", () => this.#fold());
     for (const id of ["save-png", "save-csv"]) byId(id).disabled = true;
     byId("map").tabIndex = 0;

@@ -39,7 +39,9 @@ test("a row says its time, its prices and both sides", () => {
   assert.equal(rowsOf(whole)[2], "2024-07-04T00:00:00Z,110,120,2,0,2024-07-04T00:15:00Z");
 });
 
-test("a name says symbol, model, time, and that data are simulated", () => {
+test("a name says symbol, model, tiers, time, and that data are simulated", () => {
   assert.equal(fileName(map, "csv"), "BTCUSDT-turnover-20240704T0045Z.csv");
+  assert.equal(fileName(map, "csv", "25,50"), "BTCUSDT-turnover-25x-50x-20240704T0045Z.csv");
+  assert.equal(fileName(map, "png", "near"), "BTCUSDT-turnover-near-20240704T0045Z.png");
   assert.match(fileName({ ...map, simulated: true }, "png"), /-SIMULATED\.png$/);
 });
