@@ -24,7 +24,7 @@ from heatmap_pipeline_tests._homes import clean_environment
 from heatmap_pipeline_tests._once import copied_once
 from heatmap_pipeline_tests.api._threaded import serving_here
 from heatmap_pipeline_tests.api.homes import compute, publish_all
-from heatmap_pipeline_tests.render.browser import opened, press, settle, trace
+from heatmap_pipeline_tests.render.browser import opened, press, settle, state, trace
 
 pytestmark = [pytest.mark.slow, pytest.mark.market]
 
@@ -600,6 +600,75 @@ def test_the_leverage_filter_shows_what_the_endpoint_has_of_these_tiers(page: An
     assert near["short"] == pytest.approx(real["total_short_volume"], rel=1e-4)
     assert 0 < near["long"] < whole["long"]
     assert "leverage 25x and up only" in page.locator("#badges").inner_text()
+
+
+def volumes_in_view(page: Any) -> list[float]:
+    """Volumes of both sides of the cells of which a part is in view, rising; empty ones left out."""
+    return sorted(
+        page.evaluate(
+            """() => {
+        const { map } = heatmapPage.state();
+        const { x, y } = heatmapPage.view();
+        const isSeen = (low, size, [from, to]) => low < to && low + size > from;
+        const found = [];
+        for (let column = 0; column < map.columns; column += 1) {
+            if (!isSeen(map.start + column * map.width, map.width, x)) continue;
+            for (let row = 0; row < map.rows; row += 1) {
+                const volume = map.long[column * map.rows + row] + map.short[column * map.rows + row];
+                if (volume > 0 && isSeen(map.low + row * map.bin, map.bin, y)) found.push(volume);
+            }
+        }
+        return found;
+    }"""
+        )
+    )
+
+
+def test_colours_fit_the_crash_until_they_are_locked_on_any_scale(page: Any, server: str) -> None:
+    visit(page, server, f"#range=12h&at={CRASH}")
+    highs = []
+    for _ in range(3):
+        volumes, high = volumes_in_view(page), state(page)["high"]
+        assert sum(volume > high for volume in volumes) == pytest.approx(0.005 * len(volumes), abs=2), "1 cell in 200"
+        highs.append(high)
+        page.keyboard.press("+")
+        settle(page)
+    assert len(set(highs)) > 1
+    page.keyboard.press("f")
+    settle(page)
+    locked = state(page)["high"]
+    page.keyboard.press("0")
+    settle(page)
+    assert state(page)["high"] == locked
+    page.keyboard.press("f")
+    settle(page)
+    words = set()
+    for _ in range(3):
+        words.add((state(page)["choice"]["scale"], page.locator("#legend-title").inner_text().split(" · ")[0]))
+        page.keyboard.press("g")
+        settle(page)
+    volume = f"modelled USDT per {state(page)['map']['bin']:g} USDT of price"
+    assert words == {("linear", volume), ("log", f"{volume}, log"), ("relative", "times the usual at this distance")}
+
+
+def test_one_side_is_listed_alone_and_arrow_keys_belong_to_the_map_after_a_click(page: Any, server: str) -> None:
+    visit(page, server, f"#range=12h&at={CRASH}")
+    listed = page.locator("#ladder").inner_text()
+    assert "Above: shorts" in listed
+    assert "Below: longs" in listed
+    press(page, "side", "long")
+    listed = page.locator("#ladder").inner_text()
+    assert "Above: shorts" not in listed
+    assert "Below: longs" in listed
+    page.mouse.click(*spot_of(page, "2024-07-04T18:02:30Z"))
+    settle(page)
+    before = drawn(page)["view"]["x"]
+    page.keyboard.press("ArrowLeft")
+    settle(page)
+    after = drawn(page)["view"]["x"]
+    assert after[0] < before[0]
+    assert after[1] - after[0] == pytest.approx(before[1] - before[0])
+    assert drawn(page)["choice"]["side"] == "long", "the buttons last pressed have lost the keys"
 
 
 def test_the_zones_beside_the_map_are_the_endpoints(page: Any, server: str) -> None:
