@@ -303,7 +303,21 @@ class MaxPain(BaseModel):
     below: MoveBody | None
 
 
-class LiquidationMap(BaseModel):
+class OfOneMoment(BaseModel):
+    """What an answer about one candle says of itself."""
+
+    as_of: str
+    simulated: bool
+    exchange: str | None = Field(description=EXCHANGE)
+    title: str = Field(description=TITLE)
+    provisional: bool
+    leverage_weights: list[tuple[float, float]] | None
+    tiers: list[float] = Field(description=TIERS)
+    leverage_tiers: list[float] | None = Field(description=SHOWN)
+    units: dict[str, str]
+
+
+class LiquidationMap(OfOneMoment):
     """The book after one candle."""
 
     symbol: str
@@ -323,15 +337,6 @@ class LiquidationMap(BaseModel):
     total_short_volume: float
     located_share: float = Field(description=LOCATED_SHARE)
     coverage: float = Field(description=COVERAGE, deprecated=True)
-    as_of: str
-    simulated: bool
-    exchange: str | None = Field(description=EXCHANGE)
-    title: str = Field(description=TITLE)
-    provisional: bool
-    leverage_weights: list[tuple[float, float]] | None
-    tiers: list[float] = Field(description=TIERS)
-    leverage_tiers: list[float] | None = Field(description=SHOWN)
-    units: dict[str, str]
 
 
 class LotColumns(BaseModel):
@@ -345,7 +350,7 @@ class LotColumns(BaseModel):
     )
 
 
-class LotsAtMoment(BaseModel):
+class LotsAtMoment(OfOneMoment):
     """The lots after one candle."""
 
     symbol: str
@@ -357,15 +362,6 @@ class LotsAtMoment(BaseModel):
     short: LotColumns
     clusters: ClusterLists = Field(description="As in /liquidations/map, within 10 % of the price.")
     nearest: Nearest
-    as_of: str
-    simulated: bool
-    exchange: str | None = Field(description=EXCHANGE)
-    title: str = Field(description=TITLE)
-    provisional: bool
-    leverage_weights: list[tuple[float, float]] | None
-    tiers: list[float] = Field(description=TIERS)
-    leverage_tiers: list[float] | None = Field(description=SHOWN)
-    units: dict[str, str]
 
 
 class OldLevel(BaseModel):
