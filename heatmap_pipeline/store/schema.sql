@@ -53,7 +53,7 @@ CREATE TABLE ended_symbols (
     reason VARCHAR NOT NULL
 );
 COMMENT ON TABLE ended_symbols IS 'Symbols that are not traded any more: the last day there is of each, and how that was known; void where a later day is stored';
-COMMENT ON COLUMN ended_symbols.symbol IS 'Contract, as the exchange writes it';
+COMMENT ON COLUMN ended_symbols.symbol IS 'Id of the market, as in symbols';
 COMMENT ON COLUMN ended_symbols.ended IS 'Last day there is of it, UTC';
 COMMENT ON COLUMN ended_symbols.reason IS 'How that is known, in words';
 
@@ -70,7 +70,7 @@ CREATE TABLE raw_days (
     created_at TIMESTAMP NOT NULL
 );
 COMMENT ON TABLE raw_days IS 'One row per symbol, kind (candles, open_interest, liquidations), day and source that was read: hash, repairs and facts (JSON)';
-COMMENT ON COLUMN raw_days.symbol IS 'Contract, as the exchange writes it';
+COMMENT ON COLUMN raw_days.symbol IS 'Id of the market, as in symbols';
 COMMENT ON COLUMN raw_days.kind IS 'What was read: candles, open_interest, liquidations';
 COMMENT ON COLUMN raw_days.day IS 'The day whose data it is, UTC';
 COMMENT ON COLUMN raw_days.content_hash IS 'Hash of the clean rows';
@@ -96,7 +96,7 @@ CREATE TABLE raw_candles (
     taker_buy_quote_volume DOUBLE
 );
 COMMENT ON TABLE raw_candles IS 'Clean candles; prices and quote volumes in the quote asset, volume contracts, NULL = unknown';
-COMMENT ON COLUMN raw_candles.symbol IS 'Contract, as the exchange writes it';
+COMMENT ON COLUMN raw_candles.symbol IS 'Id of the market, as in symbols';
 COMMENT ON COLUMN raw_candles.day IS 'The day the candle opens in, UTC';
 COMMENT ON COLUMN raw_candles.open_time IS 'Start of the candle, UTC';
 COMMENT ON COLUMN raw_candles.open IS 'First price, quote asset';
@@ -117,7 +117,7 @@ CREATE TABLE raw_open_interest (
     value DOUBLE
 );
 COMMENT ON TABLE raw_open_interest IS 'Clean samples; day: whose data it is, a sample of the next midnight may belong to either day';
-COMMENT ON COLUMN raw_open_interest.symbol IS 'Contract, as the exchange writes it';
+COMMENT ON COLUMN raw_open_interest.symbol IS 'Id of the market, as in symbols';
 COMMENT ON COLUMN raw_open_interest.day IS 'The day whose data it is, UTC; a sample of the next midnight may belong to either day';
 COMMENT ON COLUMN raw_open_interest.snapshot_time IS 'When the sample was taken, UTC';
 COMMENT ON COLUMN raw_open_interest.contracts IS 'Open interest, contracts';
@@ -136,7 +136,7 @@ CREATE TABLE raw_liquidations (
     complete BOOLEAN NOT NULL
 );
 COMMENT ON TABLE raw_liquidations IS 'Liquidations that really happened, single ones or sums of an interval; never an input of the map';
-COMMENT ON COLUMN raw_liquidations.symbol IS 'Contract, as the exchange writes it';
+COMMENT ON COLUMN raw_liquidations.symbol IS 'Id of the market, as in symbols';
 COMMENT ON COLUMN raw_liquidations.day IS 'The day of timestamp, UTC';
 COMMENT ON COLUMN raw_liquidations.timestamp IS 'When it happened, UTC; of a sum the start of its interval';
 COMMENT ON COLUMN raw_liquidations.source IS 'exchange_kind: whose liquidations, and how they came here';
@@ -155,7 +155,7 @@ CREATE TABLE recorded (
     "to" TIMESTAMP NOT NULL
 );
 COMMENT ON TABLE recorded IS 'Stretches [from, to) in which a source was recorded, cut at midnights; outside of them nothing is known, which is not 0';
-COMMENT ON COLUMN recorded.symbol IS 'Contract, as the exchange writes it';
+COMMENT ON COLUMN recorded.symbol IS 'Id of the market, as in symbols';
 COMMENT ON COLUMN recorded.day IS 'The day the stretch lies in, UTC';
 COMMENT ON COLUMN recorded.source IS 'exchange_kind: whose liquidations, and how they came here';
 COMMENT ON COLUMN recorded."from" IS 'Start of the stretch, UTC';
@@ -175,7 +175,7 @@ CREATE TABLE position_events (
     opened_at TIMESTAMP
 );
 COMMENT ON TABLE position_events IS 'What opened (per candle, side, leverage and entry price), closed (per candle and book) and was liquidated (per lot); modelled';
-COMMENT ON COLUMN position_events.symbol IS 'Contract, as the exchange writes it';
+COMMENT ON COLUMN position_events.symbol IS 'Id of the market, as in symbols';
 COMMENT ON COLUMN position_events.model IS 'Model that made the row: turnover, delta';
 COMMENT ON COLUMN position_events.timestamp IS 'Start of the candle in which it happened, UTC';
 COMMENT ON COLUMN position_events.event_type IS 'liquidate, close or open, in the order in which they happen within a candle';
@@ -200,7 +200,7 @@ CREATE TABLE open_positions (
     opened_at TIMESTAMP NOT NULL
 );
 COMMENT ON TABLE open_positions IS 'The lots at the end of the days of lot_days: the newest 31 and each last of a month; quantity contracts, volume quote asset at entry, opened_at the earliest opening; modelled';
-COMMENT ON COLUMN open_positions.symbol IS 'Contract, as the exchange writes it';
+COMMENT ON COLUMN open_positions.symbol IS 'Id of the market, as in symbols';
 COMMENT ON COLUMN open_positions.model IS 'Model that made the row: turnover, delta';
 COMMENT ON COLUMN open_positions.day IS 'The day at whose end (the next midnight, UTC) the lot was open';
 COMMENT ON COLUMN open_positions.side IS 'Of the positions';
@@ -229,7 +229,7 @@ CREATE TABLE book_ledger (
     consumed_volume DOUBLE NOT NULL
 );
 COMMENT ON TABLE book_ledger IS 'One row per model candle and book; contracts, active_volume and consumed_volume in the quote asset; modelled but for open_interest';
-COMMENT ON COLUMN book_ledger.symbol IS 'Contract, as the exchange writes it';
+COMMENT ON COLUMN book_ledger.symbol IS 'Id of the market, as in symbols';
 COMMENT ON COLUMN book_ledger.model IS 'Model that made the row: turnover, delta';
 COMMENT ON COLUMN book_ledger.timestamp IS 'Start of the candle, UTC; the state is the one at its end';
 COMMENT ON COLUMN book_ledger.side IS 'Of the book; NULL where one book holds both sides';
@@ -255,7 +255,7 @@ CREATE TABLE liquidation_snapshots (
     consumed_volume DOUBLE NOT NULL
 );
 COMMENT ON TABLE liquidation_snapshots IS 'Cells of the heatmap: volume in the quote asset per interval (by its start), price bucket (lower edge, quote asset) and side; of the days of snapshot_days only (HEATMAP_KEEP_CELLS); modelled';
-COMMENT ON COLUMN liquidation_snapshots.symbol IS 'Contract, as the exchange writes it';
+COMMENT ON COLUMN liquidation_snapshots.symbol IS 'Id of the market, as in symbols';
 COMMENT ON COLUMN liquidation_snapshots.model IS 'Model that made the row: turnover, delta';
 COMMENT ON COLUMN liquidation_snapshots.timestamp IS 'Start of the interval, UTC; active_volume is known at its end only: join candles by state_at of the view heatmap';
 COMMENT ON COLUMN liquidation_snapshots.price_bucket IS 'Lower edge of the price bucket, quote asset';
@@ -277,7 +277,7 @@ CREATE TABLE heatmap_days (
     state VARCHAR NOT NULL
 );
 COMMENT ON TABLE heatmap_days IS 'The chain: each computed day with the hashes of its input, of the state it started from and of the state it left';
-COMMENT ON COLUMN heatmap_days.symbol IS 'Contract, as the exchange writes it';
+COMMENT ON COLUMN heatmap_days.symbol IS 'Id of the market, as in symbols';
 COMMENT ON COLUMN heatmap_days.model IS 'Model that made the row: turnover, delta';
 COMMENT ON COLUMN heatmap_days.day IS 'The computed day, UTC';
 COMMENT ON COLUMN heatmap_days.input_hash IS 'Hash of what the day was computed from besides the state before it';
@@ -298,7 +298,7 @@ CREATE TABLE snapshot_days (
     rows BIGINT NOT NULL
 );
 COMMENT ON TABLE snapshot_days IS 'The days whose cells are stored in liquidation_snapshots, and the state each was made from; of a computed day that is missing here no cells are kept';
-COMMENT ON COLUMN snapshot_days.symbol IS 'Contract, as the exchange writes it';
+COMMENT ON COLUMN snapshot_days.symbol IS 'Id of the market, as in symbols';
 COMMENT ON COLUMN snapshot_days.model IS 'Model that made the row: turnover, delta';
 COMMENT ON COLUMN snapshot_days.day IS 'The day of the cells, UTC';
 COMMENT ON COLUMN snapshot_days.state_hash IS 'state_hash of the computed day the cells show';
@@ -312,7 +312,7 @@ CREATE TABLE lot_days (
     state_hash VARCHAR NOT NULL
 );
 COMMENT ON TABLE lot_days IS 'The days whose lots are stored in open_positions; those of any other computed day follow from the nearest of these before it';
-COMMENT ON COLUMN lot_days.symbol IS 'Contract, as the exchange writes it';
+COMMENT ON COLUMN lot_days.symbol IS 'Id of the market, as in symbols';
 COMMENT ON COLUMN lot_days.model IS 'Model that made the row: turnover, delta';
 COMMENT ON COLUMN lot_days.day IS 'The day at whose end (the next midnight, UTC) the lots were open';
 COMMENT ON COLUMN lot_days.state_hash IS 'state_hash of the computed day that left them';
@@ -325,7 +325,7 @@ CREATE TABLE coarse_days (
     digits BIGINT NOT NULL
 );
 COMMENT ON TABLE coarse_days IS 'Days that had more cells than are stored of one, and how many: those far from the price are put together in liquidation_snapshots';
-COMMENT ON COLUMN coarse_days.symbol IS 'Contract, as the exchange writes it';
+COMMENT ON COLUMN coarse_days.symbol IS 'Id of the market, as in symbols';
 COMMENT ON COLUMN coarse_days.model IS 'Model that made the row: turnover, delta';
 COMMENT ON COLUMN coarse_days.day IS 'The day of the cells, UTC';
 COMMENT ON COLUMN coarse_days.cells IS 'Number of cells before they were put together';
@@ -340,7 +340,7 @@ CREATE TABLE saved_snapshots (
     content_hash VARCHAR NOT NULL
 );
 COMMENT ON TABLE saved_snapshots IS 'Snapshots that were saved by hand, one row each, also when a snapshot has no cell';
-COMMENT ON COLUMN saved_snapshots.symbol IS 'Contract, as the exchange writes it';
+COMMENT ON COLUMN saved_snapshots.symbol IS 'Id of the market, as in symbols';
 COMMENT ON COLUMN saved_snapshots.model IS 'Name it was saved under';
 COMMENT ON COLUMN saved_snapshots.timestamp IS 'Instant of the snapshot as it was saved, UTC';
 COMMENT ON COLUMN saved_snapshots.positions_created IS 'Number of openings';
@@ -366,7 +366,7 @@ CREATE TABLE map_scores (
     parameters VARCHAR NOT NULL
 );
 COMMENT ON TABLE map_scores IS 'How well predicted and really reported liquidations agree (docs/score.md), in long form; NULL = undefined; parameters JSON';
-COMMENT ON COLUMN map_scores.symbol IS 'Contract, as the exchange writes it';
+COMMENT ON COLUMN map_scores.symbol IS 'Id of the market, as in symbols';
 COMMENT ON COLUMN map_scores.model IS 'Model that is scored: turnover, delta';
 COMMENT ON COLUMN map_scores.source IS 'exchange_kind: whose liquidations it was held against';
 COMMENT ON COLUMN map_scores."window" IS 'Which hours: 28d (the newest 28 days, UTC) or all';
@@ -403,7 +403,7 @@ CREATE TABLE score_hours (
     volume_only_at_start DOUBLE
 );
 COMMENT ON TABLE score_hours IS 'Per hour (by its start) and side of the position, what map_scores is computed from: contracts, prices in the quote asset, NULL = unknown';
-COMMENT ON COLUMN score_hours.symbol IS 'Contract, as the exchange writes it';
+COMMENT ON COLUMN score_hours.symbol IS 'Id of the market, as in symbols';
 COMMENT ON COLUMN score_hours.model IS 'Model that is scored: turnover, delta';
 COMMENT ON COLUMN score_hours.source IS 'exchange_kind: whose liquidations it was held against';
 COMMENT ON COLUMN score_hours.hour IS 'Start of the hour, UTC';
@@ -428,7 +428,7 @@ CREATE TABLE score_days (
     hours_hash VARCHAR NOT NULL
 );
 COMMENT ON TABLE score_days IS 'A hash of each day of score_hours';
-COMMENT ON COLUMN score_days.symbol IS 'Contract, as the exchange writes it';
+COMMENT ON COLUMN score_days.symbol IS 'Id of the market, as in symbols';
 COMMENT ON COLUMN score_days.model IS 'Model that is scored: turnover, delta';
 COMMENT ON COLUMN score_days.day IS 'The day of the hours, UTC';
 COMMENT ON COLUMN score_days.hours_hash IS 'Hash of its rows of score_hours';
@@ -441,7 +441,7 @@ CREATE TABLE failed_days (
     failed_at TIMESTAMP NOT NULL
 );
 COMMENT ON TABLE failed_days IS 'Days that failed and were not yet repaired; private, never published';
-COMMENT ON COLUMN failed_days.symbol IS 'Contract, as the exchange writes it';
+COMMENT ON COLUMN failed_days.symbol IS 'Id of the market, as in symbols';
 COMMENT ON COLUMN failed_days.stage IS 'Asset that failed';
 COMMENT ON COLUMN failed_days.day IS 'The day it failed at, UTC';
 COMMENT ON COLUMN failed_days.message IS 'What was wrong and what to do, in words';
@@ -463,7 +463,7 @@ CREATE TABLE alerts (
     words VARCHAR NOT NULL
 );
 COMMENT ON TABLE alerts IS 'What the rules of HEATMAP_ALERTS told, each once (docs/alerts.md); the newest 1,000 of each symbol';
-COMMENT ON COLUMN alerts.symbol IS 'Contract, as the exchange writes it';
+COMMENT ON COLUMN alerts.symbol IS 'Id of the market, as in symbols';
 COMMENT ON COLUMN alerts.model IS 'Model that made the row: turnover, delta';
 COMMENT ON COLUMN alerts.known_at IS 'When it was known: the end of a candle, UTC';
 COMMENT ON COLUMN alerts.rule IS 'Name of the rule in the file';
@@ -484,7 +484,7 @@ CREATE TABLE alert_watches (
     memory VARCHAR NOT NULL
 );
 COMMENT ON TABLE alert_watches IS 'What each rule remembers of a symbol; private, never published';
-COMMENT ON COLUMN alert_watches.symbol IS 'Contract, as the exchange writes it';
+COMMENT ON COLUMN alert_watches.symbol IS 'Id of the market, as in symbols';
 COMMENT ON COLUMN alert_watches.rule IS 'Name of the rule in the file';
 COMMENT ON COLUMN alert_watches.definition IS 'The rule when it last looked, JSON: another one begins anew';
 COMMENT ON COLUMN alert_watches.evaluated IS 'The newest end of a candle that it was shown, UTC';
@@ -508,7 +508,7 @@ WITH last_days AS (
 )
 SELECT symbol, model, max(timestamp) AS timestamp FROM instants GROUP BY symbol, model;
 COMMENT ON VIEW newest_states IS 'Start of the newest interval per symbol and model';
-COMMENT ON COLUMN newest_states.symbol IS 'Contract, as the exchange writes it';
+COMMENT ON COLUMN newest_states.symbol IS 'Id of the market, as in symbols';
 COMMENT ON COLUMN newest_states.model IS 'Model that made the row: turnover, delta';
 COMMENT ON COLUMN newest_states.timestamp IS 'Start of the newest interval, UTC';
 
@@ -542,7 +542,7 @@ WINDOW downward AS (PARTITION BY c.symbol, c.model ORDER BY c.price_bucket DESC)
        upward AS (PARTITION BY c.symbol, c.model ORDER BY c.price_bucket)
 ORDER BY c.symbol, c.model, c.price_bucket;
 COMMENT ON VIEW liquidation_map IS 'The newest heatmap column: volume in the quote asset per price bucket, distance of its lower edge from the close in percent, cumulative volume from the price outward; modelled';
-COMMENT ON COLUMN liquidation_map.symbol IS 'Contract, as the exchange writes it';
+COMMENT ON COLUMN liquidation_map.symbol IS 'Id of the market, as in symbols';
 COMMENT ON COLUMN liquidation_map.model IS 'Model that made the row: turnover, delta';
 COMMENT ON COLUMN liquidation_map.timestamp IS 'Start of the newest interval, UTC';
 COMMENT ON COLUMN liquidation_map.price_bucket IS 'Lower edge of the price bucket, quote asset';
@@ -590,7 +590,7 @@ JOIN instants AS i ON i.symbol = s.symbol AND i.model = s.model AND i.timestamp 
 WHERE i.lowest_short <= i.highest_long AND s.price_bucket BETWEEN i.lowest_short AND i.highest_long
 GROUP BY s.symbol, s.model, s.timestamp, s.price_bucket;
 COMMENT ON VIEW heatmap IS 'liquidation_snapshots with long and short side by side, in the quote asset; of the days whose cells are kept (snapshot_days); modelled';
-COMMENT ON COLUMN heatmap.symbol IS 'Contract, as the exchange writes it';
+COMMENT ON COLUMN heatmap.symbol IS 'Id of the market, as in symbols';
 COMMENT ON COLUMN heatmap.model IS 'Model that made the row: turnover, delta';
 COMMENT ON COLUMN heatmap.timestamp IS 'Start of the interval, UTC';
 COMMENT ON COLUMN heatmap.price_bucket IS 'Lower edge of the price bucket, quote asset';
@@ -605,7 +605,7 @@ COMMENT ON COLUMN heatmap.state_at IS 'End of the interval, UTC: the instant who
 CREATE VIEW buckets AS
 SELECT symbol, model, day, CAST(json_extract(parameters, '$.bucket') AS DOUBLE) AS bucket FROM heatmap_days;
 COMMENT ON VIEW buckets IS 'Height of a price bucket of each computed day, quote asset; put days together in the largest of theirs';
-COMMENT ON COLUMN buckets.symbol IS 'Contract, as the exchange writes it';
+COMMENT ON COLUMN buckets.symbol IS 'Id of the market, as in symbols';
 COMMENT ON COLUMN buckets.model IS 'Model that made the row: turnover, delta';
 COMMENT ON COLUMN buckets.day IS 'The computed day, UTC';
 COMMENT ON COLUMN buckets.bucket IS 'Height of a price bucket, quote asset';
@@ -636,7 +636,7 @@ SELECT symbol, source, exchange, own_exchange, complete, resolution_seconds, row
     ) = 1 AS chosen
 FROM told;
 COMMENT ON VIEW liquidation_sources IS 'Sources of real liquidations per symbol: whose, how much was recorded, and which one is chosen for the hours';
-COMMENT ON COLUMN liquidation_sources.symbol IS 'Contract, as the exchange writes it';
+COMMENT ON COLUMN liquidation_sources.symbol IS 'Id of the market, as in symbols';
 COMMENT ON COLUMN liquidation_sources.source IS 'exchange_kind: whose liquidations, and how they came here';
 COMMENT ON COLUMN liquidation_sources.exchange IS 'Whose liquidations they are';
 COMMENT ON COLUMN liquidation_sources.own_exchange IS 'Whether that is the exchange of the symbol';
@@ -689,7 +689,7 @@ LEFT JOIN chosen AS c ON c.symbol = h.symbol
 LEFT JOIN watched AS w ON w.symbol = h.symbol AND w.hour = h.hour
 LEFT JOIN reported AS r ON r.symbol = h.symbol AND r.hour = h.hour AND r.side = s.side;
 COMMENT ON VIEW liquidations_hourly IS 'Liquidated per hour and side: by the model, of that opened before the hour, and reported by the chosen source (NULL = not recorded)';
-COMMENT ON COLUMN liquidations_hourly.symbol IS 'Contract, as the exchange writes it';
+COMMENT ON COLUMN liquidations_hourly.symbol IS 'Id of the market, as in symbols';
 COMMENT ON COLUMN liquidations_hourly.model IS 'Model that made the row: turnover, delta';
 COMMENT ON COLUMN liquidations_hourly.hour IS 'Start of the hour, UTC';
 COMMENT ON COLUMN liquidations_hourly.side IS 'Of the positions';
@@ -711,7 +711,7 @@ SELECT e.symbol, e.model, e.day, any_value(l.open_interest) AS open_interest, av
 FROM ends AS e JOIN book_ledger AS l ON l.symbol = e.symbol AND l.model = e.model AND l.timestamp = e.timestamp
 GROUP BY e.symbol, e.model, e.day;
 COMMENT ON VIEW located_shares IS 'How much of the open interest the map puts at a liquidation price, per day; modelled';
-COMMENT ON COLUMN located_shares.symbol IS 'Contract, as the exchange writes it';
+COMMENT ON COLUMN located_shares.symbol IS 'Id of the market, as in symbols';
 COMMENT ON COLUMN located_shares.model IS 'Model that made the row: turnover, delta';
 COMMENT ON COLUMN located_shares.day IS 'The day at the end of whose last candle this is, UTC';
 COMMENT ON COLUMN located_shares.open_interest IS 'Open interest of the exchange, contracts';
@@ -723,7 +723,7 @@ SELECT symbol, model, day, side, leverage, count(*) AS lots, sum(quantity) AS qu
     sum(volume) / sum(sum(volume)) OVER (PARTITION BY symbol, model, day, side) AS share
 FROM open_positions GROUP BY symbol, model, day, side, leverage;
 COMMENT ON VIEW leverage_mix IS 'Open lots at the end of each day of lot_days by side and leverage; modelled';
-COMMENT ON COLUMN leverage_mix.symbol IS 'Contract, as the exchange writes it';
+COMMENT ON COLUMN leverage_mix.symbol IS 'Id of the market, as in symbols';
 COMMENT ON COLUMN leverage_mix.model IS 'Model that made the row: turnover, delta';
 COMMENT ON COLUMN leverage_mix.day IS 'The day at whose end (the next midnight, UTC) the lots were open';
 COMMENT ON COLUMN leverage_mix.side IS 'Of the positions';
@@ -748,7 +748,7 @@ SELECT symbol, model, day, p.books, p.turnover, p.liquidable,
     p.dust_share, p.dust_rule
 FROM told;
 COMMENT ON VIEW model_parameters IS 'heatmap_days.parameters as columns: the numbers each day was computed with; NULL = an earlier version did not know it';
-COMMENT ON COLUMN model_parameters.symbol IS 'Contract, as the exchange writes it';
+COMMENT ON COLUMN model_parameters.symbol IS 'Id of the market, as in symbols';
 COMMENT ON COLUMN model_parameters.model IS 'Model that made the row: turnover, delta';
 COMMENT ON COLUMN model_parameters.day IS 'The computed day, UTC';
 COMMENT ON COLUMN model_parameters.books IS 'Its books: one (both sides in it) or two (one per side)';
@@ -805,7 +805,7 @@ FROM bands AS b JOIN ends AS e ON e.symbol = b.symbol AND e.model = b.model
 LEFT JOIN liquidation_snapshots AS c ON c.symbol = b.symbol AND c.model = b.model AND c.side = b.side
     AND c.price_bucket = b.price_bucket AND c.timestamp = b.gone;
 COMMENT ON VIEW band_lives IS 'Bands of the heatmap: from when to when a bucket and side held anything without a break, and how it ended; of the days whose cells are kept (snapshot_days), so that one of before begins with the first of them; modelled';
-COMMENT ON COLUMN band_lives.symbol IS 'Contract, as the exchange writes it';
+COMMENT ON COLUMN band_lives.symbol IS 'Id of the market, as in symbols';
 COMMENT ON COLUMN band_lives.model IS 'Model that made the row: turnover, delta';
 COMMENT ON COLUMN band_lives.side IS 'Of the positions';
 COMMENT ON COLUMN band_lives.price_bucket IS 'Lower edge of the price bucket, quote asset';
@@ -889,7 +889,7 @@ SELECT z.symbol, z.model, z.day, z.side,
 FROM zones AS z JOIN near AS n ON n.symbol = z.symbol AND n.model = z.model AND n.day = z.day AND n.side = z.side
 WHERE z.volume >= 0.03 * coalesce(n.volume, 0);
 COMMENT ON VIEW daily_zones IS 'Zones of the book at the end of each day: stretches of price where it is thick (docs/api.md); none of a day of which neither lots (lot_days) nor cells (snapshot_days) are kept; modelled';
-COMMENT ON COLUMN daily_zones.symbol IS 'Contract, as the exchange writes it';
+COMMENT ON COLUMN daily_zones.symbol IS 'Id of the market, as in symbols';
 COMMENT ON COLUMN daily_zones.model IS 'Model that made the row: turnover, delta';
 COMMENT ON COLUMN daily_zones.day IS 'The day at whose end (the next midnight, UTC) the zone stood';
 COMMENT ON COLUMN daily_zones.side IS 'Of the positions; those of longs lie below the price';
@@ -936,7 +936,7 @@ LEFT JOIN moves AS m ON m.symbol = z.symbol AND m.day = z.day
 LEFT JOIN firsts AS f ON f.symbol = z.symbol AND f.model = z.model AND f.day = z.day AND f.side = z.side AND f.peak = z.peak
 LEFT JOIN usual AS u ON u.symbol = z.symbol AND u.model = z.model AND u.day = z.day AND u.side = z.side AND u.peak = z.peak;
 COMMENT ON VIEW zone_hits IS 'Whether each of daily_zones was reached within the next 24 hours, and how often any price as far away was; zones modelled, prices real';
-COMMENT ON COLUMN zone_hits.symbol IS 'Contract, as the exchange writes it';
+COMMENT ON COLUMN zone_hits.symbol IS 'Id of the market, as in symbols';
 COMMENT ON COLUMN zone_hits.model IS 'Model that made the row: turnover, delta';
 COMMENT ON COLUMN zone_hits.day IS 'The day at whose end (the next midnight, UTC) the zone stood';
 COMMENT ON COLUMN zone_hits.side IS 'Of the positions; those of longs lie below the price';
