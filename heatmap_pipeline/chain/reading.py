@@ -21,7 +21,7 @@ from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store.raw import raw_days
 from heatmap_pipeline.store.reading import Reading, load_reading, rows_digest, save_reading
 
-_COMPUTES_WITH = ("numpy", "pandas", "pyarrow", "duckdb", "numba", "matplotlib", "plotly", "jinja2")
+_COMPUTES_WITH = ("numpy", "pandas", "pyarrow", "duckdb", "numba", "matplotlib", "jinja2")
 """Packages whose version may change what is read, computed or drawn."""
 
 

@@ -12,7 +12,8 @@ import { binDecimals, iso } from "./words.js";
 export function fileName(map, ending, tiers = "") {
   const simulated = map.simulated ? "-SIMULATED" : "";
   const leverage = tiers.replace(/[\d.]+/g, "$&x").replaceAll(",", "-");
-  return `${map.symbol}-${map.model}${leverage && `-${leverage}`}-${iso(map.asOf).slice(0, 16).replace(/[-:]/g, "")}Z${simulated}.${ending}`;
+  const time = iso(map.asOf).slice(0, 16).replace(/[-:]/g, "");
+  return `${map.symbol}-${map.model}${leverage && `-${leverage}`}-${time}Z${simulated}.${ending}`;
 }
 
 /**

@@ -354,9 +354,11 @@ class Page {
     return lots && lots !== "asked" ? withSince(moment, moment.column, lots) : moment;
   }
 
-  #draw() {
+  async #draw() {
     const { map, choice, view, fitted, moment, until, bounds } = this.#state;
-    return this.chart.draw({ map, choice, view, fitted, moment, until, bounds });
+    await this.chart.draw({ map, choice, view, fitted, moment, until, bounds });
+    // Words that changed since may have left it another place for no longer than this: no observer is told of that.
+    requestAnimationFrame(() => this.#fitSize());
   }
 
   /** Draws another moment of what is there. */
@@ -550,18 +552,21 @@ class Page {
   }
 
   #followSize() {
+    new ResizeObserver(() => this.#fitSize()).observe(this.#element);
+  }
+
+  /** Where what is drawn has not the size of its place, it is drawn anew once that rests. */
+  #fitSize() {
     const element = this.#element;
-    new ResizeObserver(() => {
-      const { width, height } = element._fullLayout ?? {};
-      clearTimeout(this.#resizing);
-      this.#resizing = 0;
-      if (!this.#state.map || !width || (width === element.clientWidth && height === element.clientHeight)) return;
-      const own = setTimeout(async () => {
-        await this.#redraw();
-        if (this.#resizing === own) this.#resizing = 0;
-      }, 60);
-      this.#resizing = own;
-    }).observe(element);
+    const { width, height } = element._fullLayout ?? {};
+    clearTimeout(this.#resizing);
+    this.#resizing = 0;
+    if (!this.#state.map || !width || (width === element.clientWidth && height === element.clientHeight)) return;
+    const own = setTimeout(async () => {
+      await this.#redraw();
+      if (this.#resizing === own) this.#resizing = 0;
+    }, 60);
+    this.#resizing = own;
   }
 
   pngOf() {
