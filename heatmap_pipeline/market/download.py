@@ -278,10 +278,10 @@ class ArchiveDownloader:
                 problem = _problem(part, sha256)
                 accepted = bool(problem) and file.name in self._accepted and zipfile.is_zipfile(part)
                 if accepted or not problem:
-                    # No old checksum may stand beside the new zip. It is written last: without it, nothing is cached.
-                    checksum_beside(target).unlink(missing_ok=True)
-                    part.replace(target)
+                    # The checksum first: whoever is killed in between leaves one that says that the file is another,
+                    # which is fetched. A file without one would count as placed by hand, and be left alone.
                     replace_file(checksum_beside(target), checksum_text(sha256, target.name).encode())
+                    part.replace(target)
                     return Outcome.ACCEPTED if accepted else Outcome.FETCHED
                 part.unlink(missing_ok=True)
             placed = _in_place(target)

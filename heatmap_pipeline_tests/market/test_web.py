@@ -190,7 +190,8 @@ def test_redirects_from_host_to_host_come_to_an_end() -> None:
 
     def talk(client: socket.socket, stopped: threading.Event) -> None:
         ports.append(ports[-2])
-        client.sendall(b"HTTP/1.1 307 Go\r\nContent-Length: 0\r\nLocation: http://127.0.0.1:%d/\r\n\r\n" % ports[-1])
+        head = b"HTTP/1.1 307 Go\r\nConnection: close\r\nContent-Length: 0\r\nLocation: http://127.0.0.1:%d/\r\n\r\n"
+        client.sendall(head % ports[-1])  # it closes then: a client that counts on more would meet a cut connection
 
     with HostileServer(talk) as one, HostileServer(talk) as other:
         ports += [one.port, other.port]

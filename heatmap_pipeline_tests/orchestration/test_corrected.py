@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import date, datetime, time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from heatmap_pipeline.files import replace_file
 from heatmap_pipeline.market.demo import write_demo_days
 from heatmap_pipeline.settings import load_settings
 from heatmap_pipeline_tests._homes import as_if_yesterday_were, clean_environment, done, heatmap, refused
@@ -98,10 +99,26 @@ def test_a_corrected_file_is_fetched_at_the_second_asking_and_rebuilds_from_its_
     before = hashes(home)
     correct(server.root, DAYS[1])
     assert f"no file of {DAYS[0]} .. {DAYS[0]}" in done("run", "--check-files", DAYS[0], DAYS[0], "--home", home).stdout
-    # It is here and not verified; it is in its place, without its CHECKSUM; nothing was computed.
-    for place in ("market.download._problem", "market.download.checksum_text", "orchestration.runs.run_days"):
+    # It is here and not verified; it is verified; its CHECKSUM is in its place and it is not; nothing was computed.
+    corrected = checksum_of(metrics(server.root, DAYS[1])).name
+
+    def killed(*, after: bool) -> Callable[[Path, bytes], None]:
+        def replace(path: Path, content: bytes) -> None:
+            if after or path.name != corrected:
+                replace_file(path, content)
+            if path.name == corrected:
+                raise Killed
+
+        return replace
+
+    for place, dies in (
+        ("market.download._problem", kill),
+        ("market.download.replace_file", killed(after=False)),
+        ("market.download.replace_file", killed(after=True)),
+        ("orchestration.runs.run_days", kill),
+    ):
         with monkeypatch.context() as patch:
-            patch.setattr(f"heatmap_pipeline.{place}", kill)
+            patch.setattr(f"heatmap_pipeline.{place}", dies)
             with pytest.raises(Killed):
                 heatmap("run", "--check-files", DAYS[0], YESTERDAY, "--home", home)
         assert hashes(home) == before
