@@ -1,8 +1,10 @@
 """Dagster's history of runs, opened for one run in this process, without what makes it slow.
 
 A run over 90 days stores some 970 events, each in a transaction of its own, and by default each makes a new database
-engine, compiles its SQL anew and waits for the disk: a third of the time of the run. The remedy leans on names that
-Dagster keeps to itself; where a version does not have them, its history works as it is, only slower.
+engine, compiles its SQL anew and waits for the disk: a third of the time of the run. With each check it asks whether
+there is a table for checks, and each storage and each new run reads all migrations that Dagster ever had. The remedy
+leans on names that Dagster keeps to itself; where a version does not have them, its history works as it is, but
+slower.
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ from typing import Any
 
 import dagster as dg
 import sqlalchemy
+from alembic.config import Config
+from alembic.script import ScriptDirectory
 from sqlalchemy.engine import Connection, Engine
 
 from heatmap_pipeline.orchestration.instance_file import is_the_users, unusable
@@ -24,7 +28,7 @@ from heatmap_pipeline.orchestration.instance_file import is_the_users, unusable
 _STORAGE = "SqliteEventLogStorage"
 """Class of the storage that is meant; any other is somebody's own choice in dagster.yaml."""
 
-_CALLED = {"_connect": 1, "_initdb": 1, "conn_string_for_shard": 1}
+_CALLED = {"_connect": 1, "_initdb": 1, "conn_string_for_shard": 1, "has_table": 1}
 """Its methods that are replaced or called, and with how many arguments."""
 
 _KEPT = ("_db_lock", "_initialized_dbs")
@@ -43,7 +47,7 @@ def open_history(folder: Path) -> Iterator[dg.DagsterInstance]:
     """
     sqlalchemy.event.listen(Engine, "connect", _do_not_wait)
     try:
-        with _opened(folder) as instance, _keeping_engines(instance.event_log_storage):
+        with _reading_migrations_once(), _opened(folder) as instance, _keeping_engines(instance.event_log_storage):
             yield instance
     finally:
         sqlalchemy.event.remove(Engine, "connect", _do_not_wait)
@@ -65,6 +69,30 @@ def _do_not_wait(connection: Any, _record: Any) -> None:
     """
     if isinstance(connection, sqlite3.Connection):
         connection.execute("PRAGMA synchronous=NORMAL")
+
+
+_migrations: dict[str, ScriptDirectory] = {}
+"""Of Dagster, by the name under which they are asked for; no program changes its own files."""
+
+
+@contextmanager
+def _reading_migrations_once() -> Iterator[None]:
+    """Have alembic read Dagster's migrations once for this process: some 50 files, and four times for every run."""
+    read = ScriptDirectory.__dict__["from_config"]
+
+    def read_once(config: Config) -> ScriptDirectory:
+        place = config.get_main_option("script_location") or ""
+        if not place.startswith("dagster:"):
+            return read.__func__(ScriptDirectory, config)  # type: ignore[no-any-return]
+        if place not in _migrations:
+            _migrations[place] = read.__func__(ScriptDirectory, config)
+        return _migrations[place]
+
+    setattr(ScriptDirectory, "from_config", staticmethod(read_once))  # noqa: B010  # mypy: a method is assigned to
+    try:
+        yield
+    finally:
+        setattr(ScriptDirectory, "from_config", read)  # noqa: B010
 
 
 @contextmanager
@@ -99,11 +127,19 @@ def _keeping_engines(storage: Any) -> Iterator[dict[str, Engine]]:
             with engines[shard].begin() as connection:
                 yield connection
 
-    storage._connect = connect  # of this one object, before its class's
+    there: set[str] = set()
+    look = storage.has_table
+
+    def has_table(name: str) -> bool:
+        if name not in there and look(name):
+            there.add(name)
+        return name in there
+
+    storage._connect, storage.has_table = connect, has_table  # of this one object, before its class's
     try:
         yield engines
     finally:
-        del storage._connect
+        del storage._connect, storage.has_table
         for engine in engines.values():
             engine.dispose()
 

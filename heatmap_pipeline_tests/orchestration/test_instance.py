@@ -11,6 +11,8 @@ from typing import Any
 import dagster as dg
 import pytest
 import sqlalchemy
+from alembic.script import ScriptDirectory
+from dagster._core.storage.event_log import SqliteEventLogStorage
 from sqlalchemy.engine import Engine
 
 from heatmap_pipeline.orchestration import instance as history
@@ -81,12 +83,44 @@ def test_a_file_is_opened_once_and_not_once_per_event(folder: Path, opened: list
     assert len([name for name in opened if name != "runs.db"]) > events
 
 
+def test_migrations_are_read_once_and_the_table_of_checks_is_looked_for_once(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    looked: list[str] = []
+    make, has_table = ScriptDirectory.__init__, SqliteEventLogStorage.has_table
+
+    def reading(self: ScriptDirectory, place: str, *rest: Any, **more: Any) -> None:
+        read.append(place)
+        make(self, place, *rest, **more)
+
+    def looking(self: SqliteEventLogStorage, name: str) -> bool:
+        looked.append(name)
+        return has_table(self, name)
+
+    monkeypatch.setattr(ScriptDirectory, "__init__", reading)
+    monkeypatch.setattr(SqliteEventLogStorage, "has_table", looking)
+    monkeypatch.setattr(history, "_migrations", {})
+    for number in range(2):
+        with history.open_history(folder) as instance:
+            run(instance)
+            assert all(instance.event_log_storage.supports_asset_checks for _ in range(5))
+        assert looked.count("asset_check_executions") == number + 1
+    assert len(read) == 1
+    # What it is for: without, each storage and each new run reads them, and each check looks.
+    with dg.DagsterInstance.from_config(str(folder)) as instance:
+        run(instance)
+        assert all(instance.event_log_storage.supports_asset_checks for _ in range(5))
+    assert len(read) > 3
+    assert looked.count("asset_check_executions") >= 7
+
+
 def test_the_storage_is_left_as_it_was(folder: Path) -> None:
     with history.open_history(folder) as instance:
         run(instance)
         storage = instance.event_log_storage
         assert "_connect" in vars(storage)
-    assert "_connect" not in vars(storage)
+    assert not {"_connect", "has_table"} & vars(storage).keys()
     with dg.DagsterInstance.from_config(str(folder)) as instance:
         assert len(instance.get_run_ids()) == 1
 
