@@ -1,19 +1,21 @@
 """Dagster's history of runs, opened for one run in this process, without what makes it slow.
 
-A run over 90 days stores some 970 events, each in a transaction of its own, and by default each makes a new database
-engine, compiles its SQL anew and waits for the disk: a third of the time of the run. With each check it asks whether
-there is a table for checks, and each storage and each new run reads all migrations that Dagster ever had. The remedy
-leans on names that Dagster keeps to itself; where a version does not have them, its history works as it is, but
-slower.
+A run over 90 days stores some 1,300 events, each in a transaction of its own, and by default each makes a new database
+engine, compiles its SQL anew, asks which tables and columns there are and waits for the disk: a third of the time of
+the run; each storage and each new run reads all migrations that Dagster ever had. Here the events of a range of days
+are one transaction, and what cannot change is asked once. The remedy leans on names that Dagster keeps to itself; where
+a version does not have them, its history works as it is, but slower.
 """
 
 from __future__ import annotations
 
 import inspect
 import logging
+import os
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +30,17 @@ from heatmap_pipeline.orchestration.instance_file import is_the_users, unusable
 _STORAGE = "SqliteEventLogStorage"
 """Class of the storage that is meant; any other is somebody's own choice in dagster.yaml."""
 
-_CALLED = {"_connect": 1, "_initdb": 1, "conn_string_for_shard": 1, "has_table": 1}
-"""Its methods that are replaced or called, and with how many arguments."""
+_REPLACED = {"_connect": 1, "has_table": 1, "_has_asset_key_col_on_connection": 2, "store_event_batch": 1}
+"""Its methods that are replaced, and with how many arguments each is called; `_Kept` has the same."""
+
+_CALLED = {**_REPLACED, "_initdb": 1, "conn_string_for_shard": 1, "store_event": 1}
+"""Those and its methods that are called."""
 
 _KEPT = ("_db_lock", "_initialized_dbs")
 """What it keeps itself and is used here."""
+
+_BATCH = "DAGSTER_EVENT_BATCH_SIZE"
+"""Variable by which Dagster keeps the events of a range of days back until there are so many, or it is over."""
 
 _log = logging.getLogger(__name__)
 
@@ -47,7 +55,12 @@ def open_history(folder: Path) -> Iterator[dg.DagsterInstance]:
     """
     sqlalchemy.event.listen(Engine, "connect", _do_not_wait)
     try:
-        with _reading_migrations_once(), _opened(folder) as instance, _keeping_engines(instance.event_log_storage):
+        with (
+            _reading_migrations_once(),
+            _batching(),
+            _opened(folder) as instance,
+            _keeping_engines(instance.event_log_storage),
+        ):
             yield instance
     finally:
         sqlalchemy.event.remove(Engine, "connect", _do_not_wait)
@@ -69,6 +82,19 @@ def _do_not_wait(connection: Any, _record: Any) -> None:
     """
     if isinstance(connection, sqlite3.Connection):
         connection.execute("PRAGMA synchronous=NORMAL")
+
+
+@contextmanager
+def _batching() -> Iterator[None]:
+    """Have Dagster hand over the events of a range of days at once, unless somebody has said how many."""
+    if _BATCH in os.environ:
+        yield
+        return
+    os.environ[_BATCH] = "1000"
+    try:
+        yield
+    finally:
+        os.environ.pop(_BATCH, None)
 
 
 _migrations: dict[str, ScriptDirectory] = {}
@@ -101,9 +127,9 @@ def _keeping_engines(storage: Any) -> Iterator[dict[str, Engine]]:
 
     Yields the engines that are kept, by name of the file.
     """
-    engines: dict[str, Engine] = {}
+    kept = _Kept(storage)
     if type(storage).__name__ != _STORAGE:
-        yield engines
+        yield kept.engines
         return
     if missing := _missing(storage):
         _log.warning(
@@ -112,36 +138,81 @@ def _keeping_engines(storage: Any) -> Iterator[dict[str, Engine]]:
             dg.__version__,
             ", ".join(missing),
         )
-        yield engines
+        yield kept.engines
         return
+    for name in _REPLACED:  # of this one object, before its class's
+        setattr(storage, name, getattr(kept, name))
+    try:
+        yield kept.engines
+    finally:
+        for name in _REPLACED:
+            delattr(storage, name)
+        for engine in kept.engines.values():
+            engine.dispose()
+
+
+class _Kept:
+    """What a storage's own methods do, on files that stay open and with answers that are remembered.
+
+    Attributes:
+        engines: by name of the file.
+    """
+
+    def __init__(self, storage: Any) -> None:
+        self.engines: dict[str, Engine] = {}
+        self._storage = storage
+        self._has_table: Any = getattr(storage, "has_table", None)
+        self._has_column: Any = getattr(storage, "_has_asset_key_col_on_connection", None)
+        self._there: set[str] = set()
+        self._batching: int | None = None
+        """Thread that stores a batch; it holds the storage's lock."""
+        self._begun: dict[str, Connection] = {}
+        """Its connections, by name of the file."""
+        self._ends = ExitStack()
+        """Ends what it began."""
 
     @contextmanager
-    def connect(shard: str) -> Iterator[Connection]:
-        with storage._db_lock:
-            if shard not in engines:
-                address = storage.conn_string_for_shard(shard)
-                engines[shard] = sqlalchemy.create_engine(address, connect_args={"timeout": 60})
-            if shard not in storage._initialized_dbs:
-                storage._initdb(engines[shard])
-                storage._initialized_dbs.add(shard)
-            with engines[shard].begin() as connection:
-                yield connection
+    def _connect(self, shard: str) -> Iterator[Connection]:
+        if self._batching == threading.get_ident():
+            if shard not in self._begun:
+                self._begun[shard] = self._ends.enter_context(self._engine(shard).begin())
+            yield self._begun[shard]
+            return
+        with self._storage._db_lock, self._engine(shard).begin() as connection:
+            yield connection
 
-    there: set[str] = set()
-    look = storage.has_table
+    def _engine(self, shard: str) -> Engine:
+        storage = self._storage
+        if shard not in self.engines:
+            address = storage.conn_string_for_shard(shard)
+            self.engines[shard] = sqlalchemy.create_engine(address, connect_args={"timeout": 60})
+        if shard not in storage._initialized_dbs:
+            storage._initdb(self.engines[shard])
+            storage._initialized_dbs.add(shard)
+        return self.engines[shard]
 
-    def has_table(name: str) -> bool:
-        if name not in there and look(name):
-            there.add(name)
-        return name in there
+    def store_event_batch(self, events: Sequence[dg.EventLogEntry]) -> None:
+        """Store events of a run in one transaction of each file that has them; all or, with an error, none."""
+        with self._storage._db_lock, ExitStack() as self._ends:
+            self._batching = threading.get_ident()
+            try:
+                for event in events:
+                    self._storage.store_event(event)
+            finally:
+                self._batching = None
+                self._begun.clear()
 
-    storage._connect, storage.has_table = connect, has_table  # of this one object, before its class's
-    try:
-        yield engines
-    finally:
-        del storage._connect, storage.has_table
-        for engine in engines.values():
-            engine.dispose()
+    def has_table(self, name: str) -> bool:
+        return self._remember(name, lambda: self._has_table(name))
+
+    def _has_asset_key_col_on_connection(self, connection: Connection, name: str) -> bool:
+        return self._remember(f"asset_keys.{name}", lambda: self._has_column(connection, name))
+
+    def _remember(self, thing: str, ask: Callable[[], bool]) -> bool:
+        """Return whether something is there, asked until it is."""
+        if thing not in self._there and ask():
+            self._there.add(thing)
+        return thing in self._there
 
 
 def _missing(storage: Any) -> list[str]:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -115,12 +118,97 @@ def test_migrations_are_read_once_and_the_table_of_checks_is_looked_for_once(
     assert looked.count("asset_check_executions") >= 7
 
 
+DAYS = dg.DailyPartitionsDefinition("2024-01-01")
+
+
+@dg.asset(partitions_def=DAYS, backfill_policy=dg.BackfillPolicy.single_run())
+def of_each_day(context) -> None:  # type: ignore[no-untyped-def]  # Dagster reads the type, which here is a string
+    for day in context.partition_keys:
+        context.add_asset_metadata({"rows": int(day[-2:])}, partition_key=day)
+
+
+@dg.asset_check(asset=of_each_day)
+def all_is_well() -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(passed=True)
+
+
+def run_thirty_days(instance: dg.DagsterInstance) -> str:
+    job = dg.Definitions(
+        assets=[of_each_day], asset_checks=[all_is_well], jobs=[dg.define_asset_job("days", [of_each_day])]
+    ).resolve_job_def("days")
+    tags = {"dagster/asset_partition_range_start": "2024-01-01", "dagster/asset_partition_range_end": "2024-01-30"}
+    result = job.execute_in_process(instance=instance, run_config=QUIET, tags=tags)
+    assert result.success
+    return result.run_id
+
+
+def stored(folder: Path, run_id: str) -> dict[str, list[tuple[Any, ...]]]:
+    """Return what stands in a history of the days and checks of a run, without what differs between two runs."""
+    rows = {}
+    for name, query in (
+        (run_id, "SELECT dagster_event_type, step_key, asset_key, partition FROM event_logs ORDER BY id"),
+        ("index", "SELECT dagster_event_type, step_key, asset_key, partition FROM event_logs ORDER BY id"),
+        ("index", "SELECT asset_key, last_materialization_timestamp IS NULL FROM asset_keys"),
+        ("index", "SELECT asset_key, key, event_id FROM asset_event_tags ORDER BY 1, 2, 3"),
+        ("index", "SELECT check_name, execution_status FROM asset_check_executions"),
+    ):
+        with closing(sqlite3.connect(folder / "history" / "runs" / f"{name}.db")) as con:
+            rows[f"{name == run_id} {query}"] = con.execute(query).fetchall()
+    return rows
+
+
+def test_the_days_of_a_range_are_one_transaction_and_stand_there_as_without(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    commits: list[str] = []
+
+    def listen(connection: sqlalchemy.Connection) -> None:
+        commits.append(str(connection.engine.url.database))
+
+    sqlalchemy.event.listen(Engine, "commit", listen)
+    try:
+        with history.open_history(folder) as instance:
+            run_id = run_thirty_days(instance)
+            in_batches = len(commits)
+            keys = instance.get_materialized_partitions(dg.AssetKey("of_each_day"))
+        other = tmp_path_factory.mktemp("other")
+        shutil.copyfile(folder / "dagster.yaml", other / "dagster.yaml")
+        commits.clear()
+        with dg.DagsterInstance.from_config(str(other)) as instance:
+            other_id = run_thirty_days(instance)
+    finally:
+        sqlalchemy.event.remove(Engine, "commit", listen)
+    assert history._BATCH not in os.environ
+    assert len(keys) == 30
+    assert len(commits) - in_batches > 2 * 30, "two for each day's event, without"
+    assert stored(folder, run_id) == stored(other, other_id)
+
+
+def test_a_batch_that_fails_is_stored_one_by_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Any, events: Any) -> None:
+        with self._storage._db_lock:
+            raise OSError("no room")
+
+    monkeypatch.setattr(history._Kept, "store_event_batch", refuse)
+    with history.open_history(folder) as instance:
+        run_thirty_days(instance)
+        assert len(instance.get_materialized_partitions(dg.AssetKey("of_each_day"))) == 30
+
+
+def test_somebodys_own_size_of_a_batch_is_left_alone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(history._BATCH, "7")
+    with history.open_history(folder) as instance:
+        assert os.environ[history._BATCH] == "7"
+        run_thirty_days(instance)
+    assert os.environ[history._BATCH] == "7"
+
+
 def test_the_storage_is_left_as_it_was(folder: Path) -> None:
     with history.open_history(folder) as instance:
         run(instance)
         storage = instance.event_log_storage
         assert "_connect" in vars(storage)
-    assert not {"_connect", "has_table"} & vars(storage).keys()
+    assert not history._REPLACED.keys() & vars(storage).keys()
     with dg.DagsterInstance.from_config(str(folder)) as instance:
         assert len(instance.get_run_ids()) == 1
 
