@@ -63,16 +63,20 @@ def write_png(data: Columns, path: Path, *, size: tuple[int, int] = (1600, 900))
     replace_file(path, _png(_Canvas(data, size).draw()))
 
 
-def small_png(data: Columns) -> bytes:
-    """Return a small picture, below 100 kB, for the metadata of a run."""
+def small_png(path: Path) -> bytes:
+    """Return a small copy, below 100 kB, of a picture that `write_png` wrote, for the metadata of a run.
+
+    Args:
+        path: the PNG.
+    """
     from PIL import Image  # noqa: PLC0415 - comes with matplotlib, slow to import
 
     width, height = 800, 450
-    picture = Image.open(io.BytesIO(_png(_Canvas(data, (1600, 900)).draw()))).convert("RGB")
+    picture = Image.open(path).convert("RGB")
     while True:
         out = io.BytesIO()
         reduced = picture.resize((width, height), Image.Resampling.LANCZOS)
-        few = reduced.quantize(128, method=Image.Quantize.MAXCOVERAGE, kmeans=1, dither=Image.Dither.NONE)
+        few = reduced.quantize(128, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
         few.save(out, "PNG", optimize=True)
         if out.tell() < SMALL_LIMIT:
             return out.getvalue()

@@ -123,12 +123,16 @@ def test_the_words_at_the_head_leave_each_other_and_the_colour_bar_their_places(
             assert words == others or not box.overlaps(other), (words, others)
 
 
-def test_the_small_picture_stays_small() -> None:
-    content = small_png(sample(days=20))
+def test_the_small_picture_stays_small_and_looks_like_the_large_one(tmp_path: Path) -> None:
+    write_png(sample(days=20), tmp_path / "large.png")
+    content = small_png(tmp_path / "large.png")
     assert len(content) < SMALL_LIMIT
-    with Image.open(io.BytesIO(content)) as image:
+    with Image.open(io.BytesIO(content)) as image, Image.open(tmp_path / "large.png") as large:
         assert image.format == "PNG"
         assert image.width >= 400
+        reduced = large.convert("RGB").resize(image.size, Image.Resampling.LANCZOS)
+        difference = np.asarray(image.convert("RGB"), float) - np.asarray(reduced, float)
+    assert np.abs(difference).mean() < 4, "of 255"
 
 
 def test_a_coin_of_a_few_cents_is_drawn_too(tmp_path: Path) -> None:

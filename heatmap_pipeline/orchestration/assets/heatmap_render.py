@@ -44,7 +44,7 @@ def build(settings: Settings, symbol: str, _days: dg.DailyPartitionsDefinition) 
                 scores = [score_record(con, symbol, model) for model in drawn]
             write_page(folder, symbol, drawn, scores, made_from)
             first = drawn[settings.models[0]]
-            picture = base64.b64encode(small_png(first)).decode()
+            picture = base64.b64encode(small_png(_picture(folder, symbol))).decode()
             track.done(track.day)
         warehouse.drawn.append(symbol)
         return dg.MaterializeResult(
@@ -64,5 +64,9 @@ def build(settings: Settings, symbol: str, _days: dg.DailyPartitionsDefinition) 
 def _places(folder: Path, symbol: str) -> dict[str, Any]:
     return {
         "page": dg.MetadataValue.path(str(folder / "index.html")),
-        "picture": dg.MetadataValue.path(str(folder / symbol / "heatmap.png")),
+        "picture": dg.MetadataValue.path(str(_picture(folder, symbol))),
     }
+
+
+def _picture(folder: Path, symbol: str) -> Path:
+    return folder / symbol / "heatmap.png"
