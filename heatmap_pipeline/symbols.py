@@ -145,6 +145,24 @@ def own_exchange(symbol: str) -> str:
     return exchange_and_name(symbol)[0]
 
 
+def name_at(exchange: str, symbol: str) -> str:
+    """Return what a market is called where liquidations of an exchange are looked for: its own name there, or its pair.
+
+    Args:
+        exchange: whose liquidations.
+        symbol: id of the market.
+
+    Example:
+        >>> name_at("bybit", "BYBIT_BTCUSDT"), name_at("gate", "BYBIT_BTCUSDT"), name_at("gate", "BTCUSDT")
+        ('BTCUSDT', 'BTCUSDT', 'BTCUSDT')
+        >>> name_at("bybit", "BYBIT_BTCPERP"), name_at("binance", "BYBIT_BTCPERP")
+        ('BTCPERP', 'BTCUSDC')
+    """
+    own, name = exchange_and_name(symbol)
+    contract = contract_of(symbol)
+    return name if own in (exchange, HOME_EXCHANGE) else f"{contract.base}{contract.quote}"
+
+
 def title_of(symbol: str, quote: str, *, simulated: bool = False) -> str:
     """Return what a symbol is, as titles say it: whose contract, margined in what.
 
