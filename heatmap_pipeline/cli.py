@@ -49,7 +49,7 @@ _market = _options(
     click.option(
         "--archive",
         type=click.Path(file_okay=False, path_type=Path),
-        help="Folder of the exchange's archive, futures/um/daily/... below it; "
+        help="Folder of Binance's public archive, futures/um/daily/... below it; "
         f"implies --source {folder_sources()[0]}.",
     ),
 )

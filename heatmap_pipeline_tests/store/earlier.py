@@ -1,4 +1,4 @@
-"""Making a database one that version 1, 3, 4 or 5 of this program has left: its schema, and days by its rules."""
+"""Making a database one that version 1, 3 or 4 of this program has left: its schema, and days by its rules."""
 
 from __future__ import annotations
 
@@ -27,17 +27,8 @@ _SAME_THEN = (
 )
 
 
-def become_version_5(path: Path) -> None:
-    """Take away what version 5 did not have: it took Binance for the exchange of every market's liquidations."""
-    with duckdb.connect(str(path)) as con:
-        ((view,),) = con.execute("SELECT sql FROM duckdb_views() WHERE view_name = 'liquidation_sources'").fetchall()
-        con.execute(view.replace("COALESCE(y.exchange, 'binance')", "'binance'").replace("VIEW", "OR REPLACE VIEW", 1))
-        con.execute("UPDATE schema_version SET version = 5")
-
-
 def become_version_4(path: Path) -> None:
     """Take away what version 4 did not have: what a market is besides its name."""
-    become_version_5(path)
     with duckdb.connect(str(path)) as con:
         _drop_columns(con, _COLUMNS_SINCE_4)
         con.execute("UPDATE schema_version SET version = 4")

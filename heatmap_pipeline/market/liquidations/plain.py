@@ -57,7 +57,7 @@ from heatmap_pipeline.market.liquidations.tables import (
 from heatmap_pipeline.market.repair import step_of_labels
 from heatmap_pipeline.market.tables import MarketError, NoDataError
 from heatmap_pipeline.settings import check_symbol
-from heatmap_pipeline.symbols import HOME_EXCHANGE, exchange_and_name, name_at, own_exchange, typed_name
+from heatmap_pipeline.symbols import exchange_and_name, own_exchange, pair_of, typed_name
 
 MAX_BYTES = 512 * 2**20
 """Largest file that is read, unpacked; a year of single liquidations of one symbol has some 50 MB."""
@@ -113,7 +113,7 @@ class PlainFolder:
             MarketError: for a file, a header or a row that cannot be used, and for sums and single events (or sums of
                 two steps) of one exchange and time; names the file.
         """
-        names = dict.fromkeys((symbol, name_at(HOME_EXCHANGE, symbol)))
+        names = dict.fromkeys((symbol, pair_of(symbol)))
         paths = {path: name for name in names for path in self.files(name)}
         if not paths:
             raise NoDataError(

@@ -18,7 +18,7 @@ from heatmap_pipeline.market.liquidations.plain import PlainFolder
 from heatmap_pipeline.market.liquidations.recording import RecordingReader
 from heatmap_pipeline.market.liquidations.tables import Liquidations, joined
 from heatmap_pipeline.market.tables import MarketError, NoDataError
-from heatmap_pipeline.symbols import HOME_EXCHANGE, name_at
+from heatmap_pipeline.symbols import name_at, pair_of
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class LiquidationSource(Protocol):
         """Return what there is of these UTC days, both included, one `Liquidations` per exchange.
 
         `symbol` is the id of a market, and stands in what is returned; what was recorded, kept or is asked for of an
-        exchange goes by its own name there (`symbols.name_at`).
+        exchange goes by its own name there, or by the pair (`symbols.name_at`).
 
         Raises:
             NoDataError: if there is nothing of them (not kept, not recorded, not listed).
@@ -91,7 +91,7 @@ class _Files:
         try:
             found += [part.between(start, end) for part in self._plain.read(symbol)]
         except NoDataError:
-            if not self._archive.days(name_at(HOME_EXCHANGE, symbol)):
+            if not self._archive.days(pair_of(symbol)):
                 raise
         found = [part for part in found if len(part.table) or len(part.recorded)]
         if not found:
@@ -111,7 +111,7 @@ class _Archive:
         if not found:
             raise NoDataError(
                 f"archive {self._archive.root} has no liquidations of {symbol} from {first} to {last}; add "
-                f"{name_at(HOME_EXCHANGE, symbol)}-liquidationSnapshot files or leave the source out"
+                f"{pair_of(symbol)}-liquidationSnapshot files or leave the source out"
             )
         return found
 
@@ -132,11 +132,11 @@ class _Recorded:
 class _Rest:
     """An exchange over REST."""
 
-    def __init__(self, exchange: str, read: Callable[[str, int, int], Liquidations]) -> None:
-        self._exchange, self._read = exchange, read
+    def __init__(self, read: Callable[[str, int, int], Liquidations]) -> None:
+        self._read = read
 
     def read(self, symbol: str, first: date, last: date) -> list[Liquidations]:
-        made = self._read(name_at(self._exchange, symbol), *_window(first, last))
+        made = self._read(pair_of(symbol), *_window(first, last))
         if not len(made.recorded):
             raise NoDataError(
                 f"{made.source}: the exchange serves nothing of {symbol} from {first} to {last} (any more)"
@@ -147,19 +147,19 @@ class _Rest:
 def _gate_stats(places: Places) -> LiquidationSource:
     from heatmap_pipeline.market.liquidations.gate import URL, GateReader  # noqa: PLC0415  # HTTP where it is used
 
-    return _Rest("gate", GateReader(places.gate_url or URL).read_sums)
+    return _Rest(GateReader(places.gate_url or URL).read_sums)
 
 
 def _gate_orders(places: Places) -> LiquidationSource:
     from heatmap_pipeline.market.liquidations.gate import URL, GateReader  # noqa: PLC0415
 
-    return _Rest("gate", GateReader(places.gate_url or URL).read_orders)
+    return _Rest(GateReader(places.gate_url or URL).read_orders)
 
 
 def _bitget(places: Places) -> LiquidationSource:
     from heatmap_pipeline.market.liquidations.bitget import URL, BitgetReader  # noqa: PLC0415
 
-    return _Rest("bitget", BitgetReader(places.bitget_url or URL).read)
+    return _Rest(BitgetReader(places.bitget_url or URL).read)
 
 
 SOURCES: dict[str, Callable[[Places], LiquidationSource]] = {
@@ -179,7 +179,7 @@ REACH: Mapping[str, int] = {"gate_stats": 179, "gate_orders": 179, "bitget_rest"
 
 
 def _of_archive(archive: LiquidationArchive, symbol: str, first: date, last: date) -> list[Liquidations]:
-    name = name_at(HOME_EXCHANGE, symbol)
+    name = pair_of(symbol)
     days = [day for day in archive.days(name) if first <= day <= last]
     return [replace(joined([archive.read_day(name, day) for day in days]), symbol=symbol)] if days else []
 
