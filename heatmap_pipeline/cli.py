@@ -49,7 +49,7 @@ _market = _options(
     click.option(
         "--archive",
         type=click.Path(file_okay=False, path_type=Path),
-        help="Folder of the exchange's archive, futures/um/daily/... below it; "
+        help="Folder of Binance's public archive, futures/um/daily/... below it; "
         f"implies --source {folder_sources()[0]}.",
     ),
 )
@@ -247,8 +247,8 @@ def refresh(
         requests = due.days
         for words in due.news:
             click.echo(words)
-        if due.closed:
-            click.echo(f"nothing after {due.until} yet: {due.closed}")
+        for words in due.words_for_closed():
+            click.echo(words)
         for words in due.refused:
             click.echo(f"not asked about new and corrected files: {words}")
         for symbol in current:
@@ -556,20 +556,15 @@ def record(symbols: tuple[str, ...], exchanges: tuple[str, ...], home: Path | No
     \b
     Examples:
       heatmap record BTCUSDT ETHUSDT
-      heatmap record BTCUSDT --exchange bybit --home /srv/heatmap
+      heatmap record bybit:BTCUSDT --home /srv/heatmap
     """
-    settings, names = _home_settings(home=home), _symbols(symbols)
+    settings, typed = _home_settings(home=home), _symbols(symbols)
     from heatmap_pipeline.market.liquidations import recorder  # noqa: PLC0415
-    from heatmap_pipeline.symbols import HOME_EXCHANGE, exchange_and_name, typed_name  # noqa: PLC0415
+    from heatmap_pipeline.symbols import exchange_and_name  # noqa: PLC0415
 
-    for exchange, name in map(exchange_and_name, names):
-        if exchange != HOME_EXCHANGE:
-            raise click.UsageError(
-                f"{typed_name(f'{exchange.upper()}_{name}')}: streams are named by --exchange; write {name} --exchange "
-                f"{exchange}"
-            )
+    names = [exchange_and_name(symbol)[1] for symbol in typed]
+    wanted = _streams(typed, exchanges)
     urls = {"bybit": settings.bybit_stream_url, "binance": settings.binance_stream_url}
-    wanted = list(exchanges) or list(RECORDED_EXCHANGES)
     click.echo(
         f"recording {', '.join(names)} of {' and '.join(wanted)} into {settings.recordings}; stop it with Ctrl-C"
     )
@@ -583,6 +578,25 @@ def record(symbols: tuple[str, ...], exchanges: tuple[str, ...], home: Path | No
             show=show,
         )
     click.echo("stopped")
+
+
+def _streams(symbols: Sequence[str], exchanges: Sequence[str]) -> list[str]:
+    """Return the exchanges that are listened to for symbols; one that stands before a symbol is the only one for it."""
+    from heatmap_pipeline.errors import listed  # noqa: PLC0415
+    from heatmap_pipeline.symbols import HOME_EXCHANGE, own_exchange, typed_name  # noqa: PLC0415
+
+    named = {own_exchange(symbol) for symbol in symbols} - {HOME_EXCHANGE}
+    if not named:
+        return list(exchanges) or list(RECORDED_EXCHANGES)
+    (exchange, *others), shown = sorted(named), listed(map(typed_name, symbols))
+    if others or any(own_exchange(symbol) != exchange for symbol in symbols) or {*exchanges} - {exchange}:
+        raise click.UsageError(
+            f"{shown}: a recorder listens to all of its exchanges for all of its symbols; "
+            "start one for each exchange, or write the symbols without it"
+        )
+    if exchange not in RECORDED_EXCHANGES:
+        raise click.UsageError(f"{shown}: recorded are liquidations of {listed(RECORDED_EXCHANGES)} only")
+    return [exchange]
 
 
 def _symbols(symbols: tuple[str, ...], *, computed: bool = True) -> tuple[str, ...]:

@@ -145,6 +145,28 @@ def own_exchange(symbol: str) -> str:
     return exchange_and_name(symbol)[0]
 
 
+def pair_of(symbol: str) -> str:
+    """Return what a market of another exchange is called on Binance, or would be, by its id; one of Binance its name.
+
+    Example:
+        >>> pair_of("BYBIT_BTCUSDT"), pair_of("BYBIT_BTCPERP"), pair_of("BTCUSDT")
+        ('BTCUSDT', 'BTCUSDC', 'BTCUSDT')
+    """
+    contract = contract_of(symbol)
+    return symbol if own_exchange(symbol) == HOME_EXCHANGE else f"{contract.base}{contract.quote}"
+
+
+def name_at(exchange: str, symbol: str) -> str:
+    """Return what a market is called where something of an exchange is looked for: its name there, else its pair.
+
+    Example:
+        >>> name_at("bybit", "BYBIT_BTCPERP"), name_at("binance", "BYBIT_BTCPERP"), name_at("bybit", "BTCUSDT")
+        ('BTCPERP', 'BTCUSDC', 'BTCUSDT')
+    """
+    own, name = exchange_and_name(symbol)
+    return name if exchange == own else pair_of(symbol)
+
+
 def title_of(symbol: str, quote: str, *, simulated: bool = False) -> str:
     """Return what a symbol is, as titles say it: whose contract, margined in what.
 

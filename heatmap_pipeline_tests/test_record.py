@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from heatmap_pipeline.cli import _streams
 from heatmap_pipeline.market.liquidations.recorder import StreamState
 from heatmap_pipeline.market.liquidations.recording import RecordingReader
 from heatmap_pipeline.market.liquidations.tables import HOUR
+from heatmap_pipeline.source_kinds import RECORDED_EXCHANGES
 from heatmap_pipeline_tests._homes import heatmap, last_line, refused
 from heatmap_pipeline_tests.market.liquidations._stream_server import Client, StreamServer, bybit, now, row
 
@@ -96,9 +98,18 @@ def test_wrong_usage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     refused(heatmap("record", "btc/usdt", "--home", tmp_path), 2, "is not a symbol")
     refused(heatmap("record", "BTCUSDT", "--exchange", "gate", "--home", tmp_path), 2, "'gate' is not one of")
     assert heatmap("record", "--home", tmp_path).exit_code == 2
+    for more in (["--exchange", "binance"], ["ETHUSDT"]):
+        refused(heatmap("record", "bybit:BTCUSDT", *more, "--home", tmp_path), 2, "start one for each exchange")
     monkeypatch.setenv("HEATMAP_BYBIT_STREAM_URL", "bybit")
     words = "HEATMAP_BYBIT_STREAM_URL = 'bybit': it is not an address of the kind wss://host/path"
     refused(heatmap("record", "BTCUSDT", "--exchange", "bybit", "--home", tmp_path), 2, words)
+
+
+def test_an_exchange_before_a_symbol_is_the_only_one_listened_to() -> None:
+    assert _streams(["BTCUSDT"], []) == list(RECORDED_EXCHANGES)
+    assert _streams(["BTCUSDT"], ["binance"]) == ["binance"]
+    assert _streams(["BYBIT_BTCUSDT", "BYBIT_ETHUSDT"], []) == ["bybit"]
+    assert _streams(["BYBIT_BTCUSDT"], ["bybit"]) == ["bybit"], "as `heatmap status` names it"
 
 
 def test_the_state_of_a_stream_in_words() -> None:

@@ -147,6 +147,22 @@ def test_variables_of_a_symbol_are_that_symbols_only(monkeypatch: pytest.MonkeyP
     assert [settings.snapshot_interval_of(symbol) for symbol in ("BTCUSDT", "ETHUSDT")] == ["1h", "4h"]
 
 
+def test_a_market_of_another_exchange_has_every_setting_of_a_symbol(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read by the name that messages give them, and of that market only."""
+    values = {"bucket": 500, "candle_interval": "15m", "snapshot_interval": "4h"}
+    values |= {"maintenance_margin_rate": 0.005, "max_leverage": 100}
+    assert values.keys() == SymbolSettings.model_fields.keys()
+    for name, value in values.items():
+        monkeypatch.setenv(setting_of(name, "BYBIT_BTCUSDT"), str(value))
+    settings = load_settings(source="exchange", symbols="BTCUSDT,bybit:BTCUSDT")
+    assert settings.of("BYBIT_BTCUSDT") == SymbolSettings.model_validate(values)
+    assert settings.of("BTCUSDT") == SymbolSettings()
+    assert [settings.snapshot_interval_of(symbol) for symbol in settings.symbols] == ["15m", "4h"]
+    monkeypatch.setenv("HEATMAP_BUCKET_BYBIT_ETHUSDT", "wide")
+    with pytest.raises(SettingsError, match="HEATMAP_BUCKET_BYBIT_ETHUSDT = 'wide'"):
+        load_settings()
+
+
 def test_each_market_has_a_source_and_files_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HEATMAP_SYMBOLS", "BTCUSDT,bybit:BTCUSDT,binance:ETHUSDT,BYBIT_BTCUSDT")
     settings = load_settings(source="exchange", home=tmp_path)

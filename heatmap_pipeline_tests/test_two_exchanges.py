@@ -113,6 +113,35 @@ def test_an_exchange_that_is_closed_stops_no_other(two: Two, closed: str, other:
     assert two.days() == {BTC: (day(1), day(3)), BYBIT: (day(1), day(3))}
 
 
+def test_a_broken_market_is_named_and_the_other_is_refreshed_and_goes_on(
+    two: Two, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    as_if_yesterday_were(monkeypatch, day(3))
+    monkeypatch.setattr("heatmap_pipeline.chain.due.last_due", lambda _: day(3))
+    monkeypatch.setenv("HEATMAP_SYMBOLS", f"{BTC},bybit:BTCUSDT")
+
+    def spoiled(answer: Any) -> Any:
+        for row in answer["result"]["list"]:
+            row[2] = "1.0"  # the high, below all else
+        return answer
+
+    two.bybit.fault("/v5/market/kline", Fault(edit=spoiled), always=True)
+    result = heatmap("refresh", "--home", two.home)
+    last_line(result.stderr, 1, BYBIT, day(3), "high")
+    assert f"{BTC}: {day(3)} .. {day(3)} computed and published (real data)" in result.stdout
+    lines = done("status", "--home", two.home).stdout.splitlines()
+    assert [line.split()[1] for line in lines if line.startswith(("failed", "missing", "stale"))] == [BYBIT, BYBIT]
+    two.bybit.forget_all()
+    two.bybit.instrument["status"] = "Closed"
+    try:
+        said = done("refresh", "--home", two.home).stdout
+    finally:
+        two.bybit.instrument["status"] = "Trading"
+    assert f"{BYBIT}: ended on {day(2)} (its status at the exchange is Closed); it is retired" in said
+    assert f"{BTC}: up to date, the last stored day is {day(3)}" in said
+    assert done("status", "--home", two.home).stdout.splitlines()[-1] == "nothing is failed, stale or missing"
+
+
 @pytest.mark.market
 @pytest.mark.slow
 def test_forty_real_days_of_bybit_become_a_published_map(market_dir: Path, tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ from heatmap_pipeline.store import liquidations as stored
 from heatmap_pipeline.store.liquidations import WatchedHours
 from heatmap_pipeline.store.raw import raw_days
 from heatmap_pipeline.store.sql import Connection
+from heatmap_pipeline.symbols import name_at
 
 STREAMS: Mapping[str, str] = {"binance_stream": "binance", "bybit_stream": "bybit"}
 """The sources that have to be listened to all the time, with the exchange that `heatmap record` is told."""
@@ -238,7 +239,8 @@ def feeds(con: Connection, settings: Settings, symbol: str, first: date, last: d
         if source in STREAMS:
             hours = stored.watched_hours(con, symbol, source, last - _USUAL, last)
             words, numbers = _pulse(hours, first)
-            line = command(settings, "record", symbol, exchange=STREAMS[source])
+            exchange = STREAMS[source]
+            line = command(settings, "record", name_at(exchange, symbol), exchange=exchange)
             told = [
                 f"{symbol} {source}: {text}; look at the recorder, or start it with `{line}`" if text else ""
                 for text in (words, _late(hours))

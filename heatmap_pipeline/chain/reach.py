@@ -6,7 +6,7 @@ run what comes of both.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
@@ -18,6 +18,7 @@ from heatmap_pipeline.chain import calendar
 from heatmap_pipeline.chain.due import clock_is_behind, due_days
 from heatmap_pipeline.chain.ends import published_ends, retire, retired, words_for_end
 from heatmap_pipeline.chain.recovery import naming_the_rebuild
+from heatmap_pipeline.errors import listed
 from heatmap_pipeline.files import replace_file
 from heatmap_pipeline.instants import ONE_DAY
 from heatmap_pipeline.market.archive import ARCHIVE_LATE
@@ -27,6 +28,7 @@ from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store import raw as stored_raw
 from heatmap_pipeline.store.ended import Ended
 from heatmap_pipeline.store.warehouse import Warehouse
+from heatmap_pipeline.symbols import HOME_EXCHANGE, own_exchange
 
 Answer = TypeVar("Answer")
 
@@ -37,8 +39,9 @@ class Plan:
 
     Attributes:
         days: first and last day by symbol, of those that have any.
-        until: the newest day that every symbol can have that has not ended.
-        closed: why nothing newer can be had, '' where nothing stands in the way.
+        until: the newest day that is asked for.
+        reach: the newest day that each symbol can have now that has not ended; `until` of any other.
+        closed: why nothing newer can be had, by symbol, of those whose exchange is closed to this place.
         refused: what the source could not be asked, each once; the run comes upon what it needs of that.
         missing: symbols of which a later day can be had than the last complete one that is stored.
         ended: symbols that have ended, whenever that was found.
@@ -48,18 +51,33 @@ class Plan:
 
     days: dict[str, tuple[date, date]]
     until: date
-    closed: str = ""
+    reach: Mapping[str, date] = field(default_factory=dict)
+    closed: Mapping[str, str] = field(default_factory=dict)
     refused: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
     ended: Mapping[str, Ended] = field(default_factory=dict)
     news: tuple[str, ...] = ()
+
+    def reaches(self, symbol: str) -> date:
+        """Return the newest day that a symbol can have now."""
+        return self.reach.get(symbol, self.until)
+
+    def words_for_closed(self) -> list[str]:
+        """Return what is said of the exchanges that are closed to this place; of whose symbols, where others go on."""
+        lines = []
+        for why in dict.fromkeys(self.closed.values()):
+            symbols = [symbol for symbol, reason in self.closed.items() if reason == why]
+            going = [symbol for symbol in symbols if symbol in self.reach] or symbols
+            whose = "" if set(self.reach) <= set(going) else f"of {listed(going)} "
+            lines.append(f"nothing {whose}after {min(map(self.reaches, going))} yet: {why}")
+        return lines
 
 
 def plan_due(settings: Settings, symbols: Sequence[str], until: date) -> Plan:
     """Return what is due of the symbols and can be had.
 
     What the archive corrected or added within the last `check_days` days is due as well, with all that follows it.
-    Whether the exchange's REST is closed to this place is remembered in the home, for `heatmap status`, and so is which
+    Whether an exchange's REST is closed to this place is remembered in the home, for `heatmap status`, and so is which
     symbols have ended (`ends.py`); the newest day of one that has is due until it is drawn and published with that.
 
     Raises:
@@ -78,7 +96,7 @@ class _Planning:
         self.known = retired(settings)
         self.shown = published_ends(settings)
         self.days: dict[str, tuple[date, date]] = {}
-        self.refused: list[str] = []
+        self.refused: list[tuple[str, str]] = []  # words, and the exchange
         self.news: list[str] = []
         self.missing: list[str] = []
         self.ended: dict[str, Ended] = {}
@@ -92,31 +110,44 @@ class _Planning:
         known = {symbol: _stored(self.settings, symbol) for symbol in symbols}
         # Where this machine's clock is behind, nothing is due, and what it asked would be of another day.
         symbols = [symbol for symbol, stored in known.items() if not (stored and clock_is_behind(stored.days[-1]))]
-        reaches = {symbol: self._asked(partial(market.reach, symbol, self.until)) for symbol in symbols}
-        closed = next((why for reach in reaches.values() if reach is not None and (why := reach[1])), "")
-        last = self.until
-        for symbol, reach in reaches.items():
-            reached = self.until if reach is None else reach[0]
+        reaches, closed = dict[str, date](), dict[str, str]()
+        for symbol in symbols:
+            reached, why = self._asked(symbol, partial(market.reach, symbol, self.until)) or (self.until, "")
+            reaches[symbol] = reached
+            if why:
+                closed[symbol] = why
+        for symbol, reached in reaches.items():
             stored = known[symbol]
             ending = self._ending(market, symbol, stored) if stored is not None else None
-            if ending is None:
-                last = min(last, reached)
             self._due(symbol, reached if ending is None else min(ending.last, self.until), stored, again=ending is None)
             if stored is not None:
                 self._corrected(market, symbol, stored)
                 self._remember_end(symbol, stored, ending)
-        if self.settings.kind.over_network and (not self.refused or closed):
-            _remember(self.settings, closed)
-        refused, news = tuple(dict.fromkeys(self.refused)), tuple(self.news)
-        return Plan(self.days, last, closed, refused, tuple(self.missing), self.ended, news)
+        self._remember_closed(closed, reaches)
+        refused = tuple(dict.fromkeys(words for words, _ in self.refused))
+        reach = {symbol: reached for symbol, reached in reaches.items() if symbol not in self.ended}
+        return Plan(self.days, self.until, reach, closed, refused, tuple(self.missing), self.ended, tuple(self.news))
 
-    def _asked(self, ask: Callable[[], Answer]) -> Answer | None:
-        """Return an answer of the source; None where it cannot be asked, which is noted."""
+    def _asked(self, symbol: str, ask: Callable[[], Answer]) -> Answer | None:
+        """Return an answer of a symbol's exchange; None where it cannot be asked, which is noted."""
         try:
             return ask()
         except MarketError as error:
-            self.refused.append(str(error))
+            self._refuse(symbol, error)
             return None
+
+    def _refuse(self, symbol: str, error: MarketError) -> None:
+        self.refused.append((str(error), own_exchange(symbol)))
+
+    def _remember_closed(self, closed: Mapping[str, str], symbols: Iterable[str]) -> None:
+        """Remember of every exchange that was asked whether it is closed; what was known of one that did not answer."""
+        if not self.settings.kind.over_network:
+            return
+        words = {own_exchange(symbol): why for symbol, why in closed.items()}
+        silent = {exchange for _, exchange in self.refused}
+        for exchange in dict.fromkeys(map(own_exchange, symbols)):
+            if exchange in words or exchange not in silent:
+                _remember(self.settings, exchange, words.get(exchange, ""))
 
     def _ending(self, market: Market, symbol: str, stored: _Stored) -> Ending | None:
         """Return how a symbol ended; what was known before, where the source cannot tell now."""
@@ -127,7 +158,7 @@ class _Planning:
         except ClosedError:
             return recorded
         except MarketError as error:
-            self.refused.append(str(error))
+            self._refuse(symbol, error)
             return recorded
 
     def _due(self, symbol: str, reached: date, stored: _Stored | None, *, again: bool) -> None:
@@ -138,7 +169,7 @@ class _Planning:
                 self.missing.append(symbol)
 
     def _corrected(self, market: Market, symbol: str, stored: _Stored) -> None:
-        changed = self._asked(lambda: _changed(market, self.settings, symbol, stored, asked_today=False))
+        changed = self._asked(symbol, lambda: _changed(market, self.settings, symbol, stored, asked_today=False))
         if changed:
             first, end = self.days.get(symbol, (changed[0], stored.days[-1]))
             self.days[symbol] = min(first, changed[0]), max(end, stored.days[-1])
@@ -175,16 +206,20 @@ def check_files(settings: Settings, symbol: str, first: date, last: date) -> lis
     return _changed(open_market(settings), settings, symbol, within, asked_today=True)
 
 
-def closed_words(settings: Settings) -> str:
-    """Return what was said when REST was last found closed to this place, '' where it was open."""
+def closed_words(settings: Settings, symbol: str) -> str:
+    """Return what was said when a symbol's exchange was last found closed to this place, '' where it was open."""
     with suppress(OSError, ValueError):
-        return _note(settings).read_text(encoding="utf-8").strip() if settings.kind.over_network else ""
+        note = _note(settings, own_exchange(symbol))
+        return note.read_text(encoding="utf-8").strip() if settings.kind.over_network else ""
     return ""
 
 
-def last_expected(settings: Settings) -> date:
-    """Return the newest day that should be there: yesterday, or where REST is closed the last one waited for."""
-    return calendar.yesterday() - (ARCHIVE_LATE if closed_words(settings) else timedelta(0))
+def last_expected(settings: Settings, symbol: str) -> date:
+    """Return the newest day that should be there of a symbol: yesterday, or the last one waited for.
+
+    An exchange says that it is closed (`Market.reach`) only where an archive goes on without it, later.
+    """
+    return calendar.yesterday() - (ARCHIVE_LATE if closed_words(settings, symbol) else timedelta(0))
 
 
 @dataclass(frozen=True)
@@ -229,13 +264,14 @@ def _changed(market: Market, settings: Settings, symbol: str, stored: _Stored, *
     return market.changed(symbol, read, stored.interval, asked_today=asked_today) if read else []
 
 
-def _note(settings: Settings) -> Path:
-    return settings.home / "rest_closed.txt"
+def _note(settings: Settings, exchange: str) -> Path:
+    """Return the file that says that an exchange is closed; that of Binance is called as when there was no other."""
+    return settings.home / ("rest_closed.txt" if exchange == HOME_EXCHANGE else f"rest_closed_{exchange}.txt")
 
 
-def _remember(settings: Settings, words: str) -> None:
+def _remember(settings: Settings, exchange: str, words: str) -> None:
     with suppress(OSError):  # it is only said again
         if words:
-            replace_file(_note(settings), f"{words}\n".encode())
+            replace_file(_note(settings, exchange), f"{words}\n".encode())
         else:
-            _note(settings).unlink(missing_ok=True)
+            _note(settings, exchange).unlink(missing_ok=True)

@@ -29,6 +29,7 @@ from heatmap_pipeline.store.origin import as_stored
 from heatmap_pipeline.store.read import PublishedHistory, SymbolStatus, published_histories
 from heatmap_pipeline.store.warehouse import StoreError, UnusableError, Warehouse
 from heatmap_pipeline.store.whole import days_not_whole
+from heatmap_pipeline.symbols import contract_of, own_exchange
 
 _HEADER = (
     "symbol",
@@ -71,10 +72,10 @@ def status_lines(settings: Settings) -> Iterator[str]:
         yield from _nothing_stored(settings)
         return
     yield f"home {settings.home}"
-    yield _line(_HEADER)
-    yield from (_line(_row(one, len(stale[key]), held[key])) for one in entries for key in [(one.symbol, one.model)])
+    yield from _table([(one, len(stale[key]), held[key]) for one in entries for key in [(one.symbol, one.model)]])
     yield from (*_titles(entries), *recorded)
-    yield from dict.fromkeys(f"closed  {words}" for stored_as in again.values() if (words := closed_words(stored_as)))
+    closed = [closed_words(stored_as, name) for name, stored_as in again.items()]
+    yield from (f"closed  {words}" for words in dict.fromkeys(closed) if words)
     yield from (f"ended   {name} {end.day}: {end.reason}" for name, end in ends.items())
     yield from dict.fromkeys(fits)
     yield from days_to_know
@@ -224,6 +225,25 @@ def _row(entry: SymbolStatus, stale: int, held: int) -> tuple[str, ...]:
     )
 
 
+def _table(entries: Sequence[tuple[SymbolStatus, int, int]]) -> Iterator[str]:
+    """Yield a line per symbol and model, with how many of its days are stale and held.
+
+    Where several exchanges are, the markets of a base stand together below it.
+    """
+    bases: dict[str, list[tuple[str, ...]]] = {}
+    grouped = len({own_exchange(entry.symbol) for entry, _, _ in entries}) > 1
+    for entry, stale, held in entries:
+        base = (contract_of(entry.symbol).base or entry.symbol) if grouped else ""
+        name, *numbers = _row(entry, stale, held)
+        bases.setdefault(base, []).append((f"{'  ' * grouped}{name}", *numbers))
+    longest = max((cell_len(cells[0]) for rows in bases.values() for cells in rows), default=0)
+    widths = (max(longest, _WIDTHS[0]), *_WIDTHS[1:])
+    yield _line(_HEADER, widths)
+    for base in sorted(bases):
+        yield from [base] if base else []
+        yield from (_line(cells, widths) for cells in bases[base])
+
+
 def _titles(entries: Sequence[SymbolStatus]) -> Iterator[str]:
     """Yield what the symbols are: a line for each exchange and kind of contract."""
     for title in dict.fromkeys(entry.title for entry in entries if entry.title):
@@ -237,8 +257,8 @@ def _marks(entry: SymbolStatus) -> str:
     return (" simulated" if entry.simulated else "") + (" provisional" if provisional else "")
 
 
-def _line(cells: tuple[str, ...]) -> str:
-    return "  ".join(cell + " " * (width - cell_len(cell)) for cell, width in zip(cells, _WIDTHS, strict=True)).rstrip()
+def _line(cells: tuple[str, ...], widths: tuple[int, ...]) -> str:
+    return "  ".join(cell + " " * (width - cell_len(cell)) for cell, width in zip(cells, widths, strict=True)).rstrip()
 
 
 def _problems(settings: Settings, entry: SymbolStatus, stale: list[Stale], ended: Ended | None) -> Iterator[str]:
@@ -249,7 +269,7 @@ def _problems(settings: Settings, entry: SymbolStatus, stale: list[Stale], ended
         yield f"stale   {entry.symbol} {entry.model} from {stale[0].day}: {stale[0].reason}; rebuild with `{line}`"
     if entry.last_day is not None and clock_is_behind(entry.last_day):
         yield f"clock   {words_for_clock(entry.symbol, entry.last_day)}"
-    expected = last_expected(settings) if ended is None else ended.day
+    expected = last_expected(settings, entry.symbol) if ended is None else ended.day
     if settings.kind.grows and entry.last_day is not None and entry.last_day < expected:
         missing = f"{entry.last_day + timedelta(days=1)} .. {yesterday() if ended is None else ended.day}"
         line = command(settings, "refresh", entry.symbol)

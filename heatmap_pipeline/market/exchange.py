@@ -132,7 +132,7 @@ class ExchangeReader:
                 ahead = before - server / 1000
                 if abs(ahead) >= _SKEW_SECONDS:
                     _log.warning(
-                        "the clock of this machine differs from the exchange's by %.0f s; the exchange's counts, but "
+                        "the clock of this machine differs from Binance's by %.0f s; the exchange's counts, but "
                         "schedules run by this one: set it right",
                         ahead,
                     )
@@ -326,7 +326,7 @@ class ExchangeReader:
     def _closed(self, status: int, words: str) -> ClosedError:
         said = f'{status}, "{words}"' if words else str(status)
         return ClosedError(
-            f"the exchange's REST at {self._web.name('').rstrip('/')} is closed to the place this runs at (it answered "
+            f"Binance's REST at {self._web.name('').rstrip('/')} is closed to the place this runs at (it answered "
             f"{said}); finished days still come from the archive, which has them about nine hours after midnight UTC; "
             f"for newer ones set {self._setting} to an address that serves this place, or see to a proxy or firewall "
             "in between"
@@ -334,7 +334,7 @@ class ExchangeReader:
 
     def _banned(self, until: datetime) -> BannedError:
         words = (
-            f"the exchange's REST at {self._web.name('').rstrip('/')} has banned this address for asking too often, "
+            f"Binance's REST at {self._web.name('').rstrip('/')} has banned this address for asking too often, "
             f"until {until:%Y-%m-%d %H:%M:%S} UTC; it is not asked before, for that makes a ban longer; "
             "finished days still come from the archive; run again then"
         )

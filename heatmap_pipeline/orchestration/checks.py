@@ -109,7 +109,7 @@ def up_to_date(con: Any, settings: Settings, symbol: str, _model: str = "", *_: 
         stage, day, message = failed[0]
         return CheckReport(False, f"{day} failed at {stage}: {message}", {**numbers, "failed_days": len(failed)})
     ended = ended_symbols(con).get(symbol)
-    until = last_expected(settings) if ended is None else ended.day
+    until = last_expected(settings, symbol) if ended is None else ended.day
     histories = published_histories(Warehouse(settings.home), [symbol])
     first = first_due(con, settings, symbol, until, histories, again=ended is None)
     catch_up = f"catch up with `{command(settings, 'refresh', symbol)}`"
@@ -120,15 +120,15 @@ def up_to_date(con: Any, settings: Settings, symbol: str, _model: str = "", *_: 
     numbers |= {"failed_days": 0, "missing_days": 0}
     if ended is not None and missing <= 0:
         return CheckReport(True, f"ended on {ended.day}: {ended.reason}", numbers)
-    if newest is not None and _behind_the_day(settings, newest):
+    if newest is not None and _behind_the_day(settings, symbol, newest):
         text = f"the newest candle is of {newest:%Y-%m-%d %H:%M} UTC, with HEATMAP_INTRADAY_MINUTES"
         return CheckReport(False, f"{text} = {settings.intraday_minutes}; {catch_up}", numbers)
     return CheckReport(True, "nothing is missing or failed", numbers)
 
 
-def _behind_the_day(settings: Settings, newest: datetime) -> bool:
+def _behind_the_day(settings: Settings, symbol: str, newest: datetime) -> bool:
     """Whether today is to be kept current within the day, and is not; `newest` is the start of the newest candle."""
-    if settings.intraday_minutes is None or not settings.kind.has_today or closed_words(settings):
+    if settings.intraday_minutes is None or not settings.kind.has_today or closed_words(settings, symbol):
         return False
     late = timedelta(minutes=(_LATE_TICKS + 1) * settings.intraday_minutes)
     return newest < datetime.now(UTC).replace(tzinfo=None) - late

@@ -84,36 +84,42 @@ def request(
 
     Nothing where this machine's clock cannot be right, nor where the source has nothing new to give. What is stored and
     unchanged is skipped, so symbols that are further on cost nothing; the key keeps two schedulers from asking for the
-    same run twice. A symbol that has ended gets a run of its own while anything is due of it, then none.
+    same run twice. Symbols of an exchange that is closed to this place get a run of their own, as far as there is
+    anything to be had; and so does a symbol that has ended while anything is due of it, then none.
 
     Args:
         settings: of the home.
         keys: of all assets.
         until: the newest day to ask for.
         suffix: of the keys of runs.
-        only_missing: whether to ask only where a day is missing that can be had.
+        only_missing: whether to ask only where a day is missing that can be had, and only for symbols of which one is.
     """
     if words := wrong_clock(settings):
         return dg.SkipReason(words)
     plan = plan_due(settings, settings.symbols, until)
-    until = plan.until
+    closed = "; ".join(dict.fromkeys(plan.closed.values()))
     if only_missing and not plan.missing:
-        return dg.SkipReason(plan.closed or f"nothing is missing until {until}")
-    going = [symbol for symbol in settings.symbols if symbol not in plan.ended]
-    due = {symbol: plan.days[symbol] for symbol in going if symbol in plan.days}
-    wanted: list[dg.RunRequest] = []
-    if going and not (plan.closed and not due):
-        first = min([until, *(first for first, _ in due.values())])
-        last = max([until, *(last for _, last in due.values())])
-        wanted.append(_run(first, last, suffix, _of(keys, going) if plan.ended else None))
+        return dg.SkipReason(closed or f"nothing is missing until {min(plan.reach.values(), default=plan.until)}")
+    groups: dict[date, list[str]] = {}
+    for symbol in settings.symbols:
+        wanted = symbol in plan.days or not (only_missing or symbol in plan.closed)
+        if symbol not in plan.ended and wanted:
+            groups.setdefault(plan.reaches(symbol), []).append(symbol)
+    runs: list[dg.RunRequest] = []
+    for reached, symbols in groups.items():
+        due = [plan.days[symbol] for symbol in symbols if symbol in plan.days]
+        first, last = min([reached, *(first for first, _ in due)]), max([reached, *(last for _, last in due)])
+        chosen = None if len(symbols) == len(settings.symbols) else _of(keys, symbols)
+        whose = f" {' '.join(symbols)}" if len(groups) > 1 else ""
+        runs.append(_run(first, last, f"{whose}{suffix}", chosen))
     for symbol in plan.ended:
         if symbol in plan.days:
             # Its days stay the same, and one whose run failed is asked for again the next day.
-            wanted.append(_run(*plan.days[symbol], f" {symbol} as of {until}{suffix}", _of(keys, [symbol])))
-    if wanted:
-        return wanted
+            runs.append(_run(*plan.days[symbol], f" {symbol} as of {plan.until}{suffix}", _of(keys, [symbol])))
+    if runs:
+        return runs
     ends = [f"{symbol} ended on {end.day}" for symbol, end in plan.ended.items()]
-    return dg.SkipReason(plan.closed or "; ".join(ends))
+    return dg.SkipReason(closed or "; ".join(ends))
 
 
 def _of(keys: Sequence[dg.AssetKey], symbols: Sequence[str]) -> list[dg.AssetKey]:

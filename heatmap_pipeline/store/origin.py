@@ -73,15 +73,16 @@ def forget_archive(home: Path, symbol: str) -> None:
 def as_stored(settings: Settings, symbol: str, source: str) -> Settings:
     """Return the settings with the source and the archive folder of a symbol's history, for commands that continue it.
 
-    A folder that was named in this very command wins, then the one of the symbol's last run if it still is there, then
-    the environment's; where nobody has said any, DIR stands for it.
+    A source that means the recorded one for this symbol stays: `exchange` reads it of a market of Binance too. A folder
+    that was named in this very command wins, then the one of the symbol's last run if it still is there, then the
+    environment's; where nobody has said any, DIR stands for it.
 
     Args:
         settings: of the command that tells.
         symbol: as the exchange writes it.
         source: what is recorded of the symbol; '' or an unknown one changes nothing.
     """
-    if source not in SOURCES:
+    if source not in SOURCES or settings.source_of(symbol) == source != settings.source:
         return settings
     if not SOURCES[source].given_folder:
         return settings.model_copy(update={"source": source})

@@ -11,7 +11,7 @@ CREATE TYPE side_name AS ENUM ('long', 'short');
 CREATE TYPE event_name AS ENUM ('liquidate', 'close', 'open');
 
 CREATE TABLE schema_version (version INTEGER NOT NULL);
-INSERT INTO schema_version VALUES (5);
+INSERT INTO schema_version VALUES (6);
 COMMENT ON TABLE schema_version IS 'The version of these tables';
 COMMENT ON COLUMN schema_version.version IS 'Number of the version; it goes up where a column, a table or a view comes';
 
@@ -611,8 +611,8 @@ COMMENT ON COLUMN buckets.day IS 'The computed day, UTC';
 COMMENT ON COLUMN buckets.bucket IS 'Height of a price bucket, quote asset';
 
 -- The sources of real liquidations that are stored of each symbol. One of them is chosen: whose sums fit into hours, then
--- the market's own exchange (a bare symbol is a contract of Binance), then one that prints every liquidation, then the
--- one that recorded most; the name decides what is left.
+-- the market's own exchange, then one that prints every liquidation, then the one that recorded most; the name decides
+-- what is left.
 CREATE VIEW liquidation_sources AS
 WITH spans AS (
     SELECT symbol, source, min("from") AS "from", max("to") AS "to",
@@ -625,10 +625,12 @@ WITH spans AS (
     FROM raw_liquidations GROUP BY symbol, source
 ), told AS (
     SELECT s.symbol, s.source, split_part(s.source, '_', 1) AS exchange,
-        split_part(s.source, '_', 1) = 'binance' AS own_exchange, coalesce(k.complete, false) AS complete,
+        split_part(s.source, '_', 1) = coalesce(y.exchange, 'binance') AS own_exchange,
+        coalesce(k.complete, false) AS complete,
         k.resolution_seconds, coalesce(k.hourly, true) AS hourly, coalesce(k.rows, 0) AS rows, s."from", s."to",
         s.recorded_hours, k.newest
     FROM spans AS s LEFT JOIN kinds AS k ON k.symbol = s.symbol AND k.source = s.source
+    LEFT JOIN symbols AS y ON y.symbol = s.symbol
 )
 SELECT symbol, source, exchange, own_exchange, complete, resolution_seconds, rows, "from", "to", recorded_hours, newest,
     hourly AND row_number() OVER (

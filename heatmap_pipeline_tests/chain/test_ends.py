@@ -200,7 +200,7 @@ def test_closed_rest_files_tell(server: ExchangeServer, settings: Settings) -> N
         server.fault(part, Fault(status=451, body=b'{"code":0,"msg":"restricted location"}'), always=True)
     assert plan_due(settings, [ETH], after(7)).ended == {}
     found = plan(settings)
-    assert "closed to the place" in found.closed
+    assert "closed to the place" in found.closed[BTC]
     assert found.ended[ETH].day == after(1)
     assert f"those of {BTC} go on to {after(7)}" in found.ended[ETH].reason
     assert set(plan(settings).ended) == {ETH}

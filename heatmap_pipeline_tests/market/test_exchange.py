@@ -174,7 +174,7 @@ def test_the_clock_of_this_machine_decides_nothing(
         assert abs((rest.now() - server.now).total_seconds()) < 5
         assert rest.now() >= server.now
         assert len(rest.read_candles("BTCUSDT", TODAY, 300).table) == 144
-        (said,) = re.findall(r"differs from the exchange's by (-?\d+) s; .* set it right", caplog.text)
+        (said,) = re.findall(r"differs from Binance's by (-?\d+) s; .* set it right", caplog.text)
         assert float(said) == pytest.approx(real() + ahead - server.now_ms / 1000, abs=5)
         caplog.clear()
 

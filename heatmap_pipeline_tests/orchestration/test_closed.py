@@ -89,7 +89,7 @@ def test_refresh_publishes_what_the_archive_has_and_says_why_nothing_newer(serve
     for part in ("/fapi/", "/futures/data/"):
         server.fault(part, Fault(status=451, body=BODIES[451]), always=True)
     settings = load_settings(home=home)
-    closed = f"nothing after {DAYS[-2]} yet: the exchange's REST at {server.url.removeprefix('http://')} is closed"
+    closed = f"nothing after {DAYS[-2]} yet: Binance's REST at {server.url.removeprefix('http://')} is closed"
     for _ in range(2):
         said = done("refresh", "--home", home).stdout
         assert closed in said
@@ -134,7 +134,7 @@ def test_a_ban_is_waited_for_and_not_asked_during(server: ExchangeServer, home: 
     server.asked.clear()
     for _ in range(2):
         said = done("refresh", "--home", home).stdout
-        assert f"nothing after {DAYS[-2]} yet: the exchange's REST" in said
+        assert f"nothing after {DAYS[-2]} yet: Binance's REST" in said
         assert "has banned this address" in said
         assert len(server.paths("/fapi/")) == 1, "by the first command only"
     assert ask(load_settings(home=home), "SELECT max(day) FROM heatmap_days", published=True) == [(DAYS[-2],)]

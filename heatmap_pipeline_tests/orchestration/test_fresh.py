@@ -78,9 +78,14 @@ def test_today_is_behind_where_it_is_to_be_kept_current(tmp_path: Path, monkeypa
     for source, expected in wanted.items():
         settings = load_settings(home=tmp_path, source=source, intraday_minutes=5)
         for minutes, behind in expected:
-            assert checks._behind_the_day(settings, now - timedelta(minutes=minutes)) == behind, (source, minutes)
+            assert checks._behind_the_day(settings, "BTCUSDT", now - timedelta(minutes=minutes)) == behind, (
+                source,
+                minutes,
+            )
     settings = load_settings(home=tmp_path, source="binance")
-    assert not checks._behind_the_day(settings, now - timedelta(days=1)), "the daily schedule alone is no promise"
-    monkeypatch.setattr(checks, "closed_words", lambda _: "closed")
+    assert not checks._behind_the_day(settings, "BTCUSDT", now - timedelta(days=1)), (
+        "the daily schedule alone is no promise"
+    )
+    monkeypatch.setattr(checks, "closed_words", lambda *_: "closed")
     settings = load_settings(home=tmp_path, source="binance", intraday_minutes=5)
-    assert not checks._behind_the_day(settings, now - timedelta(days=1)), "nothing newer can be had"
+    assert not checks._behind_the_day(settings, "BTCUSDT", now - timedelta(days=1)), "nothing newer can be had"

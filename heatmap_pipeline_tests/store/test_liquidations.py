@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -23,14 +24,14 @@ from heatmap_pipeline.store.liquidations import (
     watched_hours,
 )
 from heatmap_pipeline.store.publish import publish
-from heatmap_pipeline.store.raw import save_raw
+from heatmap_pipeline.store.raw import SymbolRecord, put_symbol, save_raw
 from heatmap_pipeline.store.schema import amounts
 from heatmap_pipeline.store.sql import Connection, insert, rows
 from heatmap_pipeline.store.warehouse import Warehouse
 from heatmap_pipeline.symbols import own_exchange
 from heatmap_pipeline_tests.store.tiny import DAYS, market
 
-BTC = "BTCUSDT"
+BTC, BYBIT = "BTCUSDT", "BYBIT_BTCUSDT"
 FIRST = DAYS[0]
 START = day_start(FIRST)
 
@@ -263,6 +264,17 @@ def test_one_source_is_chosen_and_never_mixed_with_another(empty: Connection) ->
         assert one.own_exchange == (one.exchange == own_exchange(BTC))
         assert one.recorded_hours == pytest.approx(float(np.diff(ours[one.source].recorded).sum()) / HOUR)
         assert (one.complete, one.rows) == (bool(ours[one.source].table["complete"].all()), 1)
+
+
+def test_of_a_market_of_another_exchange_that_exchange_s_record_is_its_own(fresh: Connection) -> None:
+    """Whichever recorded more: the name of a market alone does not say whose it is."""
+    put_symbol(fresh, SymbolRecord(BYBIT, 300, 100.0, "exchange", simulated=False, exchange="bybit"))
+    for source, until in (("bybit_stream", 5), ("binance_stream", 9)):
+        for symbol in (BTC, BYBIT):
+            made = replace(told((0, "long", 9.0, 1.0), source=source, recorded=((0, until),)), symbol=symbol)
+            save_liquidations(fresh, {FIRST: made})
+    chosen = {one.symbol: (one.source, one.own_exchange) for one in liquidation_sources(fresh) if one.chosen}
+    assert chosen == {BTC: ("binance_stream", True), BYBIT: ("bybit_stream", True)}
 
 
 def test_sums_of_a_day_alone_are_chosen_for_no_hour(empty: Connection) -> None:

@@ -175,6 +175,23 @@ def test_a_warehouse_of_version_3_gets_the_views_and_what_its_columns_hold(wareh
     assert schema_of(warehouse.published) == today
 
 
+def test_a_warehouse_of_version_5_learns_whose_liquidations_are_a_market_s_own(warehouse: Warehouse) -> None:
+    """Its view took every market for one of Binance."""
+    today = schema_of(warehouse.path)
+    with warehouse.connect() as con:
+        rows = dump(con)
+    with duckdb.connect(str(warehouse.path)) as con:
+        ((view,),) = con.execute("SELECT sql FROM duckdb_views() WHERE view_name = 'liquidation_sources'").fetchall()
+        then = view.replace("COALESCE(y.exchange, 'binance')", "'binance'").replace("CREATE", "CREATE OR REPLACE", 1)
+        con.execute(then)
+        con.execute("UPDATE schema_version SET version = 5")
+    assert schema_of(warehouse.path) != today
+    assert then.count("y.exchange") == 0
+    with warehouse.connect() as con:
+        assert dump(con) == rows
+    assert schema_of(warehouse.path) == today
+
+
 def test_a_home_of_version_4_says_of_its_markets_what_they_are(warehouse: Warehouse) -> None:
     """Every market then was one of Binance. No row is lost, nothing is computed anew, readers see it at once."""
     with warehouse.connect() as con:

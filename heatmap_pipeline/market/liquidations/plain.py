@@ -1,7 +1,8 @@
 """Liquidations in plain files: CSV, gzipped CSV or Parquet, single events or sums per interval.
 
 A folder holds files by symbol, `SYMBOL.csv`, `SYMBOL-anything.csv.gz`, `SYMBOL-anything.parquet`, or any such file in a
-folder `SYMBOL` of it. Columns, in any order, times in UTC:
+folder `SYMBOL` of it; SYMBOL is the id of a market (BTCUSDT is Binance's, BYBIT_BTCUSDT Bybit's). A market of another
+exchange than Binance is told of by files of its pair too. Columns, in any order, times in UTC:
 
     time                of the liquidation, or the start of the interval: ISO 8601 (without a zone: UTC), or seconds,
                         milliseconds or microseconds since 1970; may be called timestamp
@@ -11,7 +12,8 @@ folder `SYMBOL` of it. Columns, in any order, times in UTC:
     price               may be blank or left out
     volume              quote asset; may be blank or left out: then quantity x price
     symbol              may be left out; every row has to be of the file's symbol
-    exchange            may be left out: then it is the market's own; or `source`, of which the exchange is taken
+    exchange            may be left out: then it is that of the market that the file is called after; or `source`, of
+                        which the exchange is taken
     resolution_seconds  0 = single liquidations, 3600 = sums per hour
     complete            whether the exchange prints every liquidation there; may be left out: then it does not
 
@@ -26,7 +28,7 @@ from __future__ import annotations
 import gzip
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -55,6 +57,7 @@ from heatmap_pipeline.market.liquidations.tables import (
 from heatmap_pipeline.market.repair import step_of_labels
 from heatmap_pipeline.market.tables import MarketError, NoDataError
 from heatmap_pipeline.settings import check_symbol
+from heatmap_pipeline.symbols import exchange_and_name, own_exchange, pair_of, typed_name
 
 MAX_BYTES = 512 * 2**20
 """Largest file that is read, unpacked; a year of single liquidations of one symbol has some 50 MB."""
@@ -78,7 +81,6 @@ class PlainFolder:
 
     Args:
         root: the folder.
-        exchange: whose liquidations a file holds that does not say so.
 
     Example:
         >>> [made] = PlainFolder(Path("liquidations")).read("BTCUSDT")  # doctest: +SKIP
@@ -86,12 +88,11 @@ class PlainFolder:
         ('binance_file', (1846, 7))
     """
 
-    def __init__(self, root: Path, exchange: str = "binance") -> None:
+    def __init__(self, root: Path) -> None:
         self.root = root
-        self.exchange = exchange
 
     def files(self, symbol: str) -> list[Path]:
-        """Return the files of a symbol, sorted by name; raises MarketError if there is no such folder."""
+        """Return the files called after a symbol, sorted by name; raises MarketError if there is no such folder."""
         check_symbol(symbol)
         try:
             paths = [path for path in self.root.iterdir() if re.fullmatch(rf"{symbol}([-.].*)?", path.name)]
@@ -102,7 +103,7 @@ class PlainFolder:
         return sorted(path for path in paths if path.name.endswith(_ENDINGS) and not path.is_dir())
 
     def read(self, symbol: str) -> list[Liquidations]:
-        """Return what all files of a symbol say, one `Liquidations` per exchange.
+        """Return what all files of a market say, also those of its pair, one `Liquidations` per exchange.
 
         Repairs: `doubled_rows` (an exchange's every row stood twice in a file), `redelivered_rows` (the same event in
         another file), and those of `clean_liquidations`. Facts: the names of the files.
@@ -112,18 +113,24 @@ class PlainFolder:
             MarketError: for a file, a header or a row that cannot be used, and for sums and single events (or sums of
                 two steps) of one exchange and time; names the file.
         """
-        paths = self.files(symbol)
+        names = dict.fromkeys((symbol, pair_of(symbol)))
+        paths = {path: name for name in names for path in self.files(name)}
         if not paths:
             raise NoDataError(
                 f"liquidations {self.root}: no file of {symbol}; name it {symbol}-anything with one of the endings "
                 f"{', '.join(_ENDINGS)}"
             )
-        return read_files(paths, symbol, self.exchange)
+        return read_files(paths, symbol)
 
 
-def read_files(paths: Sequence[Path], symbol: str, exchange: str = "binance") -> list[Liquidations]:
-    """Return what files of one symbol say, one `Liquidations` per exchange; as `PlainFolder.read`."""
-    parts = [part for path in paths for part in _parts(path, symbol, exchange)]
+def read_files(paths: Mapping[Path, str], symbol: str) -> list[Liquidations]:
+    """Return what files say of a market, one `Liquidations` per exchange; as `PlainFolder.read`.
+
+    Args:
+        paths: the files, with the symbol that each is called after.
+        symbol: id of the market.
+    """
+    parts = [part for path, name in paths.items() for part in _parts(path, name, own_exchange(name))]
     made = []
     for name in sorted({part.exchange for part in parts}):
         mine = [part for part in parts if part.exchange == name]
@@ -303,7 +310,7 @@ def _check_symbol(path: Path, columns: dict[str, Any], row: NDArray[np.int64], s
     if "symbol" not in columns:
         return
     for word, number in zip(_text(columns, "symbol", len(row)), row, strict=True):
-        if word != symbol:
+        if word not in (symbol, exchange_and_name(symbol)[1], typed_name(symbol)):
             refuse_row(str(path), int(number), f"is about {printable(word, 40)!r}, not {symbol}")
 
 

@@ -6,7 +6,7 @@ Another source is another file beside `gate.py` and another entry of `SOURCES`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Protocol
@@ -18,6 +18,7 @@ from heatmap_pipeline.market.liquidations.plain import PlainFolder
 from heatmap_pipeline.market.liquidations.recording import RecordingReader
 from heatmap_pipeline.market.liquidations.tables import Liquidations, joined
 from heatmap_pipeline.market.tables import MarketError, NoDataError
+from heatmap_pipeline.symbols import name_at, pair_of
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,9 @@ class LiquidationSource(Protocol):
     def read(self, symbol: str, first: date, last: date) -> list[Liquidations]:
         """Return what there is of these UTC days, both included, one `Liquidations` per exchange.
 
+        `symbol` is the id of a market, and stands in what is returned; what was recorded, kept or is asked for of an
+        exchange goes by its own name there, or by the pair (`symbols.name_at`).
+
         Raises:
             NoDataError: if there is nothing of them (not kept, not recorded, not listed).
             MarketError: for what cannot be used, or a server that cannot be asked.
@@ -67,7 +71,11 @@ def open_liquidations(names: Sequence[str], places: Places) -> dict[str, Liquida
 
 
 class _Files:
-    """A folder of plain files, of the archive's tree, or of both."""
+    """A folder of plain files, of the archive's tree, or of both.
+
+    Of a market of another exchange than Binance files may be called by its id, and then are that exchange's, or by its
+    pair, as they are for that market of Binance; rows that name the exchange are that one's in either.
+    """
 
     def __init__(self, places: Places) -> None:
         if places.folder is None:
@@ -83,7 +91,7 @@ class _Files:
         try:
             found += [part.between(start, end) for part in self._plain.read(symbol)]
         except NoDataError:
-            if not self._archive.days(symbol):
+            if not self._archive.days(pair_of(symbol)):
                 raise
         found = [part for part in found if len(part.table) or len(part.recorded)]
         if not found:
@@ -103,7 +111,7 @@ class _Archive:
         if not found:
             raise NoDataError(
                 f"archive {self._archive.root} has no liquidations of {symbol} from {first} to {last}; add "
-                f"{symbol}-liquidationSnapshot files or leave the source out"
+                f"{pair_of(symbol)}-liquidationSnapshot files or leave the source out"
             )
         return found
 
@@ -115,10 +123,10 @@ class _Recorded:
         self._exchange, self._reader = exchange, RecordingReader(places.recordings)
 
     def read(self, symbol: str, first: date, last: date) -> list[Liquidations]:
-        made = self._reader.read(self._exchange, symbol, *_window(first, last))
+        made = self._reader.read(self._exchange, name_at(self._exchange, symbol), *_window(first, last))
         if not len(made.table) and not len(made.recorded):
             raise NoDataError(f"{made.source}: nothing of {symbol} was recorded from {first} to {last}")
-        return [made]
+        return [replace(made, symbol=symbol)]
 
 
 class _Rest:
@@ -128,12 +136,12 @@ class _Rest:
         self._read = read
 
     def read(self, symbol: str, first: date, last: date) -> list[Liquidations]:
-        made = self._read(symbol, *_window(first, last))
+        made = self._read(pair_of(symbol), *_window(first, last))
         if not len(made.recorded):
             raise NoDataError(
                 f"{made.source}: the exchange serves nothing of {symbol} from {first} to {last} (any more)"
             )
-        return [made]
+        return [replace(made, symbol=symbol)]
 
 
 def _gate_stats(places: Places) -> LiquidationSource:
@@ -171,8 +179,9 @@ REACH: Mapping[str, int] = {"gate_stats": 179, "gate_orders": 179, "bitget_rest"
 
 
 def _of_archive(archive: LiquidationArchive, symbol: str, first: date, last: date) -> list[Liquidations]:
-    days = [day for day in archive.days(symbol) if first <= day <= last]
-    return [joined([archive.read_day(symbol, day) for day in days])] if days else []
+    name = pair_of(symbol)
+    days = [day for day in archive.days(name) if first <= day <= last]
+    return [replace(joined([archive.read_day(name, day) for day in days]), symbol=symbol)] if days else []
 
 
 def _window(first: date, last: date) -> tuple[int, int]:

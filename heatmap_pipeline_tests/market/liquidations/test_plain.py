@@ -24,6 +24,9 @@ def read(root: Path, text: str, name: str = "BTCUSDT.csv") -> list[Liquidations]
     return PlainFolder(root).read("BTCUSDT")
 
 
+BYBIT = "BYBIT_BTCUSDT"
+
+
 def one(root: Path, text: str, name: str = "BTCUSDT.csv") -> Liquidations:
     [made] = read(root, text, name)
     return made
@@ -38,7 +41,7 @@ def test_the_real_sums_are_those_that_were_published(
     market_dir: Path, symbol: str, hours: int, quiet: int, long: float, short: float
 ) -> None:
     paths = sorted((market_dir / "liquidations").glob(f"{symbol}-liquidations-1h-*.csv.gz"))
-    [made] = read_files(paths, symbol)
+    [made] = read_files(dict.fromkeys(paths, symbol), symbol)
     assert (made.source, made.exchange) == ("binance_file", "binance")
     assert set(made.table["resolution_seconds"]) == {3600}
     assert made.table["price"].isna().all()
@@ -66,7 +69,7 @@ def test_the_violent_hour_of_the_real_sums(market_dir: Path) -> None:
 @pytest.mark.market
 def test_the_side_words_of_three_exchanges(market_dir: Path, tmp_path: Path) -> None:
     path = market_dir / "liquidations" / "ETHUSDT-events-20260403.csv.gz"
-    made = {part.exchange: part for part in read_files([path], "ETHUSDT")}
+    made = {part.exchange: part for part in read_files({path: "ETHUSDT"}, "ETHUSDT")}
     assert {name: len(part.table) for name, part in made.items()} == {"binance": 15, "bybit": 2, "okx": 1}
     assert made["bybit"].table["side"].tolist() == ["long", "short"]
     assert set(made["binance"].table["resolution_seconds"]) == {0}
@@ -266,3 +269,20 @@ def test_a_folder_without_the_symbol_or_no_folder(tmp_path: Path) -> None:
 
 def test_a_header_alone_records_nothing(tmp_path: Path) -> None:
     assert read(tmp_path, EVENTS + "\n") == []
+
+
+def test_a_market_of_another_exchange_has_files_of_its_id_and_of_its_pair(tmp_path: Path) -> None:
+    rows = "2024-03-05 10:00:00,long,60000,2\n"
+    (tmp_path / "BTCUSDT.csv").write_text("time,side,price,quantity\n" + rows)
+    (tmp_path / "BTCUSDT-others.csv").write_text(
+        "time,symbol,side,price,quantity,exchange\n2024-03-05 11:00:00,BTCUSDT,short,60000,3,gate\n"
+    )
+    (tmp_path / "BYBIT_BTCUSDT-2024.csv").write_text(
+        "time,symbol,side,price,quantity\n2024-03-05 12:00:00,BTCUSDT,short,60000,5\n"
+    )
+    made = {part.source: (part.symbol, part.table["quantity"].tolist()) for part in PlainFolder(tmp_path).read(BYBIT)}
+    assert made == {"binance_file": (BYBIT, [2.0]), "gate_file": (BYBIT, [3.0]), "bybit_file": (BYBIT, [5.0])}
+    at_home = {part.source: part.symbol for part in PlainFolder(tmp_path).read("BTCUSDT")}
+    assert at_home == {"binance_file": "BTCUSDT", "gate_file": "BTCUSDT"}, "what is called after another id is not its"
+    with pytest.raises(MarketError, match="is about 'BYBIT_BTCUSDT', not BTCUSDT"):
+        one(tmp_path, "time,symbol,side,price,quantity\n2024-03-05 10:00:00,BYBIT_BTCUSDT,long,60000,2\n")

@@ -91,6 +91,19 @@ def test_files_archive_and_recordings(tmp_path: Path) -> None:
     assert archived.facts["parts"] == 2
 
 
+def test_what_is_kept_of_an_exchange_belongs_to_each_market_of_the_pair(tmp_path: Path) -> None:
+    """What was recorded under the bare name before there were ids is Bybit's own of its market."""
+    names = ("files", "binance_archive", "bybit_stream", "binance_stream")
+    sources = open_liquidations(names, fill(tmp_path))
+    for name in names:
+        [at_home] = sources[name].read("BTCUSDT", FIRST, YESTERDAY)
+        [made] = sources[name].read("BYBIT_BTCUSDT", FIRST, YESTERDAY)
+        assert (made.symbol, made.source, made.exchange) == ("BYBIT_BTCUSDT", at_home.source, at_home.exchange)
+        assert made.table.equals(at_home.table)
+    with pytest.raises(NoDataError, match="ETHUSDT: nothing was recorded"):
+        sources["bybit_stream"].read("BYBIT_ETHUSDT", FIRST, YESTERDAY)
+
+
 def test_a_folder_may_hold_the_archives_tree(tmp_path: Path) -> None:
     where = replace(fill(tmp_path), folder=tmp_path / "archive")
     [made] = open_liquidations(["files"], where)["files"].read("BTCUSDT", FIRST, YESTERDAY)
@@ -105,7 +118,7 @@ def test_exchanges_over_rest(tmp_path: Path) -> None:
         gate.orders = [gate_order(at[0] - 7200)] + [gate_order(time) for time in at]
         where = replace(places(tmp_path), gate_url=gate.url, bitget_url=bitget.url)
         for name, source in open_liquidations(["gate_stats", "gate_orders", "bitget_rest"], where).items():
-            [made] = source.read("BTCUSDT", FIRST, YESTERDAY)
+            [made] = source.read("BYBIT_BTCUSDT" if name == "gate_orders" else "BTCUSDT", FIRST, YESTERDAY)
             check(made, name)
             if name != "bitget_rest":  # it goes back three days, to the second
                 assert made.recorded.tolist() == [[START, START + 2 * DAY]]
