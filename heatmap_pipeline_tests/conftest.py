@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-import heatmap_pipeline_tests._examples  # noqa: F401 - sets the profile of every property test
+import heatmap_pipeline_tests._bytecode  # first, so that what follows is kept, too
+import heatmap_pipeline_tests._examples  # sets the profile of every property test
 from heatmap_pipeline_tests._once import copied_once, made_once
 from heatmap_pipeline_tests._prepared import prepared, set_threads
 from heatmap_pipeline_tests._workers import ByFile, place_of
@@ -106,6 +107,11 @@ def scorable(unscored: Settings, tmp_path: Path) -> Settings:
     from heatmap_pipeline_tests.orchestration.homes import copy_home
 
     return unscored.model_copy(update={"home": copy_home(unscored.home, tmp_path / "home")})
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection(session: pytest.Session) -> None:
+    heatmap_pipeline_tests._bytecode.import_all(session.config)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -10,7 +10,6 @@ import errno
 import hashlib
 import json
 import os
-import resource
 import shutil
 import signal
 import sqlite3
@@ -20,6 +19,7 @@ import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -43,7 +43,6 @@ from heatmap_pipeline_tests._homes import (
     last_line,
     published,
     refused,
-    start,
 )
 from heatmap_pipeline_tests.market._files import zipped
 from heatmap_pipeline_tests.orchestration.computed import compute_home
@@ -60,6 +59,7 @@ from heatmap_pipeline_tests.orchestration.homes import (
     tables,
     write_archive,
 )
+from heatmap_pipeline_tests.orchestration.killed import Forks
 
 Rows = list[list[str]]
 
@@ -498,22 +498,14 @@ def test_a_full_disk_for_the_demo_market(home: Path, monkeypatch: pytest.MonkeyP
     refused(result, 1, home / "archive", "No space left on device", "with space left")
 
 
-def test_files_that_cannot_grow_any_further(made: Path, files: Path, tmp_path: Path) -> None:
+def test_files_that_cannot_grow_any_further(made: Path, files: Path, tmp_path: Path, forks: Forks) -> None:
     """For real: the kernel refuses to make any file of the home longer than the warehouse is."""
     home = Path(shutil.copytree(made, tmp_path / "home"))
     before = _state(home)
-    limit = (home / "warehouse.duckdb").stat().st_size
     arguments = ("run", BTC, "--archive", files, "--start", day(2), "--end", day(3), "--home", home)
-    command = [sys.executable, "-m", "heatmap_pipeline", *map(str, arguments)]
-    result = subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        check=False,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
-    )
-    assert result.returncode == 1, result.stderr
-    last_line(result.stderr, 1, home, "make room")
+    ended = forks.heatmap(*arguments, longest=(home / "warehouse.duckdb").stat().st_size)
+    assert ended.code == 1, ended.stderr
+    last_line(ended.stderr, 1, home, "make room")
     assert _state(home) == before
     # With room again, the same command ends what it began.
     assert run(home, files, 2, 3).exit_code == 0
@@ -533,20 +525,23 @@ def test_a_second_run_says_who_holds_the_lock_and_gives_up(
     refused(result, 1, f"process {os.getpid()}", home / "run.lock", "after 0.2 s", "try again")
 
 
-def test_a_second_run_waits_for_the_first(made: Path, files: Path, tmp_path: Path) -> None:
+def test_a_second_run_waits_for_the_first(made: Path, files: Path, tmp_path: Path, forks: Forks) -> None:
     home = Path(shutil.copytree(made, tmp_path / "home"))
     arguments = ("run", BTC, "--archive", files, "--start", day(2), "--end", day(2), "--home", home)
-    with one_run_at_a_time(load_settings(home=home), lambda _: None):
-        second = start(*arguments, HEATMAP_MODELS="delta")
-        assert second.stderr is not None
-        first_line = second.stderr.readline()
-        assert first_line.startswith(f"waiting for process {os.getpid()} (since "), first_line
-        assert str(home) in first_line
-        # What the first run stores while the second waits, the second has to know.
-        _while_holding_the_lock(home, files)
-    out, err = second.communicate(timeout=120)
-    assert second.returncode == 0, err
-    assert f"{BTC}: {day(2)} .. {day(3)} computed and published" in out
+    with ThreadPoolExecutor() as threads:
+        with one_run_at_a_time(load_settings(home=home), lambda _: None):
+            forks.stderr.unlink(missing_ok=True)
+            second = threads.submit(forks.heatmap, *arguments)
+            deadline = time.monotonic() + 60
+            while not (forks.stderr.exists() and "\n" in forks.stderr.read_text()):
+                assert time.monotonic() < deadline, "it does not say that it waits"
+                time.sleep(0.02)
+            first_line = forks.stderr.read_text()
+            assert first_line.startswith(f"waiting for process {os.getpid()} (since "), first_line
+            assert str(home) in first_line
+            # What the first run stores while the second waits, the second has to know.
+            _while_holding_the_lock(home, files)
+        assert f"{BTC}: {day(2)} .. {day(3)} computed and published" in second.result(timeout=120).ok().stdout
 
 
 def _while_holding_the_lock(home: Path, files: Path) -> None:

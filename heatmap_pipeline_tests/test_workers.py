@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
+from heatmap_pipeline_tests._bytecode import in_turn
 from heatmap_pipeline_tests._once import copied_once, made_once, only_here
 from heatmap_pipeline_tests._workers import LONGEST, TOGETHER, ByFile, group_of, place_of
 
@@ -23,6 +25,15 @@ def test_the_tests_of_a_group_go_to_one_worker() -> None:
     assert group_of(market) == group_of(score) != group_of(other)
     assert place_of(market) == place_of(score) < place_of(other)
     assert ByFile._split_scope(ByFile.__new__(ByFile), score) == group_of(market)
+
+
+def test_every_worker_imports_everything_and_begins_with_a_part_of_its_own() -> None:
+    assert not sys.dont_write_bytecode
+    names = list("abcdefg")
+    orders = [in_turn(names, worker, 3) for worker in range(3)]
+    assert [order[0] for order in orders] == ["a", "c", "e"]
+    assert all(sorted(order) == names for order in orders)
+    assert in_turn(names, 0, 1) == names
 
 
 def test_what_is_made_once_is_made_once(tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -109,8 +109,13 @@ def place(made: Place, tmp_path: Path) -> Place:
 
 
 def run(settings: Settings, first: date, last: date) -> set[str]:
-    """Do all that a run of days does, stage by stage; return the stages that changed anything, or that it failed."""
-    warehouse, days, busy = Warehouse(settings.home), days_between(first, last), set()
+    """Do all that a run of days does; return the stages that changed anything, or that it failed."""
+    return set(busy_stages(settings, first, last))
+
+
+def busy_stages(settings: Settings, first: date, last: date) -> Iterator[str]:
+    """Do what a run of days does, stage by stage; tell each that changed anything, or that it failed."""
+    warehouse, days = Warehouse(settings.home), days_between(first, last)
     with warehouse.connect() as con:
         held = [each for each in stored.day_records(con, BTC, settings.models[0]) if each > last]
     days += held
@@ -118,17 +123,16 @@ def run(settings: Settings, first: date, last: date) -> set[str]:
         market = open_market(settings)
         for stage in (ingest_candles, ingest_open_interest):
             if sum(report.changed for report in stage(warehouse.connect, market, settings, BTC, days)):
-                busy.add(stage.__name__)
+                yield stage.__name__
         for chained in (advance, sample):
             if sum(not report.skipped for report in chained(warehouse.connect, settings, BTC, days)):
-                busy.add(chained.__name__)
+                yield chained.__name__
         if draw(settings):
-            busy.add("draw")
+            yield "draw"
         if publish(warehouse, [BTC]).changed:
-            busy.add("publish")
+            yield "publish"
     except HeatmapError:
-        busy.add("failed")
-    return busy
+        yield "failed"
 
 
 def draw(settings: Settings) -> bool:
@@ -147,10 +151,6 @@ def change(place: Place) -> Change | None:
     pages = place.home / "renders"
     changes = find_changes(place.settings, place.first, place.last, lambda name, inputs: is_drawn(pages, name, inputs))
     return changes[BTC]
-
-
-def nothing(_: Place) -> None:
-    pass
 
 
 def touch(place: Place) -> None:
@@ -192,15 +192,6 @@ def file_gone(place: Place) -> None:
 
 def archive_gone(place: Place) -> None:
     shutil.rmtree(place.archive)
-
-
-def page_of(name: str) -> Callable[[Place], None]:
-    def spoil(place: Place) -> None:
-        path = place.home / "renders" / name
-        path.write_bytes(path.read_bytes()[:-1])
-
-    spoil.__name__ = f"page_{name}"
-    return spoil
 
 
 def lacking(name: str) -> Callable[[Place], None]:
@@ -264,40 +255,22 @@ def only_the_last(place: Place) -> None:
 
 
 CHANGES = (
-    nothing,
-    touch,
     corrected_candles,
     corrected_samples,
     packed_anew,
     broken,
-    without_checksum,
     another_checksum,
-    file_gone,
     archive_gone,
-    page_of("index.html"),
-    page_of("page.js"),
-    page_of("plotly.min.js"),
-    page_of(f"{BTC}/delta.js"),
-    page_of(f"{BTC}/score.js"),
-    page_of(f"{BTC}/heatmap.png"),
-    page_of(f"{BTC}/heatmap-delta.png"),
-    page_of(f"{BTC}/meta.json"),
     lacking("renders"),
     lacking("heatmap.duckdb"),
-    lacking("reading.json"),
     set_to(models=("turnover", "delta")),
     set_to(snapshot_interval="30m"),
-    set_to(candle_interval="15m"),
     set_to(keep_cells=2),
-    set_to(check_days=3, lock_timeout=5.0, webhook="http://127.0.0.1:9/none", api_queue=3),
     set_to(accept_implausible=(f"{BTC}-5m-{day(2)}",)),
-    set_to(accept_implausible=(f"ETHUSDT-5m-{day(2)}",)),
-    set_to(accept_checksum=(f"{BTC}-5m-{day(2)}",)),
     of_symbol(candle_interval="15m"),
     of_symbol(bucket=5.0),
     of_symbol(max_leverage=50.0),
     of_symbol(maintenance_margin_rate=0.01),
-    same_bucket,
     rows_lost("heatmap_days", "model = 'delta'"),
     rows_lost("snapshot_days", "model = 'delta'"),
     rows_lost("raw_days", "kind = 'candles'"),
@@ -306,19 +279,67 @@ CHANGES = (
     published_before,
     more_days,
     days_before,
-    only_the_last,
 )
+"""What a run has something to do for, or fails at."""
 
-UNTOLD = {"without_reading.json"}
-"""Where only reading tells: the run reads, and finds all as it was."""
+HARMLESS = (
+    (
+        touch,
+        without_checksum,
+        set_to(candle_interval="15m"),
+        set_to(check_days=3, lock_timeout=5.0, webhook="http://127.0.0.1:9/none", api_queue=3),
+        set_to(accept_implausible=(f"ETHUSDT-5m-{day(2)}",)),
+        set_to(accept_checksum=(f"{BTC}-5m-{day(2)}",)),
+        same_bucket,
+    ),
+    (file_gone, only_the_last),
+)
+"""What a run has nothing to do for, neither for each nor for all that come before it; of other files in each row."""
+
+PAGES = ("index.html", "page.js", "plotly.min.js", *(f"{BTC}/{name}" for name in ("delta.js", "score.js", "meta.json")))
+PICTURES = (f"{BTC}/heatmap.png", f"{BTC}/heatmap-delta.png")
 
 
 @pytest.mark.parametrize("alter", CHANGES, ids=lambda alter: alter.__name__)
-def test_it_is_told_exactly_when_the_run_would_do_something(place: Place, alter: Callable[[Place], None]) -> None:
+def test_what_a_run_would_do_something_for_is_told(place: Place, alter: Callable[[Place], None]) -> None:
     alter(place)
+    assert change(place) is not None
+    assert next(busy_stages(place.settings, place.first, place.last), None) is not None
+
+
+@pytest.mark.parametrize("alterations", HARMLESS, ids=["settings and times", "files gone"])
+def test_what_a_run_would_do_nothing_for_is_not_told(
+    place: Place, alterations: Sequence[Callable[[Place], None]]
+) -> None:
+    assert change(place) is None
+    for alter in alterations:
+        alter(place)
+        assert change(place) is None, alter.__name__
+    assert run(place.settings, place.first, place.last) == set()
+
+
+def test_whatever_is_missing_of_the_page_is_told_and_drawn(place: Place) -> None:
+    """Of each file the last byte; the run then draws all of them."""
+    for name in (*PAGES, *PICTURES):
+        path = place.home / "renders" / name
+        whole = path.read_bytes()
+        path.write_bytes(whole[:-1])
+        told = change(place)
+        assert told is not None, name
+        assert told.reason == "its pictures and its page do not show what is stored", name
+        path.write_bytes(whole)
+    assert change(place) is None
+    path.write_bytes(whole[:-1])
+    assert run(place.settings, place.first, place.last) == {"draw"}
+    assert path.read_bytes() == whole
+
+
+def test_where_only_reading_tells_the_run_reads_and_finds_all_as_it_was(place: Place) -> None:
+    lacking("reading.json")(place)
     told = change(place)
-    busy = run(place.settings, place.first, place.last)
-    assert (told is not None) == bool(busy or alter.__name__ in UNTOLD), (told, busy)
+    assert told is not None
+    assert told.day == day(1)
+    assert run(place.settings, place.first, place.last) == set()
 
 
 def test_a_run_from_the_day_that_is_told_leaves_what_a_run_of_all_days_leaves(place: Place, made: Place) -> None:

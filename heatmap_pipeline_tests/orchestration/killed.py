@@ -84,6 +84,8 @@ class Forks:
 
     def __init__(self, folder: Path, clock: Path | None = None) -> None:
         self._folder = folder
+        self.stderr = folder / "stderr"
+        """What the command that runs, or ran last, has printed there."""
         environment = {name: value for name, value in os.environ.items() if not _is_ours(name)}
         self._process = subprocess.Popen(
             [sys.executable, "-m", __name__, str(folder), *([] if clock is None else [str(clock)])],
@@ -109,6 +111,7 @@ class Forks:
         death: Death | None = None,
         draw: bool = False,
         in_place: bool = False,
+        longest: int | None = None,
         **variables: object,
     ) -> Ended:
         """Run the command with this process's HEATMAP_* variables and `variables`.
@@ -118,6 +121,7 @@ class Forks:
             death: when it dies, if it does.
             draw: whether it draws pictures, which takes longer than everything else of a small run.
             in_place: whether an older publication is brought up to date also where the file is small.
+            longest: bytes that no file may exceed: the write that tries fails, as on a full disk.
             variables: of its environment.
         """
         own = {name: value for name, value in os.environ.items() if name.startswith("HEATMAP_")}
@@ -127,6 +131,7 @@ class Forks:
             "death": None if death is None else asdict(death),
             "draw": draw,
             "in_place": in_place,
+            "longest": longest,
         }
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -226,6 +231,8 @@ def _command(folder: Path, request: dict[str, Any], death: Death | None, writer:
     arguments = request["arguments"]
     steps = _Steps(Path(arguments[arguments.index("--home") + 1]), death, writer)
     code = 70
+    if request["longest"] is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (request["longest"], request["longest"]))
     try:
         _plant(steps, draw=request["draw"], in_place=request["in_place"])
         from heatmap_pipeline.cli import main
