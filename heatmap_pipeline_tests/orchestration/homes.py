@@ -32,6 +32,7 @@ from heatmap_pipeline.store.warehouse import Warehouse
 from heatmap_pipeline_tests._homes import draw_nothing
 from heatmap_pipeline_tests.market._exchange_server import ExchangeServer
 from heatmap_pipeline_tests.orchestration.computed import compute_home
+from heatmap_pipeline_tests.orchestration.light import Job
 
 BTC, ETH = "BTCUSDT", "ETHUSDT"
 FIRST = date(2024, 3, 4)
@@ -173,12 +174,15 @@ def run_job(
     restart: bool = False,
     start: date = FIRST,
     instance: dg.DagsterInstance | None = None,
+    dagster: bool = False,
 ) -> Ran:
     """Run the daily job in this process, for one day by its partition key or for several by range tags.
 
-    `stages` are the assets to materialise, of every symbol; None means all of the job.
+    `stages` are the assets to materialise, of every symbol; None means all of the job. It is a light run, unless it is
+    to be one of Dagster or has an instance of it.
     """
-    job = build_defs(settings, start=start).resolve_job_def("heatmap_daily")
+    dagster = dagster or instance is not None
+    job: Any = build_defs(settings, start=start).resolve_job_def("heatmap_daily") if dagster else Job(settings)
     config: dict[str, Any] = dict(QUIET)
     if restart:
         config["ops"] = {f"{symbol}__position_events": {"config": {"restart": True}} for symbol in settings.symbols}
@@ -186,7 +190,7 @@ def run_job(
     days: dict[str, Any] = {"partition_key": day(first).isoformat()}
     if last is not None:
         days = {"tags": range_tags(day(first), day(last))}
-    with nullcontext(instance) if instance is not None else dg.DagsterInstance.ephemeral() as used:
+    with nullcontext(instance) if instance or not dagster else dg.DagsterInstance.ephemeral() as used:
         result = job.execute_in_process(
             run_config=config, instance=used, raise_on_error=False, asset_selection=keys, **days
         )
