@@ -10,25 +10,28 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
 import dagster as dg
 import pytest
 from dagster._utils.error import serializable_error_info_from_exc_info
+from pydantic import PrivateAttr
 
 from heatmap_pipeline.chain.progress import tell
 from heatmap_pipeline.market.sources import open_market
 from heatmap_pipeline.orchestration import runs
-from heatmap_pipeline.orchestration.assets import build_assets, position_events, published_database
+from heatmap_pipeline.orchestration.assets import build_assets, parquet_export, position_events, published_database
 from heatmap_pipeline.orchestration.checks import build_checks
 from heatmap_pipeline.orchestration.partitions import PARTITION_TAG, daily, days_of_run
 from heatmap_pipeline.orchestration.resources import WarehouseResource
 from heatmap_pipeline.settings import Settings
+from heatmap_pipeline.store.sql import Connection
 from heatmap_pipeline.store.warehouse import Warehouse
-from heatmap_pipeline_tests.orchestration.computed import days_between
+from heatmap_pipeline_tests.orchestration.computed import OpenedOnce, days_between
 
 
 @contextmanager
@@ -38,8 +41,34 @@ def light_runs() -> Iterator[None]:
         patch.setattr(
             runs, "build_defs", lambda settings, **_: SimpleNamespace(resolve_job_def=lambda _: Job(settings))
         )
-        patch.setattr(dg.DagsterInstance, "from_config", lambda _: dg.DagsterInstance.ephemeral())
+        patch.setattr(dg.DagsterInstance, "from_config", lambda _: nullcontext(_history()))
         yield
+
+
+@cache
+def _history() -> dg.DagsterInstance:
+    return dg.DagsterInstance.ephemeral()
+
+
+class _KeptOpen(WarehouseResource):
+    """The warehouse, opened once for all stages up to the publication, which opens it itself."""
+
+    _once: OpenedOnce | None = PrivateAttr(default=None)
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Keep it open in this block."""
+        self._once = OpenedOnce(self.warehouse)
+        try:
+            yield
+        finally:
+            self._once.close()
+            self._once = None
+
+    @contextmanager
+    def get_connection(self) -> Iterator[Connection]:
+        with self._once.connect() if self._once is not None else super().get_connection() as con:
+            yield con
 
 
 @dataclass(frozen=True)
@@ -77,20 +106,25 @@ class _Run:
         span = days_of_run(self.tags)
         assert span is not None
         self._keys = [day.isoformat() for day in days_between(*span)]
+        warehouse = _KeptOpen(database=str(Warehouse(settings.home).path), lock_timeout=settings.lock_timeout)
         self._given = {
-            "warehouse": WarehouseResource(
-                database=str(Warehouse(settings.home).path), lock_timeout=settings.lock_timeout
-            ),
+            "warehouse": warehouse,
             "market": open_market(settings, lambda symbol, done, total: tell(symbol, "download", done, total)),
         }
         checks = {next(iter(found.check_keys)).asset_key: found for found in build_checks(settings)}
         stages = [asset for asset in build_assets(settings, daily(span[0])) if self._is_chosen(asset.key)]
-        last = [asset for asset in stages if asset.key.path[-1] in (published_database.NAME, "parquet_export")]
+        first = [asset for asset in stages if asset.key.path[-1] not in (published_database.NAME, parquet_export.NAME)]
         failed: set[str] = set()
-        for asset in [*(asset for asset in stages if asset not in last), *last]:
-            symbol = asset.key.path[0]
-            if symbol not in failed and not (self._made(asset) and self._passed(checks.get(asset.key))):
-                failed.add(symbol)
+
+        def make(assets: Collection[dg.AssetsDefinition]) -> None:
+            for asset in assets:
+                symbol = asset.key.path[0]
+                if symbol not in failed and not (self._made(asset) and self._passed(checks.get(asset.key))):
+                    failed.add(symbol)
+
+        with warehouse.kept():
+            make(first)
+        make([asset for asset in stages if asset not in first])
         return not failed
 
     def _is_chosen(self, key: dg.AssetKey) -> bool:
