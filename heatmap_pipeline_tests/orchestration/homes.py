@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import date, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -222,12 +223,13 @@ def obey(text: str) -> str:
 def tables(path: Path, *symbols: str) -> dict[str, Any]:
     """Return every table of a database as Arrow, without created_at, in an order that only depends on its rows."""
     where = f"WHERE symbol IN {(*symbols, '')}" if symbols else ""
-    with duckdb.connect(":memory:") as con:
-        con.execute(f"ATTACH '{path}' AS them (READ_ONLY)")
+    con = _comparing()
+    con.execute(f"ATTACH '{path}' AS them (READ_ONLY)")
+    try:
         con.execute("USE them")
         columns = con.execute(
             "SELECT table_name, list('\"' || column_name || '\"' ORDER BY column_index) FROM duckdb_columns() "
-            "WHERE column_name NOT IN ('created_at', 'failed_at') "
+            "WHERE database_name = 'them' AND column_name NOT IN ('created_at', 'failed_at') "
             "AND table_name IN (SELECT table_name FROM duckdb_tables()) GROUP BY 1"
         ).fetchall()
         return {
@@ -235,6 +237,15 @@ def tables(path: Path, *symbols: str) -> dict[str, Any]:
             for name, names in sorted(columns)
             if not symbols or '"symbol"' in names
         }
+    finally:
+        con.execute("USE memory")
+        con.execute("DETACH them")
+
+
+@cache
+def _comparing() -> duckdb.DuckDBPyConnection:
+    """A DuckDB of its own, which is not the program's; starting one takes as long as what it is used for."""
+    return duckdb.connect(":memory:", config={"threads": "1"})
 
 
 def assert_same(one: dict[str, Any], other: dict[str, Any]) -> None:
