@@ -5,7 +5,10 @@ For tests that are about what is stored, not about a run. `test_chain.py` holds 
 
 from __future__ import annotations
 
+import sys
 from collections import deque
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from datetime import date, timedelta
 
 from heatmap_pipeline.chain.compute import advance, sample
@@ -16,7 +19,42 @@ from heatmap_pipeline.market.sources import open_market
 from heatmap_pipeline.orchestration.checks import RULES
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store.publish import publish
+from heatmap_pipeline.store.sql import Connection, roll_back
 from heatmap_pipeline.store.warehouse import Warehouse
+
+
+class OpenedOnce:
+    """The private database kept open between two borrowers of its connection: opening it is half of a small run.
+
+    An error that leaves a `with` block closes it, as it closes a connection of the block's own.
+    """
+
+    def __init__(self, warehouse: Warehouse) -> None:
+        self._warehouse = warehouse
+        self._kept: tuple[AbstractContextManager[Connection], Connection] | None = None
+
+    @contextmanager
+    def connect(self) -> Iterator[Connection]:
+        """Lend the connection, as `Warehouse.connect` does."""
+        if self._kept is None:
+            opened = self._warehouse.connect()
+            self._kept = opened, opened.__enter__()
+        opened, con = self._kept
+        try:
+            yield con
+        except BaseException:
+            self._kept = None
+            if not opened.__exit__(*sys.exc_info()):  # it raises what it makes of the error, or leaves it as it is
+                raise
+        else:
+            roll_back(con)
+
+    def close(self) -> None:
+        """Close it; the next borrower opens it again."""
+        if self._kept is not None:
+            opened, _ = self._kept
+            self._kept = None
+            opened.__exit__(None, None, None)
 
 
 def compute_home(settings: Settings, first: date, last: date | None = None, *, restart: bool = False) -> Settings:
@@ -27,34 +65,41 @@ def compute_home(settings: Settings, first: date, last: date | None = None, *, r
         AssertionError: where a check would stop a run.
     """
     warehouse, days = Warehouse(settings.home), days_between(first, last or first)
-    for symbol in settings.symbols:
-        ingest(settings, symbol, days, restart=restart)
-        if settings.liquidation_sources:
-            read_liquidations(warehouse.connect, settings, symbol, days)
-        deque(advance(warehouse.connect, settings, symbol, days, restart=restart), maxlen=0)
-        deque(sample(warehouse.connect, settings, symbol, days), maxlen=0)
-        store_outcome(warehouse.connect, score_symbol(warehouse.connect, symbol, settings.models, again=False))
-        assert blocked(settings, symbol, days) == []
-        publish(warehouse, [symbol])
+    once = OpenedOnce(warehouse)
+    try:
+        for symbol in settings.symbols:
+            ingest(settings, symbol, days, restart=restart, once=once)
+            if settings.liquidation_sources:
+                read_liquidations(once.connect, settings, symbol, days)
+            deque(advance(once.connect, settings, symbol, days, restart=restart), maxlen=0)
+            deque(sample(once.connect, settings, symbol, days), maxlen=0)
+            store_outcome(once.connect, score_symbol(once.connect, symbol, settings.models, again=False))
+            with once.connect() as con:
+                assert blocked(con, settings, symbol, days) == []
+            once.close()
+            publish(warehouse, [symbol])
+    finally:
+        once.close()
     return settings
 
 
-def ingest(settings: Settings, symbol: str, days: list[date], *, restart: bool = False) -> None:
+def ingest(
+    settings: Settings, symbol: str, days: list[date], *, restart: bool = False, once: OpenedOnce | None = None
+) -> None:
     """Store the candles and the open interest of days."""
-    connect, market = Warehouse(settings.home).connect, open_market(settings)
+    connect, market = (once or Warehouse(settings.home)).connect, open_market(settings)
     for stage in (ingest_candles, ingest_open_interest):
         deque(stage(connect, market, settings, symbol, days, restart=restart), maxlen=0)
 
 
-def blocked(settings: Settings, symbol: str, days: list[date]) -> list[str]:
+def blocked(con: Connection, settings: Settings, symbol: str, days: list[date]) -> list[str]:
     """Return what the checks say that would stop a run about these days."""
-    with Warehouse(settings.home).connect() as con:
-        reports = [
-            rule.evaluate(con, settings, symbol, model, days[0], days[-1])
-            for rule in RULES
-            if rule.blocking
-            for model in (settings.models if rule.per_model else ("",))
-        ]
+    reports = [
+        rule.evaluate(con, settings, symbol, model, days[0], days[-1])
+        for rule in RULES
+        if rule.blocking
+        for model in (settings.models if rule.per_model else ("",))
+    ]
     return [report.description for report in reports if not report.passed]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline_tests._once import copied_once, made_once
 from heatmap_pipeline_tests.orchestration.homes import BTC, ETH, copy_home, real, run_job, write_archive
+from heatmap_pipeline_tests.orchestration.light import light_runs
 
 DAYS = 5
 
@@ -28,6 +30,13 @@ def _draw_nothing(patch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def pictures() -> None:
     """Ask for this where the pictures are to be drawn."""
+
+
+@pytest.fixture
+def light_commands() -> Iterator[None]:
+    """Ask for this where commands need no Dagster; `run_job` needs none by itself."""
+    with light_runs():
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -51,7 +60,9 @@ def finished(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Setting
             patch.delenv(name)
         _make_less(patch)
         _draw_nothing(patch)
-        home = copied_once(tmp_path_factory, "finished", lambda folder: run_job(real(folder, archive), 1, DAYS).ok())
+        home = copied_once(
+            tmp_path_factory, "finished", lambda folder: run_job(real(folder, archive), 1, DAYS, dagster=True).ok()
+        )
         return real(home, archive)
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import date, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from heatmap_pipeline.store.warehouse import Warehouse
 from heatmap_pipeline_tests._homes import draw_nothing
 from heatmap_pipeline_tests.market._exchange_server import ExchangeServer
 from heatmap_pipeline_tests.orchestration.computed import compute_home
+from heatmap_pipeline_tests.orchestration.light import Job
 
 BTC, ETH = "BTCUSDT", "ETHUSDT"
 FIRST = date(2024, 3, 4)
@@ -173,12 +175,15 @@ def run_job(
     restart: bool = False,
     start: date = FIRST,
     instance: dg.DagsterInstance | None = None,
+    dagster: bool = False,
 ) -> Ran:
     """Run the daily job in this process, for one day by its partition key or for several by range tags.
 
-    `stages` are the assets to materialise, of every symbol; None means all of the job.
+    `stages` are the assets to materialise, of every symbol; None means all of the job. It is a light run, unless it is
+    to be one of Dagster or has an instance of it.
     """
-    job = build_defs(settings, start=start).resolve_job_def("heatmap_daily")
+    dagster = dagster or instance is not None
+    job: Any = build_defs(settings, start=start).resolve_job_def("heatmap_daily") if dagster else Job(settings)
     config: dict[str, Any] = dict(QUIET)
     if restart:
         config["ops"] = {f"{symbol}__position_events": {"config": {"restart": True}} for symbol in settings.symbols}
@@ -186,7 +191,7 @@ def run_job(
     days: dict[str, Any] = {"partition_key": day(first).isoformat()}
     if last is not None:
         days = {"tags": range_tags(day(first), day(last))}
-    with nullcontext(instance) if instance is not None else dg.DagsterInstance.ephemeral() as used:
+    with nullcontext(instance) if instance or not dagster else dg.DagsterInstance.ephemeral() as used:
         result = job.execute_in_process(
             run_config=config, instance=used, raise_on_error=False, asset_selection=keys, **days
         )
@@ -218,12 +223,13 @@ def obey(text: str) -> str:
 def tables(path: Path, *symbols: str) -> dict[str, Any]:
     """Return every table of a database as Arrow, without created_at, in an order that only depends on its rows."""
     where = f"WHERE symbol IN {(*symbols, '')}" if symbols else ""
-    with duckdb.connect(":memory:") as con:
-        con.execute(f"ATTACH '{path}' AS them (READ_ONLY)")
+    con = _comparing()
+    con.execute(f"ATTACH '{path}' AS them (READ_ONLY)")
+    try:
         con.execute("USE them")
         columns = con.execute(
             "SELECT table_name, list('\"' || column_name || '\"' ORDER BY column_index) FROM duckdb_columns() "
-            "WHERE column_name NOT IN ('created_at', 'failed_at') "
+            "WHERE database_name = 'them' AND column_name NOT IN ('created_at', 'failed_at') "
             "AND table_name IN (SELECT table_name FROM duckdb_tables()) GROUP BY 1"
         ).fetchall()
         return {
@@ -231,6 +237,15 @@ def tables(path: Path, *symbols: str) -> dict[str, Any]:
             for name, names in sorted(columns)
             if not symbols or '"symbol"' in names
         }
+    finally:
+        con.execute("USE memory")
+        con.execute("DETACH them")
+
+
+@cache
+def _comparing() -> duckdb.DuckDBPyConnection:
+    """A DuckDB of its own, which is not the program's; starting one takes as long as what it is used for."""
+    return duckdb.connect(":memory:", config={"threads": "1"})
 
 
 def assert_same(one: dict[str, Any], other: dict[str, Any]) -> None:

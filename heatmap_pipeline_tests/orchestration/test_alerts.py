@@ -41,7 +41,7 @@ def test_a_run_tells_what_its_rules_find_once_and_the_endpoint_lists_it(
         assert {body["rule"] for body in hook.bodies} <= {"a zone is close"}
         hook.answers = [500] * 4  # the webhook is down for the first of the next ones
         monkeypatch.setattr("heatmap_pipeline.notices.BACKOFF", 0.01)
-        run = run_job(settings, 3).ok()
+        run = run_job(settings, 3, dagster=True).ok()
         stored = ask(settings, SELECT, published=True)
         assert len(stored) > first + 5
         assert run.materialised[f"{BTC}/published_database"][None]["alerts_of_the_last_day"] == len(stored)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -107,12 +106,6 @@ def test_refusals(published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 # -- killed
-
-
-@pytest.fixture(scope="module")
-def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
-    with Forks(tmp_path_factory.mktemp("forks")) as running:
-        yield running
 
 
 @pytest.mark.slow

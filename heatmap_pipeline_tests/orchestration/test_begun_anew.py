@@ -29,6 +29,8 @@ from heatmap_pipeline_tests.orchestration.homes import (
     write_archive,
 )
 
+pytestmark = pytest.mark.usefixtures("light_commands")
+
 
 def divide_prices(rows: list[list[str]]) -> list[list[str]]:
     """Return candles of a contract that became 1,000: prices a thousandth, contracts a thousand times as many."""

@@ -6,7 +6,6 @@ import json
 import shutil
 from pathlib import Path
 
-import dagster as dg
 import pytest
 
 from heatmap_pipeline.chain.compute import advance, sample
@@ -37,6 +36,8 @@ from heatmap_pipeline_tests.orchestration.homes import (
     wilder,
 )
 
+pytestmark = pytest.mark.usefixtures("light_commands")
+
 MODELS = ("turnover", "delta")
 
 
@@ -63,11 +64,6 @@ def refusal(run: Ran) -> str:
     below = {name.split("/")[1] for name in run.materialised}
     assert below <= {"raw_candles", "raw_open_interest"}
     return run.failures[f"{BTC}__position_events"]
-
-
-@pytest.fixture(autouse=True)
-def _history_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dg.DagsterInstance, "from_config", lambda _: dg.DagsterInstance.ephemeral())
 
 
 def refused_by_the_chain(settings: Settings, first: int, last: int | None = None) -> str:

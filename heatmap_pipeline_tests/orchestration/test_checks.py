@@ -150,7 +150,7 @@ def test_only_blocking_rules_stop_a_run(
         return CheckReport(False, "not content", {"faults": 3})
 
     monkeypatch.setattr(checks, "RULES", (Rule("never_content", "raw_candles", refuse, blocking, per_model=False),))
-    run = run_job(real(home, finished.archive or home), 5)
+    run = run_job(real(home, finished.archive or home), 5, dagster=True)
     assert run.checks == {f"{BTC}/raw_candles:never_content": (False, f"{BTC}: not content")}
     assert run.success is not blocking
     assert (f"{BTC}/published_database" in run.materialised) is not blocking
@@ -166,7 +166,7 @@ def test_checks_are_about_the_days_of_the_run(finished: Settings, home: Path, mo
 
     monkeypatch.setattr(checks, "RULES", (Rule("noted", "raw_candles", note, per_model=False),))
     settings = real(home, finished.archive or home)
-    run_job(settings, 2, 4, stages=["raw_candles"]).ok()
-    run_job(settings, 3, stages=["raw_candles"]).ok()
+    run_job(settings, 2, 4, stages=["raw_candles"], dagster=True).ok()
+    run_job(settings, 3, stages=["raw_candles"], dagster=True).ok()
     check_only(settings)
     assert asked == [(day(2), day(4)), (day(3), day(3)), (day(1), day(5))]

@@ -43,6 +43,9 @@ from heatmap_pipeline_tests.orchestration.homes import (
     untouched,
     wilder,
 )
+from heatmap_pipeline_tests.orchestration.light import light_runs
+
+pytestmark = pytest.mark.usefixtures("light_commands")
 
 DAYS = [date(2024, 9, day) for day in range(14, 19)]
 TODAY = DAYS[3]
@@ -119,7 +122,6 @@ def _exchange(market: Path, patch: pytest.MonkeyPatch) -> ExchangeServer:
     for name, value in {**values, "SYMBOLS": BTC, "SNAPSHOT_INTERVAL": "1h"}.items():
         patch.setenv(f"HEATMAP_{name}", value)
     draw_nothing(patch)
-    patch.setattr(dg.DagsterInstance, "from_config", lambda _: dg.DagsterInstance.ephemeral())
     return server
 
 
@@ -139,7 +141,8 @@ def homes(market: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, P
             compute_home(load_settings(home=home, symbols=(BTC,)), DAYS[0], DAYS[2])
             before = copy_home(home, tmp_path_factory.mktemp("before"))
             patch.setattr(calendar, "yesterday", lambda: DAYS[2])
-            done("refresh", "--home", home)
+            with light_runs():
+                done("refresh", "--home", home)
     shutil.copytree(home / "archive", before / "archive")
     return {"before": before, "after": home}
 

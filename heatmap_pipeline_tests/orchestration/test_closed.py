@@ -24,6 +24,9 @@ from heatmap_pipeline_tests._homes import (
 )
 from heatmap_pipeline_tests.market._exchange_server import ExchangeServer, Fault
 from heatmap_pipeline_tests.orchestration.homes import BTC, ask, of_the_exchange
+from heatmap_pipeline_tests.orchestration.light import light_runs
+
+pytestmark = pytest.mark.usefixtures("light_commands")
 
 TODAY = datetime.now(UTC).date()
 """REST being closed, nothing but this machine's clock says what day it is."""
@@ -55,7 +58,7 @@ def set_environment(patch: pytest.MonkeyPatch, server: ExchangeServer) -> None:
 def begun(_server: ExchangeServer, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home with the first two days, which came from the archive. Nobody changes it; `home` is a copy."""
     home = tmp_path_factory.mktemp("begun") / "home"
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, light_runs():
         clean_environment(patch)
         set_environment(patch, _server)
         done("run", BTC, "--start", DAYS[0], "--end", DAYS[1], "--home", home)

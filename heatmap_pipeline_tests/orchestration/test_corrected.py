@@ -17,6 +17,9 @@ from heatmap_pipeline.settings import load_settings
 from heatmap_pipeline_tests._homes import as_if_yesterday_were, clean_environment, done, heatmap, refused
 from heatmap_pipeline_tests.market._exchange_server import ExchangeServer
 from heatmap_pipeline_tests.orchestration.homes import BTC, ask, checksum_of, of_the_exchange
+from heatmap_pipeline_tests.orchestration.light import light_runs
+
+pytestmark = pytest.mark.usefixtures("light_commands")
 
 DAYS = [date(2024, 9, day) for day in (13, 14, 15, 16)]
 YESTERDAY, TODAY = DAYS[2:]
@@ -49,7 +52,7 @@ def set_environment(patch: pytest.MonkeyPatch, server: ExchangeServer) -> None:
 def begun(_server: ExchangeServer, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home with the days until yesterday. Nobody changes it; `home` is a copy."""
     home = tmp_path_factory.mktemp("begun") / "home"
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, light_runs():
         clean_environment(patch)
         set_environment(patch, _server)
         done("run", BTC, "--start", DAYS[0], "--end", YESTERDAY, "--home", home)

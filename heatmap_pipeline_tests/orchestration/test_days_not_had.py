@@ -38,6 +38,7 @@ def files(archive: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(archive, tmp_path / "files"))
 
 
+@pytest.mark.usefixtures("light_commands")
 @pytest.mark.parametrize(("stage", "damage"), [("raw_candles", candles_file), ("raw_open_interest", metrics_file)])
 def test_days_before_a_damaged_file_are_published_and_the_failure_stands_where_it_belongs(
     files: Path, tmp_path: Path, stage: str, damage: object
@@ -60,6 +61,7 @@ def test_days_before_a_damaged_file_are_published_and_the_failure_stands_where_i
     assert "nothing is failed, stale or missing" not in lines
 
 
+@pytest.mark.usefixtures("light_commands")
 def test_days_read_and_not_computed_are_waiting_until_the_named_command_computes_them(
     files: Path, tmp_path: Path
 ) -> None:
@@ -86,6 +88,7 @@ def test_in_dagster_the_run_of_all_days_failed_and_that_of_the_days_before_did_n
     assert done == samples == {str(day(1)), str(day(2))}
 
 
+@pytest.mark.usefixtures("light_commands")
 def test_of_two_days_that_cannot_be_had_the_first_is_told(files: Path, tmp_path: Path) -> None:
     break_file(candles_file(files, 3))
     break_file(metrics_file(files, 2))

@@ -26,7 +26,7 @@ from heatmap_pipeline_tests.orchestration.homes import (
 )
 from heatmap_pipeline_tests.store.earlier import become_version_1
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("light_commands")]
 
 
 @pytest.fixture

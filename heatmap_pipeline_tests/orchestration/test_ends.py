@@ -28,10 +28,11 @@ from heatmap_pipeline.settings import SIMULATED_MARKER, Settings, load_settings
 from heatmap_pipeline.store import forget as store_forgetting
 from heatmap_pipeline.store.warehouse import Warehouse
 from heatmap_pipeline.views.data import published_version
-from heatmap_pipeline_tests._homes import as_if_yesterday_were, clean_environment, done, heatmap, refused
+from heatmap_pipeline_tests._homes import as_if_yesterday_were, clean_environment, done, draw_nothing, heatmap, refused
 from heatmap_pipeline_tests.market._exchange_server import ExchangeServer
 from heatmap_pipeline_tests.orchestration.homes import BTC, ETH, ask, assert_same, tables
 from heatmap_pipeline_tests.orchestration.killed import Death, Forks
+from heatmap_pipeline_tests.orchestration.light import light_runs
 from heatmap_pipeline_tests.orchestration.readers import look
 
 DAYS = [date(2024, 9, 12) + timedelta(days=number) for number in range(4)]
@@ -66,7 +67,7 @@ def server(_server: ExchangeServer, monkeypatch: pytest.MonkeyPatch) -> Exchange
 def set_environment(patch: pytest.MonkeyPatch, server: ExchangeServer) -> None:
     as_if_yesterday_were(patch, YESTERDAY)
     named = {"SOURCE": "binance", "ARCHIVE_URL": server.url, "REST_URL": server.url, "MODELS": "turnover"}
-    for name, value in {**named, "SYMBOLS": f"{BTC},{ETH}", "SNAPSHOT_INTERVAL": "1h"}.items():
+    for name, value in {**named, "SYMBOLS": f"{BTC},{ETH}", "SNAPSHOT_INTERVAL": "4h"}.items():
         patch.setenv(f"HEATMAP_{name}", value)
 
 
@@ -77,9 +78,14 @@ def ended(_server: ExchangeServer, tmp_path_factory: pytest.TempPathFactory) -> 
     with pytest.MonkeyPatch.context() as patch:
         clean_environment(patch)
         set_environment(patch, _server)
-        done("run", BTC, ETH, "--start", DAYS[0], "--end", ENDS, "--home", home)
+        with patch.context() as undrawn:
+            draw_nothing(undrawn)
+            done("run", BTC, ETH, "--start", DAYS[0], "--end", ENDS, "--home", home)
         _server.statuses[ETH] = "SETTLING"
-        said = [done("refresh", "--home", home).stdout for _ in range(2)]
+        with light_runs():
+            said = [done("refresh", "--home", home).stdout]
+            draw_nothing(patch)
+            said.append(done("refresh", "--home", home).stdout)
     return home, said
 
 
@@ -246,25 +252,24 @@ def test_killed_in_the_middle_it_is_run_again(
 
 @pytest.mark.slow
 def test_killed_anywhere_it_ends_as_if_it_had_not_been(
-    server: ExchangeServer, ended: tuple[Path, list[str]], tmp_path: Path
+    server: ExchangeServer, forks: Forks, ended: tuple[Path, list[str]], tmp_path: Path
 ) -> None:
     """A process that is really killed: at the page, at the publication, after it; the step changes with the day."""
     chance = random.Random(datetime.now(UTC).date().toordinal())
     undisturbed, home = (Path(shutil.copytree(ended[0], tmp_path / name)) for name in ("undisturbed", "home"))
     published = home / "heatmap.duckdb"
-    with Forks(tmp_path) as forks:
-        before = look("plain", published)
-        steps = forks.heatmap("forget", ETH, "--yes", "--home", undisturbed).ok().steps
-        after = look("plain", undisturbed / "heatmap.duckdb")
-        assert before != after
-        deaths = [Death(kind, chance.randint(1, steps[kind])) for kind in ("page", "publication")]
-        deaths.append(Death("publication", 2, delay=chance.uniform(0.02, 0.1)))  # while its files go, or before
-        for death in deaths:
-            ended_by = forks.heatmap("forget", ETH, "--yes", "--home", home, death=death)
-            # Only what was done before may let it live.
-            assert ended_by.killed or death.kind == "publication", (death, ended_by)
-            assert look("plain", published) in (before, after), death
-        forks.heatmap("forget", ETH, "--yes", "--home", home).ok()
+    before = look("plain", published)
+    steps = forks.heatmap("forget", ETH, "--yes", "--home", undisturbed).ok().steps
+    after = look("plain", undisturbed / "heatmap.duckdb")
+    assert before != after
+    deaths = [Death(kind, chance.randint(1, steps[kind])) for kind in ("page", "publication")]
+    deaths.append(Death("publication", 2, delay=chance.uniform(0.02, 0.1)))  # while its files go, or before
+    for death in deaths:
+        ended_by = forks.heatmap("forget", ETH, "--yes", "--home", home, death=death)
+        # Only what was done before may let it live.
+        assert ended_by.killed or death.kind == "publication", (death, ended_by)
+        assert look("plain", published) in (before, after), death
+    forks.heatmap("forget", ETH, "--yes", "--home", home).ok()
     assert left_of(home, ETH) == []
     assert materialised(home) == {BTC}
     for name in ("warehouse.duckdb", "heatmap.duckdb"):

@@ -64,7 +64,7 @@ def test_without_a_source_nothing_is_read_and_it_says_so(archive: Path, tmp_path
 
 def test_the_map_is_the_same_with_them(finished: Settings, home: Path, archive: Path, files: Path) -> None:
     before = created(finished)
-    run = run_job(real(home, archive, liquidations_folder=files), 1, 5).ok()
+    run = run_job(real(home, archive, liquidations_folder=files), 1, 5, dagster=True).ok()
     assert created(real(home, archive)) == before, "no day of the map is computed again"
     assert_same(without_ours(home / "heatmap.duckdb"), tables_without_empty(finished.home / "heatmap.duckdb"))
     assert ask(
@@ -145,7 +145,7 @@ def test_a_recorded_stream_is_watched(archive: Path, tmp_path: Path, alive: bool
             writer.event(Event(now, "Buy", "60000", "0.5"), second, now)
         writer.alive(now)
     writer.close()
-    run = run_job(settings, 1, 2).ok()
+    run = run_job(settings, 1, 2, dagster=not alive).ok()
     passed, words = run.checks[f"{BTC}/raw_liquidations:feed_alive"]
     assert passed == alive, words
     if not alive:

@@ -215,6 +215,7 @@ def test_a_file_of_both_sides_is_halved_and_said(begun: Settings, files: Path, t
     assert ask(settings, query) == ask(begun, query)
 
 
+@pytest.mark.usefixtures("light_commands")
 def test_the_command_says_it_and_the_other_symbol_goes_on(files: Path, tmp_path: Path) -> None:
     """The wiring: exit code and last line, `status`, the check, for a refused day and for one whose samples go."""
     rewrite(metrics_file(files, 2), swapped)

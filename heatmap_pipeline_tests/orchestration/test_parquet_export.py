@@ -44,7 +44,7 @@ def test_the_run_that_publishes_exports(home: Path, archive: Path, tmp_path: Pat
     tree = tmp_path / "tree"
     settings = real(home, archive, export=tree)
     assert export_lines(settings), "nothing is exported yet"
-    ran = run_job(settings, 5, stages=["published_database", "parquet_export"]).ok()
+    ran = run_job(settings, 5, stages=["published_database", "parquet_export"], dagster=True).ok()
     (metadata,) = ran.materialised[f"{BTC}/parquet_export"].values()
     assert metadata["written"] == metadata["files"] == len(list(tree.rglob("*.parquet"))) > 8
     assert is_current(Warehouse(home), tree)
@@ -55,6 +55,7 @@ def test_the_run_that_publishes_exports(home: Path, archive: Path, tmp_path: Pat
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("light_commands")
 def test_a_failed_export_is_told_and_what_was_published_stands(
     hook: Webhook, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

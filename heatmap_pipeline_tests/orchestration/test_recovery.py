@@ -14,7 +14,6 @@ from dataclasses import replace
 from datetime import date, datetime, time, timedelta
 from pathlib import Path
 
-import dagster as dg
 import duckdb
 import pytest
 
@@ -47,14 +46,11 @@ from heatmap_pipeline_tests.orchestration.homes import (
     untouched,
 )
 
+pytestmark = pytest.mark.usefixtures("light_commands")
+
 OTHER_PARAMETERS = """UPDATE heatmap_days SET parameters = replace(parameters, '"max_leverage": 1', '"max_leverage": 2')
     WHERE day = '{}'"""
 """What a day looks like that was computed under another leverage bracket."""
-
-
-@pytest.fixture(autouse=True)
-def _history_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dg.DagsterInstance, "from_config", lambda _: dg.DagsterInstance.ephemeral())
 
 
 @pytest.fixture(scope="module")

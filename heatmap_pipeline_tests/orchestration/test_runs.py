@@ -35,7 +35,7 @@ DAILY = ("raw_candles", "raw_open_interest", "position_events", "liquidation_sna
 
 def test_a_run_of_one_day_fills_the_home(tmp_path: Path, pictures: None) -> None:
     settings = load_settings(home=tmp_path / "home", source="demo", symbols=(BTC,))
-    run = run_job(settings, 1).ok()
+    run = run_job(settings, 1, dagster=True).ok()
     assert set(run.materialised) == {
         f"{BTC}/{name}" for name in (*DAILY, "map_scores", "heatmap_render", "published_database")
     }
@@ -98,15 +98,6 @@ def test_days_one_by_one_make_what_one_run_makes(archive: Path, tmp_path: Path) 
         run_job(settings, *days).ok()
         assert before.items() <= created(settings).items(), "earlier days stay as they are"
     assert_same(tables(settings.home / "heatmap.duckdb"), tables(at_once.home / "heatmap.duckdb"))
-
-
-def test_what_tests_compute_without_dagster_is_what_a_run_makes(
-    finished: Settings, archive: Path, tmp_path: Path
-) -> None:
-    """The homes that tests begin with."""
-    compute(real(tmp_path, archive), 1, 5)
-    for name in ("warehouse.duckdb", "heatmap.duckdb"):
-        assert_same(tables(tmp_path / name), tables(finished.home / name))
 
 
 def test_the_warehouse_holds_what_is_published(finished: Settings) -> None:

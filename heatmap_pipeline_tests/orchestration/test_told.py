@@ -38,6 +38,7 @@ from heatmap_pipeline_tests._homes import as_if_yesterday_were, done, heatmap, l
 from heatmap_pipeline_tests._webhook import Webhook, listening
 from heatmap_pipeline_tests.orchestration.homes import BTC, ETH, break_file, candles_file, day, real
 from heatmap_pipeline_tests.orchestration.killed import Death, Forks
+from heatmap_pipeline_tests.orchestration.light import light_runs
 
 
 @pytest.fixture(autouse=True)
@@ -84,7 +85,8 @@ def test_a_command_that_fails_is_told_once_with_day_stage_and_the_command(
         record = instance.get_run_record_by_id(body["run_id"])
         assert record is not None
         assert record.dagster_run.status == dg.DagsterRunStatus.FAILURE
-    heatmap(*run(broken, home, BTC, ETH))
+    with light_runs():
+        heatmap(*run(broken, home, BTC))
     assert len({body["run_id"] for body in hook.bodies}) == len(hook.bodies) == 2, "it failed again"
 
 
@@ -143,13 +145,13 @@ def test_the_command_that_asks_for_corrected_files_is_told_as_it_was(
     assert body["command"].startswith(f"heatmap run {BTC} --check-files {day(1)} {day(3)} --source binance")
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("light_commands")
 def test_a_command_that_succeeds_tells_nothing(hook: Webhook, archive: Path, tmp_path: Path) -> None:
     done(*run(archive, tmp_path / "home", BTC))
     assert hook.asked == 0
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("light_commands")
 def test_a_webhook_that_takes_nothing_changes_nothing_of_the_command(
     hook: Webhook, broken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -167,14 +169,13 @@ def test_a_webhook_that_takes_nothing_changes_nothing_of_the_command(
 
 @pytest.mark.slow
 def test_a_command_that_was_killed_is_told_by_the_next_one_or_by_the_ui(
-    hook: Webhook, archive: Path, tmp_path: Path
+    hook: Webhook, forks: Forks, archive: Path, tmp_path: Path
 ) -> None:
     home = tmp_path / "home"
-    with Forks(tmp_path) as forks:
-        # Before its run stands in Dagster's history: the note of it is in its place, the temporary file not yet gone.
-        for death in (Death("history", 11), Death("position_events", 1), Death("position_events", 2)):
-            assert forks.heatmap(*run(archive, home, BTC), death=death).killed
-            (note,) = (home / "dagster").glob("command-*.json")
+    # Before its run stands in Dagster's history: the note of it is in its place, the temporary file not yet gone.
+    for death in (Death("history", 11), Death("position_events", 1), Death("position_events", 2)):
+        assert forks.heatmap(*run(archive, home, BTC), death=death).killed
+        (note,) = (home / "dagster").glob("command-*.json")
     before, first = hook.bodies  # each told by the next
     assert (before["kind"], before["symbol"]) == ("killed", BTC)
     assert "the process of the command was killed outside of a run" in before["text"]

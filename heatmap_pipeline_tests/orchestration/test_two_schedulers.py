@@ -94,7 +94,7 @@ children = []
 for _ in range(2):
     child = os.fork()
     if child == 0:
-        os._exit(not run_job(real(Path(sys.argv[1]), Path(sys.argv[2])), 1, 5).success)
+        os._exit(not run_job(real(Path(sys.argv[1]), Path(sys.argv[2])), 1, 5, dagster=True).success)
     children.append(child)
 sys.exit(sum(os.waitpid(child, 0)[1] for child in children))
 """

@@ -20,6 +20,13 @@ from heatmap_pipeline_tests.orchestration.homes import BTC, day
 from heatmap_pipeline_tests.orchestration.ui.standins import Forked
 
 DAILY = ("raw_candles", "raw_open_interest", "position_events", "liquidation_snapshots")
+SETTINGS = {
+    "HEATMAP_SYMBOLS": BTC,
+    "HEATMAP_START": str(day(1)),
+    "HEATMAP_MODELS": "turnover",
+    "HEATMAP_SNAPSHOT_INTERVAL": "4h",
+}
+"""Of the small history: what is waited for is Dagster, not the market."""
 
 
 class Ui:
@@ -79,7 +86,7 @@ def words(home: Path, port: int) -> list[str]:
 
 def environment(log: Path) -> dict[str, str]:
     """Return that of a UI of the small history, with its sockets beside its log."""
-    return {**os.environ, "HEATMAP_SYMBOLS": BTC, "HEATMAP_START": str(day(1)), "TMPDIR": str(log.parent)}
+    return {**os.environ, **SETTINGS, "TMPDIR": str(log.parent)}
 
 
 def start(home: Path, log: Path) -> Ui:

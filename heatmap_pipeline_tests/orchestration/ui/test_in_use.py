@@ -38,7 +38,7 @@ from heatmap_pipeline_tests.render.browser import CHROMIUM, FLAGS
 
 pytestmark = pytest.mark.slow
 
-DAYS = 10
+DAYS = 3
 RAW, COMPUTED = set(DAILY[:2]), set(DAILY[2:])
 WHOLE = ("heatmap_render", "published_database")
 
@@ -182,7 +182,7 @@ def test_what_was_computed_is_drawn_and_published(used: Used) -> None:
     assert run["__typename"] == "LaunchRunSuccess", run
     used.ui.wait("drawing and publishing", 60, lambda: runs(used.ui)[0][0] in ("SUCCESS", "FAILURE") or None)
     assert runs(used.ui)[0] == ("SUCCESS", set(WHOLE))
-    settings = load_settings(home=used.home)
+    settings = load_settings(home=used.home, models=("turnover",), snapshot_interval="4h")
     found = ask(settings, "SELECT DISTINCT day FROM heatmap_days ORDER BY 1", published=True)
     assert found == [(day(number),) for number in range(1, DAYS + 1)]
     assert (used.home / "renders" / "index.html").exists()
