@@ -12,7 +12,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TextIO, TypeAlias
 
-Say: TypeAlias = Callable[[object], None]
+Say: TypeAlias = Callable[[object], object]
 
 
 class Fork:

@@ -26,7 +26,8 @@ def readers(warehouse: Warehouse, *, least: int) -> Iterator[Callable[[], None]]
     enough = warehouse.home / "enough"
 
     def read(say: Say) -> None:
-        queries, seen = 0, set()
+        seen: set[str] = set()
+        queries = 0
         say("ready")
         while not enough.exists():
             with warehouse.read() as con:

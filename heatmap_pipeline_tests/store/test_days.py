@@ -25,7 +25,7 @@ from heatmap_pipeline.store.days import (
     record_failure,
     snapshot_days,
 )
-from heatmap_pipeline.store.sql import Connection
+from heatmap_pipeline.store.sql import Connection, insert
 from heatmap_pipeline.store.warehouse import Warehouse
 from heatmap_pipeline_tests._examples import examples
 from heatmap_pipeline_tests._forked import die, ended
@@ -252,8 +252,6 @@ def test_a_killed_commit_leaves_the_day_as_it_was(warehouse: Warehouse) -> None:
         before = dump(con)
 
     def commit_and_die() -> None:
-        insert = commits.insert
-
         def dying(con: Connection, table: str, columns: Any) -> None:
             insert(con, table, columns)
             if table == "book_ledger":

@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from heatmap_pipeline.files import sync
 from heatmap_pipeline.locks import file_lock
 from heatmap_pipeline.store import export as module
 from heatmap_pipeline.store.export import MANIFEST, ExportError, ExportReport, export, exported_tables, is_current
@@ -441,7 +442,7 @@ def test_a_kill_of_the_first_export_leaves_a_folder_that_is_ours(
 
 @pytest.mark.slow
 def test_a_killed_process_leaves_nothing_that_is_in_the_way(published: Warehouse, tree: Path, new: Path) -> None:
-    sync, left = module.sync, 5
+    left = 5
 
     def dying(path: Path) -> None:
         nonlocal left

@@ -206,7 +206,7 @@ def test_a_migration_that_is_killed_leaves_version_1(warehouse: Warehouse, state
     today = schema_of(warehouse.path)
     become_version_1(warehouse.path)
     before = schema_of(warehouse.path)
-    real = migrate.migrate
+    real: Any = migrate.migrate
 
     class Killed:
         def __init__(self, con: Any) -> None:
