@@ -31,6 +31,24 @@ def warehouse(built: Path, tmp_path: Path) -> Warehouse:
     return Warehouse(tmp_path / "home", lock_timeout=20)
 
 
+@pytest.fixture(scope="session")
+def built_three(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    def build(home: Path) -> None:
+        shutil.copytree(built, home, dirs_exist_ok=True)
+        with Warehouse(home).connect() as con:
+            fill(con, "ETHUSDT", seed=5)
+            fill(con, "SOLUSDT", seed=6)
+
+    return copied_once(tmp_path_factory, "built three", build)
+
+
+@pytest.fixture
+def three(built_three: Path, tmp_path: Path) -> Warehouse:
+    """A warehouse with BTCUSDT, ETHUSDT, SOLUSDT, both models, three days."""
+    shutil.copytree(built_three, tmp_path / "three")
+    return Warehouse(tmp_path / "three", lock_timeout=20)
+
+
 @pytest.fixture
 def con(warehouse: Warehouse) -> Iterator[Connection]:
     with warehouse.connect() as con:

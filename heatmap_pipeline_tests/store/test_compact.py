@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
@@ -14,6 +13,7 @@ from heatmap_pipeline.store import compact as room
 from heatmap_pipeline.store.compact import compact, has_room
 from heatmap_pipeline.store.publish import publish
 from heatmap_pipeline.store.warehouse import StoreError, Warehouse
+from heatmap_pipeline_tests._forked import die, ended
 from heatmap_pipeline_tests.store.test_migration import schema_of
 from heatmap_pipeline_tests.store.tiny import dump
 
@@ -101,37 +101,27 @@ def test_tables_of_somebody_else_are_not_lost(roomy: Warehouse) -> None:
         assert con.execute("FROM notes").fetchall() == [("mine",)]
 
 
-_KILLED = """
-import os, signal, sys
-from pathlib import Path
-from heatmap_pipeline.store import compact as room, publish as module
-from heatmap_pipeline.store.warehouse import Warehouse
-
-room.MINIMUM = 1_000_000
-name, count = sys.argv[2], int(sys.argv[3])
-was = getattr(room, name)
-
-def dying(*args):
-    global count
-    count -= 1
-    done = was(*args)
-    if not count:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return done
-
-setattr(room, name, dying)
-module.publish(Warehouse(Path(sys.argv[1])), ["BTCUSDT"])
-"""
-
-
 @pytest.mark.parametrize(("step", "count"), [("_written_anew", 1), ("sync", 1), ("sync", 2)])
 def test_a_kill_leaves_the_old_file_or_the_new_one(roomy: Warehouse, step: str, count: int) -> None:
     """After it was written, after it was on the disk, and after it had taken its place."""
     with roomy.connect() as con:
         rows = dump(con)
     before = roomy.path.stat().st_size
-    killed = subprocess.run([sys.executable, "-c", _KILLED, str(roomy.home), step, str(count)], check=False)
-    assert killed.returncode == -signal.SIGKILL
+    do, left = getattr(room, step), count
+
+    def dying(*args: Any) -> Any:
+        nonlocal left
+        left -= 1
+        done = do(*args)
+        if not left:
+            die()
+        return done
+
+    def publish_and_die() -> None:
+        setattr(room, step, dying)
+        publish(roomy, ["BTCUSDT"])
+
+    assert ended(publish_and_die) == -signal.SIGKILL
     assert (roomy.path.stat().st_size < before) == (count == 2)
     with roomy.connect() as con:
         assert dump(con) == rows

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import signal
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date, timedelta
@@ -26,9 +25,10 @@ from heatmap_pipeline.store.days import (
     record_failure,
     snapshot_days,
 )
-from heatmap_pipeline.store.sql import Connection
+from heatmap_pipeline.store.sql import Connection, insert
 from heatmap_pipeline.store.warehouse import Warehouse
 from heatmap_pipeline_tests._examples import examples
+from heatmap_pipeline_tests._forked import die, ended
 from heatmap_pipeline_tests.store.tiny import (
     DAYS,
     INTERVAL,
@@ -247,24 +247,21 @@ def test_a_failed_commit_leaves_the_day_as_it_was(con: Connection) -> None:
 
 
 def test_a_killed_commit_leaves_the_day_as_it_was(warehouse: Warehouse) -> None:
-    script = """
-import os, sys
-from pathlib import Path
-from heatmap_pipeline.store import commit as chain
-from heatmap_pipeline.store.warehouse import Warehouse
-from heatmap_pipeline_tests.store.tiny import compute
-insert = chain.insert
-def dying(con, table, columns):
-    insert(con, table, columns)
-    if table == "book_ledger":
-        os.kill(os.getpid(), 9)
-chain.insert = dying
-with Warehouse(Path(sys.argv[1])).connect() as con:
-    chain.commit_days(con, compute("BTCUSDT", "delta", seed=3))
-"""
+    later = compute("BTCUSDT", "delta", seed=3)
     with warehouse.connect() as con:
         before = dump(con)
-    assert subprocess.run([sys.executable, "-c", script, str(warehouse.home)], check=False).returncode == -9
+
+    def commit_and_die() -> None:
+        def dying(con: Connection, table: str, columns: Any) -> None:
+            insert(con, table, columns)
+            if table == "book_ledger":
+                die()
+
+        setattr(commits, "insert", dying)  # noqa: B010
+        with warehouse.connect() as con:
+            commit_days(con, later)
+
+    assert ended(commit_and_die) == -signal.SIGKILL
     with warehouse.connect() as con:
         assert dump(con) == before
 

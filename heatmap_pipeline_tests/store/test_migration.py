@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,8 @@ import pytest
 from heatmap_pipeline.api.health import health
 from heatmap_pipeline.chain.commands import rebuild_commands
 from heatmap_pipeline.settings import load_settings
+from heatmap_pipeline.store import migrate
+from heatmap_pipeline.store import warehouse as module
 from heatmap_pipeline.store.columns import served_symbols
 from heatmap_pipeline.store.migrate import READABLE, SCHEMA_VERSION
 from heatmap_pipeline.store.publish import publish
@@ -23,6 +24,7 @@ from heatmap_pipeline.store.warehouse import StoreError, UnusableError, Warehous
 from heatmap_pipeline.views.data import load_version
 from heatmap_pipeline.views.errors import ViewError
 from heatmap_pipeline.views.window import find_symbol
+from heatmap_pipeline_tests._forked import die, ended
 from heatmap_pipeline_tests._homes import heatmap, refused
 from heatmap_pipeline_tests.store.earlier import become_version_1, become_version_3, become_version_4
 from heatmap_pipeline_tests.store.tiny import DAYS, MODELS_USED, dump, fill, forget_symbol
@@ -221,32 +223,28 @@ def test_a_migration_that_is_killed_leaves_version_1(warehouse: Warehouse, state
     today = schema_of(warehouse.path)
     become_version_1(warehouse.path)
     before = schema_of(warehouse.path)
-    script = f"""
-import os, signal, sys
-from pathlib import Path
-import heatmap_pipeline.store.migrate as migrate, heatmap_pipeline.store.sql as sql
-from heatmap_pipeline.store.warehouse import Warehouse
+    real: Any = migrate.migrate
 
-class Killed:
-    def __init__(self, con):
-        self.con, self.left = con, {statement}
-    def __getattr__(self, name):
-        return getattr(self.con, name)
-    def execute(self, *words):
-        done = self.con.execute(*words)
-        self.left -= 1
-        if self.left == 0 or "UPDATE schema_version" in str(words[0]) :
-            os.kill(os.getpid(), signal.SIGKILL)
-        return done
+    class Killed:
+        def __init__(self, con: Any) -> None:
+            self.con, self.left = con, statement
 
-real = migrate.migrate
-import heatmap_pipeline.store.warehouse as warehouse
-warehouse.migrate = lambda con: real(Killed(con))
-with Warehouse(Path(sys.argv[1])).connect():
-    pass
-"""
-    killed = subprocess.run([sys.executable, "-c", script, str(warehouse.home)], check=False)
-    assert killed.returncode == -9
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.con, name)
+
+        def execute(self, *words: Any) -> Any:
+            done = self.con.execute(*words)
+            self.left -= 1
+            if self.left == 0 or "UPDATE schema_version" in str(words[0]):
+                die()
+            return done
+
+    def open_and_die() -> None:
+        setattr(module, "migrate", lambda con: real(Killed(con)))  # noqa: B010
+        with warehouse.connect():
+            pass
+
+    assert ended(open_and_die) == -signal.SIGKILL
     assert schema_of(warehouse.path) == before
     with warehouse.connect():
         pass

@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,12 @@ import pytest
 from heatmap_pipeline.store import publish as module
 from heatmap_pipeline.store.days import day_records, record_failure
 from heatmap_pipeline.store.publish import publish
-from heatmap_pipeline.store.raw import save_raw
 from heatmap_pipeline.store.read import published_histories
 from heatmap_pipeline.store.warehouse import StoreError, Warehouse
 from heatmap_pipeline_tests._examples import tries
-from heatmap_pipeline_tests.store.tiny import DAYS, MODELS_USED, commit, compute, digest, fill, forget_symbol, market
+from heatmap_pipeline_tests._forked import die, ended
+from heatmap_pipeline_tests.store.readers import put_version, readers
+from heatmap_pipeline_tests.store.tiny import DAYS, change, commit, compute, digest, forget_symbol
 
 
 def _bytes(warehouse: Warehouse) -> tuple[bytes, int]:
@@ -45,15 +47,11 @@ def _rows(warehouse: Warehouse, symbol: str) -> int:
     return sum(count for count, _ in _published(warehouse, symbol).values())
 
 
-def _recompute(warehouse: Warehouse, symbol: str, seed: int) -> None:
-    """Give a symbol other rows everywhere."""
+def _change(warehouse: Warehouse, *symbols: str) -> None:
+    """Give symbols other rows everywhere."""
     with warehouse.connect() as con:
-        candles, samples = market(symbol, seed)
-        save_raw(con, "candles", candles, "demo")
-        save_raw(con, "open_interest", samples, "demo")
-        for model in MODELS_USED:
-            for record, result in compute(symbol, model, seed):
-                commit(con, record, result)
+        for symbol, day in product(symbols, DAYS):
+            change(con, symbol, day, 7)
 
 
 def test_everything_is_published_once(warehouse: Warehouse) -> None:
@@ -81,44 +79,39 @@ def test_readers_can_only_read(warehouse: Warehouse) -> None:
         assert con.execute("SELECT count(*) > 10 FROM liquidation_map").fetchall() == [(True,)]
 
 
-def test_other_symbols_keep_what_is_published(warehouse: Warehouse) -> None:
-    with warehouse.connect() as con:
-        fill(con, "ETHUSDT", seed=5)
-        fill(con, "NEWUSDT", seed=6)
+def test_other_symbols_keep_what_is_published(three: Warehouse) -> None:
+    warehouse = three
     publish(warehouse, ["BTCUSDT", "ETHUSDT"])
-    assert not _rows(warehouse, "NEWUSDT")
+    assert not _rows(warehouse, "SOLUSDT")
     old = _published(warehouse, "ETHUSDT")
-    _recompute(warehouse, "ETHUSDT", 9)
-    _recompute(warehouse, "BTCUSDT", 8)
+    _change(warehouse, "ETHUSDT", "BTCUSDT")
     with warehouse.connect() as con:
         record_failure(con, "ETHUSDT", "raw_candles", DAYS[2], "corrupt file")
     report = publish(warehouse, ["BTCUSDT"])
     assert (report.changed, report.kept) == (True, ("ETHUSDT",))
     assert _published(warehouse, "ETHUSDT") == old != _private(warehouse, "ETHUSDT")
     assert _published(warehouse, "BTCUSDT") == _private(warehouse, "BTCUSDT")
-    assert not _rows(warehouse, "NEWUSDT")
+    assert not _rows(warehouse, "SOLUSDT")
     publish(warehouse, ["ETHUSDT"])
     assert _published(warehouse, "ETHUSDT") == {**_private(warehouse, "ETHUSDT"), "failed_days": (0, None)}
 
 
-def test_a_change_of_another_symbol_alone_publishes_nothing(warehouse: Warehouse) -> None:
-    with warehouse.connect() as con:
-        fill(con, "ETHUSDT", seed=5)
+def test_a_change_of_another_symbol_alone_publishes_nothing(three: Warehouse) -> None:
+    warehouse = three
     publish(warehouse, ["BTCUSDT", "ETHUSDT"])
     before = _bytes(warehouse)
-    _recompute(warehouse, "ETHUSDT", 9)
+    _change(warehouse, "ETHUSDT")
     assert not publish(warehouse, ["BTCUSDT"]).changed
     assert _bytes(warehouse) == before
 
 
-def test_a_forgotten_symbol_goes_only_when_named(warehouse: Warehouse) -> None:
-    with warehouse.connect() as con:
-        fill(con, "ETHUSDT", seed=5)
+def test_a_forgotten_symbol_goes_only_when_named(three: Warehouse) -> None:
+    warehouse = three
     publish(warehouse, ["BTCUSDT", "ETHUSDT"])
     old = _published(warehouse, "ETHUSDT")
     with warehouse.connect() as con:
         forget_symbol(con, "ETHUSDT")
-    _recompute(warehouse, "BTCUSDT", 8)
+    _change(warehouse, "BTCUSDT")
     publish(warehouse, ["BTCUSDT"])
     assert _published(warehouse, "ETHUSDT") == old
     report = publish(warehouse, ["BTCUSDT", "ETHUSDT"])
@@ -145,59 +138,15 @@ def test_every_kind_of_change_is_seen(warehouse: Warehouse, statement: str) -> N
     assert _published(warehouse) == _private(warehouse)
 
 
-_READER = """
-import sys, time
-from pathlib import Path
-from heatmap_pipeline.store.warehouse import Warehouse
-warehouse, queries, seen = Warehouse(Path(sys.argv[1])), 0, set()
-print("ready", flush=True)
-while not (warehouse.home / "enough").exists():
-    with warehouse.read() as con:
-        versions = {
-            con.execute("SELECT DISTINCT state_hash FROM heatmap_days").fetchall()[0][0],
-            con.execute("SELECT DISTINCT state_hash FROM snapshot_days").fetchall()[0][0],
-            con.execute("SELECT DISTINCT input_hash FROM heatmap_days").fetchall()[0][0],
-        }
-        assert len(versions) == 1, versions
-    queries, seen = queries + 1, seen | versions
-    print("read", flush=True)
-    time.sleep(0.03)  # who publishes needs the machine too
-print(queries, len(seen))
-"""
-
-
 @pytest.mark.slow
 def test_readers_meet_no_error_and_no_mixture(warehouse: Warehouse) -> None:
-    def version(number: int) -> None:
-        with warehouse.connect() as con:
-            con.execute("UPDATE heatmap_days SET state_hash = ?, input_hash = ?", [f"v{number}", f"v{number}"])
-            con.execute("UPDATE snapshot_days SET state_hash = ?", [f"v{number}"])
-
-    version(0)
+    put_version(warehouse, 0)
     publish(warehouse, ["BTCUSDT"])
-    readers = [
-        subprocess.Popen([sys.executable, "-c", _READER, str(warehouse.home)], stdout=subprocess.PIPE, text=True)
-        for _ in range(2)
-    ]
-    for reader in readers:
-        assert reader.stdout is not None
-        reader.stdout.readline()
-    try:
+    with readers(warehouse, least=20) as wait_for_two:
         for number in range(1, tries(20) + 1):
-            version(number)
+            put_version(warehouse, number)
             assert publish(warehouse, ["BTCUSDT"]).changed
-            for reader in readers:
-                assert reader.stdout is not None
-                for _ in range(2):  # however much faster publishing is, they keep up
-                    reader.stdout.readline()
-    finally:
-        (warehouse.home / "enough").touch()
-    for reader in readers:
-        out, _ = reader.communicate(timeout=60)
-        assert reader.returncode == 0
-        queries, seen = map(int, out.splitlines()[-1].split())
-        assert queries >= 20
-        assert seen > 3
+            wait_for_two()
 
 
 def test_an_open_reader_keeps_its_version_and_a_new_one_sees_the_new(warehouse: Warehouse) -> None:
@@ -212,13 +161,11 @@ def test_an_open_reader_keeps_its_version_and_a_new_one_sees_the_new(warehouse: 
             assert new.execute(count).fetchall() == [(50.0,)]
 
 
-def test_someone_who_has_the_published_file_open_for_writing_stops_nothing(warehouse: Warehouse) -> None:
-    with warehouse.connect() as con:
-        fill(con, "ETHUSDT", seed=5)
+def test_someone_who_has_the_published_file_open_for_writing_stops_nothing(three: Warehouse) -> None:
+    warehouse = three
     publish(warehouse, ["BTCUSDT", "ETHUSDT"])
     old = _published(warehouse, "ETHUSDT")
-    _recompute(warehouse, "ETHUSDT", 9)
-    _recompute(warehouse, "BTCUSDT", 8)
+    _change(warehouse, "ETHUSDT", "BTCUSDT")
     script = f"""
 import duckdb, time
 con = duckdb.connect({str(warehouse.published)!r})
@@ -239,25 +186,6 @@ time.sleep(60)
     assert _published(warehouse, "BTCUSDT") == _private(warehouse, "BTCUSDT")
 
 
-_KILLED = """
-import os, sys
-from pathlib import Path
-from heatmap_pipeline.store import publish as module
-from heatmap_pipeline.store.warehouse import Warehouse
-target, name = (module.shutil, "copyfile") if sys.argv[2] == "copy" else (module, sys.argv[2])
-was = getattr(target, name)
-def dying(*args, **kwargs):
-    if sys.argv[3] == "after":
-        was(*args, **kwargs)
-    elif name == "copyfile":
-        data = Path(args[0]).read_bytes()
-        Path(args[1]).write_bytes(data[: len(data) // 2])
-    os.kill(os.getpid(), 9)
-setattr(target, name, dying)
-module.publish(Warehouse(Path(sys.argv[1])), ["BTCUSDT"])
-"""
-
-
 @pytest.mark.parametrize(
     ("step", "when"), [("copy", "before"), ("copy", "after"), ("_make_public", "after"), ("_sync", "after")]
 )
@@ -266,8 +194,22 @@ def test_a_kill_leaves_the_old_file(warehouse: Warehouse, step: str, when: str) 
     before, old = _bytes(warehouse), _published(warehouse)
     with warehouse.connect() as con:
         con.execute("UPDATE symbols SET bucket = 50")
-    command = [sys.executable, "-c", _KILLED, str(warehouse.home), step, when]
-    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    target, name = (shutil, "copyfile") if step == "copy" else (module, step)
+    do = getattr(target, name)
+
+    def dying(*args: Any, **more: Any) -> None:
+        if when == "after":
+            do(*args, **more)
+        elif name == "copyfile":
+            data = Path(args[0]).read_bytes()
+            Path(args[1]).write_bytes(data[: len(data) // 2])
+        die()
+
+    def publish_and_die() -> None:
+        setattr(target, name, dying)
+        publish(warehouse, ["BTCUSDT"])
+
+    assert ended(publish_and_die) == -signal.SIGKILL
     assert _bytes(warehouse) == before
     assert _published(warehouse) == old
     assert list(warehouse.home.glob(".heatmap.duckdb.*"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -20,41 +21,25 @@ from heatmap_pipeline.store.migrate import SCHEMA_VERSION
 from heatmap_pipeline.store.schema import column_types
 from heatmap_pipeline.store.sql import transaction
 from heatmap_pipeline.store.warehouse import StoreError, UnusableError, Warehouse, free_name
+from heatmap_pipeline_tests._forked import Fork, Say, die, ended
 
-_HOLD = """
-import sys, time
-from pathlib import Path
-from heatmap_pipeline.store.warehouse import Warehouse
-with Warehouse(Path(sys.argv[1])).connect():
-    print("held", flush=True)
-    time.sleep(float(sys.argv[2]))
-"""
-
-_KILLED = """
-import os, random, signal, sys
-from pathlib import Path
-from heatmap_pipeline.store.warehouse import Warehouse
-chance = random.Random(sys.argv[2])
-with Warehouse(Path(sys.argv[1])).connect() as con:
-    con.execute("CREATE TABLE IF NOT EXISTS many (number DOUBLE, other UBIGINT)")
-    for _ in range(5):
-        con.execute(chance.choice([
-            "INSERT INTO many SELECT random(), hash(i) FROM range(200000) AS numbers (i)",
-            "BEGIN; INSERT INTO many SELECT random(), hash(i) FROM range(200000) AS numbers (i); ROLLBACK",
-            "UPDATE many SET other = other / 2 WHERE number < 0.3",
-            "DELETE FROM many WHERE number > 0.4",
-            "CHECKPOINT",
-        ]))
-    os.kill(os.getpid(), signal.SIGKILL)
-"""
+_CHANGES = (
+    "INSERT INTO many SELECT random(), hash(i) FROM range(200000) AS numbers (i)",
+    "BEGIN; INSERT INTO many SELECT random(), hash(i) FROM range(200000) AS numbers (i); ROLLBACK",
+    "UPDATE many SET other = other / 2 WHERE number < 0.3",
+    "DELETE FROM many WHERE number > 0.4",
+    "CHECKPOINT",
+)
 
 
-def _holder(home: Path, seconds: float) -> subprocess.Popen[str]:
-    process = subprocess.Popen(
-        [sys.executable, "-c", _HOLD, str(home), str(seconds)], stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "held\n"
+def _holder(warehouse: Warehouse, seconds: float) -> Fork:
+    def hold(say: Say) -> None:
+        with warehouse.connect():
+            say("held")
+            time.sleep(seconds)
+
+    process = Fork(hold)
+    assert process.said.readline() == "held\n"
     return process
 
 
@@ -108,7 +93,7 @@ def test_what_was_not_committed_is_rolled_back(warehouse: Warehouse) -> None:
 
 
 def test_a_second_process_waits_or_names_the_holder(warehouse: Warehouse) -> None:
-    process = _holder(warehouse.home, 1.5)
+    process = _holder(warehouse, 1.5)
     hasty = Warehouse(warehouse.home, lock_timeout=0.2)
     with (
         pytest.raises(StoreError, match=rf"held by process {process.pid} \(since .* UTC\) for over 0.2 s"),
@@ -123,9 +108,8 @@ def test_a_second_process_waits_or_names_the_holder(warehouse: Warehouse) -> Non
 
 
 def test_a_killed_holder_frees_the_lock(warehouse: Warehouse) -> None:
-    process = _holder(warehouse.home, 60)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process = _holder(warehouse, 60)
+    process.kill()
     with Warehouse(warehouse.home, lock_timeout=5).connect() as con:
         assert con.execute("SELECT count(*) FROM raw_days").fetchall() == [(9,)]
 
@@ -203,9 +187,18 @@ def test_a_file_that_was_cut_off_is_refused_before_anything_of_it_is_used(wareho
 @pytest.mark.parametrize("seed", range(3))
 def test_no_file_whose_writer_was_killed_counts_as_cut_off(warehouse: Warehouse, seed: int) -> None:
     """Rows written before a commit, blocks that are free, and a log that nobody has read yet."""
-    for number in range(4):
-        writer = [sys.executable, "-c", _KILLED, str(warehouse.home), f"{seed}.{number}"]
-        assert subprocess.run(writer, check=False).returncode == -signal.SIGKILL
+    chance = random.Random(seed)
+    for _ in range(4):
+        changes = chance.choices(_CHANGES, k=5)
+
+        def change_and_die(changes: list[str] = changes) -> None:
+            with warehouse.connect() as con:
+                con.execute("CREATE TABLE IF NOT EXISTS many (number DOUBLE, other UBIGINT)")
+                for change in changes:
+                    con.execute(change)
+                die()
+
+        assert ended(change_and_die) == -signal.SIGKILL
         with warehouse.connect() as con:
             con.execute("SELECT count(*) FROM schema_version")
 

@@ -24,7 +24,7 @@ from heatmap_pipeline.store.days import DayRecord
 from heatmap_pipeline.store.liquidations import save_liquidations
 from heatmap_pipeline.store.raw import SymbolRecord, put_symbol, save_raw
 from heatmap_pipeline.store.schema import symbol_tables
-from heatmap_pipeline.store.sql import Connection, transaction
+from heatmap_pipeline.store.sql import Connection, day_bounds, transaction
 from heatmap_pipeline.symbols import contract_of
 
 FIRST = date(2024, 3, 1)
@@ -302,6 +302,26 @@ def forget_symbol(con: Connection, symbol: str) -> None:
     with transaction(con):
         for table in symbol_tables():
             con.execute(f"DELETE FROM {table.name} WHERE symbol = ?", [symbol])
+
+
+def change(con: Connection, symbol: str, day: date, number: int) -> None:
+    """Give a day of a symbol other rows in every table."""
+    start, end = day_bounds(day)
+    for table in ("position_events", "book_ledger", "liquidation_snapshots"):
+        where = "WHERE symbol = ? AND timestamp >= ? AND timestamp < ?"
+        column = "volume" if table == "position_events" else "active_volume"
+        con.execute(f"UPDATE {table} SET {column} = {column} + ? {where}", [number, symbol, start, end])
+        con.execute(f"DELETE FROM {table} {where} AND epoch(timestamp) % 3600 = 0", [symbol, start, end])
+    con.execute("UPDATE open_positions SET quantity = ? WHERE symbol = ? AND day = ?", [number, symbol, day])
+    con.execute("UPDATE raw_candles SET close = ? WHERE symbol = ? AND day = ?", [number, symbol, day])
+    con.execute("UPDATE raw_open_interest SET contracts = ? WHERE symbol = ? AND day = ?", [number, symbol, day])
+    con.execute("UPDATE raw_liquidations SET quantity = ? WHERE symbol = ? AND day = ?", [number, symbol, day])
+    con.execute(
+        'UPDATE recorded SET "to" = "from" + to_seconds(? % 80000) WHERE symbol = ? AND day = ?', [number, symbol, day]
+    )
+    con.execute("UPDATE raw_days SET content_hash = ? WHERE symbol = ? AND day = ?", [str(number), symbol, day])
+    con.execute("UPDATE heatmap_days SET state_hash = ? WHERE symbol = ? AND day = ?", [str(number), symbol, day])
+    con.execute("UPDATE snapshot_days SET state_hash = ? WHERE symbol = ? AND day = ?", [str(number), symbol, day])
 
 
 def digest(con: Connection, symbol: str | None = None) -> dict[str, tuple[Any, ...]]:
