@@ -6,6 +6,7 @@ One home, one server and one browser for all of them; what the page says is held
 from __future__ import annotations
 
 import bisect
+import io
 import math
 import re
 from collections.abc import Iterator
@@ -14,7 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
+import pandas as pd
 import pytest
+from PIL import Image
 
 from heatmap_pipeline.alert_rules import CascadeRule
 from heatmap_pipeline.chain.alerts import watch_symbol
@@ -24,11 +28,11 @@ from heatmap_pipeline_tests._homes import clean_environment
 from heatmap_pipeline_tests._once import copied_once
 from heatmap_pipeline_tests.api._threaded import serving_here
 from heatmap_pipeline_tests.api.homes import compute, publish_all
-from heatmap_pipeline_tests.render.browser import opened, press, settle, state, trace
+from heatmap_pipeline_tests.render.browser import DARK, colours_at, opened, press, settle, state, trace
 
 pytestmark = [pytest.mark.slow, pytest.mark.market]
 
-BTC = "BTCUSDT"
+BTC, ETH = "BTCUSDT", "ETHUSDT"
 FIRST, LAST = date(2024, 6, 26), date(2024, 7, 6)
 NOW = "2024-07-07T00:10:00Z"
 CRASH = "2024-07-04T23:30Z"
@@ -38,7 +42,7 @@ RULES = (CascadeRule(name="cascade", when="cascade", times=3.0),)
 
 @pytest.fixture(scope="module")
 def server(market_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The real server over eleven real days in columns as fine as 5 minutes."""
+    """The real server over eleven real days in columns as fine as 5 minutes, and the last four of another market."""
     from heatmap_pipeline.settings import load_settings
 
     with pytest.MonkeyPatch.context() as patch:
@@ -58,7 +62,8 @@ def server(market_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
                 compute(settings, BTC, part)
                 watch_symbol(connect, BTC, settings.models, RULES)
             ingest_liquidations(connect, open_sources(settings), BTC, days)
-            publish_all(settings, BTC)
+            compute(settings, ETH, days[-4:])
+            publish_all(settings, BTC, ETH)
 
         home = copied_once(tmp_path_factory, "crash", make)
         with serving_here(settings_at(home)) as running:
@@ -553,6 +558,12 @@ def test_zones_of_a_pinned_or_replayed_moment_say_since_when_they_stand(page: An
 def test_a_tap_pins_and_tells_and_a_second_one_lets_go(browser: Any, server: str) -> None:
     with opened(browser, 390, 844, now=NOW, has_touch=True, is_mobile=True, device_scale_factor=2) as page:
         visit(page, server, f"#range=24h&at={CRASH}")
+        for badge, reason in ((".badge.past", "are of that moment"), (".badge.old", f"heatmap refresh {BTC}")):
+            page.locator(badge).tap()
+            about = "badge => ['content', 'display'].map(name => getComputedStyle(badge, '::after')[name])"
+            words, display = page.locator(badge).evaluate(about)
+            assert reason in words
+            assert display == "block"
         edge = held(page, server)
         place = spot_of_cell(page, "2024-07-04T12:02Z")
         page.touchscreen.tap(place["x"], place["y"])
@@ -589,17 +600,52 @@ def test_a_tap_pins_and_tells_and_a_second_one_lets_go(browser: Any, server: str
         page.wait_for_function("before => heatmapPage.state().choice.pin < before", arg=pinned["asOf"])
 
 
+def saved_cells(page: Any) -> tuple[str, pd.DataFrame]:
+    """The name of the file and the table that the page saves."""
+    with page.expect_download() as download:
+        page.locator("#save-csv").click()
+    return download.value.suggested_filename, pd.read_csv(download.value.path())
+
+
+def of_tiers(page: Any, server: str, tiers: str) -> Any:
+    """Check that what is shown is the endpoint's map of some tiers; return what is drawn."""
+    now = drawn(page)
+    params = {"symbol": BTC, "time": now["time"], "leverage_tiers": tiers}
+    real = httpx.get(f"{server}liquidations/map", params=params).json()
+    assert now["long"] == pytest.approx(real["total_long_volume"], rel=1e-4)
+    assert now["short"] == pytest.approx(real["total_short_volume"], rel=1e-4)
+    zones = [zone for zone in real["nearest"].values() if zone]
+    assert set(listed_nearest(page)) == {named(zone) for zone in zones}
+    return now
+
+
 def test_the_leverage_filter_shows_what_the_endpoint_has_of_these_tiers(page: Any, server: str) -> None:
     visit(page, server, f"#range=24h&at={CRASH}")
     whole = held(page, server)
+    assert set(saved_cells(page)[1]["leverage_tiers"]) == {"all"}
     press(page, "tiers", "near")
-    near = drawn(page)
-    params = {"symbol": BTC, "time": near["time"], "leverage_tiers": "near"}
-    real = httpx.get(f"{server}liquidations/map", params=params).json()
-    assert near["long"] == pytest.approx(real["total_long_volume"], rel=1e-4)
-    assert near["short"] == pytest.approx(real["total_short_volume"], rel=1e-4)
+    near = of_tiers(page, server, "near")
     assert 0 < near["long"] < whole["long"]
-    assert "leverage 25x and up only" in page.locator("#badges").inner_text()
+    assert "leverage 25x and up only" in page.locator("header .badge").all_inner_texts()
+    assert page.locator("header .line").first.bounding_box()["height"] < 40, "with PAST and STALE, too, one line"
+    name, cells = saved_cells(page)
+    assert name == "BTCUSDT-turnover-near-20240704T2330Z.csv"
+    assert set(cells["leverage_tiers"]) == {"25x 50x 75x 100x 125x"}
+    last = cells[cells["state_at_utc"] == "2024-07-04T23:30:00Z"]
+    assert 0 < last["long_usdt"].sum() <= near["long"] * (1 + 1e-6)
+    press(page, "tiers", "50x")
+    of_tiers(page, server, "25,75,100,125")
+    assert "tiers=25,75,100,125" in page.url
+    press(page, "tiers", "all")
+    assert (drawn(page)["long"], drawn(page)["short"]) == (whole["long"], whole["short"])
+    assert "tiers=" not in page.url
+
+
+def test_a_zone_beyond_those_listed_by_size_keeps_its_bar_within_the_list(page: Any, server: str) -> None:
+    visit(page, server, f"#range=24h&at={CRASH}&tiers=3")
+    of_tiers(page, server, "3")
+    bars = page.locator("#ladder .bar").evaluate_all("bars => bars.map(bar => parseFloat(bar.style.width))")
+    assert max(bars) == 100
 
 
 def volumes_in_view(page: Any) -> list[float]:
@@ -660,6 +706,12 @@ def test_one_side_is_listed_alone_and_arrow_keys_belong_to_the_map_after_a_click
     listed = page.locator("#ladder").inner_text()
     assert "Above: shorts" not in listed
     assert "Below: longs" in listed
+    press(page, "side", "short")
+    listed = page.locator("#ladder").inner_text()
+    assert "Above: shorts" in listed
+    assert "Below: longs" not in listed
+    assert page.locator("#ladder .level.long").count() == 0
+    press(page, "side", "long")
     page.mouse.click(*spot_of(page, "2024-07-04T18:02:30Z"))
     settle(page)
     before = drawn(page)["view"]["x"]
@@ -671,27 +723,223 @@ def test_one_side_is_listed_alone_and_arrow_keys_belong_to_the_map_after_a_click
     assert drawn(page)["choice"]["side"] == "long", "the buttons last pressed have lost the keys"
 
 
+def named(zone: Any) -> tuple[str, str]:
+    """Price and distance by which a zone is named on every page."""
+    away = zone["distance_percent"]
+    decimals = max(0, 4 - math.floor(math.log10(zone["price"])))
+    return f"{zone['price']:,.{decimals}f}", f"{'−' if away < 0 else '+'}{abs(away):.2f} %"
+
+
+def listed_nearest(page: Any) -> list[tuple[str, str]]:
+    """Price and distance of the nearest zones of the list beside the map, from above."""
+    nearest = page.locator("#ladder .level").filter(has=page.locator(".marks", has_text="nearest"))
+    return [
+        (row.locator(".level-price").inner_text(), row.locator(".away").inner_text().replace("\u00a0", " "))
+        for row in nearest.all()
+    ]
+
+
 def test_the_zones_beside_the_map_are_the_endpoints(page: Any, server: str) -> None:
     visit(page, server, f"#range=24h&at={CRASH}&pin=2024-07-04T12:05Z")
     real = there(server, held(page, server)["time"])
-    listed = page.locator("#ladder .level-price").all_inner_texts()
-    nearest = [zone for zone in real["nearest"].values() if zone]
-    assert nearest
-    for zone in nearest:
-        assert f"{zone['peak']:,.0f}" in listed, "each nearest zone at its peak"
+    assert listed_nearest(page) == [named(real["nearest"][side]) for side in ("above", "below")]
+    zones = [*real["clusters"]["above"], *real["clusters"]["below"]]
+    assert {named(zone)[0] for zone in zones} <= set(page.locator("#ladder .level-price").all_inner_texts())
 
 
-def test_the_overview_names_the_market_and_leads_to_its_map(page: Any, server: str) -> None:
+def test_the_overview_sorts_the_markets_and_names_zones_as_their_maps_do(page: Any, server: str) -> None:
     page.goto(f"{server}overview")
     page.wait_for_selector("tbody tr")
-    words = page.locator("tbody tr").inner_text()
-    (market,) = httpx.get(f"{server}markets").json()["markets"]
-    assert BTC in words
-    assert f"{math.floor(market['price'] + 0.5):,}" in words
-    page.get_by_role("link", name=BTC).click()
-    page.wait_for_url("**/map#symbol=BTCUSDT*")
+    markets = httpx.get(f"{server}markets").json()["markets"]
+    assert [market["symbol"] for market in markets] == [BTC, ETH]
+    zones = {market["symbol"]: [market["nearest"][side] for side in ("above", "below")] for market in markets}
+    for market, row in zip(markets, page.locator("tbody tr").all(), strict=True):
+        words = row.inner_text()
+        assert named({"price": market["price"], "distance_percent": 0.0})[0] in words
+        for zone in zones[market["symbol"]]:
+            price, away = named(zone)
+            assert f"at {price}" in words
+            assert away in words
+        assert row.locator("svg path").get_attribute("d").startswith("M")
+        row.get_by_text("STALE").click()
+        assert f"heatmap refresh {market['symbol']}" in row.inner_text()
+    for column, value in {
+        "price": lambda market: market["price"],
+        "change": lambda market: market["change_24h_percent"],
+        "above": lambda market: market["nearest"]["above"]["distance_percent"],
+        "below": lambda market: -market["nearest"]["below"]["distance_percent"],
+        "above-volume": lambda market: market["nearest"]["above"]["volume"],
+        "below-volume": lambda market: market["nearest"]["below"]["volume"],
+    }.items():
+        orders = {}
+        for _ in range(2):
+            page.locator(f"[data-sort={column}] button").click()
+            order = page.locator(f"[data-sort={column}]").get_attribute("aria-sort")
+            orders[order] = page.locator("tbody th a").all_inner_texts()
+        assert orders["ascending"] == [market["symbol"] for market in sorted(markets, key=value)], column
+        assert orders["descending"] == orders["ascending"][::-1]
+    for symbol in (ETH, BTC):
+        page.goto(f"{server}overview")
+        page.get_by_role("link", name=symbol).click()
+        page.wait_for_url(f"**/map#symbol={symbol}*")
+        settle(page)
+        assert listed_nearest(page) == [named(zone) for zone in zones[symbol]]
+    assert held(page, server)["price"] == markets[0]["price"]
+
+
+def test_ends_of_the_colours_are_typed_and_moved(page: Any, server: str) -> None:
+    visit(page, server, f"#range=12h&at={CRASH}")
+    fitted = state(page)["high"]
+    page.locator("#high").fill("2B")
+    page.locator("#high").press("Enter")
+    assert state(page)["high"] == 2e9
+    assert page.locator("#high-handle").get_attribute("data-text") == "≥ $2B"
+    assert "high=2000000000" in page.url
+    page.locator("#high-handle").focus()
+    page.keyboard.press("ArrowLeft")
+    assert fitted < state(page)["high"] < 2e9
+    volumes = volumes_in_view(page)
+    hidden = float(f"{volumes[len(volumes) // 2]:.2g}")
+    cells = page.evaluate(
+        """limit => {
+        const { map } = heatmapPage.state();
+        const { x, y } = heatmapPage.view();
+        const [few, many] = [[], []];
+        for (let column = 0; column < map.columns; column += 7) {
+            for (let row = 0; row < map.rows; row += 1) {
+                const time = map.start + (column + 0.5) * map.width;
+                const price = map.low + (row + 0.5) * map.bin;
+                const isSeen = time > x[0] && time < x[1] && price > y[0] && price < y[1];
+                const volume = map.long[column * map.rows + row] + map.short[column * map.rows + row];
+                if (isSeen && volume > 0) (volume < limit ? few : many).push([time, price]);
+            }
+        }
+        return { few: few.slice(0, 200), many: many.slice(0, 200) };
+    }""",
+        hidden,
+    )
+    assert DARK not in colours_at(page, cells["few"])
+    page.locator("#low").fill(f"{hidden / 1000:g}k")
+    page.locator("#low").press("Enter")
+    assert state(page)["low"] == pytest.approx(hidden)
+    assert all(colour == DARK for colour in colours_at(page, cells["few"]))
+    assert DARK not in colours_at(page, cells["many"])
+    page.locator("#low").fill("much")
+    page.locator("#low").press("Enter")
+    assert "wrong" in page.locator("#low").get_attribute("class")
+    assert state(page)["low"] == pytest.approx(hidden)
+    track, handle = page.locator("#track").bounding_box(), page.locator("#low-handle").bounding_box()
+    page.mouse.move(handle["x"] + handle["width"] / 2, handle["y"] + 5)
+    page.mouse.down()
+    page.mouse.move(track["x"], track["y"] + 10, steps=3)
+    page.mouse.up()
     settle(page)
-    assert held(page, server)["price"] == market["price"]
+    assert state(page)["low"] == 0
+    page.locator("#fit-colours").click()
+    settle(page)
+    assert (state(page)["low"], state(page)["high"]) == (0, fitted)
+
+
+def test_max_pain_is_nowhere_on_the_pages_and_deprecated_in_the_answer(page: Any, server: str) -> None:
+    visit(page, server, f"#range=12h&at={CRASH}")
+    page.keyboard.press("?")
+    shown = [page.content()]
+    page.keyboard.press("Escape")
+    for path in ("", "overview"):
+        served = httpx.get(f"{server}{path}").text
+        names = re.findall(r'(?:src|href)="([^"]+\.js[^"]*)"', served)
+        shown += [served, *(httpx.get(f"{server}{name}").text for name in names if "plotly" not in name)]
+    assert len(shown) == 5, "the page as it stands, two pages and their scripts"
+    assert [re.findall(r"max.?pain", text, re.IGNORECASE) for text in shown] == [[]] * 5
+    answer = httpx.get(f"{server}liquidations/map", params={"symbol": BTC})
+    assert set(answer.json()["max_pain"]) == {"above", "below"}
+    assert re.search(r"max_pain.*deprecated", answer.headers["warning"])
+
+
+def test_what_of_a_link_cannot_be_shown_is_said_once(page: Any, server: str) -> None:
+    visit(page, server, "#symbol=NOSUCHUSDT&low=much&at=yesterday")
+    assert page.locator("#notice").inner_text() == (
+        "NOSUCHUSDT is not here; shown is BTCUSDT. low = much cannot be read. "
+        "at = yesterday cannot be read. Write it like 2024-07-04T23:30Z."
+    )
+    assert held(page, server)["time"] == "2024-07-07T00:00Z"
+    press(page, "range", "24h")
+    assert page.locator("#notice").is_hidden()
+
+
+def test_half_of_the_view_stays_on_data_wherever_it_is_panned(page: Any, server: str) -> None:
+    visit(page, server, "#range=24h")
+    end = drawn(page)["end"]
+    page.mouse.move(850, 400)
+    page.mouse.down()
+    page.mouse.move(90, 400, steps=2)
+    page.mouse.up()
+    settle(page)
+    view = drawn(page)["view"]
+    assert sum(view["x"]) / 2 == pytest.approx(end, abs=5 * MINUTE), "a drag into the future"
+    visit(page, server, "#view=1720130400000,1720173600000,20000,90000")  # 12 hours of the crash, from far away
+    for key in ("ArrowUp", "ArrowDown"):
+        for _ in range(7):
+            page.keyboard.press(key)
+        settle(page)
+        low, high = drawn(page)["view"]["y"]
+        ends = page.evaluate("() => [heatmapPage.state().map.low, heatmapPage.state().map.high]")
+        assert (low + high) / 2 == pytest.approx(ends[key == "ArrowUp"], rel=1e-3)
+    page.mouse.move(400, 300)
+    page.mouse.down()
+    page.mouse.move(400, 190, steps=2)
+    page.mouse.up()
+    settle(page)
+    assert drawn(page)["view"]["y"] == pytest.approx([low, high]), "a drag goes no farther than the keys"
+
+
+def test_ranges_of_14_and_180_days(page: Any, server: str) -> None:
+    visit(page, server)
+    press(page, "range", "14d")
+    now = held(page, server)
+    assert (instant(now["start"]), now["width"]) == ("2024-06-26T00:00Z", 60 * MINUTE)
+    assert now["view"]["x"][0] == now["start"], "as far as there are data"
+    button = page.locator('#range [data-value="180d"]')
+    assert button.is_disabled()
+    assert "11 d of data" in button.get_attribute("title")
+
+
+def test_a_stale_page_says_why_and_nothing_goes_to_the_console(page: Any, server: str) -> None:
+    assert httpx.get(f"{server}health").json()["status"] == "stale"
+    visit(page, server)
+    badge = page.locator(".badge.old")
+    assert badge.inner_text().startswith("STALE ")
+    assert f"heatmap refresh {BTC}" in badge.get_attribute("title")
+    page.evaluate("() => document.dispatchEvent(new Event('visibilitychange'))")
+    settle(page)
+    assert page.troubles == []
+
+
+def apart(page: Any, picture: np.ndarray) -> float:
+    """The share of the pixels of map and price axis that a saved picture has otherwise than the screen."""
+    screen = np.asarray(Image.open(io.BytesIO(page.locator("#map").screenshot())).convert("RGB")).astype(int)
+    height = screen.shape[0]
+    head = picture.shape[0] // 2 - height - 26
+    part = np.s_[40 : height - 90, 30:]  # the buttons below it are the page's
+    shares = []
+    for shift in (-1, 0, 1):  # the map may begin within a pixel
+        saved = picture[2 * (head + shift) : 2 * (head + shift + height) : 2, ::2]
+        shares.append(float((np.abs(saved[part] - screen[part]).max(axis=2) > 40).mean()))
+    return min(shares)
+
+
+def test_the_picture_hides_what_the_screen_hides(page: Any, server: str) -> None:
+    visit(page, server, f"#range=12h&at={CRASH}&side=long&candles=0&bubbles=0&reported=0&profile=0")
+    with page.expect_download() as download:
+        page.locator("#save-png").click()
+    with Image.open(download.value.path()) as image:
+        picture = np.asarray(image.convert("RGB")).astype(int)
+    assert apart(page, picture) < 0.015
+    press(page, "layers", "candles")
+    assert apart(page, picture) > 0.015, "a layer that is not hidden would be seen"
+    press(page, "layers", "candles")
+    press(page, "side", "both")
+    assert apart(page, picture) > 0.015, "and so would the other side"
 
 
 def test_reported_liquidations_of_the_crash_are_hollow_and_named(page: Any, server: str) -> None:

@@ -176,9 +176,9 @@ def test_zones_are_those_of_the_book_at_every_zoom_and_bin(page: Any, renders: P
             assert listed["nearest"][where]["low"] == getattr(expected, f"nearest_{where}").low
     words = page.locator("#ladder").inner_text()
     for one in (expected.above[0], expected.below[0]):
-        assert f"{one.peak:,.0f}" in words
+        assert f"{one.price:,.0f}" in words
         assert f"{one.low:,.0f} – {one.high:,.0f} · {100 * one.share:.0f} % of {one.side}s" in words
-        assert f"{abs(one.peak / data.meta['price'] - 1) * 100:.2f} %" in words
+        assert f"{abs(one.distance_percent):.2f} %" in words
     assert words.count("nearest") == words.count("largest") == 2
     for change in ("range", "7d"), ("range", "12h"):
         press(page, *change)
@@ -207,7 +207,9 @@ def test_the_table_holds_the_cells_in_view(page: Any, renders: Path) -> None:
         page.locator("#save-csv").click()
     assert download.value.suggested_filename == "BTCUSDT-turnover-20240711T0000Z.csv"
     rows = list(csv.DictReader(io.StringIO(Path(download.value.path()).read_text())))
-    assert list(rows[0]) == ["timestamp_utc", "price_low", "price_high", "long_usdt", "short_usdt", "state_at_utc"]
+    names = ["timestamp_utc", "price_low", "price_high", "long_usdt", "short_usdt", "state_at_utc", "leverage_tiers"]
+    assert list(rows[0]) == names
+    assert {row["leverage_tiers"] for row in rows} == {"all"}
     prices, columns = in_view(data, view)
     expected: list[tuple[Any, ...]] = [
         (
@@ -227,7 +229,7 @@ def test_the_table_holds_the_cells_in_view(page: Any, renders: Path) -> None:
     assert {
         datetime.fromisoformat(row["state_at_utc"]) - datetime.fromisoformat(row["timestamp_utc"]) for row in rows
     } == {width}
-    for place, name in enumerate(list(rows[0])[1:-1], 1):
+    for place, name in enumerate(names[1:5], 1):
         np.testing.assert_allclose([float(row[name]) for row in rows], [one[place] for one in expected], rtol=1e-6)
 
 

@@ -54,7 +54,7 @@ def test_every_word_is_in_the_quote_asset(page: Any, folder: Path) -> None:
     with page.expect_download() as download:
         page.locator("#save-csv").click()
     header = Path(download.value.path()).read_text().split("\n")[0]
-    assert header == "timestamp_utc,price_low,price_high,long_usdc,short_usdc,state_at_utc"
+    assert header == "timestamp_utc,price_low,price_high,long_usdc,short_usdc,state_at_utc,leverage_tiers"
 
 
 def test_another_symbol_brings_its_own_and_its_name_in_its_alphabet(page: Any, folder: Path) -> None:

@@ -2,8 +2,15 @@
 // Plotly heatmap: that is drawn anew as a whole for every change of colour, and colours have to follow a moving handle.
 
 import { colourScale, copyCells, paintCells } from "./colours.js";
+import { priceBounds } from "./map.js";
 import { within } from "./time.js";
-import { around, candleTraces, circleTraces, isNarrow, layout, places, profileTraces } from "./traces.js";
+import { candleTraces, circleTraces, isNarrow, layout, places, profileTraces } from "./traces.js";
+
+/** How far a stretch may go: half of it stays between the first and the last that there is. */
+function around({ first, last }, [from, to]) {
+  const half = 0.5 * (to - from);
+  return [first - half, last + half];
+}
 
 const CONFIG = {
   displayModeBar: false,
@@ -71,12 +78,27 @@ export class Chart {
     if (this.#wired) return;
     this.#wired = true;
     this.#element.on("plotly_relayout", (change) => {
-      if (Object.keys(change).some((key) => /^[xy]axis\.range/.test(key))) this.#onMoved(this.view());
+      if (Object.keys(change).some((key) => /^[xy]axis\.range/.test(key))) this.#moved();
     });
     this.#element.on("plotly_relayouting", () => this.#paint());
     this.#element.on("plotly_doubleclick", () => {
       if (performance.now() > this.#deafUntil) this.#onMoved(null);
     });
+  }
+
+  /** What was dragged too far goes back, as wide as it was: Plotly's own limits would zoom in instead. */
+  #moved() {
+    const view = this.view();
+    const kept = this.#onData(view);
+    const isOff = (axis) => Math.abs(kept[axis][0] - view[axis][0]) > 1e-6 * (view[axis][1] - view[axis][0]);
+    if (isOff("x") || isOff("y")) this.goTo(kept);
+    else this.#onMoved(view);
+  }
+
+  /** The view moved to where half of it is on data, of times and of prices. */
+  #onData({ x, y }) {
+    const { bounds, map } = this.#drawn;
+    return { x: within(x, around(bounds, x)), y: within(y, around(priceBounds(map), y)) };
   }
 
   /** Colours the cells for a choice, unless they are so already. */
@@ -156,7 +178,7 @@ export class Chart {
     };
     const { last } = this.#drawn.bounds;
     const times = changed(view.x, x, view.x[1] >= last ? (last - view.x[0]) / (view.x[1] - view.x[0]) : 0.5);
-    this.goTo({ x: within(times, around(this.#drawn.bounds, times)), y: changed(view.y, y) });
+    this.goTo(this.#onData({ x: times, y: changed(view.y, y) }));
   }
 
   ignoreDoubleClick() {

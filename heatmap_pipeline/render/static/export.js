@@ -18,13 +18,15 @@ export function fileName(map, ending, tiers = "") {
 
 /**
  * Cells in view that hold something: start of the column (UTC), lower and upper price of the row, volumes (quote
- * asset), and the column's end (UTC), which is when they are known.
+ * asset), the column's end (UTC), which is when they are known, and whose lots they are: "all", or the leverage tiers
+ * like "25x 50x". New columns come last, so that who reads by place finds the others where they were.
  * @param {HeatMap} map
  * @param {View} view
  */
 export function csvOf(map, view) {
   const unit = map.quote.toLowerCase();
-  const lines = [`timestamp_utc,price_low,price_high,long_${unit},short_${unit},state_at_utc`];
+  const lines = [`timestamp_utc,price_low,price_high,long_${unit},short_${unit},state_at_utc,leverage_tiers`];
+  const tiers = map.leverage_tiers?.map((tier) => `${tier}x`).join(" ") ?? "all";
   const decimals = binDecimals(map.bin);
   const first = Math.max(0, Math.floor((view.x[0] - map.start) / map.width));
   const last = Math.min(map.columns, Math.ceil((view.x[1] - map.start) / map.width));
@@ -36,7 +38,8 @@ export function csvOf(map, view) {
       const [long, short] = [map.long[t * map.rows + p], map.short[t * map.rows + p]];
       if (long + short > 0) {
         const low = map.low + p * map.bin;
-        lines.push(`${time},${low.toFixed(decimals)},${(low + map.bin).toFixed(decimals)},${long},${short},${end}`);
+        const prices = `${low.toFixed(decimals)},${(low + map.bin).toFixed(decimals)}`;
+        lines.push(`${time},${prices},${long},${short},${end},${tiers}`);
       }
     }
   }

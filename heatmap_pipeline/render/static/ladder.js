@@ -15,7 +15,8 @@ function zoneWords(zone, price) {
   const share = zone.share > 0 ? `, ${shareWords(zone)} of what that side has within 10 % of the price` : "";
   const since = zone.since === null ? "" : ` Half of it has stood since ${instantText(zone.since)}.`;
   return (
-    `${side} from ${price(zone.low)} to ${price(zone.high)}, thickest at ${price(zone.peak)}: ` +
+    `${side} from ${price(zone.low)} to ${price(zone.high)}, ${priceText(zone.price)} on average, thickest at ` +
+    `${price(zone.peak)}: ` +
     `${amount(zone.volume)}, modelled, which a ${where} there would liquidate${share}.${since}`
   );
 }
@@ -50,15 +51,15 @@ export function ladder(panel, chart) {
     const item = make(
       "li",
       { className: `level ${zone.side}`, tabIndex: 0 },
-      part("level-price", price(zone.peak)),
-      part("away", percentText((zone.peak / map.price - 1) * 100)),
+      part("level-price", priceText(zone.price)),
+      part("away", percentText(zone.distance_percent)),
       part("volume", volumeText(zone.volume)),
       part("details", detailsOf(zone, price)),
       part("marks", marks.join(" · ")),
       bar,
     );
     item.title = zoneWords(zone, price);
-    return pointing(item, zone.peak, COLOURS[zone.side]);
+    return pointing(item, zone.price, COLOURS[zone.side]);
   }
 
   /** Pointing at a row draws its price across the map. */
@@ -93,7 +94,9 @@ export function ladder(panel, chart) {
   /** What stands out at a moment, of the sides that are chosen; the same whatever prices are in view. */
   function update(map, chosen) {
     const zones = zonesAt(map, map.column);
-    const most = Math.max(1, ...[...zones.above, ...zones.below].map((zone) => zone.volume));
+    // The nearest one may lie beyond those that are listed by size.
+    const listed = [...zones.above, ...zones.below, ...Object.values(zones.nearest)];
+    const most = Math.max(1, ...listed.map((zone) => zone?.volume ?? 0));
     panel.replaceChildren(
       ...(chosen === "long" ? [] : side(map, "above", zones, most)),
       make("p", { className: "now" }, make("b", { textContent: priceText(map.price) }), nowWords(map)),

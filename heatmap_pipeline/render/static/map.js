@@ -364,6 +364,15 @@ export function viewOf(map, range, at = null) {
 }
 
 /**
+ * The prices at which there is anything: cells or candles.
+ * @param {HeatMap} map
+ */
+export function priceBounds(map) {
+  const [low, high] = priceSpan(map.candles, 0);
+  return { first: Math.min(map.low, low), last: Math.max(map.high, high) };
+}
+
+/**
  * The candles of a stretch of time, with prices around them as far as the map reaches.
  * @param {HeatMap} map
  * @param {number[]} x

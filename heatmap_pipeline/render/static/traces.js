@@ -90,12 +90,6 @@ export function circleTraces(map, choice, pixels, until) {
   ];
 }
 
-/** How far the view may go: half of it stays on data. */
-export function around({ first, last }, [from, to]) {
-  const half = 0.5 * (to - from);
-  return [first - half, last + half];
-}
-
 /** A line along the time axis where real liquidations were recorded: elsewhere they are missing, not 0. */
 function recordedShapes(map, choice, until) {
   if (!map.reported || !choice.reported) return [];
@@ -130,13 +124,25 @@ function notWholeShapes(map) {
 
 export const sidesOf = (choice) => ["long", "short"].filter((side) => choice.side === "both" || choice.side === side);
 
+/** The outline of a bar to each row: a bar of Plotly's to each of some hundred rows costs a third of a frame. */
+function barsOf(book, side, { low, bin, rows }) {
+  const [x, y] = [[], []];
+  for (let p = 0; p < rows; p += 1) {
+    const volume = book[side][p];
+    if (!(volume > 0)) continue;
+    const [bottom, top] = [low + p * bin, low + (p + 1) * bin];
+    x.push(0, volume, volume, 0);
+    y.push(bottom, bottom, top, top);
+  }
+  return { x, y };
+}
+
 export function profileTraces(map, choice) {
   const book = newestBook(map);
   const rows = Array.from(book.middle.keys());
   return sidesOf(choice).flatMap((side) => {
     const sum = book[`${side}Sum`];
     const below = rows.filter((p) => sum[p] > 0);
-    const filled = rows.filter((p) => book[side][p] > 0);
     return [
       {
         type: "scatter",
@@ -153,17 +159,17 @@ export function profileTraces(map, choice) {
         fillcolor: `${COLOURS[side]}1c`,
       },
       {
-        type: "bar",
-        orientation: "h",
+        type: "scatter",
+        mode: "lines",
         name: `${side} profile`,
         xaxis: "x2",
         yaxis: "y",
         hoverinfo: "skip",
         showlegend: false,
-        x: filled.map((p) => book[side][p]),
-        y: filled.map((p) => book.middle[p]),
-        width: map.bin,
-        marker: { color: COLOURS[side], opacity: 0.85, line: { width: 0 } },
+        ...barsOf(book, side, map),
+        line: { width: 0 },
+        fill: "toself",
+        fillcolor: `${COLOURS[side]}d9`,
       },
     ];
   });
@@ -266,7 +272,7 @@ function annotations(map, choice, at) {
   ];
 }
 
-export function layout({ map, view, choice, moment, until, bounds }, at) {
+export function layout({ map, view, choice, moment, until }, at) {
   const font = { color: COLOURS.muted, size: 11.5 };
   const frame = {
     showgrid: false,
@@ -280,7 +286,6 @@ export function layout({ map, view, choice, moment, until, bounds }, at) {
     ticklabeloverflow: "allow",
   };
   const { xaxis2, xaxis3 } = profileAxes(moment, view, choice);
-  const [minallowed, maxallowed] = around(bounds, view.x);
   return {
     width: at.width,
     height: at.height,
@@ -290,8 +295,6 @@ export function layout({ map, view, choice, moment, until, bounds }, at) {
     dragmode: "pan",
     hovermode: false,
     showlegend: false,
-    bargap: 0,
-    barmode: "overlay",
     font: { family: FONT, color: COLOURS.text },
     xaxis: {
       ...frame,
@@ -300,7 +303,6 @@ export function layout({ map, view, choice, moment, until, bounds }, at) {
       domain: [0, at.mapEnd],
       anchor: "y",
       range: view.x.slice(),
-      ...(Number.isFinite(minallowed) ? { minallowed, maxallowed } : {}),
       rangeslider: { visible: false },
       tickformatstops: [
         { dtickrange: [null, 43200000], value: "%H:%M\n%-d %b" },

@@ -10,7 +10,7 @@ const map = smallMap({
     [5, 6],
   ],
 });
-const HEAD = "timestamp_utc,price_low,price_high,long_usdt,short_usdt,state_at_utc";
+const HEAD = "timestamp_utc,price_low,price_high,long_usdt,short_usdt,state_at_utc,leverage_tiers";
 const rowsOf = (view) => csvOf(map, view).trimEnd().split("\n");
 const whole = { x: [map.start, map.end], y: [map.low, map.high] };
 
@@ -36,7 +36,12 @@ for (const [name, view, expected] of [
 }
 
 test("a row says its time, its prices and both sides", () => {
-  assert.equal(rowsOf(whole)[2], "2024-07-04T00:00:00Z,110,120,2,0,2024-07-04T00:15:00Z");
+  assert.equal(rowsOf(whole)[2], "2024-07-04T00:00:00Z,110,120,2,0,2024-07-04T00:15:00Z,all");
+});
+
+test("a row of a filtered map says whose lots it is of", () => {
+  const [, row] = csvOf({ ...map, leverage_tiers: [25, 50.5] }, whole).split("\n");
+  assert.equal(row, "2024-07-04T00:00:00Z,100,110,1,0,2024-07-04T00:15:00Z,25x 50.5x");
 });
 
 test("a name says symbol, model, tiers, time, and that data are simulated", () => {
