@@ -50,6 +50,10 @@ class BybitServer(ExchangeServer):
             "priceFilter": {"minPrice": "0.10", "maxPrice": "1999999.80", "tickSize": "0.10"},
             "lotSizeFilter": {"minOrderQty": "0.001", "qtyStep": "0.001"},
         }
+        self.tiers: list[dict[str, Any]] = [
+            tier(symbol, 1, "2000000", "0.005", "0.01", "100.00"),
+            tier(symbol, 2, "2600000", "0.0056", "0.0111", "90.00"),
+        ]
 
     def rest(self, path: str, query: Mapping[str, str]) -> tuple[int, Any]:
         if path == "/v5/market/time":
@@ -62,23 +66,43 @@ class BybitServer(ExchangeServer):
             return 200, self._answer({"list": [self.instrument] if here else [], "nextPageCursor": ""})
         if query.get("symbol") != self.symbol:
             return 200, self._refuse(10001, "params error: symbol invalid")
-        if path == "/v5/market/kline":
-            start, end, limit = (int(query[name]) for name in ("start", "end", "limit"))
-            rows = [row for row in self.candles if start <= int(row[0]) <= min(end, self.now_ms)]
-            return 200, self._answer({"list": rows[::-1][: min(limit, 1000)]})
+        if path == "/v5/market/risk-limit":
+            return 200, self._answer({"category": "linear", "list": self.tiers, "nextPageCursor": ""})
+        return 200, self._answer(self._candles(query) if path == "/v5/market/kline" else self._samples(query))
+
+    def _candles(self, query: Mapping[str, str]) -> dict[str, Any]:
+        start, end, limit = (int(query[name]) for name in ("start", "end", "limit"))
+        rows = [row for row in self.candles if start <= int(row[0]) <= min(end, self.now_ms)]
+        return {"list": rows[::-1][: min(limit, 1000)]}
+
+    def _samples(self, query: Mapping[str, str]) -> dict[str, Any]:
         start, end, limit = (int(query[name]) for name in ("startTime", "endTime", "limit"))
         there = [row for row in self.samples if start <= int(row["timestamp"]) <= min(end, self.now_ms)][::-1]
         skipped = int(query.get("cursor", "0"))
         page = there[skipped : skipped + min(limit, 200)]
         # As the exchange does, a cursor also stands behind the last row.
         cursor = str(skipped + len(page)) if page else ""
-        return 200, self._answer({"list": page, "nextPageCursor": cursor})
+        return {"list": page, "nextPageCursor": cursor}
 
     def _answer(self, result: dict[str, Any]) -> dict[str, Any]:
         return {"retCode": 0, "retMsg": "OK", "result": result, "retExtInfo": {}, "time": self.now_ms}
 
     def _refuse(self, code: int, words: str) -> dict[str, Any]:
         return {"retCode": code, "retMsg": words, "result": {}, "retExtInfo": {}, "time": self.now_ms}
+
+
+def tier(symbol: str, number: int, cap: str, rate: str, initial: str, leverage: str) -> dict[str, Any]:
+    """Return a row of `/v5/market/risk-limit`."""
+    return {
+        "id": number,
+        "symbol": symbol,
+        "riskLimitValue": cap,
+        "maintenanceMargin": rate,
+        "initialMargin": initial,
+        "isLowestRisk": int(number == 1),
+        "maxLeverage": leverage,
+        "mmDeduction": "",
+    }
 
 
 def made_rows(days: int, *, sides: int = 2, seed: int = 3) -> tuple[list[list[str]], list[dict[str, str]]]:
