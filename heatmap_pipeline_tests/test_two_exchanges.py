@@ -1,4 +1,4 @@
-"""Markets of two exchanges in one home, from their local stand-ins to what is published: real rows and made ones."""
+"""Markets of several exchanges in one home, from local stand-ins to what is published: real rows and made ones."""
 
 from __future__ import annotations
 
@@ -15,12 +15,15 @@ import duckdb
 import pytest
 
 from heatmap_pipeline.store.odd import odd_days
+from heatmap_pipeline.symbols import title_of
 from heatmap_pipeline_tests._homes import as_if_yesterday_were, clean_environment, done, heatmap, last_line, published
 from heatmap_pipeline_tests.market._bybit_server import BybitServer, made_rows, real_rows
 from heatmap_pipeline_tests.market._exchange_server import ExchangeServer, Fault
+from heatmap_pipeline_tests.market._gate_server import GateMarketServer, gate_rows
 from heatmap_pipeline_tests.orchestration.homes import BTC, day, of_the_exchange, write_archive
 
 BYBIT = "BYBIT_BTCUSDT"
+GATE = "GATE_BTC_USDT"
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,27 @@ def test_each_market_is_read_where_it_is_traded(two: Two) -> None:
     halved = two.ask(f"SELECT contracts FROM raw_open_interest WHERE symbol = '{BYBIT}' ORDER BY snapshot_time LIMIT 1")
     assert halved[0][0] == pytest.approx(float(two.bybit.samples[3 * 288]["openInterest"]) / 2)
     assert {path.parent.name for path in (two.home / "archive").glob("*/*")} == {"binance", "bybit"}
+    tiers = "SELECT DISTINCT symbol, maintenance_margin_rate, max_leverage FROM model_parameters ORDER BY symbol"
+    assert two.ask(tiers) == [(BTC, 0.004, 125), (BYBIT, 0.005, 100)]
+
+
+def test_a_third_exchange_is_the_same_way(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gate: contracts of 0.001 BTC, an underline in the name, in settings and in Dagster's keys."""
+    monkeypatch.setenv("HEATMAP_BUCKET_GATE_BTC_USDT", "50")
+    with GateMarketServer(*gate_rows(8), two.bybit.now) as gate:
+        monkeypatch.setenv("HEATMAP_GATE_URL", gate.url)
+        days = ("--start", day(1), "--end", day(1))
+        done("run", "gate:BTC_USDT", "--source", "exchange", *days, "--home", two.home)
+        shares = [row["open_interest"] for row in gate.stats[3 * 288 :]]
+    columns = "exchange, native_symbol, base, quote, bucket, lot, contract_size, oi_sides, clock_rule"
+    assert two.ask(f"SELECT {columns} FROM symbols WHERE symbol = '{GATE}'") == [
+        ("gate", "BTC_USDT", "BTC", "USDT", 50, 0.001, 0.001, 1, "price")
+    ]
+    first = two.ask(f"SELECT contracts FROM raw_open_interest WHERE symbol = '{GATE}' ORDER BY snapshot_time LIMIT 1")
+    assert first[0][0] == pytest.approx(shares[0] / 1000)
+    assert two.ask(f"SELECT DISTINCT max_leverage FROM model_parameters WHERE symbol = '{GATE}'") == [(125,)]
+    assert two.days() == {BTC: (day(1), day(2)), BYBIT: (day(1), day(2)), GATE: (day(1), day(1))}
+    assert title_of(GATE, "USDT") == "Gate USDT-M perpetual"
 
 
 def test_a_market_of_binance_is_as_it_is_alone(two: Two, tmp_path: Path) -> None:
