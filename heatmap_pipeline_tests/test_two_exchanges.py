@@ -161,8 +161,7 @@ def test_forty_real_days_of_bybit_become_a_published_map(market_dir: Path, tmp_p
             for found in [log.dagster_event.asset_check_evaluation_data]
         }
     assert len(checks) > 12
-    # Of 11,516 samples ten, on as many days, go back and forth by more than was traded. That is a warning, and right.
-    assert [name for name, passed in checks.items() if not passed] == ["days_believable"]
+    assert [name for name, passed in checks.items() if not passed] == []
     with duckdb.connect(str(published(home)), read_only=True) as con:
 
         def ask(query: str) -> list[tuple[Any, ...]]:
@@ -173,7 +172,12 @@ def test_forty_real_days_of_bybit_become_a_published_map(market_dir: Path, tmp_p
         assert ask(f"SELECT DISTINCT facts ->> '$.clock.rule', facts ->> '$.sides' {samples}") == [
             ("volume", "both sides added")
         ]
-        assert set(odd_days(con, BYBIT).values()) == {"1 sample that trades cannot explain"}
+        assert odd_days(con, BYBIT) == {}
+        # Of 11,516 samples ten, on as many days, tell a step late what was traded; they are held, and no day is odd.
+        late = "CAST(repairs ->> 'late_samples' AS INTEGER)"
+        assert ask(f"SELECT count(*), sum({late}) FROM heatmap_days WHERE model = 'turnover' AND {late} > 0") == [
+            (10, 10)
+        ]
         missing = "CAST(repairs ->> 'missing_samples' AS INTEGER)"
         assert ask(f"SELECT DISTINCT day, {missing} FROM heatmap_days WHERE {missing} > 0") == [(date(2021, 2, 8), 4)]
         assert ask("SELECT model, count(*) FROM heatmap_days GROUP BY model ORDER BY model") == [
