@@ -21,6 +21,8 @@ from heatmap_pipeline.market.brackets import Tier
 from heatmap_pipeline.market.exchange_json import ExchangeError, as_number, as_rows, refuse_answer
 from heatmap_pipeline.market.public_rest import Refusal, as_refusal
 from heatmap_pipeline.market.rest_market import (
+    LATE_SAMPLES,
+    SAMPLE_STEP,
     Instrument,
     RestMarket,
     as_datetime,
@@ -41,11 +43,13 @@ GAP = 0.05
 CANDLES_PER_PAGE = 1000
 SAMPLES_PER_PAGE = 200
 
+_PAGE_MS = SAMPLES_PER_PAGE * SAMPLE_STEP * 1000
+
 _CLOSED_CODES = {"10009", "10024"}  # a banned address; a place that regulation shuts out
 _BUSY_CODES = {"10000", "10006", "10016", "10018"}  # timeouts, too many visits, errors of the server
 _NO_SYMBOL = "10001"  # a parameter that is wrong, of which only the symbol is not ours
 _GONE = frozenset({"Closed", "Delivering", "Settling"})
-_MOST_PAGES = 100
+_MOST_PAGES = 20
 
 
 class BybitMarket(RestMarket):
@@ -66,6 +70,7 @@ class BybitMarket(RestMarket):
         self, root: Path, base_url: str = URL, *, setting: str = "HEATMAP_BYBIT_URL", gap: float = GAP, **options: Any
     ) -> None:
         super().__init__(root, base_url, setting=setting, gap=gap, **options)
+        self._last_page: tuple[tuple[str, int], Sequence[Any]] = ("", 0), ()
 
     def refusal(self, answer: Any) -> Refusal | None:
         """Return `retCode` and `retMsg` of an answer that is refused."""
@@ -173,15 +178,30 @@ class BybitMarket(RestMarket):
         return opened, values
 
     def ask_samples(self, symbol: str, start: int, end: int) -> Sequence[Any]:
-        """Return the samples of the window, page by page; the exchange begins with the newest."""
+        """Return the samples of the window, out of pages that begin at whole multiples of a page's length.
+
+        A day ends within a page, of which the day after has the rest: days in a row ask for 526 pages a year.
+        """
+        rows: list[Any] = []
+        place = self.place(self.samples_path, typed_name(symbol))
+        for first in range(start - start % _PAGE_MS, end + 1, _PAGE_MS):
+            page = self._last_page[1] if self._last_page[0] == (symbol, first) else self._page(symbol, first)
+            if as_datetime(first + _PAGE_MS) + LATE_SAMPLES <= self.now():
+                self._last_page = (symbol, first), page
+            rows += [row for number, row in enumerate(page, 1) if start <= _label(row, place, number) <= end]
+        return rows
+
+    def _page(self, symbol: str, first: int) -> Sequence[Any]:
+        """Return the samples of a page's length; the exchange begins with the newest, and may give them in parts."""
         cursor, seen = "", set[str]()
         rows: list[Any] = []
         while True:
-            query = _query(symbol, intervalTime="5min", startTime=start, endTime=end, limit=SAMPLES_PER_PAGE)
-            page, cursor = self.ask(self.samples_path, query | ({"cursor": cursor} if cursor else {}), _list_and_cursor)
+            query = _query(symbol, intervalTime="5min", startTime=first, endTime=first + _PAGE_MS - 1)
+            query |= {"limit": SAMPLES_PER_PAGE} | ({"cursor": cursor} if cursor else {})
+            page, cursor = self.ask(self.samples_path, query, _list_and_cursor)
             rows += page
-            # A cursor also stands behind the last row; a full page is what announces another.
-            if not cursor or len(page) < SAMPLES_PER_PAGE:
+            # A cursor also stands behind the last row.
+            if not cursor or not page or len(rows) >= SAMPLES_PER_PAGE:
                 return rows[::-1]
             if cursor in seen or len(seen) >= _MOST_PAGES:
                 raise MarketError(
@@ -196,9 +216,7 @@ class BybitMarket(RestMarket):
         field = "singleOpenInterest" if declared else "openInterest"
         label, contracts = [], []
         for number, row in enumerate(rows, 1):
-            if not isinstance(row, dict):
-                refuse_answer(place, number, "is not an object")
-            label.append(as_milliseconds(row.get("timestamp"), place, number, "timestamp"))
+            label.append(_label(row, place, number))
             contracts.append(as_number(row.get(field), place, number, field))
         return sample_table(label, contracts), declared
 
@@ -216,6 +234,12 @@ def _list_and_cursor(result: Any, place: str) -> tuple[list[Any], str]:
     if not isinstance(cursor, str):
         refuse_answer(place, 1, f"nextPageCursor {shown(cursor)} is no text")
     return _list(result, place), cursor
+
+
+def _label(row: Any, place: str, number: int) -> int:
+    if not isinstance(row, dict):
+        refuse_answer(place, number, "is not an object")
+    return as_milliseconds(row.get("timestamp"), place, number, "timestamp")
 
 
 def _is_of(row: Any, native: str) -> bool:

@@ -76,7 +76,7 @@ def test_today_so_far_is_provisional_and_nothing_of_it_is_kept(server: BybitServ
 def test_what_is_over_is_asked_for_once_and_needs_no_network_again(server: BybitServer, tmp_path: Path) -> None:
     before = read(opened(server, tmp_path), day(1), day(2), day(3))
     assert len(server.paths("/kline")) == 3
-    assert len(server.paths("/open-interest")) == 6, "200 of the 289 samples of a day are a page"
+    assert len(server.paths("/open-interest")) == 6, "five of 200, and the rest of the first, which is not full"
     server.fault("/v5", Fault(status=403), always=True)
     server.asked.clear()
     again = opened(server, tmp_path)
@@ -88,6 +88,28 @@ def test_what_is_over_is_asked_for_once_and_needs_no_network_again(server: Bybit
     assert again.available(BTC, [day(1), day(2)]) == {day(1), day(2)}
     with pytest.raises(ClosedError, match=r"closed to the place this runs at \(it answered 403"):
         again.available(BTC, [day(1), day(4)])
+
+
+def test_a_page_of_samples_may_come_in_parts(server: BybitServer, tmp_path: Path) -> None:
+    _, whole = read(opened(server, tmp_path / "whole"), day(1), day(2))
+    server.samples_per_page = 70
+    _, parts = read(opened(server, tmp_path / "parts"), day(1), day(2))
+    assert [each.content_hash() for each in parts] == [each.content_hash() for each in whole]
+    server.cursor = "again"
+    with pytest.raises(MarketError, match="the exchange hands out the same page again and again"):
+        read(opened(server, tmp_path / "endless"), day(1))
+
+
+def test_no_page_is_asked_for_twice(tmp_path: Path) -> None:
+    """A page of candles a day, and the fewest pages of samples: 526 a year."""
+    days = [day(number) for number in range(1, 9)]
+    with BybitServer(*made_rows(8), datetime(2024, 4, 1)) as server:
+        read(opened(server, tmp_path), *days)
+        asked = [one.query for one in server.asked if "open-interest" in one.path]
+    assert len(server.paths("/kline")) == 8
+    pages = [query["startTime"] for query in asked if "cursor" not in query]
+    assert len(pages) == len(set(pages)) == 8 * 288 // 200 + 2, "one more for each end"
+    assert len(asked) == len(pages) + 2, "the first and the last are not full"
 
 
 def test_a_kept_day_that_was_changed_is_asked_for_once_more(server: BybitServer, tmp_path: Path) -> None:
