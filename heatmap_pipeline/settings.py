@@ -307,10 +307,15 @@ class Settings(BaseSettings):
         return SOURCES[self.source]
 
     @property
+    def archives(self) -> Path:
+        """Folder of what was fetched, by where it came from."""
+        return self.home / "archive"
+
+    @property
     def archive_root(self) -> Path:
         """Folder that holds `futures/um/daily/...`: the archive given, or the source's own under the home."""
         if not self.kind.given_folder:
-            return self.home / "archive" / (self.kind.folder or self.source)
+            return self.archives / (self.kind.folder or self.source)
         if self.archive is None:
             raise SettingsError(f"source {self.source} needs a folder: give --archive DIR or set HEATMAP_ARCHIVE")
         return self.archive

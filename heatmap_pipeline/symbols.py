@@ -5,8 +5,9 @@ Pure text, without settings and files. A market is a contract of an exchange. It
 (BYBIT_BTCUSDT, typed `bybit:BTCUSDT`). The two are never mistaken for each other: a name of Binance with an underline
 ends in it and PERP or six digits, and behind the underline of an exchange no such thing may stand.
 
-A perpetual margined in dollars is called after its base and its quote asset (BTCUSDT), on Bybit those in USDC after
-the base alone (BTCPERP); on Binance the others say what they are behind an underline (BTCUSD_PERP, BTCUSDT_240927).
+A perpetual margined in dollars is called after its base and its quote asset (BTCUSDT), on Gate with an underline
+between them (GATE_BTC_USDT, typed `gate:BTC_USDT`), on Bybit those in USDC after the base alone (BTCPERP); on Binance
+the others say what they are behind an underline (BTCUSD_PERP, BTCUSDT_240927).
 What the exchange itself says of a contract counts more than its name (`market/exchange.py`).
 """
 
@@ -42,8 +43,11 @@ _COIN = "USD"
 HOME_EXCHANGE = "binance"
 """The exchange whose markets are called by the bare name."""
 
-OTHER_EXCHANGES = ("bybit",)
+OTHER_EXCHANGES = ("bybit", "gate")
 """The exchanges whose names stand before those of their contracts."""
+
+UNDERLINED = frozenset({"gate"})
+"""Those of them that write an underline between base and quote."""
 
 _ENDING = re.compile(r"(.+)_(PERP|\d{6})")
 _ENDING_ALONE = re.compile(r"PERP|\d{6}")
@@ -62,6 +66,7 @@ class Contract:
         quote: the asset of its prices and volumes; '' where nothing tells.
         kind: perpetual (margined in its quote), delivery (with an end) or coin-margined (contracts are dollars).
         lot: smallest quantity that can be traded, in units of the base; None where nothing tells.
+        contract_size: units of the base in what the exchange calls one contract.
     """
 
     symbol: str
@@ -69,6 +74,7 @@ class Contract:
     quote: str
     kind: Literal["perpetual", "delivery", "coin-margined"] = "perpetual"
     lot: float | None = None
+    contract_size: float = 1.0
 
 
 def exchange_and_name(symbol: str) -> tuple[str, str]:
@@ -77,11 +83,14 @@ def exchange_and_name(symbol: str) -> tuple[str, str]:
     Example:
         >>> exchange_and_name("BYBIT_BTCUSDT"), exchange_and_name("BTCUSDT_240927")
         (('bybit', 'BTCUSDT'), ('binance', 'BTCUSDT_240927'))
+        >>> exchange_and_name("GATE_BTC_USDT")
+        ('gate', 'BTC_USDT')
     """
     head, _, name = symbol.partition("_")
-    other = head == head.upper() and head.lower() in OTHER_EXCHANGES
-    if other and name and "_" not in name and not _ENDING_ALONE.fullmatch(name):
-        return head.lower(), name
+    exchange, parts = head.lower(), name.split("_")
+    other = head == head.upper() and exchange in OTHER_EXCHANGES
+    if other and all(parts) and len(parts) <= 1 + (exchange in UNDERLINED) and not _ENDING_ALONE.fullmatch(parts[-1]):
+        return exchange, name
     return HOME_EXCHANGE, symbol
 
 
@@ -114,11 +123,14 @@ def contract_of(symbol: str) -> Contract:
 
     Example:
         >>> contract_of("1000SHIBUSDC")
-        Contract(symbol='1000SHIBUSDC', base='1000SHIB', quote='USDC', kind='perpetual', lot=None)
+        Contract(symbol='1000SHIBUSDC', base='1000SHIB', quote='USDC', kind='perpetual', lot=None, contract_size=1.0)
         >>> contract_of("BTCUSD_PERP").kind, contract_of("BTCUSDT_240927").kind
         ('coin-margined', 'delivery')
     """
     exchange, name = exchange_and_name(symbol)
+    if exchange in UNDERLINED and "_" in name:
+        base, _, quote = name.partition("_")
+        return Contract(symbol, base, quote, "coin-margined" if quote == _COIN else "perpetual")
     if exchange == "bybit" and (in_usdc := _USDC_PERPETUAL.fullmatch(name)):
         return Contract(symbol, in_usdc[1], "USDC")
     match = _ENDING.fullmatch(name)
@@ -198,7 +210,8 @@ def why_not_computed(contract: Contract) -> str:
     """
     name, end = typed_name(contract.symbol), _end(contract.symbol)
     prefix = f"{name.partition(':')[0]}:" if ":" in name else ""
-    near = f"{prefix}{contract.base or 'BTC'}USDT"
+    between = "_" if prefix.rstrip(":") in UNDERLINED else ""
+    near = f"{prefix}{contract.base or 'BTC'}{between}USDT"
     if contract.kind == "coin-margined":
         return (
             f"symbol {name} is coin-margined (COIN-M: its contracts are US dollars, paid in {contract.base or 'coins'}"
@@ -207,7 +220,7 @@ def why_not_computed(contract: Contract) -> str:
     if contract.kind == "delivery":
         return (
             f"symbol {name} is a delivery contract, which ends{end}, and only perpetual contracts are computed; "
-            f"choose one, such as {prefix}{contract.base}{contract.quote or 'USDT'}"
+            f"choose one, such as {prefix}{contract.base}{between}{contract.quote or 'USDT'}"
         )
     if contract.quote and not is_dollar(contract.quote):
         return (
@@ -246,18 +259,19 @@ def why_no_symbol(text: str) -> str:
 
 def why_not_written(text: str) -> str:
     """Return why a text cannot be the name of any perpetual contract, of whatever quote; '' if it can."""
-    name = exchange_and_name(text)[1]
+    exchange, name = exchange_and_name(text)
     prefix = typed_name(text).removesuffix(name)
-    odd = next((letter for letter in name if not _allowed(letter)), "")
+    pair = name.replace("_", "") if exchange in UNDERLINED else name
+    odd = next((letter for letter in pair if not _allowed(letter)), "")
     composed = unicodedata.normalize("NFKC", name)
-    if len(name) >= 2 and len(text) <= MAX_LENGTH and not odd and composed == name and _starts(name):
+    complete = exchange not in UNDERLINED or "_" in name
+    if complete and len(pair) >= 2 and len(text) <= MAX_LENGTH and not odd and composed == name and _starts(name):
         return ""
-    nearest = re.sub("[a-z]", lambda letter: letter[0].upper(), composed).strip()
-    nearest = re.sub(r"\d", lambda digit: str(int(digit[0])), nearest)
-    if _ENDING.fullmatch(nearest):
-        nearest = nearest.partition("_")[0]
-    means = nearest != name and 2 <= len(nearest) <= MAX_LENGTH and all(map(_allowed, nearest)) and _starts(nearest)
-    advice = f"do you mean {prefix}{nearest}?" if means else f"for example {prefix}BTCUSDT"
+    nearest = _nearest(exchange, composed)
+    letters = nearest.replace("_", "") if exchange in UNDERLINED else nearest
+    means = nearest != name and 2 <= len(nearest) <= MAX_LENGTH and all(map(_allowed, letters)) and _starts(nearest)
+    example = "BTC_USDT" if exchange in UNDERLINED else "BTCUSDT"
+    advice = f"do you mean {prefix}{nearest}?" if means else f"for example {prefix}{example}"
     reason = ""
     if len(text) > MAX_LENGTH:
         reason = f" (more than {MAX_LENGTH} letters)"
@@ -268,19 +282,32 @@ def why_not_written(text: str) -> str:
     return f"symbol {typed_name(text)[:40]!r} is not a symbol; write it as the exchange does, {advice}{reason}"
 
 
+def _nearest(exchange: str, composed: str) -> str:
+    """Return what somebody most likely means who wrote a name that is none."""
+    nearest = re.sub("[a-z]", lambda letter: letter[0].upper(), composed).strip()
+    nearest = re.sub(r"\d", lambda digit: str(int(digit[0])), nearest)
+    if _ENDING.fullmatch(nearest):
+        nearest = nearest.partition("_")[0]
+    if exchange in UNDERLINED and "_" not in nearest and (pair := contract_of(nearest)).quote:
+        nearest = f"{pair.base}_{pair.quote}"
+    return nearest
+
+
 def safe_name(symbol: str) -> str:
     """Return what stands for a market where only A-Z, a-z, 0-9 and one underline may: in names of Dagster and settings.
 
     Letters besides A-Z and 0-9 become `u` and the four hexadecimal digits of their code, as JSON writes them behind a
     backslash; those beyond FFFF become two such. An id of A-Z and 0-9 stands for itself, and so does the underline
-    behind an exchange.
+    behind an exchange, and that of the names of such exchanges as write one.
 
     Example:
         >>> safe_name("币安人生USDT"), safe_name("BTCUSDT"), safe_name("BYBIT_BTCUSDT")
         ('u5E01u5B89u4EBAu751FUSDT', 'BTCUSDT', 'BYBIT_BTCUSDT')
     """
-    name = exchange_and_name(symbol)[1]
-    return symbol.removesuffix(name) + "".join(letter if _plain(letter) else _escaped(letter) for letter in name)
+    exchange, name = exchange_and_name(symbol)
+    kept = "_" if exchange in UNDERLINED else ""
+    written = "".join(letter if _plain(letter) or letter == kept else _escaped(letter) for letter in name)
+    return symbol.removesuffix(name) + written
 
 
 def of_safe_name(name: str) -> str:
@@ -290,18 +317,22 @@ def of_safe_name(name: str) -> str:
         >>> of_safe_name("u5E01u5B89u4EBAu751FUSDT"), of_safe_name("BYBIT_BTCUSDT"), of_safe_name("btcusdt")
         ('币安人生USDT', 'BYBIT_BTCUSDT', '')
     """
-    head, mark, escaped = name.rpartition("_")
-    if not _SAFE.fullmatch(escaped):
-        return ""
-    units = b"".join(
-        int(part[1:], 16).to_bytes(2, "big") if len(part) > 1 else part.encode("utf-16-be")
-        for part in re.findall(r"u[0-9A-F]{4}|[A-Z0-9]", escaped)
-    )
     try:
-        symbol = f"{head}{mark}{units.decode('utf-16-be')}"
-    except UnicodeDecodeError:  # half of a pair
+        symbol = "_".join(map(_read_escaped, name.split("_")))
+    except ValueError:  # no such name, or half of a pair
         return ""
     return symbol if safe_name(symbol) == name else ""
+
+
+def _read_escaped(text: str) -> str:
+    """Return what a part of a `safe_name` stands for; raises ValueError for what is none."""
+    if not _SAFE.fullmatch(text):
+        raise ValueError(text)
+    units = b"".join(
+        int(part[1:], 16).to_bytes(2, "big") if len(part) > 1 else part.encode("utf-16-be")
+        for part in re.findall(r"u[0-9A-F]{4}|[A-Z0-9]", text)
+    )
+    return units.decode("utf-16-be")
 
 
 def _escaped(letter: str) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import __main__ as benchmarks
-from benchmarks import footprint, size
+from benchmarks import exchange, footprint, size
 from benchmarks.measure import Measured, Setting
 
 
@@ -43,6 +43,12 @@ def test_what_age_costs_is_measured_for_books_and_rows(tmp_path: Path) -> None:
     assert names == {"engine ms", "lots", "state bytes", "position_events", "liquidation_snapshots"}
     assert all(math.isfinite(row.value) and row.value > 0 for row in rows)
     assert "footprint" not in {one.name for one in benchmarks.BENCHMARKS if not one.on_request}
+
+
+def test_what_is_fetched_is_asked_for_once(tmp_path: Path) -> None:
+    first, again = exchange.fetch(Setting(tmp_path, quick=True))
+    assert first.what.startswith("2 pages of candles and ")
+    assert first.value > again.value > 0
 
 
 @pytest.mark.slow

@@ -143,13 +143,15 @@ def test_everything_is_labelled(settings: Settings) -> None:
 
 
 def test_the_markets_of_an_asset_are_one_group(settings: Settings) -> None:
-    both = settings.model_copy(update={"symbols": ("BTCUSDT", "BYBIT_BTCUSDT")})
+    both = settings.model_copy(update={"symbols": ("BTCUSDT", "BYBIT_BTCUSDT", "GATE_BTC_USDT")})
     specs = {spec.key.path[0]: spec for spec in graph_of(build_defs(both)).values()}
     assert {name: (spec.group_name, spec.tags["exchange"], spec.tags["base"]) for name, spec in specs.items()} == {
         "BTCUSDT": ("BTC", "binance", "BTC"),
         "BYBIT_BTCUSDT": ("BTC", "bybit", "BTC"),
+        "GATE_BTC_USDT": ("BTC", "gate", "BTC"),
     }
-    assert symbol_and_stage("BYBIT_BTCUSDT__raw_candles") == ("BYBIT_BTCUSDT", "raw_candles")
+    for market in ("BYBIT_BTCUSDT", "GATE_BTC_USDT"):
+        assert symbol_and_stage(f"{market}__raw_candles") == (market, "raw_candles")
 
 
 def test_day_partitions_run_in_one_go(settings: Settings) -> None:

@@ -19,6 +19,7 @@ from heatmap_pipeline.symbols import (
     MAX_LENGTH,
     OTHER_EXCHANGES,
     OTHERS,
+    UNDERLINED,
     Contract,
     contract_of,
     exchange_and_name,
@@ -100,6 +101,10 @@ def test_what_ends_is_refused_with_the_day_and_the_contract_that_does_not(base: 
         ("BYBIT_ETHPERP", "ETH", "USDC", "perpetual"),
         ("BYBIT_BTCUSD", "BTC", "USD", "coin-margined"),
         ("BYBITUSDT", "BYBIT", "USDT", "perpetual"),
+        ("GATE_BTC_USDT", "BTC", "USDT", "perpetual"),
+        ("GATE_1INCH_USDC", "1INCH", "USDC", "perpetual"),
+        ("GATE_BTC_USD", "BTC", "USD", "coin-margined"),
+        ("GATEUSDT", "GATE", "USDT", "perpetual"),
         ("USDT", "", "", "perpetual"),
     ],
 )
@@ -128,8 +133,19 @@ def test_contracts_by_name(name: str, base: str, quote: str, kind: str) -> None:
         ("BYBIT_BTC-26DEC25", "('-' is neither a letter nor a digit 0 to 9)"),
         ("BYBIT_A", "for example bybit:BTCUSDT"),
         ("BYBIT_", "is not a symbol"),
+        ("GATE_BTCUSDT", "'gate:BTCUSDT' is not a symbol; write it as the exchange does, do you mean gate:BTC_USDT?"),
+        ("GATE_btc_usdt", "do you mean gate:BTC_USDT?"),
+        ("GATE_NOSUCH", "for example gate:BTC_USDT"),
+        ("GATE_BTC_USD", "symbol gate:BTC_USD is coin-margined"),
+        ("GATE_BTC_USD", "choose one, such as gate:BTC_USDT"),
+        (
+            "GATE_ETH_BTC",
+            "is quoted in BTC, and only contracts quoted in dollars are computed; choose one, such as gate",
+        ),
+        ("GATE_BTC_USDT_20261225", "is not a symbol"),
+        ("GATE__USDT", "is not a symbol"),
         ("KRAKEN_BTCUSDT", "('_' is neither a letter nor a digit 0 to 9)"),
-        ("kraken:BTCUSDT", "(before a colon stands an exchange: binance or bybit)"),
+        ("kraken:BTCUSDT", "(before a colon stands an exchange: binance, bybit or gate)"),
         ("BYBIT_240927", "is a delivery contract"),
         ("BYBIT_BTCUSDT_240927", "is a delivery contract"),
         ("btcusdt", "'btcusdt' is not a symbol; write it as the exchange does, do you mean BTCUSDT?"),
@@ -171,7 +187,7 @@ def test_what_may_be_a_symbol_is_safe_everywhere(text: str) -> None:
     assert re.fullmatch(r"\w{2,30}", text)
     assert "_" not in text
     for exchange in OTHER_EXCHANGES:
-        there = f"{exchange.upper()}_{text}"
+        there = f"{exchange.upper()}_{'1_' if exchange in UNDERLINED else ''}{text}"
         assert bool(why_not_written(there)) == (
             len(there) > MAX_LENGTH or re.fullmatch(r"PERP|\d{6}", text) is not None
         )
@@ -190,15 +206,16 @@ def test_the_longest_are_taken(text: str) -> None:
 @given(st.text())
 def test_what_stands_for_a_symbol_can_be_read_back(text: str) -> None:
     name = safe_name(text)
-    assert re.fullmatch("([A-Z]+_)?[A-Za-z0-9]*", name)
+    assert re.fullmatch("([A-Z]+_([A-Za-z0-9]+_)?)?[A-Za-z0-9]*", name)
     assert "_" not in name or exchange_and_name(text)[0] != "binance"
     assert of_safe_name(name) == text
     assert name == text or not re.fullmatch("[A-Z0-9]*", text), "plain ones stand for themselves"
 
 
-@given(st.sampled_from([*OTHER_EXCHANGES, "binance"]), bases)
-def test_a_market_is_read_back_from_what_is_typed_and_what_stands_for_it(exchange: str, name: str) -> None:
+@given(st.sampled_from([*OTHER_EXCHANGES, "binance"]), bases, bases)
+def test_a_market_is_read_back_from_what_is_typed_and_what_stands_for_it(exchange: str, base: str, quote: str) -> None:
     """One id, one text to type, one name in settings and Dagster, and none of them is that of another market."""
+    name = f"{base}_{quote}" if exchange in UNDERLINED else f"{base}{quote}"
     symbol = market_id(f"{exchange}:{name}")
     assert market_id(f"{exchange.upper()}:{name}") == symbol == market_id(symbol)
     if not why_not_written(symbol):
@@ -219,7 +236,7 @@ def test_a_name_of_binance_with_an_underline_is_never_a_market_of_another_exchan
         assert "_" not in safe_name(name)
 
 
-@given(st.text(), st.from_regex(r"\A([A-Z]+_)?([A-Z0-9]|u[0-9A-F]{4}){1,8}\Z"))
+@given(st.text(), st.from_regex(r"\A([A-Z]+_){0,2}([A-Z0-9]|u[0-9A-F]{4}){1,8}\Z"))
 def test_one_name_stands_for_one_symbol(text: str, name: str) -> None:
     for asked in (text, name):
         symbol = of_safe_name(asked)

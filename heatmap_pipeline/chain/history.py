@@ -18,7 +18,7 @@ from heatmap_pipeline.chain.commands import run_command
 from heatmap_pipeline.commands import command
 from heatmap_pipeline.errors import HeatmapError, listed
 from heatmap_pipeline.instants import ONE_DAY, SECONDS
-from heatmap_pipeline.market.brackets import load_bracket
+from heatmap_pipeline.market.brackets import kept_tiers, load_bracket
 from heatmap_pipeline.model.parameters import (
     MODELS,
     Bracket,
@@ -141,25 +141,21 @@ def day_bucket(settings: Settings, symbol: str, before: tuple[float, float] | No
 def resolve_parameters(
     settings: Settings, record: SymbolRecord, model: str, day: date, bucket: float
 ) -> ModelParameters:
-    """Return the parameters of a model for one symbol and day: settings win, then the bracket file, then the defaults.
+    """Return the parameters of a model for one symbol and day.
+
+    Maintenance margin rate and largest leverage: settings win, then the bracket file, then the tiers that the exchange
+    told of this market, then the defaults.
 
     Raises:
-        ChainError: if a bracket file is set and does not hold the symbol, or no model can be had of such settings, or
-            there is no such model.
+        ChainError: if a bracket file is set and holds the symbol as little as what the exchange told, or no model can
+            be had of such settings, or there is no such model.
     """
     if model not in MODELS:
         raise ChainError(f"{record.symbol} {model}: this program has no such model; it has {listed(MODELS)}")
     own = settings.of(record.symbol)
     bracket = Bracket()
-    if settings.leverage_brackets is not None and (own.maintenance_margin_rate is None or own.max_leverage is None):
-        found = load_bracket(settings.leverage_brackets, record.symbol, day)
-        if found is None:
-            raise ChainError(
-                f"{record.symbol} is not in HEATMAP_LEVERAGE_BRACKETS = {settings.leverage_brackets}; set "
-                f"{setting_of('maintenance_margin_rate', record.symbol)} and "
-                f"{setting_of('max_leverage', record.symbol)}, or add it"
-            )
-        bracket = Bracket(*found)
+    if own.maintenance_margin_rate is None or own.max_leverage is None:
+        bracket = _first_bracket(settings, record.symbol, day)
     bracket = Bracket(
         own.maintenance_margin_rate or bracket.maintenance_margin_rate, own.max_leverage or bracket.max_leverage
     )
@@ -172,14 +168,29 @@ def resolve_parameters(
         ) from None
 
 
+def _first_bracket(settings: Settings, symbol: str, day: date) -> Bracket:
+    """Return the first bracket of a market on a day, by a file or by what its exchange told, else the default."""
+    for place in (settings.leverage_brackets, kept_tiers(settings.archives, symbol)):
+        found = None if place is None else load_bracket(place, symbol, day)
+        if found is not None:
+            return Bracket(*found)
+    if settings.leverage_brackets is not None:
+        raise ChainError(
+            f"{symbol} is not in HEATMAP_LEVERAGE_BRACKETS = {settings.leverage_brackets}; set "
+            f"{setting_of('maintenance_margin_rate', symbol)} and {setting_of('max_leverage', symbol)}, or add it"
+        )
+    return Bracket()
+
+
 def _wanted_parameters(settings: Settings, record: SymbolRecord, model: str) -> Callable[[date, float], str]:
-    """Return a function that says the parameters of a day and bucket as JSON; days are told apart by a bracket file."""
+    """Return a function that says the parameters of a day and bucket as JSON; days are told apart by dated brackets."""
+    dated = settings.leverage_brackets is not None or kept_tiers(settings.archives, record.symbol) is not None
 
     @cache
     def known(day: date, bucket: float) -> str:
         return resolve_parameters(settings, record, model, day, bucket).to_json()
 
-    return lambda day, bucket: known(day if settings.leverage_brackets is not None else date.max, bucket)
+    return lambda day, bucket: known(day if dated else date.max, bucket)
 
 
 def parameter_changes(recorded: str, wanted: str) -> list[str]:

@@ -152,7 +152,8 @@ def _contract(chosen: SymbolRecord | None, market: Market, symbol: str) -> Contr
     if chosen is None or not chosen.quote:
         return market.contract(symbol)
     named = contract_of(symbol)
-    return replace(named, quote=chosen.quote, base=chosen.base or named.base, lot=chosen.lot)
+    base = chosen.base or named.base
+    return replace(named, quote=chosen.quote, base=base, lot=chosen.lot, contract_size=chosen.contract_size)
 
 
 def _record_how_counted(con: Any, symbol: str, chunk: Sequence[CleanDay]) -> None:

@@ -2,7 +2,8 @@
 
 Every trade opens or closes at most its own quantity, so between two instants open interest changes by at most the
 volume traded. On 8,185 real intervals of five symbols the change never passes 0.861 of it; a sample at half its value
-passes it ninety-fold. What a broken bound means for the flow is the business of `flows.py`.
+passes it ninety-fold. Where the figure of an exchange lags behind its trades now and then, it is passed by what was
+traded in the candle before: such a sample is late, no error. What either means for the flow is decided in `flows.py`.
 """
 
 from __future__ import annotations
@@ -80,12 +81,14 @@ class Judged:
     Attributes:
         valid: int[v], increasing positions among the samples; the first is 0.
         shifts: positions in `valid` of the first sample of each new level, increasing, from 1.
-        impossible: samples that count as missing.
+        impossible: samples that count as missing, as no trade explains them.
+        late: samples that count as missing, as what was traded in the candle before explains them.
     """
 
     valid: NDArray[np.intp]
     shifts: tuple[int, ...]
     impossible: int
+    late: int = 0
 
 
 def judge_samples(
@@ -100,7 +103,8 @@ def judge_samples(
 
     If a later sample fits the last valid one, those set aside were wrong. If three set aside in a row fit each other,
     the level itself moved (another multiplier, unit or counting) and the three are valid. What is set aside at the end
-    is wrong too, as far as this day knows.
+    is wrong too, as far as this day knows. What is wrong is late where the day's candle before the last valid sample
+    explains it, and else impossible.
 
     Args:
         time: int64[m], microseconds UTC, increasing, m >= 1.
@@ -119,6 +123,14 @@ def judge_samples(
         fitting: NDArray[np.bool_] = within | missing | (from_before & missing_before)
         return fitting
 
+    def lags(earlier: int, later: int) -> bool:
+        if earlier == 0 and time[0] < traded.midnight:
+            return False  # what was traded before the day is known in sum only
+        since = max(int(time[earlier]) - traded.interval, traded.midnight)
+        volume, _ = traded.between(np.array([since]), time[later : later + 1])
+        change = abs(contracts[later] - contracts[earlier])
+        return bool(change <= (1 + VOLUME_TOLERANCE) * volume[0] + LEVEL_TOLERANCE * contracts[earlier])
+
     numbers = np.arange(len(time))
     follows = fits(numbers[:-1], numbers[1:])
     if follows.all():
@@ -126,19 +138,22 @@ def judge_samples(
 
     # Those set aside always stand next to each other, so `follows` tells whether they fit among themselves.
     broken = int(np.argmin(follows)) + 1
-    valid, shifts, aside, impossible = list(range(broken)), list[int](), list[int](), 0
+    valid, shifts, aside, wrong = list(range(broken)), list[int](), list[int](), list[bool]()
+    lagging: list[bool] = []  # of each that is set aside
     for number in range(broken, len(time)):
         last = valid[-1]
         direct = last == number - 1
         if follows[number - 1] if direct else fits(numbers[last : last + 1], numbers[number : number + 1])[0]:
-            impossible += len(aside)
+            wrong += lagging
             valid.append(number)
-            aside = []
+            aside, lagging = [], []
             continue
         aside.append(number)
+        lagging.append(lags(last, number))
         if len(aside) >= NEW_LEVEL and follows[number - NEW_LEVEL + 1 : number].all():
-            impossible += len(aside) - NEW_LEVEL
+            wrong += lagging[:-NEW_LEVEL]
             shifts.append(len(valid))
             valid += aside[-NEW_LEVEL:]
-            aside = []
-    return Judged(np.array(valid, dtype=np.intp), tuple(shifts), impossible + len(aside))
+            aside, lagging = [], []
+    wrong += lagging
+    return Judged(np.array(valid, dtype=np.intp), tuple(shifts), wrong.count(False), wrong.count(True))

@@ -1,23 +1,44 @@
-"""The first leverage bracket of a symbol from files in the exchange's own shape.
+"""The first leverage bracket of a symbol from files in the shape of Binance's answer.
 
-Brackets change, so files carry a date in their name: `anything_YYYY-MM-DD.json`.
+Brackets change, so files carry a date in their name: `anything_YYYY-MM-DD.json`. The user's are files of Binance; those
+of exchanges that tell everybody their tiers are written here, in the same shape, when they are first seen.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from heatmap_pipeline.files import open_regular
+from heatmap_pipeline.files import open_regular, replace_file
 from heatmap_pipeline.market.strict_json import load_json, shown
 from heatmap_pipeline.market.tables import MarketError
+from heatmap_pipeline.symbols import own_exchange
 
 MAX_BYTES = 4 * 2**20
 """Largest file that is read; that of all symbols has 0.7 MB."""
+
+
+@dataclass(frozen=True)
+class Tier:
+    """A leverage tier.
+
+    Attributes:
+        cap: largest notional of a position in it, quote asset.
+        rate: maintenance margin rate, a fraction of the notional.
+        max_leverage: largest leverage.
+    """
+
+    cap: float
+    rate: float
+    max_leverage: float
+
 
 _DATED = re.compile(r".*_(\d{4}-\d{2}-\d{2})\.json")
 
@@ -43,6 +64,52 @@ def load_bracket(path: Path, symbol: str, day: date) -> tuple[float, float] | No
     except OSError as error:
         raise MarketError(f"leverage brackets {file}: {error.strerror}; give a file or a folder of them") from None
     return _read(file, changed).get(symbol)
+
+
+def kept_tiers(archive: Path, symbol: str) -> Path | None:
+    """Return the folder of the tiers that an exchange told of a market, None where it has not.
+
+    Args:
+        archive: the home's folder of what exchanges answered.
+        symbol: id of the market.
+    """
+    folder = _folder(archive, symbol)
+    return folder if folder.is_dir() and any(folder.glob("*.json")) else None
+
+
+def keep_tiers(archive: Path, symbol: str, tiers: Sequence[Tier], day: date) -> None:
+    """Write down the tiers of a market, unless the newest that are kept are the same.
+
+    Args:
+        archive: as of `kept_tiers`.
+        symbol: id of the market.
+        tiers: the lowest first.
+        day: UTC, on which the exchange told them.
+
+    Raises:
+        OSError: if the disk refuses it.
+    """
+    floors = [0.0, *(tier.cap for tier in tiers)]
+    brackets = [
+        {
+            "bracket": number,
+            "initialLeverage": tier.max_leverage,
+            "notionalCap": tier.cap,
+            "notionalFloor": floor,
+            "maintMarginRatio": tier.rate,
+        }
+        for number, (tier, floor) in enumerate(zip(tiers, floors, strict=False), 1)
+    ]
+    content = json.dumps([{"symbol": symbol, "brackets": brackets}], indent=1).encode()
+    folder = _folder(archive, symbol)
+    folder.mkdir(parents=True, exist_ok=True)
+    newest = max((file for file in folder.glob("*.json") if _DATED.fullmatch(file.name)), default=None)
+    if newest is None or newest.read_bytes() != content:
+        replace_file(folder / f"tiers_{day}.json", content)
+
+
+def _folder(archive: Path, symbol: str) -> Path:
+    return archive / own_exchange(symbol) / "tiers" / symbol
 
 
 def _newest(folder: Path, day: date) -> Path:

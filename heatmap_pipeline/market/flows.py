@@ -79,6 +79,7 @@ class DayFlow:
         held: whether the day has no valid sample, so that the open interest stands still.
         start_open_interest: contracts of the first sample of a history, on its first day; None on later days.
         impossible_samples: samples that what was traded cannot explain, left out as if they were missing.
+        late_samples: samples that only what was traded in the candle before explains, left out all the same.
         level_shifts: times that the level of the samples moved for good, by nothing that was traded.
         missing_samples: samples that the grid of the file's step lacks, as far as the day's rows reach.
     """
@@ -91,6 +92,7 @@ class DayFlow:
     held: bool
     start_open_interest: float | None
     impossible_samples: int
+    late_samples: int
     level_shifts: int
     missing_samples: int
 
@@ -99,6 +101,7 @@ class DayFlow:
         """Count of each repair made here; only those above 0."""
         counts = {
             "impossible_samples": self.impossible_samples,
+            "late_samples": self.late_samples,
             "level_shifts": self.level_shifts,
             "missing_samples": self.missing_samples,
         }
@@ -173,6 +176,7 @@ def compute_flow(
         held=carried is not None and len(judged.valid) == 1,
         start_open_interest=before.open_interest if carried is None else None,
         impossible_samples=judged.impossible,
+        late_samples=judged.late,
         level_shifts=len(judged.shifts),
         missing_samples=_missing(sample_time_us, sample_step * MICROSECONDS, traded),
     )

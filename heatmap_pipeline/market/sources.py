@@ -1,7 +1,7 @@
 """The sources by name: what ingestion asks of any of them, and which object answers for each.
 
-Another exchange is another file beside `bybit.py`, a line in `EXCHANGES`, and its name in `symbols.py`; another source
-of files a line in `OPENERS` and a row in `source_kinds.py` that says what it can do.
+Another exchange is another file beside `bybit.py` and `gate.py`, a line in `EXCHANGES`, and its name in `symbols.py`;
+another source of files a line in `OPENERS` and a row in `source_kinds.py` that says what it can do.
 """
 
 from __future__ import annotations
@@ -242,12 +242,20 @@ def _open_bybit(settings: Settings, progress: Downloads | None) -> Market:
     del progress  # a day is two or three requests, told as one
     from heatmap_pipeline.market.bybit import URL, BybitMarket  # noqa: PLC0415  # HTTP is loaded where it is used
 
-    return BybitMarket(settings.home / "archive" / "bybit", settings.bybit_url or URL)
+    return BybitMarket(settings.archives / "bybit", settings.bybit_url or URL)
+
+
+def _open_gate(settings: Settings, progress: Downloads | None) -> Market:
+    del progress
+    from heatmap_pipeline.market.gate import URL, GateMarket  # noqa: PLC0415  # HTTP is loaded where it is used
+
+    return GateMarket(settings.archives / "gate", settings.gate_url or URL)
 
 
 EXCHANGES: Mapping[str, Callable[[Settings, Downloads | None], Market]] = {
     "binance": _open_binance,
     "bybit": _open_bybit,
+    "gate": _open_gate,
 }
 """What opens the exchange of a market (`symbols.exchange_and_name`)."""
 

@@ -86,6 +86,7 @@ class SymbolRecord:
             exchange=exchange,
             native_symbol=native,
             base=contract.base,
+            contract_size=contract.contract_size,
             lot=contract.lot,
         )
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from heatmap_pipeline.chain.history import CLOSES, History, Stale, parameter_changes, resolve_parameters, stale_days
+from heatmap_pipeline.market.brackets import Tier, keep_tiers
 from heatmap_pipeline.model.parameters import MODELS
-from heatmap_pipeline.settings import Settings
+from heatmap_pipeline.settings import Settings, SymbolSettings
 from heatmap_pipeline.store.days import DayRecord
 from heatmap_pipeline.store.raw import RawDay, SymbolRecord
 
@@ -62,6 +64,38 @@ def test_what_comes_after_a_changed_day_names_the_first_one_that_is_stale() -> N
         Stale(DAYS[1], "its candles or open interest changed", DAYS[1]),
         *(Stale(day, f"it follows {DAYS[1]}", day) for day in DAYS[2:]),
     ]
+
+
+def test_the_tiers_that_an_exchange_told_are_the_parameters_of_its_market(tmp_path: Path) -> None:
+    """Those of the day, unless a setting or the user's own file says something else; of each day those seen by then."""
+    record = replace(SYMBOL, symbol="BYBIT_BTCUSDT", exchange="bybit")
+    mine = tmp_path / "mine.json"
+    brackets = [{"notionalFloor": 0, "maintMarginRatio": 0.01, "initialLeverage": 50}]
+    mine.write_text(json.dumps([{"symbol": "BYBIT_BTCUSDT", "brackets": brackets}]))
+
+    def bracket(day: date, record: SymbolRecord = record, **settings: Any) -> tuple[float, float]:
+        made = resolve_parameters(Settings(home=tmp_path, **settings), record, MODEL, day, 100.0).bracket
+        return made.maintenance_margin_rate, made.max_leverage
+
+    assert bracket(FIRST) == (0.004, 125.0), "nobody has told"
+    keep_tiers(tmp_path / "archive", "BYBIT_BTCUSDT", [Tier(2e6, 0.005, 100.0), Tier(4e6, 0.01, 50.0)], DAYS[1])
+    keep_tiers(tmp_path / "archive", "BYBIT_BTCUSDT", [Tier(3e5, 0.0033, 150.0)], DAYS[3])
+    assert [bracket(day) for day in DAYS] == [(0.005, 100.0)] * 3 + [(0.0033, 150.0)] * 3
+    assert bracket(FIRST, SYMBOL) == (0.004, 125.0), "of another exchange"
+    assert bracket(FIRST, leverage_brackets=mine) == (0.01, 50.0)
+    own = {"BYBIT_BTCUSDT": SymbolSettings(max_leverage=20)}
+    assert bracket(FIRST, per_symbol=own) == (0.005, 20.0)
+
+
+def test_new_tiers_make_no_earlier_day_stale(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path)
+    keep_tiers(tmp_path / "archive", "BTCUSDT", [Tier(2e6, 0.005, 100.0)], FIRST)
+    history = chain(settings)
+    assert stale_days(settings, history, MODEL) == []
+    keep_tiers(tmp_path / "archive", "BTCUSDT", [Tier(2e6, 0.0033, 150.0)], DAYS[4])
+    stale = stale_days(settings, history, MODEL)
+    assert [each.day for each in stale] == DAYS[4:]
+    assert "other parameters: maintenance_margin_rate 0.005 -> 0.0033, max_leverage 100 -> 150" in stale[0].reason
 
 
 def test_a_second_reason_does_not_hide_the_first_day() -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ import pytest
 from heatmap_pipeline_tests.market._exchange_server import ExchangeServer
 
 STEP_MS = 300_000
+Row = TypeVar("Row")
 FIRST = date(2024, 3, 1)
 
 
@@ -39,6 +41,7 @@ class BybitServer(ExchangeServer):
     ) -> None:
         super().__init__(Path(), now, listed=listed)
         self.candles, self.samples, self.symbol = list(candles), list(samples), symbol
+        self.samples_per_page, self.cursor = 200, ""
         self.instrument: dict[str, Any] = {
             "symbol": symbol,
             "contractType": "LinearPerpetual",
@@ -50,6 +53,10 @@ class BybitServer(ExchangeServer):
             "priceFilter": {"minPrice": "0.10", "maxPrice": "1999999.80", "tickSize": "0.10"},
             "lotSizeFilter": {"minOrderQty": "0.001", "qtyStep": "0.001"},
         }
+        self.tiers: list[dict[str, Any]] = [
+            tier(symbol, 1, "2000000", "0.005", "0.01", "100.00"),
+            tier(symbol, 2, "2600000", "0.0056", "0.0111", "90.00"),
+        ]
 
     def rest(self, path: str, query: Mapping[str, str]) -> tuple[int, Any]:
         if path == "/v5/market/time":
@@ -62,23 +69,47 @@ class BybitServer(ExchangeServer):
             return 200, self._answer({"list": [self.instrument] if here else [], "nextPageCursor": ""})
         if query.get("symbol") != self.symbol:
             return 200, self._refuse(10001, "params error: symbol invalid")
-        if path == "/v5/market/kline":
-            start, end, limit = (int(query[name]) for name in ("start", "end", "limit"))
-            rows = [row for row in self.candles if start <= int(row[0]) <= min(end, self.now_ms)]
-            return 200, self._answer({"list": rows[::-1][: min(limit, 1000)]})
+        if path == "/v5/market/risk-limit":
+            return 200, self._answer({"category": "linear", "list": self.tiers, "nextPageCursor": ""})
+        return 200, self._answer(self._candles(query) if path == "/v5/market/kline" else self._samples(query))
+
+    def _candles(self, query: Mapping[str, str]) -> dict[str, Any]:
+        start, end, limit = (int(query[name]) for name in ("start", "end", "limit"))
+        rows = _between(self.candles, start, min(end, self.now_ms), lambda row: int(row[0]))
+        return {"list": rows[::-1][: min(limit, 1000)]}
+
+    def _samples(self, query: Mapping[str, str]) -> dict[str, Any]:
         start, end, limit = (int(query[name]) for name in ("startTime", "endTime", "limit"))
-        there = [row for row in self.samples if start <= int(row["timestamp"]) <= min(end, self.now_ms)][::-1]
-        skipped = int(query.get("cursor", "0"))
-        page = there[skipped : skipped + min(limit, 200)]
+        there = _between(self.samples, start, min(end, self.now_ms), lambda row: int(row["timestamp"]))[::-1]
+        skipped = int(query["cursor"]) if query.get("cursor", "").isdigit() else 0
+        page = there[skipped : skipped + min(limit, self.samples_per_page)]
         # As the exchange does, a cursor also stands behind the last row.
-        cursor = str(skipped + len(page)) if page else ""
-        return 200, self._answer({"list": page, "nextPageCursor": cursor})
+        cursor = self.cursor or (str(skipped + len(page)) if page else "")
+        return {"list": page, "nextPageCursor": cursor}
 
     def _answer(self, result: dict[str, Any]) -> dict[str, Any]:
         return {"retCode": 0, "retMsg": "OK", "result": result, "retExtInfo": {}, "time": self.now_ms}
 
     def _refuse(self, code: int, words: str) -> dict[str, Any]:
         return {"retCode": code, "retMsg": words, "result": {}, "retExtInfo": {}, "time": self.now_ms}
+
+
+def _between(rows: list[Row], first: int, last: int, time: Callable[[Row], int]) -> list[Row]:
+    return rows[bisect_left(rows, first, key=time) : bisect_right(rows, last, key=time)]
+
+
+def tier(symbol: str, number: int, cap: str, rate: str, initial: str, leverage: str) -> dict[str, Any]:
+    """Return a row of `/v5/market/risk-limit`."""
+    return {
+        "id": number,
+        "symbol": symbol,
+        "riskLimitValue": cap,
+        "maintenanceMargin": rate,
+        "initialMargin": initial,
+        "isLowestRisk": int(number == 1),
+        "maxLeverage": leverage,
+        "mmDeduction": "",
+    }
 
 
 def made_rows(days: int, *, sides: int = 2, seed: int = 3) -> tuple[list[list[str]], list[dict[str, str]]]:

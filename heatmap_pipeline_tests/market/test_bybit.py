@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -9,12 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from heatmap_pipeline.market.brackets import kept_tiers, load_bracket
 from heatmap_pipeline.market.bybit import BybitMarket
 from heatmap_pipeline.market.plausible.arrays import Before
 from heatmap_pipeline.market.plausible.names import DECLARED
 from heatmap_pipeline.market.plausible.samples import judge_samples_of
 from heatmap_pipeline.market.tables import CleanDay, ClosedError, MarketError, NoDataError, NotTradedError
-from heatmap_pipeline_tests.market._bybit_server import BybitServer, day, made_rows, real_rows
+from heatmap_pipeline_tests.market._bybit_server import BybitServer, day, made_rows, real_rows, tier
 from heatmap_pipeline_tests.market._exchange_server import Fault
 
 BTC = "BYBIT_BTCUSDT"
@@ -73,7 +76,7 @@ def test_today_so_far_is_provisional_and_nothing_of_it_is_kept(server: BybitServ
 def test_what_is_over_is_asked_for_once_and_needs_no_network_again(server: BybitServer, tmp_path: Path) -> None:
     before = read(opened(server, tmp_path), day(1), day(2), day(3))
     assert len(server.paths("/kline")) == 3
-    assert len(server.paths("/open-interest")) == 6, "200 of the 289 samples of a day are a page"
+    assert len(server.paths("/open-interest")) == 6, "five of 200, and the rest of the first, which is not full"
     server.fault("/v5", Fault(status=403), always=True)
     server.asked.clear()
     again = opened(server, tmp_path)
@@ -85,6 +88,28 @@ def test_what_is_over_is_asked_for_once_and_needs_no_network_again(server: Bybit
     assert again.available(BTC, [day(1), day(2)]) == {day(1), day(2)}
     with pytest.raises(ClosedError, match=r"closed to the place this runs at \(it answered 403"):
         again.available(BTC, [day(1), day(4)])
+
+
+def test_a_page_of_samples_may_come_in_parts(server: BybitServer, tmp_path: Path) -> None:
+    _, whole = read(opened(server, tmp_path / "whole"), day(1), day(2))
+    server.samples_per_page = 70
+    _, parts = read(opened(server, tmp_path / "parts"), day(1), day(2))
+    assert [each.content_hash() for each in parts] == [each.content_hash() for each in whole]
+    server.cursor = "again"
+    with pytest.raises(MarketError, match="the exchange hands out the same page again and again"):
+        read(opened(server, tmp_path / "endless"), day(1))
+
+
+def test_no_page_is_asked_for_twice(tmp_path: Path) -> None:
+    """A page of candles a day, and the fewest pages of samples: 526 a year."""
+    days = [day(number) for number in range(1, 9)]
+    with BybitServer(*made_rows(8), datetime(2024, 4, 1)) as server:
+        read(opened(server, tmp_path), *days)
+        asked = [one.query for one in server.asked if "open-interest" in one.path]
+    assert len(server.paths("/kline")) == 8
+    pages = [query["startTime"] for query in asked if "cursor" not in query]
+    assert len(pages) == len(set(pages)) == 8 * 288 // 200 + 2, "one more for each end"
+    assert len(asked) == len(pages) + 2, "the first and the last are not full"
 
 
 def test_a_kept_day_that_was_changed_is_asked_for_once_more(server: BybitServer, tmp_path: Path) -> None:
@@ -172,6 +197,74 @@ def test_a_busy_exchange_is_asked_once_more(server: BybitServer, market: BybitMa
     server.fault("/kline", Fault(body=b'{"retCode": 10016, "retMsg": "Server error."}'))
     candles, samples = read(market, day(1))
     assert (len(candles[0].table), len(samples[0].table)) == (288, 288)
+
+
+def tiers_of(root: Path) -> dict[str, tuple[float, float]]:
+    """Return the first tier of each day on which another was seen: maintenance margin rate and largest leverage."""
+    folder = kept_tiers(root.parent, BTC)
+    files = [] if folder is None else sorted(folder.iterdir())
+    return {file.stem.removeprefix("tiers_"): load_bracket(file, BTC, day(1)) or (0, 0) for file in files}
+
+
+def test_the_tiers_are_kept_with_the_day_they_were_first_seen(server: BybitServer, tmp_path: Path) -> None:
+    root = tmp_path / "bybit"
+    market = opened(server, root)
+    for _ in range(2):
+        market.prepare(BTC, [day(1)])
+        assert tiers_of(root) == {"2024-03-04": (0.005, 100.0)}
+    (file,) = tmp_path.glob("bybit/tiers/*/*.json")
+    assert [bracket["notionalFloor"] for bracket in json.loads(file.read_bytes())[0]["brackets"]] == [0, 2_000_000]
+    server.now += timedelta(days=3)
+    server.tiers = [tier("BTCUSDT", 1, "300000", "0.33", "0.66", "150.00"), tier("ETHUSDT", 1, "9", "1", "2", "50")]
+    opened(server, root).prepare(BTC, [day(1)])
+    assert tiers_of(root) == {"2024-03-04": (0.005, 100.0), "2024-03-07": (pytest.approx(0.0033), 150.0)}, "in percent"
+    folder = kept_tiers(tmp_path, BTC)
+    assert folder is not None
+    assert [load_bracket(folder, BTC, each) for each in (day(1), day(6), day(8))] == [
+        (0.005, 100.0),
+        (0.005, 100.0),
+        (pytest.approx(0.0033), 150.0),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        (Fault(status=403), "stay what they were: .* closed to the place this runs at"),
+        (Fault(body=b'{"retCode": 10001, "retMsg": "params error"}'), "stay what they were: .* params error"),
+        (Fault(body=b'{"retCode": 0, "result": {"list": [7]}}'), "stay what they were: .* row 1: is not an object"),
+        (Fault(body=b'{"retCode": 0, "result": {"list": []}}'), ""),
+    ],
+)
+def test_tiers_that_cannot_be_had_stay_what_they_were(
+    server: BybitServer, tmp_path: Path, caplog: pytest.LogCaptureFixture, fault: Fault, words: str
+) -> None:
+    root = tmp_path / "bybit"
+    opened(server, root).prepare(BTC, [])
+    server.fault("/risk-limit", fault)
+    opened(server, root).prepare(BTC, [day(1)])
+    assert tiers_of(root) == {"2024-03-04": (0.005, 100.0)}
+    assert re.search(words, caplog.text)
+
+
+def test_tiers_that_are_none_are_refused_where_none_are_kept(server: BybitServer, market: BybitMarket) -> None:
+    for wrong in (
+        tier("BTCUSDT", 1, "2000000", "0.005", "0.1", "100"),
+        tier("BTCUSDT", 1, "2000000", "0.02", "0.01", "100"),
+        tier("BTCUSDT", 1, "", "0.005", "0.01", "100"),
+    ):
+        server.tiers = [wrong]
+        with pytest.raises(MarketError, match="row 1: its riskLimitValue, margins and maxLeverage are no tier"):
+            market.prepare(BTC, [day(1)])
+
+
+def test_tiers_of_kept_days_need_no_network(server: BybitServer, tmp_path: Path) -> None:
+    market = opened(server, tmp_path / "bybit")
+    market.prepare(BTC, [day(1)])
+    read(market, day(1))
+    server.asked.clear()
+    opened(server, tmp_path / "bybit").prepare(BTC, [day(1)])
+    assert server.asked == []
 
 
 def judged(samples: CleanDay, candles: CleanDay, before: Before | None = None) -> CleanDay:

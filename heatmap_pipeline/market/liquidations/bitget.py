@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from heatmap_pipeline.market.exchange_json import as_number, as_rows, refuse_answer
-from heatmap_pipeline.market.liquidations.rest import PublicRest, Refusal, as_instant, as_refusal
 from heatmap_pipeline.market.liquidations.sides import position_side
 from heatmap_pipeline.market.liquidations.tables import (
     Liquidations,
@@ -22,6 +21,7 @@ from heatmap_pipeline.market.liquidations.tables import (
     drop_redelivered,
     raw_rows,
 )
+from heatmap_pipeline.market.public_rest import PublicRest, Refusal, as_instant, as_refusal
 from heatmap_pipeline.market.strict_json import shown
 from heatmap_pipeline.market.tables import MarketError, NoDataError
 from heatmap_pipeline.settings import check_symbol

@@ -1,6 +1,6 @@
-"""Asking an exchange's public REST for liquidations: paced, tried again, and its refusals turned into sentences.
+"""Asking an exchange's public REST: paced, tried again, and its refusals turned into sentences.
 
-What is asked and what the answers mean is the business of `gate.py` and `bitget.py`.
+What is asked and what the answers mean is the business of the files of the exchanges, here and in `liquidations/`.
 """
 
 from __future__ import annotations
