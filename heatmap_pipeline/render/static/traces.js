@@ -4,6 +4,7 @@
 import { COLOURS, FONT } from "./colours.js";
 import { candlesIn, newestBook } from "./map.js";
 import { notWholeOf } from "./marks.js";
+import { stacked } from "./parts.js";
 import { binDecimals, binText, priceText, quote, volumeText } from "./words.js";
 
 const PRICE_LABELS = 66; // pixels between the map and the profile
@@ -130,13 +131,41 @@ function notWholeShapes(map) {
 
 export const sidesOf = (choice) => ["long", "short"].filter((side) => choice.side === "both" || choice.side === side);
 
+/** The bars of a side: of a base one stack by market, in their colours. */
+function profileBars(map, side) {
+  const book = newestBook(map);
+  const bar = {
+    type: "bar",
+    orientation: "h",
+    name: `${side} profile`,
+    xaxis: "x2",
+    yaxis: "y",
+    hoverinfo: "skip",
+    showlegend: false,
+    width: map.bin,
+  };
+  const marker = (color) => ({ color, opacity: 0.85, line: { width: 0 } });
+  if (map.parts) {
+    return stacked(map, map.column, side).map(({ part, rows, from, volume }) => ({
+      ...bar,
+      name: `${side} profile ${part.symbol}`,
+      base: from,
+      x: volume,
+      y: rows.map((p) => book.middle[p]),
+      marker: marker(part.colour),
+    }));
+  }
+  const filled = Array.from(book.middle.keys()).filter((p) => book[side][p] > 0);
+  const [x, y] = [filled.map((p) => book[side][p]), filled.map((p) => book.middle[p])];
+  return [{ ...bar, x, y, marker: marker(COLOURS[side]) }];
+}
+
 export function profileTraces(map, choice) {
   const book = newestBook(map);
   const rows = Array.from(book.middle.keys());
   return sidesOf(choice).flatMap((side) => {
     const sum = book[`${side}Sum`];
     const below = rows.filter((p) => sum[p] > 0);
-    const filled = rows.filter((p) => book[side][p] > 0);
     return [
       {
         type: "scatter",
@@ -152,19 +181,7 @@ export function profileTraces(map, choice) {
         fill: "tozerox",
         fillcolor: `${COLOURS[side]}1c`,
       },
-      {
-        type: "bar",
-        orientation: "h",
-        name: `${side} profile`,
-        xaxis: "x2",
-        yaxis: "y",
-        hoverinfo: "skip",
-        showlegend: false,
-        x: filled.map((p) => book[side][p]),
-        y: filled.map((p) => book.middle[p]),
-        width: map.bin,
-        marker: { color: COLOURS[side], opacity: 0.85, line: { width: 0 } },
-      },
+      ...profileBars(map, side),
     ];
   });
 }
