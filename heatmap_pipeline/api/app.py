@@ -143,7 +143,7 @@ def _routes(service: Service) -> APIRouter:
 
     @router.get("/prices/klines", tags=["prices"], **describe.KLINES)
     async def klines(request: Request, query: Annotated[KlinesQuery, Query()]) -> Response:
-        return await answer(service, request, lambda version: plan_klines(version, query))
+        return await answer(service, request, lambda version: plan_klines(version, books, query))
 
     _add_service_routes(router, service)
     return router

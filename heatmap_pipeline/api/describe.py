@@ -37,8 +37,8 @@ HEATMAP = _route(
     "The heatmap over time",
     "One snapshot per interval: by price bin what would be liquidated, and what was. Computed from the stored history "
     "by the model itself, so any interval and any leverage weights are exact. Intervals without candles are left out "
-    "of `nested` and stay empty in `columns`.",
-    schemas.Nested | schemas.Columns,
+    "of `nested` and stay empty in `columns`. Of a base the sum of its markets' books.",
+    schemas.Nested | schemas.Columns | schemas.BaseNested | schemas.BaseColumns,
     404,
     413,
 )
@@ -46,18 +46,23 @@ MAP = _route(
     "The liquidation map",
     "The book after one candle, the newest by default: longs below the price and shorts above it by price bin, their "
     "sums from the price outward, the largest zones (`clusters`) and the nearest ones.",
-    schemas.LiquidationMap,
+    schemas.LiquidationMap | schemas.BaseLiquidationMap,
     404,
 )
 LOTS = _route(
     "The lots of a moment",
     "The book after one candle, the newest by default, by price bin and leverage: volume, and when the oldest part of "
     "it opened; with the zones of that moment and since when they stand.",
-    schemas.LotsAtMoment,
+    schemas.LotsAtMoment | schemas.BaseLotsAtMoment,
     404,
 )
 LEVELS = _route("The newest levels", "Deprecated: use /liquidations/map.", schemas.OldLevels, 404)
-KLINES = _route("Candles", "Of the stored candles' own width or a multiple of it.", schemas.Klines, 404)
+KLINES = _route(
+    "Candles",
+    "Of the stored candles' own width or a multiple of it; of a base those of its market with most open interest.",
+    schemas.Klines | schemas.BaseKlines,
+    404,
+)
 SCORE = _route(
     "How true the map is",
     "Predicted liquidations held against reported ones, beside the simple rules that a map has to beat. "

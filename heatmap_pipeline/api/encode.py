@@ -83,6 +83,7 @@ def nested(
     counts: Ints,
     consumed: Floats,
     meta: bytes,
+    more: Sequence[str] | None = None,
 ) -> Iterator[bytes | memoryview]:
     """Yield the JSON of a heatmap, `{"data": [...], "meta": ...}`, in parts.
 
@@ -96,8 +97,12 @@ def nested(
         counts: lots created and consumed per snapshot, shape (n, 2).
         consumed: quote asset consumed per snapshot, long and short, shape (n, 2).
         meta: JSON.
+        more: further fields of each snapshot, JSON with a comma behind each.
     """
-    heads, head_sizes = texts([f'{{"timestamp":"{stamp}","levels":[' for stamp in stamps])
+    between = [""] * len(stamps) if more is None else more
+    heads, head_sizes = texts(
+        [f'{{"timestamp":"{stamp}",{rest}"levels":[' for stamp, rest in zip(stamps, between, strict=True)]
+    )
     prices, price_sizes = texts(list(price_texts))
     # A part ends with the snapshot that reaches its number of levels.
     ends = np.searchsorted(starts[1:], np.arange(_PART_LEVELS, len(bins), _PART_LEVELS)) + 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from heatmap_pipeline.api import encode
+from heatmap_pipeline.api.base import asks_for_base, plan_base_heatmap
 from heatmap_pipeline.api.parameters import Format, HeatmapQuery, read_tiers, read_weights, seconds_of
 from heatmap_pipeline.api.plan import Plan
 from heatmap_pipeline.instants import iso
@@ -34,7 +35,9 @@ def plan_heatmap(version: Version, books: Books, query: HeatmapQuery) -> Plan:
     Raises:
         ViewError: of any kind, naming the parameter and what is allowed.
     """
-    symbol = find_symbol(version, query.symbol)
+    if asks_for_base(version, query):
+        return plan_base_heatmap(version, books, query, MAX_LEVELS[query.format])
+    symbol = find_symbol(version, query.market)
     model = find_model(symbol, query.model)
     seconds = seconds_of(query.interval)
     check_interval(seconds, query.interval, symbol.candles)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from heatmap_pipeline.api import encode
+from heatmap_pipeline.api.base import asks_for_base, plan_base_map
 from heatmap_pipeline.api.parameters import LotsQuery, MapQuery, read_tiers, read_weights
 from heatmap_pipeline.api.plan import Plan
 from heatmap_pipeline.instants import iso
@@ -24,6 +25,8 @@ def plan_map(version: Version, books: Books, query: MapQuery, *, levels: bool = 
     Raises:
         ViewError: not found or invalid, naming the parameter and what is allowed.
     """
+    if asks_for_base(version, query) and not levels:
+        return plan_base_map(version, books, query)
     source, at, units = _asked(version, books, query)
 
     def make() -> bytes:
@@ -39,6 +42,8 @@ def plan_lots(version: Version, books: Books, query: LotsQuery) -> Plan:
     Raises:
         ViewError: as `plan_map`.
     """
+    if asks_for_base(version, query):
+        return plan_base_map(version, books, query)
     source, at, units = _asked(version, books, query)
     return _plan(("lots",), source, at, units, lambda: encode.dump(lots_record(source, at, units)))
 
@@ -51,7 +56,7 @@ def _plan(kind: tuple[object, ...], source: Source, at: int, units: int | None, 
 
 def _asked(version: Version, books: Books, query: LotsQuery) -> tuple[Source, int, int | None]:
     """Return what is asked of, the number of the candle after which, and the height of a bin (None = as fits)."""
-    symbol = find_symbol(version, query.symbol)
+    symbol = find_symbol(version, query.market)
     model = find_model(symbol, query.model)
     weights = own_or_other(model, read_weights(query.leverage_weights))
     source = only_tiers(Source(version, symbol, model, weights, books), read_tiers(query.leverage_tiers))

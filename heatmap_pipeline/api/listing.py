@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from heatmap_pipeline.api import encode
+from heatmap_pipeline.api.base import asks_for_base
 from heatmap_pipeline.api.parameters import AlertsQuery, KlinesQuery, ScoreQuery, seconds_of
 from heatmap_pipeline.api.plan import Plan
 from heatmap_pipeline.bins import resample
 from heatmap_pipeline.instants import MICROSECONDS, iso
 from heatmap_pipeline.model.parameters import MODELS
+from heatmap_pipeline.symbols import own_exchange
+from heatmap_pipeline.views.base import bases, candles_record, find_base, leading, parts_of_moment, provenance
 from heatmap_pipeline.views.data import SymbolData, Version
 from heatmap_pipeline.views.errors import ViewError
 from heatmap_pipeline.views.heatmap import title_record
+from heatmap_pipeline.views.replay import Books
 from heatmap_pipeline.views.window import check_interval, find_model, find_symbol
 
 _KLINE = ("open", "high", "low", "close", "volume", "quote_volume")
@@ -29,6 +34,7 @@ def plan_symbols(version: Version) -> Plan:
         return encode.dump(
             {
                 "symbols": [_entry(symbol) for symbol in version.symbols.values()],
+                "bases": [_base(name, markets) for name, markets in bases(version).items()],
                 "version": version.name,
                 "schema_version": version.schema_version,
             }
@@ -37,6 +43,10 @@ def plan_symbols(version: Version) -> Plan:
     # In which order models are listed is a setting, and no part of the data.
     order = tuple((name, *symbol.models) for name, symbol in version.symbols.items())
     return Plan(("symbols", order), version.name, make, live=True)
+
+
+def _base(name: str, markets: Sequence[str]) -> dict[str, Any]:
+    return {"base": name, "markets": list(markets), "exchanges": list(dict.fromkeys(map(own_exchange, markets)))}
 
 
 def _entry(symbol: SymbolData) -> dict[str, Any]:
@@ -67,13 +77,22 @@ def _entry(symbol: SymbolData) -> dict[str, Any]:
     }
 
 
-def plan_klines(version: Version, query: KlinesQuery) -> Plan:
-    """Find out which candles a request means.
+def plan_klines(version: Version, books: Books, query: KlinesQuery) -> Plan:
+    """Find out which candles a request means; of a base those of the market with the largest open interest.
 
     Raises:
         ViewError: not found or invalid, naming the parameter and what is allowed.
     """
-    symbol = find_symbol(version, query.symbol)
+    if not asks_for_base(version, query):
+        return _plan_candles(find_symbol(version, query.market), query, {})
+    base = find_base(version, books, query.markets or query.market, None)
+    parts = parts_of_moment(base, query.end_time)
+    said = {**provenance(base, parts, [candles_record(part) for part in parts]), "symbol": base.name}
+    return _plan_candles(leading(parts)[0].source.symbol, query, said)
+
+
+def _plan_candles(symbol: SymbolData, query: KlinesQuery, said: Mapping[str, Any]) -> Plan:
+    """Find out which candles of a symbol a request means; `said` is what the answer says of itself besides."""
     candles = symbol.candles
     seconds = seconds_of(query.interval)
     check_interval(seconds, query.interval, candles)
@@ -102,12 +121,13 @@ def plan_klines(version: Version, query: KlinesQuery) -> Plan:
     first, last = int(starts[0]), int(starts[-1]) + step
 
     def make() -> bytes:
-        return _klines(symbol, query.interval, seconds, first, last)
+        return _klines(symbol, query.interval, seconds, first, last, said)
 
-    return Plan(("klines", symbol.name, seconds, first, last), symbol.fingerprint, make, last >= end)
+    key = ("klines", symbol.name, seconds, first, last, *([repr(said)] if said else []))
+    return Plan(key, symbol.fingerprint, make, last >= end)
 
 
-def _klines(symbol: SymbolData, interval: str, seconds: int, first: int, last: int) -> bytes:
+def _klines(symbol: SymbolData, interval: str, seconds: int, first: int, last: int, said: Mapping[str, Any]) -> bytes:
     bars = resample(symbol.candles, first, last, seconds)
     columns = [getattr(bars, name).tolist() for name in _KLINE]
     times = [iso(time) for time in bars.open_time.tolist()]
@@ -124,6 +144,7 @@ def _klines(symbol: SymbolData, interval: str, seconds: int, first: int, last: i
                 "as_of": iso(int(symbol.candles.open_time[after - 1]) + symbol.candles.step),
                 "simulated": symbol.simulated,
                 "units": {"time": "UTC", "price": symbol.quote, "volume": "contracts", "quote_volume": symbol.quote},
+                **said,
             },
         }
     )

@@ -9,13 +9,15 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, Self, TypeAlias
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic_core import PydanticCustomError
 
 from heatmap_pipeline.instants import SECONDS
 from heatmap_pipeline.model.parameters import MAX_PRICE
 from heatmap_pipeline.symbols import market_id, why_no_symbol, why_not_written
+from heatmap_pipeline.views.base import MAX_MARKETS
 from heatmap_pipeline.views.replay import Tiers, Weights
 from heatmap_pipeline.views.window import MAX_ROWS, TIER_WORDS
 
@@ -119,6 +121,31 @@ def read_tiers(given: str | None) -> Tiers | str:
     return tuple(sorted(found))
 
 
+def read_markets(given: str | None) -> tuple[str, ...]:
+    """Return the ids of markets written as `BTCUSDT,bybit:BTCUSDT`, in order, each once; none without any.
+
+    Example:
+        >>> read_markets("bybit:BTCUSDT, BTCUSDT"), read_markets(None)
+        (('BTCUSDT', 'BYBIT_BTCUSDT'), ())
+    """
+    if given is None:
+        return ()
+    found: list[str] = []
+    for part in given.split(","):
+        symbol = _written_symbol(part.strip())
+        if symbol in found:
+            raise ValueError(f"{symbol} is named twice")
+        found.append(symbol)
+    if len(found) > MAX_MARKETS:
+        raise ValueError(f"{len(found)} markets are more than {MAX_MARKETS}")
+    return tuple(sorted(found))
+
+
+def _checked_markets(given: str | None) -> str | None:
+    read_markets(given)
+    return given
+
+
 def _checked_tiers(given: str | None) -> str | None:
     read_tiers(given)
     return given
@@ -137,10 +164,15 @@ def _written_symbol(given: str) -> str:
     return symbol
 
 
+def _written_symbol_or_base(given: str | None) -> str | None:
+    # The name of a base may be a single letter.
+    return given if given is None or re.fullmatch("[A-Z0-9]", given) else _written_symbol(given)
+
+
 # The alphabets are too many for a pattern: of ASCII there are capitals and digits, and what is behind an exchange.
-_SYMBOL_SCHEMA = WithJsonSchema(
-    {"type": "string", "pattern": r"^([A-Za-z]+[:_])?[^\x00-\x2f\x3a-\x40\x5b-\x7f]{2,30}$"}
-)
+_LETTERS = r"[^\x00-\x2f\x3a-\x40\x5b-\x7f]"
+_MARKET = rf"([A-Za-z]+[:_])?{_LETTERS}{{2,30}}"
+_SYMBOL_SCHEMA = WithJsonSchema({"type": "string", "pattern": f"^{_MARKET}$"})
 Symbol = Annotated[
     str,
     AfterValidator(_written_symbol),
@@ -149,6 +181,22 @@ Symbol = Annotated[
         description="Perpetual as Binance writes it, exchange:SYMBOL of another; GET /symbols lists those there are.",
         examples=["BTCUSDT"],
     ),
+]
+SymbolOrBase = Annotated[
+    str | None,
+    AfterValidator(_written_symbol_or_base),
+    WithJsonSchema({"type": "string", "pattern": f"^({_MARKET}|{_LETTERS})$"}),
+    Field(
+        description="Perpetual as Binance writes it, exchange:SYMBOL of another, or a base, whose markets are added "
+        "up; GET /symbols lists those there are. Required, unless symbols is given.",
+        examples=["BTCUSDT"],
+    ),
+]
+MarketList = Annotated[
+    str | None,
+    AfterValidator(_checked_markets),
+    WithJsonSchema({"type": "string", "pattern": f"^{_MARKET}(,{_MARKET}){{0,{MAX_MARKETS - 1}}}$"}),
+    Field(description="Instead of symbol: markets of one base, whose books are added up.", examples=["BTCUSDT"]),
 ]
 SymbolOrAll = Annotated[
     str | None,
@@ -201,10 +249,34 @@ class _Query(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class HeatmapQuery(_Query):
+class _SumQuery(_Query):
+    """What a market is asked for with, or a base, or markets of one."""
+
+    symbol: SymbolOrBase = None
+    symbols: MarketList = None
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if self.symbol is None and self.symbols is None:
+            raise PydanticCustomError("no_symbol", "symbol is missing")
+        if self.symbol is not None and self.symbols is not None:
+            raise PydanticCustomError("both_symbols", "symbol and symbols are both given; give one of them")
+        return self
+
+    @property
+    def market(self) -> str:
+        """What `symbol` names."""
+        return self.symbol or ""
+
+    @property
+    def markets(self) -> tuple[str, ...]:
+        """Ids of the markets of `symbols`."""
+        return read_markets(self.symbols)
+
+
+class HeatmapQuery(_SumQuery):
     """Parameters of GET /liquidations/heatmap-timeseries."""
 
-    symbol: Symbol
     start_time: Moment = Field(default=None, description=f"{_START_TEXT} Default: 7 days before the end.")
     end_time: Moment = Field(
         default=None,
@@ -228,10 +300,9 @@ class HeatmapQuery(_Query):
     )
 
 
-class LotsQuery(_Query):
+class LotsQuery(_SumQuery):
     """Parameters of GET /liquidations/lots."""
 
-    symbol: Symbol
     model: Model = Field(default=None, description=_MODEL_TEXT)
     time: Moment = Field(
         default=None, description="The state after the last candle that ended by then, ISO 8601. Default: the newest."
@@ -283,10 +354,9 @@ class AlertsQuery(_Query):
     limit: Count = Field(default=50, ge=1, le=500, description="Most alerts.")
 
 
-class KlinesQuery(_Query):
+class KlinesQuery(_SumQuery):
     """Parameters of GET /prices/klines."""
 
-    symbol: Symbol
     interval: Literal["1m", "5m", "15m", "30m", "1h", "4h", "1d"] = Field(
         default="15m", description="Width of a candle: the stored candles' own or a multiple of it."
     )
@@ -318,7 +388,9 @@ def sentence(errors: Sequence[Mapping[str, Any]], allowed: Sequence[str]) -> str
     name = str(first["loc"][-1]) if len(first["loc"]) > 1 else "the query"
     kind, context = first["type"], first.get("ctx", {})
     given = _shown(first.get("input"))
-    if kind == "missing":
+    if kind == "no_symbol":
+        name = "symbol"
+    if kind in {"missing", "no_symbol"}:
         return f"{name} is missing; allowed parameters are {', '.join(allowed)}"
     if kind == "extra_forbidden":
         return f"{_shown(name)} is no parameter here; allowed are {', '.join(allowed)}"
@@ -329,9 +401,9 @@ def sentence(errors: Sequence[Mapping[str, Any]], allowed: Sequence[str]) -> str
     message = str(first["msg"]).removeprefix("Value error, ").removeprefix("Input should be ")
     if name == "symbol" and kind == "value_error":
         return f"symbol = {_plain_text(message.removeprefix('symbol '))}"
-    if kind != "value_error":
+    if kind not in {"value_error", "both_symbols"}:
         message = f"allowed is {message}"
-    return f"{name} = {given}: {message}"
+    return message if kind == "both_symbols" else f"{name} = {given}: {message}"
 
 
 def _plain(expected: Any) -> str:

@@ -421,6 +421,169 @@ class Klines(BaseModel):
     meta: KlinesMeta
 
 
+class PartOfCandles(BaseModel):
+    """A market of a base."""
+
+    symbol: str = Field(description="Id of the market.")
+    market: str = Field(description="How it is typed.")
+    exchange: str = Field(description="The one that its id names, also of a market that is made up.")
+    title: str = Field(description=TITLE)
+    quote: str = Field(description="Its own quote asset.")
+    simulated: bool
+    ended: str | None = Field(description=ENDED)
+    newest: str = Field(description="End of the newest candle there is.")
+    as_of: str | None = Field(description="End of its newest candle in the answer; null without any.")
+    late_seconds: int | None = Field(description="How much earlier that is than the newest of the markets.")
+    late: bool = Field(description="Whether that is more than 15 minutes, or a candle of its own if that is longer.")
+    missing: bool = Field(description="Whether nothing of it stands at the end of the answer.")
+    open_interest: float | None = Field(description="Contracts, at its as_of.")
+
+
+class Part(PartOfCandles):
+    """A market of a base, and what it has of the sum."""
+
+    bucket: float = Field(description="Its own, quote asset.")
+    provisional: bool
+    located_share: float | None = Field(description=LOCATED_SHARE)
+    long_volume: float | None = Field(description="At the end of the answer, its own quote asset; null = missing.")
+    short_volume: float | None = Field(description="The same of shorts.")
+    share: float | None = Field(description="Of the sum's long and short volume, what is its own; null = missing.")
+
+
+class PartOfWindow(Part):
+    """A market of a base in a window."""
+
+    intervals: int = Field(description="How many intervals it has candles in.")
+    without_candles: list[tuple[int, int]] = Field(
+        description="Stretches of intervals in which it is missing, by number from the start of the window."
+    )
+
+
+class OfBase(BaseModel):
+    """What an answer about a base says besides."""
+
+    candles_of: str = Field(description="Id of the market whose candles and price these are.")
+    markets: int = Field(description="How many were asked for.")
+    markets_present: int = Field(description="How many stand at the end of the answer.")
+    not_shown: dict[str, str] = Field(description="Why other markets of the base have nothing to add up, by id.")
+
+
+class BaseSnapshot(Snapshot):
+    """The sum of the books at the end of an interval."""
+
+    missing: list[str] = Field(description="Ids of the markets that have no candle in it.")
+
+
+class BaseMeta(Meta, OfBase):
+    """What the numbers of a sum are of."""
+
+    parts: list[PartOfWindow]
+
+
+class BaseColumnsMeta(ColumnsMeta, OfBase):
+    """What the page needs besides."""
+
+    parts: list[PartOfWindow]
+
+
+class BaseNested(BaseModel):
+    """format=nested of a base."""
+
+    data: list[BaseSnapshot]
+    meta: BaseMeta
+
+
+class ZoneVolumes(BaseModel):
+    """What a market has in each zone of the sum; null = missing."""
+
+    long: list[float | None]
+    short: list[float | None]
+
+
+class MarketColumns(BaseModel):
+    """What one market has of each cell of the sum: quote asset, 0 = nothing, null = missing."""
+
+    symbol: str
+    long: list[float | None] = Field(description="Of the cells of the sum's `long`, in their order.")
+    short: list[float | None]
+    consumed_long: list[float | None]
+    consumed_short: list[float | None]
+    located_shares: list[float | None] = Field(description="At the end of every interval.")
+    zones: ZoneVolumes
+    modelled: Modelled
+    reported: Reported | None
+
+
+class BaseColumns(Columns):
+    """format=columns of a base."""
+
+    by_market: list[MarketColumns] = Field(description="In the order of `parts`.")
+    meta: BaseColumnsMeta
+
+
+class PartVolumes(BaseModel):
+    """What a market has in a bin, quote asset."""
+
+    long: float
+    short: float
+
+
+class BaseBucket(Bucket):
+    """A price bin of the map of a base."""
+
+    parts: dict[str, PartVolumes] = Field(description="Of the markets that hold something in it, by id.")
+
+
+class BaseZone(StandingZone):
+    """A zone of the summed book."""
+
+    parts: dict[str, float] = Field(description="Volume of the markets that are there, by id, quote asset.")
+
+
+class BaseClusterLists(BaseModel):
+    """The largest zones of the summed book."""
+
+    above: list[BaseZone]
+    below: list[BaseZone]
+
+
+class BaseNearest(BaseModel):
+    """The nearest zones of the summed book."""
+
+    above: BaseZone | None
+    below: BaseZone | None
+
+
+class BaseLiquidationMap(LiquidationMap, OfBase):
+    """The sum of the books at one moment."""
+
+    buckets: list[BaseBucket]  # type: ignore[assignment]
+    clusters: BaseClusterLists  # type: ignore[assignment]
+    nearest: BaseNearest  # type: ignore[assignment]
+    parts: list[Part]
+
+
+class BaseLotsAtMoment(LotsAtMoment, OfBase):
+    """The lots of all markets at one moment."""
+
+    clusters: BaseClusterLists  # type: ignore[assignment]
+    nearest: BaseNearest  # type: ignore[assignment]
+    parts: list[Part]
+
+
+class BaseKlinesMeta(KlinesMeta, OfBase):
+    """Whose candles these are."""
+
+    parts: list[PartOfCandles]
+
+
+class BaseKlines(BaseModel):
+    """Candles of the market of a base with the largest open interest."""
+
+    data: list[Kline]
+    meta: BaseKlinesMeta
+
+
 class AlertBody(BaseModel):
     """One thing that a rule told."""
 
@@ -532,10 +695,19 @@ class SymbolEntry(BaseModel):
     parameters: dict[str, dict[str, Any]] = Field(description="By model, what its newest day was computed with.")
 
 
+class BaseEntry(BaseModel):
+    """A base, whose markets' books can be asked for as a sum."""
+
+    base: str
+    markets: list[str] = Field(description="Their ids, in the order in which they are added.")
+    exchanges: list[str]
+
+
 class Symbols(BaseModel):
     """All symbols; `version` changes whenever anything that is published does."""
 
     symbols: list[SymbolEntry]
+    bases: list[BaseEntry]
     version: str
     schema_version: int = Field(description="Of the tables of the database.")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -22,7 +23,7 @@ def map_record(source: Source, at: int, units: int | None, within: float) -> dic
     symbol, model = source.symbol, source.model
     row = int(model.rows[at])
     start, price = int(symbol.candles.open_time[row]), float(symbol.candles.close[row])
-    prices, sides, volumes, located_share = _book(source, start, at)
+    prices, sides, volumes, located_share = book_after(source, start, at)
     low, high = (int(prices.min()), int(prices.max())) if len(prices) else (round(price * 1e8),) * 2
     height = choose_bins(low, high, model.bucket(start, start + 1), units, MAX_ROWS)
     first, bins = low // height, high // height - low // height + 1
@@ -32,11 +33,6 @@ def map_record(source: Source, at: int, units: int | None, within: float) -> dic
     )
     size = height / 1e8
     edges = (first + np.arange(bins)) * height / 1e8
-    near = np.flatnonzero((edges >= price * (1 - within / 100)) & (edges + size <= price * (1 + within / 100)))
-    seen = slice(near[0], near[-1] + 1) if len(near) else slice(0, 0)
-    pain_above, pain_below = max_pain(
-        float(edges[seen][0]) if len(near) else price, size, long[seen], short[seen], price
-    )
     return {
         "symbol": symbol.name,
         "model": model.name,
@@ -44,9 +40,9 @@ def map_record(source: Source, at: int, units: int | None, within: float) -> dic
         "price": price,
         "price_bin_size": size,
         "within_percent": within,
-        "buckets": _buckets(edges, long, short, price),
-        **_zones(source, at, lots_after(source, at), (prices, sides, volumes), price, within),
-        "max_pain": {"above": _rounded(pain_above), "below": _rounded(pain_below)},
+        "buckets": buckets_record(edges, long, short, price),
+        **zones_record(own_units(source, at), lots_after(source, at), (prices, sides, volumes), price, within),
+        "max_pain": pain_record(edges, size, long, short, price, within),
         "total_long_volume": round(float(long.sum()), DECIMALS),
         "total_short_volume": round(float(short.sum()), DECIMALS),
         "located_share": located_share,
@@ -66,7 +62,7 @@ def lots_record(source: Source, at: int, units: int | None) -> dict[str, Any]:
     lots = lots_after(source, at)
     low, high = (int(lots.liq_price.min()), int(lots.liq_price.max())) if len(lots) else (round(price * 1e8),) * 2
     height = choose_bins(low, high, model.bucket(start, start + 1), units, MAX_ROWS)
-    cells = _book(source, start, at)[:3]
+    cells = book_after(source, start, at)[:3]
     return {
         "symbol": symbol.name,
         "model": model.name,
@@ -74,7 +70,7 @@ def lots_record(source: Source, at: int, units: int | None) -> dict[str, Any]:
         "price": price,
         "price_bin_size": height / 1e8,
         **{name: lots_by_bin(lots, side, height) for side, name in SIDE_NAMES.items()},
-        **_zones(source, at, lots, cells, price, 100 * NEAR),
+        **zones_record(own_units(source, at), lots, cells, price, 100 * NEAR),
         **_provenance(source, start),
     }
 
@@ -112,8 +108,25 @@ def _provenance(source: Source, start: int) -> dict[str, Any]:
     }
 
 
-def _book(source: Source, start: int, at: int) -> tuple[Ints, Sides, Floats, float]:
-    """Return price (1e-8 USDT), side and volume of the buckets after a candle, and the located share there."""
+def own_units(source: Source, at: int) -> int:
+    """Return the height of a market's buckets on the day of the model candle number `at`, 1e-8 of the quote asset."""
+    return source.parameters(day_of(int(source.model.times[at]))).bucket_units
+
+
+def pain_record(edges: Floats, size: float, long: Floats, short: Floats, price: float, within: float) -> dict[str, Any]:
+    """Return the deprecated max pain of bins of a height within a distance, percent."""
+    near = np.flatnonzero((edges >= price * (1 - within / 100)) & (edges + size <= price * (1 + within / 100)))
+    seen = slice(near[0], near[-1] + 1) if len(near) else slice(0, 0)
+    first = float(edges[seen][0]) if len(near) else price
+    above, below = max_pain(first, size, long[seen], short[seen], price)
+    return {"above": _rounded(above), "below": _rounded(below)}
+
+
+def book_after(source: Source, start: int, at: int) -> tuple[Ints, Sides, Floats, float]:
+    """Return price (1e-8 of the quote asset), side and volume of the buckets after a candle; and the located share.
+
+    `start` is that of the candle, microseconds, `at` its number in the model.
+    """
     day = day_of(start)
     last_of_day = at == source.model.bounds[day][1] - 1
     # Within a day the state is that of the candle's own snapshot: a day cut short would end, and sweep its dust, there.
@@ -127,7 +140,8 @@ def _book(source: Source, start: int, at: int) -> tuple[Ints, Sides, Floats, flo
     return prices, cells["side"][here], cells["active_volume"][here], share
 
 
-def _buckets(edges: Floats, long: Floats, short: Floats, price: float) -> list[dict[str, float]]:
+def buckets_record(edges: Floats, long: Floats, short: Floats, price: float) -> list[dict[str, Any]]:
+    """Return the bins that hold anything, with what stands from the price outward."""
     there = np.flatnonzero((long > 0) | (short > 0))
     columns = {
         "price": edges,
@@ -141,20 +155,34 @@ def _buckets(edges: Floats, long: Floats, short: Floats, price: float) -> list[d
     return [dict(zip(columns, row, strict=True)) for row in rows]
 
 
-def _zones(
-    source: Source, at: int, lots: Lots, cells: tuple[Ints, Sides, Floats], price: float, within: float
+def zones_record(
+    units: int,
+    lots: Lots,
+    cells: tuple[Ints, Sides, Floats],
+    price: float,
+    within: float,
+    more: Callable[[Sequence[Zone]], Sequence[Mapping[str, Any]]] | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """Return the zones of a book: the largest within a distance as `clusters`, and the nearest ones."""
+    """Return the zones of a book: the largest within a distance as `clusters`, and the nearest ones.
+
+    Args:
+        units: height of its buckets, 1e-8 of the quote asset.
+        lots: the book.
+        cells: the same as buckets (lower edge, 1e-8 of the quote asset, rising), sides and volumes.
+        price: of the moment.
+        within: percent.
+        more: what is said of each zone besides.
+    """
     bucket, sides, volumes = cells
-    units = source.parameters(day_of(int(source.model.times[at]))).bucket_units
     book = np.zeros(len(bucket), dtype=np.int64)
     marks = landmarks(find_zones(book, bucket, sides, volumes, np.array([price]), units).of(0), within)
     shown = [*marks.above, *marks.below, *filter(None, (marks.nearest_above, marks.nearest_below))]
     since = dict(zip(shown, standing_since(lots, shown), strict=True))
+    besides = dict(zip(shown, more(shown), strict=True)) if more is not None else {}
 
     def body(zone: Zone) -> dict[str, Any]:
         instant = since[zone]
-        return {**_rounded(zone), "since": None if instant is None else iso(instant)}
+        return {**_rounded(zone), "since": None if instant is None else iso(instant), **besides.get(zone, {})}
 
     return {
         "clusters": {"above": [body(zone) for zone in marks.above], "below": [body(zone) for zone in marks.below]},

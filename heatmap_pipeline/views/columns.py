@@ -39,6 +39,38 @@ class Cells:
 
 
 @dataclass(frozen=True, eq=False)
+class PartColumns:
+    """What one market has of a heatmap that is drawn.
+
+    Attributes:
+        symbol: id of the market.
+        volumes: by `VOLUMES`, of each cell of the sum, quote asset; NaN = missing.
+        located_shares: of each column, shape (T,); NaN = missing.
+        zones: of each zone of the sum its volume, by the name of the side; NaN = missing.
+        modelled: what was liquidated in each column, by side.
+        reported: real liquidations of the market; None where none of the window was recorded.
+    """
+
+    symbol: str
+    volumes: Mapping[str, Floats]
+    located_shares: Floats
+    zones: Mapping[str, Floats]
+    modelled: Modelled
+    reported: Reported | None
+
+    def record(self) -> dict[str, Any]:
+        """Return it as the endpoint's `format=columns` has it; who sends it encodes the arrays."""
+        return {
+            "symbol": self.symbol,
+            **self.volumes,
+            "located_shares": self.located_shares.round(6),
+            "zones": {side: volumes.round(4) for side, volumes in self.zones.items()},
+            "modelled": {side: sums.record() for side, sums in self.modelled.items()},
+            "reported": None if self.reported is None else self.reported.record(),
+        }
+
+
+@dataclass(frozen=True, eq=False)
 class Columns:
     """A heatmap to draw. Instants are microseconds UTC, prices and volumes USDT.
 
@@ -53,6 +85,7 @@ class Columns:
         modelled: what the model liquidated in each column, by side.
         reported: the real liquidations; None where none of the window was recorded.
         lots: the book at the end of the window; None: nobody says.
+        by_market: of the heatmap of a base, what each market has of it; nothing of that of one market.
     """
 
     times: Ints
@@ -65,6 +98,7 @@ class Columns:
     modelled: Modelled
     reported: Reported | None = None
     lots: Lots | None = None
+    by_market: Sequence[PartColumns] = ()
 
     @property
     def seconds(self) -> int:
@@ -137,6 +171,7 @@ class Columns:
             "reported": None if self.reported is None else self.reported.record(),
             "usual": self.usual.record(),
             "zones": self.zones.record(),
+            **({"by_market": [market.record() for market in self.by_market]} if self.by_market else {}),
             "meta": self.meta,
         }
 

@@ -33,7 +33,7 @@ from heatmap_pipeline.store.read import missing_days, newest_located_share
 from heatmap_pipeline.store.scores import Agreement, agreements
 from heatmap_pipeline.store.sql import Connection
 from heatmap_pipeline.store.warehouse import StoreError, Warehouse, schema_version
-from heatmap_pipeline.symbols import own_exchange, title_of
+from heatmap_pipeline.symbols import contract_of, own_exchange, title_of
 from heatmap_pipeline.views.score import score_record
 
 
@@ -97,8 +97,9 @@ class ModelData:
 class SymbolData:
     """A symbol: `fingerprint` is equal as long as none of its rows changed, `bucket` is the newest day's.
 
-    Prices, volumes and buckets are in `quote`, its quote asset. `not_whole` says in words what is held, cut, unchecked
-    or cannot be true, by day; `ended` is set where there will be no more days.
+    Prices, volumes and buckets are in `quote`, its quote asset; `base` is the asset one contract is, '' = nobody says.
+    `not_whole` says in words what is held, cut, unchecked or cannot be true, by day; `ended` is set where there will be
+    no more days.
     """
 
     name: str
@@ -111,6 +112,7 @@ class SymbolData:
     not_whole: Mapping[date, str] = field(default_factory=dict)
     quote: str = "USDT"
     ended: Ended | None = None
+    base: str = ""
 
     @property
     def exchange(self) -> str | None:
@@ -309,6 +311,7 @@ def load_version(
                 days_to_mention(con, record.symbol),
                 record.unit,
                 ends.get(record.symbol),
+                record.base or contract_of(record.symbol).base,
             )
     digest = hashlib.blake2b(repr(sorted(prints.items())).encode(), digest_size=8)
     return Version(digest.hexdigest(), symbols, outdated, con)

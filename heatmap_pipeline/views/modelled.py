@@ -96,6 +96,34 @@ def joined(days: Sequence[Modelled]) -> Modelled:
     }
 
 
+def together(markets: Sequence[Modelled]) -> Modelled:
+    """Return what was liquidated of several markets, in the columns of one window; none without any.
+
+    A column has the sums of all: its price is weighted by volume.
+    """
+    added: dict[str, ModelledSums] = {}
+    for side in SIDE_NAMES.values():
+        sums = [market[side] for market in markets if len(market[side].column)]
+        if not sums:
+            none, whole = np.zeros(0), np.zeros(0, dtype=np.int64)
+            added[side] = ModelledSums(whole, none, none, whole, none, none)
+            continue
+        every = {part: np.concatenate([getattr(one, part) for one in sums]) for part in _PARTS}
+        order = np.argsort(every["column"], kind="stable")
+        every = {part: values[order] for part, values in every.items()}
+        column, begins = np.unique(every["column"], return_index=True)
+        volume = np.add.reduceat(every["volume"], begins)
+        added[side] = ModelledSums(
+            column,
+            np.add.reduceat(every["volume"] * every["price"], begins) / volume,
+            volume,
+            np.add.reduceat(every["lots"], begins),
+            np.minimum.reduceat(every["entry_low"], begins),
+            np.maximum.reduceat(every["entry_high"], begins),
+        )
+    return added
+
+
 def _sums(column: Ints, price: Floats, volume: Floats, entry: Floats) -> ModelledSums:
     """Return the sums of lots that died, by their columns, which rise."""
     there, begins, lots = np.unique(column, return_index=True, return_counts=True)

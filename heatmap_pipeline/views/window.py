@@ -55,6 +55,9 @@ def find_symbol(version: Version, name: str) -> SymbolData:
     if name not in version.symbols:
         if name in version.outdated:
             raise ViewError("not_found", version.outdated[name])
+        of_base = [symbol.name for symbol in version.symbols.values() if symbol.base and symbol.base == name]
+        if of_base:
+            raise ViewError("not_found", f"symbol {name} is a base, and this is of one market: {', '.join(of_base)}")
         raise ViewError(
             "not_found", f"symbol {name} is not published; there are {', '.join(version.symbols) or 'none yet'}"
         )

@@ -11,11 +11,23 @@ from heatmap_pipeline.bins import Candles
 from heatmap_pipeline.instants import DAY, MICROSECONDS, ONE_DAY, day_of, day_start
 from heatmap_pipeline.model.book import DayCandles
 from heatmap_pipeline.model.parameters import ModelParameters
+from heatmap_pipeline.store.columns import Reports
+from heatmap_pipeline.symbols import contract_of
 from heatmap_pipeline.views.data import ModelData, SymbolData, Version
 from heatmap_pipeline.views.replay import Books, Source
 
 
-def history_of(parameters: ModelParameters, market: DayCandles, open_interest: float) -> Source:
+class WithoutReports(Version):
+    """A version in which no real liquidations were recorded, and behind which no database stands."""
+
+    def reports(self, symbol: str, first: int, last: int, step: int) -> list[Reports]:
+        del symbol, first, last, step
+        return []
+
+
+def history_of(
+    parameters: ModelParameters, market: DayCandles, open_interest: float, name: str = "BTCUSDT", quote: str = "USDT"
+) -> Source:
     """Return a history whose days are computed; `open_interest` (contracts) is that before its first candle."""
     times = market.open_time
     days = [day_of(int(day) * DAY) for day in np.unique(times // DAY)]
@@ -40,9 +52,19 @@ def history_of(parameters: ModelParameters, market: DayCandles, open_interest: f
         snapshot_seconds=None,
         cells_from=None,
     )
-    symbol = SymbolData("BTCUSDT", "", parameters.bucket, True, "demo", candles, {model.name: model})
-    nothing: Any = None  # no database stands behind it
-    source = Source(Version("", {symbol.name: symbol}, {}, nothing), symbol, model, None, Books(1 << 30))
+    symbol = SymbolData(
+        name,
+        "",
+        parameters.bucket,
+        True,
+        "demo",
+        candles,
+        {model.name: model},
+        quote=quote,
+        base=contract_of(name).base,
+    )
+    nothing: Any = None
+    source = Source(WithoutReports("", {symbol.name: symbol}, {}, nothing), symbol, model, None, Books(1 << 30))
     for day in days:
         state = source.run(day, source.before(day), None).state
         source.books.put((symbol.name, symbol.fingerprint, model.name, None, day), state)

@@ -1,0 +1,418 @@
+"""The heatmap of a base: the sum of its markets' books over a window, with what each market has of every cell.
+
+Each market is replayed for itself and put into the bins of the sum, which is what it answers alone; its volumes,
+rounded as they are answered, are added. Nothing is modelled of the sum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from heatmap_pipeline.bins import resample
+from heatmap_pipeline.instants import DAY, day_start, iso
+from heatmap_pipeline.model.book import LONG, SHORT, SIDE_NAMES, Floats, Ints, Lots, Sides
+from heatmap_pipeline.model.parameters import bucket_misfit
+from heatmap_pipeline.views.base import (
+    Base,
+    Bools,
+    Part,
+    added,
+    base_window,
+    day_is_provisional,
+    leading,
+    parts_of_window,
+    provenance,
+    stretches,
+    units_by_day,
+    without_ended,
+)
+from heatmap_pipeline.views.columns import VOLUMES, Cells, Columns, PartColumns, candle_seconds
+from heatmap_pipeline.views.grid import DECIMALS, Grid, make_grid, price_span
+from heatmap_pipeline.views.heatmap import Heatmap, units_of
+from heatmap_pipeline.views.modelled import Modelled, together
+from heatmap_pipeline.views.replay import replay
+from heatmap_pipeline.views.reported import Reported, reported_in
+from heatmap_pipeline.views.window import Window, choose_bins
+from heatmap_pipeline.views.zones import WindowZones, lots_after, zones_of_cells
+
+
+@dataclass(frozen=True, eq=False)
+class Summed:
+    """A window of a base in price bins.
+
+    Attributes:
+        base: its markets.
+        window: its intervals.
+        interval: their width by name.
+        parts: what each market has of the window.
+        heatmaps: that of each market, in the bins of the sum; None of one without a candle in the window.
+        grid: the sum.
+        volumes: of each market and each of `VOLUMES` what it has of each row of `grid`, shape (parts, 4, n): 0 where
+            it holds nothing, NaN where it is missing.
+    """
+
+    base: Base
+    window: Window
+    interval: str
+    parts: tuple[Part, ...]
+    heatmaps: tuple[Heatmap | None, ...]
+    grid: Grid
+    volumes: Floats
+
+    @cached_property
+    def there(self) -> Bools:
+        """Whether any market has candles in each interval, shape (T,)."""
+        there: Bools = np.any([part.present for part in self.parts], axis=0)
+        return there
+
+    @property
+    def newest(self) -> int:
+        """Number of the newest interval in which any market has candles."""
+        return int(np.flatnonzero(self.there)[-1])
+
+    @property
+    def end(self) -> int:
+        """End of the newest candle of any market in the window."""
+        return self.parts[0].newest
+
+    @cached_property
+    def closes(self) -> Floats:
+        """Price of each interval: that of the market whose candles are shown, else of the next that has any."""
+        closes = np.full(self.window.count, np.nan)
+        ends = self.window.first + self.window.step * np.arange(1, self.window.count + 1)
+        for part in reversed(leading(self.parts)):
+            model = part.source.model
+            last = np.searchsorted(model.times, ends[part.present]) - 1
+            closes[part.present] = part.source.symbol.candles.close[model.rows[last]]
+        return closes
+
+    @property
+    def price(self) -> float:
+        """Last price in the window of the market whose candles are shown."""
+        part = leading(self.parts)[0]
+        model = part.source.model
+        return float(part.source.symbol.candles.close[model.rows[part.at]])
+
+    @cached_property
+    def located(self) -> Floats:
+        """Share of the open interest located at the end of each interval, by market, shape (parts, T); NaN = none."""
+        shares = np.full((len(self.parts), self.window.count), np.nan)
+        for row, (part, heatmap) in enumerate(zip(self.parts, self.heatmaps, strict=True)):
+            if heatmap is not None:
+                shares[row, part.present] = heatmap.played.located_shares[part.present]
+        return shares
+
+    @cached_property
+    def located_shares(self) -> Floats:
+        """Located contracts of the markets that are there / their open interest, shape (T,); else as it was before."""
+        ends = self.window.first + self.window.step * np.arange(1, self.window.count + 1)
+        level = np.zeros_like(self.located)
+        for row, part in enumerate(self.parts):
+            model = part.source.model
+            level[row, part.present] = model.open_interest[np.searchsorted(model.times, ends[part.present]) - 1]
+        whole = level.sum(axis=0)
+        located = np.where(np.isnan(self.located), 0.0, self.located * level).sum(axis=0)
+        shares = np.divide(located, whole, out=np.zeros(self.window.count), where=whole > 0)
+        newest = np.maximum.accumulate(np.where(self.there, np.arange(self.window.count), -1))
+        carried: Floats = np.where(newest < 0, 0.0, shares[newest])
+        return carried
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return what the answer says of each market."""
+        ends = [self._totals(heatmap) for heatmap in self.heatmaps]
+        missing = [not part.present[self.newest] for part in self.parts]
+        whole = sum(long + short for (long, short), gone in zip(ends, missing, strict=True) if not gone)
+        records = []
+        for row, part in enumerate(self.parts):
+            present = np.flatnonzero(part.present)
+            share = float(self.located[row, present[-1]]) if len(present) else None
+            said = part.record(missing[row], *ends[row], whole, share)
+            gone = stretches(part.present)
+            records.append({**said, "intervals": len(present), "without_candles": gone})
+        return records
+
+    def _totals(self, heatmap: Heatmap | None) -> tuple[float, float]:
+        """Return the long and the short volume of a market in the newest interval, rounded as it answers alone."""
+        if heatmap is None:
+            return 0.0, 0.0
+        played = heatmap.played
+        newest = played.interval == self.newest
+        long, short = (
+            round(float(played.active[newest & (played.side == side)].sum()), DECIMALS) for side in (LONG, SHORT)
+        )
+        return long, short
+
+    def meta(self) -> dict[str, Any]:
+        """Return what the sum says of itself in every format."""
+        grid, base, records = self.grid, self.base, self.records()
+        ends = [record for record in records if not record["missing"]]
+        played = [heatmap.played for heatmap in self.heatmaps if heatmap is not None]
+        share = float(self.located_shares[-1])
+        return {
+            "symbol": base.name,
+            "model": base.model,
+            "start_time": iso(self.window.first),
+            "end_time": iso(self.window.last),
+            "clipped": list(self.window.clipped),
+            "interval": self.interval,
+            "total_snapshots": int(self.there.sum()),
+            "price_bin_size": grid.bin_size,
+            "price_range": {
+                "min": grid.first_bin * grid.units / 1e8,
+                "max": (grid.first_bin + grid.bins) * grid.units / 1e8,
+            },
+            "total_long_volume": round(sum(record["long_volume"] for record in ends), DECIMALS),
+            "total_short_volume": round(sum(record["short_volume"] for record in ends), DECIMALS),
+            "total_consumed": round(sum(round(float(one.consumed.sum()), DECIMALS) for one in played), DECIMALS),
+            "located_share": share,
+            "coverage": share,
+            "as_of": iso(self.end),
+            "simulated": base.simulated,
+            "exchange": None,
+            "title": base.title,
+            "units": units_of(base.quote),
+            "leverage_weights": None if base.weights is None else [list(row) for row in base.weights],
+            "tiers": list(base.all_tiers),
+            "leverage_tiers": None if base.shown_tiers is None else list(base.shown_tiers),
+            **provenance(base, self.parts, records),
+        }
+
+    def missing_in(self, interval: int) -> list[str]:
+        """Return the ids of the markets that are missing in an interval."""
+        return [part.source.symbol.name for part in self.parts if not part.present[interval]]
+
+
+def make_summed(
+    base: Base, seconds: int, interval: str, times: tuple[int | None, int | None], units: int | None, max_rows: int
+) -> Summed:
+    """Replay a window of every market and add them up; as `make_heatmap`.
+
+    Args:
+        base: the markets.
+        seconds: width of an interval.
+        interval: its name.
+        times: start and end as asked, microseconds.
+        units: height of a bin, 1e-8 of the quote asset; None means the smallest round multiple of the largest bucket
+            with at most `max_rows`.
+        max_rows: see above.
+
+    Raises:
+        ViewError: as `base_window`, and as `make_heatmap`.
+        ModelError: if the weights cannot be had.
+    """
+    window = base_window(base, seconds, interval, *times)
+    return summed_in(without_ended(base, window.first), window, interval, units, max_rows)
+
+
+def summed_in(base: Base, window: Window, interval: str, units: int | None, max_rows: int) -> Summed:
+    """Replay a window that is known of every market and add them up; as `make_summed`."""
+    parts = parts_of_window(base, window)
+    played = [
+        None if part.at is None else replay(part.source, window.first, window.last, window.seconds) for part in parts
+    ]
+    first = leading(parts)[0]
+    price = round(float(first.source.symbol.candles.close[first.source.model.rows[first.at]]) * 1e8)
+    filled = [price_span(one, price) for one in played if one is not None and len(one.price)] or [(price, price)]
+    span = min(low for low, _ in filled), max(high for _, high in filled)
+    height = choose_bins(*span, base.bucket(window.first, window.last), units, max_rows)
+    heatmaps = tuple(
+        None
+        if one is None
+        else Heatmap(
+            part.source, window, interval, np.flatnonzero(part.present), one, make_grid(one, height, span, window.count)
+        )
+        for part, one in zip(parts, played, strict=True)
+    )
+    grid, volumes = _added(parts, heatmaps, height, span, window.count)
+    return Summed(base, window, interval, parts, heatmaps, grid, volumes)
+
+
+def _added(
+    parts: Sequence[Part], heatmaps: Sequence[Heatmap | None], height: int, span: tuple[int, int], count: int
+) -> tuple[Grid, Floats]:
+    """Return the sum of grids of equal bins, and what each market has of each of its rows."""
+    first = span[0] // height
+    bins = span[1] // height - first + 1
+    grids = [None if heatmap is None else heatmap.grid for heatmap in heatmaps]
+    keys = [np.zeros(0, dtype=np.int64) if grid is None else grid.interval * bins + grid.bin for grid in grids]
+    every = np.unique(np.concatenate(keys))
+    interval, row = every // bins, every % bins
+    volumes = np.zeros((len(parts), len(VOLUMES), len(every)))
+    for number, (grid, key) in enumerate(zip(grids, keys, strict=True)):
+        if grid is not None:
+            place = np.searchsorted(every, key)
+            for column, name in enumerate(VOLUMES):
+                volumes[number, column, place] = getattr(grid, name)
+    sums = {name: added(list(volumes[:, column]), DECIMALS) for column, name in enumerate(VOLUMES)}
+    dead = {
+        name: added([getattr(grid, name).round(DECIMALS) for grid in grids if grid is not None], DECIMALS)
+        for name in ("dead_long", "dead_short")
+    }
+    for number, part in enumerate(parts):
+        if not part.present.all():
+            volumes[number, :, ~part.present[interval]] = np.nan
+    return Grid(height, first, bins, interval, row, **sums, **dead), volumes
+
+
+def summed_columns(summed: Summed) -> Columns:
+    """Return the heatmap of a base as it is drawn, with what each market has of it."""
+    window, grid = summed.window, summed.grid
+    leader = leading(summed.parts)[0].source
+    there = {name: np.flatnonzero(getattr(grid, name) > 0) for name in VOLUMES}
+    lots = joined_lots([_lots(part, window) for part in summed.parts if part.present[summed.newest]])
+    zones, by_part = _zones(summed, lots)
+    modelled = [_no_deaths() if each is None else each.played.modelled for each in summed.heatmaps]
+    by_market = tuple(
+        PartColumns(
+            part.source.symbol.name,
+            {name: summed.volumes[row, column, there[name]] for column, name in enumerate(VOLUMES)},
+            summed.located[row],
+            {SIDE_NAMES[side]: by_part[row, zones.zones.side == side] for side in (LONG, SHORT)},
+            modelled[row],
+            _reported(part, heatmap, window),
+        )
+        for row, (part, heatmap) in enumerate(zip(summed.parts, summed.heatmaps, strict=True))
+    )
+    candles = leader.symbol.candles
+    return Columns(
+        times=window.first + np.arange(window.count) * window.step,
+        prices=grid.prices,
+        cells={
+            name: Cells(grid.interval[rows], grid.bin[rows], getattr(grid, name)[rows]) for name, rows in there.items()
+        },
+        candles=resample(candles, window.first, min(window.last, leader.model.end), candle_seconds(candles, window)),
+        meta={**summed.meta(), **_page_meta(summed)},
+        located_shares=summed.located_shares,
+        zones=zones,
+        modelled=together(modelled),
+        lots=lots,
+        by_market=by_market,
+    )
+
+
+def _no_deaths() -> Modelled:
+    return together([])
+
+
+def _page_meta(summed: Summed) -> dict[str, Any]:
+    """Return what who draws a heatmap has to know besides its `meta`."""
+    window, parts = summed.window, summed.parts
+    bucket = summed.base.bucket(window.first, window.last)
+    not_whole: dict[str, str] = {}
+    for part in parts:
+        symbol = part.source.symbol
+        for day, words in symbol.not_whole.items():
+            if day_start(day) < window.last and day_start(day) + DAY > window.first:
+                before = not_whole.get(day.isoformat())
+                not_whole[day.isoformat()] = f"{f'{before}; ' if before else ''}{symbol.name}: {words}"
+    ends = [part.source.symbol.ended for part in parts]
+    return {
+        "bucket": bucket,
+        "bucket_misfit": bucket_misfit(bucket, summed.price) or None,
+        "interval_seconds": window.seconds,
+        "price": summed.price,
+        "provisional": day_is_provisional(parts, window.first, summed.end),
+        "first_day": min(part.source.model.days[0] for part in parts).isoformat(),
+        "last_day": max(part.source.model.days[-1] for part in parts).isoformat(),
+        "ended": max(end.day for end in ends if end is not None).isoformat() if all(ends) else None,
+        "not_whole": dict(sorted(not_whole.items())),
+        "without_candles": stretches(summed.there),
+    }
+
+
+def _lots(part: Part, window: Window) -> Lots:
+    return lots_after(part.source, int(np.searchsorted(part.source.model.times, window.last)) - 1)
+
+
+def joined_lots(books: Sequence[Lots]) -> Lots:
+    """Return the lots of several books, one after the other."""
+    return Lots(**{name: np.concatenate([getattr(book, name) for book in books]) for name in vars(books[0])})
+
+
+def _reported(part: Part, heatmap: Heatmap | None, window: Window) -> Reported | None:
+    """Return what was really liquidated of a market, as it answers alone."""
+    symbol = part.source.symbol
+    reports = part.source.version.reports(symbol.name, window.first, window.last, symbol.candles.step)
+    grid = None if heatmap is None else heatmap.grid
+    modelled = None if grid is None or part.source.tiers is not None else grid.dead_long + grid.dead_short
+    return reported_in(symbol.name, reports, window, symbol.candles, modelled)
+
+
+def _zones(summed: Summed, lots: Lots) -> tuple[WindowZones, Floats]:
+    """Return the zones of each interval of the sum, and of each market what it has in each, shape (parts, n)."""
+    window = summed.window
+    begins = window.first + np.arange(window.count) * window.step
+    units = units_by_day(summed.parts, begins)
+    played = [None if each is None else each.played for each in summed.heatmaps]
+    books = [None if one is None else (one.interval, one.price, one.side, one.active) for one in played]
+    cells, whose = cells_of_sum(books, units)
+    closes = np.where(np.isnan(summed.closes), 1.0, summed.closes)  # an interval without candles has no cells
+    found = zones_of_cells(cells, closes, units, window.count, lots)
+    zones = found.zones
+    low, high = (np.rint(edge * 1e8).astype(np.int64) for edge in (zones.low, zones.high))
+    by_part = volumes_between(cells, whose, len(summed.parts), zones.book, zones.side, low, high, int(units.min()))
+    for row, part in enumerate(summed.parts):
+        by_part[row, ~part.present[zones.book]] = np.nan
+    return found, by_part
+
+
+Book: TypeAlias = tuple[Ints, Ints, Sides, Floats]
+"""Interval, bucket (lower edge, 1e-8 of the quote asset), side and open volume of each cell."""
+
+
+def cells_of_sum(books: Sequence[Book | None], units: Ints) -> tuple[Book, Ints]:
+    """Return the open cells of all markets in the buckets of the sum, by interval, then bucket, and whose each is.
+
+    Args:
+        books: of each market; None of one that has nothing.
+        units: height of the buckets of the sum in each interval, 1e-8 of the quote asset.
+    """
+    there = [book for book in books if book is not None]
+    whose = np.repeat(np.arange(len(books)), [0 if book is None else len(book[0]) for book in books])
+    interval, price, side, active = (np.concatenate([book[column] for book in there]) for column in range(4))
+    price = price // units[interval] * units[interval]
+    order = np.lexsort((price, interval))  # stable: of one bucket, the markets in their order
+    order = order[active[order] > 0]
+    return (interval[order], price[order], side[order], active[order]), whose[order]
+
+
+def volumes_between(
+    cells: Book,
+    whose: Ints,
+    parts: int,
+    book: Ints,
+    side: Sides,
+    low: Ints,
+    high: Ints,
+    height: int,
+) -> Floats:
+    """Return what each market holds between prices, shape (parts, n).
+
+    Args:
+        cells: as of `cells_of_sum`.
+        whose: market of each cell.
+        parts: number of markets.
+        book: number of the interval of each stretch of price.
+        side: of each stretch.
+        low: lower edge of each, 1e-8 of the quote asset; something of the side is at or above it.
+        high: upper edge, not included.
+        height: a height of buckets that all of these prices are multiples of.
+    """
+    interval, price, sides, active = cells
+    # One number per interval and bucket, which rises with both.
+    width = max(int(price.max(initial=0)), int(high.max(initial=0))) // height + 1
+    key, volumes = interval * width + price // height, np.zeros((parts, len(book)))
+    for sign in (LONG, SHORT):
+        of_side, wanted = np.flatnonzero(sides == sign), np.flatnonzero(side == sign)
+        if not len(wanted):
+            continue
+        bounds = [np.searchsorted(key[of_side], book[wanted] * width + edge[wanted] // height) for edge in (low, high)]
+        for part in range(parts):
+            own = np.append(np.where(whose[of_side] == part, active[of_side], 0.0), 0.0)
+            volumes[part, wanted] = np.add.reduceat(own, np.stack(bounds, axis=1).ravel())[::2]
+    return volumes
