@@ -24,15 +24,24 @@ export function idOf(typed) {
 }
 
 /**
- * Markets of a base with the name and the colour that each has on the page: the exchange's name, with the quote asset
- * where it has several; a market that is made up is no exchange's and called as it is typed.
- * @param {{ symbol: string, exchange?: string | null, title?: string, quote?: string }[]} markets
+ * The exchange of a market, as its title writes it; of one that is made up the one that its id names.
+ * @param {{ symbol: string, title?: string }} market
+ */
+function exchangeOf({ symbol, title = "" }) {
+  const [written] = title.split(" ");
+  if (written && written !== "Simulated") return written;
+  const exchange = typedName(symbol).includes(":") ? typedName(symbol).split(":")[0] : "binance";
+  return exchange.replace(/^./, (letter) => letter.toUpperCase());
+}
+
+/**
+ * Markets of a base with the name and the colour that each has on the page: the exchange, with the quote asset where it
+ * has several.
+ * @param {{ symbol: string, title?: string, quote?: string }[]} markets
  * @returns {Market[]}
  */
 export function labelled(markets) {
-  const names = markets.map(({ symbol, exchange, title }) =>
-    exchange && title ? title.split(" ")[0] : typedName(symbol),
-  );
+  const names = markets.map(exchangeOf);
   return markets.map(({ symbol, title = "", quote = "" }, i) => {
     const isAlone = names.filter((name) => name === names[i]).length === 1;
     const label = isAlone || !quote ? names[i] : `${names[i]} ${quote}`;

@@ -64,8 +64,9 @@ export function exchangesPanel(group, choose) {
       button.style.setProperty("--swatch", colour);
       button.classList.toggle("missing", made[symbol].isMissing);
     }
-    byId("exchanges-more").hidden = !of;
+    for (const id of ["exchanges-more", "exchanges-title"]) byId(id).hidden = !of;
     if (!of) return;
+    byId("exchanges-title").textContent = titleText(of);
     const { words, there, all } = countWords(of, of.column);
     const summary = byId("exchanges-count");
     summary.textContent = words;
@@ -74,8 +75,7 @@ export function exchangesPanel(group, choose) {
       make("tr", {}, ...HEADS.map((text) => make("th", { scope: "col", textContent: text }))),
     );
     table.tBodies[0].replaceChildren(...partsAt(of, of.column).map((one) => row(of, of.column, one)));
-    const others = Object.entries(of.not_shown ?? {}).map(([, why]) => why);
-    byId("exchanges-note").textContent = [`${titleText(of)}.`, ...others].join(" ");
+    byId("exchanges-note").textContent = Object.values(of.not_shown ?? {}).join(" ");
   }
 
   const more = byId("exchanges-more");

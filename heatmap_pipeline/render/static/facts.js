@@ -53,6 +53,7 @@ export function showFacts(map, stale, newest) {
   document.body.classList.toggle("past", isPast);
   const contract = byId("contract");
   contract.textContent = contract.title = titleText(map);
+  contract.hidden = Boolean(map.parts); // which has it beside its markets, where there is room
   byId("price").textContent = priceText(map.price);
   byId("price").title = isPast ? `Close at ${instantText(map.asOf)}, ${quote}` : `Last close, ${quote}`;
   byId("as-of").replaceChildren("as of ", bold(instantText(map.asOf)));

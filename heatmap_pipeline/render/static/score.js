@@ -320,7 +320,11 @@ export function truthPanel() {
       if (record) {
         say(truthShort(record));
         fill();
-      } else say("no score", none ?? `There is no score of ${symbol} beside this page. Run: heatmap refresh ${symbol}`);
+      } else
+        say(
+          none ? "by market" : "no score",
+          none ?? `There is no score of ${symbol} beside this page. Run: heatmap refresh ${symbol}`,
+        );
     } catch (error) {
       if (asked === mine) say("no score", `The score cannot be shown. ${error.message}`);
     }

@@ -125,12 +125,10 @@ export function ageText(seconds) {
 
 /**
  * What a map is of: exchange and kind of contract, and the model; of a base also whose candles are drawn.
- * @param {Pick<HeatMap, "title" | "model" | "parts" | "simulated" | "candles_of">} map
+ * @param {Pick<HeatMap, "title" | "model" | "parts" | "candles_of">} map
  */
-export function titleText({ title, model, parts, simulated, candles_of: candles }) {
+export function titleText({ title, model, parts, candles_of: candles }) {
   if (!title) return `${model} model`;
-  if (!parts) return `${title}, ${model}`;
-  const names = simulated ? `: ${parts.map(({ label }) => label).join(", ")}` : "";
-  const drawn = parts.find(({ symbol }) => symbol === candles);
-  return `${title}${names}, ${model}${drawn ? `, candles: ${drawn.label}` : ""}`;
+  const drawn = parts?.find(({ symbol }) => symbol === candles);
+  return `${title}, ${model}${drawn ? `, candles: ${drawn.label}` : ""}`;
 }

@@ -96,9 +96,9 @@ for (const [name, markets, labels] of [
     ["Binance USDT", "Binance USDC", "Bybit"],
   ],
   [
-    "made up, it is no exchange's",
+    "of one that is made up as its id says",
     [BTC, BYBIT].map((one) => ({ ...one, exchange: null, title: "Simulated USDT-M perpetual" })),
-    ["BTCUSDT", "bybit:BTCUSDT"],
+    ["Binance", "Bybit"],
   ],
 ]) {
   test(`a market of a base is called: ${name}`, () => {

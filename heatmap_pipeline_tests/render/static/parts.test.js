@@ -198,11 +198,6 @@ test("the pointer tells a cell by market, each in its own asset, and what is mis
 test("the title says which exchanges are added up, and whose candles are drawn", () => {
   const map = baseMap();
   assert.equal(titleText(map), "BTC perpetuals: Binance, Bybit, turnover, candles: Binance");
-  const parts = ["BTCUSDT", "BYBIT_BTCUSDT"].map((symbol) =>
-    part(symbol, null, { title: "Simulated USDT-M perpetual" }),
-  );
-  const made = baseMap({ simulated: true, title: "BTC perpetuals, simulated", parts });
-  assert.equal(titleText(made), "BTC perpetuals, simulated: BTCUSDT, bybit:BTCUSDT, turnover, candles: BTCUSDT");
 });
 
 test("parts are called and coloured as among all markets, whichever are shown", () => {
