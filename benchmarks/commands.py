@@ -83,7 +83,7 @@ def memory(setting: Setting) -> Sequence[Measured]:
 
 
 def demo(setting: Setting) -> Sequence[Measured]:
-    """Measure `heatmap demo`: two symbols, both models, from nothing to pictures."""
+    """Measure `heatmap demo`: three markets, both models, from nothing to pictures."""
     count = setting.pick(30, 3)
     home = str(setting.home("warm"))
     run_heatmap(["demo", "--days", "1", "--home", home], setting.folder)
@@ -95,7 +95,7 @@ def demo(setting: Setting) -> Sequence[Measured]:
         row(
             readings,
             name=f"heatmap demo, {count} days",
-            what="two symbols, both models, from nothing to page and database",
+            what="three markets, both models, from nothing to page and database",
             expected=setting.target(60.0),
             limit="Dagster's events, then DuckDB's commits, imports and pictures",
         )

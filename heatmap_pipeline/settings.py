@@ -299,7 +299,7 @@ class Settings(BaseSettings):
 
     def counts_one_side(self, symbol: str) -> bool:
         """Whether the source says itself that it counts one side of each contract of a market; else it is measured."""
-        return self.kind.one_sided and (self.kind.simulated or exchange_and_name(symbol)[0] == HOME_EXCHANGE)
+        return self.kind.one_sided and exchange_and_name(symbol)[0] == HOME_EXCHANGE
 
     @property
     def kind(self) -> SourceKind:

@@ -21,8 +21,8 @@ class SourceKind:
         over_network: whether it may fail today and work tomorrow, so that asking again helps.
         simulated: whether its market is made up.
         given_folder: whether it reads a folder that the user names; any other keeps its files below the home.
-        one_sided: whether it says itself that its open interest counts one side of each contract of Binance, or of its
-            own making; else it is measured.
+        one_sided: whether it says itself that its open interest counts one side of each contract of Binance; else, and
+            of any other exchange, it is measured.
         folder: what its files are called below the home; '' is its name.
     """
 

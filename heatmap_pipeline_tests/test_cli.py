@@ -21,6 +21,7 @@ import yaml
 import heatmap_pipeline
 from heatmap_pipeline import cli
 from heatmap_pipeline.chain.progress import tell
+from heatmap_pipeline.chain.settings import DEMO_MARKETS
 from heatmap_pipeline.orchestration.runs import RunError, packaged_file
 from heatmap_pipeline.orchestration.ui import front
 from heatmap_pipeline.settings import load_settings
@@ -47,6 +48,7 @@ VERBS = (
     *("demo", "run", "refresh", "record", "status", "score"),
     *("ui", "serve", "mcp", "backup", "restore", "forget", "export"),
 )
+BYBIT = "BYBIT_BTCUSDT"
 LAST = day(4)
 """Yesterday, as these tests have it."""
 
@@ -112,7 +114,7 @@ def test_it_starts_as_a_program(command: list[str], tmp_path: Path) -> None:
     assert wrong.stderr.splitlines()[-1].startswith("Error: Missing ")
 
 
-# -- demo, status and refresh, whole: both symbols, both models, pictures and history
+# -- demo, status and refresh, whole: all its markets, both models, pictures and history
 
 
 @pytest.fixture(scope="module")
@@ -130,29 +132,37 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
 def test_demo_says_what_it_made_and_where(shown: tuple[Path, str, str]) -> None:
     home, out, _ = shown
     assert out.splitlines() == [
-        f"{BTC}: {day(3)} .. {day(4)} computed and published (simulated data)",
-        f"{ETH}: {day(3)} .. {day(4)} computed and published (simulated data)",
+        *(f"{market}: {day(3)} .. {day(4)} computed and published (simulated data)" for market in DEMO_MARKETS),
         f"page      {(home / 'renders' / 'index.html').as_uri()}",
         f"database  {published(home)}",
     ]
     assert (home / "renders" / "index.html").is_file()
-    for symbol in (BTC, ETH):
+    for symbol in DEMO_MARKETS:
         assert (home / "renders" / symbol / "heatmap.png").read_bytes().startswith(b"\x89PNG")
         assert days(home, symbol) == {model: [day(3), day(4)] for model in ("delta", "turnover")}
     assert (home / "archive" / "demo" / "SIMULATED.txt").is_file()
     with duckdb.connect(str(published(home)), read_only=True) as con:
         assert con.execute("SELECT DISTINCT source, simulated FROM symbols").fetchall() == [("demo", True)]
+        sides = con.execute("SELECT symbol, base, exchange, oi_sides FROM symbols ORDER BY symbol").fetchall()
+        assert sides == [(BTC, "BTC", "binance", 1), (BYBIT, "BTC", "bybit", 2), (ETH, "ETH", "binance", 1)]
+        halved = con.execute(
+            "SELECT round(avg(contracts) FILTER (symbol = ?) / avg(contracts) FILTER (symbol = ?), 1) "
+            "FROM raw_open_interest",
+            [BTC, BYBIT],
+        ).fetchone()
+        assert halved is not None
+        assert 2 < halved[0] < 3, "what adds both sides is counted once, as the other market's is"
 
 
 @pytest.mark.slow
 def test_progress_is_plain_lines_where_there_is_no_terminal(shown: tuple[Path, str, str]) -> None:
     lines = shown[2].splitlines()
-    for symbol in (BTC, ETH):
+    for symbol in DEMO_MARKETS:
         for stage in ("raw_candles", "raw_open_interest", "position_events", "liquidation_snapshots"):
             mine = [line for line in lines if line.startswith(f"{symbol} {stage}: ")]
             assert mine == [f"{symbol} {stage}: {number} of 2 days" for number in (1, 2)]
     assert "\x1b" not in shown[2]
-    assert all(re.fullmatch(r"[A-Z]+ [a-z_]+: \d+ of \d+ days", line) for line in lines), shown[2]
+    assert all(re.fullmatch(r"[A-Z_]+ [a-z_]+: \d+ of \d+ days", line) for line in lines), shown[2]
 
 
 def test_progress_is_bars_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,13 +196,14 @@ def test_status_is_a_line_per_symbol_and_model(shown: tuple[Path, str, str]) -> 
     home = shown[0]
     out = done("status", "--home", home).stdout
     assert out.startswith(f"home {home}\n")
-    for symbol in (BTC, ETH):
+    for symbol in DEMO_MARKETS:
         for model in ("turnover", "delta"):
-            (row,) = [line.split() for line in out.splitlines() if line.startswith(symbol) and f" {model} " in line]
+            rows = [line.split() for line in out.splitlines() if f" {model} " in line]
+            (row,) = [row for row in rows if row[0] == symbol]
             assert row[2:9] == ["2", str(day(3)), str(day(4)), "0", "0", "0", "0"]
             assert row[9].endswith("%")
             assert row[10:] == [str(day(4)), "23:55", "simulated"]
-    assert f"market  Simulated USDT-M perpetual: {BTC}, {ETH}" in out.splitlines()
+    assert f"market  Simulated USDT-M perpetual: {', '.join(DEMO_MARKETS)}" in out.splitlines()
     assert out.splitlines()[-1] == "nothing is failed, stale or missing"
 
 
@@ -271,9 +282,10 @@ def test_refresh_begins_at_heatmap_start(tmp_path: Path, quick: None, monkeypatc
 
 
 @pytest.mark.slow
-def test_an_old_demo_is_continued_where_it_ended(tmp_path: Path, quick: None) -> None:
+def test_an_old_demo_is_continued_where_it_ended(tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
     home = tmp_path / "home"
     compute_home(load_settings(home=home, symbols=(BTC,)), day(1))
+    monkeypatch.setenv("HEATMAP_SYMBOLS", f"{BTC},{ETH}")
     done("demo", "--days", "1", "--home", home)
     assert days(home, BTC) == {"delta": [day(number) for number in (1, 2, 3, 4)]}
     assert days(home, ETH) == {"delta": [day(4)]}, "what was never stored needs no more than was asked"

@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from heatmap_pipeline.chain.settings import load_checked_settings
+from heatmap_pipeline.chain.settings import DEMO_MARKETS, load_checked_settings
 from heatmap_pipeline.instants import SECONDS
+from heatmap_pipeline.market.demo import write_demo_days
 from heatmap_pipeline.settings import (
     Settings,
     SettingsError,
@@ -170,7 +171,8 @@ def test_each_market_has_a_source_and_files_of_its_own(monkeypatch: pytest.Monke
     assert [settings.source_of(symbol) for symbol in settings.symbols] == ["binance", "exchange", "binance"]
     assert [settings.counts_one_side(symbol) for symbol in settings.symbols] == [True, False, True]
     assert settings.archive_root == load_settings(source="binance", symbols=["BTCUSDT"], home=tmp_path).archive_root
-    assert load_settings(source="demo", home=tmp_path).counts_one_side("BYBIT_BTCUSDT")
+    demo = load_settings(source="demo", home=tmp_path)
+    assert [demo.counts_one_side(symbol) for symbol in settings.symbols] == [True, False, True]
     with pytest.raises(SettingsError, match="bybit:BTCUSDT is another's; choose source exchange"):
         load_settings(source="binance")
 
@@ -241,6 +243,23 @@ def test_a_misspelt_variable_is_refused_and_not_ignored(monkeypatch: pytest.Monk
     monkeypatch.setenv("HEATMAP_WQX", "1")
     with pytest.raises(SettingsError, match=r"HEATMAP_WQX is not a setting; README\.md lists them all"):
         load_settings()
+
+
+# -- the markets of the demo
+
+
+def test_the_demo_has_two_exchanges_but_not_in_a_home_of_before(tmp_path: Path) -> None:
+    assert load_checked_settings(home=tmp_path / "new").symbols == DEMO_MARKETS
+    assert load_checked_settings(home=tmp_path / "new", symbols=("BTCUSDT",)).symbols == ("BTCUSDT",)
+    assert load_checked_settings(home=tmp_path / "new", source="exchange").symbols == ("BTCUSDT", "ETHUSDT")
+    for home, written, expected in (
+        ("of before", ("BTCUSDT", "ETHUSDT"), ("BTCUSDT", "ETHUSDT")),
+        ("of now", DEMO_MARKETS, DEMO_MARKETS),
+        ("killed while it began", ("BTCUSDT",), DEMO_MARKETS),
+    ):
+        for symbol in written:
+            write_demo_days(tmp_path / home / "archive" / "demo", symbol, [date(2026, 11, 5)])
+        assert load_checked_settings(home=tmp_path / home).symbols == expected, home
 
 
 # -- real liquidations

@@ -1,6 +1,7 @@
 """The settings as a run may rely on them: also the models and the sources of liquidations they name exist.
 
-`settings.py` lies below model and market and takes any name; whoever starts something reads the settings through here.
+Which markets the demo makes where nobody names any is decided here as well. `settings.py` lies below model and market
+and takes any name; whoever starts something reads the settings through here.
 """
 
 from __future__ import annotations
@@ -9,12 +10,19 @@ from typing import Any
 
 from heatmap_pipeline.alert_rules import AlertRulesError, Rule, read_rules
 from heatmap_pipeline.errors import listed
+from heatmap_pipeline.market.archive_names import CANDLES_FOLDER
 from heatmap_pipeline.model.parameters import MODELS
 from heatmap_pipeline.settings import Settings, SettingsError, load_settings
+
+DEMO_MARKETS = ("BTCUSDT", "BYBIT_BTCUSDT", "ETHUSDT")
+"""What the demo makes where nobody names a symbol: a base with a market on two exchanges, and one with a single one."""
 
 
 def load_checked_settings(**overrides: Any) -> Settings:
     """Read the settings from the environment, as `load_settings` does, and check what they name.
+
+    Where nobody names symbols, those of the demo are `DEMO_MARKETS`; a home that the demo made when it had one exchange
+    goes on without the other.
 
     Raises:
         SettingsError: as `load_settings` does; for a model that is no row of `MODELS`, or none at all; for a source of
@@ -25,6 +33,8 @@ def load_checked_settings(**overrides: Any) -> Settings:
         ('delta',)
     """
     settings = load_settings(**overrides)
+    if settings.kind.simulated and "symbols" not in settings.model_fields_set and not _of_one_exchange(settings):
+        settings = settings.model_copy(update={"symbols": DEMO_MARKETS})
     unknown = [name for name in settings.models if name not in MODELS]
     if unknown or not settings.models:
         raise SettingsError(
@@ -56,6 +66,12 @@ def alert_rules(settings: Settings) -> tuple[Rule, ...]:
     else:
         return rules
     raise SettingsError(f"setting HEATMAP_ALERTS = {str(settings.alerts)!r}: {words}")
+
+
+def _of_one_exchange(settings: Settings) -> bool:
+    """Whether the demo wrote files into this home, and none of a second exchange."""
+    folder = settings.archive_root / CANDLES_FOLDER
+    return (folder / DEMO_MARKETS[-1]).is_dir() and not all((folder / symbol).is_dir() for symbol in DEMO_MARKETS)
 
 
 def _check_liquidations(settings: Settings) -> None:

@@ -3,6 +3,9 @@
 A script of 14-day acts (range or trend, one violent day, recovery) gives the daily levels of price, open interest and
 volatility from the epoch on; within a day a path is bridged from level to level. Both depend on seed, symbol and date
 only, never on which days are asked for.
+
+One contract is traded on a second exchange too: its price follows that of the first, a few basis points beside it and
+wider apart while price moves fast; its flows are its own, and its open interest is published with both sides added.
 """
 
 from __future__ import annotations
@@ -47,6 +50,8 @@ class DemoSymbol:
         trade_size: contracts of a typical trade.
         open_interest: contracts, the level it wanders around.
         net_share: standard deviation of a candle's change of open interest, as a share of its volume.
+        follows: the symbol whose price this one keeps to, as the same contract on another exchange does; '' for none.
+        sides: how often each contract counts in the open interest that is published: 1, or 2 where both sides are.
     """
 
     price: float
@@ -58,6 +63,8 @@ class DemoSymbol:
     trade_size: float
     open_interest: float
     net_share: float
+    follows: str = ""
+    sides: int = 1
 
 
 DEMO_SYMBOLS: dict[str, DemoSymbol] = {
@@ -65,6 +72,7 @@ DEMO_SYMBOLS: dict[str, DemoSymbol] = {
     "ETHUSDT": DemoSymbol(2_850, 2, 3, 0.0225, 0.86, 15_000, 2.4, 1_950_000, 0.112),
     "SOLUSDT": DemoSymbol(155, 2, 2, 0.027, 0.80, 66_000, 24, 8_600_000, 0.125),
     "DOGEUSDT": DemoSymbol(0.19, 5, 0, 0.029, 0.74, 9_900_000, 12_000, 1_400_000_000, 0.138),
+    "BYBIT_BTCUSDT": DemoSymbol(76_000, 1, 3, 0.019, 0.97, 265, 0.1, 39_000, 0.112, follows="BTCUSDT", sides=2),
 }
 """The symbols the demo market knows.
 
@@ -97,7 +105,7 @@ class DemoPlan:
 
 @dataclass(frozen=True)
 class DemoDay:
-    """One simulated day: 288 candles of 5 minutes, and the open interest at the end of each.
+    """One simulated day: 288 candles of 5 minutes, and the open interest at the end of each, every contract once.
 
     Attributes:
         candles: (9, 288): open, high, low, close (USDT), volume (contracts), quote volume (USDT), trades, taker buy
@@ -177,7 +185,7 @@ def write_demo_days(
             made = simulate_day(symbol, plan, day, seed=seed)
             csv = files.candles_csv(day, list(made.candles), spec.price_decimals, spec.lot_decimals)
             files.write_zip(candles, csv, comment)
-            csv = files.metrics_csv(day, symbol, made.contracts, made.mark, spec.lot_decimals)
+            csv = files.metrics_csv(day, symbol, made.contracts * spec.sides, made.mark, spec.lot_decimals)
             files.write_zip(metrics, csv, comment)
             written += [candles, metrics]
         if on_day is not None:
@@ -199,8 +207,12 @@ def simulate_plan(symbol: str, days: int, *, seed: int = 7) -> DemoPlan:
     # trend.
     script = _generator(seed, "script").random((acts, 10))
     shared = _generator(seed, "market").standard_normal((acts, _ACT + 1, 3))
-    own = _generator(seed, symbol).standard_normal((acts, _ACT + 1, 3))
+    own = _generator(seed, spec.follows or symbol).standard_normal((acts, _ACT + 1, 3))
     noise = spec.correlation * shared + np.sqrt(1 - spec.correlation**2) * own
+    if spec.follows:
+        # Measured on 22 exchanges: of two, open interest moves in the same direction six times in ten.
+        flows = _generator(seed, symbol).standard_normal((acts, _ACT + 1))
+        noise[:, :, 1] = 0.3 * shared[:, :, 1] + np.sqrt(1 - 0.3**2) * flows
     mood = _autoregressive(shared[:, _ACT, 0], 0.86)
     target = 0.16 * np.sqrt(scale) * np.clip(_autoregressive(noise[:, _ACT, 0], 0.86), -2.2, 2.2)
     level_target = 0.10 * np.clip(_autoregressive(noise[:, _ACT, 1], 0.7), -1.6, 1.6)
@@ -247,13 +259,17 @@ def simulate_day(symbol: str, plan: DemoPlan, day: date, *, seed: int = 7) -> De
     """
     spec = _spec(symbol)
     i = (day - DEMO_EPOCH).days
-    market, own = _generator(seed, "market", day.toordinal()), _generator(seed, symbol, day.toordinal())
+    market = _generator(seed, "market", day.toordinal())
+    own = _generator(seed, spec.follows or symbol, day.toordinal())
     event = _event(plan, i, market)
     volatility = _volatility(plan, i, event, market, own)
     part = np.sqrt(1 - spec.correlation**2)
     steps = spec.correlation * market.standard_normal(_STEPS) + part * own.standard_normal(_STEPS)
     spread = np.repeat(volatility / np.sqrt(_STEPS), _SUBSTEPS)
     path = _bridge(plan.price[i], plan.price[i + 1], event.path, steps * spread, spread**2, event.pins)
+    if spec.follows:
+        own = _generator(seed, symbol, day.toordinal())
+        path += _basis(symbol, day, event, seed)
     prices = _candle_prices(path, volatility, spec, own)
     quantities = _quantities(prices, volatility, event, spec, own)
     contracts = _open_interest(plan, i, event, quantities[0], spec, own)
@@ -372,6 +388,19 @@ def _bridge(first: float, last: float, shape: Array, steps: Array, weight: Array
     path = first + shape + walk - np.interp(clock, clock[knots], walk[knots]) + rest * clock / clock[-1]
     path[0], path[-1] = first, last
     return np.asarray(path)
+
+
+def _basis(symbol: str, day: date, event: _Event, seed: int) -> Array:
+    """Return how far the log price is from that of the market it follows (2,881): the same at midnight for both days.
+
+    Two basis points as a rule; some tens while price moves fast, when wicks of one exchange are not those of the other.
+    """
+    number = day.toordinal()
+    ends = [_generator(seed, f"{symbol} midnight", at).standard_normal() for at in (number, number + 1)]
+    drift = _autoregressive(_generator(seed, f"{symbol} basis", number).standard_normal(_STEPS + 1), 0.97)
+    drift *= 1 + 8 * np.append(0, np.repeat(event.heat, _SUBSTEPS))
+    clock = np.linspace(0, 1, _STEPS + 1)
+    return np.asarray(2e-4 * (drift - np.interp(clock, [0, 1], drift[[0, -1]]) + np.interp(clock, [0, 1], ends)))
 
 
 def _candle_prices(path: Array, volatility: Array, spec: DemoSymbol, rng: np.random.Generator) -> Array:

@@ -37,6 +37,8 @@ _SCORE = "score"
 _SCRIPTS = (
     "dom",
     "words",
+    "bases",
+    "parts",
     "leverage",
     "time",
     "timing",
@@ -59,6 +61,7 @@ _SCRIPTS = (
     "address",
     "controls",
     "tiers",
+    "exchanges",
     "player",
     "travel",
     "facts",

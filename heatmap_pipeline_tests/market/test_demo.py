@@ -22,6 +22,7 @@ from heatmap_pipeline.market.demo import (
     simulate_plan,
     write_demo_days,
 )
+from heatmap_pipeline.market.sides import Counted, measure_sides
 from heatmap_pipeline.market.tables import MarketError
 from heatmap_pipeline.settings import SIMULATED_MARKER
 
@@ -60,12 +61,12 @@ def test_same_seed_same_bytes_in_any_order_and_company(tmp_path: Path) -> None:
 
 def test_bytes_are_those_of_every_other_machine(tmp_path: Path) -> None:
     # Whoever changes the numbers on purpose raises the version in demo.py, so that files already written are renewed.
-    write_demo_days(tmp_path, "BTCUSDT", [date(2026, 11, 5)])
-    sums = [
-        hashlib.sha256(path(tmp_path, "BTCUSDT", date(2026, 11, 5)).read_bytes()).hexdigest()[:16]
-        for path in (demo_files.candles_path, demo_files.metrics_path)
-    ]
-    assert sums == ["dffd580d23661c74", "a337d14bcfccc54a"]
+    sums = []
+    for symbol in ("BTCUSDT", "BYBIT_BTCUSDT"):
+        write_demo_days(tmp_path, symbol, [date(2026, 11, 5)])
+        for path in (demo_files.candles_path, demo_files.metrics_path):
+            sums.append(hashlib.sha256(path(tmp_path, symbol, date(2026, 11, 5)).read_bytes()).hexdigest()[:16])
+    assert sums == ["dffd580d23661c74", "a337d14bcfccc54a", "0a0910d4beffe42a", "ed1925f0685811fb"]
 
 
 def test_a_longer_plan_begins_with_the_shorter_one() -> None:
@@ -107,6 +108,37 @@ def test_symbols_move_together() -> None:
         closes = np.concatenate([simulate_day(symbol, plan, DEMO_EPOCH + i * _DAY).candles[3] for i in range(490, 495)])
         moves.append(np.diff(np.log(closes)))
     assert 0.55 < np.corrcoef(*moves)[0, 1] < 0.95
+
+
+def test_the_same_contract_on_two_exchanges_has_one_price_nearly_and_flows_of_its_own() -> None:
+    days = {}
+    for symbol in ("BTCUSDT", "BYBIT_BTCUSDT"):
+        plan = simulate_plan(symbol, 540)
+        days[symbol] = [simulate_day(symbol, plan, DEMO_EPOCH + i * _DAY) for i in range(500, 540)]
+    (_, high, low, close), (_, other_high, other_low, other_close) = (
+        np.hstack([one.candles[:4] for one in of]) for of in days.values()
+    )
+    apart = 1e4 * abs(np.log(close / other_close))
+    assert 1 < np.median(apart) < 4
+    assert 10 < apart.max() < 100, "wider where price moves fast"
+    assert ((high > other_high).mean(), (low > other_low).mean()) == pytest.approx((0.5, 0.5), abs=0.1)
+    first, second = (np.concatenate([one.contracts for one in of]) for of in days.values())
+    for candles, least, most in ((1, 0.45, 0.55), (48, 0.4, 0.65)):
+        same = np.sign(np.diff(first[::candles])) == np.sign(np.diff(second[::candles]))
+        assert least < same.mean() < most, candles
+    assert 2 < first.mean() / second.mean() < 3
+
+
+def test_the_second_exchange_publishes_both_sides_added(tmp_path: Path) -> None:
+    for symbol, counted in (("BTCUSDT", Counted.ONE), ("BYBIT_BTCUSDT", Counted.BOTH)):
+        write_demo_days(tmp_path, symbol, _FEW)
+        plan = simulate_plan(symbol, (_FEW[-1] - DEMO_EPOCH).days + 1)
+        for day in _FEW:
+            published = _read(demo_files.metrics_path(tmp_path, symbol, day))["sum_open_interest"].to_numpy()
+            assert measure_sides(published).counted == counted, (symbol, day)
+            np.testing.assert_allclose(
+                published, simulate_day(symbol, plan, day).contracts * DEMO_SYMBOLS[symbol].sides
+            )
 
 
 @pytest.mark.parametrize("seed", [7, 1, 2])

@@ -176,7 +176,7 @@ class LiveServer:
 
     Attributes:
         symbols: the answer to /symbols.
-        payloads: bodies of /liquidations/heatmap-timeseries by (symbol, model).
+        payloads: bodies of /liquidations/heatmap-timeseries by (symbol, model); of markets of a base, (symbols, model).
         scores: answers of /score by (symbol, model); where there is none, that the symbol is not scored.
         alerts: what /alerts lists, by symbol.
         health: status and body of /health.
@@ -261,7 +261,7 @@ class LiveServer:
         self.slow.wait(10)
         if "price_bin_size" in given and float(given["price_bin_size"]) == 200:
             return 422, {"detail": "price_bin_size = 200 makes 2,310 rows; the smallest allowed is 500"}
-        return 200, self.payloads[given["symbol"], given["model"]]
+        return 200, self.payloads[given.get("symbols") or given["symbol"], given["model"]]
 
     @staticmethod
     def send(request: BaseHTTPRequestHandler, status: int, content: bytes, kind: str) -> None:

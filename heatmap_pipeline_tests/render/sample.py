@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 
 from heatmap_pipeline.bins import Candles
-from heatmap_pipeline.instants import DAY, MICROSECONDS, SECONDS, day_of, day_start
+from heatmap_pipeline.instants import DAY, MICROSECONDS, SECONDS, day_of, day_start, iso
 from heatmap_pipeline.model.parameters import MODELS, ModelParameters
 from heatmap_pipeline.store.columns import Reports
 from heatmap_pipeline.symbols import contract_of
-from heatmap_pipeline.views.columns import Cells, Columns, as_columns
+from heatmap_pipeline.views.columns import Cells, Columns, PartColumns, as_columns
 from heatmap_pipeline.views.data import ModelData, SymbolData, Version
 from heatmap_pipeline.views.heatmap import binned
 from heatmap_pipeline.views.modelled import ModelledSums, joined, modelled_of_day
@@ -209,3 +209,56 @@ def reported_days(**how: Any) -> Columns:
 def ten_days(model: str = "turnover") -> Columns:
     """Ten days of the small book, another one per model; made once, so leave it as it is."""
     return sample(model=model, days=10, seed=1 if model == "turnover" else 2)
+
+
+BASE_MARKETS = {"BTCUSDT": ("Binance", 0.6), "BYBIT_BTCUSDT": ("Bybit", 0.3), "GATE_BTCUSDT": ("Gate", 0.1)}
+"""Three markets of a base: how their exchanges are written, and what each has of every cell of the ten days."""
+LATE_COLUMNS = 12
+"""Gate is this much late: missing in the last three hours of the ten days."""
+
+
+def base_days(*shown: str, data: Columns | None = None) -> Columns:
+    """The ten days as the sum of markets of a base, of all of `BASE_MARKETS` unless some are named."""
+    data = ten_days() if data is None else data
+    columns = len(data.times)
+    names = shown or tuple(BASE_MARKETS)
+    ends = {name: columns - (LATE_COLUMNS if name == "GATE_BTCUSDT" else 0) for name in names}
+
+    def of(name: str, column: Any, volume: Any) -> Any:
+        return np.where(column < ends[name], volume * BASE_MARKETS[name][1], np.nan)
+
+    def added(column: Any, volume: Any) -> Any:
+        return np.nansum([of(name, column, volume) for name in names], axis=0)
+
+    found = data.zones.zones
+    sides = {"long": found.side == 1, "short": found.side == -1}
+    parts, by_market = [], []
+    for name in names:
+        cells = {kind: of(name, one.column, one.volume) for kind, one in data.cells.items()}
+        zones = {side: of(name, found.book[rows], found.volume[rows]) for side, rows in sides.items()}
+        share = np.where(np.arange(columns) < ends[name], 0.02, np.nan)
+        by_market.append(PartColumns(name, cells, share, zones, data.modelled, None))
+        newest = int(data.times[ends[name] - 1]) + data.seconds * MICROSECONDS
+        late = [[ends[name], columns]] if ends[name] < columns else []
+        exchange = BASE_MARKETS[name][0]
+        parts.append(
+            {
+                "symbol": name,
+                "exchange": exchange.lower(),
+                "title": f"{exchange} USDT-M perpetual",
+                "quote": "USDT",
+                "newest": iso(newest),
+                "open_interest": 10_000.0 * BASE_MARKETS[name][1],
+                "located_share": 0.02,
+                "without_candles": late,
+            }
+        )
+    title = f"BTC perpetuals: {', '.join(BASE_MARKETS[name][0] for name in names)}"
+    said = {"symbol": "BTC", "title": title, "candles_of": names[0], "markets": len(names), "parts": parts}
+    return replace(
+        data,
+        cells={kind: replace(one, volume=added(one.column, one.volume)) for kind, one in data.cells.items()},
+        zones=replace(data.zones, zones=replace(found, volume=added(found.book, found.volume))),
+        meta={**data.meta, **said},
+        by_market=tuple(by_market),
+    )

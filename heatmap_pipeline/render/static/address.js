@@ -1,5 +1,6 @@
 // Everything that can be chosen, and how the address bar holds it: a link opens exactly what its sender saw.
 
+import { idOf, readMarkets } from "./bases.js";
 import { readTiers } from "./leverage.js";
 import { RANGES } from "./time.js";
 import { iso } from "./words.js";
@@ -38,8 +39,10 @@ export function choiceOf(hash, symbols) {
     return given.get(name) && Number.isFinite(value) && value >= 0 ? value : null;
   };
   const names = symbols.map(({ symbol }) => symbol);
-  const symbol = pick("symbol", names, names[0]);
-  const { models } = symbols[names.indexOf(symbol)];
+  const named = idOf(given.get("symbol") ?? "");
+  const symbol = names.includes(named) ? named : names[0];
+  const { models, markets = [] } = symbols[names.indexOf(symbol)];
+  const all = markets.map((market) => market.symbol);
   const [low, high] = [volume("low"), volume("high")];
   const view = (given.get("view") ?? "").split(",").map(Number);
   const isStretch = view.every(Number.isFinite) && view[0] < view[1];
@@ -53,6 +56,7 @@ export function choiceOf(hash, symbols) {
     scale: pick("scale", Object.keys(OPTIONS.scale), "linear"),
     bin: volume("bin") ?? 0,
     tiers: readTiers(given.get("tiers")),
+    markets: readMarkets(given.get("markets"), all),
     low: high !== null && low !== null && low >= high ? null : low,
     high: high === 0 ? null : high,
     ...Object.fromEntries(SWITCHES.map((name) => [name, given.get(name) !== "0"])),
@@ -76,7 +80,7 @@ export function troublesOf(hash, symbols) {
   const unread = (name, word) => `${name} = ${word} cannot be read.`;
   const troubles = [];
   const { symbol = choice.symbol, model = choice.model, ...rest } = Object.fromEntries(given);
-  if (symbol !== choice.symbol) troubles.push(`${symbol} is not here; shown is ${choice.symbol}.`);
+  if (idOf(symbol) !== choice.symbol) troubles.push(`${symbol} is not here; shown is ${choice.symbol}.`);
   else if (model !== choice.model) troubles.push(`There is no model ${model} of ${symbol}; shown is ${choice.model}.`);
   for (const name of ["range", "side", "scale"]) {
     const shown = /** @type {any} */ (choice)[name];
@@ -92,6 +96,9 @@ export function troublesOf(hash, symbols) {
     }
   }
   if (rest.tiers && rest.tiers !== "all" && !choice.tiers) troubles.push(unread("tiers", rest.tiers));
+  const all = symbols.find((one) => one.symbol === choice.symbol)?.markets?.map((market) => market.symbol) ?? [];
+  const gone = (rest.markets ?? "").split(",").filter((typed) => typed && !all.includes(idOf(typed)));
+  if (gone.length) troubles.push(`${gone.join(", ")} is not among the markets of ${choice.symbol}.`);
   if (rest.view && !choice.view) troubles.push(`${unread("view", rest.view)} Shown is the whole range.`);
   return troubles;
 }
@@ -108,6 +115,7 @@ export function hashOf(choice) {
   const text = new URLSearchParams({ symbol, model, range, side, scale });
   if (choice.bin) text.set("bin", String(choice.bin));
   if (choice.tiers) text.set("tiers", choice.tiers);
+  if (choice.markets) text.set("markets", choice.markets);
   if (low !== null) text.set("low", String(low));
   if (high !== null) text.set("high", String(high));
   for (const name of SWITCHES) if (!choice[name]) text.set(name, "0");

@@ -1,5 +1,6 @@
 // The last alerts of the symbol that is shown, newest first; only a server knows them, so a page from disk has none.
 
+import { typedName } from "./bases.js";
 import { byId, make } from "./dom.js";
 import { instantText } from "./words.js";
 
@@ -8,9 +9,10 @@ export function alertsPanel() {
   const panel = byId("alerts");
   let shown = null;
 
-  function row(alert) {
+  function row(alert, several) {
     const time = make("time", { dateTime: alert.at, textContent: instantText(Date.parse(alert.at)) });
-    const words = [make("b", { textContent: alert.rule }), make("span", { textContent: alert.words })];
+    const of = several ? `${typedName(alert.symbol)}: ` : "";
+    const words = [make("b", { textContent: alert.rule }), make("span", { textContent: `${of}${alert.words}` })];
     return make("li", { className: alert.side }, time, ...words);
   }
 
@@ -21,9 +23,10 @@ export function alertsPanel() {
     const { alerts } = await ask().catch(() => ({ alerts: [] }));
     if (key !== shown) return;
     panel.hidden = !alerts.length;
+    const of = new Set(alerts.map(({ symbol }) => symbol)).size;
     if (!alerts.length) panel.open = false;
     byId("alerts-count").textContent = alerts.length;
-    byId("alerts-list").replaceChildren(...alerts.map(row));
+    byId("alerts-list").replaceChildren(...alerts.map((alert) => row(alert, of > 1)));
   }
 
   panel.addEventListener("keydown", (event) => {

@@ -34,6 +34,8 @@ export const ABOUT_LOCATED =
   "has no price that would liquidate it; it is not drawn.";
 export const NOT_RECORDED =
   "No real liquidations were recorded in this time. The setting HEATMAP_LIQUIDATIONS says where they come from.";
+export const REPORTED_ALONE =
+  "Real liquidations are told by market: choose one of them alone to see what its exchange reports.";
 const KEYS = [
   ["1 … 9", "time range, 12 hours … 1 year"],
   ["l  s  b", "longs, shorts, both"],

@@ -53,6 +53,7 @@ export function showFacts(map, stale, newest) {
   document.body.classList.toggle("past", isPast);
   const contract = byId("contract");
   contract.textContent = contract.title = titleText(map);
+  contract.hidden = Boolean(map.parts); // which has it beside its markets, where there is room
   byId("price").textContent = priceText(map.price);
   byId("price").title = isPast ? `Close at ${instantText(map.asOf)}, ${quote}` : `Last close, ${quote}`;
   byId("as-of").replaceChildren("as of ", bold(instantText(map.asOf)));
@@ -84,10 +85,13 @@ function reportedKey(reported) {
 /** How old the newest data are, if that is too old: by the server's own word, else by their time. */
 export function staleness(map, health, newest) {
   if (map.ended) return null;
+  const of = map.parts?.map(({ symbol }) => symbol) ?? [map.symbol];
   const known =
-    health?.symbols?.filter((one) => one.symbol === map.symbol && (one.model ?? map.model) === map.model) ?? [];
+    health?.symbols?.filter((one) => of.includes(one.symbol) && (one.model ?? map.model) === map.model) ?? [];
   const seconds = (Date.now() - newest) / 1000;
-  const old = known.length ? known.some((one) => one.stale) : seconds > STALE_HOURS * 3600;
+  // One market of several that is late is missing, and said to be.
+  const isOld = (one) => one.stale;
+  const old = known.length ? (map.parts ? known.every(isOld) : known.some(isOld)) : seconds > STALE_HOURS * 3600;
   if (!old) return null;
   const reason =
     known.map((one) => one.reason).find(Boolean) ??

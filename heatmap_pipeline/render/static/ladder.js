@@ -2,6 +2,7 @@
 
 import { COLOURS } from "./colours.js";
 import { byId, make } from "./dom.js";
+import { percentOf, sharesOf } from "./parts.js";
 import { amount, binDecimals, clockText, dayText, instantText, percentText, priceText, volumeText } from "./words.js";
 import { zonesAt } from "./zones.js";
 
@@ -32,6 +33,20 @@ function detailsOf(zone, price) {
     .join(" · ");
 }
 
+/** What each market of a base has of a zone, in words, and as parts of its bar. */
+function zoneParts(zone, parts) {
+  const shares = sharesOf(parts, zone.parts);
+  const words = shares.map(
+    ([{ label }, volume, share]) => `${label} ${volume === null ? "missing" : percentOf(share)}`,
+  );
+  const bars = shares.map(([{ colour }, , share]) => {
+    const bar = make("i");
+    Object.assign(bar.style, { width: `${100 * share}%`, background: colour });
+    return bar;
+  });
+  return { words: words.join(" · "), bars };
+}
+
 export function ladder(panel, chart) {
   const line = byId("level-line");
 
@@ -48,6 +63,8 @@ export function ladder(panel, chart) {
     const bar = make("i", { className: "bar" });
     bar.style.width = `${Math.max(2, (100 * zone.volume) / most)}%`;
     const part = (className, textContent) => make("span", { className, textContent });
+    const of = map.parts && zone.parts ? zoneParts(zone, map.parts) : null;
+    if (of) bar.append(...of.bars);
     const item = make(
       "li",
       { className: `level ${zone.side}`, tabIndex: 0 },
@@ -55,10 +72,11 @@ export function ladder(panel, chart) {
       part("away", percentText(zone.distance_percent)),
       part("volume", volumeText(zone.volume)),
       part("details", detailsOf(zone, price)),
+      ...(of ? [part("details parts", of.words)] : []),
       part("marks", marks.join(" · ")),
       bar,
     );
-    item.title = zoneWords(zone, price);
+    item.title = [zoneWords(zone, price), of?.words].filter(Boolean).join(" ");
     return pointing(item, zone.price, COLOURS[zone.side]);
   }
 

@@ -14,8 +14,9 @@ const LOTS_KEPT = 40; // columns
  * @param {number} column
  * @returns {LotsQuery}
  */
-export function lotsQuery({ symbol, model, leverage_tiers: tiers, bin, start, width }, column) {
-  return { symbol, model, tiers: tiers?.join() ?? "", bin, time: start + (column + 1) * width };
+export function lotsQuery({ symbol, model, leverage_tiers: tiers, parts, bin, start, width }, column) {
+  const markets = parts?.map((part) => part.symbol).join() ?? "";
+  return { symbol, markets, model, tiers: tiers?.join() ?? "", bin, time: start + (column + 1) * width };
 }
 
 /**

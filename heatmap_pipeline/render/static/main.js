@@ -2,9 +2,21 @@
 
 import { OPTIONS } from "./address.js";
 import { alertsPanel } from "./alerts.js";
+import { entryText, typedName } from "./bases.js";
 import { Chart } from "./chart.js";
-import { ABOUT, binOptions, fillBins, fillHelp, group, LAYERS, listenToKeys, NOT_RECORDED } from "./controls.js";
+import {
+  ABOUT,
+  binOptions,
+  fillBins,
+  fillHelp,
+  group,
+  LAYERS,
+  listenToKeys,
+  NOT_RECORDED,
+  REPORTED_ALONE,
+} from "./controls.js";
 import { byId, make } from "./dom.js";
+import { exchangesPanel } from "./exchanges.js";
 import { csvOf, fileName } from "./export.js";
 import { blank, notice, say, showFacts, staleness } from "./facts.js";
 import { ladder } from "./ladder.js";
@@ -87,6 +99,7 @@ class Page {
       layers: group("layers", (name) => this.#toggle(name), { single: false }),
     };
     this.tiers = this.#source.live ? leverageControl(group, (tiers) => this.#choose({ tiers })) : null;
+    this.exchanges = exchangesPanel(group, (markets) => this.#choose({ markets }));
     pinchZoom(this.#element, this.chart);
     this.player = new Player(
       (by) => this.#step(by),
@@ -240,7 +253,7 @@ class Page {
     const names = symbols.map(({ symbol }) => symbol);
     const select = byId("symbol");
     if ([...select.options].map(({ value }) => value).join() !== names.join()) {
-      select.replaceChildren(...names.map((name) => new Option(name)));
+      select.replaceChildren(...symbols.map((one) => new Option(entryText(one), one.symbol)));
     }
     select.value = choice.symbol;
     const options = (all, isPressed) =>
@@ -256,11 +269,15 @@ class Page {
     if (this.chart.isNarrow) {
       Object.assign(layers.profile, { disabled: true, about: "There is no room for it here; turn the screen." });
     }
-    if (map && !map.reported) Object.assign(layers.reported, { disabled: true, pressed: false, about: NOT_RECORDED });
+    if (map && !map.reported) {
+      const about = map.parts ? REPORTED_ALONE : NOT_RECORDED;
+      Object.assign(layers.reported, { disabled: true, pressed: false, about });
+    }
     this.pickers.layers.update(layers);
     this.pickers.range.update(ranges);
     this.tiers?.update(map, choice.tiers);
     byId("ladder").hidden = !choice.levels;
+    this.exchanges.update(entry, this.#state.isDrawn ? this.#state.moment : null, choice.markets);
     if (map) fillBins(byId("bin"), this.#bins(), choice, map);
   }
 
@@ -305,7 +322,8 @@ class Page {
     if (!map.columns || !map.rows) {
       state.map = null;
       const words = `There are no data of ${choice.symbol} (${choice.model}) in this range. Choose a longer one, or`;
-      blank(`${words} run: heatmap refresh ${choice.symbol}`, { retry: () => this.#update() });
+      const of = state.entry.markets?.map(({ symbol }) => symbol).join(" ") ?? choice.symbol;
+      blank(`${words} run: heatmap refresh ${of}`, { retry: () => this.#update() });
       return;
     }
     // Shown first: what is hidden has no size to draw in.
@@ -323,7 +341,7 @@ class Page {
     if (!this.#loading.isNewest(number)) return;
     await this.#draw();
     this.#askTruth();
-    this.alerts.show(`${choice.symbol}/${state.version}`, () => this.#source.alerts(choice));
+    this.alerts.show(`${choice.symbol}/${state.version}`, () => this.#source.alerts({ ...choice, entry: state.entry }));
     const troubles = state.troubles.splice(0);
     if (map.empty) troubles.push("The book is empty in this range: there are candles, but no levels.");
     notice(troubles.join(" "));
@@ -338,6 +356,7 @@ class Page {
     this.travel.update({ bounds, choice, edge, moment, view }, this.#source.live);
     showFacts(moment, staleness(moment, health, bounds.last), bounds.last);
     this.levels.update(this.#standingSince(moment), choice.side);
+    this.exchanges.update(this.#state.entry, moment, choice.markets);
   }
 
   /** A moment whose zones say since when they stand: the newest ones do, of others the server says it when it rests. */
@@ -380,7 +399,11 @@ class Page {
     const wanted = `${choice.symbol}/${choice.model}/${version}`;
     if (wanted === this.#judged) return;
     this.#judged = wanted;
-    this.truth.show(choice.symbol, choice.model, this.#source.score({ ...choice, entry }));
+    const { markets } = entry;
+    const none =
+      markets && `A score is of one market: choose ${markets.map((one) => typedName(one.symbol)).join(" or ")}.`;
+    const score = markets ? Promise.resolve(null) : this.#source.score({ ...choice, entry });
+    this.truth.show(choice.symbol, choice.model, score, none);
   }
 
   #failed(error) {

@@ -1,5 +1,6 @@
 // A payload as typed arrays, and questions to it. Cells are kept column by column: cell (t, p) is at t * rows + p.
 
+import { partsOf } from "./parts.js";
 import { MINUTE, RANGES } from "./time.js";
 import { zonesOf } from "./zones.js";
 
@@ -61,18 +62,20 @@ export function decode(payload) {
   const prices = unpack(payload.prices);
   const [columns, rows] = [times.length, prices.length];
   const bars = payload.candles;
-  const parts = Object.fromEntries(
+  const bar = Object.fromEntries(
     ["open_time", "open", "high", "low", "close", "volume"].map((name) => [name, unpack(bars[name])]),
   );
+  const cells = { long: cellsOf(payload.long), short: cellsOf(payload.short) };
+  const parts = partsOf(payload, unpack);
   const width = meta.interval_seconds * 1000;
   const start = columns ? times[0] : Date.parse(meta.start_time);
-  const candles = Array.from(parts.open_time, (time, i) => ({
+  const candles = Array.from(bar.open_time, (time, i) => ({
     time,
-    open: parts.open[i],
-    high: parts.high[i],
-    low: parts.low[i],
-    close: parts.close[i],
-    volume: parts.volume[i],
+    open: bar.open[i],
+    high: bar.high[i],
+    low: bar.low[i],
+    close: bar.close[i],
+    volume: bar.volume[i],
   }));
   const map = {
     ...meta,
@@ -87,15 +90,16 @@ export function decode(payload) {
     bin: meta.price_bin_size,
     low: rows ? prices[0] : 0,
     candleWidth: bars.interval_seconds * 1000,
-    long: grid(cellsOf(payload.long), columns, rows),
-    short: grid(cellsOf(payload.short), columns, rows),
+    long: grid(cells.long, columns, rows),
+    short: grid(cells.short, columns, rows),
+    ...(parts && { parts, cells }),
     quote: meta.units?.price ?? "USDT",
     // Files of before the word changed say coverage.
     locatedShare: meta.located_share ?? meta.coverage,
     shares: payload.located_shares ? unpack(payload.located_shares) : null,
   };
   map.reported = reportedOf(payload.reported, map);
-  map.zones = zonesOf(payload.zones, columns, unpack);
+  map.zones = zonesOf(payload.zones, columns, unpack, parts);
   map.bubbles = bubblesOf(payload, map);
   return finished(map);
 }
@@ -228,6 +232,7 @@ export function rebin(map, bin) {
     rows,
     bin: map.bin * factor,
     low: first * factor * map.bin,
+    merged: { skipped, factor },
     long: merged(map.long),
     short: merged(map.short),
   });

@@ -2,6 +2,7 @@
 
 import { COLOURS } from "./colours.js";
 import { tiersText } from "./leverage.js";
+import { countWords, missingStretches, missingWords, partsAt } from "./parts.js";
 import { DAY } from "./time.js";
 
 /** @import { HeatMap, Reported } from "./types.d.ts" */
@@ -36,6 +37,7 @@ export function marksOf(map) {
       colour: pale,
       about: "Other leverage tiers are not shown. Located share is that of the whole book.",
     },
+    missingMark(map),
     map.provisional && {
       words: "provisional",
       style: "mild",
@@ -58,14 +60,28 @@ export function marksOf(map) {
 }
 
 /**
- * The days of a map that are not whole, rising: { from, to, words }.
+ * That markets of a base are missing at the moment of a map, and why.
+ * @param {any} map
+ */
+function missingMark(map) {
+  if (!map.parts) return false;
+  const column = map.column ?? map.columns - 1;
+  const { there, all, words } = countWords(map, column);
+  const gone = partsAt(map, column).filter((one) => one.isMissing);
+  const why = [...gone.map(({ part }) => missingWords(map, part, column)), ...Object.values(map.not_shown ?? {})];
+  return there < all && { words, style: "old", colour: COLOURS.warn, about: why.join(" ") };
+}
+
+/**
+ * The days of a map that are not whole, rising, and where a market of a base is missing: { from, to, words }.
  * @param {HeatMap} map
  */
 export function notWholeOf(map) {
-  return Object.entries(map.not_whole ?? {})
+  const days = Object.entries(map.not_whole ?? {})
     .sort()
     .map(([day, words]) => {
       const from = Date.parse(`${day}T00:00:00Z`);
       return { from: Math.max(from, map.start), to: Math.min(from + DAY, map.end), words };
     });
+  return [...days, ...missingStretches(map)];
 }

@@ -282,7 +282,10 @@ function truthShort(record) {
   ).join(" / ");
 }
 
-/** The panel and the button that opens it. `show(symbol, model, answer)` takes the promise of a record, or of null. */
+/**
+ * The panel and the button that opens it. `show(symbol, model, answer, none)` takes the promise of a record, or of null,
+ * and words for that.
+ */
 export function truthPanel() {
   const [button, dialog, content] = ["truth-button", "truth", "truth-content"].map(byId);
   let asked = "";
@@ -305,7 +308,7 @@ export function truthPanel() {
     if (words) content.replaceChildren(make("p", { className: "verdict", textContent: words }));
   }
 
-  async function show(symbol, model, answer) {
+  async function show(symbol, model, answer, none) {
     const mine = `${symbol}/${model}`;
     if (asked !== mine) say("…", "Loading …");
     asked = mine;
@@ -317,7 +320,11 @@ export function truthPanel() {
       if (record) {
         say(truthShort(record));
         fill();
-      } else say("no score", `There is no score of ${symbol} beside this page. Run: heatmap refresh ${symbol}`);
+      } else
+        say(
+          none ? "by market" : "no score",
+          none ?? `There is no score of ${symbol} beside this page. Run: heatmap refresh ${symbol}`,
+        );
     } catch (error) {
       if (asked === mine) say("no score", `The score cannot be shown. ${error.message}`);
     }

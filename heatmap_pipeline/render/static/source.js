@@ -116,8 +116,9 @@ export function liveSource() {
 
   const instant = (time) => `${new Date(time).toISOString().slice(0, 19)}Z`;
 
-  function address({ symbol, model, bin, tiers, entry, window: { from, to, seconds } }) {
-    const given = new URLSearchParams({ symbol, model, interval: INTERVAL_NAMES[seconds], start_time: instant(from) });
+  function address({ symbol, model, bin, tiers, markets, entry, window: { from, to, seconds } }) {
+    const of = markets ? { symbols: markets } : { symbol };
+    const given = new URLSearchParams({ ...of, model, interval: INTERVAL_NAMES[seconds], start_time: instant(from) });
     if (to !== null) given.set("end_time", instant(to));
     given.set("format", "columns");
     if (tiers) given.set("leverage_tiers", tiers);
@@ -137,9 +138,15 @@ export function liveSource() {
       return answer && (answer.ok || answer.status === 503) ? answer.json().catch(() => null) : null;
     },
     forget: () => kept.clear(),
-    alerts: ({ symbol }) => get(`alerts?${new URLSearchParams({ symbol, limit: "20" })}`),
-    lots({ symbol, model, tiers, bin, time }, signal) {
-      const given = new URLSearchParams({ symbol, model, time: instant(time), price_bin_size: String(bin) });
+    async alerts({ symbol, entry }) {
+      const of = entry.markets?.map((market) => market.symbol) ?? [symbol];
+      const asked = of.map((name) => get(`alerts?${new URLSearchParams({ symbol: name, limit: "20" })}`));
+      const listed = (await Promise.all(asked)).flatMap(({ alerts }) => alerts);
+      return { alerts: listed.sort((a, b) => Date.parse(b.at) - Date.parse(a.at)).slice(0, 20) };
+    },
+    lots({ symbol, markets, model, tiers, bin, time }, signal) {
+      const of = markets ? { symbols: markets } : { symbol };
+      const given = new URLSearchParams({ ...of, model, time: instant(time), price_bin_size: String(bin) });
       if (tiers) given.set("leverage_tiers", tiers);
       return get(`liquidations/lots?${given}`, signal);
     },

@@ -1,10 +1,12 @@
 // What there is, what is chosen of it, and what is drawn.
 
 import { choiceOf, hashOf, troublesOf } from "./address.js";
+import { entriesOf, readMarkets } from "./bases.js";
 import { rangeOptions } from "./controls.js";
 import { tiersAfter } from "./leverage.js";
 import { overlaps, pricesOf, viewOf } from "./map.js";
 import { atMoment, columnAt } from "./moment.js";
+import { nameParts } from "./parts.js";
 import { RANGES, suffices, windowOf, within } from "./time.js";
 
 export class State {
@@ -28,7 +30,9 @@ export class State {
   }
 
   /** What there is from now on; the choice stays if it can, and a view that showed the newest data follows them. */
-  publish({ symbols, version }) {
+  publish(found) {
+    const { version } = found;
+    const symbols = entriesOf(found);
     const known = this.choice && this.entry ? symbols.some(({ symbol }) => symbol === this.choice.symbol) : false;
     const { last } = known ? this.bounds : { last: Infinity };
     Object.assign(this, { symbols, version });
@@ -55,7 +59,9 @@ export class State {
     if (isOtherUnit) this.choice = { ...this.choice, low: null, high: null };
     this.choice = { ...this.choice, ...change };
     if (!("tiers" in change)) this.choice.tiers = tiersAfter(change, this.choice.tiers);
-    const { models } = this.entry;
+    const { models, markets = [] } = this.entry;
+    const of = markets.map(({ symbol }) => symbol);
+    this.choice.markets = "symbol" in change ? "" : readMarkets(this.choice.markets, of);
     if (!models.includes(this.choice.model)) [this.choice.model] = models;
     // Volumes and prices of another symbol have nothing to do with these; moments have.
     if ("symbol" in change) Object.assign(this.choice, { low: null, high: null, bin: 0 });
@@ -114,7 +120,7 @@ export class State {
   }
 
   get #key() {
-    return [this.choice.symbol, this.choice.model, this.choice.tiers].join("/");
+    return [this.choice.symbol, this.choice.model, this.choice.tiers, this.choice.markets].join("/");
   }
 
   /** Whether what is drawn shows the view as finely as the screen can. */
@@ -125,6 +131,7 @@ export class State {
   /** Takes a map as the one that is drawn, and the window it was loaded for. */
   take(map, window) {
     this.map = map;
+    nameParts(map, this.entry.markets);
     this.#loaded = { key: this.#key, window };
     // The server cuts a window where the data begin, and nowhere else.
     if (window && map.start - window.from >= map.width) this.#begins.set(this.#key, map.start);

@@ -3,6 +3,7 @@
 import { lotsOfCell } from "./lots.js";
 import { newestBook, recordedIn } from "./map.js";
 import { notWholeOf } from "./marks.js";
+import { isMissing, partBooks, percentOf, sharesOf } from "./parts.js";
 import { columnCloses, relativeCells } from "./relative.js";
 import { ageText, amount, binDecimals, clockText, dayText, percentText, priceText, timesText } from "./words.js";
 
@@ -42,6 +43,7 @@ export function tipRows({ map, choice, row, column, onMap, until, lots }) {
     ["rule long-text", "Long, modelled", amount(long)],
     ["short-text", "Short, modelled", amount(short)],
     ["", "Total, modelled", amount(long + short)],
+    ...partRows(map, column, row),
     ...shareRows(map, column, row),
     ...lotsRows(map, column, row, lots),
     ...(choice.scale === "relative" ? timesRows(map, cell) : []),
@@ -74,6 +76,33 @@ export function tipRows({ map, choice, row, column, onMap, until, lots }) {
  * @param {number} cell
  */
 const sidesIn = (map, cell) => SIDE_WORDS.filter(([side]) => map[side][cell] > 0);
+
+/**
+ * What each market of a base has of a cell, in its own quote asset, and its share; of both sides, one after the other.
+ * @param {HeatMap} map
+ * @param {number} column
+ * @param {number} row
+ * @returns {Row[]}
+ */
+function partRows(map, column, row) {
+  const { parts } = map;
+  if (!parts) return [];
+  const books = partBooks(map, column);
+  const sides = sidesIn(map, column * map.rows + row);
+  const told = sides.flatMap(([side, words]) =>
+    sharesOf(
+      parts,
+      books.map((book) => (book ? book[side][row] : null)),
+    )
+      .filter(([, volume]) => volume)
+      .map(([{ label, quote }, volume, share]) => {
+        const name = sides.length > 1 ? `${label}, ${words.toLowerCase()}` : label;
+        return /** @type {Row} */ (["part", name, `${amount(volume ?? 0, quote)} · ${percentOf(share)}`]);
+      }),
+  );
+  const gone = parts.filter((part) => isMissing(part, column));
+  return [...told, ...gone.map(({ label }) => /** @type {Row} */ (["part marks", label, "missing"]))];
+}
 
 /**
  * How much of its side's book on the map a cell is.

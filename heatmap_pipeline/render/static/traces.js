@@ -4,6 +4,7 @@
 import { COLOURS, FONT } from "./colours.js";
 import { candlesIn, newestBook } from "./map.js";
 import { notWholeOf } from "./marks.js";
+import { stacked } from "./parts.js";
 import { binDecimals, binText, priceText, quote, volumeText } from "./words.js";
 
 const PRICE_LABELS = 66; // pixels between the map and the profile
@@ -124,17 +125,47 @@ function notWholeShapes(map) {
 
 export const sidesOf = (choice) => ["long", "short"].filter((side) => choice.side === "both" || choice.side === side);
 
-/** The outline of a bar to each row: a bar of Plotly's to each of some hundred rows costs a third of a frame. */
-function barsOf(book, side, { low, bin, rows }) {
+/**
+ * The outline of a bar to each row, with a gap after each, so that each is filled by itself: a bar of Plotly's to each
+ * of some hundred rows costs a third of a frame.
+ */
+function barsOf({ low, bin }, bars) {
   const [x, y] = [[], []];
-  for (let p = 0; p < rows; p += 1) {
-    const volume = book[side][p];
-    if (!(volume > 0)) continue;
-    const [bottom, top] = [low + p * bin, low + (p + 1) * bin];
-    x.push(0, volume, volume, 0);
-    y.push(bottom, bottom, top, top);
+  for (const [row, from, volume] of bars) {
+    const [bottom, top] = [low + row * bin, low + (row + 1) * bin];
+    x.push(from, from + volume, from + volume, from, null);
+    y.push(bottom, bottom, top, top, null);
   }
   return { x, y };
+}
+
+/** The bars of a side: of a base one stack by market, in their colours. */
+function profileBars(map, side) {
+  const trace = {
+    type: "scatter",
+    mode: "lines",
+    name: `${side} profile`,
+    xaxis: "x2",
+    yaxis: "y",
+    hoverinfo: "skip",
+    showlegend: false,
+    line: { width: 0 },
+    fill: "toself",
+  };
+  if (map.parts) {
+    return stacked(map, map.column, side).map(({ part, rows, from, volume }) => ({
+      ...trace,
+      name: `${side} profile ${part.symbol}`,
+      ...barsOf(
+        map,
+        rows.map((row, i) => [row, from[i], volume[i]]),
+      ),
+      fillcolor: `${part.colour}d9`,
+    }));
+  }
+  const book = newestBook(map);
+  const bars = Array.from(book[side], (volume, row) => [row, 0, volume]).filter(([, , volume]) => volume > 0);
+  return [{ ...trace, ...barsOf(map, bars), fillcolor: `${COLOURS[side]}d9` }];
 }
 
 export function profileTraces(map, choice) {
@@ -158,19 +189,7 @@ export function profileTraces(map, choice) {
         fill: "tozerox",
         fillcolor: `${COLOURS[side]}1c`,
       },
-      {
-        type: "scatter",
-        mode: "lines",
-        name: `${side} profile`,
-        xaxis: "x2",
-        yaxis: "y",
-        hoverinfo: "skip",
-        showlegend: false,
-        ...barsOf(book, side, map),
-        line: { width: 0 },
-        fill: "toself",
-        fillcolor: `${COLOURS[side]}d9`,
-      },
+      ...profileBars(map, side),
     ];
   });
 }

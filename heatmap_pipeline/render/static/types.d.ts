@@ -48,6 +48,8 @@ export interface Lots {
 
 export interface LotsQuery {
   symbol: string;
+  /** Of a base: those that are shown. */
+  markets: string;
   model: string;
   tiers: string;
   bin: number;
@@ -99,6 +101,8 @@ export interface Zone {
   share: number;
   /** Since when half of it has stood; null where nobody says, as in all but the newest column. */
   since: number | null;
+  /** Of a base: the volume of each part in it; null where one is missing. */
+  parts?: (number | null)[];
 }
 
 export interface View {
@@ -149,6 +153,15 @@ export interface HeatMap {
   provisional: boolean;
   ended: string | null;
   not_whole?: Record<string, string>;
+  /** Of the map of a base: its markets, and how many were asked for. */
+  parts?: Part[];
+  markets?: number;
+  /** Which market has the candles. */
+  candles_of?: string;
+  not_shown?: Record<string, string>;
+  /** Of a base: which cells are listed, and how rows were put together since. */
+  cells?: Record<Side, Cells>;
+  merged?: { skipped: number; factor: number };
   bucket_misfit?: string | null;
 }
 
@@ -166,6 +179,31 @@ export interface Window {
   seconds: number;
 }
 
+/** A market of a base, as it is called and coloured on the page. */
+export interface Market {
+  symbol: string;
+  title: string;
+  quote: string;
+  label: string;
+  colour: string;
+}
+
+/** What one market has of the map of a base. */
+export interface Part extends Market {
+  newest: number;
+  open_interest: number | null;
+  located_share: number | null;
+  /** Columns that it is missing in: the first, and the one after the last. */
+  gone: [number, number][];
+  /** Volumes of the cells that the map lists, in their order; null or NaN where it is missing. */
+  long: Numbers;
+  short: Numbers;
+  /** Located share by column. */
+  shares: Numbers;
+  /** Volumes of the zones that the payload lists, by side. */
+  zones: Record<Side, Numbers>;
+}
+
 export type RangeName = "12h" | "24h" | "3d" | "7d" | "14d" | "30d" | "90d" | "180d" | "1y";
 
 /** Everything that can be chosen. */
@@ -178,6 +216,8 @@ export interface Choice {
   bin: number;
   /** Leverage tiers that are shown, as link and endpoint say them; "" is all. */
   tiers: string;
+  /** Markets of a base that are shown; "" is all. */
+  markets: string;
   /** Where colours begin and end, in the unit of the scale; null fits what is in view. */
   low: number | null;
   high: number | null;
@@ -213,4 +253,13 @@ export interface Scale {
 export interface Entry {
   symbol: string;
   models: string[];
+  roles?: Record<string, string>;
+  first_day?: string;
+  as_of?: string;
+  candle_interval_seconds?: number;
+  exchange?: string | null;
+  title?: string;
+  quote?: string;
+  /** Of a base. */
+  markets?: Market[];
 }

@@ -35,10 +35,11 @@ export function volumeText(value) {
 /**
  * 12300000 -> "12.30 M USDT".
  * @param {number} value
+ * @param {string} [asset] it is in, if it is not that of what is shown
  */
-export function amount(value) {
+export function amount(value, asset = quote) {
   const [size, unit] = SIZES.find(([limit]) => value >= limit) ?? [1, ""];
-  return `${(value / size).toFixed(value === 0 ? 0 : 2)}${unit && ` ${unit}`} ${quote}`;
+  return `${(value / size).toFixed(value === 0 ? 0 : 2)}${unit && ` ${unit}`} ${asset}`;
 }
 
 /**
@@ -123,7 +124,11 @@ export function ageText(seconds) {
 }
 
 /**
- * What a map is of: exchange and kind of contract, and the model.
- * @param {Pick<HeatMap, "title" | "model">} map
+ * What a map is of: exchange and kind of contract, and the model; of a base also whose candles are drawn.
+ * @param {Pick<HeatMap, "title" | "model" | "parts" | "candles_of">} map
  */
-export const titleText = ({ title, model }) => (title ? `${title}, ${model}` : `${model} model`);
+export function titleText({ title, model, parts, candles_of: candles }) {
+  if (!title) return `${model} model`;
+  const drawn = parts?.find(({ symbol }) => symbol === candles);
+  return `${title}, ${model}${drawn ? `, candles: ${drawn.label}` : ""}`;
+}

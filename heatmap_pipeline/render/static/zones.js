@@ -1,7 +1,7 @@
 // Zones: stretches of price where the book of one side is thick (docs/api.md, "Zones"). They come with the numbers,
 // found on the model's own buckets of each column, so they are the same at every zoom, range and height of a row.
 
-/** @import { HeatMap, Numbers, Side, Zone } from "./types.d.ts" */
+/** @import { HeatMap, Numbers, Part, Side, Zone } from "./types.d.ts" */
 
 const ZONES_LISTED = 5;
 const ZONES_WITHIN = 10; // percent of the price, as the endpoint's map lists them
@@ -11,9 +11,10 @@ const ZONES_WITHIN = 10; // percent of the price, as the endpoint's map lists th
  * @param {any} part
  * @param {number} columns
  * @param {(array: any) => Numbers} unpack
+ * @param {Part[]} [parts] of a base
  * @returns {Zone[][]}
  */
-export function zonesOf(part, columns, unpack) {
+export function zonesOf(part, columns, unpack, parts) {
   /** @type {Zone[][]} */
   const byColumn = Array.from({ length: columns }, () => []);
   // Files of before there were zones have none.
@@ -24,7 +25,8 @@ export function zonesOf(part, columns, unpack) {
     for (let i = 0; i < time.length; i += 1) {
       const values = Object.fromEntries(Object.entries(numbers).map(([name, column]) => [name, column[i]]));
       const stood = since[i];
-      const zone = { side, ...values, since: Number.isFinite(stood) ? stood : null };
+      const of = parts && { parts: parts.map(({ zones }) => zones[/** @type {Side} */ (side)][i]) };
+      const zone = { side, ...values, since: Number.isFinite(stood) ? stood : null, ...of };
       byColumn[time[i]].push(/** @type {Zone} */ (zone));
     }
   }

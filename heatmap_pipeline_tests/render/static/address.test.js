@@ -5,6 +5,8 @@ import { choiceOf, hashOf, troublesOf } from "../../../heatmap_pipeline/render/s
 const SYMBOLS = [
   { symbol: "BTCUSDT", models: ["turnover", "delta"] },
   { symbol: "币安USDT", models: ["delta"] },
+  { symbol: "BTC", models: ["turnover"], markets: [{ symbol: "BTCUSDT" }, { symbol: "BYBIT_BTCUSDT" }] },
+  { symbol: "BYBIT_BTCUSDT", models: ["turnover"] },
 ];
 const PLAIN = choiceOf("", SYMBOLS);
 
@@ -34,6 +36,7 @@ for (const change of [
   { scale: "relative", low: 0.5, high: 8 },
   { candles: false, levels: false },
   { symbol: "币安USDT", model: "delta" },
+  { symbol: "BTC", markets: "BYBIT_BTCUSDT" },
   { view: { x: [1720400000000, 1720500000000], y: [55000, 60000.5] } },
   { view: { x: [1720400000000, 1720500000000], y: null } },
   { at: Date.parse("2024-07-04T23:30:00Z") },
@@ -50,6 +53,9 @@ for (const change of [
 for (const [hash, expected] of [
   ["#symbol=NONE&model=nonsense", { symbol: "BTCUSDT", model: "turnover" }],
   ["#symbol=币安USDT&model=turnover", { symbol: "币安USDT", model: "delta" }],
+  ["#symbol=bybit:BTCUSDT", { symbol: "BYBIT_BTCUSDT", markets: "" }],
+  ["#symbol=BTC&markets=bybit:BTCUSDT,NONE", { symbol: "BTC", markets: "BYBIT_BTCUSDT" }],
+  ["#symbol=BTCUSDT&markets=BTCUSDT", { symbol: "BTCUSDT", markets: "" }],
   ["#range=9y&side=up&scale=square", { range: "7d", side: "both", scale: "linear" }],
   ["#bin=-3&low=x&high=0", { bin: 0, low: null, high: null }],
   ["#low=5&high=5", { low: null, high: 5 }],

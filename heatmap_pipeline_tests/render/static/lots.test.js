@@ -36,9 +36,11 @@ function asking() {
 }
 
 test("what is asked for: the end of the column, in its rows, of the tiers shown", () => {
-  const query = { symbol: "BTCUSDT", model: "turnover", tiers: "3,25", bin: 10, time: START + 2 * WIDTH };
+  const query = { symbol: "BTCUSDT", markets: "", model: "turnover", tiers: "3,25", bin: 10, time: START + 2 * WIDTH };
   assert.deepEqual(lotsQuery(map, 1), query);
   assert.equal(lotsQuery({ ...map, leverage_tiers: null }, 1).tiers, "");
+  const parts = ["BTCUSDT", "BYBIT_BTCUSDT"].map((symbol) => ({ symbol }));
+  assert.equal(lotsQuery({ ...map, symbol: "BTC", parts }, 1).markets, "BTCUSDT,BYBIT_BTCUSDT");
 });
 
 test("an answer by row: the oldest of all leverages, and their volumes, the largest first", () => {

@@ -32,6 +32,7 @@ export function smallMap({
   modelled,
   price = 125,
   meta = {},
+  ...more
 }) {
   const rows = Math.max(...[...long, ...short].map((column) => column.length));
   const times = long.map((_, t) => START + t * WIDTH);
@@ -53,6 +54,7 @@ export function smallMap({
       volume: times.map(() => 1),
     },
     reported: null,
+    ...more,
     meta: {
       symbol: "BTCUSDT",
       model: "turnover",
