@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import shutil
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -14,6 +15,8 @@ import dagster as dg
 import duckdb
 import pytest
 
+from heatmap_pipeline.chain.unchanged import find_changes
+from heatmap_pipeline.settings import load_settings
 from heatmap_pipeline.store.odd import odd_days
 from heatmap_pipeline_tests._homes import as_if_yesterday_were, clean_environment, done, heatmap, last_line, published
 from heatmap_pipeline_tests.market._bybit_server import BybitServer, made_rows, real_rows
@@ -87,6 +90,28 @@ def test_each_market_is_read_where_it_is_traded(two: Two) -> None:
     halved = two.ask(f"SELECT contracts FROM raw_open_interest WHERE symbol = '{BYBIT}' ORDER BY snapshot_time LIMIT 1")
     assert halved[0][0] == pytest.approx(float(two.bybit.samples[3 * 288]["openInterest"]) / 2)
     assert {path.parent.name for path in (two.home / "archive").glob("*/*")} == {"binance", "bybit"}
+
+
+def test_days_that_are_kept_as_they_were_answered_are_not_read_again(two: Two) -> None:
+    settings = load_settings(home=two.home, source="exchange", symbols=(BTC, BYBIT), models=("delta",))
+
+    def changes() -> dict[str, str]:
+        found = find_changes(settings, day(1), day(2), lambda *_: True)
+        return {symbol: change.reason for symbol, change in found.items() if change is not None}
+
+    assert changes() == {}
+    (page,) = (two.home / "archive" / "bybit").rglob(f"open-interest-5/*{day(2)}.json.gz")
+    beside = page.with_name(f"{page.name}.sha256")
+    whole, said = page.read_bytes(), beside.read_bytes()
+    changed = f"the file with the open interest of {day(2)} is another one"
+    for broken in (whole[:-9], b"", gzip.compress(b"[]")):
+        page.write_bytes(broken)
+        assert changes() == {BYBIT: changed}
+    page.write_bytes(whole)
+    beside.write_bytes(b"0" * 64)
+    assert changes() == {BYBIT: changed}, "a page that does not match its checksum is asked for again"
+    beside.write_bytes(said)
+    assert changes() == {}
 
 
 def test_a_market_of_binance_is_as_it_is_alone(two: Two, tmp_path: Path) -> None:
