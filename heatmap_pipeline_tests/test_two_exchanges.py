@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -13,6 +14,7 @@ import dagster as dg
 import duckdb
 import pytest
 
+from heatmap_pipeline.chain.unchanged import find_changes
 from heatmap_pipeline.instants import SECONDS
 from heatmap_pipeline.orchestration.checks import RULES
 from heatmap_pipeline.render.picture import write_png
@@ -117,6 +119,28 @@ def test_a_third_exchange_is_the_same_way(two: Two, monkeypatch: pytest.MonkeyPa
     assert two.ask(f"SELECT DISTINCT max_leverage FROM model_parameters WHERE symbol = '{GATE}'") == [(125,)]
     assert two.days() == {BTC: (day(1), day(2)), BYBIT: (day(1), day(2)), GATE: (day(1), day(1))}
     assert title_of(GATE, "USDT") == "Gate USDT-M perpetual"
+
+
+def test_days_that_are_kept_as_they_were_answered_are_not_read_again(two: Two) -> None:
+    settings = load_settings(home=two.home, source="exchange", symbols=(BTC, BYBIT), models=("delta",))
+
+    def changes() -> dict[str, str]:
+        found = find_changes(settings, day(1), day(2), lambda *_: True)
+        return {symbol: change.reason for symbol, change in found.items() if change is not None}
+
+    assert changes() == {}
+    (page,) = (two.home / "archive" / "bybit").rglob(f"open-interest-5/*{day(2)}.json.gz")
+    beside = page.with_name(f"{page.name}.sha256")
+    whole, said = page.read_bytes(), beside.read_bytes()
+    changed = f"the file with the open interest of {day(2)} is another one"
+    for broken in (whole[:-9], b"", gzip.compress(b"[]")):
+        page.write_bytes(broken)
+        assert changes() == {BYBIT: changed}
+    page.write_bytes(whole)
+    beside.write_bytes(b"0" * 64)
+    assert changes() == {BYBIT: changed}, "a page that does not match its checksum is asked for again"
+    beside.write_bytes(said)
+    assert changes() == {}
 
 
 def test_a_market_of_binance_is_as_it_is_alone(two: Two, tmp_path: Path) -> None:

@@ -13,12 +13,12 @@ from pathlib import Path
 
 from heatmap_pipeline.chain.recovery import naming_the_rebuild
 from heatmap_pipeline.market.archive_tree import folders_of
+from heatmap_pipeline.market.same_files import pages_folder
 from heatmap_pipeline.settings import Settings, check_written
 from heatmap_pipeline.source_kinds import SOURCES
 from heatmap_pipeline.store.forget import forget_symbol, holds_symbol, known_symbols
 from heatmap_pipeline.store.read import stored_days
 from heatmap_pipeline.store.warehouse import StoreError, Warehouse
-from heatmap_pipeline.symbols import exchange_and_name
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def _archives(settings: Settings, symbol: str) -> Iterator[Path]:
     for source in SOURCES.values():
         if not source.given_folder:
             yield from folders_of(settings.home / "archive" / source.name, symbol)
-    pages = settings.home / "archive" / exchange_and_name(symbol)[0] / "linear" / exchange_and_name(symbol)[1]
+    pages = pages_folder(settings.home, symbol)
     if pages.is_dir():
         yield pages
 

@@ -26,7 +26,7 @@ from heatmap_pipeline.chain.settings import alert_rules
 from heatmap_pipeline.errors import HeatmapError
 from heatmap_pipeline.instants import SECONDS
 from heatmap_pipeline.market.archive_names import ArchiveFile
-from heatmap_pipeline.market.same_files import SameFiles
+from heatmap_pipeline.market.same_files import SameFiles, pages_folder, same_page
 from heatmap_pipeline.market.sources import open_market
 from heatmap_pipeline.settings import Settings, interval_name
 from heatmap_pipeline.store.last_run import read_last_run
@@ -174,7 +174,10 @@ def _read_otherwise(con: Any, settings: Settings, history: History, days: Sequen
                 return Change(day, f"the {_WORDS[name]} of {day} is not stored")
             if raw.facts.get("provisional") or raw.facts.get("via") == "rest":
                 return Change(day, f"the {_WORDS[name]} of {day} did not come from a file")
-            same = files.same(ArchiveFile(symbol, day, interval), raw.facts, raw.repairs)
+            if raw.facts.get("via") == "pages":
+                same: bool | None = same_page(pages_folder(settings.home, symbol), raw.facts)
+            else:
+                same = files.same(ArchiveFile(symbol, day, interval), raw.facts, raw.repairs)
             if same is None and kind.given_folder:
                 continue  # what is stored stays
             if not same:

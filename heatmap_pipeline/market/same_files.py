@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import zlib
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,8 +12,32 @@ from typing import Any
 from heatmap_pipeline.files import open_regular
 from heatmap_pipeline.market.archive_names import ArchiveFile, checksum_beside, read_checksum
 from heatmap_pipeline.market.archive_tree import find_day, find_month
+from heatmap_pipeline.symbols import exchange_and_name
 
 _LARGEST_CHECKSUM = 4096
+
+
+def pages_folder(home: Path, symbol: str) -> Path:
+    """Return where the answers are kept of an exchange that has no archive, for a market by its id."""
+    exchange, name = exchange_and_name(symbol)
+    return home / "archive" / exchange / "linear" / name
+
+
+def same_page(folder: Path, facts: Mapping[str, Any]) -> bool:
+    """Return whether the kept answer of a day is the one that it was read from, and would be read again.
+
+    Args:
+        folder: `pages_folder`.
+        facts: of the stored day: name of the page, and the sha256 of what is packed in it.
+    """
+    path = folder / f"{facts.get('file')}.json.gz"
+    try:
+        with open_regular(path) as packed, open_regular(path.with_name(f"{path.name}.sha256")) as beside:
+            known = hashlib.sha256(gzip.decompress(packed.read())).hexdigest()
+            said = beside.read(_LARGEST_CHECKSUM).split()
+    except (OSError, EOFError, zlib.error):
+        return False
+    return known == facts.get("sha256") and said[:1] == [known.encode()]
 
 
 class SameFiles:
