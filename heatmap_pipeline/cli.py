@@ -562,11 +562,17 @@ def record(symbols: tuple[str, ...], exchanges: tuple[str, ...], home: Path | No
     from heatmap_pipeline.market.liquidations import recorder  # noqa: PLC0415
     from heatmap_pipeline.symbols import HOME_EXCHANGE, exchange_and_name, typed_name  # noqa: PLC0415
 
-    for exchange, name in map(exchange_and_name, names):
+    for symbol in names:
+        exchange, name = exchange_and_name(symbol)
+        if exchange in RECORDED_EXCHANGES and exchange != HOME_EXCHANGE:
+            raise click.UsageError(
+                f"{typed_name(symbol)}: streams are named by --exchange; write {name} --exchange {exchange}"
+            )
         if exchange != HOME_EXCHANGE:
             raise click.UsageError(
-                f"{typed_name(f'{exchange.upper()}_{name}')}: streams are named by --exchange; write {name} --exchange "
-                f"{exchange}"
+                f"{typed_name(symbol)}: no stream of {exchange} is recorded, only those of "
+                f"{' and '.join(RECORDED_EXCHANGES)}; what was liquidated there is read over REST "
+                f"(HEATMAP_LIQUIDATIONS={exchange}_stats)"
             )
     urls = {"bybit": settings.bybit_stream_url, "binance": settings.binance_stream_url}
     wanted = list(exchanges) or list(RECORDED_EXCHANGES)

@@ -157,6 +157,24 @@ def own_exchange(symbol: str) -> str:
     return exchange_and_name(symbol)[0]
 
 
+def name_at(exchange: str, symbol: str) -> str:
+    """Return what a market's pair is called at an exchange that writes base and quote as one word.
+
+    Args:
+        exchange: a name of `EXCHANGES`.
+        symbol: id of the market: of this exchange or another.
+
+    Example:
+        >>> name_at("bybit", "BYBIT_BTCPERP"), name_at("bybit", "GATE_BTC_USDT"), name_at("bitget", "BTCUSDT")
+        ('BTCPERP', 'BTCUSDT', 'BTCUSDT')
+    """
+    own, name = exchange_and_name(symbol)
+    if own in (exchange, HOME_EXCHANGE):
+        return name
+    contract = contract_of(symbol)
+    return f"{contract.base}{contract.quote}"
+
+
 def title_of(symbol: str, quote: str, *, simulated: bool = False) -> str:
     """Return what a symbol is, as titles say it: whose contract, margined in what.
 

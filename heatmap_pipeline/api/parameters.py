@@ -139,7 +139,10 @@ def _written_symbol(given: str) -> str:
 
 # The alphabets are too many for a pattern: of ASCII there are capitals and digits, and what is behind an exchange.
 _SYMBOL_SCHEMA = WithJsonSchema(
-    {"type": "string", "pattern": r"^([A-Za-z]+[:_])?[^\x00-\x2f\x3a-\x40\x5b-\x7f]{2,30}$"}
+    {
+        "type": "string",
+        "pattern": r"^([A-Za-z]+[:_])?([^\x00-\x2f\x3a-\x40\x5b-\x7f]+_)?[^\x00-\x2f\x3a-\x40\x5b-\x7f]{2,30}$",
+    }
 )
 Symbol = Annotated[
     str,

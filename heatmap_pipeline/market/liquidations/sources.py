@@ -6,7 +6,7 @@ Another source is another file beside `gate.py` and another entry of `SOURCES`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Protocol
@@ -18,6 +18,7 @@ from heatmap_pipeline.market.liquidations.plain import PlainFolder
 from heatmap_pipeline.market.liquidations.recording import RecordingReader
 from heatmap_pipeline.market.liquidations.tables import Liquidations, joined
 from heatmap_pipeline.market.tables import MarketError, NoDataError
+from heatmap_pipeline.symbols import name_at
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,8 @@ class _Recorded:
         self._exchange, self._reader = exchange, RecordingReader(places.recordings)
 
     def read(self, symbol: str, first: date, last: date) -> list[Liquidations]:
-        made = self._reader.read(self._exchange, symbol, *_window(first, last))
+        name = name_at(self._exchange, symbol)
+        made = replace(self._reader.read(self._exchange, name, *_window(first, last)), symbol=symbol)
         if not len(made.table) and not len(made.recorded):
             raise NoDataError(f"{made.source}: nothing of {symbol} was recorded from {first} to {last}")
         return [made]
@@ -151,7 +153,12 @@ def _gate_orders(places: Places) -> LiquidationSource:
 def _bitget(places: Places) -> LiquidationSource:
     from heatmap_pipeline.market.liquidations.bitget import URL, BitgetReader  # noqa: PLC0415
 
-    return _Rest(BitgetReader(places.bitget_url or URL).read)
+    reader = BitgetReader(places.bitget_url or URL)
+
+    def read(symbol: str, start: int, end: int) -> Liquidations:
+        return replace(reader.read(name_at("bitget", symbol), start, end), symbol=symbol)
+
+    return _Rest(read)
 
 
 SOURCES: dict[str, Callable[[Places], LiquidationSource]] = {

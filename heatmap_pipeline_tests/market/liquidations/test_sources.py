@@ -91,6 +91,15 @@ def test_files_archive_and_recordings(tmp_path: Path) -> None:
     assert archived.facts["parts"] == 2
 
 
+def test_streams_are_those_of_the_pair_whatever_exchange_the_market_is_of(tmp_path: Path) -> None:
+    sources = open_liquidations(["bybit_stream", "binance_stream"], fill(tmp_path))
+    for name, source in sources.items():
+        for market in ("BYBIT_BTCUSDT", "GATE_BTC_USDT"):
+            [made] = source.read(market, FIRST, YESTERDAY)
+            check(made, name)
+            assert made.symbol == market
+
+
 def test_a_folder_may_hold_the_archives_tree(tmp_path: Path) -> None:
     where = replace(fill(tmp_path), folder=tmp_path / "archive")
     [made] = open_liquidations(["files"], where)["files"].read("BTCUSDT", FIRST, YESTERDAY)
@@ -107,6 +116,10 @@ def test_exchanges_over_rest(tmp_path: Path) -> None:
         for name, source in open_liquidations(["gate_stats", "gate_orders", "bitget_rest"], where).items():
             [made] = source.read("BTCUSDT", FIRST, YESTERDAY)
             check(made, name)
+            if name != "gate_orders":  # which asks hour by hour
+                [same] = source.read("GATE_BTC_USDT", FIRST, YESTERDAY)
+                check(same, name)
+                assert same.symbol == "GATE_BTC_USDT"
             if name != "bitget_rest":  # it goes back three days, to the second
                 assert made.recorded.tolist() == [[START, START + 2 * DAY]]
         ahead = date.fromtimestamp(NOW) + timedelta(days=20)
