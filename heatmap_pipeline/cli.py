@@ -595,7 +595,10 @@ def _streams(symbols: Sequence[str], exchanges: Sequence[str]) -> list[str]:
             "start one for each exchange, or write the symbols without it"
         )
     if exchange not in RECORDED_EXCHANGES:
-        raise click.UsageError(f"{shown}: recorded are liquidations of {listed(RECORDED_EXCHANGES)} only")
+        raise click.UsageError(
+            f"{shown}: no stream of {exchange} is recorded, only those of {listed(RECORDED_EXCHANGES)}; what was "
+            f"liquidated there is read over REST (HEATMAP_LIQUIDATIONS={exchange}_stats)"
+        )
     return [exchange]
 
 

@@ -171,7 +171,7 @@ def _written_symbol_or_base(given: str | None) -> str | None:
 
 # The alphabets are too many for a pattern: of ASCII there are capitals and digits, and what is behind an exchange.
 _LETTERS = r"[^\x00-\x2f\x3a-\x40\x5b-\x7f]"
-_MARKET = rf"([A-Za-z]+[:_])?{_LETTERS}{{2,30}}"
+_MARKET = rf"([A-Za-z]+[:_])?({_LETTERS}+_)?{_LETTERS}{{2,30}}"
 _SYMBOL_SCHEMA = WithJsonSchema({"type": "string", "pattern": f"^{_MARKET}$"})
 Symbol = Annotated[
     str,

@@ -38,7 +38,7 @@ COMMENT ON COLUMN symbols.bucket IS 'Height of a price bucket on the newest comp
 COMMENT ON COLUMN symbols.source IS 'Where candles and open interest come from: binance, archive, demo, exchange (another one than Binance: symbols.exchange)';
 COMMENT ON COLUMN symbols.simulated IS 'Whether the demo market made its data up';
 COMMENT ON COLUMN symbols.quote IS 'The asset (USDT, USDC, ...) that all prices, volumes and buckets of the symbol are in, in every table; empty = nobody said';
-COMMENT ON COLUMN symbols.exchange IS 'Where it is traded: binance, bybit';
+COMMENT ON COLUMN symbols.exchange IS 'Where it is traded: binance, bybit, gate';
 COMMENT ON COLUMN symbols.native_symbol IS 'Contract, as its exchange writes it';
 COMMENT ON COLUMN symbols.base IS 'The asset that one contract is; empty = nobody said';
 COMMENT ON COLUMN symbols.margin IS 'What it is paid in: linear = the quote asset';

@@ -102,6 +102,13 @@ def test_what_is_kept_of_an_exchange_belongs_to_each_market_of_the_pair(tmp_path
         assert made.table.equals(at_home.table)
     with pytest.raises(NoDataError, match="ETHUSDT: nothing was recorded"):
         sources["bybit_stream"].read("BYBIT_ETHUSDT", FIRST, YESTERDAY)
+def test_streams_are_those_of_the_pair_whatever_exchange_the_market_is_of(tmp_path: Path) -> None:
+    sources = open_liquidations(["bybit_stream", "binance_stream"], fill(tmp_path))
+    for name, source in sources.items():
+        for market in ("BYBIT_BTCUSDT", "GATE_BTC_USDT"):
+            [made] = source.read(market, FIRST, YESTERDAY)
+            check(made, name)
+            assert made.symbol == market
 
 
 def test_a_folder_may_hold_the_archives_tree(tmp_path: Path) -> None:
@@ -120,6 +127,10 @@ def test_exchanges_over_rest(tmp_path: Path) -> None:
         for name, source in open_liquidations(["gate_stats", "gate_orders", "bitget_rest"], where).items():
             [made] = source.read("BYBIT_BTCUSDT" if name == "gate_orders" else "BTCUSDT", FIRST, YESTERDAY)
             check(made, name)
+            if name != "gate_orders":  # which asks hour by hour
+                [same] = source.read("GATE_BTC_USDT", FIRST, YESTERDAY)
+                check(same, name)
+                assert same.symbol == "GATE_BTC_USDT"
             if name != "bitget_rest":  # it goes back three days, to the second
                 assert made.recorded.tolist() == [[START, START + 2 * DAY]]
         ahead = date.fromtimestamp(NOW) + timedelta(days=20)
