@@ -37,8 +37,8 @@ class OpenedOnce:
     def connect(self) -> Iterator[Connection]:
         """Lend the connection, as `Warehouse.connect` does."""
         if self._kept is None:
-            opened = self._warehouse.connect()
-            self._kept = opened, opened.__enter__()
+            new = self._warehouse.connect()
+            self._kept = new, new.__enter__()
         opened, con = self._kept
         try:
             yield con

@@ -92,6 +92,7 @@ def test_real_data_of_the_exchange_become_a_published_map_that_refresh_keeps_cur
     assert "provisional" in done("status", "--home", home).stdout
 
 
+@pytest.mark.usefixtures("light_commands")
 def test_the_archive_replaces_what_came_over_rest_once(server: ExchangeServer, home: Path) -> None:
     settings = load_settings(home=home, symbols=("BTCUSDT",))
     assert due_days(settings, ["BTCUSDT"], YESTERDAY) == {"BTCUSDT": (YESTERDAY, YESTERDAY)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 from heatmap_pipeline.orchestration.build import build_defs
 from heatmap_pipeline.orchestration.schedules import DAILY
 from heatmap_pipeline.settings import Settings, load_settings
+from heatmap_pipeline_tests._homes import done
 from heatmap_pipeline_tests.orchestration.homes import (
     BTC,
     assert_same,
@@ -24,48 +26,31 @@ from heatmap_pipeline_tests.orchestration.homes import (
     real,
     tables,
 )
+from heatmap_pipeline_tests.orchestration.killed import Forks
 
 OFTEN = int(os.environ.get("HEATMAP_TEST_SCHEDULERS", "0"))
 """How often two runs without the run lock are let loose on one home; each takes some 5 s."""
 
-_TWO = """
-import os, sys
-from heatmap_pipeline import cli, definitions
-from heatmap_pipeline.orchestration import runs
-from heatmap_pipeline.render import page, picture
-page.write_page, picture.small_png = (lambda *_: None), (lambda *_: b"")
-children = {}
-for name in ("one", "two"):
-    child = os.fork()  # both work at once, and nothing is imported twice
-    if child == 0:
-        for number, kind in ((1, "out"), (2, "err")):
-            os.dup2(os.open(f"{sys.argv[1]}/{name}.{kind}", os.O_CREAT | os.O_WRONLY), number)
-        cli.main(sys.argv[2:])
-    children[child] = name
-for child in children:
-    assert os.waitpid(child, 0)[1] == 0, children[child]
-"""
-"""Runs the same command twice at the same time, in two processes; the pictures are left away."""
-
 
 @pytest.mark.slow
 def test_two_commands_on_one_home_work_one_after_the_other(
-    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    forks: Forks, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Both want all three days of an empty home."""
+    """Both want all three days of an empty home, one in a process of its own and one in this."""
     home = tmp_path / "home"
     monkeypatch.setenv("HEATMAP_SNAPSHOT_INTERVAL", "1h")
     monkeypatch.setenv("HEATMAP_MODELS", "turnover")
     alone = compute(real(tmp_path / "alone", archive), 1, 3)
     words = ("run", BTC, "--start", day(1), "--end", day(3), "--archive", archive, "--home", home)
-    command = [sys.executable, "-c", _TWO, str(tmp_path), *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    said = {path.name: path.read_text() for path in tmp_path.glob("*.*") if path.is_file()}
-    assert done.returncode == 0, (done.stderr, said)
-    for name in ("one", "two"):
-        assert f"{BTC}: {day(1)} .. {day(3)} computed and published (real data)" in said[f"{name}.out"]
-        assert "Traceback" not in said[f"{name}.err"]
-    assert len([name for name, text in said.items() if "waiting for process" in text]) == 1, said
+    forks.heatmap("status", "--home", alone.home).ok()  # from here on it has imported everything
+    with ThreadPoolExecutor(1) as thread:
+        other = thread.submit(forks.heatmap, *words)
+        ours = done(*words)
+    said = [(ours.stdout, ours.stderr), (other.result().ok().stdout, other.result().stderr)]
+    for out, error in said:
+        assert f"{BTC}: {day(1)} .. {day(3)} computed and published (real data)" in out
+        assert "Traceback" not in error
+    assert len([error for _, error in said if "waiting for process" in error]) == 1, said
     assert_same(tables(home / "heatmap.duckdb"), tables(alone.home / "heatmap.duckdb"))
     assert_same(tables(home / "warehouse.duckdb"), tables(alone.home / "warehouse.duckdb"))
     settings = real(home, archive)
@@ -110,8 +95,8 @@ def test_two_runs_of_two_daemons_leave_what_one_leaves(
     """They wait for each other at every commit, and a day that both compute is the same day."""
     monkeypatch.setenv("HEATMAP_SNAPSHOT_INTERVAL", "1h")
     command = [sys.executable, "-c", _TWO_RUNS, str(tmp_path), str(archive)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert ended.returncode == 0, ended.stderr
     assert_same(tables(tmp_path / "heatmap.duckdb"), tables(finished.home / "heatmap.duckdb"))
     assert_same(tables(tmp_path / "warehouse.duckdb"), tables(finished.home / "warehouse.duckdb"))
     assert not problems(real(tmp_path, archive))
