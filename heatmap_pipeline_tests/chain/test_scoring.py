@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +55,14 @@ def only(outcome: list[Scored | NotScored]) -> Scored:
 def hours_table(settings: Settings) -> pd.DataFrame:
     with Warehouse(settings.home).connect() as con:
         return con.execute("SELECT * FROM score_hours ORDER BY hour, side").df()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _few_resamples() -> Iterator[None]:
+    """Nothing here is about how wide an interval is; `model/score` and `test_real_score.py` are."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scoring, "score", partial(scoring.score, resamples=20))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -320,12 +330,6 @@ def test_the_maps_of_the_hours_are_the_snapshots_within_reach(scored: Settings) 
             bucket * 10,
         )
         np.testing.assert_allclose(ten.brightness, reached_cells(hours, whole, side, chosen).brightness, rtol=1e-9)
-
-
-def _opened(con: object):  # type: ignore[no-untyped-def]
-    from contextlib import nullcontext
-
-    return nullcontext(con)
 
 
 def test_only_days_that_are_over_count(scored: Settings) -> None:
