@@ -34,7 +34,7 @@ from heatmap_pipeline_tests.chain.scored import (
     values,
     write_reports,
 )
-from heatmap_pipeline_tests.orchestration.homes import BTC, assert_same, copy_home, day, real, tables
+from heatmap_pipeline_tests.orchestration.homes import BTC, assert_same, copy_home, day, real
 
 pytestmark = pytest.mark.slow
 
@@ -43,7 +43,8 @@ SCORE_TABLES = ("map_scores", "score_hours", "score_days")
 
 
 def score_tables(settings: Settings) -> dict[str, object]:
-    return {name: table for name, table in tables(settings.home / "warehouse.duckdb").items() if name in SCORE_TABLES}
+    with Warehouse(settings.home).connect() as con:
+        return {name: con.sql(f"FROM {name} ORDER BY ALL").to_arrow_table() for name in SCORE_TABLES}
 
 
 def only(outcome: list[Scored | NotScored]) -> Scored:
