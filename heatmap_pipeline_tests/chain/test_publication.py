@@ -14,17 +14,25 @@ from heatmap_pipeline.store.publish import PublishReport, fingerprints, publish
 from heatmap_pipeline.store.read import published_histories
 from heatmap_pipeline.store.sql import rows
 from heatmap_pipeline.store.warehouse import StoreError, Warehouse
+from heatmap_pipeline_tests.orchestration.homes import copy_home
 from heatmap_pipeline_tests.store.tiny import DAYS, fill
 
 SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT")
 
 
-@pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    with Warehouse(tmp_path).connect() as con:
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with some days of three symbols. Nobody changes it; `settings` are those of a copy."""
+    home = tmp_path_factory.mktemp("filled")
+    with Warehouse(home).connect() as con:
         for number, symbol in enumerate(SYMBOLS):
             fill(con, symbol, seed=number)
-    return load_settings(home=tmp_path, source="demo", symbols=SYMBOLS)
+    return home
+
+
+@pytest.fixture
+def settings(filled: Path, tmp_path: Path) -> Settings:
+    return load_settings(home=copy_home(filled, tmp_path), source="demo", symbols=SYMBOLS)
 
 
 def published_symbols(settings: Settings) -> list[str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +34,7 @@ from heatmap_pipeline_tests.chain.scored import (
     values,
     write_reports,
 )
-from heatmap_pipeline_tests.orchestration.homes import BTC, assert_same, copy_home, day, real, tables
+from heatmap_pipeline_tests.orchestration.homes import BTC, assert_same, copy_home, day, real
 
 pytestmark = pytest.mark.slow
 
@@ -41,7 +43,8 @@ SCORE_TABLES = ("map_scores", "score_hours", "score_days")
 
 
 def score_tables(settings: Settings) -> dict[str, object]:
-    return {name: table for name, table in tables(settings.home / "warehouse.duckdb").items() if name in SCORE_TABLES}
+    with Warehouse(settings.home).connect() as con:
+        return {name: con.sql(f"FROM {name} ORDER BY ALL").to_arrow_table() for name in SCORE_TABLES}
 
 
 def only(outcome: list[Scored | NotScored]) -> Scored:
@@ -53,6 +56,14 @@ def only(outcome: list[Scored | NotScored]) -> Scored:
 def hours_table(settings: Settings) -> pd.DataFrame:
     with Warehouse(settings.home).connect() as con:
         return con.execute("SELECT * FROM score_hours ORDER BY hour, side").df()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _few_resamples() -> Iterator[None]:
+    """Nothing here is about how wide an interval is; `model/score` and `test_real_score.py` are."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scoring, "score", partial(scoring.score, resamples=20))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -320,12 +331,6 @@ def test_the_maps_of_the_hours_are_the_snapshots_within_reach(scored: Settings) 
             bucket * 10,
         )
         np.testing.assert_allclose(ten.brightness, reached_cells(hours, whole, side, chosen).brightness, rtol=1e-9)
-
-
-def _opened(con: object):  # type: ignore[no-untyped-def]
-    from contextlib import nullcontext
-
-    return nullcontext(con)
 
 
 def test_only_days_that_are_over_count(scored: Settings) -> None:
