@@ -244,8 +244,7 @@ def _added(
     """Return the sum of grids of equal bins, and what each market has of each of its rows."""
     first = span[0] // height
     bins = span[1] // height - first + 1
-    grids = [None if heatmap is None else heatmap.grid for heatmap in heatmaps]
-    there = [grid for grid in grids if grid is not None]
+    there = [heatmap.grid for heatmap in heatmaps if heatmap is not None]
     place = np.zeros(count * bins, dtype=np.int64)
     for grid in there:
         place[grid.interval * bins + grid.bin] = 1
@@ -253,9 +252,10 @@ def _added(
     place[every] = np.arange(len(every))
     interval, row = every // bins, every % bins
     volumes = np.zeros((len(parts), len(VOLUMES), len(every)))
-    for number, grid in enumerate(grids):
-        if grid is not None:
-            _put(place, grid.interval, grid.bin, bins, *(getattr(grid, name) for name in VOLUMES), volumes[number])
+    for number, heatmap in enumerate(heatmaps):
+        if heatmap is not None:
+            own = heatmap.grid
+            _put(place, own.interval, own.bin, bins, *(getattr(own, name) for name in VOLUMES), volumes[number])
     sums = {name: added(volumes[:, column]) for column, name in enumerate(VOLUMES)}
     dead = {
         name: added(np.array([getattr(grid, name).round(DECIMALS) for grid in there]))
