@@ -24,7 +24,7 @@ _UNITS = 1e8
 """Integer prices in one of the quote asset."""
 
 
-def markets(every: Sequence[Market], bases: Mapping[str, Sequence[str]], part: str) -> dict[str, Any]:
+def markets(every: Sequence[Market], part: str, bases: Mapping[str, Sequence[str]] | None = None) -> dict[str, Any]:
     """Return the markets whose symbol has a part, at most `MOST_MARKETS` of them, and the bases that have several."""
     wanted = [market for market in every if part.upper() in market.symbol]
     return {
@@ -49,7 +49,7 @@ def markets(every: Sequence[Market], bases: Mapping[str, Sequence[str]], part: s
         "left_out": max(len(wanted) - MOST_MARKETS, 0),
         "bases": {
             base: list(ids)
-            for base, ids in bases.items()
+            for base, ids in (bases or {}).items()
             if len(ids) > 1 and any(market.symbol in ids for market in wanted[:MOST_MARKETS])
         },
         "note": "Liquidation levels of every market are modelled; `simulated`: on a market that is made up.",

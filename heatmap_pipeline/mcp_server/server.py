@@ -75,7 +75,7 @@ class Tools:
 
         `bases` names those of which several markets can be asked for as one.
         """
-        return brief.markets(self._heatmap.markets(), self._heatmap.bases(), name_contains)
+        return brief.markets(self._heatmap.markets(), name_contains, self._heatmap.bases())
 
     def liquidation_map(
         self,

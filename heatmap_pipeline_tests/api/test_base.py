@@ -166,7 +166,7 @@ def test_what_there_is_lists_the_bases(served: TestClient) -> None:
 @pytest.mark.parametrize(
     ("status", "query", "words"),
     [
-        (422, {}, "symbol is missing; allowed parameters are symbol, symbols, model"),
+        (422, {}, "symbol is missing; allowed parameters are symbol, model, time"),
         (422, {"symbol": BASE, "symbols": BTC}, "symbol and symbols are both given; give one of them"),
         (422, {"symbols": f"{BTC},{BTC}"}, "BTCUSDT is named twice"),
         (422, {"symbols": ",".join(f"A{n}USDT" for n in range(17))}, "17 markets are more than 16"),
