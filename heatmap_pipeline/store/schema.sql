@@ -11,7 +11,7 @@ CREATE TYPE side_name AS ENUM ('long', 'short');
 CREATE TYPE event_name AS ENUM ('liquidate', 'close', 'open');
 
 CREATE TABLE schema_version (version INTEGER NOT NULL);
-INSERT INTO schema_version VALUES (5);
+INSERT INTO schema_version VALUES (6);
 COMMENT ON TABLE schema_version IS 'The version of these tables';
 COMMENT ON COLUMN schema_version.version IS 'Number of the version; it goes up where a column, a table or a view comes';
 
@@ -609,6 +609,42 @@ COMMENT ON COLUMN buckets.symbol IS 'Id of the market, as in symbols';
 COMMENT ON COLUMN buckets.model IS 'Model that made the row: turnover, delta';
 COMMENT ON COLUMN buckets.day IS 'The computed day, UTC';
 COMMENT ON COLUMN buckets.bucket IS 'Height of a price bucket, quote asset';
+
+-- The books of a base's markets side by side; their sum is the map of the base. Buckets of a market that are finer than the
+-- largest of its base and day are put together, by price, so that the sums are the same to the last bit every time.
+CREATE VIEW heatmap_by_base AS
+WITH heights AS (
+    SELECT s.base, s.exchange, b.symbol, b.model, b.day, CAST(round(b.bucket * 1e8) AS BIGINT) AS own,
+        max(CAST(round(b.bucket * 1e8) AS BIGINT)) OVER (PARTITION BY s.base, b.model, b.day) AS units,
+        1000000 * d.interval_seconds AS width
+    FROM buckets AS b JOIN symbols AS s ON s.symbol = b.symbol
+    LEFT JOIN snapshot_days AS d ON d.symbol = b.symbol AND d.model = b.model AND d.day = b.day
+    WHERE s.base <> ''
+)
+SELECT h.base, c.model, c.timestamp, c.price_bucket, h.exchange, c.symbol, c.side, c.active_volume, c.consumed_volume,
+    make_timestamp(epoch_us(c.timestamp) + h.width) AS state_at
+FROM liquidation_snapshots AS c
+JOIN heights AS h ON h.symbol = c.symbol AND h.model = c.model AND h.day = CAST(c.timestamp AS DATE)
+WHERE h.own = h.units
+UNION ALL
+SELECT h.base, c.model, c.timestamp, CAST(round(c.price_bucket * 1e8) AS BIGINT) // h.units * h.units / 1e8,
+    h.exchange, c.symbol, c.side, sum(c.active_volume ORDER BY c.price_bucket), sum(c.consumed_volume ORDER BY c.price_bucket),
+    make_timestamp(epoch_us(c.timestamp) + any_value(h.width))
+FROM liquidation_snapshots AS c
+JOIN heights AS h ON h.symbol = c.symbol AND h.model = c.model AND h.day = CAST(c.timestamp AS DATE)
+WHERE h.own < h.units
+GROUP BY h.base, h.exchange, c.symbol, c.model, c.timestamp, c.side, h.units, CAST(round(c.price_bucket * 1e8) AS BIGINT) // h.units;
+COMMENT ON VIEW heatmap_by_base IS 'liquidation_snapshots of all markets of a base in the largest bucket of theirs that day: the sum over exchange and symbol is the map of the base, as docs/api.md has it; a market without rows at a timestamp is missing or empty there; of the days whose cells are kept (snapshot_days); modelled';
+COMMENT ON COLUMN heatmap_by_base.base IS 'The asset that one contract is, as in symbols; markets of which nobody said it are left out';
+COMMENT ON COLUMN heatmap_by_base.model IS 'Model that made the row: turnover, delta';
+COMMENT ON COLUMN heatmap_by_base.timestamp IS 'Start of the interval, UTC';
+COMMENT ON COLUMN heatmap_by_base.price_bucket IS 'Lower edge of the price bucket, quote asset; its height is the largest of the markets of the base on that day';
+COMMENT ON COLUMN heatmap_by_base.exchange IS 'Where the market is traded: binance, bybit';
+COMMENT ON COLUMN heatmap_by_base.symbol IS 'Id of the market, as in symbols';
+COMMENT ON COLUMN heatmap_by_base.side IS 'Of the positions';
+COMMENT ON COLUMN heatmap_by_base.active_volume IS 'Still open at the end of the interval, quote asset of the market at entry; of several (USDT, USDC) added one for one as dollars';
+COMMENT ON COLUMN heatmap_by_base.consumed_volume IS 'Liquidated within the interval, quote asset of the market at entry';
+COMMENT ON COLUMN heatmap_by_base.state_at IS 'End of the interval, UTC: the instant whose state this is, and the first at which it can be known; join candles that open at or after it';
 
 -- The sources of real liquidations that are stored of each symbol. One of them is chosen: whose sums fit into hours, then
 -- the market's own exchange (a bare symbol is a contract of Binance), then one that prints every liquidation, then the

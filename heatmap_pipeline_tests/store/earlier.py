@@ -1,4 +1,4 @@
-"""Making a database one that version 1, 3 or 4 of this program has left: its schema, and days by its rules."""
+"""Making a database one that version 1, 3, 4 or 5 of this program has left: its schema, and days by its rules."""
 
 from __future__ import annotations
 
@@ -27,8 +27,16 @@ _SAME_THEN = (
 )
 
 
+def become_version_5(path: Path) -> None:
+    """Take away what version 5 did not have: a view."""
+    with duckdb.connect(str(path)) as con:
+        con.execute("DROP VIEW heatmap_by_base")
+        con.execute("UPDATE schema_version SET version = 5")
+
+
 def become_version_4(path: Path) -> None:
     """Take away what version 4 did not have: what a market is besides its name."""
+    become_version_5(path)
     with duckdb.connect(str(path)) as con:
         _drop_columns(con, _COLUMNS_SINCE_4)
         con.execute("UPDATE schema_version SET version = 4")

@@ -24,7 +24,7 @@ from heatmap_pipeline.views.data import load_version
 from heatmap_pipeline.views.errors import ViewError
 from heatmap_pipeline.views.window import find_symbol
 from heatmap_pipeline_tests._homes import heatmap, refused
-from heatmap_pipeline_tests.store.earlier import become_version_1, become_version_3, become_version_4
+from heatmap_pipeline_tests.store.earlier import become_version_1, become_version_3, become_version_4, become_version_5
 from heatmap_pipeline_tests.store.tiny import DAYS, MODELS_USED, dump, fill, forget_symbol
 
 OLDER, NEWER = min(READABLE) - 1, SCHEMA_VERSION + 1
@@ -195,6 +195,20 @@ def test_a_home_of_version_4_says_of_its_markets_what_they_are(warehouse: Wareho
         assert dump(con) == rows
     assert unknown is not None
     assert (unknown.native_symbol, unknown.base, unknown.quote) == ("NOSUCH", "", "")
+    assert schema_of(warehouse.path) == today
+
+
+def test_a_home_of_version_5_gets_the_map_of_a_base_as_a_view(warehouse: Warehouse) -> None:
+    publish(warehouse, ["BTCUSDT"])
+    today = schema_of(warehouse.path)
+    with warehouse.connect() as con:
+        rows = dump(con)
+    for path in (warehouse.path, warehouse.published):
+        become_version_5(path)
+    with warehouse.read() as con:
+        assert [record.symbol for record, _ in served_symbols(con)] == ["BTCUSDT"], "readers see it as it is"
+    with warehouse.connect() as con:
+        assert dump(con) == rows
     assert schema_of(warehouse.path) == today
 
 

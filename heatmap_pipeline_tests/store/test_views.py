@@ -20,6 +20,7 @@ from heatmap_pipeline.model.parameters import MODELS, ModelParameters
 from heatmap_pipeline.store.raw import SymbolRecord, put_symbol
 from heatmap_pipeline.store.schema import relations
 from heatmap_pipeline.store.sql import Connection, constant, dates, day_bounds, insert, sides, timestamps
+from heatmap_pipeline.symbols import contract_of
 from heatmap_pipeline_tests.store.tiny import BUCKET, DAYS, INTERVAL, MODELS_USED, compute, parameters
 
 _END = day_bounds(DAYS[-1])[1]
@@ -346,3 +347,44 @@ def test_a_zone_is_hit_when_a_candle_of_the_next_day_comes_to_its_near_edge(con:
     con.execute("DELETE FROM raw_candles WHERE open_time = (SELECT max(open_time) FROM raw_candles)")
     unknown = con.execute("SELECT count(*) FROM zone_hits WHERE day = ? AND reached IS NOT NULL", [DAYS[1]]).fetchall()
     assert unknown == [(0,)], "the 24 hours are not over"
+
+
+def test_the_markets_of_a_base_add_up_to_the_last_bit(con: Connection) -> None:
+    """In the largest bucket of each day; a finer market's cells are put together by price, and nobody else's change."""
+    for symbol, bucket in (("BTCUSDT", BUCKET), ("BYBIT_BTCUSDT", 20.0)):
+        put_symbol(con, SymbolRecord.of(contract_of(symbol), 900, bucket, "demo", simulated=True))
+    finer = "json_merge_patch(parameters, '{\"bucket\": 20.0}') AS parameters"
+    for table, more in (("heatmap_days", f", {finer}"), ("snapshot_days", "")):
+        con.execute(
+            f"INSERT INTO {table} SELECT * REPLACE ('BYBIT_BTCUSDT' AS symbol{more}) FROM {table} "
+            "WHERE symbol = 'BTCUSDT'"
+        )
+    con.execute(
+        "INSERT INTO liquidation_snapshots SELECT * EXCLUDE (n) REPLACE ('BYBIT_BTCUSDT' AS symbol, "
+        "active_volume / (7 * n + 3) AS active_volume, price_bucket + 20 * n AS price_bucket) "
+        "FROM liquidation_snapshots, range(5) AS fine(n) WHERE symbol = 'BTCUSDT' AND n <> 3 "
+        "AND timestamp < (SELECT max(timestamp) FROM liquidation_snapshots)"
+    )
+    expected: dict[tuple[Any, ...], float] = {}
+    for symbol, *cell, price, side, volume in con.execute(
+        "SELECT symbol, model, timestamp, price_bucket, side, active_volume FROM liquidation_snapshots "
+        "WHERE symbol LIKE '%BTCUSDT' ORDER BY ALL"
+    ).fetchall():
+        key = (symbol, *cell, price // BUCKET * BUCKET, side)
+        expected[key] = expected.get(key, 0.0) + volume
+    found = con.execute(
+        "SELECT symbol, model, timestamp, price_bucket, side, active_volume, base, exchange, state_at - timestamp "
+        "FROM heatmap_by_base"
+    ).fetchall()
+    assert {row[:5]: row[5] for row in found} == expected
+    assert len(found) == len(expected) > 1000
+    assert {(row[0], *row[6:]) for row in found} == {
+        ("BTCUSDT", "BTC", "binance", _WIDTH),
+        ("BYBIT_BTCUSDT", "BTC", "bybit", _WIDTH),
+    }
+    own = "SELECT model, timestamp, price_bucket, side, active_volume, consumed_volume FROM"
+    whole = f"{own} heatmap_by_base WHERE symbol = 'BTCUSDT'"
+    cells = f"{own} liquidation_snapshots WHERE symbol = 'BTCUSDT'"
+    assert con.execute(f"({whole} EXCEPT ALL {cells}) UNION ALL ({cells} EXCEPT ALL {whole})").fetchall() == []
+    newest = con.execute("SELECT DISTINCT symbol FROM heatmap_by_base WHERE timestamp = ?", [_END - _WIDTH]).fetchall()
+    assert newest == [("BTCUSDT",)], "who has nothing at that time has no row"
