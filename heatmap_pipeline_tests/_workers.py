@@ -20,6 +20,7 @@ TOGETHER = {
         for name in (
             "test_accessibility",
             "test_agreement",
+            "test_base_on_page",
             "test_leverage",
             "test_live_page",
             "test_moments",

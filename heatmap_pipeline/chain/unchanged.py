@@ -92,10 +92,10 @@ def find_changes(settings: Settings, first: date, last: date, drawn: Drawn) -> d
     return changes
 
 
-def drawing_inputs(con: Any, settings: Settings, symbol: str) -> str:
-    """Return a digest of all that the pictures and the page of a symbol depend on, besides those of other symbols."""
-    seconds = SECONDS[settings.snapshot_interval_of(symbol)]
-    known = repr((fingerprints(con, symbols=[symbol]), settings.models, seconds, program()))
+def drawing_inputs(con: Any, settings: Settings, *symbols: str) -> str:
+    """Return a digest of all that the pictures and the page of a symbol, or of several as one, depend on."""
+    seconds = max(SECONDS[settings.snapshot_interval_of(symbol)] for symbol in symbols)
+    known = repr((fingerprints(con, symbols=symbols), settings.models, seconds, program()))
     return hashlib.blake2b(known.encode(), digest_size=16).hexdigest()
 
 

@@ -34,7 +34,7 @@ from heatmap_pipeline.locks import LockHeldError, file_lock
 from heatmap_pipeline.market.sources import open_market
 from heatmap_pipeline.notices import Failure, announce, told_failed
 from heatmap_pipeline.orchestration import jobs
-from heatmap_pipeline.orchestration.assets import position_events, published_database
+from heatmap_pipeline.orchestration.assets import aggregated_map, position_events, published_database
 from heatmap_pipeline.orchestration.assets.common import failed_day, had_until, step_of, symbol_and_stage
 from heatmap_pipeline.orchestration.build import build_defs
 from heatmap_pipeline.orchestration.instance import open_history
@@ -437,12 +437,12 @@ def _run_group(
 
 
 def _failures(settings: Settings, events: Sequence[dg.DagsterEvent]) -> dict[str, _Failure]:
-    """Return the first cause of failure of every symbol that a run did not publish or export, from its events."""
+    """Return the first cause of failure of every symbol that a run did not publish or export, and of every base."""
     failures: dict[str, _Failure] = {}
     done = {event.step_key for event in events if event.event_type_value == "STEP_SUCCESS"}
     for event in events:
         symbol, stage = symbol_and_stage(event.step_key)
-        if symbol in failures or symbol not in settings.symbols:
+        if symbol in failures or (symbol not in settings.symbols and stage != aggregated_map.NAME):
             continue
         if event.event_type_value == "ASSET_CHECK_EVALUATION":
             check = event.asset_check_evaluation_data

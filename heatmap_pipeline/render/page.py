@@ -89,7 +89,7 @@ def write_page(
     scores: Sequence[Mapping[str, Any]] = (),
     made_from: str = "",
 ) -> Path:
-    """Write one symbol's pictures and numbers and bring the page up to date.
+    """Write the pictures and numbers of one symbol, or of a base, and bring the page up to date.
 
     Written are `SYMBOL/heatmap.png` (the first model, with which the page opens), `SYMBOL/heatmap-MODEL.png` and
     `SYMBOL/MODEL.js` for each model, `SYMBOL/score.js` with the scores, then what the symbols share, last `index.html`,
@@ -98,7 +98,7 @@ def write_page(
 
     Args:
         folder: where index.html stands; made if missing.
-        symbol: as the exchange writes it.
+        symbol: id of a market, or the name of a base.
         models: what to show by name of the model; at least one.
         scores: what /score answers of the symbol, one of each model.
         made_from: digest of all that this was made from, for `is_drawn`.
@@ -124,6 +124,9 @@ def write_page(
     script = f"heatmapScore({json.dumps(list(scores), separators=(',', ':'))});\n".encode()
     replace_file(home / f"{_SCORE}.js", script)
     meta = {"symbol": symbol, "score": _digest(script), "models": entries, "made_from": made_from}
+    parts = next(iter(models.values())).meta.get("parts", ())
+    if parts:
+        meta["markets"] = [{name: part[name] for name in ("symbol", "title", "quote")} for part in parts]
     shared = {name: _digest(content) for name, content in _assets().items()}
     replace_file(home / _META, json.dumps({**meta, "shared": shared}).encode())
     _write_shared(folder)
@@ -166,12 +169,24 @@ def remove_symbol(folder: Path, symbol: str) -> None:
     if why_not_written(symbol):
         raise RenderError(f"symbol {symbol!r} cannot name a folder; write it as the exchange does, for example BTCUSDT")
     home = folder / symbol
+    for base in folder.glob(f"*/{_META}"):  # a sum that it is part of is another one without it
+        if _is_market_of(symbol, base):
+            base.unlink()
+            shutil.rmtree(base.parent, ignore_errors=True)
     # What lists it goes first: a kill in between leaves files that nobody sees, and they go the next time.
     (home / _META).unlink(missing_ok=True)
     if (folder / "index.html").exists():
         _write_shared(folder)
     if home.is_dir():
         shutil.rmtree(home)
+
+
+def _is_market_of(symbol: str, meta: Path) -> bool:
+    try:
+        markets = json.loads(meta.read_bytes()).get("markets", ())
+        return any(market["symbol"] == symbol for market in markets)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
 
 
 def live_page() -> dict[str, tuple[bytes, str]]:
@@ -221,8 +236,19 @@ def pack(data: Columns) -> dict[str, Any]:
     for zones in record["zones"].values():
         for name, column in zones.items():
             zones[name] = _packed(column, "u2" if name == "time" else "f8")
+    for market in record.get("by_market", ()):
+        _pack_market(market)
     record["lots"] = None if data.lots is None else _packed_lots(data.lots, round(data.bin_size * 1e8))
     return record
+
+
+def _pack_market(record: dict[str, Any]) -> None:
+    """Pack what one market of a base has; what is missing is NaN."""
+    for name in (*SIDES, "located_shares"):
+        record[name] = _packed(record[name], "f4")
+    record["zones"] = {side: _packed(volumes, "f8") for side, volumes in record["zones"].items()}
+    for name in ("consumed_long", "consumed_short", "modelled", "reported"):  # which the page has of a market alone
+        del record[name]
 
 
 def _packed_lots(lots: Lots, height: int) -> dict[str, Any]:
@@ -329,8 +355,10 @@ def _manifest(folder: Path) -> dict[str, Any]:
             ]
         except (ValueError, KeyError, TypeError) as error:
             raise RenderError(f"{path} is damaged ({error}); delete that folder and render its symbol again") from None
-        score = {"score": f"{address}/{_SCORE}.js?v={meta['score']}"} if "score" in meta else {}
-        symbols.append({"symbol": symbol, "models": models, **score})
+        more = {"score": f"{address}/{_SCORE}.js?v={meta['score']}"} if "score" in meta else {}
+        if "markets" in meta:
+            more = {"markets": meta["markets"]}
+        symbols.append({"symbol": symbol, "models": models, **more})
     return {"live": False, "symbols": symbols}
 
 

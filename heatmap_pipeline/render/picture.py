@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import cache
@@ -17,7 +17,7 @@ import numpy.typing as npt
 from heatmap_pipeline.bins import Candles, Floats, Ints, resample
 from heatmap_pipeline.files import replace_file
 from heatmap_pipeline.instants import MICROSECONDS, day_start
-from heatmap_pipeline.symbols import is_dollar, safe_name
+from heatmap_pipeline.symbols import EXCHANGES, is_dollar, own_exchange, safe_name
 from heatmap_pipeline.views.columns import Columns, Dense
 from heatmap_pipeline.views.reported import Reported
 
@@ -36,6 +36,8 @@ CANDLE_UP = "#f4f7fb"
 CANDLE_DOWN = "#f06ccf"
 PRICE = "#ffffff"
 WARN = "#ffd166"
+MARKETS = ("#2dd4bf", "#b79cff", "#c5e063", "#ff86a8", "#c9d1e0", "#c9965f")
+"""Colours of the markets of a base, those of the page (`bases.js`)."""
 
 SMALL_LIMIT = 100_000
 """Bytes that a picture in the metadata of a run must stay below."""
@@ -210,6 +212,36 @@ class Profile:
     short: Floats
     long_sum: Floats
     short_sum: Floats
+
+
+def market_names(parts: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return how the markets of a base are called on page and picture: exchange, and quote asset where it has several.
+
+    Example:
+        >>> market_names([{"symbol": "BTCUSDT", "quote": "USDT"}, {"symbol": "BYBIT_BTCUSDT", "quote": "USDT"}])
+        ['Binance', 'Bybit']
+    """
+    names = [EXCHANGES[own_exchange(part["symbol"])] for part in parts]
+    return [
+        name if names.count(name) == 1 else f"{name} {part['quote']}" for name, part in zip(names, parts, strict=True)
+    ]
+
+
+def stacks(data: Columns, part: Shown) -> dict[str, list[Floats]]:
+    """Return what each market of a base has of each row shown of the newest book, by side; one that is missing, 0."""
+    rows = len(part.edges) - 1
+    bottom = int(np.searchsorted(data.edges, part.edges[0] - data.bin_size / 2))
+    found: dict[str, list[Floats]] = {}
+    for side in ("long", "short"):
+        cells = data.cells[side]
+        newest = (cells.column == len(data.times) - 1) & (cells.row >= bottom) & (cells.row < bottom + rows)
+        row = cells.row[newest] - bottom
+        found[side] = []
+        for market in data.by_market:
+            held = np.zeros(rows)
+            np.add.at(held, row, np.nan_to_num(market.volumes[side][newest]))
+            found[side].append(held)
+    return found
 
 
 def profile(part: Shown) -> Profile:
@@ -404,6 +436,10 @@ class _Canvas:
         begins, ends = (np.clip(self._days(days) + later, self.left, self.right) for later in (0, 1))
         bottom = self.chart.get_xaxis_transform()
         self.chart.hlines([0.009] * len(days), begins, ends, colors=WARN, linewidth=2.5, transform=bottom, zorder=5)
+        for part in self.data.meta.get("parts", ()):
+            gone = np.array(part["without_candles"], dtype=float).reshape(-1, 2)
+            begins, ends = (self.left + gone * self.data.seconds / 86400).T
+            self.chart.hlines([0.009] * len(gone), begins, ends, colors=WARN, linewidth=2.5, transform=bottom, zorder=5)
 
     def _circles(self, which: Bubbles, seconds: int, most: float, *, hollow: bool = False, **style: Any) -> None:
         """Draw circles in the middle of the `seconds` that each is of; `most` is the volume of the largest."""
@@ -420,10 +456,16 @@ class _Canvas:
         middle = (part.edges[:-1] + part.edges[1:]) / 2
         sums = self.side.twiny()
         sums.set_zorder(1)
+        bar: dict[str, Any] = {"orientation": "horizontal", "fill": True, "alpha": 0.85, "linewidth": 0}
+        for volumes in stacks(self.data, part).values() if self.data.by_market else ():
+            ends = np.cumsum(volumes, axis=0)
+            for number, end in enumerate(ends):
+                begin = ends[number - 1] if number else np.zeros_like(end)
+                colour = MARKETS[number % len(MARKETS)]
+                self.side.stairs(end, part.edges, baseline=begin, color=colour, **bar)
         for bars, curve, colour in ((book.long, book.long_sum, LONG), (book.short, book.short_sum, SHORT)):
-            self.side.stairs(
-                bars, part.edges, orientation="horizontal", fill=True, color=colour, alpha=0.85, linewidth=0
-            )
+            if not self.data.by_market:
+                self.side.stairs(bars, part.edges, color=colour, **bar)
             some = curve > 0
             sums.plot(curve[some], middle[some], color=colour, linewidth=1.4, zorder=3)
             sums.fill_betweenx(middle[some], 0, curve[some], color=colour, alpha=0.10, linewidth=0, zorder=1)
@@ -489,13 +531,35 @@ class _Canvas:
         ):
             if meta[name]:
                 last = self._badge(last, words, colour)
+        self._markets(last)
         as_of = meta["as_of"][:16].replace("T", " ")
         facts = (
-            f"{meta['title']}, {meta['model']}",
+            f"{meta['title']}, {meta['model']}{self._candles_of}",
             f"as of {as_of} UTC",
             f"located share {meta['located_share']:.1%} of open interest",
         )
-        self._text(28, 66, "   ·   ".join(facts), color=MUTED)
+        line = self._text(28, 66, "   ·   ".join(facts), color=MUTED)
+        line.set_fontsize(11 * min(1.0, (915 - 28) / (self._after(line) - 28)))  # before the colours begin
+
+    @property
+    def _candles_of(self) -> str:
+        """Whose candles are drawn, of a base."""
+        parts = self.data.meta.get("parts", ())
+        named = zip(market_names(parts), parts, strict=True)
+        drawn = [name for name, part in named if part["symbol"] == self.data.meta["candles_of"]]
+        return f", candles: {drawn[0]}" if drawn else ""
+
+    def _markets(self, last: Any) -> None:
+        """Write what each market of a base has of the newest book, in the colours of the profile."""
+        meta = self.data.meta
+        if not self.data.by_market:
+            return
+        if meta["markets_present"] < meta["markets"]:
+            last = self._badge(last, f"{meta['markets_present']} of {meta['markets']} markets", WARN)
+        for number, (name, part) in enumerate(zip(market_names(meta["parts"]), meta["parts"], strict=True)):
+            said = "missing" if part["missing"] else f"{part['share']:.0%}"
+            mark = self._text(self._after(last) + 18, 36, "■", color=MARKETS[number % len(MARKETS)], fontsize=11)
+            last = self._text(self._after(mark) + 5, 36, f"{name} {said}", color=WARN if part["missing"] else TEXT)
 
     def _badge(self, after: Any, words: str, colour: str) -> Any:
         plate = {"boxstyle": "round,pad=0.35", "facecolor": colour, "edgecolor": "none"}
@@ -509,8 +573,10 @@ class _Canvas:
             words = f"({reported_words(self.data.reported)}; white line: recorded)"
             end = self._after(self._text(end + 8, 884, words, **_NOTE))
         end = self._after(self._text(end + 24, 884, "larger = more volume", **_NOTE))
-        if self.data.meta["not_whole"]:
-            self._text(end + 24, 884, "yellow line: day not whole", **{**_NOTE, "color": WARN})
+        missing = any(part["without_candles"] for part in self.data.meta.get("parts", ()))
+        if self.data.meta["not_whole"] or missing:
+            words = " or ".join(["day not whole"] * bool(self.data.meta["not_whole"]) + ["a market missing"] * missing)
+            self._text(end + 24, 884, f"yellow line: {words}", **{**_NOTE, "color": WARN})
         self._text(1246, 884, "time in UTC", ha="right", **_NOTE)
 
     def _key(self, x: float, words: str, mark: str) -> float:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from heatmap_pipeline.instants import MICROSECONDS, ONE_DAY, SECONDS, day_of, day_start
+from collections.abc import Sequence
+
+from heatmap_pipeline.instants import DAY, MICROSECONDS, ONE_DAY, SECONDS, day_of, day_start
 from heatmap_pipeline.store.sql import Connection
+from heatmap_pipeline.views.base import Base, find_base
 from heatmap_pipeline.views.columns import Columns, as_columns, lots_of, reports_of
-from heatmap_pipeline.views.data import load_version
+from heatmap_pipeline.views.data import Version, load_version
 from heatmap_pipeline.views.errors import ViewError
 from heatmap_pipeline.views.heatmap import make_heatmap
 from heatmap_pipeline.views.replay import Books, Source
+from heatmap_pipeline.views.summed import make_summed, summed_columns
 from heatmap_pipeline.views.window import Window, find_model, make_window
 
 DAYS_DRAWN = 30
@@ -42,6 +46,45 @@ def newest_days(con: Connection, symbol: str, models: tuple[str, ...], seconds: 
     books = Books(0)
     sources = {name: Source(version, data, find_model(data, name), None, books) for name in models}
     return {name: newest_columns(source, seconds) for name, source in sources.items()}
+
+
+def newest_days_of_base(
+    con: Connection, base: str, symbols: Sequence[str], models: tuple[str, ...], seconds: int
+) -> dict[str, Columns]:
+    """Return the newest days of the sum of markets by model, as the endpoint makes a window; of several, or none.
+
+    Args:
+        con: the database, published or private.
+        base: the asset that all of them are contracts of.
+        symbols: ids of its markets; what is not stored of them is left out.
+        models: names; one that no two of the markets have is left out.
+        seconds: least width of a column.
+
+    Raises:
+        ViewError: if their buckets do not fit each other.
+        StoreError: if the database contradicts itself.
+    """
+    each = [load_version(con, models, only=symbol) for symbol in symbols]
+    known = {name: data for version in each for name, data in version.symbols.items() if data.base == base}
+    outdated = {name: words for version in each for name, words in version.outdated.items()}
+    version, books = Version("", known, outdated, con), Books(0)
+    drawn = {}
+    for model in models:
+        having = [name for name, data in known.items() if model in data.models]
+        if len(having) > 1:
+            drawn[model] = _newest_sum(find_base(version, books, base, model), seconds)
+    return drawn
+
+
+def _newest_sum(base: Base, seconds: int) -> Columns:
+    start = max(base.begin, day_start(day_of(base.end - 1)) - (DAYS_DRAWN - 1) * DAY)
+    steps = [seconds, *(source.symbol.candles.seconds for source in base.sources)]
+    name, width = next(
+        (name, width)
+        for name, width in SECONDS.items()
+        if all(width % step == 0 for step in steps) and (base.end - start) / (width * MICROSECONDS) + 1 <= MAX_COLUMNS
+    )
+    return summed_columns(make_summed(base, width, name, (start, None), None, MAX_ROWS))
 
 
 def newest_columns(source: Source, seconds: int) -> Columns:

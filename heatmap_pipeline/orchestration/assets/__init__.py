@@ -1,4 +1,4 @@
-"""The assets of one symbol, a file per stage: each reads, calls into the other layers, writes and describes."""
+"""The assets of a symbol, a file per stage, and that of a base: each reads, calls other layers, writes, describes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import dagster as dg
 
 from heatmap_pipeline.orchestration.assets import (
+    aggregated_map,
     heatmap_render,
     liquidation_snapshots,
     map_scores,
@@ -32,6 +33,8 @@ STAGES = (
 
 
 def build_assets(settings: Settings, days: dg.DailyPartitionsDefinition) -> Sequence[dg.AssetsDefinition]:
-    """Return the chain of every symbol of the settings."""
+    """Return the chain of every symbol of the settings, and the map of every base that has several markets."""
     stages = STAGES if settings.export is None else (*STAGES, parquet_export)
-    return [stage.build(settings, symbol, days) for symbol in settings.symbols for stage in stages]
+    chains = [stage.build(settings, symbol, days) for symbol in settings.symbols for stage in stages]
+    sums = aggregated_map.markets_by_base(settings).items()
+    return [*chains, *(aggregated_map.build(settings, base, markets) for base, markets in sums)]

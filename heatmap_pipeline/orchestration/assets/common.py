@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, timedelta
 from pathlib import Path
@@ -57,12 +57,27 @@ def symbol_asset(symbol: str, name: str, kinds: Sequence[str], **more: Any) -> D
 
     So Dagster shows the markets of an asset together. Tags say exchange and base; owners and kinds are set.
     """
-    base = safe_name(contract_of(symbol).base or symbol)
+    base = contract_of(symbol).base or symbol
+    tags = {"exchange": exchange_and_name(symbol)[0]}
+    return base_asset(base, name, kinds, key_prefix=safe_name(symbol), tags=tags, **more)
+
+
+def base_asset(
+    base: str,
+    name: str,
+    kinds: Sequence[str],
+    *,
+    key_prefix: str = "",
+    tags: Mapping[str, str] | None = None,
+    **more: Any,
+) -> Decorator:
+    """Return `dg.asset` in the group of a base asset, whose `safe_name` is the key prefix if there is no other."""
+    group = safe_name(base)
     decorate: Decorator = dg.asset(
         name=name,
-        key_prefix=safe_name(symbol),
-        group_name=base,
-        tags={"exchange": exchange_and_name(symbol)[0], "base": base},
+        key_prefix=key_prefix or group,
+        group_name=group,
+        tags={**(tags or {}), "base": group},
         owners=OWNERS,
         kinds={"python", *kinds},
         **more,

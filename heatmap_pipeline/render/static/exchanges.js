@@ -7,6 +7,8 @@ import { amount, instantText, titleText } from "./words.js";
 
 const HEADS = ["", "market", "share", "open volume, modelled", "located share", "open interest", "newest data"];
 
+const FROM_DISK = "This page shows all of them, or one alone; a server (heatmap serve) switches them on and off.";
+
 /** A row of the table: what a market is and has at a column of a map. */
 function row(map, column, { part, isMissing, share, volume }) {
   const located = part.shares[column];
@@ -28,8 +30,11 @@ function row(map, column, { part, isMissing, share, volume }) {
   return line;
 }
 
-/** `group` makes buttons, `choose` is told the new text of markets; `update` is to be called with every moment. */
-export function exchangesPanel(group, choose) {
+/**
+ * `group` makes buttons, `choose` is told the new text of markets where the page is `live`; `update` is to be called with
+ * every moment.
+ */
+export function exchangesPanel(group, choose, live) {
   const panel = byId("exchanges");
   const table = byId("exchanges-table");
   let now = { text: "", all: [] };
@@ -43,8 +48,9 @@ export function exchangesPanel(group, choose) {
         const one = isOn ? at.get(symbol) : undefined;
         const why = one?.isMissing ? missingWords(map, one.part, column) : (isOn && map?.not_shown?.[symbol]) || "";
         const rest = why ? "missing" : one ? percentOf(one.share) : "";
-        const about = `${title || label}: ${isOn ? "shown" : "not shown"}. ${why}`;
-        return [symbol, { words: `${label}${rest && ` ${rest}`}`, about, pressed: isOn, isMissing: Boolean(why) }];
+        const about = `${title || label}: ${isOn ? "shown" : "not shown"}. ${why}${live ? "" : ` ${FROM_DISK}`}`;
+        const words = `${label}${rest && ` ${rest}`}`;
+        return [symbol, { words, about, pressed: isOn, disabled: !live, isMissing: Boolean(why) }];
       }),
     );
   }

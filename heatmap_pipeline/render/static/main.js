@@ -99,7 +99,7 @@ class Page {
       layers: group("layers", (name) => this.#toggle(name), { single: false }),
     };
     this.tiers = this.#source.live ? leverageControl(group, (tiers) => this.#choose({ tiers })) : null;
-    this.exchanges = exchangesPanel(group, (markets) => this.#choose({ markets }));
+    this.exchanges = exchangesPanel(group, (markets) => this.#choose({ markets }), source.live);
     pinchZoom(this.#element, this.chart);
     this.player = new Player(
       (by) => this.#step(by),

@@ -283,8 +283,8 @@ function truthShort(record) {
 }
 
 /**
- * The panel and the button that opens it. `show(symbol, model, answer, none)` takes the promise of a record, or of null,
- * and words for that.
+ * The panel and the button that opens it. `show(symbol, model, answer, none)` takes the promise of a record, or of
+ * null, and words for that.
  */
 export function truthPanel() {
   const [button, dialog, content] = ["truth-button", "truth", "truth-content"].map(byId);

@@ -2,6 +2,7 @@
 // `alerts(query)` and `health()`; a query is { symbol, model, bin, entry, window }, what `load` gives is a payload of
 // the endpoint's format=columns, what `score` gives an answer of its /score, or null where there is none.
 
+import { labelled } from "./bases.js";
 import { make } from "./dom.js";
 
 /** A failure with a sentence for people. */
@@ -20,8 +21,9 @@ export function fileSource(manifest) {
   window.heatmapScore = (records) => {
     for (const record of records) scores.set(`${record.symbol}/${record.model}`, record);
   };
-  const symbols = manifest.symbols.map(({ symbol, models, score }) => ({
+  const symbols = manifest.symbols.map(({ symbol, models, score, markets }) => ({
     symbol,
+    ...(markets && { markets: labelled(markets) }),
     score,
     models: models.map((one) => one.name),
     roles: Object.fromEntries(models.map((one) => [one.name, one.role])),

@@ -50,6 +50,7 @@ export class State {
   /** Chooses what the address bar says; `troubles` is what of it cannot be shown. */
   open() {
     this.choice = choiceOf(location.hash, this.symbols);
+    if (!this.live) this.choice.markets = "";
     this.troubles = troublesOf(location.hash, this.symbols);
   }
 
