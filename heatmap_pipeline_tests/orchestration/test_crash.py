@@ -102,7 +102,7 @@ class Exchange:
     ) -> Ended:
         """Run days 1 to 3 in this home; log how that ended, for those who want to see what many seeds came to."""
         days = ("--start", day(1), "--end", day(3))
-        address = {"HEATMAP_ARCHIVE_URL": self.server.url, "HEATMAP_REST_URL": self.server.url}
+        address: dict[str, Any] = {"HEATMAP_ARCHIVE_URL": self.server.url, "HEATMAP_REST_URL": self.server.url}
         command = ("run", BTC, "--source", "binance", *days, "--home", home)
         ended = self._forks.heatmap(
             *command, death=death, draw=draw, in_place=in_place, **address, HEATMAP_SNAPSHOT_INTERVAL="1h"

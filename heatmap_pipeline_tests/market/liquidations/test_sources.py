@@ -102,6 +102,8 @@ def test_what_is_kept_of_an_exchange_belongs_to_each_market_of_the_pair(tmp_path
         assert made.table.equals(at_home.table)
     with pytest.raises(NoDataError, match="ETHUSDT: nothing was recorded"):
         sources["bybit_stream"].read("BYBIT_ETHUSDT", FIRST, YESTERDAY)
+
+
 def test_streams_are_those_of_the_pair_whatever_exchange_the_market_is_of(tmp_path: Path) -> None:
     sources = open_liquidations(["bybit_stream", "binance_stream"], fill(tmp_path))
     for name, source in sources.items():
