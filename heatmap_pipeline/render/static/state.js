@@ -1,6 +1,6 @@
 // What there is, what is chosen of it, and what is drawn.
 
-import { choiceOf, hashOf, troublesOf } from "./address.js";
+import { choiceOf, hashOf, momentsWithout, troublesOf } from "./address.js";
 import { rangeOptions } from "./controls.js";
 import { tiersAfter } from "./leverage.js";
 import { overlaps, pricesOf, viewOf } from "./map.js";
@@ -46,7 +46,7 @@ export class State {
   /** Chooses what the address bar says; `troubles` is what of it cannot be shown. */
   open() {
     this.choice = choiceOf(location.hash, this.symbols);
-    this.troubles = troublesOf(location.hash, this.symbols);
+    this.troubles = [...troublesOf(location.hash, this.symbols), ...momentsWithout(this.choice, this.bounds)];
   }
 
   /** Changes the choice; what does not go with the change goes. */
