@@ -28,7 +28,7 @@ from heatmap_pipeline_tests._homes import clean_environment
 from heatmap_pipeline_tests._once import copied_once
 from heatmap_pipeline_tests.api._threaded import serving_here
 from heatmap_pipeline_tests.api.homes import compute, publish_all
-from heatmap_pipeline_tests.render.browser import DARK, colours_at, opened, press, settle, state, trace
+from heatmap_pipeline_tests.render.browser import DARK, colours_at, follow, opened, press, settle, state, trace
 
 pytestmark = [pytest.mark.slow, pytest.mark.market]
 
@@ -626,7 +626,11 @@ def test_the_leverage_filter_shows_what_the_endpoint_has_of_these_tiers(page: An
     press(page, "tiers", "near")
     near = of_tiers(page, server, "near")
     assert 0 < near["long"] < whole["long"]
-    assert "leverage 25x and up only" in page.locator("header .badge").all_inner_texts()
+    badge = page.locator("header .badge.mild")
+    assert badge.inner_text() == "leverage 25x and up only"
+    badge.focus()
+    words = badge.evaluate("badge => getComputedStyle(badge, '::after').content")
+    assert "Shown is leverage 25x and up only" in words, "also where the badge itself is cut short"
     assert page.locator("header .line").first.bounding_box()["height"] < 40, "with PAST and STALE, too, one line"
     name, cells = saved_cells(page)
     assert name == "BTCUSDT-turnover-near-20240704T2330Z.csv"
@@ -865,6 +869,11 @@ def test_what_of_a_link_cannot_be_shown_is_said_once(page: Any, server: str) -> 
     assert held(page, server)["time"] == "2024-07-07T00:00Z"
     press(page, "range", "24h")
     assert page.locator("#notice").is_hidden()
+    follow(page, page.url.split("#")[0], "#range=24h&pin=2023-01-01T00:00Z&low=5000000&high=2000000")
+    assert page.locator("#notice").inner_text() == (
+        "low = 5000000 is not below high = 2000000. There are no data of 2023-01-01 00:00 UTC."
+    )
+    assert held(page, server)["time"] == "2024-07-07T00:00Z"
 
 
 def test_half_of_the_view_stays_on_data_wherever_it_is_panned(page: Any, server: str) -> None:

@@ -3,7 +3,7 @@
 import { idOf, readMarkets } from "./bases.js";
 import { readTiers } from "./leverage.js";
 import { RANGES } from "./time.js";
-import { iso } from "./words.js";
+import { instantText, iso } from "./words.js";
 
 /** @import { Choice, Entry } from "./types.d.ts" */
 
@@ -90,6 +90,7 @@ export function troublesOf(hash, symbols) {
     const isAmount = /^\d+(\.\d+)?(e[+-]?\d+)?$/.test(rest[name] ?? "0");
     if (!isAmount) troubles.push(unread(name, rest[name]));
   }
+  if (Number(rest.low) >= Number(rest.high)) troubles.push(`low = ${rest.low} is not below high = ${rest.high}.`);
   for (const name of ["at", "pin"]) {
     if (rest[name] && instant(rest[name]) === null) {
       troubles.push(`${unread(name, rest[name])} Write it like 2024-07-04T23:30Z.`);
@@ -101,6 +102,20 @@ export function troublesOf(hash, symbols) {
   if (gone.length) troubles.push(`${gone.join(", ")} is not among the markets of ${choice.symbol}.`);
   if (rest.view && !choice.view) troubles.push(`${unread("view", rest.view)} Shown is the whole range.`);
   return troubles;
+}
+
+/**
+ * The moments of a link that there are no data of, in sentences.
+ * @param {Choice} choice
+ * @param {{ first: number, last: number }} bounds
+ * @returns {string[]}
+ */
+export function momentsWithout({ at, pin, view }, { first, last }) {
+  /** @type {(time: number | null | undefined) => boolean} */
+  const isOut = (time) => typeof time === "number" && (time < first || time > last);
+  const out = [at, pin].filter(isOut);
+  if (view && (view.x[1] <= first || view.x[0] >= last)) out.push(view.x[0]);
+  return out.map((time) => `There are no data of ${instantText(Number(time))}.`);
 }
 
 /** @param {number} time */

@@ -3,14 +3,8 @@
 
 import { colourScale, copyCells, paintCells } from "./colours.js";
 import { priceBounds } from "./map.js";
-import { within } from "./time.js";
+import { onData } from "./time.js";
 import { candleTraces, circleTraces, isNarrow, layout, places, profileTraces } from "./traces.js";
-
-/** How far a stretch may go: half of it stays between the first and the last that there is. */
-function around({ first, last }, [from, to]) {
-  const half = 0.5 * (to - from);
-  return [first - half, last + half];
-}
 
 const CONFIG = {
   displayModeBar: false,
@@ -86,11 +80,14 @@ export class Chart {
     });
   }
 
-  /** What was dragged too far goes back, as wide as it was: Plotly's own limits would zoom in instead. */
+  /** What was moved too far goes back, as wide as it was: Plotly's own limits would zoom in instead. */
   #moved() {
     const view = this.view();
     const kept = this.#onData(view);
-    const isOff = (axis) => Math.abs(kept[axis][0] - view[axis][0]) > 1e-6 * (view[axis][1] - view[axis][0]);
+    const isOff = (axis) => {
+      const least = 1e-6 * (kept[axis][1] - kept[axis][0]);
+      return kept[axis].some((end, i) => Math.abs(end - view[axis][i]) > least);
+    };
     if (isOff("x") || isOff("y")) this.goTo(kept);
     else this.#onMoved(view);
   }
@@ -98,7 +95,7 @@ export class Chart {
   /** The view moved to where half of it is on data, of times and of prices. */
   #onData({ x, y }) {
     const { bounds, map } = this.#drawn;
-    return { x: within(x, around(bounds, x)), y: within(y, around(priceBounds(map), y)) };
+    return { x: onData(x, bounds), y: onData(y, priceBounds(map)) };
   }
 
   /** Colours the cells for a choice, unless they are so already. */

@@ -22,15 +22,15 @@ function zoneWords(zone, price) {
   );
 }
 
-/** What stands under the price of a zone. */
+/** What stands under the price of a zone; a line ends between its parts only. */
 function detailsOf(zone, price) {
-  return [
+  const parts = [
     `${price(zone.low)} – ${price(zone.high)}`,
     zone.share > 0 && `${shareWords(zone)} of ${zone.side}s`,
-    zone.since !== null && `since\u00a0${dayText(zone.since).slice(5)}`,
-  ]
-    .filter(Boolean)
-    .join(" · ");
+    zone.since !== null && `since ${dayText(zone.since).slice(5)}`,
+  ].filter(Boolean);
+  const whole = parts.map((textContent) => make("span", { textContent }));
+  return make("span", { className: "details" }, ...whole.flatMap((part, i) => (i ? [" · ", part] : [part])));
 }
 
 /** What each market of a base has of a zone, in words, and as parts of its bar. */
@@ -71,7 +71,7 @@ export function ladder(panel, chart) {
       part("level-price", priceText(zone.price)),
       part("away", percentText(zone.distance_percent)),
       part("volume", volumeText(zone.volume)),
-      part("details", detailsOf(zone, price)),
+      detailsOf(zone, price),
       ...(of ? [part("details parts", of.words)] : []),
       part("marks", marks.join(" · ")),
       bar,

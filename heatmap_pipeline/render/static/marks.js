@@ -35,7 +35,9 @@ export function marksOf(map) {
       words: tiersText(map.leverage_tiers, map.tiers),
       style: "mild",
       colour: pale,
-      about: "Other leverage tiers are not shown. Located share is that of the whole book.",
+      about:
+        `Shown is ${tiersText(map.leverage_tiers, map.tiers)}, not the other tiers. ` +
+        "Located share is that of the whole book.",
     },
     missingMark(map),
     map.provisional && {

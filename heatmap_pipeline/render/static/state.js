@@ -1,6 +1,6 @@
 // What there is, what is chosen of it, and what is drawn.
 
-import { choiceOf, hashOf, troublesOf } from "./address.js";
+import { choiceOf, hashOf, momentsWithout, troublesOf } from "./address.js";
 import { entriesOf, readMarkets } from "./bases.js";
 import { rangeOptions } from "./controls.js";
 import { tiersAfter } from "./leverage.js";
@@ -51,7 +51,7 @@ export class State {
   open() {
     this.choice = choiceOf(location.hash, this.symbols);
     if (!this.live) this.choice.markets = "";
-    this.troubles = troublesOf(location.hash, this.symbols);
+    this.troubles = [...troublesOf(location.hash, this.symbols), ...momentsWithout(this.choice, this.bounds)];
   }
 
   /** Changes the choice; what does not go with the change goes. */

@@ -61,6 +61,18 @@ export function within([from, to], [first, last]) {
 }
 
 /**
+ * Where a stretch that is looked at may be: half of it lies between the first and the last that there is, and it is at
+ * most twice as long as that.
+ * @param {number[]} stretch
+ * @param {{ first: number, last: number }} bounds
+ */
+export function onData([from, to], { first, last }) {
+  const half = Math.min((to - from) / 2, last - first);
+  const middle = Math.min(Math.max((from + to) / 2, first), last);
+  return [middle - half, middle + half];
+}
+
+/**
  * The window to ask for: that of a range up to a moment (null is the newest), or around a view.
  * @param {{ range: RangeName, at: number | null, view: { x: number[] } | null }} choice
  * @param {Bounds} bounds

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { choiceOf, hashOf, troublesOf } from "../../../heatmap_pipeline/render/static/address.js";
+import { choiceOf, hashOf, momentsWithout, troublesOf } from "../../../heatmap_pipeline/render/static/address.js";
 
 const SYMBOLS = [
   { symbol: "BTCUSDT", models: ["turnover", "delta"] },
@@ -80,8 +80,24 @@ for (const [hash, expected] of [
   ["#range=9y", ["range = 9y cannot be read. Shown is 7d."]],
   ["#low=much", ["low = much cannot be read."]],
   ["#bin=-3&high=1,5", ["bin = -3 cannot be read.", "high = 1,5 cannot be read."]],
+  ["#low=5&high=2e0", ["low = 5 is not below high = 2e0."]],
   ["#at=yesterday", ["at = yesterday cannot be read. Write it like 2024-07-04T23:30Z."]],
   ["#view=1,2,3", ["view = 1,2,3 cannot be read. Shown is the whole range."]],
 ]) {
   test(`what cannot be shown of ${hash} is said`, () => assert.deepEqual(troublesOf(hash, SYMBOLS), expected));
+}
+
+const BOUNDS = { first: Date.parse("2024-06-19T00:00Z"), last: Date.parse("2024-07-29T00:00Z") };
+for (const [hash, expected] of [
+  ["", []],
+  ["#at=2024-07-29T00:00Z&pin=2024-06-19T00:00Z", []],
+  ["#at=2030-01-01T00:00Z", ["There are no data of 2030-01-01 00:00 UTC."]],
+  ["#pin=2023-01-01T00:00Z", ["There are no data of 2023-01-01 00:00 UTC."]],
+  ["#view=1420156800000,1420243200000", ["There are no data of 2015-01-02 00:00 UTC."]],
+  ["#view=1420156800000,1720156800000", []],
+]) {
+  test(`moments without data of ${hash} are said`, () => {
+    assert.deepEqual(momentsWithout(choiceOf(hash, SYMBOLS), BOUNDS), expected);
+    assert.deepEqual(momentsWithout(choiceOf(hash, SYMBOLS), { first: -Infinity, last: Infinity }), []);
+  });
 }

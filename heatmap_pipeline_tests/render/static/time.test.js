@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { DAY, MINUTE, suffices, windowOf, within } from "../../../heatmap_pipeline/render/static/time.js";
+import { DAY, MINUTE, onData, suffices, windowOf, within } from "../../../heatmap_pipeline/render/static/time.js";
 
 const FIRST = Date.parse("2024-06-19T00:00:00Z");
 const LAST = Date.parse("2024-07-29T00:00:00Z");
@@ -84,3 +84,17 @@ for (const [stretch, expected] of [
 ]) {
   test(`${stretch} within 0 to 10 is ${expected}`, () => assert.deepEqual(within(stretch, [0, 10]), expected));
 }
+
+for (const [name, stretch, expected] of [
+  ["on data stays as it is", [10, 30], [10, 30]],
+  ["half on them stays, too", [-10, 10], [-10, 10]],
+  ["before them goes on", [-50, -30], [-10, 10]],
+  ["after them goes back", [115, 125], [95, 105]],
+  ["longer than twice of them is cut about its middle", [-400, 500], [-50, 150]],
+]) {
+  test(`a stretch ${name}`, () => assert.deepEqual(onData(stretch, { first: 0, last: 100 }), expected));
+}
+
+test("where nobody knows yet how far data reach, a stretch may be anywhere", () => {
+  assert.deepEqual(onData([5, 7], { first: -Infinity, last: Infinity }), [5, 7]);
+});
