@@ -178,7 +178,7 @@ def published(exchange: Exchange, tmp_path_factory: pytest.TempPathFactory) -> I
     shutil.rmtree(home / "archive")
     steps = dict(exchange.run(home, in_place=True).ok().steps)
     assert_as_if_undisturbed(exchange, home)
-    with Readers(home / "heatmap.duckdb", home.parent, pause=0.01 if OFTEN else 0.5) as readers:
+    with Readers(home / "heatmap.duckdb", home.parent, pause=0.01 if OFTEN else 1.0) as readers:
         yield Published(home, readers, fingerprints, steps)
 
 
