@@ -100,3 +100,20 @@ def _checks(instance: dg.DagsterInstance) -> dict[tuple[str, str], tuple[bool, d
         )
         for check in found
     }
+
+
+def not_the_sum(con: duckdb.DuckDBPyConnection) -> list[tuple[Any, ...]]:
+    """Return the cells of the map of a base that are not, to the last bit, the sum of those of its markets."""
+    base = (
+        "SELECT base, model, timestamp, price_bucket, side, sum(active_volume ORDER BY symbol) AS active, "
+        "sum(consumed_volume ORDER BY symbol) AS consumed FROM heatmap_by_base GROUP BY ALL"
+    )
+    markets = """
+        SELECT s.base, c.model, c.timestamp, floor(c.price_bucket / h.height) * h.height AS price_bucket, c.side,
+            sum(c.active_volume ORDER BY c.symbol, c.price_bucket) AS active,
+            sum(c.consumed_volume ORDER BY c.symbol, c.price_bucket) AS consumed
+        FROM liquidation_snapshots AS c JOIN symbols AS s ON s.symbol = c.symbol JOIN (
+            SELECT s.base, b.model, b.day, max(b.bucket) AS height
+            FROM buckets AS b JOIN symbols AS s ON s.symbol = b.symbol GROUP BY ALL
+        ) AS h ON h.base = s.base AND h.model = c.model AND h.day = CAST(c.timestamp AS DATE) GROUP BY ALL"""
+    return con.execute(f"({base} EXCEPT ALL {markets}) UNION ALL ({markets} EXCEPT ALL {base})").fetchall()
