@@ -185,7 +185,9 @@ class BybitMarket(RestMarket):
         rows: list[Any] = []
         place = self.place(self.samples_path, typed_name(symbol))
         for first in range(start - start % _PAGE_MS, end + 1, _PAGE_MS):
-            page = self._last_page[1] if self._last_page[0] == (symbol, first) else self._page(symbol, first)
+            known, page = self._last_page
+            if known != (symbol, first):
+                page = self._page(symbol, first)
             if as_datetime(first + _PAGE_MS) + LATE_SAMPLES <= self.now():
                 self._last_page = (symbol, first), page
             rows += [row for number, row in enumerate(page, 1) if start <= _label(row, place, number) <= end]
