@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -100,16 +101,33 @@ def test_a_market_of_binance_is_as_it_is_alone(two: Two, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(("closed", "other"), [(BYBIT, BTC), (BTC, BYBIT)])
-def test_an_exchange_that_is_closed_stops_no_other(two: Two, closed: str, other: str) -> None:
+def test_an_exchange_that_is_closed_stops_no_other(
+    two: Two, closed: str, other: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: dict[str, Any] = {}
+    write_page = "heatmap_pipeline.render.page.write_page"
+    monkeypatch.setattr(write_page, lambda folder, symbol, models, *_: drawn.update({symbol: models["delta"].meta}))
     server = two.bybit if closed == BYBIT else two.binance
     server.fault("/v5" if closed == BYBIT else "/fapi", Fault(status=403), always=True)
     two.binance.hide(*([str(day(3))] if closed == BTC else []))
     result = two.run(3, 3)
     last_line(result.stderr, 1, closed, "closed to the place this runs at (it answered 403")
     assert two.days() == {closed: (day(1), day(2)), other: (day(1), day(3))}
+    # The map of the base has what there is, and says what is missing.
+    assert set(drawn) == {other, "BTC"}
+    assert (drawn["BTC"]["markets_present"], drawn["BTC"]["as_of"]) == (1, f"{day(4)}T00:00:00Z")
+    assert [part["symbol"] for part in drawn["BTC"]["parts"] if part["missing"]] == [closed]
     server.forget_all()
+
+    def full(folder: Path, symbol: str, *_: Any) -> None:
+        if symbol == "BTC":
+            raise OSError(errno.ENOSPC, "No space left on device", str(folder / symbol))
+
+    monkeypatch.setattr(write_page, full)
     again = two.run(3, 3)
-    assert again.exit_code == 0, again.output
+    last_line(
+        again.stderr, 1, "BTC", "aggregated_map could not use", "No space left on device"
+    )  # which stops no market
     assert two.days() == {BTC: (day(1), day(3)), BYBIT: (day(1), day(3))}
 
 
