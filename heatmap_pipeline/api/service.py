@@ -13,6 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict
+from itertools import islice
 from typing import Any
 
 from heatmap_pipeline import __version__
@@ -30,6 +31,7 @@ from heatmap_pipeline.api.turns import Ticket, Turns
 from heatmap_pipeline.errors import HeatmapError
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store.warehouse import Warehouse
+from heatmap_pipeline.views.base import bases
 from heatmap_pipeline.views.data import Version, published_version
 from heatmap_pipeline.views.replay import Books
 
@@ -191,7 +193,8 @@ class Service:
 
     def _warm(self, version: Version) -> None:
         """Have everything compiled before the first request: each format takes functions of its own."""
-        for symbol in list(version.symbols)[:1]:
+        several = (base for base, markets in bases(version).items() if len(markets) > 1)
+        for symbol in [*list(version.symbols)[:1], *islice(several, 1)]:
             with suppress(HeatmapError):  # what is wrong with it is said to who asks for it
                 for form in MAX_LEVELS:
                     plan = plan_heatmap(version, self.books, HeatmapQuery(symbol=symbol, interval="1d", format=form))

@@ -6,8 +6,8 @@ Example:
     Heatmap('http://127.0.0.1:8888')
 """
 
-from heatmap_pipeline.client.answers import BookMap, Market, Provenance, Score, Series, Zone, Zones
+from heatmap_pipeline.client.answers import BookMap, Market, Part, Provenance, Score, Series, Zone, Zones
 from heatmap_pipeline.client.errors import ClientError
 from heatmap_pipeline.client.heatmap import Heatmap
 
-__all__ = ["BookMap", "ClientError", "Heatmap", "Market", "Provenance", "Score", "Series", "Zone", "Zones"]
+__all__ = ["BookMap", "ClientError", "Heatmap", "Market", "Part", "Provenance", "Score", "Series", "Zone", "Zones"]

@@ -34,11 +34,40 @@ _OF_A_ZONE = ["side", "price", "volume", "distance_percent", "low", "high", "pea
 
 
 @dataclass(frozen=True)
+class Part:
+    """A market of a base, and what it has of an answer that is the sum of several.
+
+    Attributes:
+        symbol: id of the market.
+        market: how it is typed: the bare name on Binance, else exchange:SYMBOL.
+        exchange: whose contract it is by its id, also where the market is made up.
+        quote: its own quote asset; volumes of the part are in it.
+        as_of: end of its newest candle in the answer, UTC; None without any.
+        late: whether that is later than it should be; a market that ended is not late.
+        missing: whether nothing of it stands at the end of the answer: missing, not 0.
+        share: of the open volume at the end, what is its own, 0 to 1; None where it is missing.
+    """
+
+    symbol: str
+    market: str
+    exchange: str
+    quote: str
+    as_of: datetime | None
+    late: bool
+    missing: bool
+    share: float | None
+
+    def record(self) -> dict[str, Any]:
+        """Return it as values of JSON."""
+        return {**asdict(self), "as_of": None if self.as_of is None else text_of(self.as_of)}
+
+
+@dataclass(frozen=True)
 class Provenance:
     """Where the numbers of an answer come from.
 
     Attributes:
-        symbol: the market, as the exchange writes it.
+        symbol: the market, as the exchange writes it, or the base whose markets are added up.
         model: name of the model.
         kind: `modelled`: estimated by a model from real candles and open interest; `simulated`: these are made up too.
         exchange: whose contract the symbol is; None of a market that is made up.
@@ -53,6 +82,9 @@ class Provenance:
         schema_version: of the tables of the database.
         publication: changes with every publication that changes anything.
         where: the file or the address that answered.
+        parts: of a base, the markets that are added up; none of one market.
+        candles_of: of a base, the market whose candles and price these are.
+        not_shown: of a base, why other markets of it are not in the sum, by id.
     """
 
     symbol: str
@@ -69,6 +101,9 @@ class Provenance:
     schema_version: int
     publication: str
     where: str
+    parts: tuple[Part, ...] = ()
+    candles_of: str | None = None
+    not_shown: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def words(self) -> str:
@@ -78,12 +113,24 @@ class Provenance:
         shown = "" if tiers is None else f" (leverage tiers {', '.join(f'{tier:g}' for tier in tiers)} only)"
         return (
             f"modelled liquidations of {self.symbol} ({self.title}) by {self.model}{shown}, {made_up}, as of "
-            f"{self.as_of:%Y-%m-%d %H:%M} UTC, in {self.units['volume']}; estimates, nobody's orders"
+            f"{self.as_of:%Y-%m-%d %H:%M} UTC, in {self.units['volume']}{self._parts_in_words()}; estimates, nobody's "
+            "orders"
         )
+
+    def _parts_in_words(self) -> str:
+        """Return which markets are added up, and which of them are missing; empty of one market."""
+        if not self.parts:
+            return ""
+        there = [part.market for part in self.parts if not part.missing]
+        gone = [f"{part.market} is missing" for part in self.parts if part.missing] + list(self.not_shown.values())
+        every = len(self.parts) + len(self.not_shown)
+        return f", the sum of {len(there)} of {every} markets ({', '.join(there)}{''.join(f'; {one}' for one in gone)})"
 
     def record(self) -> dict[str, Any]:
         """Return it as values of JSON."""
-        return {**asdict(self), "as_of": text_of(self.as_of)}
+        found = {**asdict(self), "as_of": text_of(self.as_of), "parts": [part.record() for part in self.parts]}
+        of_a_base = ("parts", "candles_of", "not_shown")
+        return found if self.parts else {name: value for name, value in found.items() if name not in of_a_base}
 
 
 @dataclass(frozen=True)
@@ -259,6 +306,8 @@ class Series:
         located_share: share of the open interest located at the end, 0 to 1.
         clipped: which of `start_time` and `end_time` reaches beyond the data.
         meta: all that the answer says of itself.
+        by_market: of a base, by market and `VOLUMES`, what it has of each of `cells`, its own quote asset, in their
+            order; NaN where the market is missing. Nothing of one market.
     """
 
     provenance: Provenance
@@ -274,6 +323,7 @@ class Series:
     located_share: float
     clipped: tuple[str, ...]
     meta: Mapping[str, Any]
+    by_market: Mapping[str, Mapping[str, Floats]] = field(default_factory=dict)
 
     def dense(self, name: str) -> Floats:
         """Return one of `VOLUMES` of every cell, quote asset, shape (T, P); NaN where nothing is known.

@@ -20,6 +20,7 @@ from heatmap_pipeline.client.answers import (
     Floats,
     Ints,
     Market,
+    Part,
     Provenance,
     Score,
     Series,
@@ -102,6 +103,16 @@ class Heatmap:
         with self._reading():
             return tuple(_market(entry) for entry in listing["symbols"])
 
+    def bases(self) -> dict[str, tuple[str, ...]]:
+        """Return the bases of the markets that are published, by name, and the ids of the markets of each.
+
+        Raises:
+            ClientError: if nobody answers.
+        """
+        listing = self._ask("/symbols")
+        with self._reading():
+            return {entry["base"]: tuple(entry["markets"]) for entry in listing["bases"]}
+
     def map(
         self,
         symbol: str,
@@ -115,7 +126,7 @@ class Heatmap:
         """Return the modelled liquidation levels at a moment.
 
         Args:
-            symbol: as the exchange writes it.
+            symbol: a market, as the exchange writes it, or a base, such as BTC: the sum of its markets' books.
             at: the state after the last candle that ended by then; None means the newest.
             model: None means the symbol's first.
             price_bin_size: quote asset, a whole multiple of the bucket; None means the finest that fits.
@@ -159,7 +170,7 @@ class Heatmap:
         """Return what stands out of the map at a moment, near the price.
 
         Args:
-            symbol: as the exchange writes it.
+            symbol: a market, as the exchange writes it, or a base, such as BTC: the sum of its markets' books.
             at: as `map`.
             model: None means the symbol's first.
             within_percent: how far from the price zones are looked for, 0.1 to 1000.
@@ -199,7 +210,7 @@ class Heatmap:
         """Return the maps of a range of moments.
 
         Args:
-            symbol: as the exchange writes it.
+            symbol: a market, as the exchange writes it, or a base, such as BTC: the sum of its markets' books.
             start: rounded down to the interval; None means 7 days before the end.
             end: intervals that start before it are answered; None means the newest data.
             interval: their width, at least that of the stored candles; at most 3,000 of them.
@@ -251,6 +262,10 @@ class Heatmap:
                 located_share=meta["located_share"],
                 clipped=tuple(meta["clipped"]),
                 meta=meta,
+                by_market={
+                    market["symbol"]: {name: np.array(market[name], dtype=np.float64) for name in VOLUMES}
+                    for market in record.get("by_market", ())
+                },
             )
 
     def score(self, symbol: str, *, model: str | None = None) -> Score:
@@ -304,20 +319,24 @@ class Heatmap:
     def _provenance(self, record: Mapping[str, Any]) -> tuple[Provenance, Market]:
         """Return where an answer comes from, and its market."""
         listing = self._ask("/symbols")
-        entry = next((entry for entry in listing["symbols"] if entry["symbol"] == record["symbol"]), None)
+        shown = record.get("candles_of", record["symbol"])
+        entry = next((entry for entry in listing["symbols"] if entry["symbol"] == shown), None)
         if entry is None or record["model"] not in entry["parameters"]:
             raise ClientError(
                 f"{record['symbol']} {record['model']} has just been removed from {self._access.where}", 404
             )
         market = _market(entry)
+        parts = tuple(_part(each) for each in record.get("parts", ()))
+        names = {part.symbol for part in parts}
+        sources = [each["source"] for each in listing["symbols"] if each["symbol"] in names]
         weights, tiers = record.get("leverage_weights"), record.get("leverage_tiers")
         provenance = Provenance(
             symbol=record["symbol"],
             model=record["model"],
             kind="simulated" if record["simulated"] else "modelled",
-            exchange=market.exchange,
-            title=market.title,
-            source=market.source,
+            exchange=None if parts else market.exchange,
+            title=record["title"] if parts else market.title,
+            source=", ".join(dict.fromkeys(sources)) if parts else market.source,
             as_of=instant_of(record["as_of"]),
             parameters=market.parameters[record["model"]],
             leverage_weights=None if weights is None else tuple((row[0], row[1]) for row in weights),
@@ -326,6 +345,9 @@ class Heatmap:
             schema_version=listing["schema_version"],
             publication=listing["version"],
             where=self._access.where,
+            parts=parts,
+            candles_of=record.get("candles_of"),
+            not_shown=record.get("not_shown", {}),
         )
         return provenance, market
 
@@ -382,6 +404,12 @@ def _market(entry: Mapping[str, Any]) -> Market:
         candle_seconds=entry["candle_interval_seconds"],
         parameters=entry["parameters"],
     )
+
+
+def _part(record: Mapping[str, Any]) -> Part:
+    as_of = record["as_of"]
+    known = {name: record[name] for name in ("symbol", "market", "exchange", "quote", "late", "missing", "share")}
+    return Part(**known, as_of=None if as_of is None else instant_of(as_of))
 
 
 def _zone(record: Mapping[str, Any]) -> Zone:

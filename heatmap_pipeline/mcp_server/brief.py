@@ -5,7 +5,7 @@ No protocol here (`server.py`), and no question (`client/`): what the client han
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,8 +24,8 @@ _UNITS = 1e8
 """Integer prices in one of the quote asset."""
 
 
-def markets(every: Sequence[Market], part: str) -> dict[str, Any]:
-    """Return the markets whose symbol has a part, at most `MOST_MARKETS` of them."""
+def markets(every: Sequence[Market], part: str, bases: Mapping[str, Sequence[str]] | None = None) -> dict[str, Any]:
+    """Return the markets whose symbol has a part, at most `MOST_MARKETS` of them, and the bases that have several."""
     wanted = [market for market in every if part.upper() in market.symbol]
     return {
         "markets": [
@@ -47,6 +47,11 @@ def markets(every: Sequence[Market], part: str) -> dict[str, Any]:
             for market in wanted[:MOST_MARKETS]
         ],
         "left_out": max(len(wanted) - MOST_MARKETS, 0),
+        "bases": {
+            base: list(ids)
+            for base, ids in (bases or {}).items()
+            if len(ids) > 1 and any(market.symbol in ids for market in wanted[:MOST_MARKETS])
+        },
         "note": "Liquidation levels of every market are modelled; `simulated`: on a market that is made up.",
     }
 

@@ -25,9 +25,17 @@ Liquidation levels of crypto perpetuals: at which prices leveraged positions wou
 All levels are modelled from public candles and open interest: estimates, nobody's orders, no advice. Say so when you
 repeat them, with the `as_of` and the units of `provenance`; call a market of kind `simulated` made up. What is null is
 missing, not 0. Times are UTC; prices and volumes are in the quote asset that `units` names. Call `markets` first.
+Of a base (BTC) the books of its markets are added up: say which, as `parts` has them, and which are missing.
 """
 
 Symbol: TypeAlias = Annotated[str, Field(description="As `markets` lists it, for example BTCUSDT.", max_length=40)]
+SymbolOrBase: TypeAlias = Annotated[
+    str,
+    Field(
+        description="A market as `markets` lists it (BTCUSDT), or a base (BTC): the sum of its markets' books.",
+        max_length=40,
+    ),
+]
 Model: TypeAlias = Annotated[
     str | None, Field(description="A model of the symbol; without it its first.", max_length=40)
 ]
@@ -63,12 +71,15 @@ class Tools:
         return Heatmap(self._source, token=self._token)
 
     def markets(self, name_contains: Annotated[str, Field(max_length=40)] = "") -> dict[str, Any]:
-        """List the symbols that are published: models, days, newest price, as-of, whether modelled or simulated."""
-        return brief.markets(self._heatmap.markets(), name_contains)
+        """List the symbols that are published: models, days, newest price, as-of, whether modelled or simulated.
+
+        `bases` names those of which several markets can be asked for as one.
+        """
+        return brief.markets(self._heatmap.markets(), name_contains, self._heatmap.bases())
 
     def liquidation_map(
         self,
-        symbol: Symbol,
+        symbol: SymbolOrBase,
         time: Time = None,
         model: Model = None,
         leverage_tiers: Tiers = None,
@@ -85,7 +96,7 @@ class Tools:
 
     def nearest_zones(
         self,
-        symbol: Symbol,
+        symbol: SymbolOrBase,
         time: Time = None,
         model: Model = None,
         leverage_tiers: Tiers = None,
@@ -98,7 +109,7 @@ class Tools:
 
     def heatmap_summary(
         self,
-        symbol: Symbol,
+        symbol: SymbolOrBase,
         start: Time = None,
         end: Time = None,
         interval: Interval = "1h",

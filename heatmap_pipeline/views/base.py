@@ -18,6 +18,7 @@ from heatmap_pipeline.model.book import Floats, Ints
 from heatmap_pipeline.symbols import EXCHANGES, contract_of, own_exchange, typed_name
 from heatmap_pipeline.views.data import SymbolData, Version
 from heatmap_pipeline.views.errors import ViewError
+from heatmap_pipeline.views.grid import DECIMALS
 from heatmap_pipeline.views.replay import Books, Source, Tiers, Weights
 from heatmap_pipeline.views.window import (
     TIER_WORDS,
@@ -404,17 +405,15 @@ def leading(parts: Sequence[Part]) -> list[Part]:
     return sorted(there, key=lambda part: (part.behind, -(part.open_interest or 0.0), part.source.symbol.name))
 
 
-def added(rows: Sequence[Floats], decimals: int = 4) -> Floats:
-    """Return the sum of volumes that are rounded to so many decimals: exactly that of the decimals they are.
+def added(volumes: Floats) -> Floats:
+    """Return the sum of the rows of volumes that are rounded as they are answered: exactly that of the decimals.
 
     Example:
-        >>> added([np.array([0.1, 1.0]), np.array([0.2, 2.5])]).tolist()
+        >>> added(np.array([[0.1, 1.0], [0.2, 2.5]])).tolist()
         [0.3, 3.5]
     """
-    total = np.zeros_like(rows[0])
-    for row in rows:
-        total = total + row
-    return total.round(decimals)
+    total: Floats = np.add.reduce(volumes, axis=0)  # one row after the other
+    return total.round(DECIMALS)
 
 
 def stretches(there: Bools) -> list[tuple[int, int]]:

@@ -6,7 +6,9 @@ rounded as they are answered, are added. Nothing is modelled of the sum.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeAlias
@@ -14,6 +16,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from heatmap_pipeline.bins import resample
+from heatmap_pipeline.compiled import compiled
 from heatmap_pipeline.instants import DAY, day_start, iso
 from heatmap_pipeline.model.book import LONG, SHORT, SIDE_NAMES, Floats, Ints, Lots, Sides
 from heatmap_pipeline.model.parameters import bucket_misfit
@@ -35,7 +38,7 @@ from heatmap_pipeline.views.columns import VOLUMES, Cells, Columns, PartColumns,
 from heatmap_pipeline.views.grid import DECIMALS, Grid, make_grid, price_span
 from heatmap_pipeline.views.heatmap import Heatmap, units_of
 from heatmap_pipeline.views.modelled import Modelled, together
-from heatmap_pipeline.views.replay import replay
+from heatmap_pipeline.views.replay import Replay, replay
 from heatmap_pipeline.views.reported import Reported, reported_in
 from heatmap_pipeline.views.window import Window, choose_bins
 from heatmap_pipeline.views.zones import WindowZones, lots_after, zones_of_cells
@@ -212,9 +215,8 @@ def make_summed(
 def summed_in(base: Base, window: Window, interval: str, units: int | None, max_rows: int) -> Summed:
     """Replay a window that is known of every market and add them up; as `make_summed`."""
     parts = parts_of_window(base, window)
-    played = [
-        None if part.at is None else replay(part.source, window.first, window.last, window.seconds) for part in parts
-    ]
+    with ThreadPoolExecutor(min(len(parts), os.cpu_count() or 1)) as workers:  # the engine runs without Python's lock
+        played = list(workers.map(lambda part: _replayed(part, window), parts))
     first = leading(parts)[0]
     price = round(float(first.source.symbol.candles.close[first.source.model.rows[first.at]]) * 1e8)
     filled = [price_span(one, price) for one in played if one is not None and len(one.price)] or [(price, price)]
@@ -232,31 +234,48 @@ def summed_in(base: Base, window: Window, interval: str, units: int | None, max_
     return Summed(base, window, interval, parts, heatmaps, grid, volumes)
 
 
+def _replayed(part: Part, window: Window) -> Replay | None:
+    return None if part.at is None else replay(part.source, window.first, window.last, window.seconds)
+
+
 def _added(
     parts: Sequence[Part], heatmaps: Sequence[Heatmap | None], height: int, span: tuple[int, int], count: int
 ) -> tuple[Grid, Floats]:
     """Return the sum of grids of equal bins, and what each market has of each of its rows."""
     first = span[0] // height
     bins = span[1] // height - first + 1
-    grids = [None if heatmap is None else heatmap.grid for heatmap in heatmaps]
-    keys = [np.zeros(0, dtype=np.int64) if grid is None else grid.interval * bins + grid.bin for grid in grids]
-    every = np.unique(np.concatenate(keys))
+    there = [heatmap.grid for heatmap in heatmaps if heatmap is not None]
+    place = np.zeros(count * bins, dtype=np.int64)
+    for grid in there:
+        place[grid.interval * bins + grid.bin] = 1
+    every = np.flatnonzero(place)
+    place[every] = np.arange(len(every))
     interval, row = every // bins, every % bins
     volumes = np.zeros((len(parts), len(VOLUMES), len(every)))
-    for number, (grid, key) in enumerate(zip(grids, keys, strict=True)):
-        if grid is not None:
-            place = np.searchsorted(every, key)
-            for column, name in enumerate(VOLUMES):
-                volumes[number, column, place] = getattr(grid, name)
-    sums = {name: added(list(volumes[:, column]), DECIMALS) for column, name in enumerate(VOLUMES)}
+    for number, heatmap in enumerate(heatmaps):
+        if heatmap is not None:
+            own = heatmap.grid
+            _put(place, own.interval, own.bin, bins, *(getattr(own, name) for name in VOLUMES), volumes[number])
+    sums = {name: added(volumes[:, column]) for column, name in enumerate(VOLUMES)}
     dead = {
-        name: added([getattr(grid, name).round(DECIMALS) for grid in grids if grid is not None], DECIMALS)
+        name: added(np.array([getattr(grid, name).round(DECIMALS) for grid in there]))
         for name in ("dead_long", "dead_short")
     }
     for number, part in enumerate(parts):
         if not part.present.all():
             volumes[number, :, ~part.present[interval]] = np.nan
     return Grid(height, first, bins, interval, row, **sums, **dead), volumes
+
+
+@compiled
+def _put(place, interval, row, bins, long, short, dead_long, dead_short, volumes):  # type: ignore[no-untyped-def]
+    """Write the volumes of a grid where its rows stand in the sum."""
+    for cell in range(len(interval)):
+        at = place[interval[cell] * bins + row[cell]]
+        volumes[0, at] = long[cell]
+        volumes[1, at] = short[cell]
+        volumes[2, at] = dead_long[cell]
+        volumes[3, at] = dead_short[cell]
 
 
 def summed_columns(summed: Summed) -> Columns:
@@ -355,7 +374,7 @@ def _zones(summed: Summed, lots: Lots) -> tuple[WindowZones, Floats]:
     found = zones_of_cells(cells, closes, units, window.count, lots)
     zones = found.zones
     low, high = (np.rint(edge * 1e8).astype(np.int64) for edge in (zones.low, zones.high))
-    by_part = volumes_between(cells, whose, len(summed.parts), zones.book, zones.side, low, high, int(units.min()))
+    by_part = volumes_between(cells, whose, len(summed.parts), zones.book, zones.side, low, high)
     for row, part in enumerate(summed.parts):
         by_part[row, ~part.present[zones.book]] = np.nan
     return found, by_part
@@ -369,50 +388,73 @@ def cells_of_sum(books: Sequence[Book | None], units: Ints) -> tuple[Book, Ints]
     """Return the open cells of all markets in the buckets of the sum, by interval, then bucket, and whose each is.
 
     Args:
-        books: of each market; None of one that has nothing.
+        books: of each market, sorted; None of one that has nothing.
         units: height of the buckets of the sum in each interval, 1e-8 of the quote asset.
     """
-    there = [book for book in books if book is not None]
-    whose = np.repeat(np.arange(len(books)), [0 if book is None else len(book[0]) for book in books])
-    interval, price, side, active = (np.concatenate([book[column] for book in there]) for column in range(4))
-    price = price // units[interval] * units[interval]
-    order = np.lexsort((price, interval))  # stable: of one bucket, the markets in their order
-    order = order[active[order] > 0]
-    return (interval[order], price[order], side[order], active[order]), whose[order]
+    none = np.zeros(0, dtype=np.int64)
+    cells: tuple[Ints, Ints, Sides, Floats, Ints] = (none, none, none.astype(np.int8), np.zeros(0), none)
+    for number, book in enumerate(books):
+        if book is not None:
+            cells = _merged(*cells, *book, number, units)
+    return cells[:4], cells[4]
 
 
-def volumes_between(
-    cells: Book,
-    whose: Ints,
-    parts: int,
-    book: Ints,
-    side: Sides,
-    low: Ints,
-    high: Ints,
-    height: int,
-) -> Floats:
+@compiled
+def _merged(interval, price, side, active, whose, more_interval, more_price, more_side, more_active, number, units):  # type: ignore[no-untyped-def]
+    """Return cells, and those of one more market in buckets of other heights; of one bucket that market comes last."""
+    size = len(interval) + len(more_interval)
+    intervals, prices, owners = np.empty(size, np.int64), np.empty(size, np.int64), np.empty(size, np.int64)
+    sides, volumes = np.empty(size, np.int8), np.empty(size)
+    old = new = at = 0
+    while old < len(interval) or new < len(more_interval):
+        if new < len(more_interval):
+            if more_active[new] <= 0:
+                new += 1
+                continue
+            height = units[more_interval[new]]
+            bucket = more_price[new] // height * height
+            take_old = old < len(interval) and (
+                interval[old] < more_interval[new] or (interval[old] == more_interval[new] and price[old] <= bucket)
+            )
+        else:
+            take_old = True
+        if take_old:
+            intervals[at], prices[at], owners[at] = interval[old], price[old], whose[old]
+            sides[at], volumes[at] = side[old], active[old]
+            old += 1
+        else:
+            intervals[at], prices[at], owners[at] = more_interval[new], bucket, number
+            sides[at], volumes[at] = more_side[new], more_active[new]
+            new += 1
+        at += 1
+    return intervals[:at], prices[:at], sides[:at], volumes[:at], owners[:at]
+
+
+def volumes_between(cells: Book, whose: Ints, parts: int, book: Ints, side: Sides, low: Ints, high: Ints) -> Floats:
     """Return what each market holds between prices, shape (parts, n).
 
     Args:
         cells: as of `cells_of_sum`.
         whose: market of each cell.
         parts: number of markets.
-        book: number of the interval of each stretch of price.
+        book: number of the interval of each stretch of price, shape (n,).
         side: of each stretch.
-        low: lower edge of each, 1e-8 of the quote asset; something of the side is at or above it.
+        low: lower edge of each, 1e-8 of the quote asset.
         high: upper edge, not included.
-        height: a height of buckets that all of these prices are multiples of.
     """
-    interval, price, sides, active = cells
-    # One number per interval and bucket, which rises with both.
-    width = max(int(price.max(initial=0)), int(high.max(initial=0))) // height + 1
-    key, volumes = interval * width + price // height, np.zeros((parts, len(book)))
-    for sign in (LONG, SHORT):
-        of_side, wanted = np.flatnonzero(sides == sign), np.flatnonzero(side == sign)
-        if not len(wanted):
-            continue
-        bounds = [np.searchsorted(key[of_side], book[wanted] * width + edge[wanted] // height) for edge in (low, high)]
-        for part in range(parts):
-            own = np.append(np.where(whose[of_side] == part, active[of_side], 0.0), 0.0)
-            volumes[part, wanted] = np.add.reduceat(own, np.stack(bounds, axis=1).ravel())[::2]
+    volumes = np.zeros((parts, len(book)))
+    if len(book):
+        begins = np.searchsorted(cells[0], np.arange(int(book.max()) + 2))
+        _between(*cells, whose, begins, book, side, low, high, volumes)
     return volumes
+
+
+@compiled
+def _between(interval, price, sides, active, whose, begins, book, side, low, high, volumes):  # type: ignore[no-untyped-def]
+    for stretch in range(len(book)):
+        begin, end = begins[book[stretch]], begins[book[stretch] + 1]
+        cell = begin + np.searchsorted(price[begin:end], low[stretch])
+        while cell < end and price[cell] < high[stretch]:
+            if sides[cell] == side[stretch]:
+                volumes[whose[cell], stretch] += active[cell]
+            cell += 1

@@ -68,7 +68,7 @@ class _State:
             )
             side = np.array([LONG if zone.side == "long" else SHORT for zone in zones], dtype=np.int8)
             book = np.zeros(len(zones), dtype=np.int64)
-            volumes = volumes_between(self.cells, self.whose, len(self.parts), book, side, low, high, self.units)
+            volumes = volumes_between(self.cells, self.whose, len(self.parts), book, side, low, high)
             names = [(row, part.source.symbol.name) for row, part in enumerate(self.parts) if part.present[0]]
             return [
                 {"parts": {name: round(float(volumes[row, number]), DECIMALS) for row, name in names}}
@@ -154,7 +154,7 @@ def summed_map_record(base: Base, parts: Sequence[Part], units: int | None, with
         ]
         for side in (LONG, SHORT)
     }
-    long, short = added(own[LONG], DECIMALS), added(own[SHORT], DECIMALS)
+    long, short = added(np.array(own[LONG])), added(np.array(own[SHORT]))
     edges, size = (first + np.arange(bins)) * height / 1e8, height / 1e8
     buckets = buckets_record(edges, long, short, state.price)
     names = [part.source.symbol.name for part in parts]

@@ -130,9 +130,13 @@ def narrowed(schema: dict[str, Any]) -> dict[str, Any]:
         "leverage_weights": {"type": "string", "pattern": r"^[2-9]:[1-9]\d?(\.\d)?(,[1-9]\d:[1-9]\d{0,3})?$"},
     }
     for methods in schema["paths"].values():
-        parameters = [one for one in methods["get"].get("parameters", []) if one["name"] != "end_time"]
+        # Of symbol and symbols one is wanted, which the schema of a parameter cannot say.
+        every = methods["get"].get("parameters", [])
+        parameters = [one for one in every if one["name"] not in ("end_time", "symbols")]
+        either = any(one["name"] == "symbols" for one in every)
         methods["get"]["parameters"] = parameters
         for parameter in parameters:
+            parameter["required"] |= either and parameter["name"] == "symbol"
             if parameter["name"] in own:
                 parameter["schema"] = own[parameter["name"]]
             elif parameter["name"] == "interval":

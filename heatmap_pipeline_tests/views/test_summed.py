@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import date
 from decimal import Decimal
@@ -17,17 +18,27 @@ from heatmap_pipeline.instants import MICROSECONDS, iso
 from heatmap_pipeline.model.book import DayCandles
 from heatmap_pipeline.model.parameters import MODELS, ModelParameters
 from heatmap_pipeline.store.ended import Ended
-from heatmap_pipeline.views.base import Base, base_window, leading, parts_of_moment, without_ended
+from heatmap_pipeline.views.base import (
+    Base,
+    base_window,
+    bases,
+    find_base,
+    is_base,
+    leading,
+    parts_of_moment,
+    without_ended,
+)
 from heatmap_pipeline.views.columns import VOLUMES
+from heatmap_pipeline.views.data import Version
 from heatmap_pipeline.views.errors import ViewError
 from heatmap_pipeline.views.grid import Grid
 from heatmap_pipeline.views.heatmap import make_heatmap
-from heatmap_pipeline.views.replay import Source
+from heatmap_pipeline.views.replay import Books, Source
 from heatmap_pipeline.views.summed import Summed, make_summed, summed_columns, summed_in
 from heatmap_pipeline.views.summed_map import summed_lots_record, summed_map_record
 from heatmap_pipeline_tests._examples import examples
 from heatmap_pipeline_tests.model.test_engine import FIRST, SPECS, STEP, make_market, starting
-from heatmap_pipeline_tests.views.histories import history_of
+from heatmap_pipeline_tests.views.histories import WithoutReports, history_of
 
 MARKETS = (("BTCUSDC", "USDC"), ("BTCUSDT", "USDT"), ("BYBIT_BTCUSDT", "USDT"))
 ONE_TIER = replace(MODELS["delta"], leverage_weights=((10.0, 1.0),))
@@ -217,6 +228,47 @@ def test_the_map_and_the_lots_of_a_moment_are_those_of_both_markets() -> None:
     lots = summed_lots_record(base, parts, None)
     assert lots["long"]["volume"].tolist() == [30_100.0]
     assert lots["nearest"] == found["nearest"]
+
+
+# -- which markets
+
+
+def version_of(*sources: Source, outdated: Mapping[str, str] | None = None) -> Version:
+    nothing: Any = None
+    return WithoutReports("", {each.symbol.name: each.symbol for each in sources}, outdated or {}, nothing)
+
+
+def test_a_market_wins_over_the_base_of_the_same_name() -> None:
+    dear, cheap = two_markets()
+    odd = replace(cheap, symbol=replace(cheap.symbol, name="BTC"))
+    assert is_base(version_of(dear, cheap), "BTC")
+    assert not is_base(version_of(dear, odd), "BTC")
+    assert not is_base(version_of(dear, outdated={"BTC": "by an earlier version"}), "BTC")
+    assert not is_base(version_of(dear), "ETH")
+    assert bases(version_of(dear, cheap)) == {"BTC": ("BTCUSDC", "BTCUSDT")}
+
+
+def test_markets_of_a_base_that_cannot_be_added_are_named_with_why() -> None:
+    dear, cheap = two_markets()
+    other = replace(cheap, symbol=replace(cheap.symbol, models={"turnover": cheap.model}))
+    version = version_of(dear, other, outdated={"BYBIT_BTCUSDT": "an earlier version computed it", "ETHUSDT": "too"})
+    base = find_base(version, Books(0), "BTC", "delta")
+    assert [each.symbol.name for each in base.sources] == ["BTCUSDC"]
+    assert base.not_shown == {
+        "BTCUSDT": "nothing of delta is published of BTCUSDT",
+        "BYBIT_BTCUSDT": "an earlier version computed it",
+    }
+    said = make_summed(base, 300, "5m", (None, None), None, 2000).meta()
+    assert (said["markets"], said["markets_present"], said["not_shown"]) == (3, 1, dict(base.not_shown))
+    with pytest.raises(ViewError, match="model delta of BTCUSDT is not published"):
+        find_base(version, Books(0), ("BTCUSDC", "BTCUSDT"), "delta")
+
+
+def test_markets_of_two_bases_are_not_added() -> None:
+    dear, cheap = two_markets()
+    other = replace(cheap, symbol=replace(cheap.symbol, name="ETHUSDT", base="ETH"))
+    with pytest.raises(ViewError, match="BTCUSDC is a market of BTC, ETHUSDT of ETH; only markets of one base"):
+        find_base(version_of(dear, other), Books(0), ("BTCUSDC", "ETHUSDT"), None)
 
 
 # -- late, ended, and buckets that do not nest
