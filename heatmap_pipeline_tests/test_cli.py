@@ -137,8 +137,9 @@ def test_demo_says_what_it_made_and_where(shown: tuple[Path, str, str]) -> None:
         f"database  {published(home)}",
     ]
     assert (home / "renders" / "index.html").is_file()
-    for symbol in DEMO_MARKETS:
+    for symbol in ("BTC", *DEMO_MARKETS):
         assert (home / "renders" / symbol / "heatmap.png").read_bytes().startswith(b"\x89PNG")
+    for symbol in DEMO_MARKETS:
         assert days(home, symbol) == {model: [day(3), day(4)] for model in ("delta", "turnover")}
     assert (home / "archive" / "demo" / "SIMULATED.txt").is_file()
     with duckdb.connect(str(published(home)), read_only=True) as con:

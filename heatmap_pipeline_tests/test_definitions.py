@@ -11,6 +11,7 @@ import pytest
 
 from heatmap_pipeline import cli, definitions
 from heatmap_pipeline.chain.calendar import yesterday
+from heatmap_pipeline.chain.settings import DEMO_MARKETS
 from heatmap_pipeline.orchestration import schedules
 from heatmap_pipeline.orchestration.assets.common import symbol_and_stage
 from heatmap_pipeline.orchestration.build import build_defs
@@ -93,7 +94,7 @@ def test_the_module_loads_from_the_environment(tmp_path: Path, monkeypatch: pyte
     assert isinstance(loaded, dg.Definitions)
     dg.Definitions.validate_loadable(loaded)
     symbols = {spec.key.path[0] for spec in loaded.resolve_all_asset_specs()}
-    assert symbols == {"BTCUSDT", "ETHUSDT"}
+    assert symbols == {*DEMO_MARKETS, "BTC"}
     assert not list(tmp_path.iterdir()), "loading makes no files"
 
 
@@ -144,7 +145,11 @@ def test_everything_is_labelled(settings: Settings) -> None:
 
 def test_the_markets_of_an_asset_are_one_group(settings: Settings) -> None:
     both = settings.model_copy(update={"symbols": ("BTCUSDT", "BYBIT_BTCUSDT", "GATE_BTC_USDT")})
-    specs = {spec.key.path[0]: spec for spec in graph_of(build_defs(both)).values()}
+    graph = graph_of(build_defs(both))
+    of_base = graph.pop("BTC/aggregated_map")
+    assert (of_base.group_name, of_base.tags["base"], list(of_base.deps)) == ("BTC", "BTC", [])
+    assert "BTC/aggregated_map" not in graph_of(build_defs(settings)), "a base of one market has nothing to add up"
+    specs = {spec.key.path[0]: spec for spec in graph.values()}
     assert {name: (spec.group_name, spec.tags["exchange"], spec.tags["base"]) for name, spec in specs.items()} == {
         "BTCUSDT": ("BTC", "binance", "BTC"),
         "BYBIT_BTCUSDT": ("BTC", "bybit", "BTC"),

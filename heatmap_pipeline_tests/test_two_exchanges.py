@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import shutil
 from collections.abc import Iterator
@@ -155,20 +156,39 @@ def test_a_market_of_binance_is_as_it_is_alone(two: Two, tmp_path: Path) -> None
             assert con.execute(each).fetchall() == two.ask(each)
 
 
-def test_an_exchange_that_is_closed_stops_no_other(two: Two) -> None:
+def test_an_exchange_that_is_closed_stops_no_other(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
     """First Bybit, then Binance; what each lacks is there as soon as it is open again."""
+    drawn: dict[str, Any] = {}
+
+    def draw(_folder: Path, symbol: str, models: Any, *_: Any) -> None:
+        drawn[symbol] = models["delta"].meta
+
+    def full(folder: Path, symbol: str, *_: Any) -> None:
+        if symbol == "BTC":
+            raise OSError(errno.ENOSPC, "No space left on device", str(folder / symbol))
+
+    monkeypatch.setattr("heatmap_pipeline.render.page.write_page", draw)
     two.bybit.fault("/v5", Fault(status=403), always=True)
     last_line(two.run(3, 3).stderr, 1, BYBIT, "closed to the place this runs at (it answered 403")
     assert two.days() == {BYBIT: (day(1), day(2)), BTC: (day(1), day(3))}
+    # The map of the base has what there is, and says what is missing.
+    assert set(drawn) == {BTC, "BTC"}
+    assert (drawn["BTC"]["markets_present"], drawn["BTC"]["as_of"]) == (1, f"{day(4)}T00:00:00Z")
+    assert [part["symbol"] for part in drawn["BTC"]["parts"] if part["missing"]] == [BYBIT]
     two.bybit.forget_all()
     two.binance.fault("/fapi", Fault(status=403), always=True)
     two.binance.hide(str(day(4)))
     last_line(two.run(3, 4).stderr, 1, f"{BTC} {day(4)}", "closed to the place this runs at (it answered 403")
     assert two.days() == {BTC: (day(1), day(3)), BYBIT: (day(1), day(4))}
+    assert [part["symbol"] for part in drawn["BTC"]["parts"] if part["missing"]] == [BTC]
     two.binance.forget_all()
+    monkeypatch.setattr("heatmap_pipeline.render.page.write_page", full)
+    last_line(two.run(4, 4).stderr, 1, "BTC", "aggregated_map could not use", "No space left on device")
+    assert two.days() == {BTC: (day(1), day(4)), BYBIT: (day(1), day(4))}, "which stops no market"
+    monkeypatch.setattr("heatmap_pipeline.render.page.write_page", draw)
     again = two.run(4, 4)
     assert again.exit_code == 0, again.output
-    assert two.days() == {BTC: (day(1), day(4)), BYBIT: (day(1), day(4))}
+    assert drawn["BTC"]["markets_present"] == 2
 
 
 def test_a_broken_market_is_named_and_the_other_is_refreshed_and_goes_on(

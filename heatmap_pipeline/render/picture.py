@@ -17,7 +17,7 @@ import numpy.typing as npt
 from heatmap_pipeline.bins import Candles, Floats, Ints, resample
 from heatmap_pipeline.files import replace_file
 from heatmap_pipeline.instants import MICROSECONDS, day_start
-from heatmap_pipeline.symbols import EXCHANGES, is_dollar, own_exchange, safe_name
+from heatmap_pipeline.symbols import EXCHANGES, is_dollar, safe_name
 from heatmap_pipeline.views.columns import Columns, Dense
 from heatmap_pipeline.views.reported import Reported
 
@@ -218,10 +218,10 @@ def market_names(parts: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return how the markets of a base are called on page and picture: exchange, and quote asset where it has several.
 
     Example:
-        >>> market_names([{"symbol": "BTCUSDT", "quote": "USDT"}, {"symbol": "BYBIT_BTCUSDT", "quote": "USDT"}])
+        >>> market_names([{"exchange": "binance", "quote": "USDT"}, {"exchange": "bybit", "quote": "USDT"}])
         ['Binance', 'Bybit']
     """
-    names = [EXCHANGES[own_exchange(part["symbol"])] for part in parts]
+    names = [EXCHANGES[part["exchange"]] for part in parts]
     return [
         name if names.count(name) == 1 else f"{name} {part['quote']}" for name, part in zip(names, parts, strict=True)
     ]

@@ -224,6 +224,8 @@ def base_days(*shown: str, data: Columns | None = None) -> Columns:
     names = shown or tuple(BASE_MARKETS)
     ends = {name: columns - (LATE_COLUMNS if name == "GATE_BTCUSDT" else 0) for name in names}
 
+    there = [name for name in names if ends[name] == columns]
+
     def of(name: str, column: Any, volume: Any) -> Any:
         return np.where(column < ends[name], volume * BASE_MARKETS[name][1], np.nan)
 
@@ -251,14 +253,16 @@ def base_days(*shown: str, data: Columns | None = None) -> Columns:
                 "open_interest": 10_000.0 * BASE_MARKETS[name][1],
                 "located_share": 0.02,
                 "without_candles": late,
+                "missing": bool(late),
+                "share": None if late else BASE_MARKETS[name][1] / sum(BASE_MARKETS[one][1] for one in there),
             }
         )
+    said = {"markets": len(names), "markets_present": len(there), "candles_of": names[0], "parts": parts}
     title = f"BTC perpetuals: {', '.join(BASE_MARKETS[name][0] for name in names)}"
-    said = {"symbol": "BTC", "title": title, "candles_of": names[0], "markets": len(names), "parts": parts}
     return replace(
         data,
         cells={kind: replace(one, volume=added(one.column, one.volume)) for kind, one in data.cells.items()},
         zones=replace(data.zones, zones=replace(found, volume=added(found.book, found.volume))),
-        meta={**data.meta, **said},
+        meta={**data.meta, **said, "symbol": "BTC", "title": title},
         by_market=tuple(by_market),
     )

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from heatmap_pipeline.api.encode import dump
-from heatmap_pipeline_tests.render.browser import LiveServer, follow, settle, state
+from heatmap_pipeline.render.page import write_page
+from heatmap_pipeline_tests.render.browser import LiveServer, follow, settle, state, visit
 from heatmap_pipeline_tests.render.sample import BASE_MARKETS, LATE_COLUMNS, base_days, ten_days
 
 pytestmark = pytest.mark.slow
@@ -203,3 +205,14 @@ def test_on_a_phone_the_markets_are_there_and_nothing_sticks_out(page: Any, serv
     assert box["x"] + box["width"] <= 390
     page.keyboard.press("Escape")
     open_page(page, server)
+
+
+def test_from_disk_the_base_is_shown_as_a_whole(page: Any, tmp_path: Path) -> None:
+    write_page(tmp_path, "BTCUSDT", {"turnover": ten_days()})
+    write_page(tmp_path, "BTC", {"turnover": base_days()})
+    visit(page, tmp_path, f"#markets={BYBIT}")
+    assert state(page)["map"]["symbol"] == "BTC"
+    assert switches(page) == [("Binance 67 %", True), ("Bybit 33 %", True), ("Gate missing", True)]
+    assert page.locator("#markets button:disabled").count() == 3
+    assert "heatmap serve" in page.locator("#markets button").first.get_attribute("title")
+    assert profile(page)[BYBIT] == pytest.approx(0.3 * at_end(), rel=1e-5)

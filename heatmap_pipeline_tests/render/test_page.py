@@ -14,9 +14,9 @@ import pytest
 
 from heatmap_pipeline.files import replace_file
 from heatmap_pipeline.render import page
-from heatmap_pipeline.render.page import RenderError, live_page, pack, write_page
+from heatmap_pipeline.render.page import RenderError, live_page, pack, remove_symbol, write_page
 from heatmap_pipeline_tests.render.browser import unpack
-from heatmap_pipeline_tests.render.sample import reported_days, sample
+from heatmap_pipeline_tests.render.sample import BASE_MARKETS, base_days, reported_days, sample
 from heatmap_pipeline_tests.render.scores import not_scored, scored
 
 
@@ -255,3 +255,22 @@ def test_the_parts_of_the_script_are_modules_in_the_order_of_their_imports() -> 
             assert declared.setdefault(found, name) == name, f"{found} is in {declared[found]}.js and {name}.js"
     script = live_page()["/page.js"][0].decode()
     assert not re.search(r"^(import|export)\b", script, re.M)
+
+
+def test_a_base_stands_before_its_markets_with_what_each_has(tmp_path: Path) -> None:
+    data = base_days()
+    write_page(tmp_path, "BTCUSDT", {"turnover": sample()})
+    write_page(tmp_path, "BTC", {"turnover": data})
+    first, second = manifest(tmp_path)
+    assert (first["symbol"], second["symbol"], "markets" in second) == ("BTC", "BTCUSDT", False)
+    assert [market["symbol"] for market in first["markets"]] == list(BASE_MARKETS)
+    packed = pack(data)
+    for side in ("long", "short"):
+        whole = unpack(packed[side]["volume"])
+        parts = [unpack(market[side]) for market in packed["by_market"]]
+        np.testing.assert_allclose(np.nansum(parts, axis=0), whole, rtol=1e-5)
+        assert np.isnan(parts[2]).any(), "missing is not 0"
+    # Without one of its markets it would be the sum of others: it goes, and the next run draws what is left.
+    remove_symbol(tmp_path, "BYBIT_BTCUSDT")
+    assert [entry["symbol"] for entry in manifest(tmp_path)] == ["BTCUSDT"]
+    assert not (tmp_path / "BTC").exists()

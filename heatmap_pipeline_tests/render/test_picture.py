@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +14,26 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 
+from heatmap_pipeline.render import picture
 from heatmap_pipeline.render.picture import (
     SMALL_LIMIT,
     bubbles,
     colour_limit,
     format_price,
     format_volume,
+    market_names,
     profile,
     reported_words,
     rings,
     shown,
     small_png,
+    stacks,
     write_png,
 )
 from heatmap_pipeline.views.columns import Columns
 from heatmap_pipeline_tests.render.sample import (
     BUCKET,
+    base_days,
     cells,
     draw,
     reported_days,
@@ -276,3 +281,38 @@ def test_whose_record_it_is_is_said() -> None:
     assert other is not None
     assert reported_words(own) == f"binance, complete, reported / modelled {own.factor:.2f}"
     assert reported_words(other) == "bybit, another exchange, incomplete"
+
+
+def test_the_profile_of_a_base_is_a_stack_by_market() -> None:
+    data = base_days()
+    part = shown(data)
+    book = profile(part)
+    found = stacks(data, part)
+    for side in ("long", "short"):
+        np.testing.assert_allclose(np.sum(found[side], axis=0), getattr(book, side), rtol=1e-5)
+        binance, bybit, gate = (float(one.sum()) for one in found[side])
+        assert bybit / binance == pytest.approx(0.5)
+        assert gate == 0, "what is missing is not in it"
+    assert stacks(ten_days(), part) == {"long": [], "short": []}
+
+
+def test_the_picture_of_a_base_says_whose_it_is_and_what_is_missing(tmp_path: Path, written: list[Text]) -> None:
+    write_png(base_days(), tmp_path / "base.png")
+    words = [text.get_text() for text in written]
+    for each in ("Binance 67%", "Bybit 33%", "Gate missing", "2 of 3 markets", "yellow line: a market missing"):
+        assert each in words
+    (title,) = [text for text in written if "perpetuals" in text.get_text()]
+    assert title.get_text().startswith("BTC perpetuals: Binance, Bybit, Gate, turnover, candles: Binance   ·   as of")
+    # Below the axis of time there is a line while Gate is missing: three hours of ten days.
+    bottom = pixels(tmp_path / "base.png")[838:844]
+    marked = (np.abs(bottom - [255, 209, 102]).max(axis=2) < 40).any(axis=0)
+    place = (np.arange(1600) - 28) / 1218 * 240
+    assert marked[(place > 237.2) & (place < 239.8)].all()
+    assert not marked[place < 236.8].any()
+
+
+def test_markets_are_called_and_coloured_as_on_the_page() -> None:
+    parts = [{"exchange": "binance", "quote": "USDT"}, {"exchange": "binance", "quote": "USDC"}]
+    assert market_names([*parts, {"exchange": "gate", "quote": "USDT"}]) == ["Binance USDT", "Binance USDC", "Gate"]
+    script = (Path(picture.__file__).parent / "static" / "bases.js").read_text()
+    assert f"MARKET_COLOURS = {json.dumps(picture.MARKETS)};" in script

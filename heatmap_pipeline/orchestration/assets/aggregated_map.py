@@ -10,7 +10,7 @@ from heatmap_pipeline.chain.progress import tell
 from heatmap_pipeline.chain.unchanged import drawing_inputs
 from heatmap_pipeline.errors import HeatmapError
 from heatmap_pipeline.instants import SECONDS
-from heatmap_pipeline.orchestration.assets.common import base_asset
+from heatmap_pipeline.orchestration.assets.common import base_asset, in_words
 from heatmap_pipeline.orchestration.resources import WarehouseResource
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.symbols import contract_of, why_not_written
@@ -59,7 +59,7 @@ def build(settings: Settings, base: str, markets: Sequence[str]) -> dg.AssetsDef
                 return dg.MaterializeResult(metadata={"markets": "fewer than two are published"})
             write_page(folder, base, drawn, (), made_from)
         except (HeatmapError, OSError) as error:
-            raise dg.Failure(description=str(error), allow_retries=False) from None
+            raise dg.Failure(description=in_words(warehouse, base, NAME, error), allow_retries=False) from None
         tell(base, NAME, 1, 1)
         meta = next(iter(drawn.values())).meta
         return dg.MaterializeResult(

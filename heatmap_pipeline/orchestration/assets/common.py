@@ -156,7 +156,7 @@ def failing_clearly(
             # Days that have not begun failed because this machine's clock was ahead; nobody will ask for them soon.
             stored.clear_failures(con, symbol, stage, today() + timedelta(days=1), date.max)
     except (HeatmapError, OSError) as error:
-        message = _in_words(warehouse, symbol, stage, error)
+        message = in_words(warehouse, symbol, stage, error)
         if not isinstance(error, UnusableError):  # a damaged file is left as it is
             _note(warehouse, symbol, stage, track.day, message)
         again = isinstance(error, HeatmapError) and error.temporary
@@ -181,7 +181,7 @@ def failed_day(event: dg.DagsterEvent) -> str:
     return "" if day is None else str(day.value)
 
 
-def _in_words(warehouse: WarehouseResource, symbol: str, stage: str, error: HeatmapError | OSError) -> str:
+def in_words(warehouse: WarehouseResource, symbol: str, stage: str, error: HeatmapError | OSError) -> str:
     """Return what to tell of an error; of a warehouse that cannot be used, with the line that rebuilds it."""
     if not isinstance(error, HeatmapError):
         return _of_disk(warehouse, symbol, stage, error)

@@ -31,8 +31,8 @@ function row(map, column, { part, isMissing, share, volume }) {
 }
 
 /**
- * `group` makes buttons, `choose` is told the new text of markets where the page is `live`; `update` is to be called with
- * every moment.
+ * `group` makes buttons, `choose` is told the new text of markets where the page is `live`; `update` is to be called
+ * with every moment.
  */
 export function exchangesPanel(group, choose, live) {
   const panel = byId("exchanges");
