@@ -97,7 +97,6 @@ def test_an_exchange_that_is_away_is_reported_in_plain_lines(tmp_path: Path) -> 
 def test_wrong_usage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     refused(heatmap("record", "btc/usdt", "--home", tmp_path), 2, "is not a symbol")
     refused(heatmap("record", "BTCUSDT", "--exchange", "gate", "--home", tmp_path), 2, "'gate' is not one of")
-    refused(heatmap("record", "bybit:BTCUSDT", "--home", tmp_path), 2, "write BTCUSDT --exchange bybit")
     refused(
         heatmap("record", "gate:BTC_USDT", "--home", tmp_path), 2, "no stream of gate is recorded, only those of bybit"
     )
