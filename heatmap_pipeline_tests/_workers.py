@@ -15,6 +15,11 @@ TOGETHER = {
     "test_alerts_page.py": "test_real_market.py",
     "test_real_score.py": "test_real_market.py",
     "test_real_tables.py": "test_real_market.py",
+    "store/test_disk_full.py": "orchestration/test_crash.py",
+    **{
+        f"orchestration/{name}.py": "orchestration/test_crash.py"
+        for name in ("test_backup_command", "test_ends", "test_told", "test_two_schedulers")
+    },
     **{
         f"render/{name}.py": "render/test_page_in_browser.py"
         for name in (
@@ -32,7 +37,7 @@ TOGETHER = {
         )
     },
 }
-"""Files that share what takes long, by the one whose name the group has: the real sets, Chromium."""
+"""Files that share what takes long, by the one whose name the group has: the real sets, Chromium, a process that forks."""
 
 LONGEST = (
     "test_cli.py",
@@ -47,7 +52,6 @@ LONGEST = (
     "orchestration/test_other_markets.py",
     "orchestration/test_runs.py",
     "orchestration/test_clock_jumps.py",
-    "store/test_disk_full.py",
     "test_run_command.py",
     "api/test_contract.py",
     "test_two_exchanges.py",

@@ -14,6 +14,7 @@ from heatmap_pipeline.orchestration.instance import open_history
 from heatmap_pipeline.orchestration.partitions import days_of_run, range_tags
 from heatmap_pipeline.orchestration.sensors import BEFORE, days_before
 from heatmap_pipeline_tests._homes import heatmap, last_line
+from heatmap_pipeline_tests._webhook import listening
 from heatmap_pipeline_tests.orchestration.homes import (
     BTC,
     ETH,
@@ -76,16 +77,22 @@ def test_days_read_and_not_computed_are_waiting_until_the_named_command_computes
     assert list(status_lines(settings))[-1] == "nothing is failed, stale or missing"
 
 
-def test_in_dagster_the_run_of_all_days_failed_and_that_of_the_days_before_did_not(files: Path, tmp_path: Path) -> None:
+def test_in_dagster_the_run_of_all_days_failed_and_that_of_the_days_before_did_not(
+    files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     break_file(metrics_file(files, 3))
     home = tmp_path / "home"
-    heatmap("run", BTC, "--archive", files, "--start", day(1), "--end", day(3), "--home", home)
+    with listening() as hook:
+        monkeypatch.setenv("HEATMAP_WEBHOOK", hook.url)
+        heatmap("run", BTC, "--archive", files, "--start", day(1), "--end", day(3), "--home", home)
     with open_history(home / "dagster") as instance:
+        (failed,) = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE]))
         runs = {days_of_run(run.tags): run.status for run in instance.get_runs()}
         done = instance.get_materialized_partitions(dg.AssetKey([BTC, "position_events"]))
         samples = instance.get_materialized_partitions(dg.AssetKey([BTC, "raw_open_interest"]))
     assert runs == {(day(1), day(3)): dg.DagsterRunStatus.FAILURE, (day(1), day(2)): dg.DagsterRunStatus.SUCCESS}
     assert done == samples == {str(day(1)), str(day(2))}
+    assert [body["run_id"] for body in hook.bodies] == [failed.run_id]
 
 
 @pytest.mark.usefixtures("light_commands")

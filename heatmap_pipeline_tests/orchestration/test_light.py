@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from heatmap_pipeline.orchestration.assets import STAGES, parquet_export
+from heatmap_pipeline.orchestration.build import build_defs
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline_tests._homes import heatmap
 from heatmap_pipeline_tests.orchestration.homes import (
@@ -17,6 +21,7 @@ from heatmap_pipeline_tests.orchestration.homes import (
     assert_same,
     break_file,
     candles_file,
+    checksum_of,
     compute,
     copy_home,
     day,
@@ -29,6 +34,7 @@ from heatmap_pipeline_tests.orchestration.homes import (
 )
 from heatmap_pipeline_tests.orchestration.light import light_runs
 
+_MEGABYTES = re.compile("'megabytes': [0-9.]+")  # they depend on how often a file was opened
 DATABASES = ("warehouse.duckdb", "heatmap.duckdb")
 
 
@@ -47,7 +53,7 @@ def assert_alike(settings: Settings, tmp_path: Path, first: int, last: int | Non
             assert_same(tables(dagster / name), tables(light / name))
     for told, like in ((ran.materialised, alike.materialised), (ran.checks, alike.checks)):
         words, others = (
-            {name: str(value).replace(str(home), "HOME") for name, value in each.items()}
+            {name: _MEGABYTES.sub("", str(value)).replace(str(home), "HOME") for name, value in each.items()}
             for each, home in ((told, dagster), (like, light))
         )
         assert others == words
@@ -74,6 +80,23 @@ def test_some_stages_of_days_that_are_there(home: Path, archive: Path, tmp_path:
     stages = ("position_events", "liquidation_snapshots", "raw_liquidations", "heatmap_render", "published_database")
     run = assert_alike(real(home, archive), tmp_path, 3, 4, stages=stages).ok()
     assert run.materialised[f"{BTC}/published_database"][None]["replaced"] is False
+
+
+def test_a_history_that_begins_anew_after_a_gap(files: Path, tmp_path: Path) -> None:
+    settings = compute(real(tmp_path / "home", files, models=("turnover",)), 1, 1)
+    for path in (candles_file(files, 2), checksum_of(candles_file(files, 2))):
+        path.unlink()
+    assert_alike(settings, tmp_path, 3, restart=True).ok()
+
+
+def test_each_stage_follows_the_one_before(archive: Path, tmp_path: Path) -> None:
+    """So that one which fails, or a check of it that blocks, stops all that come after it."""
+    settings = real(tmp_path, archive, export=tmp_path / "tree")
+    specs = {spec.key.path[-1]: spec for spec in build_defs(settings).resolve_all_asset_specs()}
+    order = [stage.NAME for stage in (*STAGES, parquet_export)]
+    assert specs.keys() == set(order)
+    for before, name in pairwise(order):
+        assert before in {dep.asset_key.path[-1] for dep in specs[name].deps}, name
 
 
 def test_a_command_and_the_run_of_the_days_before(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

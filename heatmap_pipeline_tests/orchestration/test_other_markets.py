@@ -33,6 +33,11 @@ DAYS = 3
 Rows = list[list[str]]
 
 
+@pytest.fixture(autouse=True)
+def _few_snapshots(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEATMAP_SNAPSHOT_INTERVAL", "4h")
+
+
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three days of the demo market, which the markets here are made from."""
@@ -195,7 +200,7 @@ def test_the_bucket_follows_a_price_that_collapses(demo: Path, tmp_path: Path) -
         assert (longs["price_bucket"] > 0).sum() > 3, "longs are shown below the price, not in a bucket of 0"
     assert con.execute("SELECT bucket FROM symbols").fetchall() == [(third,)]
     con.execute("USE heatmap")
-    drawn = newest_days(con, "FALLUSDT", ("turnover",), 3600)["turnover"]
+    drawn = newest_days(con, "FALLUSDT", ("turnover",), 4 * 3600)["turnover"]
     assert drawn.meta["bucket"] == first, "a window over days of several buckets is shown in the largest"
     assert drawn.bin_size % first == 0
     active = con.execute(
@@ -304,7 +309,7 @@ def test_a_level_that_shifts_for_good_is_no_flow_and_is_replayed_alike(demo: Pat
             assert rescaled == pytest.approx(0.15 / 1.15 * open_interest, rel=0.02)
     # What the views replay from the published days is what was stored, through the shift as well.
     con.execute("USE heatmap")
-    for model, drawn in newest_days(con, "SHIFTUSDT", ("turnover", "delta"), 3600).items():
+    for model, drawn in newest_days(con, "SHIFTUSDT", ("turnover", "delta"), 4 * 3600).items():
         active = con.execute(
             "SELECT sum(active_volume) FROM liquidation_snapshots WHERE symbol = 'SHIFTUSDT' AND model = ? "
             "GROUP BY timestamp ORDER BY timestamp",
