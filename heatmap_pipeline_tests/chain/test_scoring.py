@@ -18,7 +18,7 @@ from heatmap_pipeline.instants import DAY, day_start
 from heatmap_pipeline.model.book import LONG, SHORT
 from heatmap_pipeline.model.score.hours import HOUR
 from heatmap_pipeline.model.score.lift import MapCells, brightest_lift, reached_cells
-from heatmap_pipeline.model.score.table import not_enough
+from heatmap_pipeline.model.score.table import not_enough, score
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store.commit import drop_cells
 from heatmap_pipeline.store.liquidations import liquidation_sources
@@ -62,7 +62,7 @@ def hours_table(settings: Settings) -> pd.DataFrame:
 def _few_resamples() -> Iterator[None]:
     """Nothing here is about how wide an interval is; `model/score` and `test_real_score.py` are."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scoring, "score", partial(scoring.score, resamples=20))
+        patch.setattr(scoring, "score", partial(score, resamples=20))
         yield
 
 
