@@ -72,6 +72,11 @@ def start(*arguments: object, **variables: object) -> subprocess.Popen[str]:
 def draw_nothing(patch: pytest.MonkeyPatch) -> None:
     """Leave the pictures away: they take longer than everything else of a small run."""
     patch.setattr("heatmap_pipeline.render.page.write_page", lambda *_: None)
+    draw_only_the_page(patch)
+
+
+def draw_only_the_page(patch: pytest.MonkeyPatch) -> None:
+    """Leave away the picture of a run's metadata, which takes as long as those of the page."""
     patch.setattr("heatmap_pipeline.render.picture.small_png", lambda *_: b"")
 
 
