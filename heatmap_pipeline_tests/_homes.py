@@ -17,9 +17,11 @@ import heatmap_pipeline.chain.status
 
 # A module that is first imported while something of it is replaced would keep the replacement.
 import heatmap_pipeline.definitions
-import heatmap_pipeline.orchestration.runs  # noqa: F401
+import heatmap_pipeline.orchestration.runs
 from heatmap_pipeline.chain import calendar
 from heatmap_pipeline.cli import main
+from heatmap_pipeline.orchestration.runs import Outcome
+from heatmap_pipeline.settings import Settings
 
 
 def heatmap(*arguments: object) -> Result:
@@ -70,6 +72,11 @@ def start(*arguments: object, **variables: object) -> subprocess.Popen[str]:
 def draw_nothing(patch: pytest.MonkeyPatch) -> None:
     """Leave the pictures away: they take longer than everything else of a small run."""
     patch.setattr("heatmap_pipeline.render.page.write_page", lambda *_: None)
+    draw_only_the_page(patch)
+
+
+def draw_only_the_page(patch: pytest.MonkeyPatch) -> None:
+    """Leave away the picture of a run's metadata, which takes as long as those of the page."""
     patch.setattr("heatmap_pipeline.render.picture.small_png", lambda *_: b"")
 
 
@@ -79,6 +86,18 @@ def work_little(patch: pytest.MonkeyPatch) -> None:
     patch.setenv("HEATMAP_SNAPSHOT_INTERVAL", "1h")
     draw_nothing(patch)
     patch.setattr(dg.DagsterInstance, "from_config", lambda _: dg.DagsterInstance.ephemeral())
+
+
+def only_ask(patch: pytest.MonkeyPatch) -> list[tuple[Settings, dict[str, tuple[date, date]]]]:
+    """Let commands say which days they would run, as if all were had; return the list that each run is added to."""
+    asked: list[tuple[Settings, dict[str, tuple[date, date]]]] = []
+
+    def note(settings: Settings, requests: dict[str, tuple[date, date]], *, restart: bool = False) -> Outcome:
+        asked.append((settings, dict(requests)))
+        return Outcome(dict(requests), {})
+
+    patch.setattr(heatmap_pipeline.orchestration.runs, "run_days", note)
+    return asked
 
 
 def clean_environment(patch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ import duckdb
 import pandas as pd
 import pytest
 
-from heatmap_pipeline_tests._homes import clean_environment, done, draw_nothing, published
+from heatmap_pipeline_tests._homes import clean_environment, done, draw_nothing, draw_only_the_page, published
 from heatmap_pipeline_tests._once import only_here
 
 BTC, ETH, DOGE = "BTCUSDT", "ETHUSDT", "DOGEUSDT"
@@ -81,8 +81,7 @@ class RealRuns:
             clean_environment(patch)
             # In memory: on a busy disk SQLite waits for it longer than the rest takes.
             patch.setattr(dg.DagsterInstance, "from_config", lambda _: nullcontext(instance))
-            if not chosen.drawn:
-                draw_nothing(patch)
+            (draw_only_the_page if chosen.drawn else draw_nothing)(patch)
             # Only set A has liquidations that really happened; the folder holds nothing of the others' days.
             folders = ("--archive", self._market / "binance_vision", "--liquidations", self._market / "liquidations")
             out = done("run", *chosen.symbols, *folders, *days, "--home", home).stdout

@@ -32,6 +32,7 @@ from heatmap_pipeline_tests._homes import (
     done,
     draw_nothing,
     heatmap,
+    only_ask,
     published,
     refused,
     work_little,
@@ -267,29 +268,30 @@ def test_refresh_continues_to_yesterday_and_then_has_nothing_to_do(tmp_path: Pat
         assert done("refresh", BTC, "--home", home).stdout == f"{BTC}: up to date, the last stored day is {day(4)}\n"
 
 
-@pytest.mark.slow
 def test_refresh_begins_at_heatmap_start(tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
     home = tmp_path / "home"
     line = refused(heatmap("refresh", BTC, "--home", home), 1, BTC, "nothing is stored yet", "HEATMAP_START")
     assert f"heatmap run {BTC} --start" in line
-    monkeypatch.setenv("HEATMAP_START", str(day(4)))
-    done("refresh", BTC, "--home", home)
-    assert days(home, BTC) == {"delta": [day(4)]}
+    with monkeypatch.context() as patch:
+        patch.setenv("HEATMAP_START", str(day(3)))
+        asked = only_ask(patch)
+        done("refresh", BTC, "--home", home)
+    assert [days for _, days in asked] == [{BTC: (day(3), day(4))}]
     # A symbol that has nothing to begin with does not hold up one that is stored.
-    monkeypatch.delenv("HEATMAP_START")
+    compute_home(load_settings(home=home, symbols=(BTC,)), day(4))
     result = heatmap("refresh", BTC, ETH, "--home", home)
     assert f"{BTC}: up to date" in result.stdout
     refused(result, 1, ETH, "nothing is stored yet")
 
 
-@pytest.mark.slow
 def test_an_old_demo_is_continued_where_it_ended(tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
     home = tmp_path / "home"
     compute_home(load_settings(home=home, symbols=(BTC,)), day(1))
     monkeypatch.setenv("HEATMAP_SYMBOLS", f"{BTC},{ETH}")
+    asked = only_ask(monkeypatch)
     done("demo", "--days", "1", "--home", home)
-    assert days(home, BTC) == {"delta": [day(number) for number in (1, 2, 3, 4)]}
-    assert days(home, ETH) == {"delta": [day(4)]}, "what was never stored needs no more than was asked"
+    # What was never stored needs no more than was asked.
+    assert [days for _, days in asked] == [{BTC: (day(2), day(4)), ETH: (day(4), day(4))}]
 
 
 # -- where things are

@@ -42,7 +42,15 @@ from heatmap_pipeline.store.warehouse import Warehouse
 from heatmap_pipeline.symbols import Contract, contract_of, safe_name
 from heatmap_pipeline.views.data import load_version
 from heatmap_pipeline.views.newest import newest_days
-from heatmap_pipeline_tests._homes import clean_environment, done, draw_nothing, heatmap, refused, start
+from heatmap_pipeline_tests._homes import (
+    clean_environment,
+    done,
+    draw_nothing,
+    draw_only_the_page,
+    heatmap,
+    refused,
+    start,
+)
 from heatmap_pipeline_tests.api.homes import HEATMAP, MAP, TestClient, client
 from heatmap_pipeline_tests.market._exchange_server import ExchangeServer, Fault
 from heatmap_pipeline_tests.orchestration.homes import BTC, ask, day
@@ -84,6 +92,7 @@ def home(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
         clean_environment(patch)
+        draw_only_the_page(patch)
         patch.setenv("HEATMAP_SNAPSHOT_INTERVAL", "1h")
         patch.setenv("HEATMAP_MODELS", "turnover")
         patch.setenv(f"HEATMAP_BUCKET_{STANDS_FOR_IT}", "500")

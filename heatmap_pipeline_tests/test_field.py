@@ -20,7 +20,7 @@ import duckdb
 import pytest
 
 from heatmap_pipeline.market.demo import write_demo_days
-from heatmap_pipeline.settings import SIMULATED_MARKER
+from heatmap_pipeline.settings import SIMULATED_MARKER, load_settings
 from heatmap_pipeline_tests._homes import (
     as_if_yesterday_were,
     clean_environment,
@@ -204,7 +204,7 @@ def test_a_day_with_a_wrong_checksum_comes_from_rest(
     home = tmp_path / "home"
     with exchange(files, SOON, monkeypatch) as server:
         _spoil(server)
-        done("run", BTC, *SPAN, "--home", home)
+        compute_home(load_settings(home=home, symbols=(BTC,)), DAYS[0], DAYS[-1])
     assert_same(maps(home), right)
     assert "nothing is failed, stale or missing" in done("status", "--home", home).stdout
 
@@ -251,7 +251,7 @@ def test_a_day_never_published_is_held_by_both_sources(
         path.unlink()
     compute_home(real(tmp_path / "archive", less), DAYS[0], DAYS[-1])
     with exchange(less, LATE, monkeypatch):
-        done("run", BTC, *SPAN, "--home", tmp_path / "binance")
+        compute_home(load_settings(home=tmp_path / "binance", symbols=(BTC,)), DAYS[0], DAYS[-1])
     homes = tmp_path / "archive", tmp_path / "binance"
     assert_same(*(maps(home) for home in homes))
     for home in homes:

@@ -9,6 +9,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from heatmap_pipeline.chain.history import ChainError
 from heatmap_pipeline.settings import load_settings
 from heatmap_pipeline_tests._homes import (
     as_if_yesterday_were,
@@ -16,6 +17,7 @@ from heatmap_pipeline_tests._homes import (
     days,
     done,
     heatmap,
+    only_ask,
     published,
     refused,
     work_little,
@@ -124,25 +126,40 @@ def test_models_may_be_chosen(home: Path, files: Path, tmp_path: Path, monkeypat
 
 
 def test_variables_and_options_are_the_same(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = only_ask(monkeypatch)
     monkeypatch.delenv("HEATMAP_MODELS")
     monkeypatch.setenv("HEATMAP_BUCKET_BTCUSDT", "500")
     arguments = ("run", BTC, "--start", day(1), "--end", day(1))
-    options = ("--source", "archive", "--archive", files, "--model", "delta", "--home", tmp_path / "one")
+    options = ("--source", "archive", "--archive", files, "--model", "delta", "--home", tmp_path)
     first = done(*arguments, *options)
-    for name, value in {"SOURCE": "archive", "ARCHIVE": files, "MODELS": "delta", "HOME": tmp_path / "two"}.items():
+    for name, value in {"SOURCE": "archive", "ARCHIVE": files, "MODELS": "delta", "HOME": tmp_path}.items():
         monkeypatch.setenv(f"HEATMAP_{name}", str(value))
     second = done(*arguments)
-    assert second.stdout == first.stdout.replace(str(tmp_path / "one"), str(tmp_path / "two"))
-    assert_same(tables(published(tmp_path / "one")), tables(published(tmp_path / "two")))
-    assert tables(published(tmp_path / "two"))["symbols"]["bucket"].to_pylist() == [500]
+    assert second.stdout == first.stdout
+    (settings, days_of_options), (others, days_of_variables) = asked
+    assert settings == others
+    assert days_of_options == days_of_variables == {BTC: (day(1), day(1))}
+    assert (settings.source, settings.archive, settings.models, settings.home) == (
+        "archive",
+        files,
+        ("delta",),
+        tmp_path,
+    )
+    compute_home(settings, day(1))
+    assert tables(published(tmp_path))["symbols"]["bucket"].to_pylist() == [500]
 
 
-def test_an_archive_that_the_demo_market_wrote_stays_simulated(files: Path, tmp_path: Path) -> None:
+def test_an_archive_that_the_demo_market_wrote_stays_simulated(
+    files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     archive = Path(shutil.copytree(files, tmp_path / "archive"))
     (archive / "SIMULATED.txt").write_text("made up")
     home = tmp_path / "home"
+    asked = only_ask(monkeypatch)
     result = done("run", BTC, "--archive", archive, "--start", day(1), "--end", day(1), "--home", home)
     assert "(simulated data)" in result.stdout
+    ((settings, _),) = asked
+    compute_home(settings, day(1))
     assert tables(published(home))["symbols"]["simulated"].to_pylist() == [True]
     assert "simulated" in done("status", "--home", home).stdout.splitlines()[2]
 
@@ -169,7 +186,7 @@ def test_a_repairing_command_repairs(files: Path, tmp_path: Path) -> None:
     words = shlex.split(line.split("`")[1])
     assert words[0] == "heatmap"
     done(*words[1:])
-    done(*arguments)
+    compute_home(real(late, files, ETH), day(4))
     assert days(late, ETH) == {"delta": [day(number) for number in (1, 2, 3, 4)]}
 
 
@@ -179,7 +196,11 @@ def test_a_model_that_was_left_out_begins_where_the_history_does(
     home = tmp_path / "home"
     compute_home(load_settings(home=home, symbols=(BTC,)), day(2), day(3))
     monkeypatch.setenv("HEATMAP_MODELS", "delta,turnover")
-    later = heatmap("run", BTC, "--start", day(4), "--end", day(4), "--home", home)
-    refused(later, 1, "turnover", "has no day before", f"--start {day(2)}")
+    settings = load_settings(home=home, symbols=(BTC,))
+    with pytest.raises(ChainError, match=rf"turnover.* has no day before.*--start {day(2)}"):
+        compute_home(settings, day(4))
+    asked = only_ask(monkeypatch)
     done("refresh", BTC, "--home", home)
+    assert [span for _, span in asked] == [{BTC: (day(2), day(4))}]
+    compute_home(settings, day(2), day(4))
     assert days(home, BTC) == {model: [day(2), day(3), day(4)] for model in ("delta", "turnover")}
