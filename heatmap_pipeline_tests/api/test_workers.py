@@ -82,6 +82,10 @@ def test_no_worker_outlives_a_killed_parent(published: Settings) -> None:
         assert parent.pid not in answering
         parent.kill()
         until = time.monotonic() + PATIENCE
-        while any(map(alive, answering)):
-            assert time.monotonic() < until, "workers go on without their parent"
-            time.sleep(0.05)
+        try:
+            while any(map(alive, answering)):
+                assert time.monotonic() < until, "workers go on without their parent"
+                time.sleep(0.05)
+        finally:
+            for worker in filter(alive, answering):
+                os.kill(worker, signal.SIGKILL)
