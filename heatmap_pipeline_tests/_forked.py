@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import traceback
 from collections.abc import Callable
 from types import TracebackType
 from typing import TextIO, TypeAlias
 
-Say: TypeAlias = Callable[[object], object]
+Say: TypeAlias = Callable[[str], None]
 
 
 class Fork:
@@ -20,14 +21,15 @@ class Fork:
 
     Args:
         work: is given how to say something. An exception that it raises is printed, and the process ends with 70.
+        printed: whether what it prints is among `said` too, and not among what the test prints.
     """
 
-    def __init__(self, work: Callable[[Say], object]) -> None:
+    def __init__(self, work: Callable[[Say], object], *, printed: bool = False) -> None:
         reader, writer = os.pipe()
         self.pid = os.fork()
         if self.pid == 0:
             os.close(reader)
-            os._exit(_work(work, writer))
+            os._exit(_work(work, writer, printed=printed))
         os.close(writer)
         self.said: TextIO = os.fdopen(reader, encoding="utf-8")
         self._code: int | None = None
@@ -65,9 +67,15 @@ def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _work(work: Callable[[Say], object], writer: int) -> int:
+def _work(work: Callable[[Say], object], writer: int, *, printed: bool) -> int:
+    if printed:
+        sys.stdout = sys.stderr = os.fdopen(os.dup(writer), "w", buffering=1, encoding="utf-8")
+
+    def say(line: str) -> None:
+        os.write(writer, f"{line}\n".encode())
+
     try:
-        work(lambda line: os.write(writer, f"{line}\n".encode()))
+        work(say)
     except BaseException:  # whatever it is, nothing of the test may go on in this process
         traceback.print_exc()
         return 70

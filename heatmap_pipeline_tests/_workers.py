@@ -28,12 +28,14 @@ TOGETHER = {
             "test_base_on_page",
             "test_leverage",
             "test_live_page",
+            "test_marks",
             "test_moments",
             "test_page_controls",
             "test_page_looks",
             "test_overview",
             "test_reported_on_page",
             "test_score_panel",
+            "test_units_on_page",
         )
     },
 }

@@ -9,6 +9,8 @@ import json
 import os
 import random
 import re
+import resource
+import signal
 import subprocess
 import sys
 import threading
@@ -23,6 +25,9 @@ from typing import Any
 import orjson
 import zstandard
 
+from heatmap_pipeline.api import server
+from heatmap_pipeline.settings import Settings
+from heatmap_pipeline_tests._forked import Fork, Say
 from heatmap_pipeline_tests.api._judge import (
     Facts,
     Got,
@@ -72,6 +77,34 @@ def serving(
             finally:
                 process.kill()
         assert "Traceback" not in "".join(said), "".join(said)[-4000:]
+
+
+@contextmanager
+def serving_fork(settings: Settings, *, files: int | None = None, **more: object) -> Iterator[tuple[int, int]]:
+    """Serve a home in a fork of this process, which has everything imported and compiled; gives the port and its id.
+
+    For what takes a process of its own, as its memory or its files are counted or its time is not to be the test's;
+    that the command starts is not seen here. It may open as many `files` at most, where that is given.
+    """
+    said: list[str] = []
+
+    def serve(say: Say) -> None:
+        if files is not None:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
+        server.serve(settings.model_copy(update=more), HOST, 0, say)
+
+    with Fork(serve, printed=True) as process:
+        line = process.said.readline()
+        found = re.search(r"http://127\.0\.0\.1:(\d+)", line)
+        assert found, f"the server does not start: {line}"
+        listener = threading.Thread(target=lambda: said.extend(process.said), daemon=True)
+        listener.start()
+        yield int(found[1]), process.pid
+        assert os.waitpid(process.pid, os.WNOHANG) == (0, 0), f"the server ended by itself: {''.join(said)[-2000:]}"
+        os.kill(process.pid, signal.SIGTERM)
+        listener.join(30)
+        assert process.wait() in (0, -signal.SIGTERM)
+    assert "Traceback" not in "".join(said), "".join(said)[-4000:]
 
 
 # -- what is asked

@@ -1,7 +1,7 @@
 """The running endpoint against its own description, and against requests that nobody should send.
 
 schemathesis makes requests from /openapi.json, valid and invalid ones, and judges the answers; the same requests every
-time, few of them. For many, and others at every run:
+time, few of them, and three times as many examples with HYPOTHESIS_PROFILE=ci. For many, and others at every run:
 
     HEATMAP_TEST_CONTRACT=2000 pytest heatmap_pipeline_tests/api/test_contract.py
 
@@ -26,7 +26,8 @@ import httpx
 import pytest
 
 from heatmap_pipeline.settings import Settings
-from heatmap_pipeline_tests.api._load import HOST, KLINES, LEVELS, serving
+from heatmap_pipeline_tests._examples import tries
+from heatmap_pipeline_tests.api._load import HOST, KLINES, LEVELS, serving_fork
 from heatmap_pipeline_tests.api.homes import HEATMAP, MAP
 
 EXAMPLES = int(os.environ.get("HEATMAP_TEST_CONTRACT", "0"))
@@ -51,8 +52,8 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def port(published: Settings) -> Iterator[int]:
-    """Where `heatmap serve` listens, over days that count as fresh."""
-    with serving(published.home, HEATMAP_API_STALE_HOURS=1e7) as (found, _):
+    """Where the endpoint listens, over days that count as fresh."""
+    with serving_fork(published, api_stale_hours=1e7) as (found, _):
         yield found
 
 
@@ -63,9 +64,10 @@ def run_schemathesis(port: int, folder: Path, schema: dict[str, Any], *options: 
     """Run it over a schema and return its report; fail with what it says if it finds anything."""
     (folder / "schema.json").write_text(json.dumps(schema))
     settled = ["--generation-database", "none"] if EXAMPLES else ["--generation-deterministic"]
+    count = str(EXAMPLES or tries(12, 3))
     command = [
         *(sys.executable, "-m", "schemathesis.cli", "run", str(folder / "schema.json")),
-        *("--url", f"http://{HOST}:{port}", "--max-examples", str(EXAMPLES or 12), "--continue-on-failure", *settled),
+        *("--url", f"http://{HOST}:{port}", "--max-examples", count, "--continue-on-failure", *settled),
         *("--report", "json", "--report-json-path", str(folder / "report.json")),
         *options,
     ]

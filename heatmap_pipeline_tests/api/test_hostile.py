@@ -22,7 +22,7 @@ import pytest
 from heatmap_pipeline.api import connections, descriptors, encode, memory, service
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store.warehouse import StoreError
-from heatmap_pipeline_tests.api._load import HOST, serving
+from heatmap_pipeline_tests.api._load import HOST, serving, serving_fork
 from heatmap_pipeline_tests.api._threaded import everything, serving_here
 from heatmap_pipeline_tests.api.homes import BTC, HEATMAP, compute, day, publish_all, settings_of
 
@@ -74,7 +74,7 @@ def test_silent_connections_and_a_publication(tmp_path: Path) -> None:
     compute(settings, BTC, [day(1)])
     publish_all(settings, BTC)
     compute(settings, BTC, [day(2)])
-    with serving(settings.home, files=1024, HEATMAP_API_STALE_HOURS=1e7) as (port, process), ExitStack() as stack:
+    with serving_fork(settings, files=1024, api_stale_hours=1e7) as (port, process), ExitStack() as stack:
         address = f"http://{HOST}:{port}/symbols"
         assert httpx.get(address, timeout=20).status_code == 200
         for number in range(SILENT):
@@ -87,7 +87,7 @@ def test_silent_connections_and_a_publication(tmp_path: Path) -> None:
             assert time.monotonic() < end, "what was published is not served"
             time.sleep(0.2)
         if Path("/proc/self/fd").exists():
-            assert len(list(Path(f"/proc/{process.pid}/fd").iterdir())) < 1024 - descriptors.BACKLOG
+            assert len(list(Path(f"/proc/{process}/fd").iterdir())) < 1024 - descriptors.BACKLOG
 
 
 def test_who_keeps_the_server_waiting_is_cut(published: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -246,7 +246,7 @@ def test_one_client_does_not_crowd_out_the_others(published: Settings) -> None:
             statuses["greedy"].append(ask_from("127.0.0.2", port))
             ends.wait(0.05)
 
-    with serving(published.home, HEATMAP_API_STALE_HOURS=1e7, HEATMAP_API_CACHE_MB=1) as (port, _):
+    with serving_fork(published, api_stale_hours=1e7, api_cache_mb=1) as (port, _):
         threads = [threading.Thread(target=crowd, args=(port,)) for _ in range(40)]
         for thread in threads:
             thread.start()

@@ -20,6 +20,7 @@ from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store.publish import publish
 from heatmap_pipeline.store.warehouse import Warehouse
 from heatmap_pipeline.views.data import Version
+from heatmap_pipeline_tests._examples import tries
 from heatmap_pipeline_tests.api.homes import (
     BTC,
     ETH,
@@ -113,16 +114,16 @@ def test_publications_under_load(tmp_path: Path) -> None:
                     question = QUESTIONS[(number + offset) % len(QUESTIONS)]
                     answer = one.get(question)
                     answers.append((question, answer.status_code, answer.content))
-                    time.sleep(0.01)  # the publications need the machine too
+                    time.sleep(0.02)  # the publications need the machine too
 
     with running(app) as address:
         wait_for(lambda: httpx.get(f"{address}/symbols").status_code == 200, "nothing is served")
-        asking = [threading.Thread(target=keep_asking, args=(address, offset)) for offset in range(3)]
+        asking = [threading.Thread(target=keep_asking, args=(address, offset)) for offset in range(tries(3))]
         for thread in asking:
             thread.start()
         for number in range(2, 4):
             publish_day(number)
-        for number in range(12):  # what a publication does last, over and over
+        for number in range(tries(12)):  # what a publication does last, over and over
             shutil.copyfile(versions[number % 3] / "heatmap.duckdb", settings.home / ".new")
             (settings.home / ".new").replace(settings.home / "heatmap.duckdb")
             time.sleep(0.1)

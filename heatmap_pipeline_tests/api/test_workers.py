@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import time
@@ -11,8 +12,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+from heatmap_pipeline.api import server
 from heatmap_pipeline.settings import Settings
-from heatmap_pipeline_tests._homes import heatmap, refused, start
+from heatmap_pipeline_tests._forked import Fork, Say
+from heatmap_pipeline_tests._homes import heatmap, refused
 from heatmap_pipeline_tests.api._load import HOST, serving
 from heatmap_pipeline_tests.api.homes import BTC, HEATMAP
 
@@ -64,14 +67,25 @@ def test_workers_answer_alike_are_replaced_and_end_with_their_parent(published: 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="only Linux says in files which processes run")
 def test_no_worker_outlives_a_killed_parent(published: Settings) -> None:
-    parent = start("serve", "--port", 0, "--workers", 2, "--home", published.home)
-    try:
-        assert parent.stdout is not None
-        address = parent.stdout.readline().split(" ")[5]
+    """Here the workers are forks, so that none imports everything anew; the other test has those of the program."""
+    context = multiprocessing.get_context
+
+    def serve(say: Say) -> None:
+        multiprocessing.get_context = lambda _: context("fork")  # type: ignore[assignment]
+        server.serve(published, HOST, 0, say, workers=2)
+
+    with Fork(serve, printed=True) as parent:
+        address = parent.said.readline().split(" ")[5]
         again = ("serve", "--port", address.rpartition(":")[2], "--workers", 2, "--home", published.home)
         refused(heatmap(*again), 1, "taken by another program")
-        workers = processes(address, least=2)
-    finally:
+        answering = processes(address, least=2)
+        assert parent.pid not in answering
         parent.kill()
-        parent.communicate()  # until nobody has the other end of its output any more
-    assert not any(map(alive, workers)), "workers go on without their parent"
+        until = time.monotonic() + PATIENCE
+        try:
+            while any(map(alive, answering)):
+                assert time.monotonic() < until, "workers go on without their parent"
+                time.sleep(0.05)
+        finally:
+            for worker in filter(alive, answering):
+                os.kill(worker, signal.SIGKILL)

@@ -34,7 +34,7 @@ from heatmap_pipeline.views.newest import newest_days
 from heatmap_pipeline_tests._homes import clean_environment
 from heatmap_pipeline_tests.api.homes import TestClient, ask, client
 from heatmap_pipeline_tests.orchestration.homes import BTC, day, real, run_job, write_archive
-from heatmap_pipeline_tests.render.browser import opened, state, unpack, visit
+from heatmap_pipeline_tests.render.browser import state, unpack, visit
 from heatmap_pipeline_tests.render.sample import sample, ten_days
 
 pytestmark = pytest.mark.slow
@@ -43,9 +43,9 @@ MODELS = ("turnover", "delta")
 
 
 def write_liquidations(path: Path) -> None:
-    """Write single liquidations of days 2 to 5, some without a price, every few minutes."""
+    """Write single liquidations of days 2 to 4, some without a price, every few minutes."""
     random = np.random.default_rng(1)
-    times = np.datetime64(day(2), "s") + np.sort(random.integers(0, 4 * 86_400, 900))
+    times = np.datetime64(day(2), "s") + np.sort(random.integers(0, 3 * 86_400, 900))
     lines = [
         f"{time}Z,{'long' if n % 3 else 'short'},{60_000 + n if n % 2 else ''},{random.lognormal(0, 1):.3f},0"
         for n, time in enumerate(times)
@@ -55,14 +55,14 @@ def write_liquidations(path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """A home that one run of the job has computed, drawn and published: six days, four with real liquidations."""
+    """A home that one run of the job has computed, drawn and published: four days, three with real liquidations."""
     with pytest.MonkeyPatch.context() as patch:
         clean_environment(patch)
-        archive = write_archive(tmp_path_factory.mktemp("archive"), 6, BTC)
+        archive = write_archive(tmp_path_factory.mktemp("archive"), 4, BTC)
         records = tmp_path_factory.mktemp("liquidations")
         write_liquidations(records / f"{BTC}.csv")
         settings = real(tmp_path_factory.mktemp("drawn"), archive, liquidations_folder=records)
-        run_job(settings, 1, 6).ok()
+        run_job(settings, 1, 4).ok()
     return settings
 
 
@@ -171,21 +171,19 @@ def test_what_is_reported_is_what_is_stored(drawn: Settings, served: TestClient)
 
 @pytest.mark.parametrize("model", MODELS)
 def test_page_picture_and_endpoint_have_the_same_filled_circles(
-    browser: Any, drawn: Settings, served: TestClient, model: str
+    page: Any, drawn: Settings, served: TestClient, model: str
 ) -> None:
     """Where lots died: within the range of the candles of their column, which is seldom the middle of a row."""
     with Warehouse(drawn.home).connect() as con:
         data = newest_days(con, BTC, MODELS, SECONDS[drawn.snapshot_interval_of(BTC)])[model]
     of_picture = bubbles(data)
-    with opened(browser) as page:
-        visit(page, drawn.home / "renders", f"#symbol=BTCUSDT&model={model}&range=30d")
-        of_page = np.array(
-            page.evaluate(
-                "() => heatmapPage.state().map.bubbles"
-                ".map(one => [one.column, one.side === 'long', one.price, one.volume])"
-            ),
-            dtype=float,
-        )
+    visit(page, drawn.home / "renders", f"#symbol=BTCUSDT&model={model}&range=30d")
+    of_page = np.array(
+        page.evaluate(
+            "() => heatmapPage.state().map.bubbles.map(one => [one.column, one.side === 'long', one.price, one.volume])"
+        ),
+        dtype=float,
+    )
     answer = as_answered(served, dict(data.meta))
     of_endpoint = [
         [column, side == "long", price, volume]
@@ -208,13 +206,12 @@ def test_page_picture_and_endpoint_have_the_same_filled_circles(
     assert (np.abs(off - 0.5) > 0.01).mean() > 0.9
 
 
-def test_page_and_picture_draw_the_same_hollow_circles(browser: Any, drawn: Settings) -> None:
+def test_page_and_picture_draw_the_same_hollow_circles(page: Any, drawn: Settings) -> None:
     with Warehouse(drawn.home).connect() as con:
         data = newest_days(con, BTC, MODELS, SECONDS[drawn.snapshot_interval_of(BTC)])["turnover"]
     of_picture = rings(data)
-    with opened(browser) as page:
-        visit(page, drawn.home / "renders", "#symbol=BTCUSDT&model=turnover&range=30d")
-        of_page = page.evaluate("() => heatmapPage.state().map.reported.circles.map(one => [one.place, one.volume])")
+    visit(page, drawn.home / "renders", "#symbol=BTCUSDT&model=turnover&range=30d")
+    of_page = page.evaluate("() => heatmapPage.state().map.reported.circles.map(one => [one.place, one.volume])")
     largest = np.array(of_page)[: len(of_picture.volume)]
     np.testing.assert_array_equal(largest[:, 1], of_picture.volume)
     np.testing.assert_array_equal(largest[:, 0], of_picture.price)
@@ -254,7 +251,7 @@ def test_the_picture_shows_what_the_endpoint_answers(
 
 
 def test_picture_and_page_end_their_colours_at_the_same_volume(
-    browser: Any, drawn: Settings, renders: Path, tmp_path: Path
+    page: Any, drawn: Settings, renders: Path, tmp_path: Path
 ) -> None:
     with Warehouse(drawn.home).connect() as con:
         days = newest_days(con, BTC, MODELS, SECONDS[drawn.snapshot_interval_of(BTC)])
@@ -267,9 +264,8 @@ def test_picture_and_page_end_their_colours_at_the_same_volume(
         (tmp_path, {"turnover": large}),
     ):
         for model, data in maps.items():
-            with opened(browser) as page:
-                visit(page, folder, f"#symbol=BTCUSDT&model={model}&range=30d")
-                on_page = state(page)
+            visit(page, folder, f"#symbol=BTCUSDT&model={model}&range=30d")
+            on_page = state(page)
             part = shown(data)
             assert (on_page["low"], on_page["high"], on_page["log"]) == (0, colour_limit(part), False)
             assert on_page["view"]["y"] == pytest.approx([part.low, part.high], rel=1e-12)
