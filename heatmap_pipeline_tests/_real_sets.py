@@ -100,3 +100,29 @@ def _checks(instance: dg.DagsterInstance) -> dict[tuple[str, str], tuple[bool, d
         )
         for check in found
     }
+
+
+def not_the_sum(con: duckdb.DuckDBPyConnection) -> list[tuple[Any, ...]]:
+    """Return at most five cells of the map of a base that are not, to the last bit, the sum of those of its markets.
+
+    By `turnover`, of the newest day: each market's cells in the largest bucket of the day, by price, then these
+    by id.
+    """
+    newest = "model = 'turnover' AND timestamp >= (SELECT max(timestamp) - INTERVAL 1 DAY FROM liquidation_snapshots)"
+    base = f"""
+        SELECT base, timestamp, price_bucket, side, sum(active_volume ORDER BY symbol) AS active,
+            sum(consumed_volume ORDER BY symbol) AS consumed
+        FROM heatmap_by_base WHERE {newest} GROUP BY ALL"""
+    markets = f"""
+        SELECT base, timestamp, bin AS price_bucket, side, sum(active ORDER BY symbol), sum(consumed ORDER BY symbol)
+        FROM (
+            SELECT s.base, c.symbol, c.timestamp, floor(c.price_bucket / h.height) * h.height AS bin, c.side,
+                sum(c.active_volume ORDER BY c.price_bucket) AS active,
+                sum(c.consumed_volume ORDER BY c.price_bucket) AS consumed
+            FROM (FROM liquidation_snapshots WHERE {newest}) AS c JOIN symbols AS s ON s.symbol = c.symbol JOIN (
+                SELECT s.base, b.day, max(b.bucket) AS height
+                FROM buckets AS b JOIN symbols AS s ON s.symbol = b.symbol WHERE b.model = 'turnover' GROUP BY ALL
+            ) AS h ON h.base = s.base AND h.day = CAST(c.timestamp AS DATE) GROUP BY ALL
+        ) GROUP BY ALL"""
+    query = f"(({base}) EXCEPT ALL ({markets})) UNION ALL (({markets}) EXCEPT ALL ({base})) LIMIT 5"
+    return con.execute(query).fetchall()

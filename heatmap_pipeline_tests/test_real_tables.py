@@ -9,7 +9,7 @@ import duckdb
 import pytest
 
 from heatmap_pipeline_tests._homes import published
-from heatmap_pipeline_tests._real_sets import BTC, ETH, SETS, RealRuns
+from heatmap_pipeline_tests._real_sets import BTC, ETH, SETS, RealRuns, not_the_sum
 from heatmap_pipeline_tests.tables_page import PAGE, output, queries
 
 
@@ -66,3 +66,14 @@ def test_candles_joined_by_the_name_of_an_interval_find_next_to_nothing(run_of: 
     assert run_of("A").number(cells.format(join=joined), symbol, end) == candles * run_of("A").number(
         cells.format(join=""), symbol, end
     ), "each state meets the candles of the 15 minutes after it"
+
+
+@pytest.mark.market
+@pytest.mark.slow
+def test_the_map_of_a_base_is_to_the_last_bit_the_sum_of_its_markets(run_of: RealRuns) -> None:
+    with duckdb.connect(str(published(run_of("A").home)), read_only=True) as con:
+        assert not_the_sum(con) == []
+        found = con.execute(
+            "SELECT base, exchange, symbol, count(*) > 100000 FROM heatmap_by_base GROUP BY ALL"
+        ).fetchall()
+    assert sorted(found) == [("BTC", "binance", BTC, True), ("ETH", "binance", ETH, True)]

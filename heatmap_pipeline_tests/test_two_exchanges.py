@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,11 @@ import dagster as dg
 import duckdb
 import pytest
 
+from heatmap_pipeline.settings import load_settings
 from heatmap_pipeline.store.odd import odd_days
 from heatmap_pipeline_tests._homes import as_if_yesterday_were, clean_environment, done, heatmap, last_line, published
+from heatmap_pipeline_tests._real_sets import not_the_sum
+from heatmap_pipeline_tests.api.homes import HEATMAP, ask, client, compute, publish_all
 from heatmap_pipeline_tests.market._bybit_server import BybitServer, made_rows, real_rows
 from heatmap_pipeline_tests.market._exchange_server import ExchangeServer, Fault
 from heatmap_pipeline_tests.orchestration.homes import BTC, day, of_the_exchange, write_archive
@@ -177,4 +180,52 @@ def test_forty_real_days_of_bybit_become_a_published_map(market_dir: Path, tmp_p
         ((cells, active),) = ask("SELECT count(*), max(long_volume) FROM heatmap WHERE symbol = 'BYBIT_BTCUSDT'")
         assert cells > 10_000
         assert active > 0
+        assert not_the_sum(con) == []
     assert list((home / "renders" / BYBIT).glob("*.png"))
+
+
+@pytest.mark.market
+@pytest.mark.slow
+def test_real_days_of_two_exchanges_add_up_to_the_last_bit(
+    market_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three days of Binance and three of Bybit that hold a crash, moved by whole days, for no others are of one time.
+
+    Their prices differ by so much that the buckets do: 50 USDT of Bybit's, two of which are one of Binance's.
+    """
+    clean_environment(monkeypatch)
+    first, crash = date(2024, 6, 20), date(2021, 1, 10)
+    days = [first + timedelta(days=number) for number in range(3)]
+    moved = (first - crash).days * 86_400_000
+    candles, samples = real_rows(market_dir)
+    candles = [[str(int(start) + moved), *rest] for start, *rest in candles]
+    samples = [{**row, "timestamp": str(int(row["timestamp"]) + moved)} for row in samples]
+    with BybitServer(candles, samples, datetime(2024, 6, 24)) as server:
+        archive = {"source": "archive", "archive": market_dir / "binance_vision"}
+        for symbol, source in ((BTC, archive), (BYBIT, {"source": "exchange", "bybit_url": server.url})):
+            settings = load_settings(home=tmp_path, models="turnover", snapshot_interval="15m", **source)
+            compute(settings, symbol, days)
+    publish_all(settings, BTC, BYBIT)
+    with duckdb.connect(str(published(tmp_path)), read_only=True) as con:
+        assert not_the_sum(con) == []
+        heights = con.execute("SELECT DISTINCT symbol, bucket FROM buckets ORDER BY ALL").fetchall()
+        assert heights == [(BTC, 100.0), (BYBIT, 50.0)]
+        query = (
+            "SELECT epoch_ms(timestamp), price_bucket, side, sum(active_volume ORDER BY symbol) AS volume "
+            "FROM heatmap_by_base GROUP BY ALL HAVING volume > 0"
+        )
+        stored = {(*cell, side): volume for *cell, side, volume in con.execute(query).fetchall()}
+        both = con.execute("SELECT timestamp FROM heatmap_by_base GROUP BY ALL HAVING count(DISTINCT symbol) = 2")
+        assert len(both.fetchall()) == len(days) * 96
+    with client(settings) as served:
+        span = {"start_time": str(first), "end_time": str(days[-1] + timedelta(days=1)), "price_bin_size": 100}
+        answer = ask(served, HEATMAP, "BTC", format="columns", **span)
+    assert len(stored) > 10_000
+    assert (answer["meta"]["markets_present"], answer["meta"]["title"]) == (2, "BTC perpetuals: Binance, Bybit")
+    answered = {
+        (answer["timestamps"][time], answer["prices"][row], side): volume
+        for side in ("long", "short")
+        for time, row, volume in zip(*(answer[side][name] for name in ("time", "price", "volume")), strict=True)
+    }
+    assert all(abs(stored.get(cell, 0.0) - volume) <= 2e-4 for cell, volume in answered.items())
+    assert all(volume <= 2e-4 for cell, volume in stored.items() if cell not in answered)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +19,7 @@ from heatmap_pipeline_tests.api.homes import BTC, HEATMAP, MAP, TestClient, ask,
 USDC, BYBIT = "BTCUSDC", "BYBIT_BTCUSDT"
 BASE = "BTC"
 LOTS, KLINES = "/liquidations/lots", "/prices/klines"
+PAGE = Path(__file__).parents[2] / "docs" / "api.md"
 VOLUMES = ("long", "short", "consumed_long", "consumed_short")
 ALL = {"start_time": "2024-01-03", "end_time": "2024-01-05"}
 NIGHT = {"start_time": "2024-01-03T22:00Z", "end_time": "2024-01-04T02:00Z", "interval": "5m", "format": "columns"}
@@ -212,3 +216,20 @@ def test_the_schema_describes_the_bodies(served: TestClient) -> None:
         assert set(said) == set(says.model_fields)
         part: Any = says.model_fields["parts"].annotation
         assert all(set(each) == set(part.__args__[0].model_fields) for each in said["parts"])
+
+
+def test_the_examples_of_the_page_have_the_shape_of_the_answers(served: TestClient) -> None:
+    section = PAGE.read_text().partition("## A base")[2].partition("\n## ")[0]
+    said, cells, listed = (json.loads(block) for block in re.findall(r"```json\n(.*?)```", section, re.DOTALL))
+    answer = ask(served, HEATMAP, None, symbols=f"{BTC},{BYBIT}", format="columns", interval="1h", **ALL)
+    assert {**said, "parts": None} == {**{name: answer["meta"][name] for name in said}, "parts": None}
+    for shown, part in zip(said["parts"], answer["meta"]["parts"], strict=True):
+        assert shown.keys() == part.keys()
+        same = ("symbol", "market", "exchange", "as_of", "late_seconds", "late", "missing", "without_candles", "bucket")
+        assert {name: shown[name] for name in same} == {name: part[name] for name in same}
+    assert cells.keys() <= answer.keys()
+    assert [market.keys() <= answer["by_market"][0].keys() for market in cells["by_market"]] == [True, True]
+    whole = [Decimal(repr(volume)) for volume in cells["long"]["volume"]]
+    parts = zip(*(market["long"] for market in cells["by_market"]), strict=True)
+    assert whole == [sum(Decimal(repr(volume)) for volume in row if volume is not None) for row in parts]
+    assert listed.keys() <= ask(served, "/symbols", None).keys()
