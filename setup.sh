@@ -35,7 +35,7 @@ echo "setup.sh: installing into .venv (about a minute on first use)"
 # Machine code and fonts are kept for every later command. Nothing that is set for real runs reaches this one.
 echo "setup.sh: compiling what computes, by a run over one simulated day (some 15 seconds on first use)"
 trial=$(mktemp -d)
-env -i PATH="$PATH" HOME="${HOME:-$trial}" ${NUMBA_CACHE_DIR:+NUMBA_CACHE_DIR="$NUMBA_CACHE_DIR"} \
+env -i PATH="$PATH" HOME="${HOME:-$trial}" HEATMAP_SYMBOLS=BTCUSDT ${NUMBA_CACHE_DIR:+NUMBA_CACHE_DIR="$NUMBA_CACHE_DIR"} \
     ${MPLCONFIGDIR:+MPLCONFIGDIR="$MPLCONFIGDIR"} .venv/bin/heatmap demo --days 1 --home "$trial" >"$trial.log" 2>&1 ||
     echo "setup.sh: that failed, so the first run compiles; its last line was: $(tail -n 1 "$trial.log")" >&2
 rm -rf "$trial" "$trial.log"

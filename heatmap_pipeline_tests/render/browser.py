@@ -234,6 +234,17 @@ class LiveServer:
             self.payloads[symbol, one.meta["model"]] = dump(one.record())
         self.symbols = {"symbols": list(rows.values()), "version": version}
 
+    def show_base(self, base: Columns, alone: Columns) -> None:
+        """Publish the map of a base; of its markets `alone` says how long and as of when they are."""
+        parts = base.meta["parts"]
+        said = {name: alone.meta[name] for name in ("bucket", "first_day", "as_of", "simulated", "provisional")}
+        said |= {"models": [base.meta["model"]], "roles": {}, "candle_interval_seconds": alone.candles.seconds}
+        rows = [{**said, **{name: part[name] for name in ("symbol", "title", "exchange", "quote")}} for part in parts]
+        name = base.meta["symbol"]
+        self.payloads[name, base.meta["model"]] = dump(base.record())
+        bases = [{"base": name, "markets": [part["symbol"] for part in parts]}]
+        self.symbols = {"symbols": rows, "version": "1", "bases": bases}
+
     def answer(self, request: BaseHTTPRequestHandler) -> None:
         """Answer one request."""
         address = urlsplit(request.path)

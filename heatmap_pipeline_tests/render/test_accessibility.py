@@ -16,7 +16,7 @@ import pytest
 
 from heatmap_pipeline_tests.render.browser import LiveServer, follow, settle, state, visit
 from heatmap_pipeline_tests.render.markets import overview_server
-from heatmap_pipeline_tests.render.sample import reported_days, ten_days
+from heatmap_pipeline_tests.render.sample import base_days, reported_days, ten_days
 from heatmap_pipeline_tests.render.scores import scored
 
 pytestmark = pytest.mark.slow
@@ -190,6 +190,22 @@ def test_axe_finds_nothing_where_there_is_no_map(live: Any, server: LiveServer, 
     live.get_by_text("nothing to show yet").wait_for()
     check(live, axe, below, "empty")
     live.troubles.clear()
+
+
+def test_axe_finds_nothing_on_the_map_of_a_base(page: Any, server: LiveServer, axe: str, below: list[str]) -> None:
+    server.reset()
+    server.show_base(base_days(), ten_days())
+    page.set_viewport_size({"width": 1440, "height": 900})
+    page.goto("about:blank")
+    page.goto(server.url)
+    settle(page)
+    page.locator("#exchanges-count").press("Enter")
+    assert page.locator("#exchanges-table").is_visible()
+    check(page, axe, below, "a base, a market of it missing, its table")
+    page.keyboard.press("Escape")
+    page.set_viewport_size({"width": 390, "height": 844})
+    settle(page)
+    check(page, axe, below, "the same on a phone")
 
 
 def test_axe_finds_nothing_on_the_page_from_disk(page: Any, renders: Path, axe: str, below: list[str]) -> None:

@@ -23,23 +23,10 @@ BINANCE, BYBIT, GATE = BASE_MARKETS
 def server() -> Iterator[LiveServer]:
     """Serves the base, what is left of it without each of its markets, and each of them alone."""
     server = LiveServer()
-    every, alone = base_days(), ten_days()
-    for names in ((), (BINANCE, BYBIT), (BYBIT, GATE), (BINANCE,)):
-        key = ",".join(names) or "BTC"
-        server.payloads[key, "turnover"] = dump(base_days(*names).record())
-    server.payloads[BINANCE, "turnover"] = dump(alone.record())
-    rows = [
-        {
-            "symbol": part["symbol"],
-            "models": ["turnover"],
-            "roles": {"turnover": "default"},
-            **{name: alone.meta[name] for name in ("bucket", "first_day", "as_of", "simulated", "provisional")},
-            "candle_interval_seconds": 900,
-            **{name: part[name] for name in ("title", "exchange", "quote")},
-        }
-        for part in every.meta["parts"]
-    ]
-    server.symbols = {"symbols": rows, "version": "1", "bases": [{"base": "BTC", "markets": list(BASE_MARKETS)}]}
+    server.show_base(base_days(), ten_days())
+    for names in ((BINANCE, BYBIT), (BYBIT, GATE)):
+        server.payloads[",".join(names), "turnover"] = dump(base_days(*names).record())
+    server.payloads[BINANCE, "turnover"] = dump(ten_days().record())
     yield server
     server.close()
 

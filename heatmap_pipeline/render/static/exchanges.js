@@ -5,7 +5,15 @@ import { byId, make } from "./dom.js";
 import { countWords, missingWords, partsAt, percentOf } from "./parts.js";
 import { amount, instantText, titleText } from "./words.js";
 
-const HEADS = ["", "market", "share", "open volume, modelled", "located share", "open interest", "newest data"];
+const HEADS = [
+  "exchange",
+  "contract",
+  "share",
+  "open volume, modelled",
+  "located share",
+  "open interest",
+  "newest data",
+];
 
 const FROM_DISK = "This page shows all of them, or one alone; a server (heatmap serve) switches them on and off.";
 
