@@ -39,7 +39,7 @@ TOGETHER = {
         )
     },
 }
-"""Files that share what takes long, by the one whose name the group has: the real sets, Chromium, a process that forks."""
+"""Files that share what takes long, by the one whose name the group has: real sets, Chromium, a process that forks."""
 
 LONGEST = (
     "test_cli.py",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections import deque
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from datetime import date, timedelta
 
 from heatmap_pipeline.chain.compute import advance, sample
@@ -65,8 +65,7 @@ def compute_home(settings: Settings, first: date, last: date | None = None, *, r
         AssertionError: where a check would stop a run.
     """
     warehouse, days = Warehouse(settings.home), days_between(first, last or first)
-    once = OpenedOnce(warehouse)
-    try:
+    with closing(OpenedOnce(warehouse)) as once:
         for symbol in settings.symbols:
             ingest(settings, symbol, days, restart=restart, once=once)
             if settings.liquidation_sources:
@@ -78,8 +77,6 @@ def compute_home(settings: Settings, first: date, last: date | None = None, *, r
                 assert blocked(con, settings, symbol, days) == []
             once.close()
             publish(warehouse, [symbol])
-    finally:
-        once.close()
     return settings
 
 

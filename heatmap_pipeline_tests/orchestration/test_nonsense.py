@@ -5,20 +5,20 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from heatmap_pipeline.chain.compute import advance
-from heatmap_pipeline.chain.ingest import ingest_candles, ingest_open_interest
 from heatmap_pipeline.chain.status import status_lines
-from heatmap_pipeline.market.sources import open_market
 from heatmap_pipeline.market.tables import MarketError
 from heatmap_pipeline.orchestration.checks import RULES
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store.odd import days_to_mention, odd_days
 from heatmap_pipeline.store.warehouse import Warehouse
 from heatmap_pipeline_tests._homes import heatmap, last_line
+from heatmap_pipeline_tests.orchestration.computed import OpenedOnce, ingest
 from heatmap_pipeline_tests.orchestration.homes import (
     BTC,
     ETH,
@@ -41,11 +41,10 @@ def files(archive: Path, tmp_path: Path) -> Path:
 
 def compute(settings: Settings, first: int, last: int) -> None:
     """Ingest and compute days without Dagster."""
-    warehouse, market = Warehouse(settings.home), open_market(settings)
     days = [day(number) for number in range(first, last + 1)]
-    list(ingest_candles(warehouse.connect, market, settings, BTC, days))
-    list(ingest_open_interest(warehouse.connect, market, settings, BTC, days))
-    list(advance(warehouse.connect, settings, BTC, days))
+    with closing(OpenedOnce(Warehouse(settings.home))) as once:
+        ingest(settings, BTC, days, once=once)
+        list(advance(once.connect, settings, BTC, days))
 
 
 def odd(settings: Settings) -> dict[int, str]:
