@@ -20,43 +20,50 @@ TOGETHER = {
         f"orchestration/{name}.py": "orchestration/test_crash.py"
         for name in ("test_backup_command", "test_ends", "test_told", "test_two_schedulers")
     },
+    **{f"render/{name}.py": "render/test_moments.py" for name in ("test_accessibility", "test_live_page")},
     **{
         f"render/{name}.py": "render/test_page_in_browser.py"
         for name in (
-            "test_accessibility",
             "test_agreement",
             "test_base_on_page",
             "test_leverage",
-            "test_live_page",
             "test_marks",
-            "test_moments",
+            "test_overview",
             "test_page_controls",
             "test_page_looks",
-            "test_overview",
             "test_reported_on_page",
             "test_score_panel",
             "test_units_on_page",
         )
     },
 }
-"""Files that share what takes long, by the one whose name the group has: real sets, Chromium, a process that forks."""
+"""Files that share what takes long, by the one whose name the group has: real sets, the process that forks commands,
+Chromium. Starting that takes 0.2 s only, so there are two groups: half of their time is waiting for it."""
 
 LONGEST = (
-    "test_cli.py",
     "render/test_page_in_browser.py",
-    "orchestration/ui/test_in_use.py",
+    "render/test_moments.py",
     "test_real_market.py",
     "test_bad_input.py",
     "orchestration/test_crash.py",
-    "orchestration/test_chain.py",
+    "orchestration/ui/test_in_use.py",
     "orchestration/test_recovery.py",
-    "store/test_spare.py",
-    "orchestration/test_other_markets.py",
-    "orchestration/test_runs.py",
-    "orchestration/test_clock_jumps.py",
+    "orchestration/test_chain.py",
+    "orchestration/test_ends.py",
+    "chain/test_kept_cells.py",
+    "test_cli.py",
     "test_run_command.py",
-    "api/test_contract.py",
+    "orchestration/test_runs.py",
     "test_two_exchanges.py",
+    "chain/test_unchanged.py",
+    "orchestration/test_told.py",
+    "store/test_spare.py",
+    "orchestration/test_liquidations.py",
+    "orchestration/test_days_not_had.py",
+    "orchestration/test_clock_jumps.py",
+    "orchestration/test_other_markets.py",
+    "api/test_contract.py",
+    "api/test_hostile.py",
 )
 """Groups that take longest, which begin, so that in the end no worker is left alone with one of them."""
 

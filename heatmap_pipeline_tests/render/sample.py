@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -48,7 +49,10 @@ def walk(days: int = 3, seed: int = 1, step: int = 900, start: str = "2024-07-01
 def cells(candles: pd.DataFrame, seed: int = 1) -> dict[str, Any]:
     """Sparse cells, one snapshot per candle: each candle opens a long 2 to 12 % below and a short as far above."""
     random = np.random.default_rng(seed)
-    rows: list[tuple[Any, ...]] = []
+    counts: list[int] = []
+    keys: list[tuple[int, int]] = []
+    active: list[float] = []
+    consumed: list[float] = []
     book: dict[tuple[int, int], float] = {}
     bar: Any  # pandas does not say what is in a row
     for bar in candles.itertuples():
@@ -61,10 +65,20 @@ def cells(candles: pd.DataFrame, seed: int = 1) -> dict[str, Any]:
         for side in (1, -1):
             key = (side, int(bar.close * (1 - side * random.uniform(0.02, 0.12)) // BUCKET))
             book[key] = book.get(key, 0.0) + float(random.lognormal(14, 1))
-        for key in sorted(book.keys() | dead.keys(), key=lambda key: (key[1], key[0])):
-            rows.append((bar.open_time, key[1], key[0], book.get(key, 0.0), dead.get(key, 0.0)))
-    names = ("timestamps", "buckets", "sides", "active", "consumed")
-    return {name: np.array(column) for name, column in zip(names, zip(*rows, strict=True), strict=True)}
+        there = sorted(book.keys() | dead.keys(), key=itemgetter(1, 0))
+        counts.append(len(there))
+        keys += there
+        active += [book.get(key, 0.0) for key in there]
+        consumed += [dead.get(key, 0.0) for key in there]
+    sides, buckets = np.array(keys).T
+    times = np.repeat(candles["open_time"].to_numpy().astype("datetime64[us]"), counts)
+    return {
+        "timestamps": times,
+        "buckets": buckets,
+        "sides": sides,
+        "active": np.array(active),
+        "consumed": np.array(consumed),
+    }
 
 
 def source(
