@@ -24,7 +24,6 @@ from heatmap_pipeline.views.summed import Summed, check_levels, summed_columns, 
 from heatmap_pipeline.views.summed_map import bucket_of_moment, price_of, summed_lots_record, summed_map_record
 from heatmap_pipeline.views.window import bin_units
 
-
 MAX_CELLS = 1_500_000
 """Cells of all markets of an answer."""
 
