@@ -24,6 +24,9 @@ from heatmap_pipeline.views.summed import Summed, check_levels, summed_columns, 
 from heatmap_pipeline.views.summed_map import bucket_of_moment, price_of, summed_lots_record, summed_map_record
 from heatmap_pipeline.views.window import bin_units
 
+MAX_CELLS = 1_500_000
+"""Cells of all markets of an answer."""
+
 
 def asks_for_base(version: Version, query: HeatmapQuery | LotsQuery | KlinesQuery) -> bool:
     """Whether a request is of a base; a name that is a market as well is the market."""
@@ -61,7 +64,7 @@ def plan_base_heatmap(version: Version, books: Books, query: HeatmapQuery, most:
     rows = 0 if units is not None else query.max_rows
 
     def make() -> encode.Body:
-        summed = summed_in(base, window, query.interval, units, rows)
+        summed = summed_in(base, window, query.interval, units, rows, MAX_CELLS)
         check_levels(len(summed.grid.interval), most)
         return _nested(summed) if query.format == "nested" else encode.dump(summed_columns(summed).record())
 

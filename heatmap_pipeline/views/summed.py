@@ -44,9 +44,6 @@ from heatmap_pipeline.views.reported import Reported, reported_in
 from heatmap_pipeline.views.window import Window, choose_bins
 from heatmap_pipeline.views.zones import WindowZones, lots_after, zones_of_cells
 
-MAX_CELLS = 1_500_000
-"""Cells of all markets of a sum."""
-
 
 def check_levels(levels: int, most: int) -> None:
     """Accept a sum of not too many levels.
@@ -230,11 +227,13 @@ def make_summed(
     return summed_in(without_ended(base, window.first), window, interval, units, max_rows)
 
 
-def summed_in(base: Base, window: Window, interval: str, units: int | None, max_rows: int) -> Summed:
+def summed_in(
+    base: Base, window: Window, interval: str, units: int | None, max_rows: int, most: int | None = None
+) -> Summed:
     """Replay a window that is known of every market and add them up; as `make_summed`.
 
     Raises:
-        ViewError: too large for more than `MAX_CELLS`; as `Base.bucket` and `make_heatmap`.
+        ViewError: too large for more cells of all markets than `most`; as `Base.bucket` and `make_heatmap`.
     """
     parts = parts_of_window(base, window)
     with ThreadPoolExecutor(min(len(parts), os.cpu_count() or 1)) as workers:  # the engine runs without Python's lock
@@ -252,7 +251,8 @@ def summed_in(base: Base, window: Window, interval: str, units: int | None, max_
         )
         for part, one in zip(parts, played, strict=True)
     )
-    check_levels(sum(len(heatmap.grid.interval) for heatmap in heatmaps if heatmap is not None), MAX_CELLS)
+    if most is not None:
+        check_levels(sum(len(heatmap.grid.interval) for heatmap in heatmaps if heatmap is not None), most)
     grid, volumes = _added(parts, heatmaps, height, span, window.count)
     return Summed(base, window, interval, parts, heatmaps, grid, volumes)
 

@@ -18,7 +18,6 @@ from heatmap_pipeline.instants import MICROSECONDS, iso
 from heatmap_pipeline.model.book import DayCandles
 from heatmap_pipeline.model.parameters import MODELS, ModelParameters
 from heatmap_pipeline.store.ended import Ended
-from heatmap_pipeline.views import summed as summed_module
 from heatmap_pipeline.views.base import (
     Base,
     base_window,
@@ -342,8 +341,10 @@ def test_the_order_in_which_markets_are_named_changes_nothing() -> None:
     assert cells_of(grids[0]) == cells_of(grids[1])
 
 
-def test_more_cells_than_an_answer_may_hold_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(summed_module, "MAX_CELLS", 3)  # of the markets there are 2 and 2
+def test_more_cells_than_an_answer_may_hold_are_refused() -> None:
+    base = Base("BTC", two_markets(), {})
+    window = base_window(base, 300, "5m", None, None)
+    assert len(summed_in(base, window, "5m", None, 2000, 4).grid.interval) == 3, "of the markets there are 2 and 2"
     with pytest.raises(ViewError, match=r"would hold 4 levels, more than 3; ask for .* fewer symbols") as refusal:
-        make_summed(Base("BTC", two_markets(), {}), 300, "5m", (None, None), None, 2000)
+        summed_in(base, window, "5m", None, 2000, 3)
     assert refusal.value.kind == "too_large"
