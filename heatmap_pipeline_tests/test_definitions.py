@@ -146,6 +146,9 @@ def test_everything_is_labelled(settings: Settings) -> None:
 def test_the_markets_of_an_asset_are_one_group(settings: Settings) -> None:
     both = settings.model_copy(update={"symbols": ("BTCUSDT", "BYBIT_BTCUSDT", "GATE_BTC_USDT")})
     graph = graph_of(build_defs(both))
+    # Whatever asks for one of its markets asks for the map of the base with it.
+    chosen = schedules._of([spec.key for spec in graph.values()], ["BYBIT_BTCUSDT"])
+    assert {key.path[0] for key in chosen} == {"BYBIT_BTCUSDT", "BTC"}
     of_base = graph.pop("BTC/aggregated_map")
     assert (of_base.group_name, of_base.tags["base"], list(of_base.deps)) == ("BTC", "BTC", [])
     assert "BTC/aggregated_map" not in graph_of(build_defs(settings)), "a base of one market has nothing to add up"

@@ -11,9 +11,9 @@ import dagster as dg
 from heatmap_pipeline.chain.calendar import begun
 from heatmap_pipeline.chain.due import due_days, wrong_clock
 from heatmap_pipeline.chain.reach import plan_due
+from heatmap_pipeline.orchestration.assets.common import prefixes_of
 from heatmap_pipeline.orchestration.partitions import range_tags
 from heatmap_pipeline.settings import Settings
-from heatmap_pipeline.symbols import safe_name
 
 Asked: TypeAlias = Sequence[dg.RunRequest] | dg.SkipReason
 """What a tick comes to."""
@@ -123,7 +123,7 @@ def request(
 
 
 def _of(keys: Sequence[dg.AssetKey], symbols: Sequence[str]) -> list[dg.AssetKey]:
-    prefixes = {safe_name(symbol) for symbol in symbols}
+    prefixes = {prefix for symbol in symbols for prefix in prefixes_of(symbol)}
     return [key for key in keys if key.path[0] in prefixes]
 
 

@@ -11,7 +11,7 @@ from heatmap_pipeline.chain.recovery import naming_the_rebuild
 from heatmap_pipeline.errors import HeatmapError
 from heatmap_pipeline.notices import announce
 from heatmap_pipeline.orchestration.assets import published_database
-from heatmap_pipeline.orchestration.assets.common import asset_key, had_until, symbol_and_stage
+from heatmap_pipeline.orchestration.assets.common import asset_key, had_until, prefixes_of, symbol_and_stage
 from heatmap_pipeline.orchestration.checks import up_to_date
 from heatmap_pipeline.orchestration.partitions import LAUNCHED_HERE, days_of_run, range_tags
 from heatmap_pipeline.orchestration.retention import tidy_up
@@ -25,7 +25,6 @@ from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store.last_run import write_last_run
 from heatmap_pipeline.store.read import newest_candle
 from heatmap_pipeline.store.warehouse import Warehouse
-from heatmap_pipeline.symbols import safe_name
 
 FAILURES = "heatmap_failure_sensor"
 SUCCESSES = "heatmap_success_sensor"
@@ -180,7 +179,7 @@ def days_before(
         chosen = [
             key
             for key in assets
-            if key.path[0] == safe_name(symbol) and (not run.asset_selection or key in run.asset_selection)
+            if key.path[0] in prefixes_of(symbol) and (not run.asset_selection or key in run.asset_selection)
         ]
         yield dg.RunRequest(
             run_key=f"{run.run_id} {symbol} {days[0]} .. {last}", asset_selection=chosen, tags=range_tags(days[0], last)

@@ -36,6 +36,11 @@ def asset_key(symbol: str, name: str) -> dg.AssetKey:
     return dg.AssetKey([safe_name(symbol), name])
 
 
+def prefixes_of(symbol: str) -> tuple[str, str]:
+    """Return what the keys of a symbol's assets begin with: its own, and that of the map that it is added up in."""
+    return safe_name(symbol), safe_name(contract_of(symbol).base or symbol)
+
+
 def step_of(symbol: str, name: str) -> str:
     """Return the name of the step that makes an asset of a symbol, as Dagster derives it from the asset's key."""
     return f"{safe_name(symbol)}__{name}"
