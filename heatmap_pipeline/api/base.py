@@ -20,9 +20,12 @@ from heatmap_pipeline.views.base import Base, base_window, find_base, is_base, p
 from heatmap_pipeline.views.data import Version
 from heatmap_pipeline.views.errors import ViewError
 from heatmap_pipeline.views.replay import Books
-from heatmap_pipeline.views.summed import Summed, summed_columns, summed_in
+from heatmap_pipeline.views.summed import Summed, check_levels, summed_columns, summed_in
 from heatmap_pipeline.views.summed_map import bucket_of_moment, price_of, summed_lots_record, summed_map_record
 from heatmap_pipeline.views.window import bin_units
+
+MAX_CELLS = 1_500_000
+"""Cells of all markets of an answer."""
 
 
 def asks_for_base(version: Version, query: HeatmapQuery | LotsQuery | KlinesQuery) -> bool:
@@ -61,16 +64,9 @@ def plan_base_heatmap(version: Version, books: Books, query: HeatmapQuery, most:
     rows = 0 if units is not None else query.max_rows
 
     def make() -> encode.Body:
-        summed = summed_in(base, window, query.interval, units, rows)
-        nested = query.format == "nested"
-        levels = len(summed.grid.interval) if nested else int((summed.volumes > 0).any(axis=1).sum())
-        if levels > most:
-            raise ViewError(
-                "too_large",
-                f"the answer would hold {levels} levels, more than {most}; ask for a longer interval, a larger "
-                "price_bin_size, fewer symbols, or less time between start_time and end_time",
-            )
-        return _nested(summed) if nested else encode.dump(summed_columns(summed).record())
+        summed = summed_in(base, window, query.interval, units, rows, MAX_CELLS)
+        check_levels(len(summed.grid.interval), most)
+        return _nested(summed) if query.format == "nested" else encode.dump(summed_columns(summed).record())
 
     key = ("heatmap", base.key, window, units, rows, query.format)
     return Plan(key, base.fingerprint, make, window.last >= base.end)

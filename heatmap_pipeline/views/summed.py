@@ -35,6 +35,7 @@ from heatmap_pipeline.views.base import (
     without_ended,
 )
 from heatmap_pipeline.views.columns import VOLUMES, Cells, Columns, PartColumns, candle_seconds
+from heatmap_pipeline.views.errors import ViewError
 from heatmap_pipeline.views.grid import DECIMALS, Grid, make_grid, price_span
 from heatmap_pipeline.views.heatmap import Heatmap, units_of
 from heatmap_pipeline.views.modelled import Modelled, together
@@ -42,6 +43,20 @@ from heatmap_pipeline.views.replay import Replay, replay
 from heatmap_pipeline.views.reported import Reported, reported_in
 from heatmap_pipeline.views.window import Window, choose_bins
 from heatmap_pipeline.views.zones import WindowZones, lots_after, zones_of_cells
+
+
+def check_levels(levels: int, most: int) -> None:
+    """Accept a sum of not too many levels.
+
+    Raises:
+        ViewError: too large.
+    """
+    if levels > most:
+        raise ViewError(
+            "too_large",
+            f"the answer would hold {levels} levels, more than {most}; ask for a longer interval, a larger "
+            "price_bin_size, fewer symbols, or less time between start_time and end_time",
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -212,8 +227,14 @@ def make_summed(
     return summed_in(without_ended(base, window.first), window, interval, units, max_rows)
 
 
-def summed_in(base: Base, window: Window, interval: str, units: int | None, max_rows: int) -> Summed:
-    """Replay a window that is known of every market and add them up; as `make_summed`."""
+def summed_in(
+    base: Base, window: Window, interval: str, units: int | None, max_rows: int, most: int | None = None
+) -> Summed:
+    """Replay a window that is known of every market and add them up; as `make_summed`.
+
+    Raises:
+        ViewError: too large for more cells of all markets than `most`; as `Base.bucket` and `make_heatmap`.
+    """
     parts = parts_of_window(base, window)
     with ThreadPoolExecutor(min(len(parts), os.cpu_count() or 1)) as workers:  # the engine runs without Python's lock
         played = list(workers.map(lambda part: _replayed(part, window), parts))
@@ -230,6 +251,8 @@ def summed_in(base: Base, window: Window, interval: str, units: int | None, max_
         )
         for part, one in zip(parts, played, strict=True)
     )
+    if most is not None:
+        check_levels(sum(len(heatmap.grid.interval) for heatmap in heatmaps if heatmap is not None), most)
     grid, volumes = _added(parts, heatmaps, height, span, window.count)
     return Summed(base, window, interval, parts, heatmaps, grid, volumes)
 

@@ -339,3 +339,12 @@ def test_the_order_in_which_markets_are_named_changes_nothing() -> None:
         summed_in(Base("BTC", sources, {}), window, "5m", None, 2000).grid for sources in ((one, other), (other, one))
     ]
     assert cells_of(grids[0]) == cells_of(grids[1])
+
+
+def test_more_cells_than_an_answer_may_hold_are_refused() -> None:
+    base = Base("BTC", two_markets(), {})
+    window = base_window(base, 300, "5m", None, None)
+    assert len(summed_in(base, window, "5m", None, 2000, 4).grid.interval) == 3, "of the markets there are 2 and 2"
+    with pytest.raises(ViewError, match=r"would hold 4 levels, more than 3; ask for .* fewer symbols") as refusal:
+        summed_in(base, window, "5m", None, 2000, 3)
+    assert refusal.value.kind == "too_large"
