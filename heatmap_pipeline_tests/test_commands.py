@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 import heatmap_pipeline
 from heatmap_pipeline import cli
+from heatmap_pipeline.chain.settings import load_checked_settings
 from heatmap_pipeline.commands import TAKES, at, command, first_commands
 from heatmap_pipeline.settings import Settings, load_settings
 
@@ -144,7 +145,7 @@ def test_a_verb_gets_only_options_that_it_takes(tmp_path: Path) -> None:
 def test_a_folder_of_liquidations_is_named_where_nobody_said_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    settings = load_settings(source="demo", liquidations_folder=tmp_path)
+    settings = load_checked_settings(source="demo", liquidations_folder=tmp_path)
     days = f"heatmap run BTCUSDT --start {FIRST} --end {LAST}"
     line = command(settings, "run", "BTCUSDT", days=(FIRST, LAST))
     assert line == f"{days} --liquidations {tmp_path}"

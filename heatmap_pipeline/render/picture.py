@@ -194,7 +194,7 @@ def colour_limit(part: Shown) -> float:
     filled = np.sort(looked_at[looked_at > 0])
     if not filled.size:
         return float(total.max(initial=0.0)) or 1.0
-    return float(np.float32(filled[min(filled.size - 1, math.floor(0.99 * filled.size))]))
+    return float(np.float32(filled[min(filled.size - 1, math.floor(0.995 * filled.size))]))
 
 
 @dataclass(frozen=True, eq=False)

@@ -642,7 +642,7 @@ COMMENT ON COLUMN heatmap_by_base.price_bucket IS 'Lower edge of the price bucke
 COMMENT ON COLUMN heatmap_by_base.exchange IS 'Where the market is traded: binance, bybit';
 COMMENT ON COLUMN heatmap_by_base.symbol IS 'Id of the market, as in symbols';
 COMMENT ON COLUMN heatmap_by_base.side IS 'Of the positions';
-COMMENT ON COLUMN heatmap_by_base.active_volume IS 'Still open at the end of the interval, quote asset of the market at entry; of several (USDT, USDC) added one for one as dollars';
+COMMENT ON COLUMN heatmap_by_base.active_volume IS 'Still open at the end of the interval, quote asset of the market at entry; of several (USDT, USDC, ...) added one for one as dollars';
 COMMENT ON COLUMN heatmap_by_base.consumed_volume IS 'Liquidated within the interval, quote asset of the market at entry';
 COMMENT ON COLUMN heatmap_by_base.state_at IS 'End of the interval, UTC: the instant whose state this is, and the first at which it can be known; join candles that open at or after it';
 
