@@ -29,6 +29,7 @@ BENCHMARKS = (
     Benchmark("ask", asking.ask),
     Benchmark("serve", serving.serve),
     Benchmark("crowd", serving.crowd),
+    Benchmark("base", serving.base),
     Benchmark("help", commands.help_text),
     Benchmark("run", commands.run, long=True),
     Benchmark("demo", commands.demo, long=True),

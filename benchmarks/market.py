@@ -5,14 +5,15 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 
 from heatmap_pipeline.market.archive_names import checksum_beside
-from heatmap_pipeline.market.demo import DEMO_EPOCH, simulate_day, simulate_plan, write_demo_days
+from heatmap_pipeline.market.demo import DEMO_EPOCH, DEMO_SYMBOLS, simulate_day, simulate_plan, write_demo_days
 from heatmap_pipeline.market.demo_files import candles_path, write_zip
 from heatmap_pipeline.model.book import DayCandles
 from heatmap_pipeline.model.parameters import MODELS, ModelParameters, choose_bucket
@@ -59,6 +60,14 @@ def archive(folder: Path, count: int) -> Path:
     root = folder / "archive"
     write_demo_days(root, SYMBOL, days(count))
     return root
+
+
+@contextmanager
+def of_three_exchanges() -> Iterator[Sequence[str]]:
+    """Have the demo market know a third market of the base, and give the three."""
+    more = {"GATE_BTC_USDT": replace(DEMO_SYMBOLS["BYBIT_BTCUSDT"], volume=150, open_interest=22_000, sides=1)}
+    with patch.dict(DEMO_SYMBOLS, more):
+        yield [SYMBOL, "BYBIT_BTCUSDT", *more]
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from urllib.error import URLError
 from urllib.request import urlopen
 
+from benchmarks import market
 from benchmarks.measure import Measured, Setting
 from benchmarks.serving import Server, make_home, run_server
 
@@ -49,7 +50,24 @@ def page(setting: Setting) -> Sequence[Measured]:
     """
     if not CHROMIUM.exists():
         raise RuntimeError(f"the page is measured in Chromium, and there is none at {CHROMIUM}; apt install chromium")
-    return visits(make_home(setting, setting.pick(366, 9), stored_cells=False), setting)
+    of_one = visits(make_home(setting, setting.pick(366, 9), stored_cells=False), setting)
+    with market.of_three_exchanges() as symbols:
+        home = make_home(setting, 9, symbols=symbols, stored_cells=False)
+    return [*of_one, first_paint_of_base(home, setting)]
+
+
+def first_paint_of_base(home: Path, setting: Setting) -> Measured:
+    """Measure the first paint of the page that opens with the sum of three markets."""
+    taken = []
+    for _ in range(setting.pick(5, 1)):
+        with run_server(home) as server, _browser() as browser:
+            _wait(server)
+            tab = browser.new_context(viewport=_SIZE).new_page()
+            _visit(tab, server)
+            taken.append(_took(tab, _FIRST))
+    what = f"7 days at 15m of three markets added up, {_COLD}: everything drawn"
+    limit = "three replays on two cores, four times the bytes, then running Plotly and its first drawing"
+    return _row("page of a base, first paint", what, taken, limit, setting.target(1.5))
 
 
 def visits(home: Path, setting: Setting) -> list[Measured]:

@@ -29,6 +29,7 @@ from heatmap_pipeline.store.sql import arrow
 from heatmap_pipeline.store.warehouse import Warehouse
 
 MODEL = "turnover"
+_BASE = "BTC"
 _PATH = "/liquidations/heatmap-timeseries"
 _SECONDS = 20.0
 """No measurement takes longer; what was answered by then counts."""
@@ -82,6 +83,39 @@ def crowd(setting: Setting) -> Sequence[Measured]:
     ]
 
 
+def base(setting: Setting) -> Sequence[Measured]:
+    """Measure how much longer the sum of three markets takes than one of them, never asked before, one at a time."""
+    days, answers = setting.pick(30, 9), setting.pick(25, 4)
+    rows = []
+    with market.of_three_exchanges() as symbols:
+        home = make_home(setting, days, symbols=symbols)
+    with run_server(home) as server:
+        for name, one, three in (
+            ("map", _moments(days, market.SYMBOL), _moments(days, _BASE)),
+            *((form, _shifting(form, days), _shifting(form, days, _BASE)) for form in ("nested", "columns")),
+        ):
+            alone, summed = Done(), Done()
+            for asked in (one, three):
+                run_clients(server, 1, 3, asked)
+            for _ in range(setting.pick(4, 1)):  # in turns, so that what else the machine does falls on both
+                alone.add(run_clients(server, 1, answers, one))
+                summed.add(run_clients(server, 1, answers, three))
+            p95 = [float(np.percentile(done.times, 95)) for done in (summed, alone)]
+            what = "7 days at 15m" if name != "map" else "a moment"
+            rows.append(
+                Measured(
+                    name=f"serve {name} of three markets, times longer",
+                    what=f"{what}, zstd, never asked before: the 95th percentile of the sum ({p95[0]:.3g} ms) over "
+                    f"that of one ({p95[1]:.3g} ms)",
+                    unit="x",
+                    values=(p95[0] / p95[1],),
+                    limit="three replays on two cores, then what each market has of every cell beside the sum",
+                    expected=setting.target(3.0),
+                )
+            )
+    return rows
+
+
 # -- the endpoint
 
 
@@ -114,7 +148,7 @@ def _made(server: Server, days: int, setting: Setting) -> Iterator[Measured]:
         yield done.row(f"{form}, not kept", what, setting.target(100.0), "seven days of the engine, then the bytes")
 
 
-def _shifting(form: str, days: int) -> Callable[[], bytes]:
+def _shifting(form: str, days: int, symbol: str = market.SYMBOL) -> Callable[[], bytes]:
     """Return what asks for (about) seven of the days in zstd, each time for others than ever before."""
     shifts, most = count(), (days - 7) * 96
     end = datetime.combine(market.FIRST + timedelta(days=days), datetime.min.time())
@@ -124,7 +158,18 @@ def _shifting(form: str, days: int) -> Callable[[], bytes]:
         last = end - earlier * timedelta(minutes=15)
         first = last - timedelta(days=7) + shorter * timedelta(minutes=15)
         window = f"start_time={quote(first.isoformat())}&end_time={quote(last.isoformat())}"
-        return _request(f"{_PATH}?symbol={market.SYMBOL}&model={MODEL}&format={form}&{window}", "zstd")
+        return _request(f"{_PATH}?symbol={symbol}&model={MODEL}&format={form}&{window}", "zstd")
+
+    return asked
+
+
+def _moments(days: int, symbol: str) -> Callable[[], bytes]:
+    """Return what asks for the map of a moment of the days, each time for another."""
+    end, numbers = datetime.combine(market.FIRST + timedelta(days=days), datetime.min.time()), count()
+
+    def asked() -> bytes:
+        moment = end - next(numbers) * timedelta(minutes=5)
+        return _request(f"/liquidations/map?symbol={symbol}&model={MODEL}&time={quote(moment.isoformat())}", "zstd")
 
     return asked
 
@@ -193,16 +238,19 @@ def _faster(kept: Measured, made: Measured, by_sql: Measured) -> list[Measured]:
 # -- data and server
 
 
-def make_home(setting: Setting, days: int, *, stored_cells: bool = True) -> Path:
+def make_home(
+    setting: Setting, days: int, *, symbols: Sequence[str] = (market.SYMBOL,), stored_cells: bool = True
+) -> Path:
     """Return a home with days of the demo market, published, with cells or without: the endpoint makes them itself."""
     home = setting.home("served")
-    settings = load_settings(home=home, source="demo", symbols=[market.SYMBOL])
+    settings = load_settings(home=home, source="demo", symbols=symbols)
     warehouse, source, which = Warehouse(home), open_market(settings), market.days(days)
-    for store in (ingest_candles, ingest_open_interest):
-        list(store(warehouse.connect, source, settings, market.SYMBOL, which))
-    for compute in (advance, sample) if stored_cells else (advance,):
-        list(compute(warehouse.connect, settings, market.SYMBOL, which))
-    publish(warehouse, [market.SYMBOL])
+    for symbol in symbols:
+        for store in (ingest_candles, ingest_open_interest):
+            list(store(warehouse.connect, source, settings, symbol, which))
+        for compute in (advance, sample) if stored_cells else (advance,):
+            list(compute(warehouse.connect, settings, symbol, which))
+    publish(warehouse, symbols)
     return home
 
 
