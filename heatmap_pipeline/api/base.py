@@ -64,9 +64,10 @@ def plan_base_heatmap(version: Version, books: Books, query: HeatmapQuery, most:
     rows = 0 if units is not None else query.max_rows
 
     def make() -> encode.Body:
-        summed = summed_in(base, window, query.interval, units, rows, MAX_CELLS)
+        is_nested = query.format == "nested"
+        summed = summed_in(base, window, query.interval, units, rows, MAX_CELLS, with_cells=not is_nested)
         check_levels(len(summed.grid.interval), most)
-        return _nested(summed) if query.format == "nested" else encode.dump(summed_columns(summed).record())
+        return _nested(summed) if is_nested else encode.dump(summed_columns(summed).record())
 
     key = ("heatmap", base.key, window, units, rows, query.format)
     return Plan(key, base.fingerprint, make, window.last >= base.end)

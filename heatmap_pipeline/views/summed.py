@@ -72,6 +72,7 @@ class Summed:
         grid: the sum.
         volumes: of each market and each of `VOLUMES` what it has of each row of `grid`, shape (parts, 4, n): 0 where
             it holds nothing, NaN where it is missing.
+        cells: the open cells of all markets and whose each is (`cells_of_sum`); None where nobody looks for zones.
     """
 
     base: Base
@@ -81,6 +82,7 @@ class Summed:
     heatmaps: tuple[Heatmap | None, ...]
     grid: Grid
     volumes: Floats
+    cells: tuple[Book, Ints] | None = None
 
     @cached_property
     def there(self) -> Bools:
@@ -228,33 +230,48 @@ def make_summed(
 
 
 def summed_in(
-    base: Base, window: Window, interval: str, units: int | None, max_rows: int, most: int | None = None
+    base: Base,
+    window: Window,
+    interval: str,
+    units: int | None,
+    max_rows: int,
+    most: int | None = None,
+    *,
+    with_cells: bool = True,
 ) -> Summed:
     """Replay a window that is known of every market and add them up; as `make_summed`.
+
+    `with_cells` says whether zones will be looked for, in what is put together meanwhile.
 
     Raises:
         ViewError: too large for more cells of all markets than `most`; as `Base.bucket` and `make_heatmap`.
     """
     parts = parts_of_window(base, window)
-    with ThreadPoolExecutor(min(len(parts), os.cpu_count() or 1)) as workers:  # the engine runs without Python's lock
-        played = list(workers.map(lambda part: _replayed(part, window), parts))
     first = leading(parts)[0]
     price = round(float(first.source.symbol.candles.close[first.source.model.rows[first.at]]) * 1e8)
-    filled = [price_span(one, price) for one in played if one is not None and len(one.price)] or [(price, price)]
-    span = min(low for low, _ in filled), max(high for _, high in filled)
-    height = choose_bins(*span, base.bucket(window.first, window.last), units, max_rows)
-    heatmaps = tuple(
-        None
-        if one is None
-        else Heatmap(
-            part.source, window, interval, np.flatnonzero(part.present), one, make_grid(one, height, span, window.count)
-        )
-        for part, one in zip(parts, played, strict=True)
-    )
-    if most is not None:
-        check_levels(sum(len(heatmap.grid.interval) for heatmap in heatmaps if heatmap is not None), most)
-    grid, volumes = _added(parts, heatmaps, height, span, window.count)
-    return Summed(base, window, interval, parts, heatmaps, grid, volumes)
+    with _workers(len(parts)) as workers:
+        played = list(workers.map(lambda part: _replayed(part, window), parts))
+        cells = workers.submit(_cells, parts, played, window) if with_cells else None
+        filled = [price_span(one, price) for one in played if one is not None and len(one.price)] or [(price, price)]
+        span = min(low for low, _ in filled), max(high for _, high in filled)
+        height = choose_bins(*span, base.bucket(window.first, window.last), units, max_rows)
+
+        def in_bins(part: Part, one: Replay | None) -> Heatmap | None:
+            if one is None:
+                return None
+            grid = make_grid(one, height, span, window.count)
+            return Heatmap(part.source, window, interval, np.flatnonzero(part.present), one, grid)
+
+        heatmaps = tuple(workers.map(in_bins, parts, played))
+        if most is not None:
+            check_levels(sum(len(heatmap.grid.interval) for heatmap in heatmaps if heatmap is not None), most)
+        grid, volumes = _added(parts, heatmaps, height, span, window.count, workers)
+        return Summed(base, window, interval, parts, heatmaps, grid, volumes, None if cells is None else cells.result())
+
+
+def _workers(count: int) -> ThreadPoolExecutor:
+    """Return threads for what is done of each market: most of it runs compiled, without Python's lock."""
+    return ThreadPoolExecutor(min(count, os.cpu_count() or 1))
 
 
 def _replayed(part: Part, window: Window) -> Replay | None:
@@ -262,7 +279,12 @@ def _replayed(part: Part, window: Window) -> Replay | None:
 
 
 def _added(
-    parts: Sequence[Part], heatmaps: Sequence[Heatmap | None], height: int, span: tuple[int, int], count: int
+    parts: Sequence[Part],
+    heatmaps: Sequence[Heatmap | None],
+    height: int,
+    span: tuple[int, int],
+    count: int,
+    workers: ThreadPoolExecutor,
 ) -> tuple[Grid, Floats]:
     """Return the sum of grids of equal bins, and what each market has of each of its rows."""
     first = span[0] // height
@@ -275,10 +297,13 @@ def _added(
     place[every] = np.arange(len(every))
     interval, row = every // bins, every % bins
     volumes = np.zeros((len(parts), len(VOLUMES), len(every)))
-    for number, heatmap in enumerate(heatmaps):
+
+    def put(heatmap: Heatmap | None, rows: Floats) -> None:
         if heatmap is not None:
             own = heatmap.grid
-            _put(place, own.interval, own.bin, bins, *(getattr(own, name) for name in VOLUMES), volumes[number])
+            _put(place, own.interval, own.bin, bins, *(getattr(own, name) for name in VOLUMES), rows)
+
+    list(workers.map(put, heatmaps, volumes))
     sums = {name: added(volumes[:, column]) for column, name in enumerate(VOLUMES)}
     dead = {
         name: added(np.array([getattr(grid, name).round(DECIMALS) for grid in there]))
@@ -305,14 +330,20 @@ def summed_columns(summed: Summed) -> Columns:
     """Return the heatmap of a base as it is drawn, with what each market has of it."""
     window, grid = summed.window, summed.grid
     leader = leading(summed.parts)[0].source
-    there = {name: np.flatnonzero(getattr(grid, name) > 0) for name in VOLUMES}
     lots = joined_lots([_lots(part, window) for part in summed.parts if part.present[summed.newest]])
-    zones, by_part = _zones(summed, lots)
+    with _workers(1) as worker:
+        zoned = worker.submit(_zones, summed, lots)
+        there = {name: np.flatnonzero(getattr(grid, name) > 0) for name in VOLUMES}
+        volumes = [
+            {name: of_part[column].take(there[name]) for column, name in enumerate(VOLUMES)}
+            for of_part in summed.volumes
+        ]
+        zones, by_part = zoned.result()
     modelled = [_no_deaths() if each is None else each.played.modelled for each in summed.heatmaps]
     by_market = tuple(
         PartColumns(
             part.source.symbol.name,
-            {name: summed.volumes[row, column, there[name]] for column, name in enumerate(VOLUMES)},
+            volumes[row],
             summed.located[row],
             {SIDE_NAMES[side]: by_part[row, zones.zones.side == side] for side in (LONG, SHORT)},
             modelled[row],
@@ -388,11 +419,10 @@ def _reported(part: Part, heatmap: Heatmap | None, window: Window) -> Reported |
 def _zones(summed: Summed, lots: Lots) -> tuple[WindowZones, Floats]:
     """Return the zones of each interval of the sum, and of each market what it has in each, shape (parts, n)."""
     window = summed.window
-    begins = window.first + np.arange(window.count) * window.step
-    units = units_by_day(summed.parts, begins)
-    played = [None if each is None else each.played for each in summed.heatmaps]
-    books = [None if one is None else (one.interval, one.price, one.side, one.active) for one in played]
-    cells, whose = cells_of_sum(books, units)
+    units = _units(summed.parts, window)
+    if summed.cells is None:
+        raise RuntimeError("zones of a sum need its cells: summed_in(..., with_cells=True)")
+    cells, whose = summed.cells
     closes = np.where(np.isnan(summed.closes), 1.0, summed.closes)  # an interval without candles has no cells
     found = zones_of_cells(cells, closes, units, window.count, lots)
     zones = found.zones
@@ -401,6 +431,15 @@ def _zones(summed: Summed, lots: Lots) -> tuple[WindowZones, Floats]:
     for row, part in enumerate(summed.parts):
         by_part[row, ~part.present[zones.book]] = np.nan
     return found, by_part
+
+
+def _units(parts: Sequence[Part], window: Window) -> Ints:
+    return units_by_day(parts, window.first + np.arange(window.count) * window.step)
+
+
+def _cells(parts: Sequence[Part], played: Sequence[Replay | None], window: Window) -> tuple[Book, Ints]:
+    books = [None if one is None else (one.interval, one.price, one.side, one.active) for one in played]
+    return cells_of_sum(books, _units(parts, window))
 
 
 Book: TypeAlias = tuple[Ints, Ints, Sides, Floats]
