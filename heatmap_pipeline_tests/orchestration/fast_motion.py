@@ -11,6 +11,7 @@ import importlib.util
 import json
 import logging
 import os
+import pickle
 import re
 import sqlite3
 import subprocess
@@ -19,7 +20,7 @@ import tempfile
 import threading
 import time as real_time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, time, timedelta
 from pathlib import Path
@@ -35,6 +36,15 @@ from heatmap_pipeline_tests.orchestration.killed import Death, Ended, Forks
 _log = logging.getLogger(__name__)
 
 RATE = 60.0
+PACE = float(os.environ.get("HEATMAP_TEST_SOAK_PACE", RATE))
+"""How many times faster the exchange's clock may run: more than `RATE` takes fewer hours for the same commands."""
+
+KEPT = os.environ.get("HEATMAP_TEST_SOAK_FOLDER", "")
+"""Folder in which everything of a soak stays, so that the same command goes on with one that was stopped."""
+
+MINUTES = float(os.environ.get("HEATMAP_TEST_SOAK_MINUTES", "inf"))
+"""After so many a soak whose folder stays is stopped, between two commands."""
+
 TICK = timedelta(minutes=5)
 ROUND = timedelta(days=7)
 """After so long the table begins anew."""
@@ -42,7 +52,8 @@ ROUND = timedelta(days=7)
 KEEP_RUNS = 4
 
 SMALL_DISK = os.environ.get("HEATMAP_TEST_DISK", "")
-"""Folder on a file system of some 256 MB, or 2 GB for all of it, that may be filled up."""
+"""Folder on a file system of some 256 MB, or 2 GB for all of it, that may be filled up. The home of a soak whose
+folder stays lies in it, and stays, too."""
 
 SLACK = 8 << 20
 """Bytes of SQLite's files that may be empty, whatever is in them."""
@@ -228,8 +239,14 @@ class Disk:
 def small_disk(folder: Path, size: str) -> Iterator[tuple[Path, Disk | None]]:
     """Give a place for a home, and the small file system that it lies on.
 
-    That is the one of HEATMAP_TEST_DISK, else one that is mounted, which takes root; None where neither can be.
+    That is the one of HEATMAP_TEST_DISK, else one that is mounted, which takes root; None where neither can be, and
+    where the home has to stay on one that would be mounted.
     """
+    if KEPT:
+        home = Path(SMALL_DISK or folder, "home")
+        home.parent.mkdir(exist_ok=True)
+        yield home, Disk(home) if SMALL_DISK else None
+        return
     if SMALL_DISK:
         with tempfile.TemporaryDirectory(dir=SMALL_DISK) as place:
             yield Path(place, "home"), Disk(Path(place, "home"))
@@ -381,6 +398,10 @@ class Command:
             yield f"{self.moment}: {self.ended.stderr[-4000:]}"
 
 
+class StoppedError(Exception):
+    """A soak that was stopped between two commands, to go on with later."""
+
+
 @dataclass
 class Soak:
     """Commands on one home, and what goes wrong around them.
@@ -393,6 +414,7 @@ class Soak:
         hook: takes the notices.
         disk: of the home; None where none can be mounted: then it is never full.
         draw: whether the pictures are drawn, by one command an hour.
+        journal: file in which what became of each command is written down for who goes on; None for nobody.
     """
 
     home: Path
@@ -402,17 +424,38 @@ class Soak:
     hook: Webhook
     disk: Disk | None
     draw: bool = False
+    journal: Path | None = None
     commands: list[Command] = field(default_factory=list)
     _death: Death | None = None
     _told: int = 0
 
+    def go_on(self) -> None:
+        """Take up what the journal says has been, if there is one."""
+        if self.journal is not None and self.journal.exists():
+            with self.journal.open("rb") as stream, suppress(EOFError):
+                while True:
+                    self.commands.append(pickle.load(stream))  # noqa: S301 - a file of this test's own
+            self.hook.bodies[:] = [body for command in self.commands for body in command.notices]
+            self._told = len(self.hook.bodies)
+            self.clock.jump(self.commands[-1].moment + TICK - timedelta(seconds=1))
+
     def run(self, reader: Reader, rounds: int, *, short: bool) -> None:
-        """Go through the table; in the long version no faster than the market's clock."""
+        """Go through the table; in the long version no faster than the market's clock.
+
+        Raises:
+            StoppedError: after `MINUTES`.
+        """
+        stop, done = real_time.monotonic() + 60 * MINUTES, {command.moment for command in self.commands}
         rows = [row for row in plan(rounds) if row.what != "full" or self.disk is not None]
         instants = list(ticks(rounds, short=short))
         due = _due(rows, instants)
         going: list[Planned] = []
         for moment in instants:
+            if moment in done:
+                self._switch_again(moment, rows, going)
+                continue
+            if real_time.monotonic() > stop:
+                raise StoppedError(f"{len(self.commands)} of {len(instants)} commands are done, the next is {moment}")
             if short or moment - self.clock.now > TICK:
                 self.clock.jump(moment)
             else:
@@ -494,6 +537,21 @@ class Soak:
         history = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
         facts = (ended, notices, seconds, reader.memory(), runs, history)
         self.commands.append(Command(moment, planned, due, *facts))
+        if self.journal is not None:
+            with self.journal.open("ab") as stream:
+                pickle.dump(self.commands[-1], stream)
+
+    def _switch_again(self, moment: datetime, rows: list[Planned], going: list[Planned]) -> None:
+        """Tell the exchange and the webhook, which are new, what was so at an instant of the past."""
+        while rows and rows[0].begin <= moment:
+            row = rows.pop(0)
+            if row.what not in ("corrected", "killed", "full"):  # they lasted for one command
+                self._switch(row, True)
+                if row.end is not None:
+                    going.append(row)
+        for row in [row for row in going if row.end is not None and row.end <= moment]:
+            going.remove(row)
+            self._switch(row, False)
 
     def _switch(self, row: Planned, on: bool) -> None:
         """Have something go wrong, or right again."""

@@ -7,12 +7,14 @@ that nothing disturbed, each failure was told once, and neither history nor memo
     HEATMAP_TEST_SOAK_HOURS=8 pytest heatmap_pipeline_tests/orchestration/test_fast_motion.py
 
 goes through five weeks of the market at its clock's pace, but for the days on which the machine sleeps; less than an
-hour, as in CI, through one week without waiting for that clock, with commands only around what goes wrong.
+hour, as in CI, through one week without waiting for that clock, with commands only around what goes wrong. With
+HEATMAP_TEST_SOAK_FOLDER it can be stopped, after HEATMAP_TEST_SOAK_MINUTES, and gone on with by the same command.
 """
 
 from __future__ import annotations
 
 import os
+import pickle
 import resource
 import subprocess
 import sys
@@ -27,6 +29,8 @@ from heatmap_pipeline_tests.orchestration.clocked import Clock
 from heatmap_pipeline_tests.orchestration.fast_motion import (
     FIRST,
     KEEP_RUNS,
+    KEPT,
+    PACE,
     RATE,
     SETTINGS,
     TICK,
@@ -34,6 +38,7 @@ from heatmap_pipeline_tests.orchestration.fast_motion import (
     Exchange,
     Reader,
     Soak,
+    StoppedError,
     market,
     plan,
     small_disk,
@@ -68,20 +73,29 @@ def test_weeks_in_fast_motion(
 ) -> None:
     for name, value in SETTINGS.items():
         monkeypatch.setenv(f"HEATMAP_{name}", str(value))
-    root = market(tmp_path / "exchange", ROUNDS)
+    folder = Path(KEPT or tmp_path)
+    journal, root = folder / "journal" if KEPT else None, folder / "exchange"
+    if not root.exists():
+        market(root, ROUNDS)
     with (
-        small_disk(tmp_path / "disk", "256m" if SHORT else "2g") as (home, disk),
-        Clock(tmp_path / "clock", FIRST, RATE) as clock,
+        small_disk(folder / "disk", "256m" if SHORT else "2g") as (home, disk),
+        Clock(tmp_path / "clock", FIRST, PACE) as clock,
         Exchange(root, clock) as server,
         Forks(tmp_path, clock.path) as forks,
         listening() as hook,
     ):
-        soak = Soak(home, clock, server, forks, hook, disk, draw=not SHORT)
-        soak.command("run", BTC, ETH, "--start", day(1), "--end", day(2)).ok()
+        soak = Soak(home, clock, server, forks, hook, disk, draw=not SHORT, journal=journal)
+        soak.go_on()
+        if not soak.commands:
+            soak.command("run", BTC, ETH, "--start", day(1), "--end", day(2)).ok()
         reader = Reader(home, clock.path, tmp_path / "server.log")
         try:
             soak.run(reader, ROUNDS, short=SHORT)
             serving = reader.processor()
+        except StoppedError as stopped:
+            assert not soak.problems(), "\n".join(soak.problems())
+            assert not reader.problems, reader.problems
+            pytest.skip(f"{stopped}; the same command goes on")
         finally:
             said = reader.stop()
         clock.jump(clock.now)
@@ -204,3 +218,41 @@ def test_a_clock_runs_to_where_it_is_told_to_wait(tmp_path: Path) -> None:
         clock.run_to(FIRST + TICK)
         clock.wait()
         assert clock.now == FIRST + TICK
+
+
+def test_a_soak_that_goes_on_is_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever command is the last before the stop: what is switched on then is so again, and nothing is done twice."""
+    instants = [moment for moment in ticks(2, short=False) if moment.minute in (5, 10, 30, 40)]
+    rows = plan(2)
+    for last in instants[::97]:
+        soak, switched = soak_of_nothing(tmp_path), []
+        monkeypatch.setattr(Soak, "_switch", lambda self, row, on, switched=switched: switched.append((row, on)))
+        left, going = list(rows), []
+        for moment in instants:
+            if moment <= last:
+                soak._switch_again(moment, left, going)
+        on = [row for row in rows if (row, True) in switched and (row, False) not in switched]
+        lasting = [row for row in rows if row.what not in ("corrected", "killed", "full") and row.begin <= last]
+        assert on == [row for row in lasting if row.end is None or row.end > last]
+        assert left == [row for row in rows if row.begin > last]
+        assert going == [row for row in on if row.end is not None]
+
+
+def test_what_became_of_commands_is_read_back(tmp_path: Path) -> None:
+    soak = soak_of_nothing(tmp_path)
+    assert soak.journal is not None
+    commands = [became(0), became(1, notices=(told("killed"),), due=("killed",))]
+    with soak.journal.open("wb") as stream:
+        for command in commands:
+            pickle.dump(command, stream)
+    with Clock(tmp_path / "clock", FIRST, RATE) as clock:
+        soak.clock = clock
+        soak.go_on()
+        assert clock.now == commands[-1].moment + TICK - timedelta(seconds=1)
+    assert soak.commands == commands
+    assert soak.hook.kinds() == ["killed"]
+
+
+def soak_of_nothing(tmp_path: Path) -> Soak:
+    nothing: Any = None
+    return Soak(tmp_path, nothing, nothing, nothing, Webhook(), None, journal=tmp_path / "journal")
