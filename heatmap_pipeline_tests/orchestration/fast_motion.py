@@ -46,6 +46,7 @@ MINUTES = float(os.environ.get("HEATMAP_TEST_SOAK_MINUTES", "inf"))
 """After so many a soak whose folder stays is stopped, between two commands."""
 
 TICK = timedelta(minutes=5)
+DAY = timedelta(days=1)
 ROUND = timedelta(days=7)
 """After so long the table begins anew."""
 
@@ -78,7 +79,7 @@ SETTINGS: dict[str, object] = {
     "LOG_FORMAT": "off",
 }
 
-What: TypeAlias = Literal["closed", "late", "corrected", "killed", "full", "refused", "asleep", "delisted"]
+What: TypeAlias = Literal["added", "closed", "late", "corrected", "killed", "full", "refused", "asleep", "delisted"]
 
 
 def at(number: int, clock: str) -> datetime:
@@ -112,6 +113,7 @@ class Planned:
 
 
 PLAN = (
+    Planned("added", at(3, "10:00"), last=True),
     Planned("closed", at(3, "10:30"), at(3, "11:30")),
     Planned("killed", at(3, "11:40"), notice="killed", later=True, death=Death("publication", 12)),
     Planned("late", at(4, "00:00"), at(5, "15:00")),
@@ -123,14 +125,15 @@ PLAN = (
     Planned("delisted", at(8, "00:00"), last=True, needs="heatmap_pipeline.chain.ends"),
     Planned("killed", at(9, "09:40"), notice="killed", later=True, death=Death("raw_candles", 1)),
 )
-"""What goes wrong: REST answers 451 for an hour, the archive's file of day 3 is 30 hours late, that of day 2 is
-corrected, processes get SIGKILL while they publish, commit and ingest, the disk is full, REST refuses every request
-while the webhook is gone, too, the machine sleeps for two days and more, a symbol is not traded any more."""
+"""A second symbol is added in the last round. What goes wrong: REST answers 451 for an hour, the archive's file of day 3
+is 30 hours late, that of day 2 is corrected, processes get SIGKILL while they publish, commit and ingest, the disk is
+full, REST refuses every request while the webhook is gone, too, the machine sleeps for two days and more, a symbol is
+not traded any more."""
 
 FIRST, LAST = at(3, "10:00"), at(10, "12:00")
 
 SHORT = {
-    3: ("10:25", "10:30", "10:50", "11:25", "11:30", "11:40", "11:45"),
+    3: ("10:00", "10:25", "10:30", "10:50", "11:25", "11:30", "11:40", "11:45"),
     4: ("00:20", "00:25", "09:05", "12:00", "12:10", "12:15"),
     5: ("12:10", "12:15", "12:20", "15:05", "15:10", "15:15"),
     8: ("09:30", "09:35"),
@@ -415,6 +418,7 @@ class Soak:
         disk: of the home; None where none can be mounted: then it is never full.
         draw: whether the pictures are drawn, by one command an hour.
         journal: file in which what became of each command is written down for who goes on; None for nobody.
+        symbols: of the commands.
     """
 
     home: Path
@@ -425,6 +429,7 @@ class Soak:
     disk: Disk | None
     draw: bool = False
     journal: Path | None = None
+    symbols: tuple[str, ...] = (BTC,)
     commands: list[Command] = field(default_factory=list)
     _death: Death | None = None
     _told: int = 0
@@ -465,6 +470,10 @@ class Soak:
                 row = rows.pop(0)
                 going.append(row)
                 self._switch(row, True)
+                if row.what == "added":
+                    self.command(
+                        "run", ETH, "--start", row.begin.date() - 2 * DAY, "--end", row.begin.date() - DAY
+                    ).ok()
             for row in [row for row in going if row.end is not None and row.end <= moment]:
                 going.remove(row)
                 self._switch(row, False)
@@ -481,7 +490,11 @@ class Soak:
     ) -> Ended:
         """Run a command on the home, or on another."""
         variables: dict[str, Any] = {f"HEATMAP_{name}": value for name, value in SETTINGS.items()}
-        variables |= {"HEATMAP_ARCHIVE_URL": self.server.url, "HEATMAP_REST_URL": self.server.url}
+        variables |= {
+            "HEATMAP_SYMBOLS": ",".join(self.symbols),
+            "HEATMAP_ARCHIVE_URL": self.server.url,
+            "HEATMAP_REST_URL": self.server.url,
+        }
         if home is None:
             variables["HEATMAP_WEBHOOK"] = self.hook.url
         where = home or self.home
@@ -570,6 +583,8 @@ class Soak:
             case "refused":
                 self.server.refusing = on
                 self.hook.answers[:] = [404] * 1000 if on else []
+            case "added" if on:
+                self.symbols = (BTC, ETH)
             case "delisted" if on:
                 self.server.delisted.add(ETH)
 

@@ -36,6 +36,7 @@ from heatmap_pipeline_tests.orchestration.fast_motion import (
     TICK,
     Command,
     Exchange,
+    Planned,
     Reader,
     Soak,
     StoppedError,
@@ -61,7 +62,7 @@ def test_whatever_goes_wrong_has_commands_around_it(rounds: int, short: bool) ->
         if row.what not in ("late", "delisted", "asleep"):
             assert row.begin in instants, row
         after = row.end or row.begin + TICK
-        if row.what not in ("corrected", "delisted"):
+        if row.what not in ("corrected", "delisted", "added"):
             assert any(after <= moment <= after + TICK for moment in instants), row
         assert any(moment > row.begin + timedelta(days=1) for moment in instants), "files are asked for once a day"
 
@@ -87,7 +88,7 @@ def test_weeks_in_fast_motion(
         soak = Soak(home, clock, server, forks, hook, disk, draw=not SHORT, journal=journal)
         soak.go_on()
         if not soak.commands:
-            soak.command("run", BTC, ETH, "--start", day(1), "--end", day(2)).ok()
+            soak.command("run", BTC, "--start", day(1), "--end", day(2)).ok()
         reader = Reader(home, clock.path, tmp_path / "server.log")
         try:
             soak.run(reader, ROUNDS, short=SHORT)
@@ -108,13 +109,15 @@ def test_weeks_in_fast_motion(
         assert "Traceback" not in said, said
         fresh = tmp_path / "fresh"
         last = clock.now.date()
+        added = next(row.begin.date() for row in plan(ROUNDS) if row.what == "added") - timedelta(days=2)
         if server.delisted:
             ended = next(row.begin.date() for row in plan(ROUNDS) if row.what == "delisted") - timedelta(days=1)
-            soak.command("run", ETH, "--start", day(1), "--end", ended, home=fresh).ok()
+            soak.command("run", ETH, "--start", added, "--end", ended, home=fresh).ok()
             soak.command("run", BTC, "--start", day(1), "--end", last, home=fresh).ok()
             soak.command("refresh", home=fresh).ok()
         else:
-            soak.command("run", BTC, ETH, "--start", day(1), "--end", last, home=fresh).ok()
+            soak.command("run", BTC, "--start", day(1), "--end", last, home=fresh).ok()
+            soak.command("run", ETH, "--start", added, "--end", last, home=fresh).ok()
         for name in ("heatmap.duckdb", "warehouse.duckdb"):
             assert_same(tables(home / name), tables(fresh / name))
 
@@ -225,9 +228,10 @@ def test_a_soak_that_goes_on_is_where_it_was(tmp_path: Path, monkeypatch: pytest
     instants = [moment for moment in ticks(2, short=False) if moment.minute in (5, 10, 30, 40)]
     rows = plan(2)
     for last in instants[::97]:
-        soak, switched = soak_of_nothing(tmp_path), []
+        switched: list[tuple[Planned, bool]] = []
+        soak = soak_of_nothing(tmp_path)
         monkeypatch.setattr(Soak, "_switch", lambda self, row, on, switched=switched: switched.append((row, on)))
-        left, going = list(rows), []
+        left, going = list(rows), list[Planned]()
         for moment in instants:
             if moment <= last:
                 soak._switch_again(moment, left, going)
