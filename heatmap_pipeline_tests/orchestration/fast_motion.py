@@ -125,8 +125,8 @@ PLAN = (
     Planned("delisted", at(8, "00:00"), last=True, needs="heatmap_pipeline.chain.ends"),
     Planned("killed", at(9, "09:40"), notice="killed", later=True, death=Death("raw_candles", 1)),
 )
-"""A second symbol is added in the last round. What goes wrong: REST answers 451 for an hour, the archive's file of day 3
-is 30 hours late, that of day 2 is corrected, processes get SIGKILL while they publish, commit and ingest, the disk is
+"""A second symbol is added in the last round. What goes wrong: REST answers 451 for an hour, the archive has day 3
+30 hours late, that of day 2 is corrected, processes get SIGKILL while they publish, commit and ingest, the disk is
 full, REST refuses every request while the webhook is gone, too, the machine sleeps for two days and more, a symbol is
 not traded any more."""
 
