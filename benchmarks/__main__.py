@@ -15,7 +15,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import asking, commands, engine, exchange, footprint, page, serving, size, storage
+from benchmarks import asking, commands, engine, exchange, footprint, jobs, page, serving, size, storage
 from benchmarks.measure import Benchmark, Measured, Setting
 
 BENCHMARKS = (
@@ -33,6 +33,7 @@ BENCHMARKS = (
     Benchmark("help", commands.help_text),
     Benchmark("run", commands.run, long=True),
     Benchmark("demo", commands.demo, long=True),
+    Benchmark("jobs", jobs.jobs, long=True, on_request=True),
     Benchmark("memory", commands.memory, long=True),
     Benchmark("page", page.page, long=True, on_request=True),
     Benchmark("fetch", exchange.fetch, long=True, on_request=True),

@@ -66,6 +66,12 @@ _models = click.option(
     type=click.Choice(list(MODELS)),
     help=f"Only this model; repeatable. {'; '.join(f'{spec.name}: {spec.role}' for spec in MODELS.values())}.",
 )
+_jobs = click.option(
+    "--jobs",
+    type=click.IntRange(1, 64),
+    metavar="N",
+    help="Processes that share the symbols out among them (HEATMAP_JOBS; 1).",
+)
 
 
 class _Verbs(click.Group):
@@ -155,6 +161,7 @@ def demo(days: int, models: tuple[str, ...], home: Path | None) -> None:
     help="Instead of --start and --end: ask for corrected files of these stored days; rebuild from the first of them.",
 )
 @click.option("--restart", is_flag=True, help="Begin a new history after a gap that the source has no data for.")
+@_jobs
 @_market
 @_liquidations
 @_models
@@ -165,6 +172,7 @@ def run(
     end: datetime | None,
     check_files: tuple[datetime, datetime] | None,
     restart: bool,
+    jobs: int | None,
     source: str | None,
     archive: Path | None,
     liquidations_folder: Path | None,
@@ -178,7 +186,7 @@ def run(
       heatmap run BTCUSDT ETHUSDT --source binance --start 2026-11-01 --end 2026-11-21
       heatmap run BTCUSDT bybit:BTCUSDT --source exchange --start 2026-11-01 --end 2026-11-21
       heatmap run BTCUSDT --archive DIR --start 2024-06-19 --end 2024-07-28 --liquidations DIR
-      heatmap run BTCUSDT ETHUSDT --source demo --start 2026-01-01 --end 2026-01-31
+      heatmap run BTCUSDT ETHUSDT --source demo --start 2026-01-01 --end 2026-01-31 --jobs 2
       heatmap run --check-files 2026-01-01 2026-11-21
     """
     first, last = _run_days(symbols, start, end, check_files, restart=restart)
@@ -189,6 +197,7 @@ def run(
         liquidations_folder=liquidations_folder,
         models=models or None,
         symbols=_symbols(symbols) or None,
+        jobs=jobs,
     )
     _check_days(settings, first, last, "--check-files " if check_files else "")
     from heatmap_pipeline.commands import command  # noqa: PLC0415
@@ -212,11 +221,13 @@ def run(
 
 @main.command()
 @click.argument("symbols", nargs=-1, metavar="[SYMBOL...]")
+@_jobs
 @_market
 @_liquidations
 @_home
 def refresh(
     symbols: tuple[str, ...],
+    jobs: int | None,
     source: str | None,
     archive: Path | None,
     liquidations_folder: Path | None,
@@ -235,6 +246,7 @@ def refresh(
         archive=archive,
         liquidations_folder=liquidations_folder,
         symbols=_symbols(symbols) or None,
+        jobs=jobs,
     )
     from heatmap_pipeline.chain.due import last_due, of_earlier_version  # noqa: PLC0415
     from heatmap_pipeline.chain.reach import plan_due  # noqa: PLC0415
@@ -791,13 +803,13 @@ def _execute(
         since: first day asked for of symbols of which days before those that are run are stored and unchanged.
     """
     from heatmap_pipeline.notices import Failure  # noqa: PLC0415
+    from heatmap_pipeline.orchestration.processes import started  # noqa: PLC0415
     from heatmap_pipeline.orchestration.retention import tidy_up  # noqa: PLC0415
     from heatmap_pipeline.orchestration.runs import (  # noqa: PLC0415
         Outcome,
         look_back,
         one_run_at_a_time,
         prepare_home,
-        run_days,
         stored_spans,
     )
     from heatmap_pipeline.orchestration.told import noted, notes_left, tell_of_command  # noqa: PLC0415
@@ -815,8 +827,8 @@ def _execute(
             look_back(settings, notes, daily=daily)
             requests, refused = plan(stored_spans(settings, settings.symbols))
             if requests:
-                with _progress():
-                    outcome = run_days(settings, requests, restart=restart)
+                with started(settings, requests, again, restart=restart) as finish, _progress():
+                    outcome = finish()
             tidy_up(settings)
         except (Exception, KeyboardInterrupt) as error:
             write_last_run(settings.home, settings.symbols, settings.symbols, began=began, failed=True, count=False)

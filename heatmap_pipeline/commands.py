@@ -19,8 +19,8 @@ from heatmap_pipeline.source_kinds import SOURCES, folder_sources
 
 TAKES: Mapping[str, frozenset[str]] = {
     "demo": frozenset({"home", "model"}),
-    "run": frozenset({"start", "check-files", "restart", "source", "liquidations", "home", "model"}),
-    "refresh": frozenset({"source", "liquidations", "home"}),
+    "run": frozenset({"start", "check-files", "restart", "jobs", "source", "liquidations", "home", "model"}),
+    "refresh": frozenset({"jobs", "source", "liquidations", "home"}),
     "forget": frozenset({"home"}),
     "record": frozenset({"exchange", "home"}),
     "status": frozenset({"home"}),

@@ -135,6 +135,7 @@ class Settings(BaseSettings):
     binance_stream_url: str = ""
     demo_seed: int = 7
     lock_timeout: float = Field(default=600.0, gt=0)
+    jobs: int = Field(default=1, ge=1, le=64)
     intraday_minutes: Literal[5, 15] | None = None
     keep_run_days: int = Field(default=30, ge=0, le=36500)
     keep_runs: int = Field(default=500, ge=0, le=1_000_000)

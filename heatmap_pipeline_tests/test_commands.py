@@ -51,6 +51,7 @@ def test_every_verb_and_what_it_takes_is_known() -> None:
             "start",
             "check-files",
             "restart",
+            "jobs",
             "source",
             "liquidations",
             "exchange",

@@ -358,6 +358,7 @@ TABLE: dict[str, tuple[str, str | None]] = {
     "HEATMAP_BINANCE_STREAM_URL": ("ws://127.0.0.1:9", "stream"),
     "HEATMAP_DEMO_SEED": ("11", "eleven"),
     "HEATMAP_LOCK_TIMEOUT": ("1.5", "-1"),
+    "HEATMAP_JOBS": ("2", "0"),
     "HEATMAP_INTRADAY_MINUTES": ("5", "7"),
     "HEATMAP_UI_HOSTS": ("heatmap.example.org:8443", "https://heatmap.example.org"),
     "HEATMAP_EXPORT": ("/srv/share/heatmap", None),

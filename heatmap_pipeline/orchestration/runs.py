@@ -11,12 +11,12 @@ import os
 import socket
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 from uuid import uuid4
 
 import dagster as dg
@@ -34,8 +34,15 @@ from heatmap_pipeline.locks import LockHeldError, file_lock
 from heatmap_pipeline.market.sources import open_market
 from heatmap_pipeline.notices import Failure, announce, told_failed
 from heatmap_pipeline.orchestration import jobs
-from heatmap_pipeline.orchestration.assets import aggregated_map, position_events, published_database
-from heatmap_pipeline.orchestration.assets.common import failed_day, had_until, step_of, symbol_and_stage
+from heatmap_pipeline.orchestration.assets import (
+    STAGES,
+    aggregated_map,
+    heatmap_render,
+    parquet_export,
+    position_events,
+    published_database,
+)
+from heatmap_pipeline.orchestration.assets.common import asset_key, failed_day, had_until, step_of, symbol_and_stage
 from heatmap_pipeline.orchestration.build import build_defs
 from heatmap_pipeline.orchestration.instance import open_history
 from heatmap_pipeline.orchestration.instance_file import put_instance_file, shares_history
@@ -53,7 +60,10 @@ from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store import days as stored
 from heatmap_pipeline.store.warehouse import Warehouse
 
-_STOPPED = "the run was stopped; what it did is kept, and the same command goes on from there"
+Days: TypeAlias = tuple[date, date]
+"""First and last day, both included."""
+
+STOPPED = "the run was stopped; what it did is kept, and the same command goes on from there"
 _NOT_AGAIN = {"dagster/max_retries": "0"}
 """Tag by which the UI's daemon does not repeat a run of the command line that was killed: its command does that."""
 HOME_TAG, HOST_TAG, PROCESS_TAG = "heatmap/home", "heatmap/host", "heatmap/process"
@@ -61,6 +71,10 @@ HOME_TAG, HOST_TAG, PROCESS_TAG = "heatmap/home", "heatmap/host", "heatmap/proce
 _CODE_SERVER = ".dagster/grpc_info"
 """Tag that names the socket of the code server that runs a run of the UI."""
 _GOING_ON = [dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED]
+
+
+_COMPUTING = tuple(stage.NAME for stage in STAGES if stage is not published_database)
+_PUBLISHING = (published_database.NAME, parquet_export.NAME)
 
 
 class RunError(HeatmapError):
@@ -83,7 +97,7 @@ class Outcome:
     are the failures with day and stage, as far as they are known, and `run_ids` the failed runs of Dagster's history.
     """
 
-    published: dict[str, tuple[date, date]]
+    published: dict[str, Days]
     failures: dict[str, str]
     details: dict[str, Failure] = field(default_factory=dict)
     run_ids: list[str] = field(default_factory=list)
@@ -335,7 +349,7 @@ def wait_for_runs_of_the_ui(
         time.sleep(min(0.5, settings.lock_timeout / 4))
 
 
-def run_days(settings: Settings, requests: dict[str, tuple[date, date]], *, restart: bool = False) -> Outcome:
+def run_days(settings: Settings, requests: Mapping[str, Days], *, restart: bool = False) -> Outcome:
     """Run the job for each symbol's days, symbols with the same days in one Dagster run; under `one_run_at_a_time`.
 
     A day that cannot be had stops itself and what follows: a second run then computes and publishes the days before it.
@@ -347,42 +361,110 @@ def run_days(settings: Settings, requests: dict[str, tuple[date, date]], *, rest
     Raises:
         RunError: if Dagster's history cannot be opened.
     """
-    outcome = Outcome({}, {})
-    waiting = deque(_grouped(requests))
     folder = prepare_home(settings)
     with opened_history(folder) as instance:
         _close_killed(settings, instance)
-        while waiting:
-            (first, last), symbols = waiting.popleft()
-            if _STOPPED in outcome.failures.values():
-                outcome.failures.update({symbol: _STOPPED for symbol in symbols if symbol not in outcome.failures})
-                continue
-            own = settings.model_copy(update={"symbols": tuple(symbols)})
-            run_id = str(uuid4())  # known also where the history has a run that could not be begun
-            try:
-                with _explaining(folder):
-                    failed = _run_group(own, instance, run_id, first, last, restart)
-            except HeatmapError as error:
-                failed = dict.fromkeys(symbols, _Failure(str(error)))
-            if failed:
-                outcome.run_ids.append(run_id)
-            for symbol in symbols:
-                if symbol not in failed or failed[symbol].published:
-                    outcome.published[symbol] = first, last
-            before: dict[str, tuple[date, date]] = {}
-            for symbol, failure in failed.items():
-                if failure.had_until is not None:
-                    before[symbol] = first, failure.had_until
-                # Of several days that cannot be had, the first is what the history ends at.
-                if symbol not in outcome.failures or failure.had_until is not None:
-                    outcome.failures[symbol] = failure.message
-                    outcome.details[symbol] = Failure(symbol, failure.message, failure.day, failure.stage)
-            waiting.extend(_grouped(before))
+        return _run_groups(settings, instance, requests, restart=restart)
+
+
+def begin_history(settings: Settings) -> None:
+    """Make Dagster's history where there is none, and tell of runs that were killed; under `one_run_at_a_time`.
+
+    Raises:
+        RunError: if it cannot be opened.
+    """
+    with opened_history(prepare_home(settings)) as instance:
+        _close_killed(settings, instance)
+
+
+def compute_days(settings: Settings, requests: Mapping[str, Days], *, restart: bool = False) -> Outcome:
+    """Do all of `run_days` up to the pictures, beside others that do so for other symbols; after `begin_history`.
+
+    Returns:
+        What is ready to be published, in the place of what is published, and what failed.
+
+    Raises:
+        RunError: if Dagster's history cannot be opened.
+    """
+    with opened_history(settings.home / "dagster") as instance:
+        return _run_groups(settings, instance, requests, restart=restart, stages=_COMPUTING)
+
+
+def publish_days(settings: Settings, computed: Mapping[str, Days], killed: Collection[int], again: str) -> Outcome:
+    """Publish in one Dagster run what `compute_days` has made ready, and do what follows a publication.
+
+    Args:
+        settings: of the home.
+        computed: first and last day by symbol.
+        killed: ids of processes that were killed while they did `compute_days`: their runs are marked as failed, and
+            are among the failed runs of the outcome.
+        again: the command line that is going on.
+
+    Raises:
+        RunError: if Dagster's history cannot be opened.
+    """
+    outcome = Outcome({}, {})
+    with opened_history(settings.home / "dagster") as instance:
+        for process in sorted(killed):
+            tags = {**launched_here(settings), PROCESS_TAG: str(process)}
+            for run in instance.get_runs(dg.RunsFilter(statuses=_GOING_ON, tags=tags)):
+                instance.report_run_failed(run, "The process of this run was killed; its command can be run again.")
+                outcome.run_ids.append(run.run_id)
+        if computed:
+            days = min(first for first, _ in computed.values()), max(last for _, last in computed.values())
+            requests = dict.fromkeys(computed, days)
+            published = _run_groups(settings, instance, requests, stages=_PUBLISHING, again=again)
+            outcome.published.update({symbol: computed[symbol] for symbol in published.published})
+            outcome.failures.update(published.failures)
+            outcome.details.update(published.details)
+            outcome.run_ids.extend(published.run_ids)
     return outcome
 
 
-def _grouped(requests: Mapping[str, tuple[date, date]]) -> list[tuple[tuple[date, date], list[str]]]:
-    groups: dict[tuple[date, date], list[str]] = {}
+def _run_groups(
+    settings: Settings,
+    instance: dg.DagsterInstance,
+    requests: Mapping[str, Days],
+    *,
+    restart: bool = False,
+    stages: Sequence[str] = (),
+    again: str = "",
+) -> Outcome:
+    """Run these stages (none: all) for each symbol's days, then those of the days before one that cannot be had."""
+    outcome = Outcome({}, {})
+    waiting = deque(_grouped(requests))
+    while waiting:
+        (first, last), symbols = waiting.popleft()
+        if STOPPED in outcome.failures.values():
+            outcome.failures.update({symbol: STOPPED for symbol in symbols if symbol not in outcome.failures})
+            continue
+        own = settings.model_copy(update={"symbols": tuple(symbols)})
+        run_id = str(uuid4())  # known also where the history has a run that could not be begun
+        line = again or command(own, "run", *symbols, days=(first, last), restart=restart)
+        try:
+            with _explaining(settings.home / "dagster"):
+                failed = _run_group(own, instance, run_id, first, last, restart, stages, line)
+        except HeatmapError as error:
+            failed = dict.fromkeys(symbols, _Failure(str(error)))
+        if failed:
+            outcome.run_ids.append(run_id)
+        for symbol in symbols:
+            if symbol not in failed or failed[symbol].published:
+                outcome.published[symbol] = first, last
+        before: dict[str, Days] = {}
+        for symbol, failure in failed.items():
+            if failure.had_until is not None:
+                before[symbol] = first, failure.had_until
+            # Of several days that cannot be had, the first is what the history ends at.
+            if symbol not in outcome.failures or failure.had_until is not None:
+                outcome.failures[symbol] = failure.message
+                outcome.details[symbol] = Failure(symbol, failure.message, failure.day, failure.stage)
+        waiting.extend(_grouped(before))
+    return outcome
+
+
+def _grouped(requests: Mapping[str, Days]) -> list[tuple[Days, list[str]]]:
+    groups: dict[Days, list[str]] = {}
     for symbol, days in requests.items():
         groups.setdefault(days, []).append(symbol)
     return list(groups.items())
@@ -409,9 +491,16 @@ def _explaining(folder: Path) -> Iterator[None]:
 
 
 def _run_group(
-    settings: Settings, instance: dg.DagsterInstance, run_id: str, first: date, last: date, restart: bool
+    settings: Settings,
+    instance: dg.DagsterInstance,
+    run_id: str,
+    first: date,
+    last: date,
+    restart: bool,
+    stages: Sequence[str],
+    again: str,
 ) -> dict[str, _Failure]:
-    """Run days of symbols in a run of that id; return what failed."""
+    """Run these stages (none: all) of days of symbols in a run of that id; return what failed."""
     open_market(settings)  # one that cannot be opened would fail inside Dagster, without a step to say why
     job = build_defs(settings, start=first).resolve_job_def(jobs.NAME)
     config: dict[str, Any] = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -424,20 +513,40 @@ def _run_group(
         instance=instance,
         raise_on_error=False,
         run_id=run_id,
+        asset_selection=_keys(settings, stages) if stages else None,
         tags={
             **range_tags(first, last),
             **launched_here(settings),
             PROCESS_TAG: str(os.getpid()),
             **_NOT_AGAIN,
-            COMMAND_TAG: command(settings, "run", *settings.symbols, days=(first, last), restart=restart),
+            COMMAND_TAG: again,
             SYMBOLS_TAG: " ".join(settings.symbols),
         },
     )
-    return {} if result.success else _failures(settings, result.all_events)
+    end = heatmap_render.NAME if stages == _COMPUTING else published_database.NAME
+    return {} if result.success else _failures(settings, result.all_events, end)
 
 
-def _failures(settings: Settings, events: Sequence[dg.DagsterEvent]) -> dict[str, _Failure]:
-    """Return the first cause of failure of every symbol that a run did not publish or export, and of every base."""
+def _keys(settings: Settings, stages: Sequence[str]) -> list[dg.AssetKey]:
+    """Return the keys of these stages of all symbols; what follows a publication belongs to it."""
+    exported = settings.export is not None
+    names = [name for name in stages if exported or name != parquet_export.NAME]
+    keys = [asset_key(symbol, name) for symbol in settings.symbols for name in names]
+    if published_database.NAME not in stages:
+        return keys
+    return [*keys, *(asset_key(base, aggregated_map.NAME) for base in aggregated_map.markets_by_base(settings))]
+
+
+def _failures(
+    settings: Settings, events: Sequence[dg.DagsterEvent], end: str = published_database.NAME
+) -> dict[str, _Failure]:
+    """Return the first cause of failure of every symbol that a run did not bring to its end, and of every base.
+
+    Args:
+        settings: of the run.
+        events: of it.
+        end: the stage with which a symbol is done; what fails after it, as an export does, undoes nothing.
+    """
     failures: dict[str, _Failure] = {}
     done = {event.step_key for event in events if event.event_type_value == "STEP_SUCCESS"}
     for event in events:
@@ -449,13 +558,13 @@ def _failures(settings: Settings, events: Sequence[dg.DagsterEvent]) -> dict[str
             if not check.passed and check.blocking:
                 failures[symbol] = _Failure(f"check {check.check_name} failed: {check.description}", stage=stage)
         elif event.event_type_value == "STEP_FAILURE":
-            there = step_of(symbol, published_database.NAME) in done
+            there = step_of(symbol, end) in done
             failures[symbol] = _Failure(_cause(settings, event), had_until(event), failed_day(event), stage, there)
     outside = f"the run failed outside of its steps; see `{command(settings, 'ui')}`"
-    stopped = any(failure.message == _STOPPED for failure in failures.values())
+    stopped = any(failure.message == STOPPED for failure in failures.values())
     for symbol in settings.symbols:
-        if symbol not in failures and step_of(symbol, published_database.NAME) not in done:
-            failures[symbol] = _Failure(_STOPPED if stopped else outside)
+        if symbol not in failures and step_of(symbol, end) not in done:
+            failures[symbol] = _Failure(STOPPED if stopped else outside)
     return failures
 
 
@@ -465,7 +574,7 @@ def _cause(settings: Settings, event: dg.DagsterEvent) -> str:
         return str(data.user_failure_data.description)
     error = data.error
     if error is not None and error.cls_name == "DagsterExecutionInterruptedError":
-        return _STOPPED
+        return STOPPED
     while error is not None and error.cause is not None:
         error = error.cause
     stage = symbol_and_stage(event.step_key)[1] or "the run"

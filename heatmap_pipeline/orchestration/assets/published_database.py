@@ -19,8 +19,8 @@ _LAST = {"dagster/priority": "-1"}
 def build(settings: Settings, symbol: str, _days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
     """Return the asset of one symbol, so that one symbol's failure does not hold back another's publication.
 
-    The first of a run publishes all symbols that were drawn in it: a publication each would write the file as often as
-    there are symbols.
+    The first of a run publishes all symbols that were drawn in it, or are not to be: a publication each would write the
+    file as often as there are symbols.
     """
 
     @symbol_asset(
@@ -37,11 +37,12 @@ def build(settings: Settings, symbol: str, _days: dg.DailyPartitionsDefinition) 
             results = warehouse.published
             if symbol not in results:
                 chosen = context.run.asset_selection  # nothing chosen: all
-                others = [
-                    other
-                    for other in warehouse.drawn
-                    if other != symbol and (not chosen or asset_key(other, NAME) in chosen)
-                ]
+
+                def is_chosen(other: str, name: str) -> bool:
+                    return not chosen or asset_key(other, name) in chosen
+
+                ready = [*warehouse.drawn, *(o for o in settings.symbols if not is_chosen(o, heatmap_render.NAME))]
+                others = [other for other in ready if other != symbol and is_chosen(other, NAME)]
                 wanted = [symbol, *others]
                 results |= publish_symbols(warehouse.get_connection, settings, warehouse.warehouse, wanted, rules)
                 warehouse.drawn.clear()

@@ -1,0 +1,262 @@
+"""A command's symbols in several processes at once, each of them a Dagster run of its own; published once, at the end.
+
+Why so, and not steps in processes of their own: docs/decisions/0015. What belongs here: who does what, and what becomes
+of it when one of them fails, is killed or stopped. What does not: a run (`runs.py`).
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from importlib import import_module
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import Any, TypeAlias
+
+from heatmap_pipeline.chain.progress import listening, tell
+from heatmap_pipeline.errors import HeatmapError, listed
+from heatmap_pipeline.notices import Failure
+from heatmap_pipeline.orchestration import runs
+from heatmap_pipeline.orchestration.runs import STOPPED, Days, Outcome
+from heatmap_pipeline.settings import Settings
+
+Step: TypeAlias = tuple[str, str, int, int]
+"""What `progress.tell` is told: symbol, stage, steps done, steps in all."""
+
+_DRAWING = (
+    "heatmap_pipeline.render.page",
+    "jinja2",
+    "matplotlib.dates",
+    "matplotlib.figure",
+    "matplotlib.font_manager",
+)
+"""What is imported when a picture is drawn, a second's work: once, where processes are copies of this one."""
+
+
+def groups_of(requests: Mapping[str, Days], jobs: int) -> list[dict[str, Days]]:
+    """Share symbols out among so many processes, or fewer, that all have about as many days; none has no symbol.
+
+    Example:
+        >>> from datetime import date
+        >>> week, day = (date(2024, 7, 1), date(2024, 7, 7)), (date(2024, 7, 7), date(2024, 7, 7))
+        >>> [list(group) for group in groups_of({"BTC": day, "ETH": week, "SOL": day}, 2)]
+        [['ETH'], ['BTC', 'SOL']]
+    """
+    groups: list[dict[str, Days]] = [{} for _ in range(min(jobs, len(requests)))]
+    work = [0] * len(groups)
+    for symbol in sorted(requests, key=lambda name: _count(requests[name]), reverse=True):
+        least = work.index(min(work))
+        groups[least][symbol] = requests[symbol]
+        work[least] += _count(requests[symbol])
+    return groups
+
+
+def _count(days: Days) -> int:
+    return (days[1] - days[0]).days + 1
+
+
+@contextmanager
+def started(
+    settings: Settings, requests: Mapping[str, Days], again: str, *, restart: bool = False
+) -> Iterator[Callable[[], Outcome]]:
+    """Start the processes that `HEATMAP_JOBS` allows; give what waits for them, publishes, and returns the outcome.
+
+    With one there is no other: what is given is `run_days`. Under `one_run_at_a_time`; to be entered before this
+    process has threads of its own, as a progress bar has.
+
+    Args:
+        settings: of the command.
+        requests: days by symbol.
+        again: the command line that is going on.
+        restart: whether a new history begins after a gap.
+
+    Raises:
+        RunError: if Dagster's history cannot be opened; raised by what is given, too.
+    """
+    groups = groups_of(requests, settings.jobs)
+    if len(groups) < 2:
+        yield partial(runs.run_days, settings, requests, restart=restart)
+        return
+    runs.begin_history(settings)
+    context = _context()
+    children = [_Child(context, settings, group, restart) for group in groups]
+    try:
+        yield partial(_gathered, settings, requests, children, again)
+    finally:
+        for child in children:
+            child.end()
+
+
+def _gathered(settings: Settings, requests: Mapping[str, Days], children: list[_Child], again: str) -> Outcome:
+    """Wait for the processes, then publish what is ready; nothing after this one was told to stop."""
+    with _forwarding(children) as told:
+        while waiting := {child.channel: child for child in children if child.outcome is None}:
+            for channel in wait(list(waiting)):
+                waiting[channel].hear()
+    outcome = Outcome({}, {})
+    computed: dict[str, Days] = {}
+    for child in children:
+        assert child.outcome is not None  # noqa: S101 - that ended the loop above
+        computed |= child.outcome.published
+        _add(outcome, child.outcome)
+    if told:
+        outcome.failures.update(dict.fromkeys(requests, STOPPED))
+        outcome.details.clear()
+        computed.clear()
+    killed = [child.process.pid for child in children if child.killed and child.process.pid is not None]
+    in_order = {symbol: computed[symbol] for symbol in requests if symbol in computed}
+    published = runs.publish_days(settings, in_order, killed, again)
+    _add(outcome, published)
+    outcome.published.update(published.published)
+    return outcome
+
+
+def _add(outcome: Outcome, other: Outcome) -> None:
+    """Add what failed; of what failed twice, the first is told."""
+    for symbol, message in other.failures.items():
+        if symbol not in outcome.failures:
+            outcome.failures[symbol] = message
+            if symbol in other.details:
+                outcome.details[symbol] = other.details[symbol]
+    outcome.run_ids.extend(other.run_ids)
+
+
+@contextmanager
+def _forwarding(children: list[_Child]) -> Iterator[list[int]]:
+    """Have the processes stop when this one is told to, as a run of its own would; told again, kill them.
+
+    Yields the signals that were received. The processes are in groups of their own, so that no key reaches them.
+    """
+    told: list[int] = []
+
+    def forward(number: int, _: Any) -> None:
+        told.append(number)
+        for child in children:
+            child.signal(signal.SIGINT if len(told) == 1 else signal.SIGKILL)
+
+    before = {number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield told
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _Child:
+    """A process that computes some symbols, and what is known of it.
+
+    Attributes:
+        process: it.
+        channel: by which it tells its progress, then its outcome.
+        outcome: None as long as it works.
+        killed: whether it ended without one.
+    """
+
+    def __init__(self, context: Any, settings: Settings, requests: Mapping[str, Days], restart: bool) -> None:
+        self._symbols = list(requests)
+        self.outcome: Outcome | None = None
+        self.killed = False
+        self.channel, other = context.Pipe(duplex=False)
+        self.process: BaseProcess = context.Process(target=_work, args=(settings, requests, restart, other))
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # until it has a group of its own
+        try:
+            self.process.start()
+        finally:
+            signal.signal(signal.SIGINT, before)
+        other.close()  # so that its end is seen here
+
+    def hear(self) -> None:
+        """Take what the process has said: tell its progress, keep its outcome; or what its end means."""
+        try:
+            said: Step | Outcome = self.channel.recv()
+        except (EOFError, OSError):
+            self.process.join()
+            self.killed, self.outcome = True, self._lost()
+            return
+        if isinstance(said, Outcome):
+            self.outcome = said
+        else:
+            tell(*said)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal, unless it is done."""
+        if self.outcome is None and self.process.pid is not None and self.process.exitcode is None:
+            os.kill(self.process.pid, number)
+
+    def end(self) -> None:
+        """Wait for its end; kill it, where it still works because this process cannot go on."""
+        if self.outcome is None:
+            self.process.kill()
+        self.process.join()
+        self.channel.close()
+
+    def _lost(self) -> Outcome:
+        code = self.process.exitcode or 0
+        how = f"was killed by signal {-code}" if code < 0 else f"ended by itself with exit code {code}"
+        message = (
+            f"process {self.process.pid}, which worked on {listed(self._symbols)}, {how}; "
+            "what it did is kept, and the same command goes on from there"
+        )
+        return Outcome({}, dict.fromkeys(self._symbols, message), _details(self._symbols, message))
+
+
+def _context() -> Any:
+    """Return how to start a process: as a copy of this one where that is safe, for an import of everything takes 2 s.
+
+    A copy has none of the threads of this one, but their locks. DuckDB's are seen to (`store/instances.py`).
+    """
+    if sys.platform != "linux" or threading.active_count() > 1:
+        return multiprocessing.get_context("spawn")
+    for name in _DRAWING:
+        import_module(name)
+    return multiprocessing.get_context("fork")
+
+
+def _work(settings: Settings, requests: Mapping[str, Days], restart: bool, channel: Connection) -> None:
+    """Do the work of a process."""
+    os.setpgrp()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    _end_with_parent()
+    lock = threading.Lock()
+
+    def say(what: Step | Outcome) -> None:
+        with lock:  # a download tells from its threads
+            channel.send(what)
+
+    try:
+        with listening(lambda *step: say(step)):
+            outcome = runs.compute_days(settings, requests, restart=restart)
+    except HeatmapError as error:
+        outcome = Outcome({}, dict.fromkeys(requests, str(error)), _details([*requests], str(error)))
+    except KeyboardInterrupt:  # between two runs; within one it is Dagster's
+        outcome = Outcome({}, dict.fromkeys(requests, STOPPED))
+    except Exception as error:
+        traceback.print_exc()
+        message = f"{type(error).__name__}: {error} (unexpected)"
+        outcome = Outcome({}, dict.fromkeys(requests, message), _details([*requests], message))
+    say(outcome)
+
+
+def _details(symbols: list[str], message: str) -> dict[str, Failure]:
+    return {symbol: Failure(symbol, message) for symbol in symbols}
+
+
+def _end_with_parent() -> None:
+    """Have this process end when the one that began it is gone, even killed: the home is free for another run then."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        wait([parent.sentinel])
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()
