@@ -10,6 +10,9 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+_POLL = 0.01
+"""Seconds between two looks at a lock that is held; processes of one command take turns at one many times a second."""
+
 
 class LockHeldError(Exception):
     """A lock that somebody else has for longer than was waited; `holder` is who, in words."""
@@ -37,7 +40,7 @@ def file_lock(
         OSError: if there can be no such file; with `must_name` also if the name cannot be written.
     """
     holder = path.with_name(f"{path.name}.holder")
-    lock = FileLock(path)
+    lock = FileLock(path, poll_interval=_POLL)
     try:
         lock.acquire(timeout=min(patience, timeout))
     except Timeout:

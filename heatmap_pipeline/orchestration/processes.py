@@ -20,8 +20,13 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, TypeAlias
 
+import numpy as np
+
 from heatmap_pipeline.chain.progress import listening, tell
 from heatmap_pipeline.errors import HeatmapError, listed
+from heatmap_pipeline.model.book import DayCandles
+from heatmap_pipeline.model.engine import run_day, start_state
+from heatmap_pipeline.model.parameters import MODELS, ModelParameters
 from heatmap_pipeline.notices import Failure
 from heatmap_pipeline.orchestration import runs
 from heatmap_pipeline.orchestration.runs import STOPPED, Days, Outcome
@@ -37,7 +42,7 @@ _DRAWING = (
     "matplotlib.figure",
     "matplotlib.font_manager",
 )
-"""What is imported when a picture is drawn, a second's work: once, where processes are copies of this one."""
+"""What is imported when a picture is drawn, half a second's work: once, where processes are copies of this one."""
 
 
 def groups_of(requests: Mapping[str, Days], jobs: int) -> list[dict[str, Days]]:
@@ -216,6 +221,9 @@ def _context() -> Any:
         return multiprocessing.get_context("spawn")
     for name in _DRAWING:
         import_module(name)
+    parameters = ModelParameters(next(iter(MODELS.values())), 1.0)
+    nothing = DayCandles(np.empty(0, np.int64), *(np.empty(0) for _ in range(7)))
+    run_day(parameters, start_state(parameters, 1.0), nothing, parameters.interval)  # loads what is compiled
     return multiprocessing.get_context("fork")
 
 
