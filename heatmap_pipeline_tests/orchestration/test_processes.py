@@ -24,9 +24,10 @@ from heatmap_pipeline.orchestration import processes, runs
 from heatmap_pipeline.orchestration.assets import position_events
 from heatmap_pipeline.orchestration.instance import open_history
 from heatmap_pipeline.orchestration.processes import groups_of
-from heatmap_pipeline.orchestration.runs import STOPPED, Outcome
+from heatmap_pipeline.orchestration.runs import STOPPED, Outcome, prepare_home
 from heatmap_pipeline.settings import load_settings
 from heatmap_pipeline.store import publish as publishing
+from heatmap_pipeline.store.warehouse import Warehouse
 from heatmap_pipeline_tests._forked import Fork, Say, die
 from heatmap_pipeline_tests._homes import heatmap, last_line
 from heatmap_pipeline_tests._webhook import listening
@@ -56,6 +57,16 @@ def test_every_symbol_is_in_one_group_and_no_group_has_more_than_its_share(lengt
     assert {symbol: days for group in groups for symbol, days in group.items()} == requests
     work = [sum((last - first).days + 1 for first, last in group.values()) for group in groups]
     assert max(work) - min(work) <= max(lengths)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _made_before_any_fork(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Make what homes begin with (`_prepared.py`) in this process, or each of two that it forks would."""
+    home = tmp_path_factory.mktemp("before")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DAGSTER_HOME", "")
+        with open_history(prepare_home(load_settings(home=home))), Warehouse(home).connect():
+            pass
 
 
 @pytest.fixture(scope="module")
@@ -154,11 +165,16 @@ def _one_thread() -> ModuleType:
 
 
 @pytest.fixture
-def waiting(tmp_path: Path) -> Iterator[tuple[Fork, list[int]]]:
-    """A command that has begun in two processes, which wait; and the processes, by their ids."""
+def waiting(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Fork, list[int]]]:
+    """A command that has begun in two processes, which wait; and these, by their ids.
+
+    With the parameter "deaf" they do not stop when they are told to.
+    """
 
     def wait_for_ever(settings: Any, requests: Any, *, restart: bool) -> Outcome:
         (symbol,) = requests
+        if getattr(request, "param", "") == "deaf":
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
         tell(symbol, f"process {os.getpid()}", 1, 1)
         time.sleep(60)
         return Outcome(dict(requests), {})
@@ -166,7 +182,6 @@ def waiting(tmp_path: Path) -> Iterator[tuple[Fork, list[int]]]:
     def work(say: Say) -> None:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(runs, "compute_days", wait_for_ever)
-            patch.setattr(dg.DagsterInstance, "from_config", lambda _: dg.DagsterInstance.ephemeral())
             patch.setattr(processes, "threading", _one_thread())
             settings = load_settings(home=tmp_path, source="demo", symbols=(BTC, ETH), jobs=2)
             requests = {symbol: (day(1), day(2)) for symbol in settings.symbols}
@@ -203,6 +218,17 @@ def test_a_command_that_is_stopped_stops_its_processes_and_says_so(
     os.kill(fork.pid, number)
     assert fork.said.read().splitlines() == [f"{[STOPPED]} {[BTC, ETH]}"]
     assert fork.wait() == 0
+    assert all(map(_gone, ids))
+
+
+@pytest.mark.parametrize("waiting", ["deaf"], indirect=True)
+def test_told_again_a_command_kills_the_processes_that_do_not_stop(waiting: tuple[Fork, list[int]]) -> None:
+    fork, ids = waiting
+    os.kill(fork.pid, signal.SIGINT)
+    time.sleep(0.2)
+    assert not any(_gone(process, 0.05) for process in ids)
+    os.kill(fork.pid, signal.SIGINT)
+    assert fork.said.read().splitlines() == [f"{[STOPPED]} {[BTC, ETH]}"]
     assert all(map(_gone, ids))
 
 
