@@ -1,6 +1,6 @@
 """A command's symbols in several processes at once, each of them a Dagster run of its own; published once, at the end.
 
-Why so, and not steps in processes of their own: docs/decisions/0015. What belongs here: who does what, and what becomes
+Why so, and not steps in processes of their own: docs/decisions/0016. What belongs here: who does what, and what becomes
 of it when one of them fails, is killed or stopped. What does not: a run (`runs.py`).
 """
 
