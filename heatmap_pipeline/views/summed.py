@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -19,6 +20,7 @@ from heatmap_pipeline.bins import resample
 from heatmap_pipeline.compiled import compiled
 from heatmap_pipeline.instants import DAY, day_start, iso
 from heatmap_pipeline.model.book import LONG, SHORT, SIDE_NAMES, Floats, Ints, Lots, Sides
+from heatmap_pipeline.model.buckets import bucket_number
 from heatmap_pipeline.model.parameters import bucket_misfit
 from heatmap_pipeline.views.base import (
     Base,
@@ -34,9 +36,9 @@ from heatmap_pipeline.views.base import (
     units_by_day,
     without_ended,
 )
-from heatmap_pipeline.views.columns import VOLUMES, Cells, Columns, PartColumns, candle_seconds
+from heatmap_pipeline.views.columns import VOLUMES, Cells, Columns, PartColumns, candle_seconds, filled
 from heatmap_pipeline.views.errors import ViewError
-from heatmap_pipeline.views.grid import DECIMALS, Grid, make_grid, price_span
+from heatmap_pipeline.views.grid import DECIMALS, SCALE, Grid, make_grid, price_span
 from heatmap_pipeline.views.heatmap import Heatmap, units_of
 from heatmap_pipeline.views.modelled import Modelled, together
 from heatmap_pipeline.views.replay import Replay, replay
@@ -70,9 +72,7 @@ class Summed:
         parts: what each market has of the window.
         heatmaps: that of each market, in the bins of the sum; None of one without a candle in the window.
         grid: the sum.
-        volumes: of each market and each of `VOLUMES` what it has of each row of `grid`, shape (parts, 4, n): 0 where
-            it holds nothing, NaN where it is missing.
-        cells: the open cells of all markets and whose each is (`cells_of_sum`); None where nobody looks for zones.
+        cells: the open cells of all markets (`cells_of_sum`); None where nobody looks for zones.
     """
 
     base: Base
@@ -81,8 +81,7 @@ class Summed:
     parts: tuple[Part, ...]
     heatmaps: tuple[Heatmap | None, ...]
     grid: Grid
-    volumes: Floats
-    cells: tuple[Book, Ints] | None = None
+    cells: Book | None = None
 
     @cached_property
     def there(self) -> Bools:
@@ -252,8 +251,8 @@ def summed_in(
     with _workers(len(parts)) as workers:
         played = list(workers.map(lambda part: _replayed(part, window), parts))
         cells = workers.submit(_cells, parts, played, window) if with_cells else None
-        filled = [price_span(one, price) for one in played if one is not None and len(one.price)] or [(price, price)]
-        span = min(low for low, _ in filled), max(high for _, high in filled)
+        spans = [price_span(one, price) for one in played if one is not None and len(one.price)] or [(price, price)]
+        span = min(low for low, _ in spans), max(high for _, high in spans)
         height = choose_bins(*span, base.bucket(window.first, window.last), units, max_rows)
 
         def in_bins(part: Part, one: Replay | None) -> Heatmap | None:
@@ -265,8 +264,8 @@ def summed_in(
         heatmaps = tuple(workers.map(in_bins, parts, played))
         if most is not None:
             check_levels(sum(len(heatmap.grid.interval) for heatmap in heatmaps if heatmap is not None), most)
-        grid, volumes = _added(parts, heatmaps, height, span, window.count, workers)
-        return Summed(base, window, interval, parts, heatmaps, grid, volumes, None if cells is None else cells.result())
+        grid = _added(heatmaps, height, span, window.count, workers)
+        return Summed(base, window, interval, parts, heatmaps, grid, None if cells is None else cells.result())
 
 
 def _workers(count: int) -> ThreadPoolExecutor:
@@ -279,51 +278,99 @@ def _replayed(part: Part, window: Window) -> Replay | None:
 
 
 def _added(
-    parts: Sequence[Part],
     heatmaps: Sequence[Heatmap | None],
     height: int,
     span: tuple[int, int],
     count: int,
     workers: ThreadPoolExecutor,
-) -> tuple[Grid, Floats]:
-    """Return the sum of grids of equal bins, and what each market has of each of its rows."""
+) -> Grid:
+    """Return the sum of grids of equal bins."""
     first = span[0] // height
     bins = span[1] // height - first + 1
     there = [heatmap.grid for heatmap in heatmaps if heatmap is not None]
     place = np.zeros(count * bins, dtype=np.int64)
     for grid in there:
-        place[grid.interval * bins + grid.bin] = 1
-    every = np.flatnonzero(place)
-    place[every] = np.arange(len(every))
-    interval, row = every // bins, every % bins
-    volumes = np.zeros((len(parts), len(VOLUMES), len(every)))
+        _mark(place, bins, grid.interval, grid.bin)
+    interval, row = _numbered(place, bins)
+    sums = np.zeros((len(VOLUMES), len(interval)))
 
-    def put(heatmap: Heatmap | None, rows: Floats) -> None:
-        if heatmap is not None:
-            own = heatmap.grid
-            _put(place, own.interval, own.bin, bins, *(getattr(own, name) for name in VOLUMES), rows)
+    def add(intervals: tuple[int, int]) -> None:
+        for grid in there:  # in the order of the markets: a sum of floats depends on it
+            cut = slice(*np.searchsorted(grid.interval, intervals))
+            of_grid = (getattr(grid, name)[cut] for name in VOLUMES)
+            _add(place, bins, grid.interval[cut], grid.bin[cut], *of_grid, sums)
+        _round(sums[:, slice(*np.searchsorted(interval, intervals))])
 
-    list(workers.map(put, heatmaps, volumes))
-    sums = {name: added(volumes[:, column]) for column, name in enumerate(VOLUMES)}
+    list(workers.map(add, pairwise((0, count // 2, count))))
     dead = {
         name: added(np.array([getattr(grid, name).round(DECIMALS) for grid in there]))
         for name in ("dead_long", "dead_short")
     }
-    for number, part in enumerate(parts):
-        if not part.present.all():
-            volumes[number, :, ~part.present[interval]] = np.nan
-    return Grid(height, first, bins, interval, row, **sums, **dead), volumes
+    return Grid(height, first, bins, interval, row, **dict(zip(VOLUMES, sums, strict=True)), **dead)
 
 
 @compiled
-def _put(place, interval, row, bins, long, short, dead_long, dead_short, volumes):  # type: ignore[no-untyped-def]
-    """Write the volumes of a grid where its rows stand in the sum."""
+def _mark(place, bins, interval, row):  # type: ignore[no-untyped-def]
+    """Mark the rows of a grid, by interval and bin."""
+    for cell in range(len(interval)):
+        place[interval[cell] * bins + row[cell]] = 1
+
+
+@compiled
+def _numbered(place, bins):  # type: ignore[no-untyped-def]
+    """Write the number of its row where each is marked; return interval and bin of every row."""
+    rows = place.sum()
+    interval, row = np.empty(rows, dtype=np.int64), np.empty(rows, dtype=np.int64)
+    at = 0
+    for number in range(len(place) // bins):
+        for each in range(bins):
+            if place[number * bins + each]:
+                place[number * bins + each] = at
+                interval[at], row[at] = number, each
+                at += 1
+    return interval, row
+
+
+@compiled
+def _add(place, bins, interval, row, long, short, dead_long, dead_short, sums):  # type: ignore[no-untyped-def]
+    """Add the volumes of a grid where its rows stand in the sum."""
     for cell in range(len(interval)):
         at = place[interval[cell] * bins + row[cell]]
-        volumes[0, at] = long[cell]
-        volumes[1, at] = short[cell]
-        volumes[2, at] = dead_long[cell]
-        volumes[3, at] = dead_short[cell]
+        sums[0, at] += long[cell]
+        sums[1, at] += short[cell]
+        sums[2, at] += dead_long[cell]
+        sums[3, at] += dead_short[cell]
+
+
+@compiled
+def _round(sums):  # type: ignore[no-untyped-def]
+    """Round sums of what is rounded, exactly to that of the decimals."""
+    for column in range(len(sums)):
+        for row in range(sums.shape[1]):
+            sums[column, row] = np.rint(sums[column, row] * SCALE) / SCALE
+
+
+def _volumes(part: Part, heatmap: Heatmap | None, name: str, cells: Cells) -> Floats:
+    """Return what a market has of cells of the sum: 0 where it holds nothing, NaN where it is missing."""
+    volumes = np.zeros(len(cells.column))
+    if heatmap is not None:
+        grid = heatmap.grid
+        _pick(grid.interval, grid.bin, getattr(grid, name), cells.column, cells.row, volumes)
+    if not part.present.all():
+        volumes[~part.present[cells.column]] = np.nan
+    return volumes
+
+
+@compiled
+def _pick(interval, row, volume, wanted_interval, wanted_row, out):  # type: ignore[no-untyped-def]
+    """Write the volume of the cells that there are of those wanted; both in the order of interval and row."""
+    at = 0
+    for wanted in range(len(out)):
+        here, bin_ = wanted_interval[wanted], wanted_row[wanted]
+        while at < len(interval) and (interval[at] < here or (interval[at] == here and row[at] < bin_)):
+            at += 1
+        if at < len(interval) and interval[at] == here and row[at] == bin_:
+            out[wanted] = volume[at]
 
 
 def summed_columns(summed: Summed) -> Columns:
@@ -333,10 +380,10 @@ def summed_columns(summed: Summed) -> Columns:
     lots = joined_lots([_lots(part, window) for part in summed.parts if part.present[summed.newest]])
     with _workers(1) as worker:
         zoned = worker.submit(_zones, summed, lots)
-        there = {name: np.flatnonzero(getattr(grid, name) > 0) for name in VOLUMES}
+        cells = {name: filled(grid, name) for name in VOLUMES}
         volumes = [
-            {name: of_part[column].take(there[name]) for column, name in enumerate(VOLUMES)}
-            for of_part in summed.volumes
+            {name: _volumes(part, heatmap, name, cells[name]) for name in VOLUMES}
+            for part, heatmap in zip(summed.parts, summed.heatmaps, strict=True)
         ]
         zones, by_part = zoned.result()
     modelled = [_no_deaths() if each is None else each.played.modelled for each in summed.heatmaps]
@@ -355,9 +402,7 @@ def summed_columns(summed: Summed) -> Columns:
     return Columns(
         times=window.first + np.arange(window.count) * window.step,
         prices=grid.prices,
-        cells={
-            name: Cells(grid.interval[rows], grid.bin[rows], getattr(grid, name)[rows]) for name, rows in there.items()
-        },
+        cells=cells,
         candles=resample(candles, window.first, min(window.last, leader.model.end), candle_seconds(candles, window)),
         meta={**summed.meta(), **_page_meta(summed)},
         located_shares=summed.located_shares,
@@ -422,12 +467,12 @@ def _zones(summed: Summed, lots: Lots) -> tuple[WindowZones, Floats]:
     units = _units(summed.parts, window)
     if summed.cells is None:
         raise RuntimeError("zones of a sum need its cells: summed_in(..., with_cells=True)")
-    cells, whose = summed.cells
     closes = np.where(np.isnan(summed.closes), 1.0, summed.closes)  # an interval without candles has no cells
-    found = zones_of_cells(cells, closes, units, window.count, lots)
+    found = zones_of_cells(summed.cells, closes, units, window.count, lots)
     zones = found.zones
     low, high = (np.rint(edge * 1e8).astype(np.int64) for edge in (zones.low, zones.high))
-    by_part = volumes_between(cells, whose, len(summed.parts), zones.book, zones.side, low, high)
+    books = [None if heatmap is None else _book(heatmap.played) for heatmap in summed.heatmaps]
+    by_part = volumes_between(books, zones.book, zones.side, low, high)
     for row, part in enumerate(summed.parts):
         by_part[row, ~part.present[zones.book]] = np.nan
     return found, by_part
@@ -437,86 +482,86 @@ def _units(parts: Sequence[Part], window: Window) -> Ints:
     return units_by_day(parts, window.first + np.arange(window.count) * window.step)
 
 
-def _cells(parts: Sequence[Part], played: Sequence[Replay | None], window: Window) -> tuple[Book, Ints]:
-    books = [None if one is None else (one.interval, one.price, one.side, one.active) for one in played]
-    return cells_of_sum(books, _units(parts, window))
+def _cells(parts: Sequence[Part], played: Sequence[Replay | None], window: Window) -> Book:
+    return cells_of_sum([None if each is None else _book(each) for each in played], _units(parts, window))
+
+
+def _book(played: Replay) -> Book:
+    return played.interval, played.price, played.side, played.active
 
 
 Book: TypeAlias = tuple[Ints, Ints, Sides, Floats]
 """Interval, bucket (lower edge, 1e-8 of the quote asset), side and open volume of each cell."""
 
 
-def cells_of_sum(books: Sequence[Book | None], units: Ints) -> tuple[Book, Ints]:
-    """Return the open cells of all markets in the buckets of the sum, by interval, then bucket, and whose each is.
+def cells_of_sum(books: Sequence[Book | None], units: Ints) -> Book:
+    """Return the open cells of all markets in the buckets of the sum, by interval, then bucket, then market.
 
     Args:
         books: of each market, sorted; None of one that has nothing.
         units: height of the buckets of the sum in each interval, 1e-8 of the quote asset.
     """
     none = np.zeros(0, dtype=np.int64)
-    cells: tuple[Ints, Ints, Sides, Floats, Ints] = (none, none, none.astype(np.int8), np.zeros(0), none)
-    for number, book in enumerate(books):
+    cells: Book = (none, none, none.astype(np.int8), np.zeros(0))
+    for book in books:
         if book is not None:
-            cells = _merged(*cells, *book, number, units)
-    return cells[:4], cells[4]
+            cells = _merged(*cells, *book, units)
+    return cells
 
 
 @compiled
-def _merged(interval, price, side, active, whose, more_interval, more_price, more_side, more_active, number, units):  # type: ignore[no-untyped-def]
+def _merged(interval, price, side, active, more_interval, more_price, more_side, more_active, units):  # type: ignore[no-untyped-def]
     """Return cells, and those of one more market in buckets of other heights; of one bucket that market comes last."""
-    size = len(interval) + len(more_interval)
-    intervals, prices, owners = np.empty(size, np.int64), np.empty(size, np.int64), np.empty(size, np.int64)
+    size, more = len(interval) + len(more_interval), len(more_interval)
+    intervals, prices = np.empty(size, np.int64), np.empty(size, np.int64)
     sides, volumes = np.empty(size, np.int8), np.empty(size)
-    old = new = at = 0
-    while old < len(interval) or new < len(more_interval):
-        if new < len(more_interval):
-            if more_active[new] <= 0:
-                new += 1
-                continue
-            height = units[more_interval[new]]
-            bucket = more_price[new] // height * height
-            take_old = old < len(interval) and (
-                interval[old] < more_interval[new] or (interval[old] == more_interval[new] and price[old] <= bucket)
-            )
-        else:
-            take_old = True
-        if take_old:
-            intervals[at], prices[at], owners[at] = interval[old], price[old], whose[old]
-            sides[at], volumes[at] = side[old], active[old]
+    old = at = 0
+    number = np.int64(0)
+    for new in range(more):
+        if more_active[new] <= 0:
+            continue
+        height = units[more_interval[new]]
+        number = bucket_number(more_price[new], height, number)
+        bucket = number * height
+        while old < len(interval) and (
+            interval[old] < more_interval[new] or (interval[old] == more_interval[new] and price[old] <= bucket)
+        ):
+            intervals[at], prices[at], sides[at], volumes[at] = interval[old], price[old], side[old], active[old]
             old += 1
-        else:
-            intervals[at], prices[at], owners[at] = more_interval[new], bucket, number
-            sides[at], volumes[at] = more_side[new], more_active[new]
-            new += 1
+            at += 1
+        intervals[at], prices[at], sides[at], volumes[at] = more_interval[new], bucket, more_side[new], more_active[new]
         at += 1
-    return intervals[:at], prices[:at], sides[:at], volumes[:at], owners[:at]
+    rest = len(interval) - old
+    intervals[at : at + rest], prices[at : at + rest] = interval[old:], price[old:]
+    sides[at : at + rest], volumes[at : at + rest] = side[old:], active[old:]
+    return intervals[: at + rest], prices[: at + rest], sides[: at + rest], volumes[: at + rest]
 
 
-def volumes_between(cells: Book, whose: Ints, parts: int, book: Ints, side: Sides, low: Ints, high: Ints) -> Floats:
-    """Return what each market holds between prices, shape (parts, n).
+def volumes_between(books: Sequence[Book | None], book: Ints, side: Sides, low: Ints, high: Ints) -> Floats:
+    """Return what each market holds between prices, shape (markets, n).
 
     Args:
-        cells: as of `cells_of_sum`.
-        whose: market of each cell.
-        parts: number of markets.
+        books: of each market, sorted; None of one that has nothing.
         book: number of the interval of each stretch of price, shape (n,).
         side: of each stretch.
-        low: lower edge of each, 1e-8 of the quote asset.
-        high: upper edge, not included.
+        low: lower edge of each, 1e-8 of the quote asset; an edge of a bucket of the sum, and so of the market's.
+        high: upper edge, not included; the same.
     """
-    volumes = np.zeros((parts, len(book)))
+    volumes = np.zeros((len(books), len(book)))
     if len(book):
-        begins = np.searchsorted(cells[0], np.arange(int(book.max()) + 2))
-        _between(*cells, whose, begins, book, side, low, high, volumes)
+        for cells, of_market in zip(books, volumes, strict=True):
+            if cells is not None:
+                begins = np.searchsorted(cells[0], np.arange(int(book.max()) + 2))
+                _between(*cells[1:], begins, book, side, low, high, of_market)
     return volumes
 
 
 @compiled
-def _between(interval, price, sides, active, whose, begins, book, side, low, high, volumes):  # type: ignore[no-untyped-def]
+def _between(price, sides, active, begins, book, side, low, high, volumes):  # type: ignore[no-untyped-def]
     for stretch in range(len(book)):
         begin, end = begins[book[stretch]], begins[book[stretch] + 1]
         cell = begin + np.searchsorted(price[begin:end], low[stretch])
         while cell < end and price[cell] < high[stretch]:
             if sides[cell] == side[stretch]:
-                volumes[whose[cell], stretch] += active[cell]
+                volumes[stretch] += active[cell]
             cell += 1

@@ -53,7 +53,7 @@ class _State:
             self.shares.append(share)
             books.append((np.zeros(len(prices), dtype=np.int64), prices, sides, volumes) if part.present[0] else None)
         self.books = books
-        self.cells, self.whose = cells_of_sum(books, np.array([self.units]))
+        self.cells = cells_of_sum(books, np.array([self.units]))
         self.lots: Lots = joined_lots(
             [lots_after(part.source, part.at) for part in parts if part.at is not None and part.present[0]]
         )
@@ -68,7 +68,7 @@ class _State:
             )
             side = np.array([LONG if zone.side == "long" else SHORT for zone in zones], dtype=np.int8)
             book = np.zeros(len(zones), dtype=np.int64)
-            volumes = volumes_between(self.cells, self.whose, len(self.parts), book, side, low, high)
+            volumes = volumes_between(self.books, book, side, low, high)
             names = [(row, part.source.symbol.name) for row, part in enumerate(self.parts) if part.present[0]]
             return [
                 {"parts": {name: round(float(volumes[row, number]), DECIMALS) for row, name in names}}
