@@ -67,7 +67,7 @@ def plan_base_heatmap(version: Version, books: Books, query: HeatmapQuery, most:
         is_nested = query.format == "nested"
         summed = summed_in(base, window, query.interval, units, rows, MAX_CELLS, with_cells=not is_nested)
         check_levels(len(summed.grid.interval), most)
-        return _nested(summed) if is_nested else encode.dump(summed_columns(summed).record())
+        return _nested(summed) if is_nested else encode.Dump(summed_columns(summed).record())
 
     key = ("heatmap", base.key, window, units, rows, query.format)
     return Plan(key, base.fingerprint, make, window.last >= base.end)

@@ -7,7 +7,7 @@ rounded as they are answered, are added. Nothing is modelled of the sum.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -350,27 +350,27 @@ def _round(sums):  # type: ignore[no-untyped-def]
             sums[column, row] = np.rint(sums[column, row] * SCALE) / SCALE
 
 
-def _volumes(part: Part, heatmap: Heatmap | None, name: str, cells: Cells) -> Floats:
-    """Return what a market has of cells of the sum: 0 where it holds nothing, NaN where it is missing."""
-    volumes = np.zeros(len(cells.column))
-    if heatmap is not None:
-        grid = heatmap.grid
-        _pick(grid.interval, grid.bin, getattr(grid, name), cells.column, cells.row, volumes)
-    if not part.present.all():
-        volumes[~part.present[cells.column]] = np.nan
+def _volumes(part: Part, heatmap: Heatmap | None, cells: Mapping[str, Cells]) -> dict[str, Floats]:
+    """Return what a market has of cells of the sum, by `VOLUMES`: 0 where it holds nothing, NaN where it is missing."""
+    volumes = {name: np.zeros(len(of_sum.column)) for name, of_sum in cells.items()}
+    for name, of_sum in cells.items():
+        if heatmap is not None:
+            grid = heatmap.grid
+            _pick(of_sum.column, of_sum.row, grid.interval, grid.bin, getattr(grid, name), volumes[name])
+        if not part.present.all():
+            volumes[name][~part.present[of_sum.column]] = np.nan
     return volumes
 
 
 @compiled
-def _pick(interval, row, volume, wanted_interval, wanted_row, out):  # type: ignore[no-untyped-def]
-    """Write the volume of the cells that there are of those wanted; both in the order of interval and row."""
+def _pick(column, row, own_interval, own_bin, own_volume, volumes):  # type: ignore[no-untyped-def]
+    """Write what a market has of cells, among which is each that it has something of; both in their order."""
     at = 0
-    for wanted in range(len(out)):
-        here, bin_ = wanted_interval[wanted], wanted_row[wanted]
-        while at < len(interval) and (interval[at] < here or (interval[at] == here and row[at] < bin_)):
-            at += 1
-        if at < len(interval) and interval[at] == here and row[at] == bin_:
-            out[wanted] = volume[at]
+    for own in range(len(own_volume)):
+        if own_volume[own] > 0:
+            while row[at] != own_bin[own] or column[at] != own_interval[own]:
+                at += 1
+            volumes[at] = own_volume[own]
 
 
 def summed_columns(summed: Summed) -> Columns:
@@ -381,10 +381,9 @@ def summed_columns(summed: Summed) -> Columns:
     with _workers(1) as worker:
         zoned = worker.submit(_zones, summed, lots)
         cells = {name: filled(grid, name) for name in VOLUMES}
-        volumes = [
-            {name: _volumes(part, heatmap, name, cells[name]) for name in VOLUMES}
-            for part, heatmap in zip(summed.parts, summed.heatmaps, strict=True)
-        ]
+        of_each = list(zip(summed.parts, summed.heatmaps, strict=True))
+        volumes = [_volumes(part, heatmap, cells) for part, heatmap in of_each]
+        reported = [_reported(part, heatmap, window) for part, heatmap in of_each]
         zones, by_part = zoned.result()
     modelled = [_no_deaths() if each is None else each.played.modelled for each in summed.heatmaps]
     by_market = tuple(
@@ -394,9 +393,9 @@ def summed_columns(summed: Summed) -> Columns:
             summed.located[row],
             {SIDE_NAMES[side]: by_part[row, zones.zones.side == side] for side in (LONG, SHORT)},
             modelled[row],
-            _reported(part, heatmap, window),
+            reported[row],
         )
-        for row, (part, heatmap) in enumerate(zip(summed.parts, summed.heatmaps, strict=True))
+        for row, part in enumerate(summed.parts)
     )
     candles = leader.symbol.candles
     return Columns(
