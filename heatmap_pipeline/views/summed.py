@@ -7,26 +7,23 @@ rounded as they are answered, are added. Nothing is modelled of the sum.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
 from heatmap_pipeline.bins import resample
-from heatmap_pipeline.compiled import compiled
 from heatmap_pipeline.instants import DAY, day_start, iso
-from heatmap_pipeline.model.book import LONG, SHORT, SIDE_NAMES, Floats, Ints, Lots, Sides
-from heatmap_pipeline.model.buckets import bucket_number
+from heatmap_pipeline.model.book import LONG, SHORT, SIDE_NAMES, Floats, Ints, Lots
 from heatmap_pipeline.model.parameters import bucket_misfit
+from heatmap_pipeline.views.adding import Book, cells_of_sum, sum_of_grids, volumes_between, volumes_of
 from heatmap_pipeline.views.base import (
     Base,
     Bools,
     Part,
-    added,
     base_window,
     day_is_provisional,
     leading,
@@ -36,9 +33,9 @@ from heatmap_pipeline.views.base import (
     units_by_day,
     without_ended,
 )
-from heatmap_pipeline.views.columns import VOLUMES, Cells, Columns, PartColumns, candle_seconds, filled
+from heatmap_pipeline.views.columns import VOLUMES, Columns, PartColumns, candle_seconds, filled
 from heatmap_pipeline.views.errors import ViewError
-from heatmap_pipeline.views.grid import DECIMALS, SCALE, Grid, make_grid, price_span
+from heatmap_pipeline.views.grid import DECIMALS, Grid, make_grid, price_span
 from heatmap_pipeline.views.heatmap import Heatmap, units_of
 from heatmap_pipeline.views.modelled import Modelled, together
 from heatmap_pipeline.views.replay import Replay, replay
@@ -264,7 +261,7 @@ def summed_in(
         heatmaps = tuple(workers.map(in_bins, parts, played))
         if most is not None:
             check_levels(sum(len(heatmap.grid.interval) for heatmap in heatmaps if heatmap is not None), most)
-        grid = _added(heatmaps, height, span, window.count, workers)
+        grid = sum_of_grids([each.grid for each in heatmaps if each is not None], window.count, workers)
         return Summed(base, window, interval, parts, heatmaps, grid, None if cells is None else cells.result())
 
 
@@ -277,102 +274,6 @@ def _replayed(part: Part, window: Window) -> Replay | None:
     return None if part.at is None else replay(part.source, window.first, window.last, window.seconds)
 
 
-def _added(
-    heatmaps: Sequence[Heatmap | None],
-    height: int,
-    span: tuple[int, int],
-    count: int,
-    workers: ThreadPoolExecutor,
-) -> Grid:
-    """Return the sum of grids of equal bins."""
-    first = span[0] // height
-    bins = span[1] // height - first + 1
-    there = [heatmap.grid for heatmap in heatmaps if heatmap is not None]
-    place = np.zeros(count * bins, dtype=np.int64)
-    for grid in there:
-        _mark(place, bins, grid.interval, grid.bin)
-    interval, row = _numbered(place, bins)
-    sums = np.zeros((len(VOLUMES), len(interval)))
-
-    def add(intervals: tuple[int, int]) -> None:
-        for grid in there:  # in the order of the markets: a sum of floats depends on it
-            cut = slice(*np.searchsorted(grid.interval, intervals))
-            of_grid = (getattr(grid, name)[cut] for name in VOLUMES)
-            _add(place, bins, grid.interval[cut], grid.bin[cut], *of_grid, sums)
-        _round(sums[:, slice(*np.searchsorted(interval, intervals))])
-
-    list(workers.map(add, pairwise((0, count // 2, count))))
-    dead = {
-        name: added(np.array([getattr(grid, name).round(DECIMALS) for grid in there]))
-        for name in ("dead_long", "dead_short")
-    }
-    return Grid(height, first, bins, interval, row, **dict(zip(VOLUMES, sums, strict=True)), **dead)
-
-
-@compiled
-def _mark(place, bins, interval, row):  # type: ignore[no-untyped-def]
-    """Mark the rows of a grid, by interval and bin."""
-    for cell in range(len(interval)):
-        place[interval[cell] * bins + row[cell]] = 1
-
-
-@compiled
-def _numbered(place, bins):  # type: ignore[no-untyped-def]
-    """Write the number of its row where each is marked; return interval and bin of every row."""
-    rows = place.sum()
-    interval, row = np.empty(rows, dtype=np.int64), np.empty(rows, dtype=np.int64)
-    at = 0
-    for number in range(len(place) // bins):
-        for each in range(bins):
-            if place[number * bins + each]:
-                place[number * bins + each] = at
-                interval[at], row[at] = number, each
-                at += 1
-    return interval, row
-
-
-@compiled
-def _add(place, bins, interval, row, long, short, dead_long, dead_short, sums):  # type: ignore[no-untyped-def]
-    """Add the volumes of a grid where its rows stand in the sum."""
-    for cell in range(len(interval)):
-        at = place[interval[cell] * bins + row[cell]]
-        sums[0, at] += long[cell]
-        sums[1, at] += short[cell]
-        sums[2, at] += dead_long[cell]
-        sums[3, at] += dead_short[cell]
-
-
-@compiled
-def _round(sums):  # type: ignore[no-untyped-def]
-    """Round sums of what is rounded, exactly to that of the decimals."""
-    for column in range(len(sums)):
-        for row in range(sums.shape[1]):
-            sums[column, row] = np.rint(sums[column, row] * SCALE) / SCALE
-
-
-def _volumes(part: Part, heatmap: Heatmap | None, cells: Mapping[str, Cells]) -> dict[str, Floats]:
-    """Return what a market has of cells of the sum, by `VOLUMES`: 0 where it holds nothing, NaN where it is missing."""
-    volumes = {name: np.zeros(len(of_sum.column)) for name, of_sum in cells.items()}
-    for name, of_sum in cells.items():
-        if heatmap is not None:
-            grid = heatmap.grid
-            _pick(of_sum.column, of_sum.row, grid.interval, grid.bin, getattr(grid, name), volumes[name])
-        if not part.present.all():
-            volumes[name][~part.present[of_sum.column]] = np.nan
-    return volumes
-
-
-@compiled
-def _pick(column, row, own_interval, own_bin, own_volume, volumes):  # type: ignore[no-untyped-def]
-    """Write what a market has of cells, among which is each that it has something of; both in their order."""
-    at = 0
-    for own in range(len(own_volume)):
-        if own_volume[own] > 0:
-            while row[at] != own_bin[own] or column[at] != own_interval[own]:
-                at += 1
-            volumes[at] = own_volume[own]
-
-
 def summed_columns(summed: Summed) -> Columns:
     """Return the heatmap of a base as it is drawn, with what each market has of it."""
     window, grid = summed.window, summed.grid
@@ -382,7 +283,7 @@ def summed_columns(summed: Summed) -> Columns:
         zoned = worker.submit(_zones, summed, lots)
         cells = {name: filled(grid, name) for name in VOLUMES}
         of_each = list(zip(summed.parts, summed.heatmaps, strict=True))
-        volumes = [_volumes(part, heatmap, cells) for part, heatmap in of_each]
+        volumes = [volumes_of(None if each is None else each.grid, part.present, cells) for part, each in of_each]
         reported = [_reported(part, heatmap, window) for part, heatmap in of_each]
         zones, by_part = zoned.result()
     modelled = [_no_deaths() if each is None else each.played.modelled for each in summed.heatmaps]
@@ -487,80 +388,3 @@ def _cells(parts: Sequence[Part], played: Sequence[Replay | None], window: Windo
 
 def _book(played: Replay) -> Book:
     return played.interval, played.price, played.side, played.active
-
-
-Book: TypeAlias = tuple[Ints, Ints, Sides, Floats]
-"""Interval, bucket (lower edge, 1e-8 of the quote asset), side and open volume of each cell."""
-
-
-def cells_of_sum(books: Sequence[Book | None], units: Ints) -> Book:
-    """Return the open cells of all markets in the buckets of the sum, by interval, then bucket, then market.
-
-    Args:
-        books: of each market, sorted; None of one that has nothing.
-        units: height of the buckets of the sum in each interval, 1e-8 of the quote asset.
-    """
-    none = np.zeros(0, dtype=np.int64)
-    cells: Book = (none, none, none.astype(np.int8), np.zeros(0))
-    for book in books:
-        if book is not None:
-            cells = _merged(*cells, *book, units)
-    return cells
-
-
-@compiled
-def _merged(interval, price, side, active, more_interval, more_price, more_side, more_active, units):  # type: ignore[no-untyped-def]
-    """Return cells, and those of one more market in buckets of other heights; of one bucket that market comes last."""
-    size, more = len(interval) + len(more_interval), len(more_interval)
-    intervals, prices = np.empty(size, np.int64), np.empty(size, np.int64)
-    sides, volumes = np.empty(size, np.int8), np.empty(size)
-    old = at = 0
-    number = np.int64(0)
-    for new in range(more):
-        if more_active[new] <= 0:
-            continue
-        height = units[more_interval[new]]
-        number = bucket_number(more_price[new], height, number)
-        bucket = number * height
-        while old < len(interval) and (
-            interval[old] < more_interval[new] or (interval[old] == more_interval[new] and price[old] <= bucket)
-        ):
-            intervals[at], prices[at], sides[at], volumes[at] = interval[old], price[old], side[old], active[old]
-            old += 1
-            at += 1
-        intervals[at], prices[at], sides[at], volumes[at] = more_interval[new], bucket, more_side[new], more_active[new]
-        at += 1
-    rest = len(interval) - old
-    intervals[at : at + rest], prices[at : at + rest] = interval[old:], price[old:]
-    sides[at : at + rest], volumes[at : at + rest] = side[old:], active[old:]
-    return intervals[: at + rest], prices[: at + rest], sides[: at + rest], volumes[: at + rest]
-
-
-def volumes_between(books: Sequence[Book | None], book: Ints, side: Sides, low: Ints, high: Ints) -> Floats:
-    """Return what each market holds between prices, shape (markets, n).
-
-    Args:
-        books: of each market, sorted; None of one that has nothing.
-        book: number of the interval of each stretch of price, shape (n,).
-        side: of each stretch.
-        low: lower edge of each, 1e-8 of the quote asset; an edge of a bucket of the sum, and so of the market's.
-        high: upper edge, not included; the same.
-    """
-    volumes = np.zeros((len(books), len(book)))
-    if len(book):
-        for cells, of_market in zip(books, volumes, strict=True):
-            if cells is not None:
-                begins = np.searchsorted(cells[0], np.arange(int(book.max()) + 2))
-                _between(*cells[1:], begins, book, side, low, high, of_market)
-    return volumes
-
-
-@compiled
-def _between(price, sides, active, begins, book, side, low, high, volumes):  # type: ignore[no-untyped-def]
-    for stretch in range(len(book)):
-        begin, end = begins[book[stretch]], begins[book[stretch] + 1]
-        cell = begin + np.searchsorted(price[begin:end], low[stretch])
-        while cell < end and price[cell] < high[stretch]:
-            if sides[cell] == side[stretch]:
-                volumes[stretch] += active[cell]
-            cell += 1

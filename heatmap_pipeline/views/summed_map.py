@@ -10,11 +10,12 @@ import numpy as np
 from heatmap_pipeline.instants import iso
 from heatmap_pipeline.model.book import LONG, SHORT, SIDE_NAMES, Floats, Lots
 from heatmap_pipeline.model.zones import NEAR, Zone
+from heatmap_pipeline.views.adding import Book, cells_of_sum, volumes_between
 from heatmap_pipeline.views.base import Base, Part, added, day_is_provisional, leading, provenance
 from heatmap_pipeline.views.book_map import book_after, buckets_record, lots_by_bin, pain_record, zones_record
 from heatmap_pipeline.views.grid import DECIMALS
 from heatmap_pipeline.views.heatmap import units_of
-from heatmap_pipeline.views.summed import Book, cells_of_sum, joined_lots, volumes_between
+from heatmap_pipeline.views.summed import joined_lots
 from heatmap_pipeline.views.window import MAX_ROWS, choose_bins
 from heatmap_pipeline.views.zones import lots_after
 
