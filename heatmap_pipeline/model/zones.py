@@ -115,6 +115,11 @@ class Zones:
         return Zones(**{name: column[wanted] for name, column in vars(self).items()})
 
 
+def joined_zones(parts: Sequence[Zones]) -> Zones:
+    """Return the zones of books that follow each other as one; at least one part."""
+    return Zones(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in vars(parts[0])})
+
+
 def find_zones(book: Ints, bucket: Ints, side: Sides, volume: Floats, price: Floats, bucket_units: Ints | int) -> Zones:
     """Return the zones of many books, each side for itself.
 

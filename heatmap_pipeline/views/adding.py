@@ -123,6 +123,13 @@ def _pick(column, row, own_interval, own_bin, own_volume, volumes):  # type: ign
             volumes[at] = own_volume[own]
 
 
+def book_between(book: Book, first: int, end: int) -> Book:
+    """Return what a sorted book has in the intervals from `first` to `end`, not included."""
+    cut = slice(*np.searchsorted(book[0], (first, end)))
+    interval, price, side, active = book
+    return interval[cut], price[cut], side[cut], active[cut]
+
+
 def cells_of_sum(books: Sequence[Book | None], units: Ints) -> Book:
     """Return the open cells of all markets in the buckets of the sum, by interval, then bucket, then market.
 

@@ -7,19 +7,21 @@ rounded as they are answered, are added. Nothing is modelled of the sum.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from heatmap_pipeline.bins import resample
 from heatmap_pipeline.instants import DAY, day_start, iso
-from heatmap_pipeline.model.book import LONG, SHORT, SIDE_NAMES, Floats, Ints, Lots
+from heatmap_pipeline.model.book import LONG, SHORT, SIDE_NAMES, Floats, Lots
 from heatmap_pipeline.model.parameters import bucket_misfit
-from heatmap_pipeline.views.adding import Book, cells_of_sum, sum_of_grids, volumes_between, volumes_of
+from heatmap_pipeline.model.zones import Zones, find_zones, joined_zones
+from heatmap_pipeline.views.adding import Book, book_between, cells_of_sum, sum_of_grids, volumes_between, volumes_of
 from heatmap_pipeline.views.base import (
     Base,
     Bools,
@@ -41,7 +43,10 @@ from heatmap_pipeline.views.modelled import Modelled, together
 from heatmap_pipeline.views.replay import Replay, replay
 from heatmap_pipeline.views.reported import Reported, reported_in
 from heatmap_pipeline.views.window import Window, choose_bins
-from heatmap_pipeline.views.zones import WindowZones, lots_after, zones_of_cells
+from heatmap_pipeline.views.zones import lots_after, zones_to_look_at
+
+_STRETCH = 48
+"""Intervals of which zones are looked for at once."""
 
 
 def check_levels(levels: int, most: int) -> None:
@@ -69,7 +74,6 @@ class Summed:
         parts: what each market has of the window.
         heatmaps: that of each market, in the bins of the sum; None of one without a candle in the window.
         grid: the sum.
-        cells: the open cells of all markets (`cells_of_sum`); None where nobody looks for zones.
     """
 
     base: Base
@@ -78,7 +82,6 @@ class Summed:
     parts: tuple[Part, ...]
     heatmaps: tuple[Heatmap | None, ...]
     grid: Grid
-    cells: Book | None = None
 
     @cached_property
     def there(self) -> Bools:
@@ -232,12 +235,8 @@ def summed_in(
     units: int | None,
     max_rows: int,
     most: int | None = None,
-    *,
-    with_cells: bool = True,
 ) -> Summed:
     """Replay a window that is known of every market and add them up; as `make_summed`.
-
-    `with_cells` says whether zones will be looked for, in what is put together meanwhile.
 
     Raises:
         ViewError: too large for more cells of all markets than `most`; as `Base.bucket` and `make_heatmap`.
@@ -247,7 +246,6 @@ def summed_in(
     price = round(float(first.source.symbol.candles.close[first.source.model.rows[first.at]]) * 1e8)
     with _workers(len(parts)) as workers:
         played = list(workers.map(lambda part: _replayed(part, window), parts))
-        cells = workers.submit(_cells, parts, played, window) if with_cells else None
         spans = [price_span(one, price) for one in played if one is not None and len(one.price)] or [(price, price)]
         span = min(low for low, _ in spans), max(high for _, high in spans)
         height = choose_bins(*span, base.bucket(window.first, window.last), units, max_rows)
@@ -262,7 +260,7 @@ def summed_in(
         if most is not None:
             check_levels(sum(len(heatmap.grid.interval) for heatmap in heatmaps if heatmap is not None), most)
         grid = sum_of_grids([each.grid for each in heatmaps if each is not None], window.count, workers)
-        return Summed(base, window, interval, parts, heatmaps, grid, None if cells is None else cells.result())
+        return Summed(base, window, interval, parts, heatmaps, grid)
 
 
 def _workers(count: int) -> ThreadPoolExecutor:
@@ -279,20 +277,21 @@ def summed_columns(summed: Summed) -> Columns:
     window, grid = summed.window, summed.grid
     leader = leading(summed.parts)[0].source
     lots = joined_lots([_lots(part, window) for part in summed.parts if part.present[summed.newest]])
-    with _workers(1) as worker:
-        zoned = worker.submit(_zones, summed, lots)
+    with _workers(len(summed.parts)) as workers:
+        found = _zones(summed, workers)
         cells = {name: filled(grid, name) for name in VOLUMES}
         of_each = list(zip(summed.parts, summed.heatmaps, strict=True))
         volumes = [volumes_of(None if each is None else each.grid, part.present, cells) for part, each in of_each]
         reported = [_reported(part, heatmap, window) for part, heatmap in of_each]
-        zones, by_part = zoned.result()
+        zones = zones_to_look_at(joined_zones(list(found)), window.count, lots)
+    in_zones = _in_zones(summed, zones.zones)
     modelled = [_no_deaths() if each is None else each.played.modelled for each in summed.heatmaps]
     by_market = tuple(
         PartColumns(
             part.source.symbol.name,
             volumes[row],
             summed.located[row],
-            {SIDE_NAMES[side]: by_part[row, zones.zones.side == side] for side in (LONG, SHORT)},
+            {SIDE_NAMES[side]: in_zones[row, zones.zones.side == side] for side in (LONG, SHORT)},
             modelled[row],
             reported[row],
         )
@@ -361,30 +360,31 @@ def _reported(part: Part, heatmap: Heatmap | None, window: Window) -> Reported |
     return reported_in(symbol.name, reports, window, symbol.candles, modelled)
 
 
-def _zones(summed: Summed, lots: Lots) -> tuple[WindowZones, Floats]:
-    """Return the zones of each interval of the sum, and of each market what it has in each, shape (parts, n)."""
-    window = summed.window
-    units = _units(summed.parts, window)
-    if summed.cells is None:
-        raise RuntimeError("zones of a sum need its cells: summed_in(..., with_cells=True)")
+def _zones(summed: Summed, workers: ThreadPoolExecutor) -> Iterator[Zones]:
+    """Have workers look for the zones of the sum; yield those of a stretch of intervals after the other.
+
+    A stretch at a time, so that the cells of all markets together never take more room than a processor's cache has.
+    """
+    window, books = summed.window, _books(summed)
+    units = units_by_day(summed.parts, window.first + np.arange(window.count) * window.step)
     closes = np.where(np.isnan(summed.closes), 1.0, summed.closes)  # an interval without candles has no cells
-    found = zones_of_cells(summed.cells, closes, units, window.count, lots)
-    zones = found.zones
+
+    def of_stretch(stretch: tuple[int, int]) -> Zones:
+        cells = cells_of_sum([None if book is None else book_between(book, *stretch) for book in books], units)
+        return find_zones(*cells, closes, units)
+
+    return workers.map(of_stretch, pairwise([*range(0, window.count, _STRETCH), window.count]))
+
+
+def _in_zones(summed: Summed, zones: Zones) -> Floats:
+    """Return what each market has in each zone of the sum, shape (parts, n); NaN where it is missing."""
     low, high = (np.rint(edge * 1e8).astype(np.int64) for edge in (zones.low, zones.high))
-    books = [None if heatmap is None else _book(heatmap.played) for heatmap in summed.heatmaps]
-    by_part = volumes_between(books, zones.book, zones.side, low, high)
+    volumes = volumes_between(_books(summed), zones.book, zones.side, low, high)
     for row, part in enumerate(summed.parts):
-        by_part[row, ~part.present[zones.book]] = np.nan
-    return found, by_part
+        volumes[row, ~part.present[zones.book]] = np.nan
+    return volumes
 
 
-def _units(parts: Sequence[Part], window: Window) -> Ints:
-    return units_by_day(parts, window.first + np.arange(window.count) * window.step)
-
-
-def _cells(parts: Sequence[Part], played: Sequence[Replay | None], window: Window) -> Book:
-    return cells_of_sum([None if each is None else _book(each) for each in played], _units(parts, window))
-
-
-def _book(played: Replay) -> Book:
-    return played.interval, played.price, played.side, played.active
+def _books(summed: Summed) -> list[Book | None]:
+    played = [None if heatmap is None else heatmap.played for heatmap in summed.heatmaps]
+    return [None if each is None else (each.interval, each.price, each.side, each.active) for each in played]
