@@ -22,7 +22,7 @@ from heatmap_pipeline.api.cache import ByteCache
 from heatmap_pipeline.api.descriptors import Reserve
 from heatmap_pipeline.api.errors import ApiError
 from heatmap_pipeline.api.heatmap import MAX_LEVELS, plan_heatmap
-from heatmap_pipeline.api.memory import GIVE_BACK_SECONDS, give_back
+from heatmap_pipeline.api.memory import GIVE_BACK_BUSY_SECONDS, GIVE_BACK_SECONDS, give_back
 from heatmap_pipeline.api.outgoing import Outgoing
 from heatmap_pipeline.api.parameters import HeatmapQuery
 from heatmap_pipeline.api.plan import Plan
@@ -85,7 +85,8 @@ class Service:
         if len(self._turns):
             self.outgoing.make_room()
         done = self.cache.stats.misses, self.outgoing.taken
-        if done != self._tidied and time.monotonic() - self._given_back > GIVE_BACK_SECONDS:
+        pause = GIVE_BACK_BUSY_SECONDS if self._flights else GIVE_BACK_SECONDS
+        if done != self._tidied and time.monotonic() - self._given_back > pause:
             self._tidied, self._given_back = done, time.monotonic()
             await asyncio.to_thread(give_back)
 
