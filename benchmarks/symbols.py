@@ -25,7 +25,7 @@ _LEFT_OUT = ("position_events", "liquidation_snapshots")
 
 def many_symbols(setting: Setting) -> Sequence[Measured]:
     """Measure the start over one symbol and over a hundred, then the first question of each symbol and further ones."""
-    symbols, days, starts = setting.pick(100, 4), setting.pick(10, 2), setting.pick(3, 1)
+    symbols, days, starts = setting.pick(100, 4), setting.pick(5, 2), setting.pick(3, 1)
     home = make_home(setting, days, stored_cells=False)
     alone = [_start(home) for _ in range(starts)]
     names = [market.SYMBOL, *(f"COPY{number:02}USDT" for number in range(symbols - 1))]
