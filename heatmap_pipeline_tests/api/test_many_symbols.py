@@ -34,6 +34,7 @@ from heatmap_pipeline.views.data import (
     without_reading,
 )
 from heatmap_pipeline.views.replay import Books, Source
+from heatmap_pipeline.views.symbol import load_symbol
 from heatmap_pipeline_tests._once import copied_once
 from heatmap_pipeline_tests.api.homes import (
     BTC,
@@ -106,7 +107,7 @@ def version(hundred: Settings) -> Iterator[Version]:
 def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The symbols that are read, one after the other."""
     names: list[str] = []
-    load = views.load_symbol
+    load = load_symbol
 
     def noted(con: Connection, symbol: SymbolSummary) -> SymbolData:
         names.append(symbol.name)
@@ -285,7 +286,7 @@ def test_an_answer_is_of_the_publication_it_was_begun_with(copied: Settings, mon
     def shown(server: httpx.Client) -> Any:
         return server.get(HEATMAP, params={"symbol": NAMES[4], "interval": "1h"}).json()
 
-    load, begun, go_on = views.load_symbol, threading.Event(), threading.Event()
+    load, begun, go_on = load_symbol, threading.Event(), threading.Event()
 
     def slowly(con: Connection, symbol: SymbolSummary) -> SymbolData:
         if not begun.is_set():
@@ -296,10 +297,10 @@ def test_an_answer_is_of_the_publication_it_was_begun_with(copied: Settings, mon
     monkeypatch.setattr(views, "load_symbol", slowly)
     app = create_app(copied)
     app.state.service.publications.look_every = 0.01
-    with running(app) as address, httpx.Client(base_url=address, timeout=60) as one, ThreadPoolExecutor(1) as asking:
-        wait_for(lambda: one.get("/ready").status_code == 200, "nothing is served")
+    with running(app) as address, httpx.Client(base_url=address, timeout=60) as asker, ThreadPoolExecutor(1) as asking:
+        wait_for(lambda: asker.get("/ready").status_code == 200, "nothing is served")
         old = app.state.service.publications.version
-        answer = asking.submit(shown, one)
+        answer = asking.submit(shown, asker)
         assert begun.wait(20)
         publish_anew(copied, *doubled(NAMES[4]))
         wait_for(lambda: app.state.service.publications.version is not old, "the publication was not noticed")
@@ -307,7 +308,7 @@ def test_an_answer_is_of_the_publication_it_was_begun_with(copied: Settings, mon
         go_on.set()
         assert answer.result(20) == expected
         wait_for(lambda: bool(old.closed), "the publication of before stays open")
-        assert shown(one) != expected
+        assert shown(asker) != expected
 
 
 def test_a_symbol_whose_rows_contradict_each_other_fails_alone(copied: Settings) -> None:
