@@ -15,7 +15,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import asking, commands, engine, exchange, footprint, page, serving, size, storage
+from benchmarks import asking, commands, engine, exchange, footprint, page, serving, size, storage, symbols
 from benchmarks.measure import Benchmark, Measured, Setting
 
 BENCHMARKS = (
@@ -30,6 +30,7 @@ BENCHMARKS = (
     Benchmark("serve", serving.serve),
     Benchmark("crowd", serving.crowd),
     Benchmark("base", serving.base),
+    Benchmark("symbols", symbols.many_symbols),
     Benchmark("help", commands.help_text),
     Benchmark("run", commands.run, long=True),
     Benchmark("demo", commands.demo, long=True),

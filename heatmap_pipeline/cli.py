@@ -416,7 +416,7 @@ def ui(host: str, port: int, source: str | None, archive: Path | None, home: Pat
     default=1,
     show_default=True,
     type=click.IntRange(1, 64),
-    help="Processes that answer; each has its own cache, a share of HEATMAP_API_CACHE_MB.",
+    help="Processes that answer; each has its own caches, shares of HEATMAP_API_CACHE_MB and _SYMBOLS_MB.",
 )
 @_home
 def serve(host: str, port: int, workers: int, home: Path | None) -> None:

@@ -148,6 +148,7 @@ class Settings(BaseSettings):
     api_cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
     api_proxies: Annotated[tuple[str, ...], NoDecode] = ()
     api_cache_mb: int = Field(default=256, ge=1, le=65536)
+    api_symbols_mb: int = Field(default=512, ge=1, le=1048576)
     api_cache_seconds: float = Field(default=600.0, gt=0, allow_inf_nan=False)
     api_concurrency: int = Field(default=2, ge=1, le=64)
     api_queue: int = Field(default=32, ge=0, le=10000)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import __main__ as benchmarks
-from benchmarks import exchange, footprint, size
+from benchmarks import exchange, footprint, size, symbols
 from benchmarks.measure import Measured, Setting
 
 
@@ -49,6 +49,15 @@ def test_what_is_fetched_is_asked_for_once(tmp_path: Path) -> None:
     first, again = exchange.fetch(Setting(tmp_path, quick=True))
     assert first.what.startswith("2 pages of candles and ")
     assert first.value > again.value > 0
+
+
+@pytest.mark.slow
+def test_many_symbols_are_served_and_measured(tmp_path: Path) -> None:
+    start, first, memory = symbols.many_symbols(Setting(tmp_path, quick=True))
+    assert 0 < start.value < math.inf
+    assert first.value > 0
+    assert "symbols (4)" in memory.what
+    assert memory.value > 50
 
 
 @pytest.mark.slow

@@ -377,6 +377,7 @@ TABLE: dict[str, tuple[str, str | None]] = {
     "HEATMAP_API_PROXIES": ("127.0.0.1, 10.0.0.0/8, ::1", "proxy.example.org"),
     "HEATMAP_API_CORS_ORIGINS": ("https://example.org,*", "example.org"),
     "HEATMAP_API_CACHE_MB": ("1", "0"),
+    "HEATMAP_API_SYMBOLS_MB": ("1", "0"),
     "HEATMAP_API_CACHE_SECONDS": ("0.5", "inf"),
     "HEATMAP_API_CONCURRENCY": ("64", "65"),
     "HEATMAP_API_QUEUE": ("0", "many"),

@@ -6,6 +6,7 @@ What belongs here: whole columns of a symbol, read once per publication. What do
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -96,6 +97,34 @@ def model_candles(con: Connection, symbol: str, model: str) -> tuple[Ints, Float
         [symbol, model],
     )
     return column(found, "timestamp", np.int64), column(found, "open_interest", np.float64)
+
+
+@dataclass(frozen=True)
+class ServedDay:
+    """What a computed day is replayed with.
+
+    Attributes:
+        parameters: as JSON.
+        is_first: whether a history begins with it.
+        factors: start of a candle and what all that is open is multiplied by before it, where that is not 1.
+    """
+
+    parameters: str
+    is_first: bool
+    factors: Sequence[tuple[int, float]]
+
+
+def served_days(con: Connection, symbol: str) -> dict[str, dict[date, ServedDay]]:
+    """Return the computed days of a symbol by model and day, rising."""
+    query = (
+        "SELECT model, day, parameters, previous_hash = '', "
+        "CASE WHEN state LIKE '%\"factors\"%' THEN CAST(json_extract(state, '$.carried.factors') AS VARCHAR) END "
+        "FROM heatmap_days WHERE symbol = ? ORDER BY model, day"
+    )
+    days: dict[str, dict[date, ServedDay]] = {}
+    for model, day, parameters, is_first, factors in rows(con, query, [symbol]):
+        days.setdefault(model, {})[day] = ServedDay(parameters, is_first, json.loads(factors) if factors else ())
+    return days
 
 
 def first_samples(con: Connection, symbol: str, days: Iterable[date]) -> dict[date, float]:
