@@ -8,7 +8,6 @@ import sys
 from datetime import date
 from pathlib import Path
 
-import dagster as dg
 import duckdb
 import pytest
 from click.testing import CliRunner, Result
@@ -22,6 +21,7 @@ from heatmap_pipeline.chain import calendar
 from heatmap_pipeline.cli import main
 from heatmap_pipeline.orchestration.runs import Outcome
 from heatmap_pipeline.settings import Settings
+from heatmap_pipeline_tests.orchestration.light import run_lightly
 
 
 def heatmap(*arguments: object) -> Result:
@@ -81,11 +81,11 @@ def draw_only_the_page(patch: pytest.MonkeyPatch) -> None:
 
 
 def work_little(patch: pytest.MonkeyPatch) -> None:
-    """Compute one model, a snapshot an hour, without pictures and with the history in memory."""
+    """Compute one model, a snapshot an hour, without pictures, and in runs without Dagster."""
     patch.setenv("HEATMAP_MODELS", "delta")
     patch.setenv("HEATMAP_SNAPSHOT_INTERVAL", "1h")
     draw_nothing(patch)
-    patch.setattr(dg.DagsterInstance, "from_config", lambda _: dg.DagsterInstance.ephemeral())
+    run_lightly(patch)
 
 
 def only_ask(patch: pytest.MonkeyPatch) -> list[tuple[Settings, dict[str, tuple[date, date]]]]:

@@ -11,7 +11,6 @@ from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import dagster as dg
 import duckdb
 import pytest
 
@@ -32,6 +31,7 @@ from heatmap_pipeline_tests.market._exchange_server import ExchangeServer, Fault
 from heatmap_pipeline_tests.market._gate_server import GateMarketServer, gate_rows
 from heatmap_pipeline_tests.orchestration.computed import compute_home
 from heatmap_pipeline_tests.orchestration.homes import BTC, day, of_the_exchange, write_archive
+from heatmap_pipeline_tests.orchestration.light import run_lightly
 
 BYBIT = "BYBIT_BTCUSDT"
 GATE = "GATE_BTC_USDT"
@@ -62,10 +62,10 @@ class Two:
 
 
 def set_environment(patch: pytest.MonkeyPatch, binance: ExchangeServer, bybit: BybitServer) -> None:
-    """Let commands ask both stand-ins, compute one model, draw nothing, and keep Dagster's history in memory."""
+    """Let commands ask both stand-ins, compute one model, draw nothing, and run without Dagster."""
     of_the_exchange(patch, binance, SOURCE="exchange", MODELS="delta")
     patch.setenv("HEATMAP_BYBIT_URL", bybit.url)
-    patch.setattr(dg.DagsterInstance, "from_config", lambda _: dg.DagsterInstance.ephemeral())
+    run_lightly(patch)
 
 
 @pytest.fixture(scope="module")

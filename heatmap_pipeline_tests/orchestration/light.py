@@ -24,7 +24,13 @@ from pydantic import PrivateAttr
 from heatmap_pipeline.chain.progress import tell
 from heatmap_pipeline.market.sources import open_market
 from heatmap_pipeline.orchestration import runs
-from heatmap_pipeline.orchestration.assets import build_assets, parquet_export, position_events, published_database
+from heatmap_pipeline.orchestration.assets import (
+    aggregated_map,
+    build_assets,
+    parquet_export,
+    position_events,
+    published_database,
+)
 from heatmap_pipeline.orchestration.checks import build_checks
 from heatmap_pipeline.orchestration.partitions import PARTITION_TAG, daily, days_of_run
 from heatmap_pipeline.orchestration.resources import WarehouseResource
@@ -38,11 +44,18 @@ from heatmap_pipeline_tests.orchestration.computed import OpenedOnce, days_betwe
 def light_runs() -> Iterator[None]:
     """Let the runs of commands be light ones, with a history in memory that knows nothing of them."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            runs, "build_defs", lambda settings, **_: SimpleNamespace(resolve_job_def=lambda _: Job(settings))
-        )
-        patch.setattr(dg.DagsterInstance, "from_config", lambda _: nullcontext(_history()))
+        run_lightly(patch)
         yield
+
+
+def run_lightly(patch: pytest.MonkeyPatch) -> None:
+    """Let the runs of commands be light ones, until the patch is taken back."""
+    patch.setattr(runs, "build_defs", lambda settings, **_: SimpleNamespace(resolve_job_def=lambda _: Job(settings)))
+    patch.setattr(dg.DagsterInstance, "from_config", lambda _: nullcontext(_history()))
+
+
+_AFTER_ALL = (published_database.NAME, parquet_export.NAME, aggregated_map.NAME)
+"""What a run comes to when it has done with every symbol."""
 
 
 @cache
@@ -113,7 +126,7 @@ class _Run:
         }
         checks = {next(iter(found.check_keys)).asset_key: found for found in build_checks(settings)}
         stages = [asset for asset in build_assets(settings, daily(span[0])) if self._is_chosen(asset.key)]
-        first = [asset for asset in stages if asset.key.path[-1] not in (published_database.NAME, parquet_export.NAME)]
+        first = [asset for asset in stages if asset.key.path[-1] not in _AFTER_ALL]
         failed: set[str] = set()
 
         def make(assets: Collection[dg.AssetsDefinition]) -> None:
