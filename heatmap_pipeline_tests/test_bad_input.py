@@ -43,6 +43,7 @@ from heatmap_pipeline_tests._homes import (
     draw_nothing,
     heatmap,
     last_line,
+    load_no_picture,
     published,
     refused,
 )
@@ -106,6 +107,7 @@ def _short(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> N
     if "whole" in request.fixturenames:
         return
     draw_nothing(monkeypatch)
+    load_no_picture(monkeypatch)
     if "dagster" not in request.fixturenames:
         run_lightly(monkeypatch)
 

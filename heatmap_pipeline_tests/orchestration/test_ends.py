@@ -309,6 +309,7 @@ def test_where_everything_is_forgotten_the_export_is_said_to_be_behind(
     assert lines[1].startswith(f"export  {tmp_path / 'tree'} is behind what is published")
 
 
+@pytest.mark.usefixtures("light_commands")
 def test_a_folder_of_the_user_stays(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     own = tmp_path / "own"
     shutil.copytree(files, own)
