@@ -31,7 +31,9 @@ from heatmap_pipeline_tests._homes import (
     days,
     done,
     draw_nothing,
+    draw_only_the_page,
     heatmap,
+    load_no_picture,
     only_ask,
     published,
     refused,
@@ -56,7 +58,9 @@ LAST = day(4)
 
 @pytest.fixture(autouse=True)
 def _yesterday_is_day_4(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And a snapshot is one of an hour, of which there are a quarter as many."""
     as_if_yesterday_were(monkeypatch, LAST)
+    monkeypatch.setenv("HEATMAP_SNAPSHOT_INTERVAL", "1h")
 
 
 @pytest.fixture
@@ -120,11 +124,13 @@ def test_it_starts_as_a_program(command: list[str], tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def shown(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
-    """The home of `heatmap demo --days 2`, and what it printed."""
+    """The home of `heatmap demo --days 2`, with a snapshot an hour, and what it printed."""
     home = tmp_path_factory.mktemp("demo") / "a home"
     with pytest.MonkeyPatch.context() as patch:
         clean_environment(patch)
         as_if_yesterday_were(patch, LAST)
+        patch.setenv("HEATMAP_SNAPSHOT_INTERVAL", "1h")
+        draw_only_the_page(patch)
         result = done("demo", "--days", "2", "--home", home)
     return home, result.stdout, result.stderr
 
@@ -221,8 +227,7 @@ def test_status_of_nothing(tmp_path: Path) -> None:
 def test_the_demo_again_changes_nothing(
     shown: tuple[Path, str, str], quick: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("MODELS", "SNAPSHOT_INTERVAL"):
-        monkeypatch.delenv(f"HEATMAP_{name}")
+    monkeypatch.delenv("HEATMAP_MODELS")
     home, out, _ = shown
     with untouched(published(home)):
         again = done("demo", "--days", "2", "--home", home).stdout
@@ -238,6 +243,7 @@ def test_every_run_is_in_one_history_from_whatever_folder(
     home = tmp_path / "home"
     shutil.copytree(shown[0], home)
     draw_nothing(monkeypatch)
+    load_no_picture(monkeypatch)
     monkeypatch.setenv("HEATMAP_MODELS", "delta")
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
