@@ -39,6 +39,7 @@ DAYS = [date(2024, 9, 12) + timedelta(days=number) for number in range(4)]
 ENDS, YESTERDAY = DAYS[1], DAYS[-1]
 TODAY = YESTERDAY + timedelta(days=1)
 """ETHUSDT ends on the second day."""
+DATABASES = ("warehouse.duckdb", "heatmap.duckdb")
 
 Tick = Callable[[int], Any]
 
@@ -87,6 +88,12 @@ def ended(_server: ExchangeServer, tmp_path_factory: pytest.TempPathFactory) -> 
             draw_nothing(patch)
             said.append(done("refresh", "--home", home).stdout)
     return home, said
+
+
+@pytest.fixture(scope="module")
+def others(ended: tuple[Path, list[str]]) -> list[dict[str, Any]]:
+    """The rows of the other symbol in both databases of that home."""
+    return [tables(ended[0] / name, BTC) for name in DATABASES]
 
 
 @pytest.fixture
@@ -180,13 +187,16 @@ def materialised(home: Path) -> set[str]:
 
 
 def test_forgetting_removes_a_symbol_from_everywhere_and_touches_no_other(
-    server: ExchangeServer, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: ExchangeServer,
+    home: Path,
+    others: list[dict[str, Any]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("HEATMAP_SYMBOLS", BTC)
     monkeypatch.setenv("HEATMAP_EXPORT", str(tmp_path / "tree"))
     done("export", "--home", home)
     assert list((tmp_path / "tree").rglob(f"*{ETH}"))
-    before = [tables(home / name, BTC) for name in ("warehouse.duckdb", "heatmap.duckdb")]
     kept = {path: path.read_bytes() for path in (home / "archive").rglob(f"{BTC}*.zip*")}
     assert left_of(home, ETH)
     assert materialised(home) == {BTC, ETH}
@@ -197,7 +207,7 @@ def test_forgetting_removes_a_symbol_from_everywhere_and_touches_no_other(
     assert not list((tmp_path / "tree").rglob(f"*{ETH}"))
     assert left_of(home, ETH) == []
     assert materialised(home) == {BTC}
-    for name, rows in zip(("warehouse.duckdb", "heatmap.duckdb"), before, strict=True):
+    for name, rows in zip(DATABASES, others, strict=True):
         assert_same(tables(home / name, BTC), rows)
     assert {path: path.read_bytes() for path in kept} == kept
     assert f"nothing of {ETH}" in done("forget", ETH, "--yes", "--home", home).stdout
@@ -231,10 +241,9 @@ class Killed(BaseException):
 
 @pytest.mark.parametrize("step", STEPS)
 def test_killed_in_the_middle_it_is_run_again(
-    server: ExchangeServer, home: Path, monkeypatch: pytest.MonkeyPatch, step: str
+    server: ExchangeServer, home: Path, others: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     settings = load_settings(home=home)
-    others = tables(home / "warehouse.duckdb", BTC), tables(home / "heatmap.duckdb", BTC)
 
     def kill(*_: Any, **__: Any) -> None:
         raise Killed
@@ -246,8 +255,8 @@ def test_killed_in_the_middle_it_is_run_again(
     assert data_forgetting.kept_of(settings, ETH).anything, "so the command goes on"
     forgetting.forget(settings, ETH, pytest.fail, lambda _: False)
     assert left_of(home, ETH) == []
-    assert_same(tables(home / "warehouse.duckdb", BTC), others[0])
-    assert_same(tables(home / "heatmap.duckdb", BTC), others[1])
+    for name, rows in zip(DATABASES, others, strict=True):
+        assert_same(tables(home / name, BTC), rows)
 
 
 @pytest.mark.slow
