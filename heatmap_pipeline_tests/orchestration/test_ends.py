@@ -28,7 +28,15 @@ from heatmap_pipeline.settings import SIMULATED_MARKER, Settings, load_settings
 from heatmap_pipeline.store import forget as store_forgetting
 from heatmap_pipeline.store.warehouse import Warehouse
 from heatmap_pipeline.views.data import published_version
-from heatmap_pipeline_tests._homes import as_if_yesterday_were, clean_environment, done, draw_nothing, heatmap, refused
+from heatmap_pipeline_tests._homes import (
+    as_if_yesterday_were,
+    clean_environment,
+    done,
+    draw_nothing,
+    draw_only_the_page,
+    heatmap,
+    refused,
+)
 from heatmap_pipeline_tests.market._exchange_server import ExchangeServer
 from heatmap_pipeline_tests.orchestration.homes import BTC, ETH, ask, assert_same, tables
 from heatmap_pipeline_tests.orchestration.killed import Death, Forks
@@ -84,6 +92,8 @@ def ended(_server: ExchangeServer, tmp_path_factory: pytest.TempPathFactory) -> 
             done("run", BTC, ETH, "--start", DAYS[0], "--end", ENDS, "--home", home)
         _server.statuses[ETH] = "SETTLING"
         with light_runs():
+            draw_only_the_page(patch)
+            patch.setattr("heatmap_pipeline.render.page.write_png", lambda _, path: path.write_bytes(b"a picture"))
             said = [done("refresh", "--home", home).stdout]
             draw_nothing(patch)
             said.append(done("refresh", "--home", home).stdout)
