@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from heatmap_pipeline.model.book import Floats, Ints, Sides
 from heatmap_pipeline.store.origin import stored_command
-from heatmap_pipeline.store.raw import SYMBOL_QUERY, SymbolRecord
+from heatmap_pipeline.store.raw import SymbolRecord
 from heatmap_pipeline.store.sql import Connection, arrow, as_moment, column, rows, side_column
 from heatmap_pipeline.store.warehouse import StoreError
 
@@ -61,10 +61,10 @@ def served_symbols(con: Connection) -> list[tuple[SymbolRecord, tuple[str, ...]]
     """Return every symbol that has computed days, by name, and the models it has them of."""
     found = rows(
         con,
-        f"SELECT {SYMBOL_QUERY}, (SELECT list_sort(list(DISTINCT model)) FROM heatmap_days WHERE symbol = s.symbol) "  # noqa: S608
+        "SELECT s, (SELECT list_sort(list(DISTINCT model)) FROM heatmap_days WHERE symbol = s.symbol) "
         "FROM symbols AS s WHERE s.symbol IN (SELECT symbol FROM heatmap_days) ORDER BY s.symbol",
     )
-    return [(SymbolRecord(*row[:-1]), tuple(row[-1])) for row in found]
+    return [(SymbolRecord.of_row(row), tuple(models)) for row, models in found]
 
 
 def any_row(con: Connection) -> bool:
