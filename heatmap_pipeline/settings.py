@@ -153,6 +153,8 @@ class Settings(BaseSettings):
     api_queue: int = Field(default=32, ge=0, le=10000)
     log_format: Literal["text", "json", "off"] = "text"
     api_stale_hours: float = Field(default=36.0, gt=0, allow_inf_nan=False)
+    shards: int = Field(default=1, ge=1, le=1000)
+    shard: int | None = Field(default=None, ge=1, le=1000)
     per_symbol: Mapping[str, SymbolSettings] = Field(default_factory=dict)
 
     @field_validator(
@@ -214,6 +216,14 @@ class Settings(BaseSettings):
     @classmethod
     def _names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(dict.fromkeys(value))  # which ones there are, model and market say: `chain.settings` asks them
+
+    @field_validator("shard")
+    @classmethod
+    def _one_of_the_shards(cls, value: int | None, info: ValidationInfo) -> int | None:
+        shards = info.data.get("shards")
+        if value is not None and shards is not None and value > shards:
+            raise ValueError(f"there are HEATMAP_SHARDS = {shards}, counted from 1")
+        return value
 
     @field_validator("keep_cells")
     @classmethod

@@ -372,6 +372,8 @@ TABLE: dict[str, tuple[str, str | None]] = {
     "HEATMAP_KEEP_RUNS": ("100", "all"),
     "HEATMAP_KEEP_ARCHIVE_DAYS": ("90", "for ever"),
     "HEATMAP_KEEP_CELLS": ("90", "1"),
+    "HEATMAP_SHARDS": ("20", "0"),
+    "HEATMAP_SHARD": ("1", "0"),
     "HEATMAP_LOG_FORMAT": ("json", "xml"),
     "HEATMAP_API_TOKEN": ("a-long-token", "short"),
     "HEATMAP_API_PROXIES": ("127.0.0.1, 10.0.0.0/8, ::1", "proxy.example.org"),
