@@ -361,6 +361,7 @@ TABLE: dict[str, tuple[str, str | None]] = {
     "HEATMAP_INTRADAY_MINUTES": ("5", "7"),
     "HEATMAP_UI_HOSTS": ("heatmap.example.org:8443", "https://heatmap.example.org"),
     "HEATMAP_EXPORT": ("/srv/share/heatmap", None),
+    "HEATMAP_STORE": ("s3://bucket/heatmap", "https://bucket.example.org"),
     "HEATMAP_WEBHOOK": ("https://hooks.example.org/T0/secret", "hooks.example.org/T0/secret"),
     "HEATMAP_ALERTS": ("{folder}/alerts.toml", "/no/alerts.toml"),
     "HEATMAP_ARCHIVE_URL": ("https://mirror.example.org/data", "file:///data"),

@@ -40,7 +40,8 @@ class Death:
     Attributes:
         kind: of step: 'download', 'publication', 'page', 'history', 'warehouse' or 'home' (a file there is opened for
             writing, renamed, removed), 'body' (a piece of an answer is taken), 'in place' (an older publication is
-            changed), or a table (it is filled); '' is the start of the process.
+            changed), 'store' (something is asked of HEATMAP_STORE, or was), or a table (it is filled); '' is the start
+            of the process.
         step: which step of that kind, the first is 1.
         delay: None: right before the step; else so many seconds after it, wherever the process is then.
         longest: bytes that no file may exceed: the write that tries ends the process, part of it done.
@@ -295,6 +296,7 @@ def _plant(steps: _Steps, *, draw: bool, in_place: bool) -> None:
     from heatmap_pipeline.market.web import Reply
     from heatmap_pipeline.render import page, picture
     from heatmap_pipeline.store import commit, publish, raw, spare
+    from heatmap_pipeline.store.bucket import Bucket
 
     sys.addaudithook(steps.hear)
     blocks = Reply.blocks
@@ -314,6 +316,19 @@ def _plant(steps: _Steps, *, draw: bool, in_place: bool) -> None:
 
         setattr(module, name, count)
 
+    def before_and_after(name: str) -> None:
+        do = getattr(Bucket, name)
+
+        def count(*arguments: Any) -> Any:
+            steps("store")
+            answer = do(*arguments)
+            steps("store")
+            return answer
+
+        setattr(Bucket, name, count)
+
+    for name in ("read", "fetch", "write", "swap", "entries", "remove"):
+        before_and_after(name)
     setattr(Reply, "blocks", pieces)  # noqa: B010
     setattr(compute, "_FLUSH_SECONDS", -1.0)  # noqa: B010  # each day for itself, so that one can die between two
     for module in (raw, commit):
