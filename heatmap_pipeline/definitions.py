@@ -20,4 +20,8 @@ def defs() -> dg.Definitions:
     settings = of_shard(settings)
     if not settings.symbols:
         return dg.Definitions()
+    if settings.store:
+        from heatmap_pipeline.orchestration.shard_job import build_shard_defs  # noqa: PLC0415
+
+        return build_shard_defs(settings)
     return build_defs(settings, there=there(settings))

@@ -148,6 +148,7 @@ class Settings(BaseSettings):
     alerts: Path | None = None
     export: Path | None = None
     store: str = ""
+    catalogue: bool = True
     ui_hosts: Annotated[tuple[str, ...], NoDecode] = ()
     api_token: SecretStr | None = None
     api_cors_origins: Annotated[tuple[str, ...], NoDecode] = ()

@@ -12,7 +12,7 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -335,11 +335,23 @@ def wait_for_runs_of_the_ui(
         time.sleep(min(0.5, settings.lock_timeout / 4))
 
 
-def run_days(settings: Settings, requests: dict[str, tuple[date, date]], *, restart: bool = False) -> Outcome:
+def run_days(
+    settings: Settings,
+    requests: dict[str, tuple[date, date]],
+    *,
+    restart: bool = False,
+    history: Callable[[Path], AbstractContextManager[dg.DagsterInstance]] | None = None,
+) -> Outcome:
     """Run the job for each symbol's days, symbols with the same days in one Dagster run; under `one_run_at_a_time`.
 
     A day that cannot be had stops itself and what follows: a second run then computes and publishes the days before it.
     So Dagster's history says of each day what is true of it.
+
+    Args:
+        settings: of the home.
+        requests: first and last day by symbol.
+        restart: whether a new history begins after a gap.
+        history: opens Dagster's history, given its folder; by default the one that is there.
 
     Returns:
         What was published and what failed; nothing is raised for a failed symbol.
@@ -350,7 +362,7 @@ def run_days(settings: Settings, requests: dict[str, tuple[date, date]], *, rest
     outcome = Outcome({}, {})
     waiting = deque(_grouped(requests))
     folder = prepare_home(settings)
-    with opened_history(folder) as instance:
+    with (history or opened_history)(folder) as instance:
         _close_killed(settings, instance)
         while waiting:
             (first, last), symbols = waiting.popleft()

@@ -73,8 +73,9 @@ def locations(settings: Settings) -> Mapping[str, Mapping[str, str]]:
 
 
 def tags_of(settings: Settings) -> dict[str, str]:
-    """Return the tags of the runs of this process's shard; none where there is one."""
-    return {} if settings.shards == 1 else {SHARD_TAG: str(settings.shard)}
+    """Return the tags of the runs of a code location: its shard, where there are several or a store is shared."""
+    shard = settings.shard or (1 if settings.store and settings.shards == 1 else None)
+    return {} if shard is None else {SHARD_TAG: str(shard)}
 
 
 def workspace(settings: Settings, host: str, port: int) -> str:
