@@ -289,6 +289,26 @@ def close_killed_runs_of_the_ui(settings: Settings, answers: Callable[[Path], bo
                 instance.report_run_failed(run, "The process of this run was killed; it is run again.")
 
 
+def close_killed_runs_of_a_shard(settings: Settings, tags: Mapping[str, str]) -> None:
+    """Mark the runs of a code location as failed that a killed code server of it ran; the daemon runs them again.
+
+    The caller is about to be its code server, in which its runs go on, so none of those that seem to is alive. Where
+    runs are processes of code servers Dagster's monitoring does not see that, and the next run of the shard would wait
+    for ever for one that is gone.
+
+    Args:
+        settings: of the home.
+        tags: of the runs of this code location (`shards.tags_of`).
+    """
+    statuses = [*_GOING_ON, dg.DagsterRunStatus.CANCELING]
+    with opened_history(prepare_home(settings)) as instance:
+        for run in instance.get_runs(dg.RunsFilter(statuses=statuses, tags=dict(tags))):
+            # Not one that was never handed over, nor one of the command line.
+            if _CODE_SERVER in run.tags:
+                announce(settings, notice_of_run(settings, instance, run))
+                instance.report_run_failed(run, "The code server of this run was killed; it is run again.")
+
+
 def _door(run: dg.DagsterRun) -> Path | None:
     """Return the socket of the code server that a run of the UI belongs to; None for any other run."""
     door = json.loads(run.tags.get(_CODE_SERVER, "{}")).get("socket")

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import dagster as dg
 import pytest
 
 from heatmap_pipeline import definitions
-from heatmap_pipeline.chain import calendar, due
+from heatmap_pipeline.chain import calendar
 from heatmap_pipeline.orchestration import shard_job
+from heatmap_pipeline.orchestration.runs import Outcome
 from heatmap_pipeline.orchestration.shard_job import NAME, build_shard_defs
 from heatmap_pipeline.orchestration.shards import SHARD_TAG
 from heatmap_pipeline.settings import Settings
@@ -48,7 +50,7 @@ def test_a_run_leaves_what_an_embedded_home_has_and_its_catalogue(
     assert committed(result) == dict.fromkeys((BTC, ETH), (str(day(1)), str(day(2))))
     assert len(instance.get_runs()) == 1, "of the symbols' stages nothing is kept"
     monkeypatch.setattr(calendar, "yesterday", lambda: day(3))
-    monkeypatch.setattr(due.calendar, "today", lambda: day(4))
+    monkeypatch.setattr(calendar, "today", lambda: day(4))
     result, _ = run(settings)
     assert result.success
     assert committed(result) == dict.fromkeys((BTC, ETH), (str(day(3)), str(day(3)))), "what is due, from day 3 on"
@@ -99,17 +101,17 @@ def test_a_symbol_that_nobody_began_is_named_and_nothing_is_made(settings_of: Ma
 
 def test_without_a_catalogue_no_home_gets_one(settings_of: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     pulled: list[Path] = []
-    outcome = shard_job.run_days.__globals__["Outcome"]({BTC: (day(1), day(1))}, {})
-    monkeypatch.setattr(shard_job, "run_symbols", lambda *_: outcome)
-    monkeypatch.setattr(shard_job, "pull", lambda settings, folder: pulled.append(folder) or _Nothing)
+
+    def pull(settings: Settings, folder: Path) -> SimpleNamespace:
+        pulled.append(folder)
+        return SimpleNamespace(symbols=1, fetched=0)
+
+    monkeypatch.setattr(shard_job, "run_symbols", lambda *_: Outcome({BTC: (day(1), day(1))}, {}))
+    monkeypatch.setattr(shard_job, "pull", pull)
     for catalogue in (True, False):
         result, _ = run(settings_of(BTC, catalogue=catalogue))
         assert result.success
-    assert len(pulled) == 1
-
-
-class _Nothing:
-    symbols = fetched = 0
+    assert pulled == [settings_of(BTC).home]
 
 
 def test_the_definitions_of_a_shard_over_a_store_are_its_job(
