@@ -40,8 +40,8 @@ class Death:
     Attributes:
         kind: of step: 'download', 'publication', 'page', 'history', 'warehouse' or 'home' (a file there is opened for
             writing, renamed, removed), 'body' (a piece of an answer is taken), 'in place' (an older publication is
-            changed), 'store' (something is asked of HEATMAP_STORE, or was), or a table (it is filled); '' is the start
-            of the process.
+            changed), 'store' (something is asked of HEATMAP_STORE, or was; also by its name, as 'swap'), or a table
+            (it is filled); '' is the start of the process.
         step: which step of that kind, the first is 1.
         delay: None: right before the step; else so many seconds after it, wherever the process is then.
         longest: bytes that no file may exceed: the write that tries ends the process, part of it done.
@@ -320,9 +320,11 @@ def _plant(steps: _Steps, *, draw: bool, in_place: bool) -> None:
         do = getattr(Bucket, name)
 
         def count(*arguments: Any) -> Any:
-            steps("store")
+            for step in ("store", name):
+                steps(step)
             answer = do(*arguments)
-            steps("store")
+            for step in ("store", name):
+                steps(step)
             return answer
 
         setattr(Bucket, name, count)
