@@ -24,6 +24,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from heatmap_pipeline.settings import SCRATCH
 from heatmap_pipeline_tests.orchestration.clocked import follow
 
 _LONGEST = 180.0
@@ -284,7 +285,8 @@ class _Steps:
 
 
 def _kind_of(name: str) -> str:
-    top = name.split("/", 1)[0]
+    parts = name.split("/")
+    top = parts[2] if parts[0] == SCRATCH and len(parts) > 2 else parts[0]
     kinds = {"archive": "download", "renders": "page", "dagster": "history", "warehouse.lock.holder": "warehouse"}
     published = top.startswith(("heatmap.", ".heatmap."))
     return "publication" if published else kinds.get(top, "home")
