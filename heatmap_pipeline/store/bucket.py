@@ -209,7 +209,7 @@ class Bucket:
         short = short if len(short) <= _SHOWN else f"{short[:_SHOWN]}…"
         if "NoSuchBucket" in text:
             return "is not there: make the bucket, or correct HEATMAP_STORE"
-        if isinstance(error, (errors.PermissionDeniedError, errors.UnauthenticatedError)) or "403" in short:
+        if isinstance(error, (errors.PermissionDeniedError, errors.UnauthenticatedError)) or "403 Forbidden" in text:
             return (
                 "refuses these credentials: correct AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or what they may do "
                 f"there ({short})"

@@ -79,7 +79,7 @@ class Manifest(BaseModel):
         symbol: id of the market.
         committed: when, UTC.
         days: computed, by model.
-        fingerprints: of each month a hash of the rows that vouch for all of it.
+        fingerprints: of each month a hash of the rows that vouch for all of it, of each small table one of its rows.
         parts: that hold its rows.
         readings: by kind of data, which reader read the files of which days (`reading.py`).
         replaced: paths of parts of the last 30 days that are no longer used, with when they were replaced.

@@ -29,7 +29,7 @@ class Cut:
 
     Attributes:
         parts: all of them, by table in the order of schema.sql, then by month.
-        fingerprints: of each month, a hash of the rows that vouch for it.
+        fingerprints: of each month, a hash of the rows that vouch for it; of each small table one of its rows.
         files: of the parts that are new, by their hash.
     """
 
@@ -58,20 +58,18 @@ def cut(
     Raises:
         RuntimeError: if a month has rows that none vouch for: a defect of ours.
     """
-    prints = {
-        month: print_
-        for (_, month), print_ in fingerprints(con, symbol_tables(), _how(), symbol=symbol).items()
-        if month
-    }
-    same = {month for month, print_ in prints.items() if (before or {}).get(month) == print_}
+    by_months = fingerprints(con, symbol_tables(), _how(), symbol=symbol)
+    prints = {month: print_ for (_, month), print_ in by_months.items() if month}
+    months = sorted(prints)
+    prints |= {table.name: _print_of(con, table, symbol) for table in symbol_tables() if not by_month(table)}
+    same = {name for name, print_ in prints.items() if (before or {}).get(name) == print_}
     known = {part.hash for part in parts}
-    kept = {(part.table, part.month): part for part in parts if part.month in same}
+    kept = {(part.table, part.month): part for part in parts if (part.month or part.table) in same}
     every: list[Part] = []
     files: dict[str, Path] = {}
     for table in symbol_tables():
-        months = sorted(prints) if by_month(table) else [""]
-        for month in months:
-            if month in same:
+        for month in months if by_month(table) else [""]:
+            if (month or table.name) in same:
                 part = kept.get((table.name, month))
             else:
                 part, file = _write(con, table, symbol, month, folder)
@@ -119,6 +117,13 @@ def sha256_of(path: Path) -> str:
 def _how() -> bytes:
     """Return what every part depends on besides its rows."""
     return repr((SCHEMA_VERSION, [(table.name, dict(table.types)) for table in symbol_tables()])).encode()
+
+
+def _print_of(con: Connection, table: Table, symbol: str) -> str:
+    """Return a hash of the rows of a small table; its file may differ by what DuckDB remembers of a column."""
+    texts = f"SELECT CAST(r AS VARCHAR) AS text FROM {table.name} AS r WHERE symbol = ?"  # noqa: S608 - a name of ours
+    hashed = scalar(con, f"SELECT md5(string_agg(text, chr(10) ORDER BY text)) FROM ({texts})", [symbol])  # noqa: S608
+    return hashlib.blake2b(_how() + str(hashed).encode(), digest_size=16).hexdigest()
 
 
 def _write(con: Connection, table: Table, symbol: str, month: str, folder: Path) -> tuple[Part | None, Path]:

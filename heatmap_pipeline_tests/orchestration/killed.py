@@ -24,6 +24,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from heatmap_pipeline.settings import SCRATCH
 from heatmap_pipeline_tests.orchestration.clocked import follow
 
 _LONGEST = 180.0
@@ -40,8 +41,8 @@ class Death:
     Attributes:
         kind: of step: 'download', 'publication', 'page', 'history', 'warehouse' or 'home' (a file there is opened for
             writing, renamed, removed), 'body' (a piece of an answer is taken), 'in place' (an older publication is
-            changed), 'store' (something is asked of HEATMAP_STORE, or was), or a table (it is filled); '' is the start
-            of the process.
+            changed), 'store' (something is asked of HEATMAP_STORE, or was; also by its name, as 'swap'), or a table
+            (it is filled); '' is the start of the process.
         step: which step of that kind, the first is 1.
         delay: None: right before the step; else so many seconds after it, wherever the process is then.
         longest: bytes that no file may exceed: the write that tries ends the process, part of it done.
@@ -284,7 +285,8 @@ class _Steps:
 
 
 def _kind_of(name: str) -> str:
-    top = name.split("/", 1)[0]
+    parts = name.split("/")
+    top = parts[2] if parts[0] == SCRATCH and len(parts) > 2 else parts[0]
     kinds = {"archive": "download", "renders": "page", "dagster": "history", "warehouse.lock.holder": "warehouse"}
     published = top.startswith(("heatmap.", ".heatmap."))
     return "publication" if published else kinds.get(top, "home")
@@ -320,9 +322,11 @@ def _plant(steps: _Steps, *, draw: bool, in_place: bool) -> None:
         do = getattr(Bucket, name)
 
         def count(*arguments: Any) -> Any:
-            steps("store")
+            for step in ("store", name):
+                steps(step)
             answer = do(*arguments)
-            steps("store")
+            for step in ("store", name):
+                steps(step)
             return answer
 
         setattr(Bucket, name, count)
