@@ -111,6 +111,7 @@ def test_kubernetes_has_the_same_queue_and_legal_settings() -> None:
     for shard, deployment in enumerate(deployments, 1):
         settings = settings_of({variable["name"]: variable["value"] for variable in deployment["env"]})
         assert (settings.shard, settings.shards) == (shard, len(deployments))
+        assert not settings.catalogue, "of which a pod has no use"
         assert deployment["name"] == f"heatmap-shard-{shard}"
         assert deployment["securityContext"]["readOnlyRootFilesystem"]
         written = {mount["mountPath"] for mount in deployment["volumeMounts"]}
