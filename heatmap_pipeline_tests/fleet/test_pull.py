@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -55,7 +55,7 @@ def contents(database: Path) -> dict[str, list[tuple[object, ...]]]:
 
 
 @pytest.fixture
-def fetched(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+def fetched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The paths that were fetched from the store."""
     paths: list[str] = []
     fetch = Bucket.fetch
