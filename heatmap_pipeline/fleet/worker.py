@@ -80,17 +80,20 @@ class Shard:
         settings: with the scratch home.
         bucket: they are from.
         commits: what was written, by symbol.
+        ran: symbols that a run was about.
     """
 
     settings: Settings
     bucket: Bucket
     commits: dict[str, Commit] = field(default_factory=dict)
+    ran: set[str] = field(default_factory=set)
     _seen: dict[str, tuple[Seen, Manifest] | None] = field(default_factory=dict)
 
     def running(self, run: Callable[..., Ended]) -> Callable[..., Ended]:
         """Return the same run, with a commit of each symbol that it published; who is overtaken has failed."""
 
         def run_and_commit(settings: Settings, requests: Requests, **options: Any) -> Ended:
+            self.ran |= requests.keys()
             outcome = run(settings, requests, **options)
             for symbol in list(outcome.published):
                 try:
@@ -249,10 +252,14 @@ def shard(settings: Settings) -> Iterator[Shard]:
         HeatmapError: if the store cannot be used, or the home cannot be written.
     """
     bucket = open_bucket(settings)
+    bucket.check_swaps()
     with scratch_home(settings) as own:
         each = Shard(own, bucket)
         each.hydrate(own.symbols)
         yield each
+        for symbol in own.symbols:
+            if symbol not in each.ran:  # what a plan has found out, as that it is not traded any more
+                each.commit(symbol)
 
 
 def open_bucket(settings: Settings) -> Bucket:

@@ -29,6 +29,8 @@ _TIMEOUT = timedelta(seconds=60)
 """How long one answer may take."""
 _BACKOFF: Any = {"init_backoff": timedelta(milliseconds=200), "max_backoff": timedelta(seconds=10), "base": 2}
 _LOCK_SECONDS = 60.0
+_PROBE = "conditional-writes"
+"""Object, without content, on which a server is seen to have these."""
 _SHOWN = 160
 """Letters of an S3 server's own words that a message shows."""
 
@@ -145,6 +147,28 @@ class Bucket:
             return there if there is not None and there.content == content else None
         except _MissingError:  # it was seen, and somebody has removed it
             return None
+
+    def check_swaps(self) -> None:
+        """See that the server refuses to overwrite what is not as it was seen, on an object made for that.
+
+        Raises:
+            BucketError: if it overwrites it: two workers would overwrite each other's commits without a word.
+        """
+        if self._folder is not None:
+            return
+        errors = self._obstore.exceptions
+        refused = []
+        for mode in ("create", "create", {"e_tag": '"0"'}):  # the first may make it, neither other may write it
+            try:
+                with self._explaining():
+                    self._obstore.put(self._store, _PROBE, b"", mode=mode, use_multipart=False)
+            except (errors.AlreadyExistsError, errors.PreconditionError):
+                refused.append(mode)
+        if len(refused) < 2 or refused[-1] == "create":
+            raise BucketError(
+                f"store {self.address} overwrites objects whatever If-Match and If-None-Match say, so two workers "
+                "would undo each other's commits; use a server with conditional writes"
+            )
 
     def entries(self, prefix: str) -> list[Entry]:
         """Return what is stored below a prefix, which ends with a slash."""

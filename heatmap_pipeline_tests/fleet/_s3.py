@@ -15,8 +15,9 @@ import pytest
 
 BUCKET = "markets"
 
-Fault: TypeAlias = Literal["", "500", "503", "403", "slow", "lost"]
-"""What happens to a request: nothing, an answer of that number instead, a second's wait, or its answer gets lost."""
+Fault: TypeAlias = Literal["", "500", "503", "403", "slow", "lost", "deaf"]
+"""What happens to a request: nothing, an answer of that number instead, a second's wait, its answer gets lost, or its
+conditions do."""
 
 Plan: TypeAlias = Callable[[str, str], Fault]
 """Says what happens to a request, by its method and path."""
@@ -74,9 +75,10 @@ class Proxy:
                 if fault in ("500", "503", "403"):
                     self._send(int(fault), {}, b"<Error><Code>Planned</Code></Error>")
                     return
+                headers = {name: value for name, value in self.headers.items() if fault != "deaf" or name[:3] != "if-"}
                 to = http.client.HTTPConnection(host, timeout=30)
                 try:
-                    to.request(self.command, self.path, body, dict(self.headers))
+                    to.request(self.command, self.path, body, headers)
                     got = to.getresponse()
                     content = got.read()
                 finally:

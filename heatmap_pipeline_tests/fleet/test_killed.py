@@ -30,16 +30,16 @@ KINDS = ("store", "store", "store", "warehouse", "publication", "home", "book_le
 
 
 @pytest.fixture
-def fleet(forks: Forks, archive: Path, store: str, tmp_path: Path) -> Callable[[int, Death | None], Ended]:
+def fleet(
+    forks: Forks, archive: Path, store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[int, Death | None], Ended]:
     """Runs `heatmap fleet run` of days 1 to a number in a process of its own, which may die."""
-    names = ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION")
-    aws = {name: os.environ[name] for name in names if name in os.environ}
+    monkeypatch.setenv("HEATMAP_MODELS", "delta")
 
     def run(last: int, death: Death | None = None) -> Ended:
         days = ("--start", day(1), "--end", day(last))
         places = ("--home", tmp_path / "machine", "--archive", archive)
-        own = {"HEATMAP_STORE": store, "HEATMAP_MODELS": "delta", **aws}
-        return forks.heatmap("fleet", "run", BTC, *days, *places, death=death, **own)
+        return forks.heatmap("fleet", "run", BTC, *days, *places, death=death, HEATMAP_STORE=store)
 
     return run
 
@@ -59,7 +59,7 @@ def test_killed_workers_leave_commits_and_nothing_else_in_the_end(
     settings = real(tmp_path / "reader", archive, BTC, store=store, models=("delta",))
     embedded = tmp_path / "embedded"
     run = ("run", BTC, "--start", day(1), "--end", day(2), "--home", embedded, "--archive", archive)
-    forks.heatmap(*run, HEATMAP_MODELS="delta").ok()
+    forks.heatmap(*run).ok()
     steps = fleet(2).ok().steps
     assert steps["store"] > 20
     chance, killed = random.Random(12), 0

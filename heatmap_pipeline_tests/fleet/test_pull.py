@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -55,7 +56,7 @@ def contents(database: Path) -> dict[str, list[tuple[object, ...]]]:
 
 
 @pytest.fixture
-def fetched(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+def fetched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The paths that were fetched from the store."""
     paths: list[str] = []
     fetch = Bucket.fetch
@@ -162,6 +163,19 @@ def test_what_cannot_be_pulled_is_said_and_changes_nothing(settings_of: Machine,
         pass
     with pytest.raises(StoreError, match="has a warehouse of its own"):
         pull(settings, folder / "home")
+
+
+def test_the_query_of_the_documentation_reads_what_is_committed(settings_of: Machine) -> None:
+    """Over a folder, as no httpfs is at hand here."""
+    settings = settings_of(BTC, models=("delta",))
+    run(settings, 1)
+    run(settings, 2)
+    (query,) = re.findall("```sql\n(.*?)```", (Path(__file__).parents[2] / "docs" / "fleet.md").read_text(), re.DOTALL)
+    lines = [line for line in query.splitlines() if not line.startswith(("INSTALL", "CREATE SECRET"))]
+    with duckdb.connect() as con:
+        con.execute("\n".join(lines).replace("s3://markets/heatmap", settings.store.removeprefix("file://")))
+        days = [row[0] for row in con.fetchall()]
+    assert len(days) == 2 * 288
 
 
 # -- collecting

@@ -15,7 +15,9 @@ from heatmap_pipeline.fleet.collect import manifests
 from heatmap_pipeline.fleet.worker import Requests, open_bucket, run_symbols, shard
 from heatmap_pipeline.settings import Settings, SettingsError
 from heatmap_pipeline.store.bucket import Bucket, BucketError
+from heatmap_pipeline.store.ended import Ended, ended_symbols, record_end
 from heatmap_pipeline.store.manifest import ManifestError, manifest_path
+from heatmap_pipeline.store.warehouse import Warehouse
 from heatmap_pipeline_tests.fleet.conftest import both
 from heatmap_pipeline_tests.fleet.stores import Ran, assert_like, compute, parts_named, parts_there, run
 from heatmap_pipeline_tests.orchestration.homes import BTC, ETH, day
@@ -58,7 +60,9 @@ def test_symbols_of_different_workers_make_one_store(settings_of: Machine, embed
 
 @both
 @pytest.mark.parametrize("earlier", [0, 1])
-def test_of_two_workers_on_a_symbol_exactly_one_commits(settings_of: Machine, earlier: int) -> None:
+def test_of_two_workers_on_a_symbol_exactly_one_commits(settings_of: Machine, tmp_path: Path, earlier: int) -> None:
+    with Warehouse(tmp_path / "first").connect():  # what the suite makes once is not made by two threads
+        pass
     first = settings_of(BTC, models=("delta",))
     if earlier:
         run(first, 1)
@@ -124,6 +128,15 @@ def test_what_a_killed_run_left_in_the_home_goes_with_the_next(settings_of: Mach
     with shard(settings):
         assert not left.exists()
     assert (settings.home / "archive" / "kept.zip").exists(), "what its links lead to stays"
+
+
+def test_what_a_plan_has_found_out_is_committed_though_nothing_is_run(settings_of: Machine) -> None:
+    settings = settings_of(BTC, models=("delta",))
+    run(settings, 1)
+    with shard(settings) as own, Warehouse(own.settings.home).connect() as con:
+        record_end(con, BTC, Ended(day(1), "it was delisted"))
+    with shard(settings) as own, Warehouse(own.settings.home).connect() as con:
+        assert ended_symbols(con)[BTC].reason == "it was delisted"
 
 
 # -- what cannot be used

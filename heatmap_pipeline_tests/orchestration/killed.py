@@ -116,7 +116,7 @@ class Forks:
         longest: int | None = None,
         **variables: object,
     ) -> Ended:
-        """Run the command with this process's HEATMAP_* variables and `variables`.
+        """Run the command with this process's HEATMAP_* and AWS_* variables, and `variables`.
 
         Args:
             arguments: of the command; `--home` is among them.
@@ -126,7 +126,7 @@ class Forks:
             longest: bytes that no file may exceed: the write that tries fails, as on a full disk.
             variables: of its environment.
         """
-        own = {name: value for name, value in os.environ.items() if name.startswith("HEATMAP_")}
+        own = {name: value for name, value in os.environ.items() if name.startswith(("HEATMAP_", "AWS_"))}
         request = {
             "arguments": [str(argument) for argument in arguments],
             "environment": {**own, **{name: str(value) for name, value in variables.items()}},

@@ -95,6 +95,15 @@ def test_of_many_at_once_exactly_one_swaps(store: Bucket, there: bool) -> None:
     assert read.content == winner.content
 
 
+def test_a_server_that_overwrites_whatever_it_is_told_is_refused(store: Bucket, request: pytest.FixtureRequest) -> None:
+    for _ in range(2):
+        store.check_swaps()
+    if store.address.startswith("s3"):
+        request.getfixturevalue("proxy").plan = lambda _, __: "deaf"
+        with pytest.raises(BucketError, match="overwrites objects whatever If-Match and If-None-Match say"):
+            store.check_swaps()
+
+
 # -- failures
 
 

@@ -33,19 +33,15 @@ def empty() -> Iterator[Connection]:
 
 @pytest.fixture(scope="module")
 def months() -> Iterator[Connection]:
-    """A database with three days of two symbols, each of them again in the two months that follow."""
+    """A database with three days of two symbols, each of them again a month later."""
     with empty() as con:
         for number, symbol in enumerate((SYMBOL, "ETHUSDT")):
             fill(con, symbol, seed=number + 1)
         con.execute("INSERT INTO failed_days VALUES (?, 'raw_candles', '2024-01-07', 'why', '2024-01-08')", [SYMBOL])
-        for later in (1, 2):
-            for table in symbol_tables(private=False):
-                if time := table.time_column:
-                    moved = f"CAST({time} + INTERVAL {later} MONTH AS {table.types[time]})"
-                    con.execute(
-                        f"INSERT INTO {table.name} SELECT * REPLACE ({moved} AS {time}) FROM {table.name} "
-                        f"WHERE {time} < DATE '2024-04-01'"
-                    )
+        for table in symbol_tables(private=False):
+            if time := table.time_column:
+                later = f"CAST({time} + INTERVAL 1 MONTH AS {table.types[time]})"
+                con.execute(f"INSERT INTO {table.name} SELECT * REPLACE ({later} AS {time}) FROM {table.name}")
         yield con
 
 
@@ -78,7 +74,7 @@ def test_every_table_has_rows(months: Connection) -> None:
 
 def test_what_is_put_together_is_what_was_cut(months: Connection, tmp_path: Path) -> None:
     pieces = cut_into(months, tmp_path / "new")
-    assert {part.month for part in pieces.parts} == {"", "2024-03", "2024-04", "2024-05"}
+    assert {part.month for part in pieces.parts} == {"", "2024-03", "2024-04"}
     with empty() as con:
         load(con, SYMBOL, files_of(pieces))
         assert rows(con) == rows(months)
@@ -113,10 +109,10 @@ def test_rows_that_nothing_vouches_for_are_a_defect_that_is_seen(months: Connect
             cut_into(con, tmp_path / "again")
 
 
-counts = st.lists(st.integers(0, 4), min_size=1, max_size=4)
+counts = st.lists(st.integers(0, 4), min_size=1, max_size=2)
 
 
-@examples(50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(counts)
 def test_cut_after_each_stretch_of_days_it_is_what_is_cut_of_all_at_once(
     months: Connection, tmp_path_factory: pytest.TempPathFactory, stretches: list[int]
