@@ -15,16 +15,18 @@ from pathlib import Path
 import dagster as dg
 from pydantic import Field
 
-from heatmap_pipeline.chain.due import last_due, of_earlier_version, wrong_clock
+from heatmap_pipeline.chain import calendar
+from heatmap_pipeline.chain.due import of_earlier_version, wrong_clock
 from heatmap_pipeline.chain.reach import plan_due
 from heatmap_pipeline.fleet.pull import pull
-from heatmap_pipeline.fleet.worker import Requests, run_symbols
+from heatmap_pipeline.fleet.worker import Requests, open_bucket, run_symbols
 from heatmap_pipeline.orchestration.assets.common import OWNERS, asset_key
 from heatmap_pipeline.orchestration.runs import days_to_run, run_days, stored_spans
 from heatmap_pipeline.orchestration.schedules import AGAIN_AT, DAILY
 from heatmap_pipeline.orchestration.sensors import build_sensors
 from heatmap_pipeline.orchestration.shards import tags_of
 from heatmap_pipeline.settings import Settings
+from heatmap_pipeline.store.manifest import manifest_path, understood
 from heatmap_pipeline.symbols import contract_of, safe_name
 
 NAME = "heatmap_shard"
@@ -38,6 +40,10 @@ class ShardConfig(dg.Config):
 
     start: str = Field(default="", description="First day, UTC, such as 2026-11-01. Empty: what is due.")
     end: str = Field(default="", description="Last day, UTC, included; with `start`.")
+    only_missing: bool = Field(
+        default=False,
+        description="Leave out symbols of which the store has yesterday: taking one costs more than that.",
+    )
 
 
 def build_shard_defs(settings: Settings) -> dg.Definitions:
@@ -77,7 +83,12 @@ def build_shard_job(settings: Settings) -> dg.JobDefinition:
                 return _asked(scratch, date.fromisoformat(config.start), date.fromisoformat(config.end or config.start))
             return _due(scratch, refused, context.log.info)
 
-        outcome = run_symbols(settings, requests, partial(run_days, history=_in_memory))
+        chosen = _lacking(settings) if config.only_missing else settings.symbols
+        if not chosen:
+            context.log.info("the store has yesterday of every symbol")
+            return {}
+        own = settings.model_copy(update={"symbols": chosen})
+        outcome = run_symbols(own, requests, partial(run_days, history=_in_memory))
         for symbol, (first, last) in outcome.published.items():
             context.log_event(
                 dg.AssetMaterialization(
@@ -85,7 +96,7 @@ def build_shard_job(settings: Settings) -> dg.JobDefinition:
                 )
             )
         failed = {**refused, **outcome.failures}
-        context.log.info(f"{len(outcome.published)} of {len(settings.symbols)} symbols committed, {len(failed)} failed")
+        context.log.info(f"{len(outcome.published)} of {len(chosen)} symbols committed, {len(failed)} failed")
         return failed
 
     @dg.op(description="Makes heatmap.duckdb of the home of what is in the store now (HEATMAP_CATALOGUE).")
@@ -117,7 +128,7 @@ def _due(settings: Settings, refused: dict[str, str], say: Callable[[str], objec
     """Return what is due and can be had; put into `refused` why nothing is asked for a symbol."""
     refused |= of_earlier_version(settings)
     current = [symbol for symbol in settings.symbols if symbol not in refused]
-    plan = plan_due(settings, current, last_due(settings))
+    plan = plan_due(settings, current, calendar.yesterday())
     spans = stored_spans(settings, current)
     for symbol in current:
         if symbol not in plan.days and symbol not in spans and symbol not in plan.ended:
@@ -125,6 +136,19 @@ def _due(settings: Settings, refused: dict[str, str], say: Callable[[str], objec
     for words in (*plan.news, *plan.words_for_closed(), *plan.refused):
         say(words)
     return plan.days
+
+
+def _lacking(settings: Settings) -> tuple[str, ...]:
+    """Return the symbols of which the store lacks yesterday, of any model; only their manifests are read."""
+    bucket, until = open_bucket(settings), calendar.yesterday()
+
+    def has(symbol: str) -> bool:
+        path = manifest_path(symbol)
+        seen = bucket.read(path)
+        days = understood(seen.content, f"{bucket.address}/{path}").days if seen is not None else {}
+        return all(model in days and days[model].last >= until for model in settings.models)
+
+    return tuple(symbol for symbol in settings.symbols if not has(symbol))
 
 
 def _asked(settings: Settings, first: date, last: date) -> Requests:
@@ -149,10 +173,11 @@ def _daily(settings: Settings, job: dg.JobDefinition) -> dg.ScheduleDefinition:
         cron_schedule=f"20 {','.join(map(str, hours))} * * *",
         execution_timezone="UTC",
         default_status=dg.DefaultScheduleStatus.RUNNING,
-        description="Has every day computed that is due; what is stored and unchanged costs a look at the store.",
+        description="Has every day computed that ended; later in the day only of symbols that lack it.",
     )
     def daily(context: dg.ScheduleEvaluationContext) -> Sequence[dg.RunRequest]:
         now = context.scheduled_execution_time
-        return [dg.RunRequest(run_key=f"{now - timedelta(days=1):%Y-%m-%d} at {now:%H:%M}")]
+        again = {"ops": {"symbols": {"config": {"only_missing": True}}}} if now.hour in AGAIN_AT else {}
+        return [dg.RunRequest(run_key=f"{now - timedelta(days=1):%Y-%m-%d} at {now:%H:%M}", run_config=again)]
 
     return daily

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,10 +24,11 @@ from heatmap_pipeline_tests.orchestration.homes import BTC, ETH, assert_same, ca
 Machine = Callable[..., Settings]
 
 
-def run(settings: Settings, **days: date) -> tuple[Any, dg.DagsterInstance]:
+def run(settings: Settings, **given: date | bool) -> tuple[Any, dg.DagsterInstance]:
     """Run the job for these days, or what is due, with a history of its own."""
     instance = dg.DagsterInstance.ephemeral()
-    config = {"ops": {"symbols": {"config": {name: str(one) for name, one in days.items()}}}}
+    values = {name: value if isinstance(value, bool) else str(value) for name, value in given.items()}
+    config = {"ops": {"symbols": {"config": values}}}
     quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
     job = build_shard_defs(settings).resolve_job_def(NAME)
     return job.execute_in_process(run_config=config | quiet, instance=instance, raise_on_error=False), instance
@@ -54,6 +55,16 @@ def test_a_run_leaves_what_an_embedded_home_has_and_its_catalogue(
     result, _ = run(settings)
     assert result.success
     assert committed(result) == dict.fromkeys((BTC, ETH), (str(day(3)), str(day(3)))), "what is due, from day 3 on"
+    result, _ = run(settings, only_missing=True)
+    assert result.success
+    assert committed(result) == {}, "the store has yesterday"
+    with monkeypatch.context() as patch:
+        patch.setattr(calendar, "yesterday", lambda: day(4))
+        patch.setattr(
+            shard_job, "run_symbols", lambda own, *_: Outcome(dict.fromkeys(own.symbols, (day(4), day(4))), {})
+        )
+        result, _ = run(settings.model_copy(update={"catalogue": False}), only_missing=True)
+        assert committed(result).keys() == {BTC, ETH}, "and lacks the next day"
     assert_like(settings, embedded)
     assert_same(tables(settings.home / "heatmap.duckdb"), tables(embedded / "heatmap.duckdb"))
 
@@ -112,6 +123,21 @@ def test_without_a_catalogue_no_home_gets_one(settings_of: Machine, monkeypatch:
         result, _ = run(settings_of(BTC, catalogue=catalogue))
         assert result.success
     assert pulled == [settings_of(BTC).home]
+
+
+def test_later_in_the_day_the_schedule_asks_only_for_what_is_missing(settings_of: Machine) -> None:
+    (daily,) = build_shard_defs(settings_of(BTC).model_copy(update={"source": "binance"})).schedules or ()
+    assert isinstance(daily, dg.ScheduleDefinition)
+    assert daily.cron_schedule == "20 0,10,14,20 * * *"
+    asked = {}
+    for hour in (0, 10):
+        context = dg.build_schedule_context(scheduled_execution_time=datetime(2026, 11, 3, hour, 20, tzinfo=UTC))
+        (request,) = daily.evaluate_tick(context).run_requests or ()
+        asked[request.run_key] = request.run_config
+    assert asked == {
+        "2026-11-02 at 00:20": {},
+        "2026-11-02 at 10:20": {"ops": {"symbols": {"config": {"only_missing": True}}}},
+    }
 
 
 def test_the_definitions_of_a_shard_over_a_store_are_its_job(
