@@ -15,7 +15,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import asking, commands, engine, exchange, footprint, page, serving, size, storage, symbols
+from benchmarks import asking, commands, cost, engine, exchange, footprint, page, serving, size, storage, symbols
 from benchmarks.measure import Benchmark, Measured, Setting
 
 BENCHMARKS = (
@@ -35,6 +35,7 @@ BENCHMARKS = (
     Benchmark("run", commands.run, long=True),
     Benchmark("demo", commands.demo, long=True),
     Benchmark("memory", commands.memory, long=True),
+    Benchmark("cost", cost.cost, long=True, on_request=True),
     Benchmark("page", page.page, long=True, on_request=True),
     Benchmark("fetch", exchange.fetch, long=True, on_request=True),
     Benchmark("footprint", footprint.footprint, long=True, on_request=True),

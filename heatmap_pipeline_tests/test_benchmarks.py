@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import __main__ as benchmarks
-from benchmarks import exchange, footprint, size, symbols
+from benchmarks import cost, exchange, footprint, size, symbols
 from benchmarks.measure import Measured, Setting
 
 
@@ -67,3 +67,12 @@ def test_the_room_of_a_year_is_told_by_table(tmp_path: Path) -> None:
     for row in (every, newest):
         assert "position_events" in row.what
         assert row.expected is None  # too little was stored for a target
+
+
+@pytest.mark.slow
+@pytest.mark.fleet
+def test_what_a_symbol_costs_is_predicted(tmp_path: Path) -> None:
+    rows = {row.name: row for row in cost.cost(Setting(tmp_path, quick=True))}
+    assert {row.unit for row in rows.values()} == {"s", "MB", "x"}
+    assert all(math.isfinite(row.value) for row in rows.values())
+    assert 0 < rows["cost, predicted room"].value < 3

@@ -332,9 +332,9 @@ def test_the_files_that_start_dagster_are_found(monkeypatch: pytest.MonkeyPatch,
 
 
 def test_ui_hands_its_home_and_its_socket_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    kept: list[tuple[dict[str, str], dict[str, str], bool]] = []
+    kept: list[tuple[dict[str, Any], dict[str, str], bool]] = []
 
-    def keep(plan: dict[str, str], bound: socket.socket, _lock: int, environment: dict[str, str]) -> int:
+    def keep(plan: dict[str, Any], bound: socket.socket, _lock: int, environment: dict[str, str]) -> int:
         kept.append((plan, environment, bound.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) == 1))
         return 0
 
@@ -347,7 +347,7 @@ def test_ui_hands_its_home_and_its_socket_on(tmp_path: Path, monkeypatch: pytest
     ((plan, environment, listening),) = kept
     assert plan == {
         "module": "heatmap_pipeline.definitions",
-        "location": "heatmap_pipeline",
+        "locations": {"heatmap_pipeline": {}},
         "host": "127.0.0.1",
         "port": str(port),
         "names": "heatmap.example.org,other.example.org:8443",
