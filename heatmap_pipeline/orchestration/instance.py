@@ -228,6 +228,7 @@ class _Kept:
 def _missing(storage: Any) -> list[str]:
     """Return the names that this version of the storage does not have, or that are called in another way."""
     missing = [name for name in _KEPT if not hasattr(storage, name)]
+    missing += [name for name in event_rows.NAMED if name not in event_rows.names_of(storage)]
     for name, count in _CALLED.items():
         try:
             inspect.signature(getattr(storage, name)).bind(*[None] * count)

@@ -239,12 +239,14 @@ def test_the_storage_is_left_as_it_was(folder: Path) -> None:
         assert len(instance.get_run_ids()) == 1
 
 
-@pytest.mark.parametrize("moved", ["a name of the object", "a method", "its arguments"])
+@pytest.mark.parametrize("moved", ["a name of the object", "a name of its module", "a method", "its arguments"])
 def test_where_names_have_moved_the_history_works_as_it_is(
     folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, moved: str
 ) -> None:
     if moved == "a name of the object":
         monkeypatch.setattr(history, "_KEPT", (*history._KEPT, "_moved"))
+    elif moved == "a name of its module":
+        monkeypatch.setattr(event_rows, "NAMED", (*event_rows.NAMED, "_moved"))
     else:
         called = {"_moved": 1} if moved == "a method" else {"_connect": 7}
         monkeypatch.setattr(history, "_CALLED", {**history._CALLED, **called})
