@@ -11,6 +11,8 @@ import pytest
 from benchmarks import __main__ as benchmarks
 from benchmarks import cost, exchange, footprint, size, symbols
 from benchmarks.measure import Measured, Setting
+from heatmap_pipeline_tests._homes import draw_nothing
+from heatmap_pipeline_tests.orchestration.light import light_runs
 
 
 def test_the_benchmarks_of_the_engine_give_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -71,8 +73,11 @@ def test_the_room_of_a_year_is_told_by_table(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.fleet
-def test_what_a_symbol_costs_is_predicted(tmp_path: Path) -> None:
-    rows = {row.name: row for row in cost.cost(Setting(tmp_path, quick=True))}
+def test_what_a_symbol_costs_is_predicted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw_nothing(monkeypatch)
+    monkeypatch.setenv("HEATMAP_SNAPSHOT_INTERVAL", "4h")
+    with light_runs():  # without Dagster, which is most of it
+        rows = {row.name: row for row in cost.cost(Setting(tmp_path, quick=True))}
     assert {row.unit for row in rows.values()} == {"s", "MB", "x"}
     assert all(math.isfinite(row.value) for row in rows.values())
     assert 0 < rows["cost, predicted room"].value < 3

@@ -20,7 +20,7 @@ from heatmap_pipeline.store.manifest import ManifestError, manifest_path
 from heatmap_pipeline.store.warehouse import Warehouse
 from heatmap_pipeline_tests.fleet.conftest import both
 from heatmap_pipeline_tests.fleet.stores import Ran, assert_like, compute, parts_named, parts_there, run
-from heatmap_pipeline_tests.orchestration.homes import BTC, ETH, day
+from heatmap_pipeline_tests.orchestration.homes import BTC, ETH, ask, day
 
 pytestmark = [pytest.mark.slow, pytest.mark.fleet]
 
@@ -28,10 +28,11 @@ Machine = Callable[..., Settings]
 
 
 @both
-def test_two_runs_of_two_symbols_leave_what_an_embedded_home_has(settings_of: Machine, embedded: Path) -> None:
+def test_workers_of_two_symbols_leave_what_an_embedded_home_has(settings_of: Machine, embedded: Path) -> None:
     settings = settings_of(BTC, ETH)
     run(settings, 1, 2)
-    run(settings_of(BTC, ETH, home="another"), 3)
+    for symbol in (BTC, ETH):
+        run(settings_of(symbol, home=symbol), 3)
     assert_like(settings_of(BTC, ETH, home="third"), embedded)
     days = {symbol: manifest.days for symbol, manifest in manifests(open_bucket(settings)).items()}
     assert days.keys() == {BTC, ETH}
@@ -48,14 +49,6 @@ def test_run_again_it_writes_nothing(settings_of: Machine, monkeypatch: pytest.M
     monkeypatch.setattr(Bucket, "swap", lambda _, path, *__: written.append(path))
     run(settings, 1, 2)
     assert written == []
-
-
-def test_symbols_of_different_workers_make_one_store(settings_of: Machine, embedded: Path) -> None:
-    for symbol in (BTC, ETH):
-        settings = settings_of(symbol, home=symbol)
-        run(settings, 1, 2)
-        run(settings, 3)
-    assert_like(settings_of(BTC, ETH), embedded)
 
 
 @both
@@ -162,23 +155,25 @@ def test_a_part_that_is_missing_or_another_is_named(settings_of: Machine) -> Non
 
 
 def test_parts_that_go_while_they_are_read_are_those_of_before(
-    settings_of: Machine, embedded: Path, monkeypatch: pytest.MonkeyPatch
+    settings_of: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A commit and a collection between the reading of a manifest and that of its parts."""
-    settings = settings_of(BTC, ETH)
-    run(settings, 1, 2)
+    settings = settings_of(BTC, models=("delta",))
+    run(settings, 1)
     fetch, done = Bucket.fetch, threading.Event()
 
     def late(self: Bucket, path: str, target: Path) -> bool:
         if not done.is_set():
             done.set()
-            run(settings_of(BTC, ETH, home="another"), 3)
+            run(settings_of(BTC, home="another", models=("delta",)), 2)
             self.remove(sorted(parts_there(settings) - parts_named(settings)))
         return fetch(self, path, target)
 
     monkeypatch.setattr("heatmap_pipeline.fleet.worker.AT_ONCE", 1)
     monkeypatch.setattr(Bucket, "fetch", late)
-    assert_like(settings_of(BTC, ETH, home="third"), embedded)
+    with shard(settings_of(BTC, home="third", models=("delta",))) as own:
+        assert ask(own.settings, "SELECT max(day) FROM heatmap_days") == [(day(2),)]
+        assert own.commit(BTC).parts == 0
 
 
 @pytest.mark.parametrize(

@@ -112,7 +112,8 @@ def test_rows_that_nothing_vouches_for_are_a_defect_that_is_seen(months: Connect
 counts = st.lists(st.integers(0, 4), min_size=1, max_size=2)
 
 
-@examples(25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.slow
+@examples(10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(counts)
 def test_cut_after_each_stretch_of_days_it_is_what_is_cut_of_all_at_once(
     months: Connection, tmp_path_factory: pytest.TempPathFactory, stretches: list[int]
