@@ -775,8 +775,10 @@ def _need_store(settings: Settings) -> None:
 def _refuse_store(settings: Settings, verb: str) -> None:
     """Refuse a verb that works on the home where the store is set: most likely the one over the store is meant."""
     if settings.store:
+        from heatmap_pipeline.commands import command  # noqa: PLC0415
+
         raise click.UsageError(
-            f"HEATMAP_STORE is set, and `heatmap {verb}` computes into a home; type `heatmap fleet {verb}`, or unset it"
+            f"HEATMAP_STORE is set, and this verb computes into a home; type `{command(settings, verb)}`, or unset it"
         )
 
 

@@ -31,9 +31,8 @@ TAKES: Mapping[str, frozenset[str]] = {
     "backup": frozenset({"home"}),
     "restore": frozenset({"home"}),
     "export": frozenset({"home"}),
-    "fleet": frozenset(),
 }
-"""Which options each verb takes."""
+"""Which options each verb takes; those of `fleet` that messages name take what their namesakes do."""
 
 OVER_STORE = frozenset({"run", "refresh"})
 """Verbs that stand behind `fleet` where the store is not the home."""

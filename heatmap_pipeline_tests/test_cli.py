@@ -87,11 +87,18 @@ def test_every_verb_explains_itself_with_examples(verb: str) -> None:
             assert not word.startswith("--") or word in text.split("Options:")[1], line
 
 
+@pytest.mark.parametrize("verb", ["run", "refresh", "catalogue", "pull", "collect"])
+def test_every_verb_of_the_fleet_explains_itself_with_examples(verb: str) -> None:
+    assert re.search(rf"^  {verb} +\w", done("fleet", "--help").stdout, re.M)
+    text = done("fleet", verb, "--help").stdout
+    assert re.search(rf"^ +Examples?:\n +heatmap fleet {verb}\b", text, re.M), text
+
+
 def test_the_command_itself() -> None:
     text = done("--help").stdout
     assert all(re.search(rf"^  {verb} +\w", text, re.M) for verb in VERBS)
     assert done("--version").stdout.strip() == f"heatmap, version {heatmap_pipeline.__version__}"
-    assert set(cli.main.commands) == set(VERBS)
+    assert set(cli.main.commands) == {*VERBS, "fleet"}
 
 
 def test_help_loads_nothing_heavy() -> None:

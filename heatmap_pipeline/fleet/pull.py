@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from heatmap_pipeline.commands import command
 from heatmap_pipeline.errors import HeatmapError
 from heatmap_pipeline.fleet.collect import manifests
 from heatmap_pipeline.fleet.worker import open_bucket, read_symbol
@@ -81,7 +82,8 @@ def pull(settings: Settings, folder: Path, *, tables_up_to: int = TABLES_UP_TO) 
         raise StoreError(f"{folder} has a warehouse of its own, whose publication would be lost; choose another folder")
     symbols = sorted(manifests(bucket))
     if not symbols:
-        raise PullError(f"nothing is stored in {bucket.address} yet; begin with `heatmap fleet run`")
+        line = command(settings, "run", "SYMBOL", days=("DAY", "DAY"))
+        raise PullError(f"nothing is stored in {bucket.address} yet; begin with `{line}`")
     with _alone(folder, settings.lock_timeout):
         before = [path for path in (folder / "parts").iterdir() if not path.name.startswith(".")]
         new = folder / "parts" / f".{os.getpid()}.new"

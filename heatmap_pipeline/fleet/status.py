@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from heatmap_pipeline.commands import command
 from heatmap_pipeline.fleet.collect import manifests
 from heatmap_pipeline.fleet.worker import open_bucket
 from heatmap_pipeline.settings import Settings
@@ -20,7 +21,7 @@ def store_lines(settings: Settings) -> Iterator[str]:
     committed = manifests(bucket)
     yield f"store {bucket.address}"
     if not committed:
-        yield "nothing is stored in it yet; begin with `heatmap fleet run SYMBOL --start DAY --end DAY`"
+        yield f"nothing is stored in it yet; begin with `{command(settings, 'run', 'SYMBOL', days=('DAY', 'DAY'))}`"
         return
     layout = "{:<12} {:<9} {:>5} {:<10} {:<10} {:>6} {:>9}  {}"
     yield layout.format("symbol", "model", "days", "first", "last", "parts", "MB", "committed (UTC)")

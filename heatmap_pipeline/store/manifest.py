@@ -156,7 +156,10 @@ def understood(content: bytes, place: str) -> Manifest:
                     f"{place} has schema version {version}, this program knows {SCHEMA_VERSION}: use the program that "
                     f"wrote it ({said.get('program')}), or a newer one"
                 )
-        return Manifest.model_validate(said)
+        manifest = Manifest.model_validate(said)
+        if not place.endswith(f"/{manifest_path(manifest.symbol)}"):
+            raise ValueError("it is of another symbol")
+        return manifest
     except (ValueError, RecursionError):
         raise ManifestError(f"{place} is not as it was written; put a backup of it in its place") from None
 

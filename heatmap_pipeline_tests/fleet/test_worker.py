@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from heatmap_pipeline.errors import HeatmapError
-from heatmap_pipeline.fleet.collect import manifests
+from heatmap_pipeline.fleet.collect import collect, manifests
 from heatmap_pipeline.fleet.worker import Requests, open_bucket, run_symbols, shard
 from heatmap_pipeline.settings import Settings, SettingsError
 from heatmap_pipeline.store.bucket import Bucket, BucketError
@@ -192,6 +193,22 @@ def test_a_manifest_that_cannot_be_used_is_named(settings_of: Machine, content: 
     with pytest.raises(ManifestError, match=words) as caught:
         run(settings, 1)
     assert f"{settings.store}/manifests/BTCUSDT.json" in str(caught.value)
+
+
+def test_a_manifest_of_another_symbol_is_none_of_this(settings_of: Machine) -> None:
+    settings = settings_of(BTC, models=("delta",))
+    for number in (1, 2):
+        run(settings, number)
+    bucket = open_bucket(settings)
+    other = bucket.read(manifest_path(BTC))
+    assert other is not None
+    assert bucket.swap(manifest_path(ETH), other.content, None)
+    with pytest.raises(ManifestError, match=r"manifests/ETHUSDT.json is not as it was written"):
+        run(settings_of(ETH, models=("delta",)), 1)
+    with pytest.raises(ManifestError, match=r"manifests/ETHUSDT.json is not as it was written"):
+        collect(settings, timedelta(0))
+    bucket.remove([manifest_path(ETH)])
+    assert parts_there(settings) > parts_named(settings), "nothing is removed where a manifest cannot be read"
 
 
 def test_without_a_store_it_is_said(settings_of: Machine) -> None:
