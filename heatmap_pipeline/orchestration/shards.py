@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 
 import yaml
 
+from heatmap_pipeline.commands import command
 from heatmap_pipeline.settings import Settings, SettingsError, load_settings
 from heatmap_pipeline.symbols import contract_of
 
@@ -54,7 +55,7 @@ def of_shard(settings: Settings) -> Settings:
     if settings.shard is None:
         raise SettingsError(
             f"HEATMAP_SHARDS = {settings.shards}, and HEATMAP_SHARD does not say which of them this code server is; "
-            "set it, or start `heatmap ui`, which starts one for each"
+            f"set it, or start `{command(settings, 'ui')}`, which starts one for each"
         )
     symbols = tuple(symbol for symbol in settings.symbols if shard_of(symbol, settings.shards) == settings.shard)
     return settings.model_copy(update={"symbols": symbols})
