@@ -16,7 +16,7 @@ from heatmap_pipeline.store import bucket as module
 from heatmap_pipeline.store.bucket import Bucket, BucketError
 from heatmap_pipeline_tests.fleet._s3 import BUCKET, Fault, Proxy, s3_server, use
 
-pytestmark = pytest.mark.fleet
+pytestmark = [pytest.mark.slow, pytest.mark.fleet]
 
 
 @pytest.fixture(scope="module")
