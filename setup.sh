@@ -1,6 +1,7 @@
 #!/bin/sh
 # Makes the virtual environment .venv beside this file and installs the project into it, with the exact versions of
-# constraints.txt. `sh setup.sh` is enough to use it; `sh setup.sh test` adds what the tests need.
+# constraints.txt. `sh setup.sh` is enough to use it; `sh setup.sh test` adds what the tests need, `sh setup.sh fleet`
+# what several machines need (docs/deploy.md).
 # What Debian itself lacks is installed with apt-get when that is possible, and said.
 set -eu
 cd "$(dirname "$0")"
@@ -25,10 +26,20 @@ command -v "$python" >/dev/null || debian python3
 [ -x .venv/bin/python ] || "$python" -m venv .venv
 
 extra=
-if [ "${1:-}" = test ]; then
+case "${1:-}" in
+test)
     extra='[test]'
     command -v chromium >/dev/null || debian chromium || echo "setup.sh: without it the tests of the page are skipped" >&2
-fi
+    ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || debian postgresql ||
+        echo "setup.sh: without it the tests of Dagster's history in Postgres are skipped" >&2
+    ;;
+fleet) extra='[fleet]' ;;
+'') ;;
+*)
+    echo "setup.sh: $1 is not known; there are test and fleet" >&2
+    exit 1
+    ;;
+esac
 echo "setup.sh: installing into .venv (about a minute on first use)"
 .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".$extra"
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import asking, commands, engine, exchange, footprint, jobs, page, serving, size, storage
+from benchmarks import asking, commands, cost, engine, exchange, footprint, jobs, page, serving, size, storage, symbols
 from benchmarks.measure import Benchmark, Measured, Setting
 
 BENCHMARKS = (
@@ -30,11 +30,13 @@ BENCHMARKS = (
     Benchmark("serve", serving.serve),
     Benchmark("crowd", serving.crowd),
     Benchmark("base", serving.base),
+    Benchmark("symbols", symbols.many_symbols),
     Benchmark("help", commands.help_text),
     Benchmark("run", commands.run, long=True),
     Benchmark("demo", commands.demo, long=True),
     Benchmark("jobs", jobs.jobs, long=True, on_request=True),
     Benchmark("memory", commands.memory, long=True),
+    Benchmark("cost", cost.cost, long=True, on_request=True),
     Benchmark("page", page.page, long=True, on_request=True),
     Benchmark("fetch", exchange.fetch, long=True, on_request=True),
     Benchmark("footprint", footprint.footprint, long=True, on_request=True),

@@ -19,6 +19,7 @@ from heatmap_pipeline.model.parameters import MODELS
 from heatmap_pipeline.source_kinds import RECORDED_EXCHANGES, SOURCES, folder_sources
 
 if TYPE_CHECKING:
+    from heatmap_pipeline.fleet.worker import Shard
     from heatmap_pipeline.orchestration.runs import Outcome, Span
     from heatmap_pipeline.settings import Settings
 
@@ -27,6 +28,9 @@ Requests: TypeAlias = dict[str, tuple[date, date]]
 
 Refusals: TypeAlias = dict[str, str]
 """Why a symbol is not run, by symbol."""
+
+Running: TypeAlias = "Callable[[Callable[..., Outcome]], Callable[..., Outcome]]"
+"""What makes of a run of days another one, that does something besides."""
 
 _DAY = click.DateTime(["%Y-%m-%d"])
 _FIRST_DAY = date(2019, 1, 1)
@@ -111,6 +115,7 @@ def main() -> None:
     heatmap mcp                   the same for an assistant, over the Model Context Protocol
     heatmap backup DIR            a copy of the home, also while runs go on; `heatmap restore DIR` puts it back
     heatmap export DIR            what is published as Parquet files, for older DuckDB clients and others
+    heatmap fleet                 run, refresh and publish over a store of objects (HEATMAP_STORE)
     """
 
 
@@ -200,13 +205,25 @@ def run(
         jobs=jobs,
     )
     _check_days(settings, first, last, "--check-files " if check_files else "")
+    _refuse_store(settings, "run")
+    _run(settings, first, last, check_files=check_files is not None, restart=restart)
+
+
+def _run(
+    settings: Settings,
+    first: date,
+    last: date,
+    *,
+    check_files: bool = False,
+    restart: bool = False,
+    running: Running | None = None,
+) -> None:
+    """Run days of the symbols of the settings, or look for corrected files of them; `running` as of `_execute`."""
     from heatmap_pipeline.commands import command  # noqa: PLC0415
 
-    again = command(
-        settings, "run", *settings.symbols, days=(first, last), check_files=check_files is not None, restart=restart
-    )
+    again = command(settings, "run", *settings.symbols, days=(first, last), check_files=check_files, restart=restart)
     if check_files:
-        _execute(settings, lambda spans: _corrected(settings, spans, first, last), again)
+        _execute(settings, lambda spans: _corrected(settings, spans, first, last), again, running=running)
         return
     settings, starts = (settings, {}) if restart else _changed(settings, first, last)
     if settings.symbols:
@@ -216,6 +233,7 @@ def run(
             again,
             restart=restart,
             since=dict.fromkeys(starts, first),
+            running=running,
         )
 
 
@@ -248,6 +266,12 @@ def refresh(
         symbols=_symbols(symbols) or None,
         jobs=jobs,
     )
+    _refuse_store(settings, "refresh")
+    _refresh(settings, symbols)
+
+
+def _refresh(settings: Settings, symbols: tuple[str, ...], running: Running | None = None) -> None:
+    """Run what is due of the symbols of the settings; `symbols` were typed, `running` is that of `_execute`."""
     from heatmap_pipeline.chain.due import last_due, of_earlier_version  # noqa: PLC0415
     from heatmap_pipeline.chain.reach import plan_due  # noqa: PLC0415
     from heatmap_pipeline.commands import command  # noqa: PLC0415
@@ -275,7 +299,7 @@ def refresh(
                 )
         return requests, refused
 
-    _execute(settings, plan, command(settings, "refresh", *symbols), daily=True)
+    _execute(settings, plan, command(settings, "refresh", *symbols), daily=True, running=running)
 
 
 @main.command()
@@ -327,13 +351,19 @@ def forget(symbol: str, yes: bool, home: Path | None) -> None:
 @main.command()
 @_home
 def status(home: Path | None) -> None:
-    """Show days, gaps, failed and stale days, located share and newest data per symbol.
+    """Show days, gaps, failed and stale days, located share and newest data per symbol; of HEATMAP_STORE what it holds.
 
     \b
     Example:
       heatmap status
     """
     settings = _home_settings(home=home)
+    if settings.store:
+        from heatmap_pipeline.fleet.status import store_lines  # noqa: PLC0415
+
+        for line in store_lines(settings):
+            click.echo(line)
+        return
     from heatmap_pipeline.chain.status import status_lines  # noqa: PLC0415
 
     for line in status_lines(settings):
@@ -428,7 +458,7 @@ def ui(host: str, port: int, source: str | None, archive: Path | None, home: Pat
     default=1,
     show_default=True,
     type=click.IntRange(1, 64),
-    help="Processes that answer; each has its own cache, a share of HEATMAP_API_CACHE_MB.",
+    help="Processes that answer; each has its own caches, shares of HEATMAP_API_CACHE_MB and _SYMBOLS_MB.",
 )
 @_home
 def serve(host: str, port: int, workers: int, home: Path | None) -> None:
@@ -590,6 +620,178 @@ def record(symbols: tuple[str, ...], exchanges: tuple[str, ...], home: Path | No
             show=show,
         )
     click.echo("stopped")
+
+
+@main.group()
+def fleet() -> None:
+    """Compute over a store of objects that many machines share, a bucket of S3 or a folder: HEATMAP_STORE.
+
+    \b
+    HEATMAP_STORE=s3://bucket/heatmap heatmap fleet run BTCUSDT --start 2026-11-01 --end 2026-11-21
+    heatmap fleet refresh         from the last stored day of each symbol to now
+    heatmap fleet catalogue       heatmap.duckdb of this home, from what is in the store
+    heatmap fleet pull DIR        the same into another folder, for who only reads
+    heatmap fleet collect         remove what no manifest names
+    heatmap status                what is in the store
+    """
+
+
+@fleet.command("run")
+@click.argument("symbols", nargs=-1, required=True, metavar="SYMBOL...")
+@click.option("--start", type=_DAY, required=True, help="First day, UTC.")
+@click.option("--end", type=_DAY, required=True, help="Last day, UTC, included.")
+@click.option("--restart", is_flag=True, help="Begin a new history after a gap that the source has no data for.")
+@_market
+@_liquidations
+@_models
+@_home
+def fleet_run(
+    symbols: tuple[str, ...],
+    start: datetime,
+    end: datetime,
+    restart: bool,
+    source: str | None,
+    archive: Path | None,
+    liquidations_folder: Path | None,
+    models: tuple[str, ...],
+    home: Path | None,
+) -> None:
+    """Compute days of symbols and commit them to the store, as `heatmap run` does to a home.
+
+    \b
+    Example:
+      heatmap fleet run BTCUSDT ETHUSDT --source binance --start 2026-11-01 --end 2026-11-21
+    """
+    settings = _settings(
+        home=home,
+        source=source,
+        archive=archive,
+        liquidations_folder=liquidations_folder,
+        models=models or None,
+        symbols=_symbols(symbols),
+    )
+    _check_days(settings, start.date(), end.date(), "")
+    with _shard(settings) as shard:
+        _run(shard.settings, start.date(), end.date(), restart=restart, running=shard.running)
+
+
+@fleet.command("refresh")
+@click.argument("symbols", nargs=-1, metavar="[SYMBOL...]")
+@_market
+@_liquidations
+@_home
+def fleet_refresh(
+    symbols: tuple[str, ...],
+    source: str | None,
+    archive: Path | None,
+    liquidations_folder: Path | None,
+    home: Path | None,
+) -> None:
+    """Compute from the last stored day of each symbol to now and commit it to the store.
+
+    \b
+    Examples:
+      heatmap fleet refresh
+      heatmap fleet refresh BTCUSDT
+    """
+    settings = _settings(
+        home=home,
+        source=source,
+        archive=archive,
+        liquidations_folder=liquidations_folder,
+        symbols=_symbols(symbols) or None,
+    )
+    with _shard(settings) as shard:
+        _refresh(shard.settings, symbols, running=shard.running)
+
+
+@fleet.command("catalogue")
+@_home
+def fleet_catalogue(home: Path | None) -> None:
+    """Make heatmap.duckdb of this home of what is in the store; what did not change is not fetched again.
+
+    \b
+    Example:
+      heatmap fleet catalogue && heatmap serve
+    """
+    settings = _settings(home=home)
+    _pull(settings, settings.home)
+
+
+@fleet.command("pull")
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path), metavar="DIR")
+def fleet_pull(folder: Path) -> None:
+    """Make heatmap.duckdb in a folder of what is in the store; what did not change is not fetched again.
+
+    \b
+    Example:
+      heatmap fleet pull /srv/heatmap && heatmap serve --home /srv/heatmap
+    """
+    _pull(_settings(), folder.expanduser().resolve())
+
+
+@fleet.command("collect")
+@click.option(
+    "--grace",
+    type=click.FloatRange(0, 720),
+    default=24.0,
+    show_default=True,
+    help="Hours that what nobody names any more stays: longer than any run or reader takes.",
+)
+def fleet_collect(grace: float) -> None:
+    """Remove parts that no manifest names: of workers that were killed, and of before.
+
+    \b
+    Example:
+      heatmap fleet collect --grace 24
+    """
+    settings = _settings()
+    from heatmap_pipeline.fleet.collect import collect  # noqa: PLC0415
+
+    report = collect(settings, timedelta(hours=grace))
+    click.echo(
+        f"{settings.store}: {report.removed} parts removed, {report.bytes / 1e6:.1f} MB; {report.kept} parts stay"
+    )
+
+
+@contextmanager
+def _shard(settings: Settings) -> Iterator[Shard]:
+    """Give the symbols of the settings in a scratch home, while no other run goes on in the home."""
+    from heatmap_pipeline.fleet.worker import open_bucket, shard  # noqa: PLC0415
+    from heatmap_pipeline.orchestration.runs import one_run_at_a_time, prepare_home  # noqa: PLC0415
+
+    _need_store(settings)
+    open_bucket(settings)
+    surroundings.check_home(settings.home)
+    prepare_home(settings)
+    with one_run_at_a_time(settings, lambda text: click.echo(text, err=True)), shard(settings) as own:
+        yield own
+
+
+def _pull(settings: Settings, folder: Path) -> None:
+    _need_store(settings)
+    from heatmap_pipeline.fleet.pull import pull  # noqa: PLC0415
+
+    report = pull(settings, folder)
+    click.echo(
+        f"{report.database}: {report.symbols} symbols, {report.parts} parts, {report.bytes / 1e6:.1f} MB; "
+        f"{report.fetched} fetched, {report.removed} removed, {'replaced' if report.replaced else 'unchanged'}"
+    )
+
+
+def _need_store(settings: Settings) -> None:
+    if not settings.store:
+        raise click.UsageError("HEATMAP_STORE is not set; name s3://bucket/prefix or file:///folder")
+
+
+def _refuse_store(settings: Settings, verb: str) -> None:
+    """Refuse a verb that works on the home where the store is set: most likely the one over the store is meant."""
+    if settings.store:
+        from heatmap_pipeline.commands import command  # noqa: PLC0415
+
+        raise click.UsageError(
+            f"HEATMAP_STORE is set, and this verb computes into a home; type `{command(settings, verb)}`, or unset it"
+        )
 
 
 def _streams(symbols: Sequence[str], exchanges: Sequence[str]) -> list[str]:
@@ -791,6 +993,7 @@ def _execute(
     restart: bool = False,
     daily: bool = False,
     since: Mapping[str, date] | None = None,
+    running: Running | None = None,
 ) -> None:
     """Run what `plan` asks for in view of the days stored, which no other run can change meanwhile, and report.
 
@@ -801,6 +1004,7 @@ def _execute(
         restart: whether a new history begins after a gap.
         daily: whether a day on which nothing ran is worth telling.
         since: first day asked for of symbols of which days before those that are run are stored and unchanged.
+        running: given how days are run, says how they are run here; None: as they are.
     """
     from heatmap_pipeline.notices import Failure  # noqa: PLC0415
     from heatmap_pipeline.orchestration.processes import started  # noqa: PLC0415
@@ -810,6 +1014,7 @@ def _execute(
         look_back,
         one_run_at_a_time,
         prepare_home,
+        run_days,
         stored_spans,
     )
     from heatmap_pipeline.orchestration.told import noted, notes_left, tell_of_command  # noqa: PLC0415
@@ -827,8 +1032,12 @@ def _execute(
             look_back(settings, notes, daily=daily)
             requests, refused = plan(stored_spans(settings, settings.symbols))
             if requests:
-                with started(settings, requests, again, restart=restart) as finish, _progress():
-                    outcome = finish()
+                if running is not None:
+                    with _progress():
+                        outcome = running(run_days)(settings, requests, restart=restart)
+                else:
+                    with started(settings, requests, again, restart=restart) as finish, _progress():
+                        outcome = finish()
             tidy_up(settings)
         except (Exception, KeyboardInterrupt) as error:
             write_last_run(settings.home, settings.symbols, settings.symbols, began=began, failed=True, count=False)
@@ -847,6 +1056,9 @@ def _execute(
 
 def _say_where(settings: Settings) -> None:
     """Say where what is published can be looked at."""
+    if settings.store:
+        click.echo(f"store     {settings.store}")
+        return
     click.echo(f"page      {(settings.home / 'renders' / 'index.html').as_uri()}")
     click.echo(f"database  {settings.home / 'heatmap.duckdb'}")
 

@@ -32,7 +32,10 @@ TAKES: Mapping[str, frozenset[str]] = {
     "restore": frozenset({"home"}),
     "export": frozenset({"home"}),
 }
-"""Which options each verb takes."""
+"""Which options each verb takes; those of `fleet` that messages name take what their namesakes do."""
+
+OVER_STORE = frozenset({"run", "refresh"})
+"""Verbs that stand behind `fleet` where the store is not the home."""
 
 WHERE_NOBODY_SAID = Path("DIR")
 """Stands for the archive folder that the user has to fill in, as in the help."""
@@ -81,7 +84,8 @@ def command(
         'heatmap run BTCUSDT --start 2024-07-01 --end 2024-07-02 --source binance'
     """
     plain, takes = environment(), TAKES[verb]
-    words = ["heatmap", verb, *symbols]
+    over_store = settings.store and verb in OVER_STORE
+    words = ["heatmap", *(["fleet"] if over_store else []), verb, *symbols]
     if days is not None:
         first, last = str(days[0]), str(days[1])
         words += ["--check-files", first, last] if check_files else ["--start", first, "--end", last]
@@ -93,8 +97,8 @@ def command(
         words += ["--liquidations", str(settings.liquidations_folder)]
     if exchange is not None:
         words += ["--exchange", exchange]
-    if settings.home != plain.home:
-        words += ["--home", str(settings.home)]
+    if settings.named_home != plain.home:
+        words += ["--home", str(settings.named_home)]
     if "model" in takes and set(settings.models) != set(plain.models):
         words += [word for model in settings.models for word in ("--model", model)]
     return shlex.join(words)

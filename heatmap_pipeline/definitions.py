@@ -15,5 +15,13 @@ def defs() -> dg.Definitions:
     surroundings.settle(settings.home)
     from heatmap_pipeline.orchestration.build import build_defs  # noqa: PLC0415
     from heatmap_pipeline.orchestration.partitions import there  # noqa: PLC0415
+    from heatmap_pipeline.orchestration.shards import of_shard  # noqa: PLC0415
 
+    settings = of_shard(settings)
+    if not settings.symbols:
+        return dg.Definitions()
+    if settings.store:
+        from heatmap_pipeline.orchestration.shard_job import build_shard_defs  # noqa: PLC0415
+
+        return build_shard_defs(settings)
     return build_defs(settings, there=there(settings))

@@ -41,12 +41,16 @@ REST_URL = "https://fapi.binance.com"
 SIMULATED_MARKER = "SIMULATED.txt"
 """File at the top of an archive folder that says that everything below was made up."""
 
+SCRATCH = "scratch"
+"""Folder of the home in which runs over HEATMAP_STORE have homes of their own, as long as they go on."""
+
 FILES = "files"
 """The source of real liquidations that reads `liquidations_folder`."""
 
 _ORIGIN = re.compile(r"https?://[A-Za-z0-9.\-\[\]:]+")
 _ADDRESS = re.compile(r"https?://[^\s/?#][^\s]*")
 _STREAM = re.compile(r"wss?://[^\s/?#][^\s]*")
+_STORE = re.compile(r"s3://[a-z0-9][a-z0-9.\-]{1,61}[a-z0-9](/[^\s/?#]+)*/?|file:///[^\s?#]+")
 _HOST = re.compile(r"([A-Za-z0-9.\-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
 _PER_SYMBOL = re.compile(
     r"HEATMAP_(BUCKET|CANDLE_INTERVAL|SNAPSHOT_INTERVAL|MAINTENANCE_MARGIN_RATE|MAX_LEVERAGE)_(.+)", re.DOTALL
@@ -144,16 +148,21 @@ class Settings(BaseSettings):
     webhook: str | None = None
     alerts: Path | None = None
     export: Path | None = None
+    store: str = ""
+    catalogue: bool = True
     ui_hosts: Annotated[tuple[str, ...], NoDecode] = ()
     api_token: SecretStr | None = None
     api_cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
     api_proxies: Annotated[tuple[str, ...], NoDecode] = ()
     api_cache_mb: int = Field(default=256, ge=1, le=65536)
+    api_symbols_mb: int = Field(default=512, ge=1, le=1048576)
     api_cache_seconds: float = Field(default=600.0, gt=0, allow_inf_nan=False)
     api_concurrency: int = Field(default=2, ge=1, le=64)
     api_queue: int = Field(default=32, ge=0, le=10000)
     log_format: Literal["text", "json", "off"] = "text"
     api_stale_hours: float = Field(default=36.0, gt=0, allow_inf_nan=False)
+    shards: int = Field(default=1, ge=1, le=1000)
+    shard: int | None = Field(default=None, ge=1, le=1000)
     per_symbol: Mapping[str, SymbolSettings] = Field(default_factory=dict)
 
     @field_validator(
@@ -216,6 +225,14 @@ class Settings(BaseSettings):
     def _names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(dict.fromkeys(value))  # which ones there are, model and market say: `chain.settings` asks them
 
+    @field_validator("shard")
+    @classmethod
+    def _one_of_the_shards(cls, value: int | None, info: ValidationInfo) -> int | None:
+        shards = info.data.get("shards")
+        if value is not None and shards is not None and value > shards:
+            raise ValueError(f"there are HEATMAP_SHARDS = {shards}, counted from 1")
+        return value
+
     @field_validator("keep_cells")
     @classmethod
     def _days_of_cells(cls, value: int) -> int:
@@ -269,6 +286,13 @@ class Settings(BaseSettings):
             raise ValueError("it is not an address of the kind wss://host/path; correct it")
         return value
 
+    @field_validator("store")
+    @classmethod
+    def _store(cls, value: str) -> str:
+        if value and not _STORE.fullmatch(value):
+            raise ValueError("it is neither s3://bucket/prefix nor file:///folder; correct it")
+        return value.rstrip("/")
+
     @field_validator("ui_hosts")
     @classmethod
     def _hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -284,6 +308,12 @@ class Settings(BaseSettings):
             return None if value is None else value.expanduser().resolve()
         except RuntimeError:  # nobody, as in a container: no HOME, and no entry among the users
             raise ValueError("no home folder is known here; write a whole path, for example /srv/heatmap") from None
+
+    @property
+    def named_home(self) -> Path:
+        """The home as its user knows it: of a scratch home of a run over HEATMAP_STORE, the one that it lies in."""
+        folder = self.home.parent
+        return folder.parent if self.store and folder.name == SCRATCH else self.home
 
     def of(self, symbol: str) -> SymbolSettings:
         """Return the settings of one symbol."""

@@ -16,6 +16,7 @@ TOGETHER = {
     "test_real_score.py": "test_real_market.py",
     "test_real_tables.py": "test_real_market.py",
     "store/test_disk_full.py": "orchestration/test_crash.py",
+    "test_bad_input.py": "orchestration/test_crash.py",
     **{
         f"orchestration/{name}.py": "orchestration/test_crash.py"
         for name in ("test_backup_command", "test_ends", "test_told", "test_two_schedulers")
@@ -44,12 +45,16 @@ LONGEST = (
     "render/test_page_in_browser.py",
     "render/test_moments.py",
     "test_real_market.py",
-    "test_bad_input.py",
     "orchestration/test_crash.py",
     "orchestration/ui/test_in_use.py",
+    "fleet/test_queue.py",
     "orchestration/test_recovery.py",
     "orchestration/test_chain.py",
     "chain/test_kept_cells.py",
+    "fleet/test_killed.py",
+    "fleet/test_worker.py",
+    "fleet/test_pull.py",
+    "fleet/test_shard_job.py",
     "test_cli.py",
     "test_run_command.py",
     "orchestration/test_runs.py",

@@ -111,6 +111,7 @@ def scorable(unscored: Settings, tmp_path: Path) -> Settings:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection(session: pytest.Session) -> None:
+    gc.disable()  # what is imported stays; looking through it again and again takes a second in every process
     heatmap_pipeline_tests._bytecode.import_all(session.config)
 
 
@@ -126,6 +127,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     """Leave what is there by now, and stays, out of every later search for garbage."""
     gc.collect()
     gc.freeze()
+    gc.enable()
     os.register_at_fork(after_in_child=gc.unfreeze)  # DuckDB's types say at the end that they leak, if they stay frozen
 
 

@@ -1,7 +1,8 @@
 """Whatever is wrong with the input: exit 1 or 2, one clear last line, and heatmap.duckdb as it was, byte for byte.
 
 Of each kind of fault one goes through the command. The others of that kind are refused by the same lines of the same
-stage, so they ask that stage alone (`refused_without_a_run`), which takes a twentieth of the time.
+stage, so they ask that stage alone (`refused_without_a_run`), which takes a twentieth of the time. Where a fault is one
+of Dagster, or of what only Dagster does, the command runs its job (`dagster`), else the same stages without it.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -41,6 +43,7 @@ from heatmap_pipeline_tests._homes import (
     draw_nothing,
     heatmap,
     last_line,
+    load_no_picture,
     published,
     refused,
 )
@@ -60,6 +63,7 @@ from heatmap_pipeline_tests.orchestration.homes import (
     write_archive,
 )
 from heatmap_pipeline_tests.orchestration.killed import Forks
+from heatmap_pipeline_tests.orchestration.light import light_runs, run_lightly
 
 Rows = list[list[str]]
 
@@ -89,14 +93,23 @@ def whole() -> None:
     """Ask for this where pictures are to be drawn and Dagster's history is to be kept on the disk."""
 
 
+@pytest.fixture
+def dagster(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ask for this where it is about Dagster's run; its history is in memory."""
+    monkeypatch.setattr(dg.DagsterInstance, "from_config", lambda _: dg.DagsterInstance.ephemeral())
+
+
 @pytest.fixture(autouse=True)
 def _short(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
-    """Compute one model; unless asked for draw nothing and keep the history in memory, as both take their time."""
+    """Compute one model; unless asked for draw nothing, and run without Dagster, as both take their time."""
     monkeypatch.setenv("HEATMAP_MODELS", "delta")
     monkeypatch.setenv("HEATMAP_SNAPSHOT_INTERVAL", "1h")
-    if "whole" not in request.fixturenames:
-        draw_nothing(monkeypatch)
-        monkeypatch.setattr(dg.DagsterInstance, "from_config", lambda _: dg.DagsterInstance.ephemeral())
+    if "whole" in request.fixturenames:
+        return
+    draw_nothing(monkeypatch)
+    load_no_picture(monkeypatch)
+    if "dagster" not in request.fixturenames:
+        run_lightly(monkeypatch)
 
 
 @pytest.fixture
@@ -195,6 +208,7 @@ CANDLE_FAULTS: dict[str, tuple[Callable[[Path], Any], tuple[str, ...]]] = {
 }
 
 
+@pytest.mark.usefixtures("dagster")
 @pytest.mark.parametrize("fault", CANDLE_FAULTS)
 def test_a_bad_file_of_candles(home: Path, archive: Path, fault: str) -> None:
     spoil, said = CANDLE_FAULTS[fault]
@@ -475,6 +489,10 @@ FULL: dict[str, tuple[Callable[[Path, pytest.MonkeyPatch], Any], str]] = {
 }
 
 
+OF_DAGSTER = ("dagster.yaml", "opening the history", "an event")
+
+
+@pytest.mark.usefixtures("dagster")
 @pytest.mark.parametrize("place", FULL)
 def test_a_full_disk(home: Path, files: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
     fill, said = FULL[place]
@@ -483,7 +501,8 @@ def test_a_full_disk(home: Path, files: Path, monkeypatch: pytest.MonkeyPatch, p
     if place in ("raw open interest", "a day's events", "snapshots", "publication, copying"):
         refused_without_a_run(real(home, files), home, said)
     else:
-        refused(run(home, files), 1, home, said)
+        with nullcontext() if place in OF_DAGSTER else light_runs():
+            refused(run(home, files), 1, home, said)
 
 
 @pytest.mark.usefixtures("whole")
@@ -576,12 +595,14 @@ def _stop_while_computing(patch: pytest.MonkeyPatch, by: signal.Signals) -> list
     return calls
 
 
+@pytest.mark.usefixtures("dagster")
 def test_a_run_that_is_stopped_says_how_to_go_on(home: Path, files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _stop_while_computing(monkeypatch, signal.SIGINT)
     refused(run(home, files), 1, f"{BTC} failed: {STOPPED}")
     assert not (home / "run.lock.holder").exists()
 
 
+@pytest.mark.usefixtures("dagster")
 def test_a_stopped_command_begins_nothing_more(home: Path, files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = _stop_while_computing(monkeypatch, signal.SIGTERM)
     settings = load_settings(home=home, source="archive", archive=files, symbols=(BTC, ETH))

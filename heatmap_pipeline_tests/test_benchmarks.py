@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from benchmarks import __main__ as benchmarks
-from benchmarks import exchange, footprint, size
+from benchmarks import cost, exchange, footprint, size, symbols
 from benchmarks.measure import Measured, Setting
+from heatmap_pipeline_tests._homes import draw_nothing
+from heatmap_pipeline_tests.orchestration.light import light_runs
 
 
 def test_the_benchmarks_of_the_engine_give_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -52,9 +54,30 @@ def test_what_is_fetched_is_asked_for_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_many_symbols_are_served_and_measured(tmp_path: Path) -> None:
+    start, first, memory = symbols.many_symbols(Setting(tmp_path, quick=True))
+    assert 0 < start.value < math.inf
+    assert first.value > 0
+    assert "symbols (4)" in memory.what
+    assert memory.value > 50
+
+
+@pytest.mark.slow
 def test_the_room_of_a_year_is_told_by_table(tmp_path: Path) -> None:
     every, newest = size.symbol_year(Setting(tmp_path, quick=True))
     assert every.value > newest.value > 1
     for row in (every, newest):
         assert "position_events" in row.what
         assert row.expected is None  # too little was stored for a target
+
+
+@pytest.mark.slow
+@pytest.mark.fleet
+def test_what_a_symbol_costs_is_predicted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw_nothing(monkeypatch)
+    monkeypatch.setenv("HEATMAP_SNAPSHOT_INTERVAL", "4h")
+    with light_runs():  # without Dagster, which is most of it
+        rows = {row.name: row for row in cost.cost(Setting(tmp_path, quick=True))}
+    assert {row.unit for row in rows.values()} == {"s", "MB", "x"}
+    assert all(math.isfinite(row.value) for row in rows.values())
+    assert 0 < rows["cost, predicted room"].value < 3

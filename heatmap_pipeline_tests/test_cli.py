@@ -24,6 +24,7 @@ from heatmap_pipeline.chain.progress import tell
 from heatmap_pipeline.chain.settings import DEMO_MARKETS
 from heatmap_pipeline.orchestration.runs import RunError, packaged_file
 from heatmap_pipeline.orchestration.ui import front
+from heatmap_pipeline.render.picture import write_png
 from heatmap_pipeline.settings import load_settings
 from heatmap_pipeline_tests._homes import (
     as_if_yesterday_were,
@@ -31,7 +32,9 @@ from heatmap_pipeline_tests._homes import (
     days,
     done,
     draw_nothing,
+    draw_only_the_page,
     heatmap,
+    load_no_picture,
     only_ask,
     published,
     refused,
@@ -56,7 +59,9 @@ LAST = day(4)
 
 @pytest.fixture(autouse=True)
 def _yesterday_is_day_4(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And a snapshot is one of an hour, of which there are a quarter as many."""
     as_if_yesterday_were(monkeypatch, LAST)
+    monkeypatch.setenv("HEATMAP_SNAPSHOT_INTERVAL", "1h")
 
 
 @pytest.fixture
@@ -82,11 +87,18 @@ def test_every_verb_explains_itself_with_examples(verb: str) -> None:
             assert not word.startswith("--") or word in text.split("Options:")[1], line
 
 
+@pytest.mark.parametrize("verb", ["run", "refresh", "catalogue", "pull", "collect"])
+def test_every_verb_of_the_fleet_explains_itself_with_examples(verb: str) -> None:
+    assert re.search(rf"^  {verb} +\w", done("fleet", "--help").stdout, re.M)
+    text = done("fleet", verb, "--help").stdout
+    assert re.search(rf"^ +Examples?:\n +heatmap fleet {verb}\b", text, re.M), text
+
+
 def test_the_command_itself() -> None:
     text = done("--help").stdout
     assert all(re.search(rf"^  {verb} +\w", text, re.M) for verb in VERBS)
     assert done("--version").stdout.strip() == f"heatmap, version {heatmap_pipeline.__version__}"
-    assert set(cli.main.commands) == set(VERBS)
+    assert set(cli.main.commands) == {*VERBS, "fleet"}
 
 
 def test_help_loads_nothing_heavy() -> None:
@@ -118,13 +130,21 @@ def test_it_starts_as_a_program(command: list[str], tmp_path: Path) -> None:
 # -- demo, status and refresh, whole: all its markets, both models, pictures and history
 
 
+def _first_model(data: Any, path: Path) -> None:
+    """Draw the picture of the first model; those of the other are a third of the time of the whole run."""
+    write_png(data, path) if path.stem == "heatmap-turnover" else path.write_bytes(b"")
+
+
 @pytest.fixture(scope="module")
 def shown(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
-    """The home of `heatmap demo --days 2`, and what it printed."""
+    """The home of `heatmap demo --days 2`, with a snapshot an hour, and what it printed."""
     home = tmp_path_factory.mktemp("demo") / "a home"
     with pytest.MonkeyPatch.context() as patch:
         clean_environment(patch)
         as_if_yesterday_were(patch, LAST)
+        patch.setenv("HEATMAP_SNAPSHOT_INTERVAL", "1h")
+        draw_only_the_page(patch)
+        patch.setattr("heatmap_pipeline.render.page.write_png", _first_model)
         result = done("demo", "--days", "2", "--home", home)
     return home, result.stdout, result.stderr
 
@@ -221,8 +241,7 @@ def test_status_of_nothing(tmp_path: Path) -> None:
 def test_the_demo_again_changes_nothing(
     shown: tuple[Path, str, str], quick: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("MODELS", "SNAPSHOT_INTERVAL"):
-        monkeypatch.delenv(f"HEATMAP_{name}")
+    monkeypatch.delenv("HEATMAP_MODELS")
     home, out, _ = shown
     with untouched(published(home)):
         again = done("demo", "--days", "2", "--home", home).stdout
@@ -238,6 +257,7 @@ def test_every_run_is_in_one_history_from_whatever_folder(
     home = tmp_path / "home"
     shutil.copytree(shown[0], home)
     draw_nothing(monkeypatch)
+    load_no_picture(monkeypatch)
     monkeypatch.setenv("HEATMAP_MODELS", "delta")
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
@@ -319,9 +339,9 @@ def test_the_files_that_start_dagster_are_found(monkeypatch: pytest.MonkeyPatch,
 
 
 def test_ui_hands_its_home_and_its_socket_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    kept: list[tuple[dict[str, str], dict[str, str], bool]] = []
+    kept: list[tuple[dict[str, Any], dict[str, str], bool]] = []
 
-    def keep(plan: dict[str, str], bound: socket.socket, _lock: int, environment: dict[str, str]) -> int:
+    def keep(plan: dict[str, Any], bound: socket.socket, _lock: int, environment: dict[str, str]) -> int:
         kept.append((plan, environment, bound.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) == 1))
         return 0
 
@@ -334,7 +354,7 @@ def test_ui_hands_its_home_and_its_socket_on(tmp_path: Path, monkeypatch: pytest
     ((plan, environment, listening),) = kept
     assert plan == {
         "module": "heatmap_pipeline.definitions",
-        "location": "heatmap_pipeline",
+        "locations": {"heatmap_pipeline": {}},
         "host": "127.0.0.1",
         "port": str(port),
         "names": "heatmap.example.org,other.example.org:8443",

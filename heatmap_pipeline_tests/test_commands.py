@@ -8,6 +8,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as profile
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 import heatmap_pipeline
 from heatmap_pipeline import cli
 from heatmap_pipeline.chain.settings import load_checked_settings
-from heatmap_pipeline.commands import TAKES, at, command, first_commands
+from heatmap_pipeline.commands import OVER_STORE, TAKES, at, command, first_commands
 from heatmap_pipeline.settings import Settings, load_settings
 
 FIRST, LAST = date(2024, 7, 1), date(2024, 7, 28)
@@ -44,7 +45,10 @@ def settings_of(line: str) -> Settings:
 
 
 def test_every_verb_and_what_it_takes_is_known() -> None:
-    assert set(TAKES) == set(cli.main.commands)
+    assert {*TAKES, "fleet"} == set(cli.main.commands)
+    fleet = cli.main.commands["fleet"]
+    assert isinstance(fleet, click.Group)
+    assert set(fleet.commands) >= OVER_STORE
     for verb, takes in TAKES.items():
         names = {word.removeprefix("--") for parameter in cli.main.commands[verb].params for word in parameter.opts}
         assert takes == names & {

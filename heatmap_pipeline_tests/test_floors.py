@@ -21,6 +21,7 @@ FLOORS = (
     {"market", "bins"},
     {"store", "notices"},
     {"chain", "views"},
+    {"fleet"},
     {"render"},
     {"api", "orchestration"},
     {"client"},
@@ -43,6 +44,7 @@ PACKAGES: dict[str, set[str]] = {
     "click": {"cli"},
     "mcp": {"mcp_server"},
     "xarray": {"client"},
+    "obstore": {"store"},
 }
 """Packages of others that belong to some rooms only."""
 

@@ -454,8 +454,8 @@ def past(run_of: RealRuns) -> Iterator[dict[str, Source]]:
     with Warehouse(run_of("A").home).read() as con:
         version = load_version(con, MODELS)
         yield {
-            name: Source(version, symbol, symbol.models["turnover"], None, Books(64 << 20))
-            for name, symbol in version.symbols.items()
+            symbol.name: Source(version, symbol, symbol.models["turnover"], None, Books(64 << 20))
+            for symbol in version.several(list(version.symbols))
         }
 
 

@@ -12,10 +12,10 @@ from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store.publish import publish
 from heatmap_pipeline.store.warehouse import Warehouse
 from heatmap_pipeline_tests._homes import done, heatmap, refused
-from heatmap_pipeline_tests.chain.scored import LAST, write_reports
+from heatmap_pipeline_tests.chain.scored import LAST, few_resamples, write_reports  # noqa: F401  # a fixture
 from heatmap_pipeline_tests.orchestration.homes import BTC, untouched
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("few_resamples")]
 
 
 @pytest.fixture

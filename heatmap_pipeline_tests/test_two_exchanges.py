@@ -11,7 +11,6 @@ from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import dagster as dg
 import duckdb
 import pytest
 
@@ -32,6 +31,7 @@ from heatmap_pipeline_tests.market._exchange_server import ExchangeServer, Fault
 from heatmap_pipeline_tests.market._gate_server import GateMarketServer, gate_rows
 from heatmap_pipeline_tests.orchestration.computed import compute_home
 from heatmap_pipeline_tests.orchestration.homes import BTC, day, of_the_exchange, write_archive
+from heatmap_pipeline_tests.orchestration.light import run_lightly
 
 BYBIT = "BYBIT_BTCUSDT"
 GATE = "GATE_BTC_USDT"
@@ -62,10 +62,10 @@ class Two:
 
 
 def set_environment(patch: pytest.MonkeyPatch, binance: ExchangeServer, bybit: BybitServer) -> None:
-    """Let commands ask both stand-ins, compute one model, draw nothing, and keep Dagster's history in memory."""
+    """Let commands ask both stand-ins, compute one model, draw nothing, and run without Dagster."""
     of_the_exchange(patch, binance, SOURCE="exchange", MODELS="delta")
     patch.setenv("HEATMAP_BYBIT_URL", bybit.url)
-    patch.setattr(dg.DagsterInstance, "from_config", lambda _: dg.DagsterInstance.ephemeral())
+    run_lightly(patch)
 
 
 @pytest.fixture(scope="module")
@@ -229,7 +229,7 @@ def test_forty_real_days_of_bybit_become_a_published_map(
     as_if_yesterday_were(monkeypatch, last)
     with BybitServer(*real_rows(market_dir), datetime(2021, 2, 10, 6)) as server:
         monkeypatch.setenv("HEATMAP_BYBIT_URL", server.url)
-        settings = load_settings(home=home, source="exchange", symbols=(BYBIT,), snapshot_interval="1h")
+        settings = load_settings(home=home, source="exchange", symbols=(BYBIT,), snapshot_interval="4h")
         compute_home(settings, first, last)
     with Warehouse(home).connect() as con:
         passed = {
@@ -264,7 +264,7 @@ def test_forty_real_days_of_bybit_become_a_published_map(
         assert cells > 10_000
         assert active > 0
         assert not_the_sum(con) == []
-        picture = newest_days(con, BYBIT, ("turnover",), SECONDS["1h"])["turnover"]
+        picture = newest_days(con, BYBIT, ("turnover",), SECONDS["4h"])["turnover"]
         write_png(picture, tmp_path / "turnover.png")
     assert (tmp_path / "turnover.png").read_bytes().startswith(b"\x89PNG")
 
@@ -288,7 +288,7 @@ def test_real_days_of_two_exchanges_add_up_to_the_last_bit(
     with BybitServer(candles, samples, datetime(2024, 6, 24)) as server:
         archive = {"source": "archive", "archive": market_dir / "binance_vision"}
         for symbol, source in ((BTC, archive), (BYBIT, {"source": "exchange", "bybit_url": server.url})):
-            settings = load_settings(home=tmp_path, models="turnover", snapshot_interval="15m", **source)
+            settings = load_settings(home=tmp_path, models="turnover", snapshot_interval="1h", **source)
             compute(settings, symbol, days)
     publish_all(settings, BTC, BYBIT)
     with duckdb.connect(str(published(tmp_path)), read_only=True) as con:
@@ -301,9 +301,14 @@ def test_real_days_of_two_exchanges_add_up_to_the_last_bit(
         )
         stored = {(*cell, side): volume for *cell, side, volume in con.execute(query).fetchall()}
         both = con.execute("SELECT timestamp FROM heatmap_by_base GROUP BY ALL HAVING count(DISTINCT symbol) = 2")
-        assert len(both.fetchall()) == len(days) * 96
+        assert len(both.fetchall()) == len(days) * 24
     with client(settings) as served:
-        span = {"start_time": str(first), "end_time": str(days[-1] + timedelta(days=1)), "price_bin_size": 100}
+        span = {
+            "start_time": str(first),
+            "end_time": str(days[-1] + timedelta(days=1)),
+            "price_bin_size": 100,
+            "interval": "1h",
+        }
         answer = ask(served, HEATMAP, "BTC", format="columns", **span)
     assert len(stored) > 10_000
     assert (answer["meta"]["markets_present"], answer["meta"]["title"]) == (2, "BTC perpetuals: Binance, Bybit")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -15,7 +17,7 @@ from heatmap_pipeline.api.service import ENCODINGS, Service, etag
 from heatmap_pipeline.api.turns import RETRY_SECONDS
 from heatmap_pipeline.commands import first_commands
 from heatmap_pipeline.errors import HeatmapError
-from heatmap_pipeline.views.data import Version
+from heatmap_pipeline.views.data import NotAtHandError, SymbolData, Version, without_reading
 from heatmap_pipeline.views.errors import ViewError
 
 _PAST_SECONDS = 300
@@ -78,7 +80,7 @@ async def answer(
             {"Retry-After": str(RETRY_SECONDS)},
         )
     try:
-        planned = plan(version)
+        planned = await _planned(service, request, version, plan)
         age = "no-cache" if planned.live else f"max-age={_PAST_SECONDS}"
         return await finish(service, request, version, planned, {"Cache-Control": age, **(more or {})})
     except (ApiError, ViewError):
@@ -88,6 +90,18 @@ async def answer(
         raise ApiError(503, f"the published data cannot answer this: {error}", {"Retry-After": "60"}) from error
     finally:
         version.release()
+
+
+async def _planned(service: Service, request: Request, version: Version, plan: Callable[[Version], Plan]) -> Plan:
+    """Plan at once where all it needs is in memory, else after it was read; what was read is held until then."""
+    held: dict[str, SymbolData] = {}
+    while True:
+        try:
+            with without_reading(held):
+                return plan(version)
+        except NotAtHandError as missing:
+            client, gone = _who(request)
+            held |= await service.read(version, missing.names, client=client, gone=gone)
 
 
 async def finish(
@@ -107,12 +121,9 @@ async def finish(
     if matches(request.headers.get("if-none-match"), tag):
         service.cache.stats.not_modified += 1
         return Response(status_code=304, headers=given)
-    # Without a server of ours below, as in tests, a request is its address's and nothing of it is on its way.
-    below = request.scope.get("extensions", {}).get("heatmap.connection")
-    client = below["client"] if below else client_of(request.client.host if request.client else None)
-    gone = below["connection"].gone if below else None
+    client, gone = _who(request)
     body = await service.body(version, plan, encoding, client=client, gone=gone, thorough=thorough)
-    if below:
+    if below := _below(request):
         connection = below["connection"]
         taker = Taker(client, body, connection.takes_nothing, connection.end)
         service.outgoing.admit(taker)
@@ -120,3 +131,16 @@ async def finish(
     if encoding != "identity":
         given["Content-Encoding"] = encoding
     return Response(body, 200, given, media_type)
+
+
+def _below(request: Request) -> dict[str, Any]:
+    """Return what the server of ours below says of a request; nothing where there is none, as in tests."""
+    below: dict[str, Any] = request.scope.get("extensions", {}).get("heatmap.connection") or {}
+    return below
+
+
+def _who(request: Request) -> tuple[str, asyncio.Future[None] | None]:
+    """Return the client, and what is done when it is gone; without a server below a request is its address's."""
+    if below := _below(request):
+        return below["client"], below["connection"].gone
+    return client_of(request.client.host if request.client else None), None

@@ -65,9 +65,9 @@ def plan_base_heatmap(version: Version, books: Books, query: HeatmapQuery, most:
 
     def make() -> encode.Body:
         is_nested = query.format == "nested"
-        summed = summed_in(base, window, query.interval, units, rows, MAX_CELLS, with_cells=not is_nested)
+        summed = summed_in(base, window, query.interval, units, rows, MAX_CELLS)
         check_levels(len(summed.grid.interval), most)
-        return _nested(summed) if is_nested else encode.dump(summed_columns(summed).record())
+        return _nested(summed) if is_nested else encode.Dump(summed_columns(summed).record())
 
     key = ("heatmap", base.key, window, units, rows, query.format)
     return Plan(key, base.fingerprint, make, window.last >= base.end)

@@ -10,7 +10,9 @@ from __future__ import annotations
 import gzip
 import hashlib
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, TypeAlias
 
@@ -25,7 +27,9 @@ from heatmap_pipeline.model.book import Floats, Ints
 
 Texts = npt.NDArray[np.uint8]
 Body: TypeAlias = bytes | Iterable[bytes | memoryview]
-"""A body, or its parts in order; a part is good until the next one is asked for."""
+"""A body, or its parts in order; a part is good until the next one is asked for, except those of a `Dump`."""
+_Coder: TypeAlias = tuple[Callable[[bytes | memoryview], bytes], Callable[[], bytes]]
+"""What compresses a part, and what ends it; each returns what it has of the compressed body by then."""
 
 
 def _constant(text: str) -> Texts:
@@ -49,6 +53,10 @@ _LEVEL_ROOM = len(_PRICE) + len(_LONG) + len(_SHORT) + 2 + 2 * _NUMBER_ROOM
 _INTERVAL_ROOM = len(_CREATED) + len(_CONSUMED) + len(_DEAD_LONG) + len(_DEAD_SHORT) + 2 + 4 * _NUMBER_ROOM
 _PART_LEVELS = 4096
 """Levels of a part, about 0.3 MB."""
+_SMALL_PART = 1 << 16
+"""Smaller parts of a dump are put together, in bytes."""
+_CODED_AT_ONCE = 4 << 20
+"""Bytes that zstd writes before it asks for Python's lock again, which who writes the next part holds."""
 _SCALE = 10_000
 _EXACT = 9e14
 """Volumes from here on are written as whole numbers: times the scale they would not be exact any more."""
@@ -57,6 +65,50 @@ _EXACT = 9e14
 def dump(record: Any) -> bytes:
     """Return JSON; arrays are written as lists, NaN as null."""
     return orjson.dumps(record, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_PASSTHROUGH_DATACLASS)
+
+
+@dataclass(frozen=True, eq=False)
+class Dump:
+    """The JSON of a record in parts, which are compressed while the next ones are written: each array is one.
+
+    Attributes:
+        record: as `dump` takes it; together the parts are the bytes that `dump` returns.
+
+    Example:
+        >>> b"".join(Dump({"a": [{"b": np.arange(3)}, {}], "c": None}))
+        b'{"a":[{"b":[0,1,2]},{}],"c":null}'
+    """
+
+    record: Any
+
+    def __iter__(self) -> Iterator[bytes]:
+        small: list[bytes] = []
+        for part in _parts(self.record):
+            if len(part) < _SMALL_PART:
+                small.append(part)
+                continue
+            yield b"".join(small)
+            yield part
+            small = []
+        yield b"".join(small)
+
+
+def _parts(value: Any) -> Iterator[bytes]:
+    """Yield the JSON of a value; of a record, and of a list of records, everything in it for itself."""
+    if isinstance(value, Mapping):
+        before = b"{"
+        for name, content in value.items():
+            yield before + dump(name) + b":"
+            yield from _parts(content)
+            before = b","
+        yield b"}" if value else b"{}"
+    elif isinstance(value, list) and value and isinstance(value[0], Mapping):
+        for number, content in enumerate(value):
+            yield b"," if number else b"["
+            yield from _parts(content)
+        yield b"]"
+    else:
+        yield dump(value)
 
 
 def digest(content: bytes) -> str:
@@ -224,12 +276,21 @@ def compress(body: Body, encoding: str, *, thorough: bool = False) -> bytes:
     parts = [body] if isinstance(body, bytes) else body
     if encoding == "identity":
         return body if isinstance(body, bytes) else b"".join(bytes(part) for part in parts)
-    coder: Any = (
-        zstandard.ZstdCompressor(level=12 if thorough else 1).compressobj()
-        if encoding == "zstd"
-        else zlib.compressobj(9 if thorough else 1, wbits=16 + zlib.MAX_WBITS)  # framed as gzip, without a time
-    )
-    return b"".join([*(coder.compress(part) for part in parts), coder.flush()])
+    code, end = (_zstd if encoding == "zstd" else _gzip)(thorough)
+    if not isinstance(body, Dump):
+        return b"".join([*map(code, parts), end()])
+    with ThreadPoolExecutor(1) as beside:
+        return b"".join([*beside.map(code, parts), end()])  # all are submitted as they are written, and none waited for
+
+
+def _zstd(thorough: bool) -> _Coder:
+    coder = zstandard.ZstdCompressor(level=12 if thorough else 1).chunker(chunk_size=_CODED_AT_ONCE)
+    return lambda part: b"".join(coder.compress(part)), lambda: b"".join(coder.finish())  # type: ignore[no-untyped-call]
+
+
+def _gzip(thorough: bool) -> _Coder:
+    coder = zlib.compressobj(9 if thorough else 1, wbits=16 + zlib.MAX_WBITS)  # framed as gzip, without a time
+    return coder.compress, coder.flush
 
 
 def decompress(body: bytes, encoding: str) -> bytes:

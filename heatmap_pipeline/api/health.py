@@ -16,7 +16,7 @@ from heatmap_pipeline.commands import command, first_commands
 from heatmap_pipeline.instants import DAY, day_start, iso
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store.origin import as_stored
-from heatmap_pipeline.views.data import ModelData, SymbolData, Version
+from heatmap_pipeline.views.data import ModelSummary, SymbolSummary, Version
 
 _READY_SECONDS = 5.0
 """How long the open publication may take to answer a question that takes a millisecond."""
@@ -51,7 +51,7 @@ def health(
         for symbol in version.symbols.values()
         for model in symbol.models.values()
     ]
-    reasons = list(version.outdated.values())
+    reasons = [*version.outdated.values(), *version.damaged.values()]
     reasons += [f"{one['symbol']} {one['model']}: {one['reason']}" for one in reports if one["stale"]]
     if problem:
         reasons.insert(0, f"an older version is served: {problem}")
@@ -91,7 +91,7 @@ def _not_ready(reason: str) -> dict[str, Any]:
     return {"status": "not ready", "version": None, "reason": reason}
 
 
-def _report(symbol: SymbolData, model: ModelData, settings: Settings, now: float) -> dict[str, Any]:
+def _report(symbol: SymbolSummary, model: ModelSummary, settings: Settings, now: float) -> dict[str, Any]:
     newest = model.newest_complete
     end = (day_start(newest) + DAY if newest is not None else model.begin) / 1e6
     age = max(int(now - end), 0)
@@ -117,7 +117,7 @@ def _report(symbol: SymbolData, model: ModelData, settings: Settings, now: float
         "broken_days": [day.isoformat() for day in model.broken],
         "not_whole": {day.isoformat(): words for day, words in symbol.not_whole.items()},
         "cells_from": model.cells_from.isoformat() if model.cells_from is not None else None,
-        "provisional": model.days[-1] in model.provisional,
+        "provisional": model.last_day in model.provisional,
         "ended": None if symbol.ended is None else symbol.ended.day.isoformat(),
     }
     if reasons:

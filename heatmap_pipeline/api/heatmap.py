@@ -64,7 +64,7 @@ def _body(source: Source, window: Window, interval: str, units: int | None, rows
             "interval, a larger price_bin_size, or less time between start_time and end_time",
         )
     if form == "columns":
-        return encode.dump(as_columns(heatmap, reports_of(heatmap), lots_of(heatmap)).record())
+        return encode.Dump(as_columns(heatmap, reports_of(heatmap), lots_of(heatmap)).record())
     return _nested(heatmap)
 
 

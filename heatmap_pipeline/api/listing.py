@@ -18,11 +18,11 @@ from heatmap_pipeline.instants import MICROSECONDS, iso
 from heatmap_pipeline.model.parameters import MODELS
 from heatmap_pipeline.symbols import own_exchange
 from heatmap_pipeline.views.base import bases, candles_record, find_base, leading, parts_of_moment, provenance
-from heatmap_pipeline.views.data import SymbolData, Version
+from heatmap_pipeline.views.data import SymbolData, SymbolSummary, Version
 from heatmap_pipeline.views.errors import ViewError
 from heatmap_pipeline.views.heatmap import title_record
 from heatmap_pipeline.views.replay import Books
-from heatmap_pipeline.views.window import check_interval, find_model, find_symbol
+from heatmap_pipeline.views.window import check_interval, find_summary, find_symbol, model_name
 
 _KLINE = ("open", "high", "low", "close", "volume", "quote_volume")
 
@@ -49,31 +49,28 @@ def _base(name: str, markets: Sequence[str]) -> dict[str, Any]:
     return {"base": name, "markets": list(markets), "exchanges": list(dict.fromkeys(map(own_exchange, markets)))}
 
 
-def _entry(symbol: SymbolData) -> dict[str, Any]:
+def _entry(symbol: SymbolSummary) -> dict[str, Any]:
     first = next(iter(symbol.models.values()))
-    newest = int(first.rows[-1])
     return {
         "symbol": symbol.name,
         "models": list(symbol.models),
         "roles": {name: MODELS[name].role for name in symbol.models if name in MODELS},
         "quote": symbol.quote,
         "bucket": symbol.bucket,
-        "first_day": first.days[0].isoformat(),
-        "last_day": first.days[-1].isoformat(),
+        "first_day": first.first_day.isoformat(),
+        "last_day": first.last_day.isoformat(),
         "ended": None if symbol.ended is None else symbol.ended.day.isoformat(),
         "as_of": iso(first.end),
-        "price": float(symbol.candles.close[newest]),
+        "price": first.price,
         "simulated": symbol.simulated,
         **title_record(symbol),
         "source": symbol.source,
-        "provisional": first.days[-1] in first.provisional,
+        "provisional": first.last_day in first.provisional,
         "located_share": {name: model.located_share for name, model in symbol.models.items()},
         "coverage": {name: model.located_share for name, model in symbol.models.items()},
         "snapshot_interval_seconds": first.snapshot_seconds,
-        "candle_interval_seconds": symbol.candles.seconds,
-        "parameters": {
-            name: json.loads(model.parameters[model.days[-1]].to_json()) for name, model in symbol.models.items()
-        },
+        "candle_interval_seconds": symbol.candle_seconds,
+        "parameters": {name: json.loads(model.newest_parameters.to_json()) for name, model in symbol.models.items()},
     }
 
 
@@ -156,13 +153,13 @@ def plan_score(version: Version, query: ScoreQuery) -> Plan:
     Raises:
         ViewError: not found, naming the symbols or models there are.
     """
-    symbol = find_symbol(version, query.symbol)
-    model = find_model(symbol, query.model)
+    symbol = find_summary(version, query.symbol)
+    model = model_name(symbol, query.model)
 
     def make() -> bytes:
-        return encode.dump(version.score(symbol.name, model.name))
+        return encode.dump(version.score(symbol.name, model))
 
-    return Plan(("score", symbol.name, model.name), symbol.fingerprint, make, live=True)
+    return Plan(("score", symbol.name, model), symbol.fingerprint, make, live=True)
 
 
 def plan_alerts(version: Version, query: AlertsQuery) -> Plan:
@@ -171,7 +168,7 @@ def plan_alerts(version: Version, query: AlertsQuery) -> Plan:
     Raises:
         ViewError: not found, naming the symbols there are.
     """
-    symbol = None if query.symbol is None else find_symbol(version, query.symbol).name
+    symbol = None if query.symbol is None else find_summary(version, query.symbol).name
 
     def make() -> bytes:
         alerts = [{**asdict(alert), "at": iso(alert.at)} for alert in version.alerts(symbol, query.limit)]

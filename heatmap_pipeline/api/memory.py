@@ -16,6 +16,9 @@ KEPT_BYTES = 64 << 20
 GIVE_BACK_SECONDS = 5.0
 """Memory is given back this often, if anything was answered since: it takes milliseconds, in which nobody has any."""
 
+GIVE_BACK_BUSY_SECONDS = 60.0
+"""The same while answers are being made: the next ones ask for it again, a quarter of a large one's time."""
+
 _log = logging.getLogger(__name__)
 
 

@@ -122,14 +122,15 @@ class Publications:
         self.problem = problem
 
     def _say(self, before: Version | None, new: Version) -> None:
-        for words in new.outdated.values():
-            if before is None or words not in before.outdated.values():
+        known = () if before is None else (*before.outdated.values(), *before.damaged.values())
+        for words in (*new.outdated.values(), *new.damaged.values()):
+            if words not in known:
                 self._tell(f"left out: {words}")
         for name, symbol in new.symbols.items():
             if before is None or before.symbols.get(name) is not symbol:
                 model = next(iter(symbol.models.values()))
                 kind = " (simulated)" if symbol.simulated else ""
-                days = f"{model.days[0]} .. {model.days[-1]}"
+                days = f"{model.first_day} .. {model.last_day}"
                 self._tell(f"serving {name} {days}, {', '.join(symbol.models)}{kind}")
 
     def _signature(self) -> tuple[int, int, int] | None:

@@ -820,6 +820,10 @@ class CacheStats(BaseModel):
     working: int
     max_working: int
     max_waiting: int
+    symbols: int = Field(description="Symbols whose candles are in memory; others are read when asked for.")
+    symbols_bytes: int
+    symbols_max_bytes: int
+    symbol_reads: int = Field(description="How often the candles of a symbol were read.")
     books: int
     books_bytes: int
     outgoing_bytes: int

@@ -70,7 +70,7 @@ def serve(settings: Settings, host: str, port: int, tell: Callable[[str], None],
         port: port to listen on; 0 is any that is free.
         tell: is given a line at the start, one whenever something is published, and one of each request, in the form
             of HEATMAP_LOG_FORMAT; a function of a module where there are several workers.
-        workers: processes that answer; the cache is divided among them, everything else each has.
+        workers: processes that answer; the caches are divided among them, everything else each has.
 
     Raises:
         ServeError: as `listen`.
@@ -83,7 +83,8 @@ def serve(settings: Settings, host: str, port: int, tell: Callable[[str], None],
         if workers == 1:
             _answer(settings, most, line, bound)
         else:
-            each = settings.model_copy(update={"api_cache_mb": max(1, settings.api_cache_mb // workers)})
+            shared = ("api_cache_mb", "api_symbols_mb")
+            each = settings.model_copy(update={name: max(1, getattr(settings, name) // workers) for name in shared})
             with ExitStack() as open_sockets:
                 sockets = [open_sockets.enter_context(own) for own in sockets_for(bound, workers)]
                 run_workers(partial(_work, each, most, tell), sockets, say)

@@ -9,31 +9,28 @@ import asyncio
 import hashlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import asdict
-from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 from heatmap_pipeline import __version__
 from heatmap_pipeline.api import encode
 from heatmap_pipeline.api.cache import ByteCache
 from heatmap_pipeline.api.descriptors import Reserve
 from heatmap_pipeline.api.errors import ApiError
-from heatmap_pipeline.api.heatmap import MAX_LEVELS, plan_heatmap
-from heatmap_pipeline.api.memory import GIVE_BACK_SECONDS, give_back
+from heatmap_pipeline.api.memory import GIVE_BACK_BUSY_SECONDS, GIVE_BACK_SECONDS, give_back
 from heatmap_pipeline.api.outgoing import Outgoing
-from heatmap_pipeline.api.parameters import HeatmapQuery
 from heatmap_pipeline.api.plan import Plan
 from heatmap_pipeline.api.publications import Publications
 from heatmap_pipeline.api.turns import Ticket, Turns
-from heatmap_pipeline.errors import HeatmapError
+from heatmap_pipeline.api.warming import warm_up
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store.warehouse import Warehouse
-from heatmap_pipeline.views.base import bases
-from heatmap_pipeline.views.data import Version, published_version
+from heatmap_pipeline.views.data import SymbolData, Version, loaded_symbols, published_version
 from heatmap_pipeline.views.replay import Books
+
+Made = TypeVar("Made")
 
 ENCODINGS = ("zstd", "gzip", "identity")
 BOOKS_BYTES = 64 << 20
@@ -48,12 +45,15 @@ class Service:
         self.settings = settings
         warehouse = Warehouse(settings.home)
         self.reserve = Reserve()
+        self.symbols = loaded_symbols(settings.api_symbols_mb << 20)
 
         def load(before: Version | None) -> Version:
             with self.reserve.lent():
-                version = published_version(warehouse, before, settings.models)
+                version = published_version(warehouse, before, settings.models, self.symbols)
             if before is None:
-                self._warm(version)
+                warm_up(version)
+            kept = {(symbol.name, symbol.fingerprint) for symbol in version.symbols.values()}
+            self.symbols.keep_only(lambda key: key in kept)
             return version
 
         self.publications = Publications(warehouse.published, load, tell)
@@ -64,7 +64,7 @@ class Service:
         self._turns = Turns(settings.api_concurrency, settings.api_queue, self.outgoing.room_for)
         self.outgoing.freed = self._turns.advance
         self._workers = ThreadPoolExecutor(settings.api_concurrency, thread_name_prefix="answer")
-        self._flights: dict[tuple[object, ...], tuple[asyncio.Task[bytes], Ticket]] = {}
+        self._flights: dict[tuple[object, ...], tuple[asyncio.Task[Any], Ticket]] = {}
 
     @property
     def queue(self) -> tuple[int, int]:
@@ -85,7 +85,8 @@ class Service:
         if len(self._turns):
             self.outgoing.make_room()
         done = self.cache.stats.misses, self.outgoing.taken
-        if done != self._tidied and time.monotonic() - self._given_back > GIVE_BACK_SECONDS:
+        pause = GIVE_BACK_BUSY_SECONDS if self._flights else GIVE_BACK_SECONDS
+        if done != self._tidied and time.monotonic() - self._given_back > pause:
             self._tidied, self._given_back = done, time.monotonic()
             await asyncio.to_thread(give_back)
 
@@ -119,26 +120,69 @@ class Service:
         if found is not None:
             stats.hits += 1
             return found
-        under_way = self._flights.get((*key, encoding))
+
+        if (*key, encoding) in self._flights:
+            stats.coalesced += 1
+
+        def make() -> Callable[[], bytes]:
+            stats.misses += 1
+            return self._maker(key, plan, encoding, thorough)
+
+        def keep(body: bytes) -> None:
+            self.cache.put((*key, encoding), body, lasting=thorough)
+
+        return await self._shared((*key, encoding), version, make, keep, client, gone)
+
+    async def read(
+        self,
+        version: Version,
+        names: Sequence[str],
+        *,
+        client: str = "",
+        gone: asyncio.Future[None] | None = None,
+    ) -> dict[str, SymbolData]:
+        """Read symbols that are not in memory, once for all who ask for the same; it takes its turn as a body does.
+
+        Args:
+            version: kept open meanwhile.
+            names: of the symbols.
+            client: as in `body`.
+            gone: as in `body`.
+
+        Raises:
+            StoreError: if one of them cannot be read.
+            ApiError: as `body`.
+        """
+        key = ("symbols", *((name, version.symbols[name].fingerprint) for name in names))
+        return await self._shared(
+            key, version, lambda: lambda: dict(zip(names, version.several(names), strict=True)), None, client, gone
+        )
+
+    async def _shared(
+        self,
+        key: tuple[object, ...],
+        version: Version | None,
+        make: Callable[[], Callable[[], Made]],
+        keep: Callable[[Made], None] | None,
+        client: str,
+        gone: asyncio.Future[None] | None,
+    ) -> Made:
+        """Return what a worker makes, or is making already for somebody else; `make` returns what it has to call."""
+        under_way = self._flights.get(key)
         if under_way is not None:
             flight, ticket = under_way
             self._turns.join(ticket, client)
-            stats.coalesced += 1
         else:
             try:
                 ticket = self._turns.line_up(client)
             except ApiError:
-                stats.rejected += 1
+                self.cache.stats.rejected += 1
                 raise
-            stats.misses += 1
-            make = self._maker(key, plan, encoding, thorough)
             if version is not None:
                 version.acquire()
-            flight = asyncio.get_running_loop().create_task(
-                self._fly((*key, encoding), ticket, version, make, thorough)
-            )
+            flight = asyncio.get_running_loop().create_task(self._fly(key, ticket, version, make(), keep))
             flight.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may be there to see it
-            self._flights[(*key, encoding)] = flight, ticket
+            self._flights[key] = flight, ticket
         ticket.askers += 1
         try:
             # Who leaves does not end it for the others.
@@ -149,9 +193,10 @@ class Service:
             ticket.askers -= 1
         if not flight.done():
             if not ticket.askers and self._turns.withdraw(ticket):
-                del self._flights[(*key, encoding)]
+                del self._flights[key]
             raise ApiError(503, "who asked is not there any more")
-        return flight.result()
+        made: Made = flight.result()
+        return made
 
     def _maker(self, key: tuple[object, ...], plan: Plan, encoding: str, thorough: bool) -> Callable[[], bytes]:
         """Return what makes the bytes: from another coding of the same body if there is one, else from the start."""
@@ -170,9 +215,9 @@ class Service:
         key: tuple[object, ...],
         ticket: Ticket,
         version: Version | None,
-        make: Callable[[], bytes],
-        lasting: bool,
-    ) -> bytes:
+        make: Callable[[], Made],
+        keep: Callable[[Made], None] | None,
+    ) -> Made:
         try:
             try:
                 await ticket.turn
@@ -180,7 +225,7 @@ class Service:
                 self.cache.stats.rejected += 1
                 raise
             try:
-                body = await asyncio.get_running_loop().run_in_executor(self._workers, make)
+                made = await asyncio.get_running_loop().run_in_executor(self._workers, make)
             finally:
                 self._turns.done(ticket)
         finally:
@@ -188,17 +233,9 @@ class Service:
                 del self._flights[key]
             if version is not None:
                 version.release()
-        self.cache.put(key, body, lasting=lasting)
-        return body
-
-    def _warm(self, version: Version) -> None:
-        """Have everything compiled before the first request: each format takes functions of its own."""
-        several = (base for base, markets in bases(version).items() if len(markets) > 1)
-        for symbol in [*list(version.symbols)[:1], *islice(several, 1)]:
-            with suppress(HeatmapError):  # what is wrong with it is said to who asks for it
-                for form in MAX_LEVELS:
-                    plan = plan_heatmap(version, self.books, HeatmapQuery(symbol=symbol, interval="1d", format=form))
-                    encode.compress(plan.make(), "zstd")
+        if keep is not None:
+            keep(made)
+        return made
 
     def report(self) -> dict[str, Any]:
         """Return what /cache/stats answers."""
@@ -216,6 +253,10 @@ class Service:
             "max_working": self.settings.api_concurrency,
             "max_waiting": self.settings.api_queue,
             "outgoing_bytes": self.outgoing.size,
+            "symbols": len(self.symbols),
+            "symbols_bytes": self.symbols.size,
+            "symbols_max_bytes": self.symbols.max_bytes,
+            "symbol_reads": self.symbols.reads,
             "books": len(self.books),
             "books_bytes": self.books.size,
             "version": version.name if version is not None else None,

@@ -14,6 +14,7 @@ import numpy as np
 
 from heatmap_pipeline.compiled import compiled
 from heatmap_pipeline.model.book import LONG, SHORT, SIDE_NAMES, Floats, Ints, Lots, Sides
+from heatmap_pipeline.model.buckets import bucket_number
 
 SMOOTHED = 0.0025
 """Share of the price over which a book is smoothed: the weight of a bucket falls to 0 at that distance."""
@@ -114,6 +115,11 @@ class Zones:
         return Zones(**{name: column[wanted] for name, column in vars(self).items()})
 
 
+def joined_zones(parts: Sequence[Zones]) -> Zones:
+    """Return the zones of books that follow each other as one; at least one part."""
+    return Zones(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in vars(parts[0])})
+
+
 def find_zones(book: Ints, bucket: Ints, side: Sides, volume: Floats, price: Floats, bucket_units: Ints | int) -> Zones:
     """Return the zones of many books, each side for itself.
 
@@ -165,20 +171,24 @@ def _find(book, bucket, side, volume, price, sizes):  # type: ignore[no-untyped-
     The sums: volume, volume times middle, volume within `NEAR`, that of the whole side.
     """
     cells = len(book)
-    whose, sides = np.empty(cells, dtype=np.int64), np.empty(cells, dtype=np.int8)
-    edges, sums = np.empty((3, cells), dtype=np.int64), np.empty((4, cells))
-    number, amount = np.empty(cells, dtype=np.int64), np.empty(cells)
+    whose, sides = np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int8)
+    edges, sums = np.empty((3, 0), dtype=np.int64), np.empty((4, 0))
+    number, amount = np.empty(0, dtype=np.int64), np.empty(0)
     zones = start = 0
     while start < cells:
         here, end = book[start], start + 1
         while end < cells and book[end] == here:
             end += 1
+        if end - start > len(number):
+            number, amount = np.empty(2 * (end - start), dtype=np.int64), np.empty(2 * (end - start))
+        if zones + end - start > len(whose):  # there are far fewer zones than cells, so room is made as they come
+            whose, sides, edges, sums = _roomier(zones, 2 * (zones + end - start), whose, sides, edges, sums)
         size = sizes[here] / 1e8
         for wanted in (LONG, SHORT):
-            filled, all_near = 0, 0.0
+            filled, all_near, here_number = 0, 0.0, np.int64(0)
             for cell in range(start, end):
                 if side[cell] == wanted and volume[cell] > 0:
-                    here_number = bucket[cell] // sizes[here]
+                    here_number = bucket_number(bucket[cell], sizes[here], here_number)
                     if filled == 0 or number[filled - 1] != here_number:
                         number[filled], amount[filled] = here_number, 0.0
                         filled += 1
@@ -190,6 +200,16 @@ def _find(book, bucket, side, volume, price, sizes):  # type: ignore[no-untyped-
             whose[before:zones], sides[before:zones] = here, wanted
         start = end
     return whose[:zones], sides[:zones], edges[:, :zones], sums[:, :zones]
+
+
+@compiled
+def _roomier(zones, room, whose, sides, edges, sums):  # type: ignore[no-untyped-def]
+    """Return the columns of `_find` with room for more zones, and those that there are in them."""
+    more_whose, more_sides = np.empty(room, dtype=np.int64), np.empty(room, dtype=np.int8)
+    more_edges, more_sums = np.empty((3, room), dtype=np.int64), np.empty((4, room))
+    more_whose[:zones], more_sides[:zones] = whose[:zones], sides[:zones]
+    more_edges[:, :zones], more_sums[:, :zones] = edges[:, :zones], sums[:, :zones]
+    return more_whose, more_sides, more_edges, more_sums
 
 
 @compiled

@@ -48,7 +48,7 @@ def build_defs(
         wanted = max(wanted or first, first)
     starts = [day for day in (wanted, first_published_day(warehouse)) if day is not None]
     days = partitions.daily(min(starts, default=None), last, today=settings.kind.has_today)
-    job, assets = build_job(), build_assets(settings, days)
+    job, assets = build_job(settings), build_assets(settings, days)
     return dg.Definitions(
         assets=assets,
         asset_checks=build_checks(settings),

@@ -3,8 +3,8 @@
 A run over 90 days stores some 1,300 events, each in a transaction of its own, and by default each makes a new database
 engine, compiles its SQL anew, asks which tables and columns there are and waits for the disk: a third of the time of
 the run; each storage and each new run reads all migrations that Dagster ever had. Here the events of a range of days
-are one transaction, and what cannot change is asked once. The remedy leans on names that Dagster keeps to itself; where
-a version does not have them, its history works as it is, but slower.
+are one transaction of a few statements (`event_rows.py`), and what cannot change is asked once. The remedy leans on
+names that Dagster keeps to itself; where a version does not have them, its history works as it is, but slower.
 """
 
 from __future__ import annotations
@@ -25,15 +25,22 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy.engine import Connection, Engine
 
+from heatmap_pipeline.orchestration import event_rows
 from heatmap_pipeline.orchestration.instance_file import is_the_users, unusable
 
 _STORAGE = "SqliteEventLogStorage"
 """Class of the storage that is meant; any other is somebody's own choice in dagster.yaml."""
 
-_REPLACED = {"_connect": 1, "has_table": 1, "_has_asset_key_col_on_connection": 2, "store_event_batch": 1}
+_REPLACED = {
+    "_connect": 1,
+    "has_table": 1,
+    "_has_asset_key_col_on_connection": 2,
+    "store_event": 1,
+    "store_event_batch": 1,
+}
 """Its methods that are replaced, and with how many arguments each is called; `_Kept` has the same."""
 
-_CALLED = {**_REPLACED, "_initdb": 1, "conn_string_for_shard": 1, "store_event": 1}
+_CALLED = {**_REPLACED, **event_rows.CALLED, "_initdb": 1, "conn_string_for_shard": 1}
 """Those and its methods that are called."""
 
 _KEPT = ("_db_lock", "_initialized_dbs")
@@ -191,13 +198,16 @@ class _Kept:
             storage._initialized_dbs.add(shard)
         return self.engines[shard]
 
+    def store_event(self, event: dg.EventLogEntry) -> None:
+        """Store an event as `store_event_batch` does several."""
+        self.store_event_batch([event])
+
     def store_event_batch(self, events: Sequence[dg.EventLogEntry]) -> None:
-        """Store events of a run in one transaction of each file that has them; all or, with an error, none."""
+        """Store events in one transaction of each file that has them; all or, with an error, none."""
         with self._storage._db_lock, ExitStack() as self._ends:
             self._batching = threading.get_ident()
             try:
-                for event in events:
-                    self._storage.store_event(event)
+                event_rows.store(self._storage, self._connect, events)
             finally:
                 self._batching = None
                 self._begun.clear()
@@ -218,6 +228,7 @@ class _Kept:
 def _missing(storage: Any) -> list[str]:
     """Return the names that this version of the storage does not have, or that are called in another way."""
     missing = [name for name in _KEPT if not hasattr(storage, name)]
+    missing += [name for name in event_rows.NAMED if name not in event_rows.names_of(storage)]
     for name, count in _CALLED.items():
         try:
             inspect.signature(getattr(storage, name)).bind(*[None] * count)

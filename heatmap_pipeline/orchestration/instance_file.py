@@ -17,6 +17,7 @@ import yaml
 
 from heatmap_pipeline.errors import HeatmapError
 from heatmap_pipeline.files import replace_file
+from heatmap_pipeline.orchestration.shards import SHARD_TAG
 
 NAME = "dagster.yaml"
 
@@ -37,8 +38,10 @@ _EARLIER = frozenset(
 
 _STORAGES = ("storage", "run_storage", "event_log_storage", "schedule_storage")
 
+_RUNS_AT_A_TIME = ("concurrency", "runs", "max_concurrent_runs")
+
 _RELIED_ON: Mapping[tuple[str, ...], tuple[Any, str]] = {
-    ("concurrency", "runs", "max_concurrent_runs"): (
+    _RUNS_AT_A_TIME: (
         1,
         "runs of one home wait for each other, and a check may meet the days of another run half done",
     ),
@@ -105,7 +108,8 @@ def shares_history(folder: Path) -> bool:
 
 def unusable(folder: Path, error: Exception) -> InstanceFileError:
     """Return what to tell where Dagster refuses the user's file, or what it names cannot be reached."""
-    words = " ".join(str(error).split())[:500]
+    reason = getattr(error.__cause__, "orig", error.__cause__)  # "too many retries" says little without
+    words = " ".join(f"{error}{'' if reason is None else f': {reason}'}".split())[:500]
     return InstanceFileError(
         f"{folder / NAME}, which you wrote, cannot be used ({words}); mend it, or move it away to have the program's "
         "own again"
@@ -116,6 +120,8 @@ def unusable(folder: Path, error: Exception) -> InstanceFileError:
 def _say_what_is_missing(path: Path, content: bytes) -> None:
     settings = _settings(path, content)
     for place, (wanted, otherwise) in _RELIED_ON.items():
+        if place == _RUNS_AT_A_TIME and _limits_each_shard(settings):
+            continue
         found: Any = settings
         for name in place:
             found = found.get(name) if isinstance(found, dict) else None
@@ -127,6 +133,13 @@ def _say_what_is_missing(path: Path, content: bytes) -> None:
                 str(wanted).lower(),
                 otherwise,
             )
+
+
+def _limits_each_shard(settings: Mapping[str, Any]) -> bool:
+    """Whether one run of a shard goes on at a time, which is as good: no other works on its symbols."""
+    runs = (settings.get("concurrency") or {}).get("runs") or {}
+    one = {"key": SHARD_TAG, "value": {"applyLimitPerUniqueValue": True}, "limit": 1}
+    return one in (runs.get("tag_concurrency_limits") or [])
 
 
 def _settings(path: Path, content: bytes) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -303,6 +303,26 @@ def close_killed_runs_of_the_ui(settings: Settings, answers: Callable[[Path], bo
                 instance.report_run_failed(run, "The process of this run was killed; it is run again.")
 
 
+def close_killed_runs_of_a_shard(settings: Settings, tags: Mapping[str, str]) -> None:
+    """Mark the runs of a code location as failed that a killed code server of it ran; the daemon runs them again.
+
+    The caller is about to be its code server, in which its runs go on, so none of those that seem to is alive. Where
+    runs are processes of code servers Dagster's monitoring does not see that, and the next run of the shard would wait
+    for ever for one that is gone.
+
+    Args:
+        settings: of the home.
+        tags: of the runs of this code location (`shards.tags_of`).
+    """
+    statuses = [*_GOING_ON, dg.DagsterRunStatus.CANCELING]
+    with opened_history(prepare_home(settings)) as instance:
+        for run in instance.get_runs(dg.RunsFilter(statuses=statuses, tags=dict(tags))):
+            # Not one that was never handed over, nor one of the command line.
+            if _CODE_SERVER in run.tags:
+                announce(settings, notice_of_run(settings, instance, run))
+                instance.report_run_failed(run, "The code server of this run was killed; it is run again.")
+
+
 def _door(run: dg.DagsterRun) -> Path | None:
     """Return the socket of the code server that a run of the UI belongs to; None for any other run."""
     door = json.loads(run.tags.get(_CODE_SERVER, "{}")).get("socket")
@@ -349,11 +369,23 @@ def wait_for_runs_of_the_ui(
         time.sleep(min(0.5, settings.lock_timeout / 4))
 
 
-def run_days(settings: Settings, requests: Mapping[str, Days], *, restart: bool = False) -> Outcome:
+def run_days(
+    settings: Settings,
+    requests: Mapping[str, Days],
+    *,
+    restart: bool = False,
+    history: Callable[[Path], AbstractContextManager[dg.DagsterInstance]] | None = None,
+) -> Outcome:
     """Run the job for each symbol's days, symbols with the same days in one Dagster run; under `one_run_at_a_time`.
 
     A day that cannot be had stops itself and what follows: a second run then computes and publishes the days before it.
     So Dagster's history says of each day what is true of it.
+
+    Args:
+        settings: of the home.
+        requests: first and last day by symbol.
+        restart: whether a new history begins after a gap.
+        history: opens Dagster's history, given its folder; by default the one that is there.
 
     Returns:
         What was published and what failed; nothing is raised for a failed symbol.
@@ -362,7 +394,7 @@ def run_days(settings: Settings, requests: Mapping[str, Days], *, restart: bool 
         RunError: if Dagster's history cannot be opened.
     """
     folder = prepare_home(settings)
-    with opened_history(folder) as instance:
+    with (history or opened_history)(folder) as instance:
         _close_killed(settings, instance)
         return _run_groups(settings, instance, requests, restart=restart)
 

@@ -6,6 +6,7 @@ What belongs here: whole columns of a symbol, read once per publication. What do
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -16,7 +17,7 @@ import pyarrow as pa
 
 from heatmap_pipeline.model.book import Floats, Ints, Sides
 from heatmap_pipeline.store.origin import stored_command
-from heatmap_pipeline.store.raw import SYMBOL_QUERY, SymbolRecord
+from heatmap_pipeline.store.raw import SymbolRecord
 from heatmap_pipeline.store.sql import Connection, arrow, as_moment, column, rows, side_column
 from heatmap_pipeline.store.warehouse import StoreError
 
@@ -60,10 +61,10 @@ def served_symbols(con: Connection) -> list[tuple[SymbolRecord, tuple[str, ...]]
     """Return every symbol that has computed days, by name, and the models it has them of."""
     found = rows(
         con,
-        f"SELECT {SYMBOL_QUERY}, (SELECT list_sort(list(DISTINCT model)) FROM heatmap_days WHERE symbol = s.symbol) "  # noqa: S608
+        "SELECT s, (SELECT list_sort(list(DISTINCT model)) FROM heatmap_days WHERE symbol = s.symbol) "
         "FROM symbols AS s WHERE s.symbol IN (SELECT symbol FROM heatmap_days) ORDER BY s.symbol",
     )
-    return [(SymbolRecord(*row[:-1]), tuple(row[-1])) for row in found]
+    return [(SymbolRecord.of_row(row), tuple(models)) for row, models in found]
 
 
 def any_row(con: Connection) -> bool:
@@ -96,6 +97,34 @@ def model_candles(con: Connection, symbol: str, model: str) -> tuple[Ints, Float
         [symbol, model],
     )
     return column(found, "timestamp", np.int64), column(found, "open_interest", np.float64)
+
+
+@dataclass(frozen=True)
+class ServedDay:
+    """What a computed day is replayed with.
+
+    Attributes:
+        parameters: as JSON.
+        is_first: whether a history begins with it.
+        factors: start of a candle and what all that is open is multiplied by before it, where that is not 1.
+    """
+
+    parameters: str
+    is_first: bool
+    factors: Sequence[tuple[int, float]]
+
+
+def served_days(con: Connection, symbol: str) -> dict[str, dict[date, ServedDay]]:
+    """Return the computed days of a symbol by model and day, rising."""
+    query = (
+        "SELECT model, day, parameters, previous_hash = '', "
+        "CASE WHEN state LIKE '%\"factors\"%' THEN CAST(json_extract(state, '$.carried.factors') AS VARCHAR) END "
+        "FROM heatmap_days WHERE symbol = ? ORDER BY model, day"
+    )
+    days: dict[str, dict[date, ServedDay]] = {}
+    for model, day, parameters, is_first, factors in rows(con, query, [symbol]):
+        days.setdefault(model, {})[day] = ServedDay(parameters, is_first, json.loads(factors) if factors else ())
+    return days
 
 
 def first_samples(con: Connection, symbol: str, days: Iterable[date]) -> dict[date, float]:

@@ -11,7 +11,6 @@ these per symbol and month, kept in the manifest, says what has to be written.
 from __future__ import annotations
 
 import errno
-import hashlib
 import logging
 import os
 import re
@@ -24,7 +23,6 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TypeAlias
-from urllib.parse import quote
 
 import duckdb
 from pydantic import BaseModel, ValidationError
@@ -35,8 +33,9 @@ from heatmap_pipeline.files import open_regular, replace_file, sync
 from heatmap_pipeline.locks import LockHeldError, file_lock
 from heatmap_pipeline.store.export_guide import guide, opening
 from heatmap_pipeline.store.migrate import SCHEMA_VERSION
+from heatmap_pipeline.store.months import AS_PARQUET, Group, fingerprints, folder_of, rows_of
 from heatmap_pipeline.store.schema import Table, tables
-from heatmap_pipeline.store.sql import Connection, quoted, rows, scalar
+from heatmap_pipeline.store.sql import Connection, quoted, scalar
 from heatmap_pipeline.store.warehouse import Warehouse
 
 MANIFEST = "heatmap-export.json"
@@ -52,9 +51,6 @@ _PART = re.compile(r"[a-z_]+/(symbol=[^/\x00]+/)?(month=\d{4,}-\d{2}/)?part\.par
 _LARGEST_MANIFEST = 64 << 20
 """Bytes of the largest manifest that is read; it has some 100 for each file."""
 _log = logging.getLogger(__name__)
-
-Group: TypeAlias = tuple[str, str]
-"""What is written together: symbol and month, each empty for the tables that have none."""
 
 Report: TypeAlias = Callable[[str, int, int], None]
 """Told a symbol, how many of its changed months are written, and how many there are."""
@@ -203,20 +199,7 @@ def exported_tables() -> tuple[Table, ...]:
 
 def _fingerprints(con: Connection) -> dict[Group, str]:
     """Return a hash per group: of the rows that vouch for all of its rows, and of how these are written."""
-    digests: dict[Group, hashlib.blake2b] = {}
-    for table in exported_tables():
-        if not table.vouches and table.time_column is not None:
-            continue
-        symbol = "symbol" if "symbol" in table.types else "''"
-        month = f"strftime({table.time_column}, '%Y-%m')" if table.time_column else "''"
-        query = (
-            f"SELECT {symbol}, {month}, md5(string_agg(CAST(r AS VARCHAR), chr(10) ORDER BY CAST(r AS VARCHAR))) "  # noqa: S608 - ours
-            f"FROM {table.name} AS r GROUP BY ALL ORDER BY ALL"
-        )
-        for of_symbol, of_month, hashed in rows(con, query):
-            digest = digests.setdefault((of_symbol, of_month), hashlib.blake2b(_how(), digest_size=16))
-            digest.update(f"{table.name} {hashed}".encode())
-    return {group: digest.hexdigest() for group, digest in digests.items()}
+    return fingerprints(con, exported_tables(), _how())
 
 
 @cache
@@ -254,8 +237,8 @@ def _write_groups(
 
 def _path(table: Table, symbol: str, month: str) -> str:
     """Return where the rows of a table are, as a path of the tree; readers take symbol and month from it."""
-    keys = [f"symbol={quote(symbol, safe='')}"] if symbol else []
-    return "/".join([table.name, *keys, *([f"month={month}"] if month else []), "part.parquet"])
+    folder = folder_of(table.name, symbol) if symbol else table.name
+    return "/".join([folder, *([f"month={month}"] if month else []), "part.parquet"])
 
 
 def _write_group(con: Connection, folder: Path, new: Path, symbol: str, month: str) -> dict[str, _Part]:
@@ -264,7 +247,7 @@ def _write_group(con: Connection, folder: Path, new: Path, symbol: str, month: s
     for table in exported_tables():
         if bool(symbol) != ("symbol" in table.types) or bool(month) != (table.time_column is not None):
             continue
-        count = scalar(con, f"COPY ({_rows_of(table, symbol, month)}) TO {quoted(new)} {_AS_PARQUET}")
+        count = scalar(con, f"COPY ({rows_of(table, symbol, month)}) TO {quoted(new)} {AS_PARQUET}")
         if count:
             sync(new)
             path = _path(table, symbol, month)
@@ -273,32 +256,6 @@ def _write_group(con: Connection, folder: Path, new: Path, symbol: str, month: s
             new.replace(folder / path)
     new.unlink(missing_ok=True)
     return parts
-
-
-_AS_PARQUET = "(FORMAT parquet, PARQUET_VERSION v1, COMPRESSION zstd)"
-"""What every reader of the last years understands: the newer encodings of version 2 are not among that."""
-
-
-def _rows_of(table: Table, symbol: str, month: str) -> str:
-    """Return the query for the rows of a file, in an order that does not depend on when which day was stored.
-
-    The column `symbol` is in the path. An ENUM is written as text.
-    """
-    columns = [
-        f'CAST("{name}" AS VARCHAR) AS "{name}"' if kind.startswith("ENUM") else f'"{name}"'
-        for name, kind in table.types.items()
-        if name != "symbol"
-    ]
-    conditions = [f"symbol = {quoted(symbol)}"] if symbol else []
-    if month:
-        first = f"DATE '{month}-01'"
-        conditions.append(f"{table.time_column} >= {first} AND {table.time_column} < {first} + INTERVAL 1 MONTH")
-    if table.time_column is None or table.vouches:
-        order = "ALL"
-    else:  # of a large one: in the order in which a day was stored, which means something, as of events in a candle
-        order = ", ".join([*(["model"] if "model" in table.types else []), table.time_column, "rowid"])
-    where = f"WHERE {' AND '.join(conditions)} " if conditions else ""
-    return f"SELECT {', '.join(columns)} FROM {table.name} {where}ORDER BY {order}"  # noqa: S608 - names of ours
 
 
 # -- what is there

@@ -6,13 +6,13 @@ does not: how it is told (`market/plausible/`, `market/bound.py`), and files tha
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any
 
 from heatmap_pipeline.market.plausible.names import BOTH_SIDES, LEFT_OUT, NOTED
 from heatmap_pipeline.store.sql import Connection, parsed, rows
-from heatmap_pipeline.store.whole import days_not_whole
+from heatmap_pipeline.store.whole import days_not_whole_of
 from heatmap_pipeline.symbols import HOME_EXCHANGE, exchange_and_name
 
 _JUDGED = {"impossible_samples": "that trades cannot explain", "level_shifts": "of the level, by nothing traded"}
@@ -26,33 +26,47 @@ def odd_days(con: Connection, symbol: str) -> dict[date, str]:
         >>> odd_days(con, "BTCUSDT")  # doctest: +SKIP
         {date(2024, 3, 5): '288 samples left out, contracts and value are swapped'}
     """
-    words: dict[date, list[str]] = {}
+    return odd_days_of(con, [symbol]).get(symbol, {})
+
+
+def odd_days_of(con: Connection, symbols: Sequence[str]) -> dict[str, dict[date, str]]:
+    """Return the same of many symbols, in one question; a symbol of which there is nothing to say is left out."""
+    words: dict[str, dict[date, list[str]]] = {}
     raw = (
-        "SELECT day, kind, rows, repairs, facts FROM raw_days WHERE symbol = ? "
-        "AND kind IN ('candles', 'open_interest') AND (repairs <> '{}' OR facts LIKE '%\"odd\"%')"
+        "SELECT symbol, day, kind, rows, repairs, facts FROM raw_days WHERE symbol IN (SELECT unnest(?::VARCHAR[])) "
+        "AND kind IN ('candles', 'open_interest') AND (repairs <> '{}' OR facts LIKE '%\"odd\"%') "
+        "ORDER BY symbol, day, kind"
     )
-    at_home = exchange_and_name(symbol)[0] == HOME_EXCHANGE
-    for day, kind, count, text, facts in rows(con, raw, [symbol]):
+    for symbol, day, kind, count, text, facts in rows(con, raw, [[*symbols]]):
+        at_home = exchange_and_name(symbol)[0] == HOME_EXCHANGE
         # That another exchange adds both sides is how it counts (symbols.oi_sides), not what cannot be true.
         repairs = {name: made for name, made in parsed(text).items() if at_home or name != BOTH_SIDES}
         if said := _of_raw(kind, count, repairs, parsed(facts)):
-            words.setdefault(day, []).extend(said)
+            words.setdefault(symbol, {}).setdefault(day, []).extend(said)
     # The flow depends on no model, so that each says the same.
-    judged = "SELECT day, any_value(repairs) FROM heatmap_days WHERE symbol = ? AND {which} GROUP BY day"
+    judged = (
+        "SELECT symbol, day, any_value(repairs) FROM heatmap_days WHERE symbol IN (SELECT unnest(?::VARCHAR[])) "
+        "AND {which} GROUP BY symbol, day"
+    )
     which = " OR ".join(f"repairs LIKE '%{name}%'" for name in _JUDGED)
-    for day, repairs in rows(con, judged.format(which=f"({which})"), [symbol]):
+    for symbol, day, repairs in rows(con, judged.format(which=f"({which})"), [[*symbols]]):
         counts = parsed(repairs)
         said = [_counted(name, counts[name], text) for name, text in _JUDGED.items() if counts.get(name)]
-        words.setdefault(day, []).extend(said)
-    return {day: "; ".join(words[day]) for day in sorted(words) if words[day]}
+        words.setdefault(symbol, {}).setdefault(day, []).extend(said)
+    return {symbol: {day: "; ".join(each[day]) for day in sorted(each) if each[day]} for symbol, each in words.items()}
 
 
-def days_to_mention(con: Connection, symbol: str) -> dict[date, str]:
-    """Return what is not whole or cannot be true of a symbol's stored days, in words, by day, rising."""
-    words = days_not_whole(con, symbol)
-    for day, text in odd_days(con, symbol).items():
-        words[day] = f"{words[day]}; {text}" if day in words else text
-    return dict(sorted(words.items()))
+def days_to_mention(con: Connection, symbols: Sequence[str]) -> dict[str, dict[date, str]]:
+    """Return what is not whole or cannot be true of the symbols' stored days, in words, by symbol and day, rising.
+
+    A symbol of which there is nothing to say is left out.
+    """
+    words = days_not_whole_of(con, symbols)
+    for symbol, days in odd_days_of(con, symbols).items():
+        known = words.setdefault(symbol, {})
+        for day, text in days.items():
+            known[day] = f"{known[day]}; {text}" if day in known else text
+    return {symbol: dict(sorted(days.items())) for symbol, days in words.items() if days}
 
 
 def _of_raw(kind: str, count: int, repairs: Mapping[str, Any], facts: Mapping[str, Any]) -> list[str]:

@@ -7,7 +7,7 @@ What does not: how rows became clean (`market/`), and liquidations, of which a d
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from datetime import UTC, date, datetime
 from typing import Any, Literal, TypeAlias
@@ -90,6 +90,15 @@ class SymbolRecord:
             lot=contract.lot,
         )
 
+    @classmethod
+    def of_row(cls, row: Mapping[str, Any]) -> SymbolRecord:
+        """Return the record that a row of `symbols` holds (`SELECT s FROM symbols AS s`).
+
+        A publication of an earlier version lacks columns; what it does not say is as the fields have it by default.
+        """
+        said = {name: row[name] for name in SYMBOL_COLUMNS if row.get(name) is not None}
+        return cls(**{"native_symbol": row["symbol"], **said})
+
     @property
     def unit(self) -> str:
         """What prices and volumes of the symbol are in, for people."""
@@ -98,22 +107,6 @@ class SymbolRecord:
 
 SYMBOL_COLUMNS = tuple(field.name for field in fields(SymbolRecord))
 """Columns of the table `symbols`."""
-
-_SINCE_THEN = {
-    "quote": "coalesce(to_json(s) ->> 'quote', '')",
-    "exchange": f"coalesce(to_json(s) ->> 'exchange', '{HOME_EXCHANGE}')",
-    "native_symbol": "coalesce(to_json(s) ->> 'native_symbol', s.symbol)",
-    "base": "coalesce(to_json(s) ->> 'base', '')",
-    "margin": "coalesce(to_json(s) ->> 'margin', 'linear')",
-    "contract_size": "coalesce(CAST(to_json(s) ->> 'contract_size' AS DOUBLE), 1.0)",
-    "lot": "CAST(to_json(s) ->> 'lot' AS DOUBLE)",
-    "oi_sides": "CAST(to_json(s) ->> 'oi_sides' AS BIGINT)",
-    "clock_rule": "to_json(s) ->> 'clock_rule'",
-}
-"""Columns that a publication of an earlier version lacks, read so that they may be missing."""
-
-SYMBOL_QUERY = ", ".join(_SINCE_THEN.get(name, f"s.{name}") for name in SYMBOL_COLUMNS)
-"""What to select from `symbols AS s` for a `SymbolRecord`."""
 
 
 @dataclass(frozen=True)
@@ -130,12 +123,8 @@ class RawDay:
 
 def get_symbol(con: Connection, symbol: str) -> SymbolRecord | None:
     """Return what is recorded for a symbol, None where nothing is."""
-    matches = rows(
-        con,
-        f"SELECT {SYMBOL_QUERY} FROM symbols AS s WHERE s.symbol = ?",  # noqa: S608 - names of ours
-        [symbol],
-    )
-    return SymbolRecord(*matches[0]) if matches else None
+    matches = rows(con, "SELECT s FROM symbols AS s WHERE s.symbol = ?", [symbol])
+    return SymbolRecord.of_row(matches[0][0]) if matches else None
 
 
 def put_symbol(con: Connection, record: SymbolRecord) -> None:

@@ -7,6 +7,7 @@ the warehouse that it does not fit is simply read again, for each entry names th
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import date
@@ -52,6 +53,20 @@ def save_reading(home: Path, symbol: str, kind: str, reading: Reading | None) ->
     if reading is not None:
         of_symbol[kind] = asdict(reading)
     _save(home, notes)
+
+
+def readings_of(home: Path, symbol: str) -> dict[str, dict[str, str]]:
+    """Return all that is noted of a symbol, by kind of data: to be taken to another home (`put_readings`)."""
+    return _load(home).get(symbol, {})
+
+
+def put_readings(home: Path, symbol: str, notes: Mapping[str, Mapping[str, str]]) -> None:
+    """Note of a symbol what `readings_of` said in another home; the caller holds the lock.
+
+    Raises:
+        OSError: if the home cannot be written.
+    """
+    _save(home, {**_load(home), symbol: {kind: dict(note) for kind, note in notes.items()}})
 
 
 def forget_readings(home: Path, symbol: str) -> None:

@@ -6,7 +6,7 @@ that a stored row breaks (`checks.py`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any
 
@@ -14,11 +14,16 @@ from heatmap_pipeline.instants import day_start
 from heatmap_pipeline.store.sql import Connection, parsed, rows
 
 _ENDS = """
-    SELECT d.day, d.rows, d.repairs, d.facts, d.step_seconds, max(epoch_us(r.{time})) AS newest
-    FROM raw_days AS d LEFT JOIN {table} AS r ON r.symbol = d.symbol AND r.day = d.day
-    WHERE d.symbol = ? AND d.kind = ? AND (d.rows < 86400 // d.step_seconds
-        OR d.facts LIKE '%_file"%' OR d.repairs LIKE '%accepted_checksum%' OR d.repairs LIKE '%placed_by_hand%')
-    GROUP BY ALL
+    WITH meant AS MATERIALIZED (
+        SELECT symbol, day, rows, repairs, facts, step_seconds FROM raw_days
+        WHERE symbol IN (SELECT unnest(?::VARCHAR[])) AND kind = ? AND facts NOT LIKE '%"provisional": true%'
+            AND (rows < 86400 // step_seconds OR facts LIKE '%_file"%' OR repairs LIKE '%accepted_checksum%'
+                OR repairs LIKE '%placed_by_hand%')
+    ), ends AS (
+        SELECT symbol, day, max(epoch_us({time})) AS newest
+        FROM {table} SEMI JOIN meant USING (symbol, day) GROUP BY ALL
+    )
+    SELECT symbol, day, rows, repairs, facts, step_seconds, newest FROM meant LEFT JOIN ends USING (symbol, day)
 """
 """Only days that may be meant: of all others not one row is read."""
 
@@ -39,16 +44,21 @@ def days_not_whole(con: Connection, symbol: str) -> dict[date, str]:
         >>> days_not_whole(con, "BTCUSDT")  # doctest: +SKIP
         {date(2024, 3, 5): 'samples of open interest end at 13:30'}
     """
-    words: dict[date, list[str]] = {}
+    return days_not_whole_of(con, [symbol]).get(symbol, {})
+
+
+def days_not_whole_of(con: Connection, symbols: Sequence[str]) -> dict[str, dict[date, str]]:
+    """Return the same of many symbols, in one question; a symbol of which there is nothing to say is left out."""
+    words: dict[str, dict[date, list[str]]] = {}
     for kind, (table, time) in _TABLES.items():
         query = _ENDS.format(table=table, time=time)
-        for day, count, repairs, facts, step, newest in rows(con, query, [symbol, kind]):
+        for symbol, day, count, repairs, facts, step, newest in rows(con, query, [[*symbols], kind]):
             lasting = step if kind == "candles" else 0
             end = (newest - day_start(day)) / 1e6 + lasting if count and newest is not None else None
             said = _words(_NAMES[kind], parsed(repairs), parsed(facts), step, end)
             if said:
-                words.setdefault(day, []).append(said)
-    return {day: "; ".join(words[day]) for day in sorted(words)}
+                words.setdefault(symbol, {}).setdefault(day, []).append(said)
+    return {symbol: {day: "; ".join(each[day]) for day in sorted(each)} for symbol, each in words.items()}
 
 
 def _words(name: str, repairs: Mapping[str, Any], facts: Mapping[str, Any], step: int, end: float | None) -> str:

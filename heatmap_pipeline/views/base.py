@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from heatmap_pipeline.instants import DAY, MICROSECONDS, day_of, iso
 from heatmap_pipeline.model.book import Floats, Ints
+from heatmap_pipeline.store.warehouse import StoreError
 from heatmap_pipeline.symbols import EXCHANGES, contract_of, own_exchange, typed_name
 from heatmap_pipeline.views.data import SymbolData, Version
 from heatmap_pipeline.views.errors import ViewError
@@ -25,9 +26,10 @@ from heatmap_pipeline.views.window import (
     Window,
     check_interval,
     find_model,
-    find_symbol,
+    find_summary,
     intervals_with_candles,
     make_window,
+    model_name,
     own_or_other,
 )
 
@@ -145,7 +147,8 @@ def bases(version: Version) -> dict[str, tuple[str, ...]]:
 
 def is_base(version: Version, name: str) -> bool:
     """Whether a name is that of a base and of no market."""
-    return name not in version.symbols and name not in version.outdated and name in bases(version)
+    known = name in version.symbols or name in version.outdated or name in version.damaged
+    return not known and name in bases(version)
 
 
 def find_base(
@@ -169,13 +172,17 @@ def find_base(
     Raises:
         ViewError: not found where there is no such base, market or model, invalid for markets of several bases, for
             weights or tiers that there are not, too large for more than `MAX_MARKETS`.
+        StoreError: if a market of it cannot be read.
     """
     words: dict[str, str] = {}
     if isinstance(asked, str):
         symbols = [version.symbols[name] for name in bases(version).get(asked, ())]
+        unreadable = [why for name, why in version.damaged.items() if _is_left_out(version, name, asked)]
+        if symbols and unreadable:
+            raise StoreError(unreadable[0])
         words = {name: why for name, why in version.outdated.items() if contract_of(name).base == asked}
     else:
-        symbols = sorted((find_symbol(version, name) for name in asked), key=lambda symbol: symbol.name)
+        symbols = sorted((find_summary(version, name) for name in asked), key=lambda symbol: symbol.name)
     if not symbols:
         raise ViewError("not_found", f"{asked} is no base; there are {', '.join(bases(version)) or 'none yet'}")
     name = symbols[0].base
@@ -196,7 +203,15 @@ def find_base(
         words |= {symbol.name: f"nothing of {chosen} is published of {symbol.name}" for symbol in lacking}
         symbols = [symbol for symbol in symbols if chosen in symbol.models]
     words = {each: why for each, why in words.items() if each not in {symbol.name for symbol in symbols}}
-    return Base(name, _sources(version, books, symbols, chosen, weights, tiers), dict(sorted(words.items())))
+    for symbol in symbols:
+        model_name(symbol, chosen)  # before anything is read
+    data = version.several([symbol.name for symbol in symbols])
+    return Base(name, _sources(version, books, data, chosen, weights, tiers), dict(sorted(words.items())))
+
+
+def _is_left_out(version: Version, name: str, base: str) -> bool:
+    """Whether a symbol of which nothing can be read is a market of a base, as far as its name says."""
+    return name not in version.symbols and contract_of(name).base == base
 
 
 def _sources(

@@ -16,6 +16,7 @@ from heatmap_pipeline.model.book import Lots
 from heatmap_pipeline.model.distance import Side, Usual, usual_volumes
 from heatmap_pipeline.model.parameters import bucket_misfit
 from heatmap_pipeline.store.columns import Reports
+from heatmap_pipeline.views.grid import Grid
 from heatmap_pipeline.views.heatmap import Heatmap
 from heatmap_pipeline.views.modelled import Modelled
 from heatmap_pipeline.views.reported import Reported, reported_in
@@ -190,14 +191,10 @@ def as_columns(heatmap: Heatmap, reports: Sequence[Reports] = (), lots: Lots | N
 
     modelled = grid.dead_long + grid.dead_short if heatmap.source.tiers is None else None
 
-    def cells(volume: Floats) -> Cells:
-        there = np.flatnonzero(volume > 0)
-        return Cells(grid.interval[there], grid.bin[there], volume[there])
-
     return Columns(
         times=window.first + np.arange(window.count) * window.step,
         prices=grid.prices,
-        cells={name: cells(getattr(grid, name)) for name in VOLUMES},
+        cells={name: filled(grid, name) for name in VOLUMES},
         candles=resample(candles, window.first, min(window.last, heatmap.source.model.end), width),
         meta={**heatmap.meta(), **_page_meta(heatmap)},
         located_shares=heatmap.played.located_shares,
@@ -206,6 +203,13 @@ def as_columns(heatmap: Heatmap, reports: Sequence[Reports] = (), lots: Lots | N
         reported=reported_in(heatmap.source.symbol.name, reports, window, candles, modelled),
         lots=lots,
     )
+
+
+def filled(grid: Grid, name: str) -> Cells:
+    """Return the cells of a grid that hold something of one of `VOLUMES`."""
+    volume = getattr(grid, name)
+    there = np.flatnonzero(volume > 0)
+    return Cells(grid.interval[there], grid.bin[there], volume[there])
 
 
 def reports_of(heatmap: Heatmap) -> list[Reports]:

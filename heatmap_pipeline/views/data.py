@@ -1,146 +1,77 @@
-"""What a database holds, in memory: candles, open interest and the chain of days of every symbol, as arrays.
+"""What a database holds: of every symbol what is said of it, of those asked for all there is, as arrays in memory.
 
-What belongs here: what is read at once, and the books that days started from, read when needed. What does not: when a
-published file is read (`api/publications.py`), and what is computed from it (`replay.py`).
+What belongs here: one database, what is asked of it, and until when it stays open. What does not: when a published file
+is read (`api/publications.py`), what a symbol is (`symbol.py`), what stays in memory (`loaded.py`), and what is
+computed from it (`replay.py`).
 """
 
 from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextvars import ContextVar
 from dataclasses import dataclass, field
-from datetime import date, timedelta
+from datetime import date
+from functools import partial
 from typing import Any
 
-import numpy as np
-
-from heatmap_pipeline.bins import Candles
-from heatmap_pipeline.errors import listed
-from heatmap_pipeline.instants import DAY, day_start
-from heatmap_pipeline.market.flows import level_changes
-from heatmap_pipeline.model.book import DayCandles, Floats, Ints, ModelState
-from heatmap_pipeline.model.parameters import ModelError, ModelParameters
+from heatmap_pipeline.model.book import ModelState
 from heatmap_pipeline.store import columns as serve
+from heatmap_pipeline.store import summary as stored
 from heatmap_pipeline.store.alerts import StoredAlert, last_alerts
-from heatmap_pipeline.store.days import DayRecord, day_records, load_state, snapshot_days
-from heatmap_pipeline.store.ended import Ended, ended_symbols
-from heatmap_pipeline.store.odd import days_to_mention
-from heatmap_pipeline.store.origin import stored_command
+from heatmap_pipeline.store.days import load_state
 from heatmap_pipeline.store.publish import fingerprints
-from heatmap_pipeline.store.read import missing_days, newest_located_share
 from heatmap_pipeline.store.scores import Agreement, agreements
 from heatmap_pipeline.store.sql import Connection
 from heatmap_pipeline.store.warehouse import StoreError, Warehouse, schema_version
-from heatmap_pipeline.symbols import contract_of, own_exchange, title_of
+from heatmap_pipeline.views.loaded import Loaded
 from heatmap_pipeline.views.score import score_record
+from heatmap_pipeline.views.summaries import Explaining, about, summarise
+from heatmap_pipeline.views.symbol import ModelData, ModelSummary, SymbolData, SymbolSummary, load_symbol
+
+__all__ = [
+    "ModelData",
+    "ModelSummary",
+    "NotAtHandError",
+    "SymbolData",
+    "SymbolSummary",
+    "Version",
+    "load_version",
+    "loaded_symbols",
+    "published_version",
+    "without_reading",
+]
+
+LOADED_BYTES = 512 << 20
+"""Bytes of symbols that are kept in memory where nobody says how many."""
 
 
-@dataclass(frozen=True, eq=False)
-class ModelData:
-    """The computed days of a symbol and model.
-
-    Attributes:
-        name: of the model.
-        days: computed days, rising.
-        parameters: what each day was computed with.
-        fresh: open interest (contracts) that each history starts from, by its first day.
-        provisional: days that were not over when they were computed.
-        missing: days between the first and the last that are not computed.
-        broken: days whose predecessor is not stored, or is not the one they were computed from.
-        times: start of each model candle, rising.
-        rows: its number among the symbol's candles.
-        open_interest: contracts at the end of each model candle.
-        factor: what all that is open is multiplied by before each model candle, 1 but where the level shifts.
-        bounds: of each day its first model candle and the one after its last.
-        begin: start of the first model candle, microseconds.
-        end: end of the newest one.
-        located_share: share of the open interest that the newest books put at a liquidation price.
-        snapshot_seconds: distance of the newest day's stored snapshots; None where it has none.
-        cells_from: first day whose cells are stored; None where none are. What is shown of days before it is replayed.
-    """
-
-    name: str
-    days: tuple[date, ...]
-    parameters: Mapping[date, ModelParameters]
-    fresh: Mapping[date, float]
-    provisional: frozenset[date]
-    missing: tuple[date, ...]
-    broken: tuple[date, ...]
-    times: Ints
-    rows: Ints
-    open_interest: Floats
-    factor: Floats
-    bounds: Mapping[date, tuple[int, int]]
-    begin: int
-    end: int
-    located_share: float
-    snapshot_seconds: int | None
-    cells_from: date | None
-
-    @property
-    def newest_complete(self) -> date | None:
-        """The newest day that is over."""
-        return next((day for day in reversed(self.days) if day not in self.provisional), None)
-
-    def bucket(self, first: int, last: int) -> float:
-        """Return the largest bucket of the computed days between two instants; the newest if there are none.
-
-        Cells of all these days fit into it, as each bucket is a divisor of every larger one.
-        """
-        days = [day for day in self.days if day_start(day) < last and day_start(day) + DAY > first]
-        return max(self.parameters[day].bucket for day in days or self.days[-1:])
+_held: ContextVar[Mapping[str, SymbolData] | None] = ContextVar("held", default=None)
+"""Symbols that who asks holds already, where it must not wait for others; None where it may."""
 
 
-@dataclass(frozen=True, eq=False)
-class SymbolData:
-    """A symbol: `fingerprint` is equal as long as none of its rows changed, `bucket` is the newest day's.
+class NotAtHandError(Exception):
+    """Symbols that would have to be read, for who must not wait for that; no failure: it asks for them elsewhere."""
 
-    Prices, volumes and buckets are in `quote`, its quote asset; `base` is the asset one contract is, '' = nobody says.
-    `not_whole` says in words what is held, cut, unchecked or cannot be true, by day; `ended` is set where there will be
-    no more days.
-    """
+    def __init__(self, names: Sequence[str]) -> None:
+        super().__init__(", ".join(names))
+        self.names = tuple(names)
 
-    name: str
-    fingerprint: str
-    bucket: float
-    simulated: bool
-    source: str
-    candles: Candles
-    models: Mapping[str, ModelData]
-    not_whole: Mapping[date, str] = field(default_factory=dict)
-    quote: str = "USDT"
-    ended: Ended | None = None
-    base: str = ""
 
-    @property
-    def exchange(self) -> str | None:
-        """Name of the exchange whose contract it is; None of a market that is made up."""
-        return None if self.simulated else own_exchange(self.name)
+@contextmanager
+def without_reading(held: Mapping[str, SymbolData]) -> Iterator[None]:
+    """Have a version raise `NotAtHandError` inside, instead of reading what is neither in memory nor held."""
+    token = _held.set(held)
+    try:
+        yield
+    finally:
+        _held.reset(token)
 
-    @property
-    def title(self) -> str:
-        """What it is: exchange and kind of contract."""
-        return title_of(self.name, self.quote, simulated=self.simulated)
 
-    def day_candles(self, model: ModelData, day: date, before: float) -> DayCandles:
-        """Return the candles of a computed day as the model takes them; `before` is the open interest (contracts)."""
-        low, high = model.bounds[day]
-        rows = model.rows[low:high]
-        level, factor = model.open_interest[low:high], model.factor[low:high]
-        every = self.candles
-        return DayCandles(
-            every.open_time[rows],
-            every.open[rows],
-            every.high[rows],
-            every.low[rows],
-            every.close[rows],
-            every.volume[rows],
-            flow=level_changes(level, factor, before),
-            open_interest=level,
-            factor=factor,
-        )
+def _nothing_to_explain() -> AbstractContextManager[None]:
+    return nullcontext()
 
 
 @dataclass(eq=False)
@@ -151,18 +82,67 @@ class Version:
         name: equal as long as nothing that is published changed.
         symbols: by name, in order.
         outdated: words about each symbol of which models are left out: an earlier version computed them.
+        damaged: words about each symbol whose rows cannot be read, or contradict themselves, as far as is known.
+        loaded: data of symbols by name and fingerprint, which versions share.
     """
 
     name: str
-    symbols: Mapping[str, SymbolData]
+    symbols: Mapping[str, SymbolSummary]
     outdated: Mapping[str, str]
     _con: Connection
+    loaded: Loaded[SymbolData] = field(default_factory=lambda: loaded_symbols(LOADED_BYTES))
+    damaged: dict[str, str] = field(default_factory=dict)
+    _explaining: Explaining = _nothing_to_explain
     _close: ExitStack = field(default_factory=ExitStack)
     _users: int = 0
     _retired: bool = False
     _closed: bool = False
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _reading: threading.Lock = field(default_factory=threading.Lock)
+
+    def data(self, name: str) -> SymbolData:
+        """Return a symbol with its candles; as `several`."""
+        return self.several([name])[0]
+
+    def several(self, names: Sequence[str]) -> list[SymbolData]:
+        """Return symbols with their candles: those in memory at once, others after they were read.
+
+        Raises:
+            NotAtHandError: `without_reading`, naming all that would have to be read.
+            StoreError: if what is stored of one of them cannot be read, or contradicts itself.
+            KeyError: for a name that is none of `symbols`.
+        """
+        held = _held.get()
+        if held is None:
+            return [self._data(self.symbols[name]) for name in names]
+        found = {name: held.get(name) or self._at_hand(self.symbols[name]) for name in names}
+        if missing := [name for name, data in found.items() if data is None]:
+            raise NotAtHandError(missing)
+        return [data for data in found.values() if data is not None]
+
+    def _at_hand(self, symbol: SymbolSummary) -> SymbolData | None:
+        return symbol if isinstance(symbol, SymbolData) else self.loaded.get((symbol.name, symbol.fingerprint))
+
+    def _data(self, symbol: SymbolSummary) -> SymbolData:
+        if isinstance(symbol, SymbolData):
+            return symbol
+        try:
+            return self.loaded.get_or_read((symbol.name, symbol.fingerprint), partial(self._read, symbol))
+        except StoreError as error:
+            self.damaged[symbol.name] = about(symbol.name, error)
+            raise StoreError(self.damaged[symbol.name]) from error
+
+    def _read(self, symbol: SymbolSummary) -> SymbolData:
+        with self._asking():
+            data = load_symbol(self._con, symbol)
+        self.damaged.pop(symbol.name, None)
+        return data
+
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        """One connection, one question at a time; what is wrong with the file is said in words."""
+        with self._reading, self._explaining():
+            yield
 
     def acquire(self) -> Version:
         """Keep it open until `release`."""
@@ -197,54 +177,75 @@ class Version:
 
     def reports(self, symbol: str, first: int, last: int, step: int) -> list[serve.Reports]:
         """Return the real liquidations in [first, last), of each source, summed by `step`; all microseconds."""
-        with self._reading:
+        with self._asking():
             return serve.reported_liquidations(self._con, symbol, first, last, step)
 
     def state(self, symbol: str, model: str, day: date) -> ModelState | None:
         """Return the books at the end of a computed day, as stored; None where its lots are not kept."""
-        with self._reading:  # one connection, one question at a time
+        with self._asking():
             known = load_state(self._con, symbol, model, day)
         return None if known is None else known[0]
 
     def newest_books(self, wanted: Sequence[tuple[str, str, date, int]]) -> dict[str, serve.BookCells]:
         """Return stored books by symbol (`store.columns.newest_books`)."""
-        with self._reading:
+        with self._asking():
             return serve.newest_books(self._con, wanted)
+
+    def recent_closes(self, wanted: Sequence[tuple[str, int, int]], seconds: int) -> dict[str, list[tuple[int, float]]]:
+        """Return closes by symbol (`store.summary.recent_closes`)."""
+        with self._asking():
+            return stored.recent_closes(self._con, wanted, seconds)
+
+    def closes_at(self, wanted: Collection[tuple[str, int]]) -> dict[tuple[str, int], float]:
+        """Return the close of single candles (`store.summary.closes_at`)."""
+        with self._asking():
+            return stored.closes_at(self._con, wanted)
 
     def agreements(self) -> dict[tuple[str, str], dict[str, Agreement]]:
         """Return the headline of each score by symbol and model, then window (`store.scores.agreements`)."""
-        with self._reading:
+        with self._asking():
             return agreements(self._con)
 
     def answers(self) -> bool:
         """Return whether the database answers a question."""
-        with self._reading:
+        with self._asking():
             return not self._closed and serve.any_row(self._con)
 
     @property
     def schema_version(self) -> int | None:
         """Version of the database's tables."""
-        with self._reading:
+        with self._asking():
             return schema_version(self._con)
 
     def score(self, symbol: str, model: str) -> dict[str, Any]:
         """Return what is stored of the score of a model (`views.score.score_record`)."""
-        with self._reading:
+        with self._asking():
             return score_record(self._con, symbol, model)
 
     def alerts(self, symbol: str | None, limit: int) -> list[StoredAlert]:
         """Return the newest alerts, of one symbol or of all, newest first."""
-        with self._reading:
+        with self._asking():
             return last_alerts(self._con, symbol, limit)
 
 
-def published_version(warehouse: Warehouse, before: Version | None, models: Sequence[str]) -> Version:
-    """Read what is published now, and keep the file open.
+def loaded_symbols(max_bytes: int) -> Loaded[SymbolData]:
+    """Return a place for so many bytes of symbols."""
+    return Loaded(max_bytes, lambda data: data.size)
+
+
+def published_version(
+    warehouse: Warehouse,
+    before: Version | None,
+    models: Sequence[str],
+    loaded: Loaded[SymbolData] | None = None,
+) -> Version:
+    """Look at what is published now, and keep the file open; a symbol's candles are read when it is asked for.
 
     Args:
         warehouse: whose published file.
         before: an earlier version; symbols that are still the same are taken over from it.
         models: as `load_version`.
+        loaded: where symbols are kept; None means where the version before has them.
 
     Raises:
         StoreError: if nothing is published, or the file cannot be read or contradicts itself.
@@ -252,132 +253,47 @@ def published_version(warehouse: Warehouse, before: Version | None, models: Sequ
     with ExitStack() as stack:
         con = stack.enter_context(warehouse.read(alone=True))
         serve.modest(con)
-        version = load_version(con, models, before=before)
+        explaining = partial(warehouse.explaining, warehouse.published)
+        version = load_version(con, models, before=before, explaining=explaining)
+        if loaded is not None:
+            version.loaded = loaded
         version._close = stack.pop_all()
         return version
 
 
 def load_version(
-    con: Connection, models: Sequence[str], *, only: str | None = None, before: Version | None = None
+    con: Connection,
+    models: Sequence[str],
+    *,
+    only: Collection[str] | None = None,
+    before: Version | None = None,
+    explaining: Explaining = _nothing_to_explain,
 ) -> Version:
-    """Read what a database holds, published or private; the connection is the caller's and stays in use.
+    """Look at what a database holds, published or private; the connection is the caller's and stays in use.
 
     Args:
         con: the database.
         models: names in the order in which a symbol's models are listed; others follow by name.
-        only: a symbol, the only one to read; None means all.
+        only: symbols, the only ones to look at; None means all.
         before: an earlier version; symbols that are still the same are taken over from it.
+        explaining: raises failures of the file as `StoreError`.
 
     Raises:
-        StoreError: if the database contradicts itself.
+        StoreError: if the database cannot be read, or contradicts itself in every symbol.
     """
-    prints = fingerprints(con)
-    ends = ended_symbols(con)
-    symbols: dict[str, SymbolData] = {}
-    outdated: dict[str, str] = {}
-    for record, names in serve.served_symbols(con):
-        if only not in (None, record.symbol):
-            continue
-        known = before.symbols.get(record.symbol) if before is not None else None
-        if before is not None and known is not None and known.fingerprint == prints[record.symbol]:
-            symbols[record.symbol] = known
-            outdated |= {name: words for name, words in before.outdated.items() if name == record.symbol}
-            continue
-        times, columns = serve.candle_columns(con, record.symbol)
-        candles = Candles(record.candle_interval_seconds, times, **columns)
-        ordered = sorted(names, key=lambda name: (models.index(name) if name in models else len(models), name))
-        kept: dict[str, ModelData] = {}
-        left_out: list[str] = []
-        for name in ordered:
-            try:
-                data = _model(con, record.symbol, name, candles)
-            except ModelError:
-                left_out.append(name)
-            else:
-                kept |= {name: data} if data is not None else {}
-        if left_out:
-            outdated[record.symbol] = _words_for_earlier_version(con, record.symbol, left_out)
-        if kept:
-            newest = next(iter(kept.values()))
-            bucket = newest.parameters[newest.days[-1]].bucket
-            symbols[record.symbol] = SymbolData(
-                record.symbol,
-                prints[record.symbol],
-                bucket,
-                record.simulated,
-                record.source,
-                candles,
-                kept,
-                days_to_mention(con, record.symbol),
-                record.unit,
-                ends.get(record.symbol),
-                record.base or contract_of(record.symbol).base,
-            )
-    digest = hashlib.blake2b(repr(sorted(prints.items())).encode(), digest_size=8)
-    return Version(digest.hexdigest(), symbols, outdated, con)
-
-
-def _words_for_earlier_version(con: Connection, symbol: str, models: Sequence[str]) -> str:
-    days = [day for model in models for day in day_records(con, symbol, model)]
-    line = stored_command(con, "run", symbol, days=(min(days), max(days)))
-    return (
-        f"{symbol} {listed(models)}: computed by an earlier version of this program, whose rules are gone; rebuild "
-        f"with `{line}`"
-    )
-
-
-def _model(con: Connection, symbol: str, model: str, candles: Candles) -> ModelData | None:
-    """Return a model of a symbol, None where it has gone through no candle yet."""
-    records = day_records(con, symbol, model)
-    times, level = serve.model_candles(con, symbol, model)
-    if not len(times):
-        return None
-    rows = np.searchsorted(candles.open_time, times)
-    if rows[-1] >= len(candles.open_time) or not np.array_equal(candles.open_time[rows], times):
-        raise StoreError(
-            f"{symbol} {model}: the published ledger names candles that are not published; "
-            f"run `{stored_command(con, 'refresh', symbol)}` to publish again"
-        )
-    days = tuple(records)
-    starts = np.array([day_start(day) for day in days], dtype=np.int64)
-    low, high = np.searchsorted(times, starts), np.searchsorted(times, starts + DAY)
-    by_text = {text: ModelParameters.from_json(text) for text in {record.parameters for record in records.values()}}
-    cells = snapshot_days(con, symbol, model)
-    return ModelData(
-        name=model,
-        days=days,
-        parameters={day: by_text[record.parameters] for day, record in records.items()},
-        fresh=serve.first_samples(con, symbol, [day for day, record in records.items() if record.previous_hash == ""]),
-        provisional=frozenset(day for day, record in records.items() if record.provisional),
-        missing=missing_days(days),
-        broken=_broken(records),
-        times=times,
-        rows=rows.astype(np.int64),
-        open_interest=level,
-        factor=_factors(records, times),
-        bounds={day: (int(a), int(b)) for day, a, b in zip(days, low, high, strict=True)},
-        begin=int(times[0]),
-        end=int(times[-1]) + candles.step,
-        located_share=newest_located_share(con, symbol, model),
-        snapshot_seconds=cells[max(cells)][1] if cells else None,
-        cells_from=min(cells, default=None),
-    )
-
-
-def _factors(records: Mapping[date, DayRecord], times: Ints) -> Floats:
-    """Return the factor of each model candle, of which the days name those that are not 1."""
-    factor = np.ones(len(times))
-    for record in records.values():
-        for time, value in record.state.get("factors", ()):
-            factor[np.searchsorted(times, time)] = value
-    return factor
-
-
-def _broken(records: Mapping[date, DayRecord]) -> tuple[date, ...]:
-    """Return the days that do not follow from the one before them; a history that begins anew does not have to."""
-    broken = []
-    for day, record in records.items():
-        before = records.get(day - timedelta(days=1))
-        if record.previous_hash and (before is None or before.state_hash != record.previous_hash):
-            broken.append(day)
-    return tuple(broken)
+    prints = fingerprints(con, symbols=None if only is None else sorted(only))
+    records = [record for record, _ in serve.served_symbols(con) if only is None or record.symbol in only]
+    known = {} if before is None else before.symbols
+    same = {name: symbol for name, symbol in known.items() if symbol.fingerprint == prints.get(name)}
+    said = summarise(con, [record for record in records if record.symbol not in same], prints, models, explaining)
+    if before is not None:
+        said.symbols |= same
+        said.outdated |= {name: words for name, words in before.outdated.items() if name in same}
+        said.damaged |= {name: words for name, words in before.damaged.items() if name in same}
+    if said.damaged and not said.symbols:
+        raise StoreError(next(iter(said.damaged.values())))
+    digest = hashlib.blake2b(repr(sorted(prints.items())).encode(), digest_size=8).hexdigest()
+    symbols = {record.symbol: said.symbols[record.symbol] for record in records if record.symbol in said.symbols}
+    loaded = before.loaded if before is not None else loaded_symbols(LOADED_BYTES)
+    outdated, damaged = (dict(sorted(words.items())) for words in (said.outdated, said.damaged))
+    return Version(digest, symbols, outdated, con, loaded, damaged, explaining)

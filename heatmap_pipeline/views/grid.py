@@ -12,10 +12,11 @@ import numpy as np
 
 from heatmap_pipeline.compiled import compiled
 from heatmap_pipeline.model.book import LONG, SHORT, Floats, Ints
+from heatmap_pipeline.model.buckets import bucket_number
 from heatmap_pipeline.views.replay import Replay
 
 DECIMALS = 4
-_SCALE = 10.0**DECIMALS
+SCALE = 10.0**DECIMALS
 """Volumes are answered to 0.0001 USDT, which is closer than two sums of the same numbers agree."""
 
 
@@ -106,9 +107,9 @@ def _merged(interval, price, side, active, consumed, units):  # type: ignore[no-
     cells = len(interval)
     intervals, bins = np.empty(cells, dtype=np.int64), np.empty(cells, dtype=np.int64)
     volumes = np.zeros((4, cells))
-    rows = 0
+    rows, number = 0, np.int64(0)
     for cell in range(cells):
-        number = price[cell] // units
+        number = bucket_number(price[cell], units, number)
         if rows == 0 or intervals[rows - 1] != interval[cell] or bins[rows - 1] != number:
             intervals[rows], bins[rows] = interval[cell], number
             rows += 1
@@ -117,5 +118,5 @@ def _merged(interval, price, side, active, consumed, units):  # type: ignore[no-
         volumes[2 + short, rows - 1] += consumed[cell]
     for column in range(4):
         for row in range(rows):
-            volumes[column, row] = np.rint(volumes[column, row] * _SCALE) / _SCALE
+            volumes[column, row] = np.rint(volumes[column, row] * SCALE) / SCALE
     return intervals[:rows], bins[:rows], volumes[:, :rows]

@@ -9,7 +9,7 @@ import numpy as np
 
 from heatmap_pipeline.instants import iso
 from heatmap_pipeline.model.book import Ints
-from heatmap_pipeline.views.data import SymbolData
+from heatmap_pipeline.views.data import SymbolSummary
 from heatmap_pipeline.views.grid import DECIMALS, Grid, make_grid, price_span
 from heatmap_pipeline.views.replay import Replay, Source, replay
 from heatmap_pipeline.views.window import Window, choose_bins, intervals_with_candles
@@ -25,7 +25,7 @@ def units_of(quote: str) -> dict[str, str]:
     return {"time": "UTC", "price": quote, "volume": quote, "density": f"{quote} per price bin and side"}
 
 
-def title_record(symbol: SymbolData) -> dict[str, Any]:
+def title_record(symbol: SymbolSummary) -> dict[str, Any]:
     """Return what says whose contract a symbol is, in every answer of it."""
     return {"exchange": symbol.exchange, "title": symbol.title}
 

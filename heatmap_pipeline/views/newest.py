@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from heatmap_pipeline.instants import DAY, MICROSECONDS, ONE_DAY, SECONDS, day_of, day_start
 from heatmap_pipeline.store.sql import Connection
+from heatmap_pipeline.store.warehouse import StoreError
 from heatmap_pipeline.views.base import Base, find_base
 from heatmap_pipeline.views.columns import Columns, as_columns, lots_of, reports_of
-from heatmap_pipeline.views.data import Version, load_version
+from heatmap_pipeline.views.data import load_version
 from heatmap_pipeline.views.errors import ViewError
 from heatmap_pipeline.views.heatmap import make_heatmap
 from heatmap_pipeline.views.replay import Books, Source
@@ -36,13 +38,15 @@ def newest_days(con: Connection, symbol: str, models: tuple[str, ...], seconds: 
         ViewError: not found where nothing is stored of a model.
         StoreError: if the database contradicts itself.
     """
-    version = load_version(con, models, only=symbol)
+    version = load_version(con, models, only=[symbol])
+    if symbol in version.damaged:
+        raise StoreError(version.damaged[symbol])
     known = version.symbols[symbol].models if symbol in version.symbols else {}
     if symbol in version.outdated and not known.keys() >= set(models):
         raise ViewError("not_found", version.outdated[symbol])
     if symbol not in version.symbols:
         raise ViewError("not_found", f"{symbol}: nothing is stored, so there is nothing to draw")
-    data = version.symbols[symbol]
+    data = version.data(symbol)
     books = Books(0)
     sources = {name: Source(version, data, find_model(data, name), None, books) for name in models}
     return {name: newest_columns(source, seconds) for name, source in sources.items()}
@@ -64,13 +68,11 @@ def newest_days_of_base(
         ViewError: if their buckets do not fit each other.
         StoreError: if the database contradicts itself.
     """
-    each = [load_version(con, models, only=symbol) for symbol in symbols]
-    known = {name: data for version in each for name, data in version.symbols.items() if data.base == base}
-    outdated = {name: words for version in each for name, words in version.outdated.items()}
-    version, books = Version("", known, outdated, con), Books(0)
+    version, books = load_version(con, models, only=symbols), Books(0)
+    version = replace(version, symbols={name: each for name, each in version.symbols.items() if each.base == base})
     drawn = {}
     for model in models:
-        having = [name for name, data in known.items() if model in data.models]
+        having = [name for name, data in version.symbols.items() if model in data.models]
         if len(having) > 1:
             drawn[model] = _newest_sum(find_base(version, books, base, model), seconds)
     return drawn

@@ -1,27 +1,27 @@
 """All markets at a glance: price, its last days, the nearest zones, the score.
 
-Two questions to the database however many there are, and no replay: the books are the stored ones at the end of each
-market's newest day, so the zones are those of the newest map.
+Four questions to the database however many there are, nothing kept in memory, and no replay: the books are the stored
+ones at the end of each market's newest day, so the zones are those of the newest map.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
-from heatmap_pipeline.bins import resample
 from heatmap_pipeline.instants import DAY, MICROSECONDS, iso
 from heatmap_pipeline.model.zones import NEAR, Zone, find_zones, landmarks
 from heatmap_pipeline.store.columns import BookCells
 from heatmap_pipeline.store.scores import Agreement
-from heatmap_pipeline.views.data import ModelData, SymbolData, Version
+from heatmap_pipeline.views.data import ModelSummary, SymbolSummary, Version
 from heatmap_pipeline.views.heatmap import title_record
 
 SPARK_DAYS = 7
 SPARK_SECONDS = 7200
+_SPARK_STEP = SPARK_SECONDS * MICROSECONDS
 WINDOWS = ("28d", "all")
 """Windows of the score, the first that there is counts."""
 
@@ -35,62 +35,73 @@ def market_records(version: Version) -> list[dict[str, Any]]:
     """
     markets = [(symbol, next(iter(symbol.models.values()))) for symbol in version.symbols.values()]
     books = version.newest_books(
-        [(symbol.name, model.name, model.days[-1], _units(model)) for symbol, model in markets]
+        [(symbol.name, model.name, model.last_day, _units(model)) for symbol, model in markets]
     )
+    week = [(symbol.name, _spark_start(model.end), model.end) for symbol, model in markets]
+    past = version.recent_closes(week, SPARK_SECONDS)
+    yesterday = version.closes_at({(symbol.name, _day_before(symbol, model.end)) for symbol, model in markets})
     scores = version.agreements()
     return [
-        _record(symbol, model, books.get(symbol.name), scores.get((symbol.name, model.name), {}))
+        {
+            **_record(symbol, model, scores.get((symbol.name, model.name), {})),
+            "change_24h_percent": _change(model.price, yesterday.get((symbol.name, _day_before(symbol, model.end)))),
+            "sparkline": _sparkline(past.get(symbol.name, ()), model.end),
+            "nearest": _nearest(books.get(symbol.name), _units(model), model.price),
+        }
         for symbol, model in markets
     ]
 
 
-def _units(model: ModelData) -> int:
-    return model.parameters[model.days[-1]].bucket_units
+def _units(model: ModelSummary) -> int:
+    return model.newest_parameters.bucket_units
 
 
-def _record(
-    symbol: SymbolData, model: ModelData, book: BookCells | None, scores: Mapping[str, Agreement]
-) -> dict[str, Any]:
-    row = int(model.rows[-1])
-    price = float(symbol.candles.close[row])
+def _record(symbol: SymbolSummary, model: ModelSummary, scores: Mapping[str, Agreement]) -> dict[str, Any]:
+    """Return a record whose keys stand in their order; what is asked of the database comes into its places."""
     window = next((name for name in WINDOWS if name in scores), None)
     return {
         "symbol": symbol.name,
         "model": model.name,
         "quote": symbol.quote,
-        "price": price,
+        "price": model.price,
         "as_of": iso(model.end),
-        "change_24h_percent": _change(symbol, model.end, price),
-        "sparkline": _sparkline(symbol, model.end),
-        "nearest": _nearest(book, _units(model), price),
+        "change_24h_percent": None,
+        "sparkline": None,
+        "nearest": None,
         "located_share": model.located_share,
         "score": None if window is None else {"window": window, **asdict(scores[window])},
         "simulated": symbol.simulated,
         **title_record(symbol),
-        "provisional": model.days[-1] in model.provisional,
+        "provisional": model.last_day in model.provisional,
         "newest_day": None if model.newest_complete is None else model.newest_complete.isoformat(),
         "ended": None if symbol.ended is None else symbol.ended.day.isoformat(),
     }
 
 
-def _change(symbol: SymbolData, end: int, price: float) -> float | None:
-    """Return how much the price changed in the 24 hours before an instant, percent; None without a candle there."""
-    candles = symbol.candles
-    at = int(np.searchsorted(candles.open_time, end - DAY - candles.step))
-    if at >= len(candles.open_time) or candles.open_time[at] != end - DAY - candles.step:
-        return None
-    return round(100 * (price / float(candles.close[at]) - 1), 4)
+def _day_before(symbol: SymbolSummary, end: int) -> int:
+    """Return the start of the candle that ended 24 hours before an instant."""
+    return end - DAY - symbol.candle_seconds * MICROSECONDS
 
 
-def _sparkline(symbol: SymbolData, end: int) -> dict[str, Any]:
+def _change(price: float, before: float | None) -> float | None:
+    """Return how much the price changed, percent; None where it is not known what it was before."""
+    return None if before is None else round(100 * (price / before - 1), 4)
+
+
+def _spark_end(end: int) -> int:
+    return -(-end // _SPARK_STEP) * _SPARK_STEP
+
+
+def _spark_start(end: int) -> int:
+    return _spark_end(end) - SPARK_DAYS * DAY
+
+
+def _sparkline(past: Sequence[tuple[int, float]], end: int) -> dict[str, Any]:
     """Return the closes of the last days; an interval without a candle has None."""
-    step = SPARK_SECONDS * MICROSECONDS
-    last = -(-end // step) * step
-    first = last - SPARK_DAYS * DAY
-    bars = resample(symbol.candles, first, end, SPARK_SECONDS)
-    closes: list[float | None] = [None] * ((last - first) // step)
-    for time, close in zip(bars.open_time.tolist(), bars.close.tolist(), strict=True):
-        closes[(time - first) // step] = close
+    first = _spark_start(end)
+    closes: list[float | None] = [None] * ((_spark_end(end) - first) // _SPARK_STEP)
+    for time, close in past:
+        closes[(time - first) // _SPARK_STEP] = close
     return {"start": iso(first), "interval_seconds": SPARK_SECONDS, "closes": closes}
 
 

@@ -7,24 +7,25 @@ rounded as they are answered, are added. Nothing is modelled of the sum.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeAlias
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
 from heatmap_pipeline.bins import resample
-from heatmap_pipeline.compiled import compiled
 from heatmap_pipeline.instants import DAY, day_start, iso
-from heatmap_pipeline.model.book import LONG, SHORT, SIDE_NAMES, Floats, Ints, Lots, Sides
+from heatmap_pipeline.model.book import LONG, SHORT, SIDE_NAMES, Floats, Lots
 from heatmap_pipeline.model.parameters import bucket_misfit
+from heatmap_pipeline.model.zones import Zones, find_zones, joined_zones
+from heatmap_pipeline.views.adding import Book, book_between, cells_of_sum, sum_of_grids, volumes_between, volumes_of
 from heatmap_pipeline.views.base import (
     Base,
     Bools,
     Part,
-    added,
     base_window,
     day_is_provisional,
     leading,
@@ -34,7 +35,7 @@ from heatmap_pipeline.views.base import (
     units_by_day,
     without_ended,
 )
-from heatmap_pipeline.views.columns import VOLUMES, Cells, Columns, PartColumns, candle_seconds
+from heatmap_pipeline.views.columns import VOLUMES, Columns, PartColumns, candle_seconds, filled
 from heatmap_pipeline.views.errors import ViewError
 from heatmap_pipeline.views.grid import DECIMALS, Grid, make_grid, price_span
 from heatmap_pipeline.views.heatmap import Heatmap, units_of
@@ -42,7 +43,10 @@ from heatmap_pipeline.views.modelled import Modelled, together
 from heatmap_pipeline.views.replay import Replay, replay
 from heatmap_pipeline.views.reported import Reported, reported_in
 from heatmap_pipeline.views.window import Window, choose_bins
-from heatmap_pipeline.views.zones import WindowZones, lots_after, zones_of_cells
+from heatmap_pipeline.views.zones import lots_after, zones_to_look_at
+
+_STRETCH = 48
+"""Intervals of which zones are looked for at once."""
 
 
 def check_levels(levels: int, most: int) -> None:
@@ -70,9 +74,6 @@ class Summed:
         parts: what each market has of the window.
         heatmaps: that of each market, in the bins of the sum; None of one without a candle in the window.
         grid: the sum.
-        volumes: of each market and each of `VOLUMES` what it has of each row of `grid`, shape (parts, 4, n): 0 where
-            it holds nothing, NaN where it is missing.
-        cells: the open cells of all markets and whose each is (`cells_of_sum`); None where nobody looks for zones.
     """
 
     base: Base
@@ -81,8 +82,6 @@ class Summed:
     parts: tuple[Part, ...]
     heatmaps: tuple[Heatmap | None, ...]
     grid: Grid
-    volumes: Floats
-    cells: tuple[Book, Ints] | None = None
 
     @cached_property
     def there(self) -> Bools:
@@ -236,12 +235,8 @@ def summed_in(
     units: int | None,
     max_rows: int,
     most: int | None = None,
-    *,
-    with_cells: bool = True,
 ) -> Summed:
     """Replay a window that is known of every market and add them up; as `make_summed`.
-
-    `with_cells` says whether zones will be looked for, in what is put together meanwhile.
 
     Raises:
         ViewError: too large for more cells of all markets than `most`; as `Base.bucket` and `make_heatmap`.
@@ -251,9 +246,8 @@ def summed_in(
     price = round(float(first.source.symbol.candles.close[first.source.model.rows[first.at]]) * 1e8)
     with _workers(len(parts)) as workers:
         played = list(workers.map(lambda part: _replayed(part, window), parts))
-        cells = workers.submit(_cells, parts, played, window) if with_cells else None
-        filled = [price_span(one, price) for one in played if one is not None and len(one.price)] or [(price, price)]
-        span = min(low for low, _ in filled), max(high for _, high in filled)
+        spans = [price_span(one, price) for one in played if one is not None and len(one.price)] or [(price, price)]
+        span = min(low for low, _ in spans), max(high for _, high in spans)
         height = choose_bins(*span, base.bucket(window.first, window.last), units, max_rows)
 
         def in_bins(part: Part, one: Replay | None) -> Heatmap | None:
@@ -265,8 +259,8 @@ def summed_in(
         heatmaps = tuple(workers.map(in_bins, parts, played))
         if most is not None:
             check_levels(sum(len(heatmap.grid.interval) for heatmap in heatmaps if heatmap is not None), most)
-        grid, volumes = _added(parts, heatmaps, height, span, window.count, workers)
-        return Summed(base, window, interval, parts, heatmaps, grid, volumes, None if cells is None else cells.result())
+        grid = sum_of_grids([each.grid for each in heatmaps if each is not None], window.count, workers)
+        return Summed(base, window, interval, parts, heatmaps, grid)
 
 
 def _workers(count: int) -> ThreadPoolExecutor:
@@ -278,86 +272,36 @@ def _replayed(part: Part, window: Window) -> Replay | None:
     return None if part.at is None else replay(part.source, window.first, window.last, window.seconds)
 
 
-def _added(
-    parts: Sequence[Part],
-    heatmaps: Sequence[Heatmap | None],
-    height: int,
-    span: tuple[int, int],
-    count: int,
-    workers: ThreadPoolExecutor,
-) -> tuple[Grid, Floats]:
-    """Return the sum of grids of equal bins, and what each market has of each of its rows."""
-    first = span[0] // height
-    bins = span[1] // height - first + 1
-    there = [heatmap.grid for heatmap in heatmaps if heatmap is not None]
-    place = np.zeros(count * bins, dtype=np.int64)
-    for grid in there:
-        place[grid.interval * bins + grid.bin] = 1
-    every = np.flatnonzero(place)
-    place[every] = np.arange(len(every))
-    interval, row = every // bins, every % bins
-    volumes = np.zeros((len(parts), len(VOLUMES), len(every)))
-
-    def put(heatmap: Heatmap | None, rows: Floats) -> None:
-        if heatmap is not None:
-            own = heatmap.grid
-            _put(place, own.interval, own.bin, bins, *(getattr(own, name) for name in VOLUMES), rows)
-
-    list(workers.map(put, heatmaps, volumes))
-    sums = {name: added(volumes[:, column]) for column, name in enumerate(VOLUMES)}
-    dead = {
-        name: added(np.array([getattr(grid, name).round(DECIMALS) for grid in there]))
-        for name in ("dead_long", "dead_short")
-    }
-    for number, part in enumerate(parts):
-        if not part.present.all():
-            volumes[number, :, ~part.present[interval]] = np.nan
-    return Grid(height, first, bins, interval, row, **sums, **dead), volumes
-
-
-@compiled
-def _put(place, interval, row, bins, long, short, dead_long, dead_short, volumes):  # type: ignore[no-untyped-def]
-    """Write the volumes of a grid where its rows stand in the sum."""
-    for cell in range(len(interval)):
-        at = place[interval[cell] * bins + row[cell]]
-        volumes[0, at] = long[cell]
-        volumes[1, at] = short[cell]
-        volumes[2, at] = dead_long[cell]
-        volumes[3, at] = dead_short[cell]
-
-
 def summed_columns(summed: Summed) -> Columns:
     """Return the heatmap of a base as it is drawn, with what each market has of it."""
     window, grid = summed.window, summed.grid
     leader = leading(summed.parts)[0].source
     lots = joined_lots([_lots(part, window) for part in summed.parts if part.present[summed.newest]])
-    with _workers(1) as worker:
-        zoned = worker.submit(_zones, summed, lots)
-        there = {name: np.flatnonzero(getattr(grid, name) > 0) for name in VOLUMES}
-        volumes = [
-            {name: of_part[column].take(there[name]) for column, name in enumerate(VOLUMES)}
-            for of_part in summed.volumes
-        ]
-        zones, by_part = zoned.result()
+    with _workers(len(summed.parts)) as workers:
+        found = _zones(summed, workers)
+        cells = {name: filled(grid, name) for name in VOLUMES}
+        of_each = list(zip(summed.parts, summed.heatmaps, strict=True))
+        volumes = [volumes_of(None if each is None else each.grid, part.present, cells) for part, each in of_each]
+        reported = [_reported(part, heatmap, window) for part, heatmap in of_each]
+        zones = zones_to_look_at(joined_zones(list(found)), window.count, lots)
+    in_zones = _in_zones(summed, zones.zones)
     modelled = [_no_deaths() if each is None else each.played.modelled for each in summed.heatmaps]
     by_market = tuple(
         PartColumns(
             part.source.symbol.name,
             volumes[row],
             summed.located[row],
-            {SIDE_NAMES[side]: by_part[row, zones.zones.side == side] for side in (LONG, SHORT)},
+            {SIDE_NAMES[side]: in_zones[row, zones.zones.side == side] for side in (LONG, SHORT)},
             modelled[row],
-            _reported(part, heatmap, window),
+            reported[row],
         )
-        for row, (part, heatmap) in enumerate(zip(summed.parts, summed.heatmaps, strict=True))
+        for row, part in enumerate(summed.parts)
     )
     candles = leader.symbol.candles
     return Columns(
         times=window.first + np.arange(window.count) * window.step,
         prices=grid.prices,
-        cells={
-            name: Cells(grid.interval[rows], grid.bin[rows], getattr(grid, name)[rows]) for name, rows in there.items()
-        },
+        cells=cells,
         candles=resample(candles, window.first, min(window.last, leader.model.end), candle_seconds(candles, window)),
         meta={**summed.meta(), **_page_meta(summed)},
         located_shares=summed.located_shares,
@@ -416,107 +360,31 @@ def _reported(part: Part, heatmap: Heatmap | None, window: Window) -> Reported |
     return reported_in(symbol.name, reports, window, symbol.candles, modelled)
 
 
-def _zones(summed: Summed, lots: Lots) -> tuple[WindowZones, Floats]:
-    """Return the zones of each interval of the sum, and of each market what it has in each, shape (parts, n)."""
-    window = summed.window
-    units = _units(summed.parts, window)
-    if summed.cells is None:
-        raise RuntimeError("zones of a sum need its cells: summed_in(..., with_cells=True)")
-    cells, whose = summed.cells
+def _zones(summed: Summed, workers: ThreadPoolExecutor) -> Iterator[Zones]:
+    """Have workers look for the zones of the sum; yield those of a stretch of intervals after the other.
+
+    A stretch at a time, so that the cells of all markets together never take more room than a processor's cache has.
+    """
+    window, books = summed.window, _books(summed)
+    units = units_by_day(summed.parts, window.first + np.arange(window.count) * window.step)
     closes = np.where(np.isnan(summed.closes), 1.0, summed.closes)  # an interval without candles has no cells
-    found = zones_of_cells(cells, closes, units, window.count, lots)
-    zones = found.zones
+
+    def of_stretch(stretch: tuple[int, int]) -> Zones:
+        cells = cells_of_sum([None if book is None else book_between(book, *stretch) for book in books], units)
+        return find_zones(*cells, closes, units)
+
+    return workers.map(of_stretch, pairwise([*range(0, window.count, _STRETCH), window.count]))
+
+
+def _in_zones(summed: Summed, zones: Zones) -> Floats:
+    """Return what each market has in each zone of the sum, shape (parts, n); NaN where it is missing."""
     low, high = (np.rint(edge * 1e8).astype(np.int64) for edge in (zones.low, zones.high))
-    by_part = volumes_between(cells, whose, len(summed.parts), zones.book, zones.side, low, high)
+    volumes = volumes_between(_books(summed), zones.book, zones.side, low, high)
     for row, part in enumerate(summed.parts):
-        by_part[row, ~part.present[zones.book]] = np.nan
-    return found, by_part
-
-
-def _units(parts: Sequence[Part], window: Window) -> Ints:
-    return units_by_day(parts, window.first + np.arange(window.count) * window.step)
-
-
-def _cells(parts: Sequence[Part], played: Sequence[Replay | None], window: Window) -> tuple[Book, Ints]:
-    books = [None if one is None else (one.interval, one.price, one.side, one.active) for one in played]
-    return cells_of_sum(books, _units(parts, window))
-
-
-Book: TypeAlias = tuple[Ints, Ints, Sides, Floats]
-"""Interval, bucket (lower edge, 1e-8 of the quote asset), side and open volume of each cell."""
-
-
-def cells_of_sum(books: Sequence[Book | None], units: Ints) -> tuple[Book, Ints]:
-    """Return the open cells of all markets in the buckets of the sum, by interval, then bucket, and whose each is.
-
-    Args:
-        books: of each market, sorted; None of one that has nothing.
-        units: height of the buckets of the sum in each interval, 1e-8 of the quote asset.
-    """
-    none = np.zeros(0, dtype=np.int64)
-    cells: tuple[Ints, Ints, Sides, Floats, Ints] = (none, none, none.astype(np.int8), np.zeros(0), none)
-    for number, book in enumerate(books):
-        if book is not None:
-            cells = _merged(*cells, *book, number, units)
-    return cells[:4], cells[4]
-
-
-@compiled
-def _merged(interval, price, side, active, whose, more_interval, more_price, more_side, more_active, number, units):  # type: ignore[no-untyped-def]
-    """Return cells, and those of one more market in buckets of other heights; of one bucket that market comes last."""
-    size = len(interval) + len(more_interval)
-    intervals, prices, owners = np.empty(size, np.int64), np.empty(size, np.int64), np.empty(size, np.int64)
-    sides, volumes = np.empty(size, np.int8), np.empty(size)
-    old = new = at = 0
-    while old < len(interval) or new < len(more_interval):
-        if new < len(more_interval):
-            if more_active[new] <= 0:
-                new += 1
-                continue
-            height = units[more_interval[new]]
-            bucket = more_price[new] // height * height
-            take_old = old < len(interval) and (
-                interval[old] < more_interval[new] or (interval[old] == more_interval[new] and price[old] <= bucket)
-            )
-        else:
-            take_old = True
-        if take_old:
-            intervals[at], prices[at], owners[at] = interval[old], price[old], whose[old]
-            sides[at], volumes[at] = side[old], active[old]
-            old += 1
-        else:
-            intervals[at], prices[at], owners[at] = more_interval[new], bucket, number
-            sides[at], volumes[at] = more_side[new], more_active[new]
-            new += 1
-        at += 1
-    return intervals[:at], prices[:at], sides[:at], volumes[:at], owners[:at]
-
-
-def volumes_between(cells: Book, whose: Ints, parts: int, book: Ints, side: Sides, low: Ints, high: Ints) -> Floats:
-    """Return what each market holds between prices, shape (parts, n).
-
-    Args:
-        cells: as of `cells_of_sum`.
-        whose: market of each cell.
-        parts: number of markets.
-        book: number of the interval of each stretch of price, shape (n,).
-        side: of each stretch.
-        low: lower edge of each, 1e-8 of the quote asset.
-        high: upper edge, not included.
-    """
-    volumes = np.zeros((parts, len(book)))
-    if len(book):
-        begins = np.searchsorted(cells[0], np.arange(int(book.max()) + 2))
-        _between(*cells, whose, begins, book, side, low, high, volumes)
+        volumes[row, ~part.present[zones.book]] = np.nan
     return volumes
 
 
-@compiled
-def _between(interval, price, sides, active, whose, begins, book, side, low, high, volumes):  # type: ignore[no-untyped-def]
-    for stretch in range(len(book)):
-        begin, end = begins[book[stretch]], begins[book[stretch] + 1]
-        cell = begin + np.searchsorted(price[begin:end], low[stretch])
-        while cell < end and price[cell] < high[stretch]:
-            if sides[cell] == side[stretch]:
-                volumes[whose[cell], stretch] += active[cell]
-            cell += 1
+def _books(summed: Summed) -> list[Book | None]:
+    played = [None if heatmap is None else heatmap.played for heatmap in summed.heatmaps]
+    return [None if each is None else (each.interval, each.price, each.side, each.active) for each in played]

@@ -10,11 +10,12 @@ import numpy as np
 from heatmap_pipeline.instants import iso
 from heatmap_pipeline.model.book import LONG, SHORT, SIDE_NAMES, Floats, Lots
 from heatmap_pipeline.model.zones import NEAR, Zone
+from heatmap_pipeline.views.adding import Book, cells_of_sum, volumes_between
 from heatmap_pipeline.views.base import Base, Part, added, day_is_provisional, leading, provenance
 from heatmap_pipeline.views.book_map import book_after, buckets_record, lots_by_bin, pain_record, zones_record
 from heatmap_pipeline.views.grid import DECIMALS
 from heatmap_pipeline.views.heatmap import units_of
-from heatmap_pipeline.views.summed import Book, cells_of_sum, joined_lots, volumes_between
+from heatmap_pipeline.views.summed import joined_lots
 from heatmap_pipeline.views.window import MAX_ROWS, choose_bins
 from heatmap_pipeline.views.zones import lots_after
 
@@ -53,7 +54,7 @@ class _State:
             self.shares.append(share)
             books.append((np.zeros(len(prices), dtype=np.int64), prices, sides, volumes) if part.present[0] else None)
         self.books = books
-        self.cells, self.whose = cells_of_sum(books, np.array([self.units]))
+        self.cells = cells_of_sum(books, np.array([self.units]))
         self.lots: Lots = joined_lots(
             [lots_after(part.source, part.at) for part in parts if part.at is not None and part.present[0]]
         )
@@ -68,7 +69,7 @@ class _State:
             )
             side = np.array([LONG if zone.side == "long" else SHORT for zone in zones], dtype=np.int8)
             book = np.zeros(len(zones), dtype=np.int64)
-            volumes = volumes_between(self.cells, self.whose, len(self.parts), book, side, low, high)
+            volumes = volumes_between(self.books, book, side, low, high)
             names = [(row, part.source.symbol.name) for row, part in enumerate(self.parts) if part.present[0]]
             return [
                 {"parts": {name: round(float(volumes[row, number]), DECIMALS) for row, name in names}}

@@ -13,7 +13,8 @@ from heatmap_pipeline.bins import Candles, round_multiples
 from heatmap_pipeline.instants import MICROSECONDS, iso
 from heatmap_pipeline.model.book import Ints
 from heatmap_pipeline.model.parameters import ModelError
-from heatmap_pipeline.views.data import ModelData, SymbolData, Version
+from heatmap_pipeline.store.warehouse import StoreError
+from heatmap_pipeline.views.data import ModelData, SymbolData, SymbolSummary, Version
 from heatmap_pipeline.views.errors import ViewError
 from heatmap_pipeline.views.replay import Source, Tiers, Weights
 
@@ -51,8 +52,21 @@ def find_symbol(version: Version, name: str) -> SymbolData:
 
     Raises:
         ViewError: not found, naming those there are.
+        StoreError: if it cannot be read.
+    """
+    return version.data(find_summary(version, name).name)
+
+
+def find_summary(version: Version, name: str) -> SymbolSummary:
+    """Return what is said of a symbol, of which nothing is read for that.
+
+    Raises:
+        ViewError: not found, naming those there are.
+        StoreError: if it cannot be read.
     """
     if name not in version.symbols:
+        if name in version.damaged:
+            raise StoreError(version.damaged[name])
         if name in version.outdated:
             raise ViewError("not_found", version.outdated[name])
         of_base = [symbol.name for symbol in version.symbols.values() if symbol.base and symbol.base == name]
@@ -70,13 +84,22 @@ def find_model(symbol: SymbolData, name: str | None) -> ModelData:
     Raises:
         ViewError: not found, naming those there are.
     """
+    return symbol.models[model_name(symbol, name)]
+
+
+def model_name(symbol: SymbolSummary, name: str | None) -> str:
+    """Return the name of a model of a symbol, its first one by default.
+
+    Raises:
+        ViewError: not found, naming those there are.
+    """
     if name is None:
-        return next(iter(symbol.models.values()))
+        return next(iter(symbol.models))
     if name not in symbol.models:
         raise ViewError(
             "not_found", f"model {name} of {symbol.name} is not published; there are {', '.join(symbol.models)}"
         )
-    return symbol.models[name]
+    return name
 
 
 def own_or_other(model: ModelData, weights: Weights | None) -> Weights | None:

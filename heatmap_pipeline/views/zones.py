@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from heatmap_pipeline.instants import DAY, day_of
-from heatmap_pipeline.model.book import LONG, SHORT, SIDE_NAMES, Floats, Ints, Lots, Sides
+from heatmap_pipeline.model.book import LONG, SHORT, SIDE_NAMES, Floats, Ints, Lots
 from heatmap_pipeline.model.zones import NEAR, Zones, find_zones, standing_since
 from heatmap_pipeline.views.replay import Replay, Source
 from heatmap_pipeline.views.window import Window
@@ -62,24 +62,18 @@ def zones_of_window(source: Source, window: Window, played: Replay, lots: Lots |
     # A day that is not computed has no cells: any height will do.
     computed = [day if (day := day_of(int(begin) * DAY)) in model.parameters else model.days[-1] for begin in days]
     units = np.array([source.parameters(day).bucket_units for day in computed], dtype=np.int64)
-    cells = (played.interval, played.price, played.side, played.active)
-    return zones_of_cells(cells, closes, units[number], window.count, lots)
+    zones = find_zones(played.interval, played.price, played.side, played.active, closes, units[number])
+    return zones_to_look_at(zones, window.count, lots)
 
 
-def zones_of_cells(
-    cells: tuple[Ints, Ints, Sides, Floats], closes: Floats, units: Ints, count: int, lots: Lots | None = None
-) -> WindowZones:
+def zones_to_look_at(zones: Zones, count: int, lots: Lots | None = None) -> WindowZones:
     """Return the zones to look at of each interval.
 
     Args:
-        cells: interval, bucket (lower edge, 1e-8 of the quote asset), side and volume, by interval, then bucket.
-        closes: price of each interval, shape (count,).
-        units: height of the buckets of each interval, 1e-8 of the quote asset.
+        zones: all of each.
         count: number of intervals.
         lots: the book at the end of the newest one.
     """
-    interval, price, side, active = cells
-    zones = find_zones(interval, price, side, active, closes, units)
     zones = zones.rows(_to_look_at(zones))
     since = np.full(len(zones), np.nan)
     if lots is not None and len(zones):

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from heatmap_pipeline.api.encode import compress, decompress, nested
+from heatmap_pipeline.api.encode import Dump, compress, decompress, dump, nested
 
 
 def write(volumes: list[float], counts: list[int]) -> dict[str, Any]:
@@ -120,3 +120,40 @@ def test_codings_are_undone_and_repeatable(encoding: str) -> None:
     assert decompress(compress(body, encoding), encoding) == body
     assert compress(body, encoding) == compress(body, encoding)
     assert len(compress(body, encoding, thorough=True)) <= len(compress(body, encoding))
+
+
+_leaves = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(2**53), 2**53),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.text(max_size=3),
+    st.lists(st.floats(), max_size=3).map(np.array),
+    st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=2),
+)
+_records = st.recursive(
+    st.dictionaries(st.text(max_size=3), _leaves, max_size=4),
+    lambda inner: st.dictionaries(
+        st.text(max_size=3), st.one_of(_leaves, inner, st.lists(inner, max_size=3)), max_size=4
+    ),
+    max_leaves=8,
+)
+
+
+@settings(deadline=None)
+@given(_records)
+def test_the_parts_of_a_dump_are_what_is_dumped_at_once(record: dict[str, Any]) -> None:
+    assert b"".join(Dump(record)) == dump(record)
+
+
+@pytest.mark.parametrize("encoding", ["zstd", "gzip", "identity"])
+def test_a_dump_is_compressed_part_by_part_into_one_body(encoding: str) -> None:
+    """Arrays of a few MB of JSON that hardly compress, so that the coder hands out what it has several times."""
+    random = np.random.default_rng(7)
+    big = [(random.random(size) * 1e9).round(4) for size in (300_000, 5, 60_000, 400_000)]
+    record = {"format": 2, "first": big[0], "more": [{"id": "a", "part": big[1]}, {"part": big[2]}], "last": big[3]}
+    parts = [len(part) for part in Dump(record)]
+    assert sum(size > 1 << 16 for size in parts) == 3, "each large array is a part, and what lies between another"
+    coded = compress(Dump(record), encoding)
+    assert decompress(coded, encoding) == dump(record)
+    assert compress(Dump(record), encoding) == coded

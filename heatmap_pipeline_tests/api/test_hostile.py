@@ -158,6 +158,9 @@ def test_what_is_asked_by_who_leaves_is_not_made_and_holds_nothing(
         return compress(body, encoding, thorough=thorough)
 
     with serving_here(published) as one:
+        version = one.service.publications.version
+        assert version is not None
+        version.data(BTC)  # or nobody would wait for more than its being read
         monkeypatch.setattr(encode, "compress", noted)
         for number in range(60):
             end = datetime.combine(day(5), dt.time()) + timedelta(minutes=15 * number)

@@ -8,6 +8,7 @@ import gzip
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ import zstandard
 from pydantic import TypeAdapter
 
 from heatmap_pipeline.api import schemas
+from heatmap_pipeline.api import service as service_module
 from heatmap_pipeline.api.answers import best_encoding, matches
 from heatmap_pipeline.api.cache import ByteCache
 from heatmap_pipeline.api.errors import ApiError
@@ -203,6 +205,38 @@ def test_requests_of_one_instant_count_before_they_begin(published: Settings) ->
     found = asyncio.run(at_once())
     assert found[:3] == [b"body"] * 3
     assert [one.status for one in found[3:] if isinstance(one, ApiError)] == [503] * 7
+
+
+def test_memory_is_given_back_soon_when_nothing_is_made_and_rarely_meanwhile(
+    published: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a clock of our own: 5 seconds after the last time, and 60 while a body is being made."""
+    given: list[float] = []
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(service_module, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    monkeypatch.setattr(service_module, "give_back", lambda: given.append(clock.now))
+
+    async def run() -> None:
+        service, gate = Service(published), threading.Event()
+
+        async def tidied_at(*seconds: float) -> list[float]:
+            for clock.now in seconds:
+                await service.tidy()
+            return given
+
+        await service.body(None, Plan((1,), "data", lambda: b"body", live=False), "identity")
+        assert await tidied_at(4.0, 6.0, 12.0) == [6.0], "nothing was answered since"
+        slow = Plan((2,), "data", lambda: b"body" if gate.wait(10) else b"", live=False)
+        flight = asyncio.create_task(service.body(None, slow, "identity"))
+        await asyncio.sleep(0.01)
+        assert await tidied_at(13.0, 65.0, 67.0) == [6.0, 67.0], "while something is made"
+        gate.set()
+        await flight
+        await service.body(None, Plan((3,), "data", lambda: b"body", live=False), "identity")
+        assert await tidied_at(71.0, 73.0) == [6.0, 67.0, 73.0]
+        await service.close()
+
+    asyncio.run(run())
 
 
 def test_a_full_server_says_so(published: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -113,7 +113,7 @@ class Counting:
         return ask_and_remember
 
 
-def test_many_markets_cost_two_questions_and_no_replay(version: Version, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_markets_cost_four_questions_and_no_replay(version: Version, monkeypatch: pytest.MonkeyPatch) -> None:
     def replayed(*_: Any) -> None:
         raise AssertionError("the engine ran")
 
@@ -121,7 +121,9 @@ def test_many_markets_cost_two_questions_and_no_replay(version: Version, monkeyp
     monkeypatch.setattr(version, "_con", Counting(version._con, asked))
     monkeypatch.setattr(kernel, "run", replayed)
     records = market_records(version)
-    assert ["FROM open_positions" in asked[0], "FROM map_scores" in asked[1], len(asked)] == [True, True, 2]
+    tables = ("FROM open_positions", "FROM raw_candles", "FROM raw_candles", "FROM map_scores")
+    assert [table in question for table, question in zip(tables, asked, strict=True)] == [True] * 4
+    assert version.loaded.reads == 0, "no market is read for it"
     assert len(records) == MANY + 1
     ether = next(one for one in records if one["symbol"] == ETH)
     for copied in (one for one in records if one["symbol"].startswith("C")):

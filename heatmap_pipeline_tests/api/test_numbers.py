@@ -445,7 +445,7 @@ def test_stretches_run_at_the_same_time_are_one_run(
     """To the last bit: cut at every day, over a gap, from the start of a day and from within one."""
     monkeypatch.setattr("os.cpu_count", lambda: 8)
     version = published_version(Warehouse(published.home), None, published.models)
-    data = version.symbols[symbol]
+    data = version.data(symbol)
     for model in data.models.values():
         source = replays.Source(version, data, model, None, replays.Books(1 << 20), tiers)
         end = -(-model.end // DAY) * DAY

@@ -154,7 +154,10 @@ def test_a_version_is_closed_when_its_last_request_is_done(home: Settings) -> No
     with client(home) as one:
         publications = quick(one)
         ask(one, interval="1d")
+        ask(one, symbol=ETH, interval="1d")
         old: Version = publications.version
+        data = {name: old.data(name) for name in (BTC, ETH)}
+        assert old.loaded.reads == 2
         old.acquire()
         with Warehouse(home.home).connect() as con:
             con.execute("UPDATE heatmap_days SET created_at = created_at + INTERVAL 1 HOUR WHERE symbol = 'ETHUSDT'")
@@ -172,6 +175,9 @@ def test_a_version_is_closed_when_its_last_request_is_done(home: Settings) -> No
         assert new.name != old.name
         assert new.symbols[BTC] is old.symbols[BTC], "what did not change is not read again"
         assert new.symbols[ETH] is not old.symbols[ETH]
+        assert new.data(BTC) is data[BTC]
+        assert new.data(ETH) is not data[ETH]
+        assert new.loaded.reads == 3, "what changed is read again, when it is asked for"
     assert new.closed
 
 

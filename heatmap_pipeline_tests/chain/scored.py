@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pytest
 
+from heatmap_pipeline.chain import scoring
 from heatmap_pipeline.chain.compute import advance, sample
 from heatmap_pipeline.chain.ingest import ingest_candles, ingest_open_interest
 from heatmap_pipeline.chain.scoring import NotScored, Scored, score_symbol, store_outcome
 from heatmap_pipeline.market.sources import open_market
+from heatmap_pipeline.model.score.table import score
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store.liquidations import save_liquidations
 from heatmap_pipeline.store.sql import Connection
 from heatmap_pipeline.store.warehouse import Warehouse
+from heatmap_pipeline_tests.orchestration.computed import OpenedOnce
 from heatmap_pipeline_tests.orchestration.homes import BTC, day
 
 LAST = 20
@@ -27,13 +33,22 @@ SCORED_FROM = 6
 HOUR = timedelta(hours=1)
 
 
+@pytest.fixture(scope="module")
+def few_resamples() -> Iterator[None]:
+    """Ask for this where it is not about how wide an interval is: `model/score` and `test_real_score.py` are."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scoring, "score", partial(score, resamples=20))
+        yield
+
+
 def compute(settings: Settings, numbers: Sequence[int], symbol: str = BTC) -> None:
     """Ingest and compute days into the private database, without Dagster."""
-    warehouse, market, days = Warehouse(settings.home), open_market(settings), [day(number) for number in numbers]
-    list(ingest_candles(warehouse.connect, market, settings, symbol, days))
-    list(ingest_open_interest(warehouse.connect, market, settings, symbol, days))
-    list(advance(warehouse.connect, settings, symbol, days))
-    list(sample(warehouse.connect, settings, symbol, days))
+    market, days = open_market(settings), [day(number) for number in numbers]
+    with closing(OpenedOnce(Warehouse(settings.home))) as once:
+        list(ingest_candles(once.connect, market, settings, symbol, days))
+        list(ingest_open_interest(once.connect, market, settings, symbol, days))
+        list(advance(once.connect, settings, symbol, days))
+        list(sample(once.connect, settings, symbol, days))
 
 
 def planted(settings: Settings, *, seed: int = 1, noise: float = 0.8, size: float = 0.5) -> pd.DataFrame:

@@ -107,7 +107,7 @@ def test_zones_are_those_that_views_find_and_prices_those_of_the_candles(
 ) -> None:
     with Warehouse(looked.home).read() as con:
         version = load_version(con, looked.models)
-        symbol = version.symbols[BTC]
+        symbol = version.data(BTC)
         source = Source(version, symbol, symbol.models["turnover"], None, Books(1 << 20))
         first = day_start(day(LAST))
         window = make_window(BTC, source.model.begin, source.model.end, 900, first - DAY, first + DAY)

@@ -113,7 +113,7 @@ def test_all_else_is_the_same_and_what_is_kept_is(whole: Settings, once: Setting
 
 
 def shown(version: Version, model: str, window: tuple[int, int, int], weights: Any, tiers: Any) -> Replay:
-    symbol = version.symbols[BTC]
+    symbol = version.data(BTC)
     return replay(Source(version, symbol, symbol.models[model], weights, Books(1 << 20), tiers), *window)
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import nullcontext
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +16,7 @@ from heatmap_pipeline.instants import DAY, day_start
 from heatmap_pipeline.model.book import LONG, SHORT
 from heatmap_pipeline.model.score.hours import HOUR
 from heatmap_pipeline.model.score.lift import MapCells, brightest_lift, reached_cells
-from heatmap_pipeline.model.score.table import not_enough, score
+from heatmap_pipeline.model.score.table import not_enough
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store.commit import drop_cells
 from heatmap_pipeline.store.liquidations import liquidation_sources
@@ -29,6 +27,7 @@ from heatmap_pipeline_tests.chain.scored import (
     LAST,
     SCORED_FROM,
     compute,
+    few_resamples,  # noqa: F401  # a fixture
     keep,
     score_home,
     values,
@@ -36,7 +35,7 @@ from heatmap_pipeline_tests.chain.scored import (
 )
 from heatmap_pipeline_tests.orchestration.homes import BTC, assert_same, copy_home, day, real
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("few_resamples")]
 
 NO_CELLS = {name: np.zeros(0, dtype=np.int64) for name in ("hour", "side", "price")} | {"volume": np.zeros(0)}
 SCORE_TABLES = ("map_scores", "score_hours", "score_days")
@@ -56,14 +55,6 @@ def only(outcome: list[Scored | NotScored]) -> Scored:
 def hours_table(settings: Settings) -> pd.DataFrame:
     with Warehouse(settings.home).connect() as con:
         return con.execute("SELECT * FROM score_hours ORDER BY hour, side").df()
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _few_resamples() -> Iterator[None]:
-    """Nothing here is about how wide an interval is; `model/score` and `test_real_score.py` are."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scoring, "score", partial(score, resamples=20))
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 import heatmap_pipeline
 from heatmap_pipeline.chain import reading, unchanged
 from heatmap_pipeline.chain.compute import advance, sample
+from heatmap_pipeline.chain.history import Connect
 from heatmap_pipeline.chain.ingest import ingest_candles, ingest_open_interest
 from heatmap_pipeline.chain.unchanged import Change, drawing_inputs, find_changes
 from heatmap_pipeline.errors import HeatmapError
@@ -30,7 +32,7 @@ from heatmap_pipeline.store.warehouse import Warehouse
 from heatmap_pipeline.views.columns import Columns
 from heatmap_pipeline.views.newest import newest_days
 from heatmap_pipeline_tests._homes import clean_environment
-from heatmap_pipeline_tests.orchestration.computed import days_between
+from heatmap_pipeline_tests.orchestration.computed import OpenedOnce, days_between
 from heatmap_pipeline_tests.orchestration.homes import (
     BTC,
     FIRST,
@@ -116,29 +118,31 @@ def run(settings: Settings, first: date, last: date) -> set[str]:
 def busy_stages(settings: Settings, first: date, last: date) -> Iterator[str]:
     """Do what a run of days does, stage by stage; tell each that changed anything, or that it failed."""
     warehouse, days = Warehouse(settings.home), days_between(first, last)
-    with warehouse.connect() as con:
-        held = [each for each in stored.day_records(con, BTC, settings.models[0]) if each > last]
-    days += held
-    try:
-        market = open_market(settings)
-        for stage in (ingest_candles, ingest_open_interest):
-            if sum(report.changed for report in stage(warehouse.connect, market, settings, BTC, days)):
-                yield stage.__name__
-        for chained in (advance, sample):
-            if sum(not report.skipped for report in chained(warehouse.connect, settings, BTC, days)):
-                yield chained.__name__
-        if draw(settings):
-            yield "draw"
-        if publish(warehouse, [BTC]).changed:
-            yield "publish"
-    except HeatmapError:
-        yield "failed"
+    with closing(OpenedOnce(warehouse)) as once:
+        with once.connect() as con:
+            held = [each for each in stored.day_records(con, BTC, settings.models[0]) if each > last]
+        days += held
+        try:
+            market = open_market(settings)
+            for stage in (ingest_candles, ingest_open_interest):
+                if sum(report.changed for report in stage(once.connect, market, settings, BTC, days)):
+                    yield stage.__name__
+            for chained in (advance, sample):
+                if sum(not report.skipped for report in chained(once.connect, settings, BTC, days)):
+                    yield chained.__name__
+            if draw(settings, once.connect):
+                yield "draw"
+            once.close()
+            if publish(warehouse, [BTC]).changed:
+                yield "publish"
+        except HeatmapError:
+            yield "failed"
 
 
-def draw(settings: Settings) -> bool:
+def draw(settings: Settings, connect: Connect) -> bool:
     """Draw as the run's stage does; return whether anything was."""
     folder = settings.home / "renders"
-    with Warehouse(settings.home).connect() as con:
+    with connect() as con:
         inputs = drawing_inputs(con, settings, BTC)
         if is_drawn(folder, BTC, inputs):
             return False

@@ -132,6 +132,22 @@ def test_many_books_at_once_are_each_by_itself() -> None:
     assert len(find_zones(nothing, nothing, nothing.astype(np.int8), np.zeros(0), np.array([5.0]), 1)) == 0
 
 
+def test_zones_of_many_books_are_those_of_each_however_much_room_they_need() -> None:
+    """Later books have more zones than all before them, so that room is made again and again."""
+    random = np.random.default_rng(3)
+    books = [np.sort(random.choice(10**6, size, replace=False)) for size in (1, 0, 3, 40, 7, 900, 2)]
+    book = np.repeat(np.arange(len(books)), [len(cells) for cells in books])
+    bucket = np.concatenate(books) * 2000
+    side = random.choice(np.array([LONG, SHORT], dtype=np.int8), len(book))
+    volume, price = random.random(len(book)), np.full(len(books), 10.0)
+    whole = find_zones(book, bucket, side, volume, price, 2000)
+    assert len(whole) > 100
+    for number in range(len(books)):
+        rows = book == number
+        alone = find_zones(book[rows] - number, bucket[rows], side[rows], volume[rows], price[:1], 2000)
+        assert whole.of(number) == alone.of(0)
+
+
 def test_the_largest_five_are_listed_and_the_nearest() -> None:
     gap = [0.0] * 5
     book = [9.0, *gap, 30, *gap, 50, *gap, 20, *gap, 40, *gap, 10, *gap, 60]

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from heatmap_pipeline.settings import Settings
+from heatmap_pipeline_tests._homes import draw_nothing, load_no_picture
 from heatmap_pipeline_tests._once import copied_once, made_once
 from heatmap_pipeline_tests.orchestration.homes import BTC, ETH, copy_home, real, run_job, write_archive
 from heatmap_pipeline_tests.orchestration.light import light_runs
@@ -19,12 +20,6 @@ DAYS = 5
 def _make_less(patch: pytest.MonkeyPatch) -> None:
     """Take snapshots every hour, a quarter of the usual rows."""
     patch.setenv("HEATMAP_SNAPSHOT_INTERVAL", "1h")
-
-
-def _draw_nothing(patch: pytest.MonkeyPatch) -> None:
-    """Leave the pictures away: they take longer than everything else of a small run."""
-    patch.setattr("heatmap_pipeline.render.page.write_page", lambda *_: None)
-    patch.setattr("heatmap_pipeline.render.picture.small_png", lambda *_: b"")
 
 
 @pytest.fixture
@@ -43,7 +38,8 @@ def light_commands() -> Iterator[None]:
 def _only_what_is_asked_for(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     _make_less(monkeypatch)
     if "pictures" not in request.fixturenames:
-        _draw_nothing(monkeypatch)
+        draw_nothing(monkeypatch)
+        load_no_picture(monkeypatch)
 
 
 @pytest.fixture(scope="session")
@@ -59,7 +55,8 @@ def finished(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Setting
         for name in [name for name in os.environ if name.startswith("HEATMAP_")]:
             patch.delenv(name)
         _make_less(patch)
-        _draw_nothing(patch)
+        draw_nothing(patch)
+        load_no_picture(patch)
         home = copied_once(
             tmp_path_factory, "finished", lambda folder: run_job(real(folder, archive), 1, DAYS, dagster=True).ok()
         )

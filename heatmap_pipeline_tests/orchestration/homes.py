@@ -30,7 +30,7 @@ from heatmap_pipeline.orchestration.build import build_defs
 from heatmap_pipeline.orchestration.partitions import range_tags
 from heatmap_pipeline.settings import SIMULATED_MARKER, Settings, load_settings
 from heatmap_pipeline.store.warehouse import Warehouse
-from heatmap_pipeline_tests._homes import draw_nothing
+from heatmap_pipeline_tests._homes import draw_nothing, load_no_picture
 from heatmap_pipeline_tests.market._exchange_server import ExchangeServer
 from heatmap_pipeline_tests.orchestration.computed import compute_home
 from heatmap_pipeline_tests.orchestration.light import Job
@@ -117,6 +117,7 @@ def of_the_exchange(patch: pytest.MonkeyPatch, server: ExchangeServer, **more: s
     for name, value in {**values, "MODELS": "turnover", "SNAPSHOT_INTERVAL": "1h", **more}.items():
         patch.setenv(f"HEATMAP_{name}", value)
     draw_nothing(patch)
+    load_no_picture(patch)
 
 
 # -- runs

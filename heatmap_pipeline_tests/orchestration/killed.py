@@ -24,6 +24,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from heatmap_pipeline.settings import SCRATCH
 from heatmap_pipeline_tests.orchestration.clocked import follow
 
 _LONGEST = 180.0
@@ -40,7 +41,8 @@ class Death:
     Attributes:
         kind: of step: 'download', 'publication', 'page', 'history', 'warehouse' or 'home' (a file there is opened for
             writing, renamed, removed), 'body' (a piece of an answer is taken), 'in place' (an older publication is
-            changed), or a table (it is filled); '' is the start of the process.
+            changed), 'store' (something is asked of HEATMAP_STORE, or was; also by its name, as 'swap'), or a table
+            (it is filled); '' is the start of the process.
         step: which step of that kind, the first is 1.
         delay: None: right before the step; else so many seconds after it, wherever the process is then.
         longest: bytes that no file may exceed: the write that tries ends the process, part of it done.
@@ -114,7 +116,7 @@ class Forks:
         longest: int | None = None,
         **variables: object,
     ) -> Ended:
-        """Run the command with this process's HEATMAP_* variables and `variables`.
+        """Run the command with this process's HEATMAP_* and AWS_* variables, and `variables`.
 
         Args:
             arguments: of the command; `--home` is among them.
@@ -124,7 +126,7 @@ class Forks:
             longest: bytes that no file may exceed: the write that tries fails, as on a full disk.
             variables: of its environment.
         """
-        own = {name: value for name, value in os.environ.items() if name.startswith("HEATMAP_")}
+        own = {name: value for name, value in os.environ.items() if name.startswith(("HEATMAP_", "AWS_"))}
         request = {
             "arguments": [str(argument) for argument in arguments],
             "environment": {**own, **{name: str(value) for name, value in variables.items()}},
@@ -283,7 +285,8 @@ class _Steps:
 
 
 def _kind_of(name: str) -> str:
-    top = name.split("/", 1)[0]
+    parts = name.split("/")
+    top = parts[2] if parts[0] == SCRATCH and len(parts) > 2 else parts[0]
     kinds = {"archive": "download", "renders": "page", "dagster": "history", "warehouse.lock.holder": "warehouse"}
     published = top.startswith(("heatmap.", ".heatmap."))
     return "publication" if published else kinds.get(top, "home")
@@ -295,6 +298,7 @@ def _plant(steps: _Steps, *, draw: bool, in_place: bool) -> None:
     from heatmap_pipeline.market.web import Reply
     from heatmap_pipeline.render import page, picture
     from heatmap_pipeline.store import commit, publish, raw, spare
+    from heatmap_pipeline.store.bucket import Bucket
 
     sys.addaudithook(steps.hear)
     blocks = Reply.blocks
@@ -314,6 +318,21 @@ def _plant(steps: _Steps, *, draw: bool, in_place: bool) -> None:
 
         setattr(module, name, count)
 
+    def before_and_after(name: str) -> None:
+        do = getattr(Bucket, name)
+
+        def count(*arguments: Any) -> Any:
+            for step in ("store", name):
+                steps(step)
+            answer = do(*arguments)
+            for step in ("store", name):
+                steps(step)
+            return answer
+
+        setattr(Bucket, name, count)
+
+    for name in ("read", "fetch", "write", "swap", "entries", "remove"):
+        before_and_after(name)
     setattr(Reply, "blocks", pieces)  # noqa: B010
     setattr(compute, "_FLUSH_SECONDS", -1.0)  # noqa: B010  # each day for itself, so that one can die between two
     for module in (raw, commit):

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cache
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import dagster as dg
 import pytest
@@ -24,7 +24,13 @@ from pydantic import PrivateAttr
 from heatmap_pipeline.chain.progress import tell
 from heatmap_pipeline.market.sources import open_market
 from heatmap_pipeline.orchestration import runs
-from heatmap_pipeline.orchestration.assets import build_assets, parquet_export, position_events, published_database
+from heatmap_pipeline.orchestration.assets import (
+    aggregated_map,
+    build_assets,
+    parquet_export,
+    position_events,
+    published_database,
+)
 from heatmap_pipeline.orchestration.checks import build_checks
 from heatmap_pipeline.orchestration.partitions import PARTITION_TAG, daily, days_of_run
 from heatmap_pipeline.orchestration.resources import WarehouseResource
@@ -38,11 +44,55 @@ from heatmap_pipeline_tests.orchestration.computed import OpenedOnce, days_betwe
 def light_runs() -> Iterator[None]:
     """Let the runs of commands be light ones, with a history in memory that knows nothing of them."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            runs, "build_defs", lambda settings, **_: SimpleNamespace(resolve_job_def=lambda _: Job(settings))
-        )
-        patch.setattr(dg.DagsterInstance, "from_config", lambda _: nullcontext(_history()))
+        run_lightly(patch)
         yield
+
+
+def run_lightly(patch: pytest.MonkeyPatch) -> None:
+    """Let the runs of commands be light ones, until the patch is taken back."""
+    patch.setattr(runs, "build_defs", lambda settings, **_: SimpleNamespace(resolve_job_def=lambda _: Job(settings)))
+    patch.setattr(dg.DagsterInstance, "from_config", lambda _: nullcontext(_history()))
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """What the decorator of an asset is given, as far as a run needs it."""
+
+    key: dg.AssetKey
+    step: str
+    make: Callable[..., Any]
+    of_days: bool
+
+
+@dataclass(frozen=True)
+class _Checks:
+    """What the decorator of an asset's checks is given, as far as a run needs it."""
+
+    key: dg.AssetKey
+    step: str
+    look: Callable[..., Any]
+    specs: Sequence[dg.AssetCheckSpec]
+
+
+@contextmanager
+def _plainly() -> Iterator[None]:
+    """Let Dagster's decorators make stages and checks of these two kinds, in a tenth of the time."""
+
+    def asset(*, name: str, key_prefix: str, partitions_def: object = None, **_: object) -> Callable[..., _Stage]:
+        key = dg.AssetKey([key_prefix, name])
+        return lambda make: _Stage(key, f"{key_prefix}__{name}", make, partitions_def is not None)
+
+    def checks(*, name: str, specs: Sequence[dg.AssetCheckSpec], **_: object) -> Callable[..., _Checks]:
+        return lambda look: _Checks(specs[0].asset_key, name, look, specs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dg, "asset", asset)
+        patch.setattr(dg, "multi_asset_check", checks)
+        yield
+
+
+_AFTER_ALL = (published_database.NAME, parquet_export.NAME, aggregated_map.NAME)
+"""What a run comes to when it has done with every symbol."""
 
 
 @cache
@@ -111,58 +161,57 @@ class _Run:
             "warehouse": warehouse,
             "market": open_market(settings, lambda symbol, done, total: tell(symbol, "download", done, total)),
         }
-        checks = {next(iter(found.check_keys)).asset_key: found for found in build_checks(settings)}
-        stages = [asset for asset in build_assets(settings, daily(span[0])) if self._is_chosen(asset.key)]
-        first = [asset for asset in stages if asset.key.path[-1] not in (published_database.NAME, parquet_export.NAME)]
+        with _plainly():
+            checks = {found.key: found for found in cast("Sequence[_Checks]", build_checks(settings))}
+            built = cast("Sequence[_Stage]", build_assets(settings, daily(span[0])))
+        stages = [stage for stage in built if self._is_chosen(stage.key)]
+        first = [stage for stage in stages if stage.key.path[-1] not in _AFTER_ALL]
         failed: set[str] = set()
 
-        def make(assets: Collection[dg.AssetsDefinition]) -> None:
-            for asset in assets:
-                symbol = asset.key.path[0]
-                if symbol not in failed and not (self._made(asset) and self._passed(checks.get(asset.key))):
+        def make(stages: Collection[_Stage]) -> None:
+            for stage in stages:
+                symbol = stage.key.path[0]
+                if symbol not in failed and not (self._made(stage) and self._passed(checks.get(stage.key))):
                     failed.add(symbol)
 
         with warehouse.kept():
             make(first)
-        make([asset for asset in stages if asset not in first])
+        make([stage for stage in stages if stage not in first])
         return not failed
 
     def _is_chosen(self, key: dg.AssetKey) -> bool:
         return self.asset_selection is None or key in self.asset_selection
 
-    def _made(self, asset: dg.AssetsDefinition) -> bool:
+    def _made(self, stage: _Stage) -> bool:
         """Make an asset; return whether it is there."""
         per_day: dict[str, dict[str, Any]] = {}
 
         def add(numbers: Mapping[str, Any], *, partition_key: str) -> None:
             per_day.setdefault(partition_key, {}).update(numbers)
 
-        step = asset.op.name
         context = self._context(partition_keys=self._keys, add_asset_metadata=add)
-        options = self.config.get("ops", {}).get(step, {}).get("config", {})
+        options = self.config.get("ops", {}).get(stage.step, {}).get("config", {})
         given = {**self._given, "context": context, "config": position_events.HistoryConfig(**options)}
-        with self._told(step) as done:
-            function: Any = asset.op.compute_fn
-            wanted = inspect.signature(function.decorated_fn).parameters
-            result = function.decorated_fn(**{name: given[name] for name in wanted})
-            for key in self._keys if asset.partitions_def is not None else (None,):
+        with self._told(stage.step) as done:
+            wanted = inspect.signature(stage.make).parameters
+            result = stage.make(**{name: given[name] for name in wanted})
+            for key in self._keys if stage.of_days else (None,):
                 metadata = {**result.metadata, **per_day.get(key or "", {})}
-                made = dg.AssetMaterialization(asset.key, metadata=metadata, partition=key)
+                made = dg.AssetMaterialization(stage.key, metadata=metadata, partition=key)
                 self._tell(
-                    "ASSET_MATERIALIZATION", step, step_materialization_data=SimpleNamespace(materialization=made)
+                    "ASSET_MATERIALIZATION", stage.step, step_materialization_data=SimpleNamespace(materialization=made)
                 )
         return bool(done)
 
-    def _passed(self, checks: dg.AssetChecksDefinition | None) -> bool:
+    def _passed(self, checks: _Checks | None) -> bool:
         """Look at an asset; return whether what follows it may begin."""
         if checks is None:
             return True
-        specs = {spec.name: spec for spec in checks.check_specs}
+        specs = {spec.name: spec for spec in checks.specs}
         passed = True
-        with self._told(checks.op.name) as done:
-            function: Any = checks.op.compute_fn
-            context = self._context(selected_asset_check_keys=checks.check_keys)
-            for result in function.decorated_fn(context, self._given["warehouse"]):
+        with self._told(checks.step) as done:
+            context = self._context(selected_asset_check_keys={spec.key for spec in checks.specs})
+            for result in checks.look(context, self._given["warehouse"]):
                 blocking = specs[result.check_name].blocking
                 said = SimpleNamespace(
                     asset_key=result.asset_key,
@@ -171,7 +220,7 @@ class _Run:
                     description=result.description,
                     blocking=blocking,
                 )
-                self._tell("ASSET_CHECK_EVALUATION", checks.op.name, asset_check_evaluation_data=said)
+                self._tell("ASSET_CHECK_EVALUATION", checks.step, asset_check_evaluation_data=said)
                 passed &= result.passed or not blocking
             if not passed:
                 raise dg.DagsterAssetCheckFailedError("a blocking check failed")

@@ -105,7 +105,7 @@ class Exchange:
         address: dict[str, Any] = {"HEATMAP_ARCHIVE_URL": self.server.url, "HEATMAP_REST_URL": self.server.url}
         command = ("run", BTC, "--source", "binance", *days, "--home", home)
         ended = self._forks.heatmap(
-            *command, death=death, draw=draw, in_place=in_place, **address, HEATMAP_SNAPSHOT_INTERVAL="1h"
+            *command, death=death, draw=draw, in_place=in_place, **address, HEATMAP_SNAPSHOT_INTERVAL="4h"
         )
         left = sorted(name for name in files(home) if not name.endswith((".lock", ".zip", ".CHECKSUM")))
         _log.info("%s ended with %d after %s and left %s", death, ended.code, ended.steps, left)
@@ -211,7 +211,7 @@ def assert_as_if_undisturbed(exchange: Exchange, home: Path, *, draw: bool = Fal
 
 
 def _settings(home: Path) -> Settings:
-    return load_settings(home=home, source="binance", symbols=(BTC,), snapshot_interval="1h")
+    return load_settings(home=home, source="binance", symbols=(BTC,), snapshot_interval="4h")
 
 
 def assert_resumed(exchange: Exchange, parts: dict[str, int], asked: int) -> None:

@@ -27,6 +27,7 @@ from heatmap_pipeline_tests.orchestration.homes import (
     obey,
     real,
 )
+from heatmap_pipeline_tests.orchestration.light import Job
 
 
 @pytest.fixture(autouse=True)
@@ -119,13 +120,9 @@ def test_the_ui_runs_the_days_before_as_well(files: Path, tmp_path: Path) -> Non
         assert request.asset_selection is not None
         assert {key.path[0] for key in request.asset_selection} == {BTC}
         assert days_of_run(request.tags) == (day(1), day(2))
-        again = job.execute_in_process(
-            run_config=QUIET,
-            instance=instance,
-            tags=request.tags,
-            asset_selection=list(request.asset_selection),
-            raise_on_error=False,
-        )
-        assert again.success
+    again = Job(settings).execute_in_process(
+        run_config=QUIET, tags=request.tags, asset_selection=request.asset_selection
+    )
+    assert again.success
     query = "SELECT symbol, max(day) FROM heatmap_days GROUP BY symbol ORDER BY symbol"
     assert ask(settings, query, published=True) == [(BTC, day(2)), (ETH, day(3))]

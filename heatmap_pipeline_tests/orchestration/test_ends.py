@@ -28,7 +28,15 @@ from heatmap_pipeline.settings import SIMULATED_MARKER, Settings, load_settings
 from heatmap_pipeline.store import forget as store_forgetting
 from heatmap_pipeline.store.warehouse import Warehouse
 from heatmap_pipeline.views.data import published_version
-from heatmap_pipeline_tests._homes import as_if_yesterday_were, clean_environment, done, draw_nothing, heatmap, refused
+from heatmap_pipeline_tests._homes import (
+    as_if_yesterday_were,
+    clean_environment,
+    done,
+    draw_nothing,
+    draw_only_the_page,
+    heatmap,
+    refused,
+)
 from heatmap_pipeline_tests.market._exchange_server import ExchangeServer
 from heatmap_pipeline_tests.orchestration.homes import BTC, ETH, ask, assert_same, tables
 from heatmap_pipeline_tests.orchestration.killed import Death, Forks
@@ -39,6 +47,7 @@ DAYS = [date(2024, 9, 12) + timedelta(days=number) for number in range(4)]
 ENDS, YESTERDAY = DAYS[1], DAYS[-1]
 TODAY = YESTERDAY + timedelta(days=1)
 """ETHUSDT ends on the second day."""
+DATABASES = ("warehouse.duckdb", "heatmap.duckdb")
 
 Tick = Callable[[int], Any]
 
@@ -83,10 +92,18 @@ def ended(_server: ExchangeServer, tmp_path_factory: pytest.TempPathFactory) -> 
             done("run", BTC, ETH, "--start", DAYS[0], "--end", ENDS, "--home", home)
         _server.statuses[ETH] = "SETTLING"
         with light_runs():
+            draw_only_the_page(patch)
+            patch.setattr("heatmap_pipeline.render.page.write_png", lambda _, path: path.write_bytes(b"a picture"))
             said = [done("refresh", "--home", home).stdout]
             draw_nothing(patch)
             said.append(done("refresh", "--home", home).stdout)
     return home, said
+
+
+@pytest.fixture(scope="module")
+def others(ended: tuple[Path, list[str]]) -> list[dict[str, Any]]:
+    """The rows of the other symbol in both databases of that home."""
+    return [tables(ended[0] / name, BTC) for name in DATABASES]
 
 
 @pytest.fixture
@@ -180,13 +197,16 @@ def materialised(home: Path) -> set[str]:
 
 
 def test_forgetting_removes_a_symbol_from_everywhere_and_touches_no_other(
-    server: ExchangeServer, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: ExchangeServer,
+    home: Path,
+    others: list[dict[str, Any]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("HEATMAP_SYMBOLS", BTC)
     monkeypatch.setenv("HEATMAP_EXPORT", str(tmp_path / "tree"))
     done("export", "--home", home)
     assert list((tmp_path / "tree").rglob(f"*{ETH}"))
-    before = [tables(home / name, BTC) for name in ("warehouse.duckdb", "heatmap.duckdb")]
     kept = {path: path.read_bytes() for path in (home / "archive").rglob(f"{BTC}*.zip*")}
     assert left_of(home, ETH)
     assert materialised(home) == {BTC, ETH}
@@ -197,7 +217,7 @@ def test_forgetting_removes_a_symbol_from_everywhere_and_touches_no_other(
     assert not list((tmp_path / "tree").rglob(f"*{ETH}"))
     assert left_of(home, ETH) == []
     assert materialised(home) == {BTC}
-    for name, rows in zip(("warehouse.duckdb", "heatmap.duckdb"), before, strict=True):
+    for name, rows in zip(DATABASES, others, strict=True):
         assert_same(tables(home / name, BTC), rows)
     assert {path: path.read_bytes() for path in kept} == kept
     assert f"nothing of {ETH}" in done("forget", ETH, "--yes", "--home", home).stdout
@@ -231,10 +251,9 @@ class Killed(BaseException):
 
 @pytest.mark.parametrize("step", STEPS)
 def test_killed_in_the_middle_it_is_run_again(
-    server: ExchangeServer, home: Path, monkeypatch: pytest.MonkeyPatch, step: str
+    server: ExchangeServer, home: Path, others: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     settings = load_settings(home=home)
-    others = tables(home / "warehouse.duckdb", BTC), tables(home / "heatmap.duckdb", BTC)
 
     def kill(*_: Any, **__: Any) -> None:
         raise Killed
@@ -246,8 +265,8 @@ def test_killed_in_the_middle_it_is_run_again(
     assert data_forgetting.kept_of(settings, ETH).anything, "so the command goes on"
     forgetting.forget(settings, ETH, pytest.fail, lambda _: False)
     assert left_of(home, ETH) == []
-    assert_same(tables(home / "warehouse.duckdb", BTC), others[0])
-    assert_same(tables(home / "heatmap.duckdb", BTC), others[1])
+    for name, rows in zip(DATABASES, others, strict=True):
+        assert_same(tables(home / name, BTC), rows)
 
 
 @pytest.mark.slow
@@ -309,6 +328,7 @@ def test_where_everything_is_forgotten_the_export_is_said_to_be_behind(
     assert lines[1].startswith(f"export  {tmp_path / 'tree'} is behind what is published")
 
 
+@pytest.mark.usefixtures("light_commands")
 def test_a_folder_of_the_user_stays(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     own = tmp_path / "own"
     shutil.copytree(files, own)

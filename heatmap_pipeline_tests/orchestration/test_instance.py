@@ -18,6 +18,7 @@ from alembic.script import ScriptDirectory
 from dagster._core.storage.event_log import SqliteEventLogStorage
 from sqlalchemy.engine import Engine
 
+from heatmap_pipeline.orchestration import event_rows
 from heatmap_pipeline.orchestration import instance as history
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -145,15 +146,31 @@ def run_thirty_days(instance: dg.DagsterInstance) -> str:
 def stored(folder: Path, run_id: str) -> dict[str, list[tuple[Any, ...]]]:
     """Return what stands in a history of the days and checks of a run, without what differs between two runs."""
     rows = {}
+    log = (
+        "SELECT id, dagster_event_type, step_key, asset_key, partition, run_id = :run, length(event) > 200 "
+        "FROM event_logs ORDER BY id"
+    )
     for name, query in (
-        (run_id, "SELECT dagster_event_type, step_key, asset_key, partition FROM event_logs ORDER BY id"),
-        ("index", "SELECT dagster_event_type, step_key, asset_key, partition FROM event_logs ORDER BY id"),
-        ("index", "SELECT asset_key, last_materialization_timestamp IS NULL FROM asset_keys"),
+        (run_id, log),
+        ("index", log),
+        (
+            "index",
+            "SELECT asset_key, last_materialization_timestamp IS NULL, last_run_id = :run, wipe_timestamp, "
+            "json_extract(last_materialization, '$.storage_id'), "
+            "json_extract(last_materialization, "
+            "'$.event_log_entry.dagster_event.event_specific_data.materialization.partition') FROM asset_keys",
+        ),
         ("index", "SELECT asset_key, key, event_id FROM asset_event_tags ORDER BY 1, 2, 3"),
-        ("index", "SELECT check_name, execution_status FROM asset_check_executions"),
+        (
+            "index",
+            "SELECT asset_key, check_name, partition, run_id = :run, execution_status, evaluation_event_storage_id, "
+            "materialization_event_storage_id, json_extract(evaluation_event, '$.dagster_event.event_type_value') "
+            "FROM asset_check_executions ORDER BY id",
+        ),
     ):
         with closing(sqlite3.connect(folder / "history" / "runs" / f"{name}.db")) as con:
-            rows[f"{name == run_id} {query}"] = con.execute(query).fetchall()
+            rows[f"{name == run_id} {query}"] = con.execute(query, {"run": run_id}).fetchall()
+        assert rows[f"{name == run_id} {query}"], query
     return rows
 
 
@@ -168,6 +185,8 @@ def test_the_days_of_a_range_are_one_transaction_and_stand_there_as_without(
     sqlalchemy.event.listen(Engine, "commit", listen)
     try:
         with history.open_history(folder) as instance:
+            run_thirty_days(instance)
+            commits.clear()
             run_id = run_thirty_days(instance)
             in_batches = len(commits)
             keys = instance.get_materialized_partitions(dg.AssetKey("of_each_day"))
@@ -175,21 +194,28 @@ def test_the_days_of_a_range_are_one_transaction_and_stand_there_as_without(
         shutil.copyfile(folder / "dagster.yaml", other / "dagster.yaml")
         commits.clear()
         with dg.DagsterInstance.from_config(str(other)) as instance:
+            run_thirty_days(instance)
+            commits.clear()
             other_id = run_thirty_days(instance)
     finally:
         sqlalchemy.event.remove(Engine, "commit", listen)
     assert history._BATCH not in os.environ
     assert len(keys) == 30
     assert len(commits) - in_batches > 2 * 30, "two for each day's event, without"
-    assert stored(folder, run_id) == stored(other, other_id)
+    here = stored(folder, run_id)
+    assert here == stored(other, other_id)
+    assert next(rows for query, rows in here.items() if "asset_keys" in query)[0][-1] == "2024-01-30"
 
 
 def test_a_batch_that_fails_is_stored_one_by_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(self: Any, events: Any) -> None:
-        with self._storage._db_lock:
-            raise OSError("no room")
+    store = event_rows.store
 
-    monkeypatch.setattr(history._Kept, "store_event_batch", refuse)
+    def refuse(storage: Any, connect: Any, events: Any) -> None:
+        if len(events) > 1:
+            raise OSError("no room")
+        store(storage, connect, events)
+
+    monkeypatch.setattr(event_rows, "store", refuse)
     with history.open_history(folder) as instance:
         run_thirty_days(instance)
         assert len(instance.get_materialized_partitions(dg.AssetKey("of_each_day"))) == 30
@@ -213,12 +239,14 @@ def test_the_storage_is_left_as_it_was(folder: Path) -> None:
         assert len(instance.get_run_ids()) == 1
 
 
-@pytest.mark.parametrize("moved", ["a name of the object", "a method", "its arguments"])
+@pytest.mark.parametrize("moved", ["a name of the object", "a name of its module", "a method", "its arguments"])
 def test_where_names_have_moved_the_history_works_as_it_is(
     folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, moved: str
 ) -> None:
     if moved == "a name of the object":
         monkeypatch.setattr(history, "_KEPT", (*history._KEPT, "_moved"))
+    elif moved == "a name of its module":
+        monkeypatch.setattr(event_rows, "NAMED", (*event_rows.NAMED, "_moved"))
     else:
         called = {"_moved": 1} if moved == "a method" else {"_connect": 7}
         monkeypatch.setattr(history, "_CALLED", {**history._CALLED, **called})

@@ -64,7 +64,7 @@ def test_without_a_source_nothing_is_read_and_it_says_so(archive: Path, tmp_path
 
 def test_the_map_is_the_same_with_them(finished: Settings, home: Path, archive: Path, files: Path) -> None:
     before = created(finished)
-    run = run_job(real(home, archive, liquidations_folder=files), 1, 5, dagster=True).ok()
+    run = run_job(real(home, archive, liquidations_folder=files), 1, 5).ok()
     assert created(real(home, archive)) == before, "no day of the map is computed again"
     assert_same(without_ours(home / "heatmap.duckdb"), tables_without_empty(finished.home / "heatmap.duckdb"))
     assert ask(

@@ -77,6 +77,7 @@ def ask(home: Path, query: str) -> list[Any]:
         return con.execute(query).fetchall()
 
 
+@pytest.mark.usefixtures("light_commands")  # the run of `begun` is one of Dagster
 def test_real_data_of_the_exchange_become_a_published_map_that_refresh_keeps_current(
     server: ExchangeServer, begun: tuple[Path, str], home: Path
 ) -> None:

@@ -10,10 +10,10 @@ import pytest
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store.publish import publish
 from heatmap_pipeline.store.warehouse import Warehouse
-from heatmap_pipeline_tests.chain.scored import LAST, keep, write_reports
+from heatmap_pipeline_tests.chain.scored import LAST, few_resamples, keep, write_reports  # noqa: F401  # a fixture
 from heatmap_pipeline_tests.orchestration.homes import BTC, Ran, ask, run_job
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("few_resamples")]
 
 ASSET = f"{BTC}/map_scores"
 

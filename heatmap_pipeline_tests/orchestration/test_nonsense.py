@@ -136,7 +136,7 @@ def test_samples_that_cannot_be_true_are_left_out_counted_and_said(
     # A held day closes nothing, so that a little more stays; it is nowhere near the whole.
     assert locations(settings) <= 1.25 * locations(finished)
     with Warehouse(home).connect() as con:
-        mentioned = days_to_mention(con, BTC)
+        mentioned = days_to_mention(con, [BTC])[BTC]
     assert mentioned[day(3)].endswith(said[3]), "the page and /health say it as well"
 
 

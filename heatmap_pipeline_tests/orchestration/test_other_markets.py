@@ -11,7 +11,7 @@ import io
 import json
 import math
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -106,7 +106,7 @@ def _copy(demo: Path, root: Path, name: str, symbol: str, change: Callable[[Rows
 
 def run(root: Path, home: Path, *symbols: str, first: int = 1, last: int = DAYS) -> duckdb.DuckDBPyConnection:
     """Compute and publish days as a run does, with its checks, and return what was published."""
-    compute_home(real(home, root, *symbols), day(first), day(last))
+    compute_home(real(home, root, *symbols), day(first), day(last), checked=True)
     return duckdb.connect(str(home / "heatmap.duckdb"), read_only=True)
 
 
@@ -114,12 +114,26 @@ def arrays(con: duckdb.DuckDBPyConnection, query: str, *parameters: object) -> d
     return {name: np.asarray(column) for name, column in con.execute(query, list(parameters)).fetchnumpy().items()}
 
 
-@pytest.mark.parametrize("size", [0.001, 1000.0])
-def test_the_same_market_of_another_size_has_the_same_map(demo: Path, tmp_path: Path, size: float) -> None:
+SIZES = {"ASUSDT": 1.0, "SMALLUSDT": 0.001, "LARGEUSDT": 1000.0}
+
+
+@pytest.fixture(scope="module")
+def sizes(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[duckdb.DuckDBPyConnection]:
+    """What is published of the same market in three sizes."""
+    folder = tmp_path_factory.mktemp("sizes")
+    for symbol, size in SIZES.items():
+        make_market(demo, folder / "a", symbol, size=size)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HEATMAP_SNAPSHOT_INTERVAL", "4h")
+        con = run(folder / "a", folder / "home", *SIZES)
+    yield con
+    con.close()
+
+
+@pytest.mark.parametrize("symbol", ["SMALLUSDT", "LARGEUSDT"])
+def test_the_same_market_of_another_size_has_the_same_map(sizes: duckdb.DuckDBPyConnection, symbol: str) -> None:
     """Nothing is an absolute amount: every cell, quantity and volume is that of the other market times its size."""
-    make_market(demo, tmp_path / "a", "ASUSDT")
-    make_market(demo, tmp_path / "a", "SIZEUSDT", size=size)
-    con = run(tmp_path / "a", tmp_path / "home", "ASUSDT", "SIZEUSDT")
+    con, size = sizes, SIZES[symbol]
     for table, keys, amounts in (
         ("liquidation_snapshots", "model, timestamp, price_bucket, side", ("active_volume", "consumed_volume")),
         ("open_positions", "model, day, side, leverage, liq_price", ("quantity", "volume")),
@@ -130,7 +144,7 @@ def test_the_same_market_of_another_size_has_the_same_map(demo: Path, tmp_path: 
         ),
     ):
         query = f"SELECT {keys}, {', '.join(amounts)} FROM {table} WHERE symbol = ? ORDER BY {keys}"
-        one, other = (con.execute(query, [symbol]).fetchall() for symbol in ("ASUSDT", "SIZEUSDT"))
+        one, other = (con.execute(query, [name]).fetchall() for name in ("ASUSDT", symbol))
         width = len(keys.split(", "))
         # A cell whose last lot is dust may be there in one and not in the other: what matters is in both.
         left, right = ({row[:width]: row[width:] for row in rows} for rows in (one, other))
@@ -139,7 +153,6 @@ def test_the_same_market_of_another_size_has_the_same_map(demo: Path, tmp_path: 
             for key in left.keys() | right.keys():
                 expected, got = (rows[key][number] if key in rows else 0.0 for rows in (left, right))
                 assert abs(got / size - expected) <= 1e-9 * expected + 1e-9 * biggest, (table, key)
-    con.close()
 
 
 def test_no_column_differs_from_the_one_before_by_more_than_the_ledger_explains(demo: Path, tmp_path: Path) -> None:
@@ -180,6 +193,7 @@ def closes(con: duckdb.DuckDBPyConnection) -> list[float]:
     return [close for (close,) in con.execute(query).fetchall()]
 
 
+@pytest.mark.usefixtures("light_commands")
 def test_the_bucket_follows_a_price_that_collapses(demo: Path, tmp_path: Path) -> None:
     make_market(demo, tmp_path / "a", "FALLUSDT", price=_path(-7.0, -7.0, -0.1))
     words = ("--archive", tmp_path / "a", "--start", day(1), "--end", day(DAYS), "--home", tmp_path / "home")

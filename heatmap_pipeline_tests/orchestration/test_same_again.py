@@ -10,7 +10,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from heatmap_pipeline_tests._homes import done
+from heatmap_pipeline_tests._homes import done, draw_only_the_page
 from heatmap_pipeline_tests.orchestration.homes import (
     BTC,
     candles_file,
@@ -49,6 +49,7 @@ def test_the_same_again_does_nothing_and_a_changed_day_costs_what_follows_it(
     pictures: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HEATMAP_MODELS", "delta")
+    draw_only_the_page(monkeypatch)
     home, archive = tmp_path / "home", write_archive(tmp_path / "archive", 4, BTC)
     words = ["run", BTC, "--archive", archive, "--start", day(1), "--end", day(4), "--home", home]
     done(*words)

@@ -40,14 +40,14 @@ def renders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def desk(browser: Any) -> Iterator[Any]:
-    """A page of a desktop's size for all tests of a file, as reading the library anew for each would take longest."""
+    """A page of a desktop's size for all tests, as reading the library anew for each would take longest."""
     with opened(browser) as page:
         yield page
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def second_desk(browser: Any) -> Iterator[Any]:
     """Another one, for what comes from a server, so that what is open from disk in the first stays open."""
     with opened(browser) as page:

@@ -91,6 +91,11 @@ def source(
     days = sorted({day_of(int(stamp)) for stamp in stamps})
     data = ModelData(
         name=model,
+        first_day=days[0],
+        last_day=days[-1],
+        newest_complete=days[-1],
+        newest_parameters=ModelParameters(MODELS["delta"], bucket),
+        price=float(prices["close"][-1]),
         days=tuple(days),
         parameters={day: ModelParameters(MODELS["delta"], bucket) for day in days},
         fresh={},
@@ -109,7 +114,7 @@ def source(
         cells_from=None,
     )
     simulated, quote = bool(changes.get("simulated")), contract_of(symbol).quote
-    history = SymbolData(symbol, "", bucket, simulated, "demo", bars, {model: data}, quote=quote)
+    history = SymbolData(symbol, "", bucket, simulated, "demo", bars.seconds, {model: data}, quote=quote, candles=bars)
     nothing: Any = None  # no database stands behind it
     return Source(Version("", {symbol: history}, {}, nothing), history, data, None, Books(0))
 

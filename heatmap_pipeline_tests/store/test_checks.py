@@ -15,7 +15,7 @@ from heatmap_pipeline.store import checks
 from heatmap_pipeline.store.checks import Check, CheckReport
 from heatmap_pipeline.store.sql import Connection
 from heatmap_pipeline.store.warehouse import Warehouse
-from heatmap_pipeline_tests.store.tiny import DAYS, MODELS_USED
+from heatmap_pipeline_tests.store.tiny import DAYS, INTERVAL, MODELS_USED, STEP
 
 CHECKS: dict[str, Check] = {
     name: check
@@ -60,10 +60,14 @@ def test_good_tables_pass(con: Connection, name: str, model: str) -> None:
 def test_the_good_tables_are_worth_checking(con: Connection) -> None:
     for model in MODELS_USED:
         deaths: dict[str, Any] = dict(_check(con, "levels_consumed", model).numbers)
-        assert _check(con, "ledger_conserves", model).numbers["rows"] == 288 * (2 if model == "turnover" else 1)
+        assert _check(con, "ledger_conserves", model).numbers["rows"] == 3 * 86_400 // STEP * (
+            2 if model == "turnover" else 1
+        )
         assert deaths["liquidations"] >= 20
         assert deaths["lots"] > 50
-        assert _check(con, "cells_add_up", model).numbers["sums"] == 144 * (2 if model == "turnover" else 1)
+        assert _check(con, "cells_add_up", model).numbers["sums"] == 3 * 86_400 // INTERVAL * (
+            2 if model == "turnover" else 1
+        )
 
 
 _MIDDAY = f"'{DAYS[1]} 12:00:00'"

@@ -29,7 +29,7 @@ from heatmap_pipeline.store.schema import amounts
 from heatmap_pipeline.store.sql import Connection, insert, rows
 from heatmap_pipeline.store.warehouse import Warehouse
 from heatmap_pipeline.symbols import own_exchange
-from heatmap_pipeline_tests.store.tiny import DAYS, market
+from heatmap_pipeline_tests.store.tiny import DAYS, STEP, market
 
 BTC, BYBIT = "BTCUSDT", "BYBIT_BTCUSDT"
 FIRST = DAYS[0]
@@ -310,7 +310,7 @@ def test_watched_hours(fresh: Connection) -> None:
     assert watched.events.tolist() == [0, 2] + [0] * 22
     assert watched.recorded.tolist() == [0.5] + [1.0] * 23
     candles = fresh.execute("FROM raw_candles WHERE symbol = 'BTCUSDT' AND day = ? ORDER BY open_time", [FIRST]).df()
-    first = candles.iloc[:4]
+    first = candles.iloc[: 3600 // STEP]
     assert watched.activity[0] == pytest.approx(
         (first["high"].max() - first["low"].min()) / first["open"].iloc[0] * first["volume"].sum()
     )

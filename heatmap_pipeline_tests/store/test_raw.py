@@ -21,7 +21,7 @@ from heatmap_pipeline.store.raw import (
 )
 from heatmap_pipeline.store.sql import Connection
 from heatmap_pipeline.store.warehouse import Warehouse
-from heatmap_pipeline_tests.store.tiny import DAYS, dump, fill, forget_symbol, market
+from heatmap_pipeline_tests.store.tiny import DAYS, STEP, dump, fill, forget_symbol, market
 
 
 def test_rows_come_back_bit_for_bit(con: Connection) -> None:
@@ -38,12 +38,12 @@ def test_rows_come_back_bit_for_bit(con: Connection) -> None:
         again = found[found["day"] == day.day].drop(columns="day").reset_index(drop=True)
         pd.testing.assert_frame_equal(again, day.table, check_exact=True)
         assert replace(day, table=again).content_hash() == day.content_hash()
-    assert len(load_candles(con, "BTCUSDT", DAYS[1], DAYS[1])) == 96
+    assert len(load_candles(con, "BTCUSDT", DAYS[1], DAYS[1])) == 86_400 // STEP
     assert load_candles(con, "NOSUCH", DAYS[0], DAYS[-1]).empty
 
 
 def test_unknown_numbers_are_null_for_people(con: Connection) -> None:
-    assert con.execute("SELECT count(*) FROM raw_candles WHERE taker_buy_volume IS NULL").fetchall()[0][0] == 42
+    assert con.execute("SELECT count(*) FROM raw_candles WHERE taker_buy_volume IS NULL").fetchall()[0][0] == 21
     assert con.execute("SELECT count(*) FROM raw_candles WHERE isnan(taker_buy_volume)").fetchall() == [(0,)]
 
 

@@ -21,7 +21,7 @@ from heatmap_pipeline.store.raw import SymbolRecord, put_symbol
 from heatmap_pipeline.store.schema import relations
 from heatmap_pipeline.store.sql import Connection, constant, dates, day_bounds, insert, sides, timestamps
 from heatmap_pipeline.symbols import contract_of
-from heatmap_pipeline_tests.store.tiny import BUCKET, DAYS, INTERVAL, MODELS_USED, compute, parameters
+from heatmap_pipeline_tests.store.tiny import BUCKET, DAYS, INTERVAL, MODELS_USED, STEP, compute, parameters
 
 _END = day_bounds(DAYS[-1])[1]
 _WIDTH = timedelta(seconds=INTERVAL)
@@ -40,10 +40,12 @@ BY_GROUP = """
 def wild_cells(con: Connection, seed: int) -> None:
     """Put cells of two symbols of their own beside the others: any side anywhere, with holes and empty intervals."""
     rng = np.random.default_rng(seed)
-    instants = day_start(DAYS[0]) + np.array([n for n in range(96) if n % 17]) * INTERVAL * 1_000_000
+    instants = (
+        day_start(DAYS[0]) + np.array([n for n in range(2 * 86_400 // INTERVAL) if n % 17]) * INTERVAL * 1_000_000
+    )
     time, bucket, long = (part.ravel() for part in np.meshgrid(instants, np.arange(8), [True, False], indexing="ij"))
     for symbol in ("AUSDT", "BUSDT"):
-        put_symbol(con, SymbolRecord(symbol, 900, BUCKET, "demo", True, "USDT"))
+        put_symbol(con, SymbolRecord(symbol, STEP, BUCKET, "demo", True, "USDT"))
         for day in DAYS[:2]:
             con.execute("INSERT INTO snapshot_days VALUES (?, 'wild', ?, 'x', ?, 1)", [symbol, day, INTERVAL])
         there = rng.random(len(time)) < 0.7
@@ -237,7 +239,7 @@ def _place(row: tuple[Any, ...]) -> tuple[Any, ...]:
 def wild_book(con: Connection, seed: int, close: float, bucket: float) -> None:
     """Put a book of lots at the ends of two days beside the others, thick and thin, with gaps, all around a price."""
     rng = np.random.default_rng(seed)
-    put_symbol(con, SymbolRecord("WUSDT", 900, bucket, "demo", True, "USDT"))
+    put_symbol(con, SymbolRecord("WUSDT", STEP, bucket, "demo", True, "USDT"))
     for day in DAYS[:2]:
         con.execute(
             "INSERT INTO raw_candles SELECT * REPLACE ('WUSDT' AS symbol, ? AS close) FROM raw_candles WHERE day = ?",
@@ -352,7 +354,7 @@ def test_a_zone_is_hit_when_a_candle_of_the_next_day_comes_to_its_near_edge(con:
 def test_the_markets_of_a_base_add_up_to_the_last_bit(con: Connection) -> None:
     """In the largest bucket of each day; a finer market's cells are put together by price, and nobody else's change."""
     for symbol, bucket in (("BTCUSDT", BUCKET), ("BYBIT_BTCUSDT", 20.0)):
-        put_symbol(con, SymbolRecord.of(contract_of(symbol), 900, bucket, "demo", simulated=True))
+        put_symbol(con, SymbolRecord.of(contract_of(symbol), STEP, bucket, "demo", simulated=True))
     finer = "json_merge_patch(parameters, '{\"bucket\": 20.0}') AS parameters"
     for table, more in (("heatmap_days", f", {finer}"), ("snapshot_days", "")):
         con.execute(

@@ -35,6 +35,11 @@ def history_of(
     candles = Candles(parameters.interval, times, **prices, quote_volume=market.volume)
     model = ModelData(
         name=parameters.spec.name,
+        first_day=days[0],
+        last_day=days[-1],
+        newest_complete=days[-1],
+        newest_parameters=parameters,
+        price=float(market.close[-1]),
         days=tuple(days),
         parameters=dict.fromkeys(days, parameters),
         fresh={days[0]: open_interest},
@@ -58,10 +63,11 @@ def history_of(
         parameters.bucket,
         True,
         "demo",
-        candles,
+        parameters.interval,
         {model.name: model},
         quote=quote,
         base=contract_of(name).base,
+        candles=candles,
     )
     nothing: Any = None
     source = Source(WithoutReports("", {symbol.name: symbol}, {}, nothing), symbol, model, None, Books(1 << 30))

@@ -26,6 +26,7 @@ from heatmap_pipeline.orchestration.runs import (
     packaged_file,
     prepare_home,
 )
+from heatmap_pipeline.orchestration.shards import locations
 from heatmap_pipeline.orchestration.ui.keeper import FOLDER_AT, FOLDER_PREFIX, answers, end_group
 from heatmap_pipeline.settings import Settings
 
@@ -54,7 +55,7 @@ def run_ui(settings: Settings, host: str, bound: socket.socket, tell: Callable[[
         location = yaml.safe_load(packaged_file("workspace.yaml").read_text())["load_from"][0]["python_module"]
         plan = {
             "module": location["module_name"],
-            "location": location["location_name"],
+            "locations": locations(settings),
             "host": host,
             "port": str(port),
             "names": ",".join(settings.ui_hosts),
@@ -72,7 +73,7 @@ def _environment(settings: Settings, folder: Path) -> dict[str, str]:
     return environment
 
 
-def _kept(plan: dict[str, str], bound: socket.socket, lock: int, environment: dict[str, str]) -> int:
+def _kept(plan: dict[str, Any], bound: socket.socket, lock: int, environment: dict[str, str]) -> int:
     """Have the keeper run everything, and let go of it at the first signal; at the second kill everything."""
     theirs, ours = os.pipe()
     signals = 0

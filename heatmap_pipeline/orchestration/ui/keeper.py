@@ -1,4 +1,4 @@
-"""Keeps the UI's processes together: code server, webserver and daemon begin and end with the command `heatmap ui`.
+"""Keeps the UI's processes together: code servers, webserver and daemon begin and end with the command `heatmap ui`.
 
 The command holds one end of a pipe, this process the other. However the command ends (stopped, killed, crashed), the
 pipe closes, and everything is stopped from here. All processes, and the runs that they start, are in one process
@@ -20,6 +20,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from heatmap_pipeline.errors import HeatmapError
 
@@ -28,6 +29,9 @@ _READY = 120.0
 _STOPPING = 10.0
 """Seconds that webserver and daemon have to end when they are asked to."""
 _TICK = 0.3
+_DAEMON, _WEBSERVER = "daemon", "webserver"
+_ASKED = (_DAEMON, _WEBSERVER)
+"""Who is asked to end, and by that asks no run to."""
 
 FOLDER_PREFIX = "heatmap-ui-"
 
@@ -76,14 +80,16 @@ class Services:
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self.group = 0
 
-    def start(self, name: str, command: Sequence[str], *, keep: Sequence[int] = ()) -> None:
-        """Start a process that keeps the lock, and the other descriptors given, open."""
+    def start(
+        self, name: str, command: Sequence[str], *, keep: Sequence[int] = (), variables: Mapping[str, str] | None = None
+    ) -> None:
+        """Start a process that keeps the lock, and the other descriptors given, open, and has variables of its own."""
         process = subprocess.Popen(  # noqa: S603  # our own command lines
             command,
             stdin=subprocess.DEVNULL,
             pass_fds=(self._lock, *keep),
             process_group=self.group,
-            env=self._environment,
+            env={**self._environment, **(variables or {})},
         )
         if not self.group:
             self.group = process.pid
@@ -100,7 +106,7 @@ class Services:
                 )
 
     def stop(self) -> None:
-        """Ask the processes to end, then kill what is left: the code server and the runs that are going on.
+        """Ask the processes to end, then kill what is left: the code servers and the runs that are going on.
 
         A run that is killed loses nothing that it has committed, and goes on at the next start; one that is asked to
         end would count as failed for good.
@@ -108,7 +114,7 @@ class Services:
         if not self.group:
             return
         until = time.monotonic() + _STOPPING
-        asked = [process for process in self._processes.values() if process.pid != self.group]
+        asked = [self._processes[name] for name in _ASKED if name in self._processes]
         for process in asked:
             process.terminate()
         for process in asked:
@@ -138,27 +144,31 @@ def answers(path: Path) -> bool:
     return True
 
 
-def _keep(plan: Mapping[str, str], lifeline: int, bound: int, services: Services, folder: Path) -> None:
+def _keep(plan: Mapping[str, Any], lifeline: int, bound: int, services: Services, folder: Path) -> None:
     """Start everything and stay until the command is gone; raise ServiceError if one of them ends before."""
-    door, workspace = folder / "code", folder / "workspace.yaml"
-    quiet = ("--log-level", "warning")
-    location = plan["location"]
-    server = {"grpc_server": {"socket": str(door), "location_name": location}}
-    workspace.write_text(json.dumps({"load_from": [server]}))  # JSON is YAML
-    code = ("-m", plan["module"], "--location-name", location, "--socket", str(door))
-    services.start("code server", program("dagster", "code-server", "start", *code, *quiet))
-    until = time.monotonic() + _READY
-    while not answers(door):
-        if _gone(lifeline, _TICK):
-            return
-        services.check()
-        if time.monotonic() > until:
-            raise ServiceError(f"the pipeline was not loaded within {_READY:g} s, so the UI was stopped; try again")
+    workspace, quiet = folder / "workspace.yaml", ("--log-level", "warning")
+    doors = {name: folder / f"code{number}" for number, name in enumerate(plan["locations"])}
+    servers = [{"grpc_server": {"socket": str(door), "location_name": name}} for name, door in doors.items()]
+    workspace.write_text(json.dumps({"load_from": servers}))  # JSON is YAML
+    for name, door in doors.items():
+        code = ("-m", plan["module"], "--location-name", name, "--socket", str(door))
+        service = "code server" if len(doors) == 1 else f"code server of {name}"
+        services.start(
+            service, program("dagster", "code-server", "start", *code, *quiet), variables=plan["locations"][name]
+        )
+    for name, door in doors.items():
+        until = time.monotonic() + _READY  # for each anew: loading takes a core, and there may be more of them
+        while not answers(door):
+            if _gone(lifeline, _TICK):
+                return
+            services.check()
+            if time.monotonic() > until:
+                raise ServiceError(f"{name} was not loaded within {_READY:g} s, so the UI was stopped; try again")
     loaded = ("--workspace", str(workspace))
     # Its warnings are about a home that is new; what failed is an error.
-    services.start("daemon", _module("daemon", "run", "--log-level", "error", *loaded))
+    services.start(_DAEMON, _module("daemon", "run", "--log-level", "error", *loaded))
     guarded = (str(bound), plan["host"], plan["port"], plan["names"], "--dagster-log-level", "warning", *loaded)
-    services.start("webserver", _module("webserver", *guarded), keep=(bound,))
+    services.start(_WEBSERVER, _module("webserver", *guarded), keep=(bound,))
     os.close(bound)
     while not _gone(lifeline, _TICK):
         services.check()
@@ -167,7 +177,7 @@ def _keep(plan: Mapping[str, str], lifeline: int, bound: int, services: Services
 def main(arguments: Sequence[str]) -> int:
     """Keep the services until the command is gone; arguments are three descriptors and the plan as JSON."""
     lifeline, bound, lock = (int(number) for number in arguments[:3])
-    plan: dict[str, str] = json.loads(arguments[3])
+    plan: dict[str, Any] = json.loads(arguments[3])
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         # The pipe alone counts. Not SIG_IGN, which the services would inherit.
         signal.signal(number, lambda *_: None)

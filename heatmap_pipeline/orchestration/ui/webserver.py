@@ -39,9 +39,12 @@ def serve_guarded(bound: socket.socket, hosts: Sequence[str], names: Sequence[st
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Serve until stopped; arguments are the socket's number, host, port, names by comma, and the webserver's own."""
+    """Serve until stopped; arguments are the socket's number, host, port, names by comma, and the webserver's own.
+
+    Instead of the number of a socket that listens already, `bind` has it listen by itself (deploy/compose.yaml).
+    """
     number, host, port, names, *others = arguments
-    bound = socket.socket(fileno=int(number))
+    bound = socket.create_server((host, int(port))) if number == "bind" else socket.socket(fileno=int(number))
     hosts = sorted(own_hosts(host, int(port)))
     uvicorn.run = serve_guarded(bound, hosts, [name for name in names.split(",") if name])
     (script,) = entry_points(group="console_scripts", name="dagster-webserver")

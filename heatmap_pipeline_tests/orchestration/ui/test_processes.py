@@ -9,6 +9,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+import yaml
 
 from heatmap_pipeline_tests.orchestration.ui.running import Ui, end, environment, free_port, gone, of_home, words
 from heatmap_pipeline_tests.orchestration.ui.standins import Forked, write_programs
@@ -21,11 +22,11 @@ def named(home: Path, part: str) -> list[int]:
     return [number for number, line in of_home(home).items() if part in line]
 
 
-def begun(home: Path, log: Path, programs: Path) -> Ui:
+def begun(home: Path, log: Path, programs: Path, **variables: str) -> Ui:
     """Start the command on stand-ins for Dagster's programs, and wait until it serves."""
     path = os.pathsep.join([str(programs), *filter(None, sys.path)])
     port = free_port()
-    running = Ui(Forked(words(home, port), environment(log) | {"PYTHONPATH": path}, log), port, log)
+    running = Ui(Forked(words(home, port), environment(log) | {"PYTHONPATH": path, **variables}, log), port, log)
 
     def served() -> bytes:
         with urllib.request.urlopen(running.address, timeout=20) as answer:  # noqa: S310  # of our own process
@@ -80,3 +81,27 @@ def test_nothing_outlives_it(tmp_path: Path, tmp_path_factory: pytest.TempPathFa
     finally:
         end(running, home)
     assert not list(tmp_path.glob("heatmap-ui-*")), "not even the folders of their sockets, wherever it was killed"
+
+
+def test_each_shard_has_a_code_server_that_knows_which_it_is(tmp_path: Path) -> None:
+    home, log, programs = tmp_path / "home", tmp_path / "log", write_programs(tmp_path)
+    home.mkdir()
+    running = begun(home, log, programs, HEATMAP_SHARDS="3")
+    try:
+        told = {}
+        for number in named(home, "--location-name"):
+            arguments = Path(f"/proc/{number}/cmdline").read_text().split("\0")
+            variables = Path(f"/proc/{number}/environ").read_text().split("\0")
+            told[arguments[arguments.index("--location-name") + 1]] = [
+                line for line in variables if line.startswith("HEATMAP_SHARD=")
+            ]
+        assert told == {f"heatmap_pipeline_shard_{shard}": [f"HEATMAP_SHARD={shard}"] for shard in (1, 2, 3)}
+        (workspace,) = tmp_path.glob("heatmap-ui-*/workspace.yaml")
+        servers = [entry["grpc_server"] for entry in yaml.safe_load(workspace.read_text())["load_from"]]
+        assert [server["location_name"] for server in servers] == sorted(told)
+        assert len({server["socket"] for server in servers}) == 3
+        running.process.send_signal(signal.SIGINT)
+        assert running.process.wait(timeout=20) == 0
+        assert not of_home(home)
+    finally:
+        end(running, home)

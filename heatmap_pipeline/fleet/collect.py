@@ -1,0 +1,65 @@
+"""Removing the parts of a store that nobody names: what killed and overtaken workers left, and what was replaced."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from heatmap_pipeline.fleet.worker import open_bucket
+from heatmap_pipeline.settings import Settings
+from heatmap_pipeline.store.bucket import Bucket
+from heatmap_pipeline.store.manifest import MANIFESTS, PARTS, Manifest, is_part, understood
+
+
+@dataclass(frozen=True)
+class Collection:
+    """What was removed, in parts and bytes, and how many parts stay."""
+
+    removed: int
+    bytes: int
+    kept: int
+
+
+def collect(settings: Settings, grace: timedelta, *, now: datetime | None = None) -> Collection:
+    """Remove the parts that no manifest names and that are older than a grace time.
+
+    A worker that is still running has written parts that its manifest does not name yet, and a reader of the manifest
+    before reads what it named: the grace time is to be longer than either takes, up to 30 days.
+
+    Args:
+        settings: with HEATMAP_STORE.
+        grace: counted from when a part was written, and from when it was replaced.
+        now: for tests.
+
+    Raises:
+        SettingsError: if HEATMAP_STORE is not set.
+        BucketError: if the store cannot be read or written; what was removed was garbage.
+        ManifestError: if a manifest cannot be used; nothing is removed then.
+    """
+    bucket = open_bucket(settings)
+    since = (now or datetime.now(UTC)) - grace
+    # Listed before the manifests are read: what is committed meanwhile is named by them.
+    there = [entry for entry in bucket.entries(PARTS) if is_part(entry.path)]
+    named: set[str] = set()
+    for manifest in manifests(bucket).values():
+        named |= manifest.paths
+        named |= {path for path, replaced in manifest.replaced.items() if replaced > since}
+    garbage = [entry for entry in there if entry.path not in named and entry.modified <= since]
+    bucket.remove([entry.path for entry in garbage])
+    return Collection(len(garbage), sum(entry.bytes for entry in garbage), len(there) - len(garbage))
+
+
+def manifests(bucket: Bucket) -> dict[str, Manifest]:
+    """Return what is committed, by symbol.
+
+    Raises:
+        BucketError: if the store cannot be read.
+        ManifestError: if a manifest cannot be used.
+    """
+    read: dict[str, Manifest] = {}
+    for entry in sorted(bucket.entries(MANIFESTS), key=lambda entry: entry.path):
+        seen = bucket.read(entry.path) if entry.path.endswith(".json") else None
+        if seen is not None:
+            manifest = understood(seen.content, f"{bucket.address}/{entry.path}")
+            read[manifest.symbol] = manifest
+    return read

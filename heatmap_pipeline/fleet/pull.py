@@ -1,0 +1,168 @@
+"""The catalogue: heatmap.duckdb of a folder, made of what is committed to the store; only what changed is fetched.
+
+    DIR/parts/NAME/raw_candles/symbol=BTCUSDT/2024-01-<hash>.parquet    what is committed, a folder of links per time
+    DIR/heatmap.duckdb                                                  made of it, replaced in one step
+
+Each symbol is as one commit left it. The folder of the time before stays for who has the former file open.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from heatmap_pipeline.commands import command
+from heatmap_pipeline.errors import HeatmapError
+from heatmap_pipeline.fleet.collect import manifests
+from heatmap_pipeline.fleet.worker import open_bucket, read_symbol
+from heatmap_pipeline.locks import LockHeldError, file_lock
+from heatmap_pipeline.settings import Settings
+from heatmap_pipeline.store.bucket import Bucket
+from heatmap_pipeline.store.catalogue import build
+from heatmap_pipeline.store.manifest import Part
+from heatmap_pipeline.store.warehouse import StoreError, Warehouse
+
+TABLES_UP_TO = 1 << 30
+"""Bytes of parts up to which all tables are real ones; beyond, the large ones are views over the parts."""
+
+_BUILT = "built"
+"""File in a folder of parts that says that heatmap.duckdb was made of it."""
+
+
+class PullError(HeatmapError):
+    """A folder that cannot be brought up to date; says why and what to do. heatmap.duckdb is as it was."""
+
+
+@dataclass(frozen=True)
+class Pulled:
+    """What there is now, and what was done for it.
+
+    Attributes:
+        database: that was made.
+        symbols: in it.
+        parts: it is made of.
+        bytes: of these.
+        fetched: parts that came from the store.
+        removed: parts that are not used any more.
+        replaced: whether the database is a new one.
+    """
+
+    database: Path
+    symbols: int
+    parts: int
+    bytes: int
+    fetched: int
+    removed: int
+    replaced: bool
+
+
+def pull(settings: Settings, folder: Path, *, tables_up_to: int = TABLES_UP_TO) -> Pulled:
+    """Make the published database of a folder of what is committed to the store.
+
+    Args:
+        settings: with HEATMAP_STORE.
+        folder: made if need be.
+        tables_up_to: bytes of parts beyond which large tables are views.
+
+    Raises:
+        PullError: if nothing is committed yet, or the folder cannot be written.
+        StoreError: if the folder is a home with a warehouse, or the database cannot be written.
+        BucketError: if the store cannot be read, or a part is missing or not what its manifest says.
+        ManifestError: if a manifest cannot be used.
+    """
+    bucket = open_bucket(settings)
+    warehouse = Warehouse(folder, lock_timeout=settings.lock_timeout)
+    if warehouse.path.exists():
+        raise StoreError(f"{folder} has a warehouse of its own, whose publication would be lost; choose another folder")
+    symbols = sorted(manifests(bucket))
+    if not symbols:
+        line = command(settings, "run", "SYMBOL", days=("DAY", "DAY"))
+        raise PullError(f"nothing is stored in {bucket.address} yet; begin with `{line}`")
+    with _alone(folder, settings.lock_timeout):
+        before = [path for path in (folder / "parts").iterdir() if not path.name.startswith(".")]
+        new = folder / "parts" / f".{os.getpid()}.new"
+        shutil.rmtree(new, ignore_errors=True)
+        try:
+            parts = _fetched(bucket, symbols, new, before)
+            name = _name_of(parts)
+            views = sum(part.bytes for files in parts.values() for part in files) > tables_up_to
+            place = folder / "parts" / name
+            done = place / _BUILT
+            fetched, removed = _difference(parts, new, before)
+            unchanged = done.exists() and done.read_text() == _mark(warehouse, views=views)
+            if not unchanged:
+                if not place.exists():
+                    new.rename(place)
+                moved = {
+                    symbol: {part: place / file.relative_to(new) for part, file in files.items()}
+                    for symbol, files in parts.items()
+                }
+                build(warehouse, moved, views_over=place if views else None)
+                done.write_text(_mark(warehouse, views=views))
+            _remove_older(before, place)
+        finally:
+            shutil.rmtree(new, ignore_errors=True)
+    every = [part for files in parts.values() for part in files]
+    size = sum(part.bytes for part in every)
+    return Pulled(warehouse.published, len(symbols), len(every), size, fetched, removed, not unchanged)
+
+
+def _fetched(bucket: Bucket, symbols: list[str], new: Path, before: list[Path]) -> dict[str, Mapping[Part, Path]]:
+    parts: dict[str, Mapping[Part, Path]] = {}
+    for symbol in symbols:
+        seen, files = read_symbol(bucket, symbol, new, before)
+        if seen is not None:  # else it was removed this moment
+            parts[symbol] = files
+    return parts
+
+
+def _name_of(parts: Mapping[str, Mapping[Part, Path]]) -> str:
+    digest = hashlib.blake2b(digest_size=8)
+    for symbol, files in parts.items():
+        digest.update(repr((symbol, [(part.table, part.month, part.hash) for part in files])).encode())
+    return digest.hexdigest()
+
+
+def _mark(warehouse: Warehouse, *, views: bool) -> str:
+    """Return what tells the database that was made from any other, '' where there is none."""
+    try:
+        said = warehouse.published.stat()
+    except OSError:
+        return ""
+    return f"{said.st_ino} {said.st_size} {said.st_mtime_ns} {'views' if views else 'tables'}"
+
+
+def _difference(parts: Mapping[str, Mapping[Part, Path]], new: Path, before: list[Path]) -> tuple[int, int]:
+    """Return how many files are none of the folder before, and how many of that are no longer used."""
+    newest = max(before, key=lambda path: path.stat().st_mtime_ns, default=None)
+    now = {file.relative_to(new) for files in parts.values() for file in files.values()}
+    then = {path.relative_to(newest) for path in newest.rglob("*.parquet")} if newest else set()
+    return len(now - then), len(then - now)
+
+
+def _remove_older(before: list[Path], place: Path) -> None:
+    """Remove the folders of before but the newest, which readers of the former database may still use."""
+    others = sorted((path for path in before if path != place), key=lambda path: path.stat().st_mtime_ns)
+    for path in others[:-1]:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+@contextmanager
+def _alone(folder: Path, timeout: float) -> Iterator[None]:
+    """Hold the folder while it is brought up to date, and say in words why it cannot be."""
+    try:
+        (folder / "parts").mkdir(parents=True, exist_ok=True)
+        with file_lock(folder / "pull.lock", timeout=timeout, patience=0.0, waiting=lambda _: None):
+            yield
+    except LockHeldError as error:
+        raise PullError(f"{error.holder} brings {folder} up to date already; wait for it") from None
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise PullError(f"the disk that holds {folder} is full; make room and run again") from None
+        raise PullError(f"{folder} cannot be written ({error.strerror}); choose another folder") from None

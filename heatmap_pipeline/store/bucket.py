@@ -1,0 +1,248 @@
+"""Where parts and manifests are kept: a bucket of S3 or a folder, by HEATMAP_STORE, through obstore.
+
+What belongs here: reading, writing, replacing only what is as it was seen, and what a failure means in words. What
+does not: what the objects hold. obstore is an extra (`pip install heatmap-pipeline[fleet]`), imported when a store is
+opened; the address, region and credentials of an S3 server are the AWS_* variables that it reads.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from filelock import FileLock, Timeout
+
+from heatmap_pipeline.errors import HeatmapError
+from heatmap_pipeline.files import sync
+
+_RETRIES = 6
+"""How often a request is made again that met a failure of the server or of the connection."""
+_PATIENCE = timedelta(seconds=90)
+"""How long a request may take with all of that."""
+_TIMEOUT = timedelta(seconds=60)
+"""How long one answer may take."""
+_BACKOFF: Any = {"init_backoff": timedelta(milliseconds=200), "max_backoff": timedelta(seconds=10), "base": 2}
+_LOCK_SECONDS = 60.0
+_PROBE = "conditional-writes"
+"""Object, without content, on which a server is seen to have these."""
+_SHOWN = 160
+"""Letters of an S3 server's own words that a message shows."""
+
+
+class BucketError(HeatmapError):
+    """A store that cannot be read or written; names it and says what to do. What was committed stands."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """An object as it was read.
+
+    Attributes:
+        content: of it.
+        tag: by which the store tells this version of it from any other.
+    """
+
+    content: bytes
+    tag: str
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An object of a listing: path below the address, bytes, and when it was written, UTC."""
+
+    path: str
+    bytes: int
+    modified: datetime
+
+
+class Bucket:
+    """The objects below an address of HEATMAP_STORE.
+
+    Attributes:
+        address: s3://bucket/prefix or file:///folder.
+
+    Raises:
+        BucketError: in every method, for a store that cannot be used.
+    """
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        parts = urlsplit(address)
+        self._folder = Path(unquote(parts.path)) if parts.scheme == "file" else None
+        try:
+            import obstore  # noqa: PLC0415  # an extra, which only stores need
+            from obstore.store import LocalStore, S3Store  # noqa: PLC0415
+        except ImportError:
+            raise BucketError(
+                f"HEATMAP_STORE = {address} needs obstore; install it with `pip install 'heatmap-pipeline[fleet]'`"
+            ) from None
+        self._obstore: Any = obstore
+        self._store: Any
+        with self._explaining():
+            if self._folder is not None:
+                self._store = LocalStore(self._folder, mkdir=True)
+            else:
+                endpoint = os.environ.get("AWS_ENDPOINT_URL") or os.environ.get("AWS_ENDPOINT") or ""
+                self._store = S3Store(
+                    parts.netloc,
+                    prefix=parts.path.strip("/") or None,
+                    client_options={"timeout": _TIMEOUT, "allow_http": endpoint.startswith("http://")},
+                    retry_config={"max_retries": _RETRIES, "retry_timeout": _PATIENCE, "backoff": _BACKOFF},
+                )
+
+    def read(self, path: str) -> Seen | None:
+        """Return an object; None where there is none."""
+        try:
+            with self._explaining():
+                got = self._obstore.get(self._store, path)
+                return Seen(bytes(got.bytes()), str(got.meta["e_tag"] or ""))
+        except _MissingError:
+            return None
+
+    def fetch(self, path: str, target: Path) -> bool:
+        """Copy an object to a file, which appears when it is whole; return whether there is one."""
+        new = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+        try:
+            with self._explaining(), new.open("wb") as file:
+                for block in self._obstore.get(self._store, path).stream():
+                    file.write(block)
+            new.replace(target)
+        except _MissingError:
+            return False
+        finally:
+            new.unlink(missing_ok=True)
+        return True
+
+    def write(self, path: str, file: Path) -> None:
+        """Store a file, whole or not at all; also over an equal one, so that it counts as written now."""
+        with self._explaining():
+            self._obstore.put(self._store, path, file)
+            self._on_disk(path)
+
+    def swap(self, path: str, content: bytes, seen: Seen | None) -> Seen | None:
+        """Replace an object if it still is what was seen; return the new one, None where somebody else was first.
+
+        Args:
+            path: of the object.
+            content: the new one.
+            seen: the object as it was read; None where there was none.
+        """
+        if self._folder is not None:
+            return self._swap_file(self._folder, path, content, seen)
+        errors = self._obstore.exceptions
+        mode = "create" if seen is None else {"e_tag": seen.tag}
+        try:
+            with self._explaining():
+                put = self._obstore.put(self._store, path, content, mode=mode, use_multipart=False)
+                return Seen(content, str(put["e_tag"]))
+        except (errors.AlreadyExistsError, errors.PreconditionError):
+            # A server may have taken it and failed to say so: the request that was made again then meets itself.
+            there = self.read(path)
+            return there if there is not None and there.content == content else None
+        except _MissingError:  # it was seen, and somebody has removed it
+            return None
+
+    def check_swaps(self) -> None:
+        """See that the server refuses to overwrite what is not as it was seen, on an object made for that.
+
+        Raises:
+            BucketError: if it overwrites it: two workers would overwrite each other's commits without a word.
+        """
+        if self._folder is not None:
+            return
+        errors = self._obstore.exceptions
+        refused = []
+        for mode in ("create", "create", {"e_tag": '"0"'}):  # the first may make it, neither other may write it
+            try:
+                with self._explaining():
+                    self._obstore.put(self._store, _PROBE, b"", mode=mode, use_multipart=False)
+            except (errors.AlreadyExistsError, errors.PreconditionError):
+                refused.append(mode)
+        if len(refused) < 2 or refused[-1] == "create":
+            raise BucketError(
+                f"store {self.address} overwrites objects whatever If-Match and If-None-Match say, so two workers "
+                "would undo each other's commits; use a server with conditional writes"
+            )
+
+    def entries(self, prefix: str) -> list[Entry]:
+        """Return what is stored below a prefix, which ends with a slash."""
+        with self._explaining():
+            return [
+                Entry(str(each["path"]), int(each["size"]), each["last_modified"])
+                for page in self._obstore.list(self._store, prefix)
+                for each in page
+            ]
+
+    def remove(self, paths: Sequence[str]) -> None:
+        """Remove objects; those that are not there are passed over."""
+        for path in paths:
+            try:
+                with self._explaining():
+                    self._obstore.delete(self._store, path)
+            except _MissingError:
+                continue
+
+    def _swap_file(self, folder: Path, path: str, content: bytes, seen: Seen | None) -> Seen | None:
+        """Compare and replace under a lock: a folder has no conditional writes."""
+        lock = FileLock(folder / f"{path}.lock")
+        with self._explaining():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            try:
+                with lock.acquire(timeout=_LOCK_SECONDS):
+                    there = self.read(path)
+                    if (there and there.content) != (seen and seen.content):
+                        return None
+                    self._obstore.put(self._store, path, content)
+                    self._on_disk(path)
+            except Timeout:
+                raise BucketError(f"store {self.address}: {lock.lock_file} is held by another process") from None
+        return Seen(content, "")
+
+    def _on_disk(self, path: str) -> None:
+        if self._folder is not None:
+            sync(self._folder / path)
+            sync((self._folder / path).parent)
+
+    @contextmanager
+    def _explaining(self) -> Iterator[None]:
+        """Say in words why a store failed.
+
+        Raises:
+            _MissingError: for an object that is not there.
+        """
+        errors = self._obstore.exceptions
+        try:
+            yield
+        except (errors.AlreadyExistsError, errors.PreconditionError):
+            raise
+        except (errors.BaseError, OSError, ValueError) as error:
+            text = str(error)
+            if isinstance(error, FileNotFoundError) and "NoSuchBucket" not in text:
+                raise _MissingError(text) from None
+            raise BucketError(f"store {self.address} {self._why(error, text)}") from None
+
+    def _why(self, error: Exception, text: str) -> str:
+        errors = self._obstore.exceptions
+        short = " ".join(text.partition("Debug source")[0].split())
+        short = short if len(short) <= _SHOWN else f"{short[:_SHOWN]}…"
+        if "NoSuchBucket" in text:
+            return "is not there: make the bucket, or correct HEATMAP_STORE"
+        if isinstance(error, (errors.PermissionDeniedError, errors.UnauthenticatedError)) or "403 Forbidden" in text:
+            return (
+                "refuses these credentials: correct AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or what they may do "
+                f"there ({short})"
+            )
+        if self._folder is not None:
+            return f"cannot be read or written ({short}); make room, or correct HEATMAP_STORE"
+        where = os.environ.get("AWS_ENDPOINT_URL") or os.environ.get("AWS_ENDPOINT") or "AWS"
+        return f"does not answer as it should at {where}; run again when it does ({short})"
+
+
+class _MissingError(Exception):
+    """An object that is not there."""

@@ -1,0 +1,85 @@
+"""heatmap.duckdb made of the parts of a store: the tables and views that readers know, whoever computed them.
+
+What belongs here: making the file and putting it in its place in one step. What does not: fetching parts
+(`fleet/pull.py`). Small tables are always real ones. Large ones are, too, where that is quickly done; else they are
+views over the files, whose `symbol=` folders let a query of one symbol open only its own.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from heatmap_pipeline.files import sync
+from heatmap_pipeline.store.manifest import Part
+from heatmap_pipeline.store.parts import by_month, load
+from heatmap_pipeline.store.schema import Table, symbol_tables
+from heatmap_pipeline.store.sql import Connection, quoted, transaction
+from heatmap_pipeline.store.warehouse import StoreError, Warehouse
+
+
+def build(warehouse: Warehouse, parts: Mapping[str, Mapping[Part, Path]], *, views_over: Path | None = None) -> None:
+    """Make the published database of parts, and put it in the place of the one before.
+
+    Args:
+        warehouse: of the folder; it has no private database.
+        parts: by symbol, where each part is.
+        views_over: the folder TABLE/symbol=SYMBOL/... that they are in, and nothing else is, where large tables are to
+            be views; it has to stay. None: all tables are real ones.
+
+    Raises:
+        StoreError: if the folder has a private database, cannot be written, or its disk is full; heatmap.duckdb is as
+            it was.
+    """
+    if warehouse.path.exists():
+        raise StoreError(
+            f"{warehouse.home} has a warehouse of its own, whose publication would be lost; choose another"
+        )
+    new = warehouse.home / f".{warehouse.published.name}.{os.getpid()}.catalogue"
+    with warehouse.locked(), warehouse.explaining(warehouse.published):
+        try:
+            with warehouse.opened(new) as con:
+                warehouse.ensure_schema(con)
+                with transaction(con):
+                    for symbol, files in sorted(parts.items()):
+                        load(con, symbol, {part: path for part, path in files.items() if _is_real(part, views_over)})
+                    for table in symbol_tables(private=False):
+                        if views_over is not None and by_month(table) and (views_over / table.name).is_dir():
+                            _make_view(con, table, views_over)
+                con.execute("CHECKPOINT")
+            new.chmod(0o644)
+            sync(new)
+            warehouse.published.with_name(f"{warehouse.published.name}.wal").unlink(missing_ok=True)
+            new.replace(warehouse.published)
+            sync(warehouse.home)
+        finally:
+            for left in (new, new.with_name(f"{new.name}.wal")):
+                left.unlink(missing_ok=True)
+
+
+def _is_real(part: Part, views_over: Path | None) -> bool:
+    table = next((table for table in symbol_tables(private=False) if table.name == part.table), None)
+    return table is not None and (views_over is None or not by_month(table))
+
+
+def _make_view(con: Connection, table: Table, folder: Path) -> None:
+    """Put a view over the files in the place of a table, with its columns and what is said of them."""
+    columns = ", ".join(f'CAST("{name}" AS {kind}) AS "{name}"' for name, kind in _named_types(table))
+    files = folder / table.name / "symbol=*" / "*.parquet"
+    con.execute(f"DROP TABLE {table.name}")
+    con.execute(
+        f"CREATE VIEW {table.name} AS SELECT {columns} FROM read_parquet({quoted(files)}, "  # noqa: S608 - names of ours
+        "hive_partitioning = true, hive_types = {'symbol': VARCHAR})"
+    )
+    con.execute(f"COMMENT ON VIEW {table.name} IS {quoted(table.comment)}")
+    for name, note in table.notes.items():
+        con.execute(f'COMMENT ON COLUMN {table.name}."{name}" IS {quoted(note)}')
+
+
+_ENUMS = {"side": "side_name", "event_type": "event_name"}
+
+
+def _named_types(table: Table) -> list[tuple[str, str]]:
+    """Return the columns with their types as schema.sql names them."""
+    return [(name, _ENUMS[name] if kind.startswith("ENUM") else kind) for name, kind in table.types.items()]

@@ -1,0 +1,134 @@
+"""`heatmap fleet`: the verbs as a user types them, what they say, and that a run of them is one of any home."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from heatmap_pipeline.commands import command
+from heatmap_pipeline.orchestration import runs
+from heatmap_pipeline.settings import Settings, load_settings
+from heatmap_pipeline_tests._homes import done, heatmap, refused
+from heatmap_pipeline_tests.fleet.stores import assert_like, run
+from heatmap_pipeline_tests.orchestration.homes import BTC, ETH, assert_same, day, tables
+
+pytestmark = [pytest.mark.slow, pytest.mark.fleet]
+
+Machine = Callable[..., Settings]
+
+
+@pytest.fixture
+def machine(archive: Path, store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home whose runs are over the store; the environment says so."""
+    monkeypatch.setenv("HEATMAP_STORE", store)
+    monkeypatch.setenv("HEATMAP_HOME", str(tmp_path / "machine"))
+    monkeypatch.setenv("HEATMAP_SOURCE", "archive")
+    monkeypatch.setenv("HEATMAP_ARCHIVE", str(archive))
+    monkeypatch.setenv("HEATMAP_MODELS", "delta")
+    return tmp_path / "machine"
+
+
+def test_a_run_of_dagster_over_the_store_is_one_of_any_home(
+    machine: Path, store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The whole way, with Dagster: two runs, status, catalogue; then nothing is left to do."""
+    for first, last in ((1, 2), (3, 3)):
+        ran = done("fleet", "run", BTC, "--start", day(first), "--end", day(last))
+        assert (
+            ran.stdout == f"{BTC}: {day(first)} .. {day(last)} computed and published (real data)\nstore     {store}\n"
+        )
+    said = done("status").stdout.splitlines()
+    assert said[0] == f"store {store}"
+    assert said[2].split()[:5] == [BTC, "delta", "3", str(day(1)), str(day(3))]
+    catalogue = done("fleet", "catalogue").stdout
+    assert catalogue.startswith(f"{machine / 'heatmap.duckdb'}: 1 symbols, ")
+    assert catalogue.endswith(" 0 removed, replaced\n")
+    monkeypatch.setattr("heatmap_pipeline.render.page.is_drawn", lambda *_: True)  # nothing is drawn in tests
+    again = done("fleet", "run", BTC, "--start", day(1), "--end", day(3))
+    assert again.stdout.startswith(f"{BTC}: {day(1)} .. {day(3)} stored, unchanged and published: nothing to do")
+    history = (machine / "dagster" / "history" / "runs").glob("*.db")
+    assert len([path for path in history if path.stem != "index"]) == 2, "its history is that of the home"
+    monkeypatch.delenv("HEATMAP_STORE")
+    embedded = tmp_path / "embedded"
+    for first, last in ((1, 2), (3, 3)):
+        done("run", BTC, "--start", day(first), "--end", day(last), "--home", embedded)
+    assert_like(load_settings(home=machine, store=store, symbols=(BTC,)), embedded)
+    assert_same(tables(machine / "heatmap.duckdb"), tables(embedded / "heatmap.duckdb"))
+
+
+def test_who_is_overtaken_says_so_and_ends_with_1(
+    machine: Path, settings_of: Machine, light_commands: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_days = runs.run_days
+
+    def while_another_commits(*arguments: Any, **options: Any) -> runs.Outcome:
+        outcome = run_days(*arguments, **options)
+        run(settings_of(BTC, home="another", models=("delta",)), 1)
+        return outcome
+
+    monkeypatch.setattr(runs, "run_days", while_another_commits)
+    words = f"{BTC}: another worker committed it to"
+    refused(heatmap("fleet", "run", BTC, "--start", day(1), "--end", day(2)), 1, words, "run it again to go on")
+
+
+def test_what_goes_wrong_names_verbs_of_the_fleet_and_the_home_of_the_user(
+    machine: Path, light_commands: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done("fleet", "run", BTC, "--start", day(1), "--end", day(1))
+    gap = refused(heatmap("fleet", "run", BTC, "--start", day(4), "--end", day(4)), 1, f"`heatmap fleet run {BTC}")
+    assert "scratch" not in gap
+    other = refused(
+        heatmap("fleet", "refresh", ETH, "--home", machine / "b"), 1, f"`heatmap fleet run {ETH} --start DAY"
+    )
+    assert f"--home {machine / 'b'}`" in other
+    assert "scratch" not in other
+
+
+def test_verbs_of_a_home_are_refused_where_the_store_is_set(machine: Path) -> None:
+    days = ("--start", day(1), "--end", day(1))
+    refused(heatmap("run", BTC, *days), 2, "HEATMAP_STORE is set", "type `heatmap fleet run`")
+    refused(heatmap("refresh"), 2, "HEATMAP_STORE is set", "type `heatmap fleet refresh`")
+    assert not machine.exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("run", BTC, "--start", day(1), "--end", day(1)), ("refresh",), ("catalogue",), ("pull", "DIR"), ("collect",)],
+)
+def test_without_a_store_each_verb_says_what_to_set(words: tuple[object, ...], tmp_path: Path) -> None:
+    place = () if words[0] in ("pull", "collect") else ("--home", tmp_path)
+    refused(heatmap("fleet", *words, *place), 1 if words[0] == "collect" else 2, "HEATMAP_STORE is not set")
+
+
+def test_an_empty_store_says_how_to_begin(machine: Path, store: str) -> None:
+    assert done("status").stdout.splitlines() == [
+        f"store {store}",
+        "nothing is stored in it yet; begin with `heatmap fleet run SYMBOL --start DAY --end DAY`",
+    ]
+    refused(heatmap("fleet", "catalogue"), 1, f"nothing is stored in {store} yet")
+    assert done("fleet", "collect").stdout == f"{store}: 0 parts removed, 0.0 MB; 0 parts stay\n"
+
+
+def test_a_command_names_the_home_that_a_scratch_home_is_of(tmp_path: Path) -> None:
+    settings = load_settings(home=tmp_path / "scratch" / "1-a", store="s3://bucket/a")
+    assert command(settings, "run", BTC) == f"heatmap fleet run {BTC} --home {tmp_path}"
+    assert command(settings, "status") == f"heatmap status --home {tmp_path}"
+    embedded = settings.model_copy(update={"store": ""})
+    assert command(embedded, "run", BTC) == f"heatmap run {BTC} --home {tmp_path / 'scratch' / '1-a'}"
+
+
+def test_obstore_is_not_imported_without_a_store() -> None:
+    """The embedded home needs no extra: asked of a process that does what a run does before it runs."""
+    code = "import sys, heatmap_pipeline.cli, heatmap_pipeline.definitions, heatmap_pipeline.fleet.worker\n"
+    code += "print('obstore' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+
+
+def test_a_missing_extra_is_named(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "obstore", None)
+    refused(heatmap("status"), 1, "needs obstore; install it with `pip install 'heatmap-pipeline[fleet]'`")

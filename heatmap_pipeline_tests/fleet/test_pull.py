@@ -1,0 +1,220 @@
+"""The catalogue: a reader of the store's heatmap.duckdb sees what one of an embedded home sees, and fetches little."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from heatmap_pipeline.api.app import create_app
+from heatmap_pipeline.fleet.collect import collect
+from heatmap_pipeline.fleet.pull import PullError, pull
+from heatmap_pipeline.fleet.worker import shard
+from heatmap_pipeline.settings import Settings
+from heatmap_pipeline.store.bucket import Bucket, BucketError
+from heatmap_pipeline.store.parts import by_month
+from heatmap_pipeline.store.schema import View, comments, relations, symbol_tables
+from heatmap_pipeline.store.warehouse import StoreError, Warehouse
+from heatmap_pipeline_tests.api.homes import TestClient
+from heatmap_pipeline_tests.fleet.conftest import both
+from heatmap_pipeline_tests.fleet.stores import parts_named, parts_there, run
+from heatmap_pipeline_tests.orchestration.homes import BTC, ETH, assert_same, day, real, tables
+
+pytestmark = [pytest.mark.slow, pytest.mark.fleet]
+
+Machine = Callable[..., Settings]
+
+ENDPOINTS = (
+    f"/liquidations/heatmap-timeseries?symbol={BTC}&start_time={day(1)}&interval=1h",
+    f"/liquidations/heatmap-timeseries?symbol={ETH}&start_time={day(2)}&interval=1h&format=columns&model=delta",
+    f"/liquidations/map?symbol={BTC}",
+    f"/liquidations/map?symbol={ETH}&model=delta",
+    f"/liquidations/lots?symbol={BTC}&time={day(2)}T12:00:00Z",
+)
+
+
+def answers(settings: Settings) -> list[bytes]:
+    """Return what is served of a home, byte for byte."""
+    with TestClient(create_app(settings)) as client:
+        got = [client.get(path) for path in ENDPOINTS]
+    assert [answer.status_code for answer in got] == [200] * len(got), [answer.text[:200] for answer in got]
+    return [answer.content for answer in got]
+
+
+def contents(database: Path) -> dict[str, list[tuple[object, ...]]]:
+    """Return the rows of every table of a database, a table or a view, without what differs between any two homes."""
+    with duckdb.connect(str(database), read_only=True) as con:
+        found = {}
+        for table in symbol_tables(private=False):
+            columns = ", ".join(f'"{name}"' for name in table.types if name != "created_at")
+            found[table.name] = con.execute(f"SELECT {columns} FROM {table.name} ORDER BY ALL").fetchall()
+        return found
+
+
+@pytest.fixture
+def fetched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The paths that were fetched from the store."""
+    paths: list[str] = []
+    fetch = Bucket.fetch
+
+    def note(self: Bucket, path: str, target: Path) -> bool:
+        paths.append(path)
+        return fetch(self, path, target)
+
+    monkeypatch.setattr(Bucket, "fetch", note)
+    return paths
+
+
+@both
+def test_what_is_pulled_is_served_as_an_embedded_home_is(
+    settings_of: Machine, embedded: Path, archive: Path, tmp_path: Path, fetched: list[str]
+) -> None:
+    settings = settings_of(BTC, ETH)
+    run(settings, 1, 2)
+    folder = tmp_path / "reader"
+    first = pull(settings, folder)
+    assert (first.symbols, first.replaced, first.fetched) == (2, True, first.parts)
+    run(settings, 3)
+    fetched.clear()
+    second = pull(settings, folder)
+    kept = parts_named(settings) - set(fetched)
+    assert kept, "what did not change is not fetched again"
+    assert len(set(fetched)) == len(fetched) == second.fetched == second.parts - len(kept)
+    published = Warehouse(folder).published
+    assert_same(tables(published), tables(embedded / "heatmap.duckdb"))
+    assert answers(real(folder, archive, BTC, ETH)) == answers(real(embedded, archive, BTC, ETH))
+    before = published.stat()
+    third = pull(settings, folder)
+    assert (third.replaced, third.fetched, third.removed) == (False, 0, 0)
+    assert published.stat() == before
+
+
+def test_large_tables_are_views_where_there_is_too_much(
+    settings_of: Machine, embedded: Path, archive: Path, tmp_path: Path
+) -> None:
+    settings, folder = settings_of(BTC, ETH), tmp_path / "reader"
+    run(settings, 1, 2)
+    run(settings, 3)
+    assert pull(settings, folder, tables_up_to=1000).replaced
+    published = Warehouse(folder).published
+    with duckdb.connect(str(published), read_only=True) as con:
+        kinds = dict(con.execute("SELECT table_name, table_type FROM information_schema.tables").fetchall())
+        said = con.execute(
+            "SELECT view_name, '', comment FROM duckdb_views() WHERE NOT internal UNION ALL "
+            "SELECT table_name, column_name, comment FROM duckdb_columns() WHERE NOT internal"
+        ).fetchall()
+        shapes = {t.name: con.execute(f"DESCRIBE {t.name}").fetchall() for t in symbol_tables(private=False)}
+    large = {table.name for table in symbol_tables() if by_month(table)}
+    there = {path.split("/")[1] for path in parts_named(settings)}
+    views = {relation.name for relation in relations() if isinstance(relation, View)}
+    assert {name for name, kind in kinds.items() if kind == "VIEW"} == (large & there) | views
+    assert {(name, column): text for name, column, text in said if name in large} == {
+        key: text for key, text in comments().items() if key[0] in large and (key[1] or key[0] in there)
+    }
+    with duckdb.connect(str(embedded / "heatmap.duckdb"), read_only=True) as con:
+        for name, shape in shapes.items():
+            assert [row[:2] for row in shape] == [row[:2] for row in con.execute(f"DESCRIBE {name}").fetchall()]
+    assert contents(published) == contents(embedded / "heatmap.duckdb")
+    assert answers(real(folder, archive, BTC, ETH)) == answers(real(embedded, archive, BTC, ETH))
+    for path in (folder / "parts").glob(f"*/position_events/symbol={ETH}/*"):
+        path.write_bytes(b"no part")
+    with duckdb.connect(str(published), read_only=True) as con:
+        query = "SELECT count(*) FROM position_events WHERE symbol = ?"
+        assert con.execute(query, [BTC]).fetchall() > [(0,)], "only the folder of the symbol is opened"
+        with pytest.raises(duckdb.Error, match=r"magic bytes|too small"):
+            con.execute(query, [ETH]).fetchall()
+
+
+def test_who_has_the_former_file_open_goes_on_reading(settings_of: Machine, tmp_path: Path) -> None:
+    settings, folder = settings_of(BTC, models=("delta",)), tmp_path / "reader"
+    run(settings, 1)
+    pull(settings, folder, tables_up_to=0)
+    with Warehouse(folder).read() as con:
+        ((before,),) = con.execute("SELECT count(*) FROM position_events").fetchall()
+        run(settings, 2)
+        pull(settings, folder, tables_up_to=0)
+        assert con.execute("SELECT count(*) FROM position_events").fetchall() == [(before,)]
+    with Warehouse(folder).read() as con:
+        assert con.execute("SELECT count(*) FROM position_events").fetchall() > [(before,)]
+    run(settings, 3)
+    pull(settings, folder, tables_up_to=0)
+    assert len(list((folder / "parts").iterdir())) == 2, "the newest, and the one before it"
+
+
+def test_what_cannot_be_pulled_is_said_and_changes_nothing(settings_of: Machine, tmp_path: Path) -> None:
+    settings, folder = settings_of(BTC, models=("delta",)), tmp_path / "reader"
+    with pytest.raises(PullError, match=r"nothing is stored in file://.* yet"):
+        pull(settings, folder)
+    run(settings, 1)
+    pull(settings, folder)
+    before = Warehouse(folder).published.read_bytes()
+    first = parts_named(settings)
+    run(settings, 2)
+    lost = sorted(parts_named(settings) - first)[-1]
+    Bucket(settings.store).remove([lost])
+    with pytest.raises(BucketError, match="is missing"):
+        pull(settings, folder)
+    assert Warehouse(folder).published.read_bytes() == before
+    with Warehouse(folder / "home").connect():
+        pass
+    with pytest.raises(StoreError, match="has a warehouse of its own"):
+        pull(settings, folder / "home")
+
+
+def test_the_query_of_the_documentation_reads_what_is_committed(settings_of: Machine) -> None:
+    """Over a folder, as no httpfs is at hand here."""
+    settings = settings_of(BTC, models=("delta",))
+    run(settings, 1)
+    run(settings, 2)
+    (query,) = re.findall("```sql\n(.*?)```", (Path(__file__).parents[2] / "docs" / "fleet.md").read_text(), re.DOTALL)
+    lines = [line for line in query.splitlines() if not line.startswith(("INSTALL", "CREATE SECRET"))]
+    with duckdb.connect() as con:
+        con.execute("\n".join(lines).replace("s3://markets/heatmap", settings.store.removeprefix("file://")))
+        days = [row[0] for row in con.fetchall()]
+    assert len(days) == 2 * 288
+
+
+# -- collecting
+
+
+@both
+def test_what_nobody_names_is_collected_after_the_grace_time(settings_of: Machine) -> None:
+    settings = settings_of(BTC, models=("delta",))
+    run(settings, 1)
+    run(settings, 2)
+    named, there = parts_named(settings), parts_there(settings)
+    assert named < there, "the second run has replaced parts"
+    day_long = collect(settings, timedelta(hours=24))
+    assert (day_long.removed, day_long.kept) == (0, len(there))
+    report = collect(settings, timedelta(0))
+    assert (report.removed, report.kept) == (len(there - named), len(named))
+    assert parts_there(settings) == named
+    with shard(settings) as own:  # all of it can be read
+        assert own.commit(BTC).parts == 0
+
+
+def test_what_was_replaced_this_hour_stays_however_old_it_is(settings_of: Machine) -> None:
+    settings = settings_of(BTC, models=("delta",))
+    run(settings, 1)
+    before = parts_there(settings)
+    run(settings, 2)
+    for path in (Path(settings.store.removeprefix("file://")) / "parts").rglob("*.parquet"):
+        os.utime(path, (0, 0))
+    assert collect(settings, timedelta(hours=1)).removed == 0, "somebody may be reading them"
+    collect(settings, timedelta(0))
+    assert not (before - parts_named(settings)) & parts_there(settings)
+
+
+def test_other_files_below_the_address_stay(settings_of: Machine) -> None:
+    settings = settings_of(BTC, models=("delta",))
+    run(settings, 1)
+    others = [Path(settings.store.removeprefix("file://")) / name for name in ("parts/notes.txt", "parts/x.parquet")]
+    for path in others:
+        path.write_text("mine")
+    assert collect(settings, timedelta(0)).removed == 0
+    assert all(path.exists() for path in others)

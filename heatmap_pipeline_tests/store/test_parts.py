@@ -1,0 +1,160 @@
+"""Parts: cut and put together again they are the same rows, and only what changed is cut anew."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import strategies as st
+
+from heatmap_pipeline.store.manifest import Part
+from heatmap_pipeline.store.parts import Cut, by_month, cut, days_of, load
+from heatmap_pipeline.store.schema import schema_text, symbol_tables
+from heatmap_pipeline.store.sql import Connection
+from heatmap_pipeline_tests._examples import examples
+from heatmap_pipeline_tests.store.tiny import fill
+
+SYMBOL = "BTCUSDT"
+
+
+@contextmanager
+def empty() -> Iterator[Connection]:
+    with duckdb.connect(":memory:") as con:
+        con.execute("SET threads = 1")
+        con.execute(schema_text())
+        yield con
+
+
+@pytest.fixture(scope="module")
+def months() -> Iterator[Connection]:
+    """A database with three days of two symbols, each of them again a month later."""
+    with empty() as con:
+        for number, symbol in enumerate((SYMBOL, "ETHUSDT")):
+            fill(con, symbol, seed=number + 1)
+        con.execute("INSERT INTO failed_days VALUES (?, 'raw_candles', '2024-01-07', 'why', '2024-01-08')", [SYMBOL])
+        for table in symbol_tables(private=False):
+            if time := table.time_column:
+                later = f"CAST({time} + INTERVAL 1 MONTH AS {table.types[time]})"
+                con.execute(f"INSERT INTO {table.name} SELECT * REPLACE ({later} AS {time}) FROM {table.name}")
+        yield con
+
+
+def rows(con: Connection, symbol: str = SYMBOL) -> dict[str, list[tuple[Any, ...]]]:
+    """Return the rows of every table, large ones in the order in which they are stored within a model."""
+    found = {}
+    for table in symbol_tables():
+        order = "ALL"
+        if by_month(table):
+            order = ", ".join([*(["model"] if "model" in table.types else []), str(table.time_column), "rowid"])
+        query = f"SELECT * FROM {table.name} WHERE symbol = ? ORDER BY {order}"
+        found[table.name] = con.execute(query, [symbol]).fetchall()
+    return found
+
+
+def files_of(pieces: Cut, earlier: Mapping[Part, Path] | None = None) -> dict[Part, Path]:
+    """Return where each part is: of the new ones the file that was cut, of the others that of before."""
+    return {part: pieces.files.get(part.hash) or (earlier or {})[part] for part in pieces.parts}
+
+
+def cut_into(con: Connection, folder: Path, earlier: Cut | None = None) -> Cut:
+    folder.mkdir()
+    return cut(con, SYMBOL, folder, earlier.parts if earlier else (), earlier.fingerprints if earlier else None)
+
+
+def test_every_table_has_rows(months: Connection) -> None:
+    filled = {name for name, found in rows(months).items() if found}
+    assert filled >= {table.name for table in symbol_tables() if by_month(table)} - {"coarse_days", "score_hours"}
+
+
+def test_what_is_put_together_is_what_was_cut(months: Connection, tmp_path: Path) -> None:
+    pieces = cut_into(months, tmp_path / "new")
+    assert {part.month for part in pieces.parts} == {"", "2024-03", "2024-04"}
+    with empty() as con:
+        load(con, SYMBOL, files_of(pieces))
+        assert rows(con) == rows(months)
+        assert rows(con, "ETHUSDT") == {table.name: [] for table in symbol_tables()}
+        assert days_of(con, SYMBOL) == days_of(months, SYMBOL)
+        again = cut_into(con, tmp_path / "again", pieces)
+    assert again.files == {}
+    assert (again.parts, again.fingerprints) == (pieces.parts, pieces.fingerprints)
+
+
+def test_a_change_of_a_month_is_cut_anew_and_nothing_of_others(months: Connection, tmp_path: Path) -> None:
+    pieces = cut_into(months, tmp_path / "new")
+    with empty() as con:
+        load(con, SYMBOL, files_of(pieces))
+        con.execute("UPDATE raw_candles SET volume = volume + 1 WHERE day = DATE '2024-04-02'")
+        assert cut_into(con, tmp_path / "unseen", pieces).files == {}, "nothing vouches for it, so nothing is read"
+        con.execute("UPDATE raw_days SET content_hash = 'x' WHERE kind = 'candles' AND day = DATE '2024-04-02'")
+        changed = cut_into(con, tmp_path / "changed", pieces)
+        new = {(part.table, part.month) for part in changed.parts if part.hash in changed.files}
+        assert {("raw_candles", "2024-04"), ("raw_days", "")} <= new
+        assert {month for _, month in new} <= {"", "2024-04"}
+        with empty() as other:
+            load(other, SYMBOL, files_of(changed, files_of(pieces)))
+            assert rows(other) == rows(con)
+
+
+def test_rows_that_nothing_vouches_for_are_a_defect_that_is_seen(months: Connection, tmp_path: Path) -> None:
+    with empty() as con:
+        load(con, SYMBOL, files_of(cut_into(months, tmp_path / "new")))
+        con.execute("INSERT INTO raw_candles SELECT * REPLACE (DATE '2025-01-01' AS day) FROM raw_candles LIMIT 1")
+        with pytest.raises(RuntimeError, match="raw_candles of BTCUSDT has rows in 2025-01"):
+            cut_into(con, tmp_path / "again")
+
+
+counts = st.lists(st.integers(0, 4), min_size=1, max_size=2)
+
+
+@pytest.mark.slow
+@examples(10, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(counts)
+def test_cut_after_each_stretch_of_days_it_is_what_is_cut_of_all_at_once(
+    months: Connection, tmp_path_factory: pytest.TempPathFactory, stretches: list[int]
+) -> None:
+    """However the days came in, in how many commits: the rows are those of the whole."""
+    folder = tmp_path_factory.mktemp("stretches")
+    days = sorted(
+        day for (day,) in months.execute("SELECT DISTINCT day FROM raw_days WHERE symbol = ?", [SYMBOL]).fetchall()
+    )
+    kept: dict[Part, Path] = {}
+    pieces: Cut | None = None
+    with empty() as con:
+        _move(months, con, None, None)
+        done = 0
+        for number, count in enumerate([*stretches, len(days)]):
+            for day in days[done : done + count]:
+                _move(months, con, day, day)
+            done = min(done + count, len(days))
+            with empty() as other:  # as the next worker finds it
+                load(other, SYMBOL, kept)
+                assert not kept or rows(other)["symbols"] == rows(con)["symbols"]
+            pieces = cut_into(con, folder / str(number), pieces)
+            kept = files_of(pieces, kept)
+        whole = cut_into(months, folder / "whole")
+        with empty() as other:
+            load(other, SYMBOL, kept)
+            assert rows(other) == rows(months)
+    assert {(part.table, part.month, part.rows) for part in kept} == {
+        (part.table, part.month, part.rows) for part in whole.parts
+    }
+    assert pieces is not None
+    assert pieces.fingerprints == whole.fingerprints
+
+
+def _move(source: Connection, target: Connection, first: date | None, last: date | None) -> None:
+    """Copy the rows of some days; without them those of the tables that know no days."""
+    for table in symbol_tables():
+        if (table.time_column is None or table.private) != (first is None):
+            continue
+        where, values = ("true", []) if first is None or last is None else table.within(first, last)
+        query = f"SELECT * FROM {table.name} WHERE symbol = ? AND {where} ORDER BY rowid"
+        target.register("moved", source.sql(query, params=[SYMBOL, *values]).to_arrow_table())
+        target.execute(f"INSERT INTO {table.name} SELECT * FROM moved")
+        target.unregister("moved")

@@ -1,0 +1,164 @@
+"""The files of deploy/ agree with the program and with each other, as far as can be seen without running them."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import heatmap_pipeline
+from heatmap_pipeline.chain.settings import load_checked_settings
+from heatmap_pipeline.orchestration.runs import packaged_file
+from heatmap_pipeline.orchestration.shards import SHARD_TAG, workspace
+from heatmap_pipeline.orchestration.ui import webserver
+from heatmap_pipeline.settings import Settings
+from heatmap_pipeline_tests.orchestration.ui.running import free_port
+
+DEPLOY = Path(heatmap_pipeline.__file__).parents[1] / "deploy"
+COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+DAGSTER: dict[str, Any] = yaml.safe_load((DEPLOY / "dagster.yaml").read_text())
+HELM: dict[str, Any] = yaml.safe_load((DEPLOY / "helm-values.yaml").read_text())
+OURS = {name: service for name, service in COMPOSE["services"].items() if service["image"].startswith("heatmap")}
+SHARDS = [service for name, service in sorted(OURS.items()) if name.startswith("shard-")]
+
+
+def of_env_file(*, commented: bool = False) -> dict[str, str]:
+    """Return the variables of env.example; with those that are commented out where that is asked for."""
+    lines = (DEPLOY / "env.example").read_text().splitlines()
+    found = (re.fullmatch(rf"{'#?' if commented else ''}([A-Z_]+)=(.*)", line) for line in lines)
+    return {match[1]: match[2] for match in found if match}
+
+
+def settings_of(variables: dict[str, str]) -> Settings:
+    """Return the settings that these variables mean; those that are none are refused."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        return load_checked_settings()
+
+
+@pytest.mark.parametrize("commented", [False, True])
+def test_every_setting_of_the_env_file_is_legal(commented: bool) -> None:
+    settings = settings_of(of_env_file(commented=commented))
+    assert settings.shards == len(SHARDS)
+    assert settings.store.startswith("s3://" if commented else "file:///")
+
+
+def test_there_is_a_code_server_for_each_shard_where_the_workspace_looks_for_it() -> None:
+    settings = settings_of(of_env_file())
+    written = yaml.safe_load(workspace(settings, "shard-{}", 4000))["load_from"]
+    for shard, entry in enumerate(written, 1):
+        service = COMPOSE["services"][entry["grpc_server"]["host"]]
+        assert service["environment"]["HEATMAP_SHARD"] == str(shard)
+        command = service["command"]
+        assert command[command.index("--port") + 1] == str(entry["grpc_server"]["port"])
+    for name in ("daemon", "webserver"):
+        assert "orchestration.shards 'shard-{}' 4000" in OURS[name]["command"][2]
+
+
+def test_what_compose_puts_in_is_named_in_the_env_file() -> None:
+    named = set(re.findall(r"\$\{([A-Z_]+)", (DEPLOY / "compose.yaml").read_text()))
+    assert named <= of_env_file(commented=True).keys()
+    asked = {
+        value["env"] for value in DAGSTER["storage"]["postgres"]["postgres_db"].values() if isinstance(value, dict)
+    }
+    assert asked <= of_env_file().keys()
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_a_service_of_ours_has_no_privilege_and_writes_nothing_but_its_volumes(name: str) -> None:
+    service = OURS[name]
+    assert service["user"] == "10001:10001"
+    assert (service["read_only"], service["cap_drop"]) == (True, ["ALL"])
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert all(port.startswith("${") and ":-127.0.0.1:" in port for port in service.get("ports", ())), (
+        "not to the world"
+    )
+    assert "healthcheck" in service or name == "serve", "the image has that of serve"
+
+
+def test_the_image_is_not_roots_and_says_how_it_is() -> None:
+    lines = (DEPLOY / "Dockerfile").read_text().splitlines()
+    last = lines[max(number for number, line in enumerate(lines) if line.startswith("FROM ")) :]
+    assert "USER 10001:10001" in last
+    assert any(line.startswith("HEALTHCHECK ") for line in last)
+    assert "RUN sh setup.sh fleet" in lines, "which compiles, as in a checkout"
+    subprocess.run(["sh", "-n", DEPLOY / "entrypoint.sh"], check=True)
+
+
+def test_dagsters_settings_of_a_fleet_are_ours_but_for_where_and_how_many() -> None:
+    ours = yaml.safe_load(packaged_file("dagster.yaml").read_text())
+    theirs = {name: value for name, value in DAGSTER.items() if name != "storage"}
+    ours["concurrency"].pop("runs"), theirs["concurrency"].pop("runs")
+    theirs["run_monitoring"].pop("poll_interval_seconds")
+    assert theirs == ours
+
+
+def test_kubernetes_has_the_same_queue_and_legal_settings() -> None:
+    queue = HELM["dagsterDaemon"]["runCoordinator"]["config"]["queuedRunCoordinator"]
+    limits = [{"key": SHARD_TAG, "value": {"applyLimitPerUniqueValue": True}, "limit": 1}]
+    runs = yaml.safe_load((DEPLOY / "dagster.yaml").read_text())["concurrency"]["runs"]
+    assert queue["tagConcurrencyLimits"] == runs["tag_concurrency_limits"] == limits
+    assert queue["maxConcurrentRuns"] == runs["max_concurrent_runs"]
+    scheme = DAGSTER["storage"]["postgres"]["postgres_db"]["scheme"]
+    assert HELM["postgresql"]["postgresqlScheme"] == scheme == "postgresql+psycopg2"
+    deployments = HELM["dagster-user-deployments"]["deployments"]
+    for shard, deployment in enumerate(deployments, 1):
+        settings = settings_of({variable["name"]: variable["value"] for variable in deployment["env"]})
+        assert (settings.shard, settings.shards) == (shard, len(deployments))
+        assert not settings.catalogue, "of which a pod has no use"
+        assert deployment["name"] == f"heatmap-shard-{shard}"
+        assert deployment["securityContext"]["readOnlyRootFilesystem"]
+        written = {mount["mountPath"] for mount in deployment["volumeMounts"]}
+        assert {str(settings.home), "/tmp"} <= written  # noqa: S108
+
+
+@pytest.fixture
+def units(tmp_path: Path) -> list[Path]:
+    """The units, with a program that is here in place of the one that is installed there."""
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("no systemd-analyze here, which looks at units")
+    for path in (DEPLOY / "systemd").glob("*.*"):
+        if path.suffix in (".service", ".timer"):
+            (tmp_path / path.name).write_text(path.read_text().replace("/opt/heatmap/.venv/bin/heatmap", "/bin/true"))
+    return sorted(tmp_path.iterdir())
+
+
+def test_systemd_takes_the_units_and_finds_them_closed(units: list[Path]) -> None:
+    assert len(units) == 4
+    done = subprocess.run(["systemd-analyze", "verify", *map(str, units)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    for unit in units:
+        if unit.suffix == ".service":
+            words = ["systemd-analyze", "security", "--offline=true", "--threshold=20", str(unit)]
+            done = subprocess.run(words, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, f"{unit.name}: exposed more than 2.0 of 10: {done.stdout[-200:]}"
+
+
+def test_the_guarded_webserver_listens_by_itself_where_nobody_hands_it_a_socket(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bound: list[Any] = []
+
+    class Script:
+        name = "dagster-webserver"
+
+        def load(self) -> Any:
+            return lambda: None
+
+    monkeypatch.setattr(webserver, "entry_points", lambda **_: [Script()])
+    monkeypatch.setattr("uvicorn.run", None)
+    monkeypatch.setattr("sys.argv", [])
+    monkeypatch.setattr(webserver, "serve_guarded", lambda *given: bound.append(given))
+    port = free_port()
+    webserver.main(["bind", "127.0.0.1", str(port), "heatmap.example.org", "--workspace", "w.yaml"])
+    ((door, hosts, names),) = bound
+    with door:
+        assert door.getsockname() == ("127.0.0.1", port)
+    assert f"127.0.0.1:{port}" in hosts
+    assert names == ["heatmap.example.org"]
