@@ -84,7 +84,8 @@ def test_what_libraries_keep_goes_to_the_home(place: Path) -> None:
     ran = as_nobody(_LIBRARIES, home, home / "picture.png", cwd=elsewhere)
     assert (ran.returncode, ran.stderr) == (0, ""), "no error, no notice"
     assert ran.stdout == "[0.0, 2.0, 0.0, 2.0]\n"
-    assert len(list((home / "cache" / "numba").rglob("*.nbi"))) == 1
+    compiled = {path.name.rpartition("-")[0] for path in (home / "cache" / "numba").rglob("*.nbi")}
+    assert compiled == {"grid._merged", "buckets.bucket_number"}
     assert list((home / "cache").rglob("fontlist*.json"))
     assert list(elsewhere.iterdir()) == [], "no folder that is called ~"
     os.chown(home, 0, 0)  # now it may only read its home, without anything of a cache

@@ -256,7 +256,7 @@ def test_zooming_in_brings_finer_columns_and_out_coarser_ones(page: Any, server:
     visit(page, server, f"#range=7d&at={CRASH}")
     assert drawn(page)["width"] == 15 * MINUTE
     page.mouse.move(600, 450)
-    for _ in range(9):
+    for _ in range(18):
         page.mouse.wheel(0, -400)
         page.wait_for_timeout(30)
     page.wait_for_function("() => heatmapPage.state().map.width === 300000")
@@ -264,7 +264,7 @@ def test_zooming_in_brings_finer_columns_and_out_coarser_ones(page: Any, server:
     near = held(page, server)
     assert (near["end"] - near["start"]) / near["width"] < 1500
     page.mouse.move(600, 450)
-    for _ in range(14):
+    for _ in range(26):
         page.mouse.wheel(0, 400)
         page.wait_for_timeout(30)
     page.wait_for_function("() => heatmapPage.state().map.width > 900000")
