@@ -54,6 +54,8 @@ def add_pages(app: FastAPI, service: Service) -> None:
         version = service.publications.version
         many = version is not None and len(version.symbols) > MANY
         path = "/overview" if many else "/"
+        if not many:
+            service.read_ahead()
         return await _shown(service, request, *page_files()[path], "no-cache", partial(_coded, path))
 
     @cache

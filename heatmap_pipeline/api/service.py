@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any, TypeVar
 
@@ -25,9 +26,18 @@ from heatmap_pipeline.api.plan import Plan
 from heatmap_pipeline.api.publications import Publications
 from heatmap_pipeline.api.turns import Ticket, Turns
 from heatmap_pipeline.api.warming import warm_up
+from heatmap_pipeline.errors import HeatmapError
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store.warehouse import Warehouse
-from heatmap_pipeline.views.data import SymbolData, Version, loaded_symbols, published_version
+from heatmap_pipeline.views.base import shown_first
+from heatmap_pipeline.views.data import (
+    NotAtHandError,
+    SymbolData,
+    Version,
+    loaded_symbols,
+    published_version,
+    without_reading,
+)
 from heatmap_pipeline.views.replay import Books
 
 Made = TypeVar("Made")
@@ -65,6 +75,7 @@ class Service:
         self.outgoing.freed = self._turns.advance
         self._workers = ThreadPoolExecutor(settings.api_concurrency, thread_name_prefix="answer")
         self._flights: dict[tuple[object, ...], tuple[asyncio.Task[Any], Ticket]] = {}
+        self._ahead: asyncio.Task[None] | None = None
 
     @property
     def queue(self) -> tuple[int, int]:
@@ -75,6 +86,8 @@ class Service:
         """End the workers and close the data."""
         self._turns.close()
         await asyncio.gather(*(flight for flight, _ in self._flights.values()), return_exceptions=True)
+        if self._ahead is not None:
+            await self._ahead
         self._workers.shutdown()
         await self.publications.close()
         self.reserve.close()
@@ -157,6 +170,23 @@ class Service:
         return await self._shared(
             key, version, lambda: lambda: dict(zip(names, version.several(names), strict=True)), None, client, gone
         )
+
+    def read_ahead(self) -> None:
+        """Begin to read what the page shows first: a browser asks for it as soon as it has the page."""
+        if self.publications.version is not None and self._ahead is None:
+            version = self.publications.version.acquire()
+            self._ahead = asyncio.get_running_loop().create_task(self._read_ahead(version))
+
+    async def _read_ahead(self, version: Version) -> None:
+        try:
+            with without_reading({}):
+                version.several(shown_first(version))
+        except NotAtHandError as missing:
+            with suppress(HeatmapError):  # what is wrong with it is said to who asks for it
+                await self.read(version, missing.names)
+        finally:
+            version.release()
+            self._ahead = None
 
     async def _shared(
         self,

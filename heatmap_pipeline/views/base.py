@@ -145,6 +145,17 @@ def bases(version: Version) -> dict[str, tuple[str, ...]]:
     return {base: tuple(found[base]) for base in sorted(found)}
 
 
+def shown_first(version: Version) -> tuple[str, ...]:
+    """Return the ids of the markets that the page shows where nothing is chosen: it orders them in bases.js.
+
+    That is the first market, or all of its base where there are several; none where nothing is served.
+    """
+    first = next(iter(version.symbols.values()), None)
+    if first is None:
+        return ()
+    return bases(version)[first.base] if first.base and is_base(version, first.base) else (first.name,)
+
+
 def is_base(version: Version, name: str) -> bool:
     """Whether a name is that of a base and of no market."""
     known = name in version.symbols or name in version.outdated or name in version.damaged

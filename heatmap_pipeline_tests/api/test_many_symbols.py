@@ -6,6 +6,7 @@ import shutil
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from heatmap_pipeline.store.publish import publish
 from heatmap_pipeline.store.sql import Connection
 from heatmap_pipeline.store.warehouse import StoreError, Warehouse
 from heatmap_pipeline.views import data as views
+from heatmap_pipeline.views.base import shown_first
 from heatmap_pipeline.views.book_map import map_record
 from heatmap_pipeline.views.data import (
     NotAtHandError,
@@ -248,6 +250,31 @@ def test_a_base_is_added_up_whether_its_markets_stay_or_not(several: Settings, r
         assert len(read) == (6 if room == 1 else 3)
     with client(several) as other:
         assert ask(other, HEATMAP, "BTC", interval="1h") == whole
+
+
+def test_what_the_page_shows_first_is_read_while_the_browser_loads_the_page(several: Settings, read: list[str]) -> None:
+    with client(several) as one:
+        ask(one, "/symbols", None)
+        assert read == []
+        one.get("/")
+        wait_for(lambda: len(read) == 3, "its three markets")
+        whole = ask(one, HEATMAP, "BTC", interval="1h")
+        assert sorted(read) == sorted(part["symbol"] for part in whole["meta"]["parts"])
+        one.get("/")
+    assert len(read) == 3, "the second time all of it is there"
+
+
+def test_the_page_begins_with_the_base_of_the_first_market_where_there_are_several(version: Version) -> None:
+    alone = {name: replace(version.symbols[name], base=name.removesuffix("USDT")) for name in NAMES[:2]}
+    version.symbols = alone
+    assert shown_first(version) == (NAMES[0],)
+    both = {name: replace(symbol, base="S") for name, symbol in alone.items()}
+    version.symbols = both
+    assert shown_first(version) == tuple(NAMES[:2])
+    version.symbols = {"S": replace(alone[NAMES[0]], name="S", base="S"), **both}
+    assert shown_first(version) == ("S",), "a name that is a market as well is the market"
+    version.symbols = {}
+    assert shown_first(version) == ()
 
 
 def test_who_must_not_wait_is_told_all_that_is_not_at_hand(version: Version) -> None:
