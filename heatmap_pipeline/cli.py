@@ -1055,8 +1055,8 @@ def _execute(
 
 
 def _say_where(settings: Settings) -> None:
-    """Say where what is published can be looked at."""
-    if settings.store:
+    """Say where what is published can be looked at: of a scratch home, in the store."""
+    if settings.home != settings.named_home:
         click.echo(f"store     {settings.store}")
         return
     click.echo(f"page      {(settings.home / 'renders' / 'index.html').as_uri()}")

@@ -26,6 +26,12 @@ AGAIN_AT = (10, 14, 20)
 nine hours after midnight, and REST may be closed to this place."""
 
 
+def daily_cron(settings: Settings) -> str:
+    """Return when the day that ended is computed, as a cron line: after midnight UTC, and at `AGAIN_AT`."""
+    hours = (0, *(AGAIN_AT if settings.kind.over_network else ()))
+    return f"20 {','.join(map(str, hours))} * * *"
+
+
 def build_schedules(
     settings: Settings, job: Any, assets: Sequence[dg.AssetsDefinition], last: date | None = None
 ) -> Sequence[dg.ScheduleDefinition]:
@@ -38,12 +44,11 @@ def build_schedules(
         last: the last day that the source has, where it does not grow.
     """
     keys = [key for asset in assets for key in asset.keys]
-    hours = (0, *(AGAIN_AT if settings.kind.over_network else ()))
 
     @dg.schedule(
         name=DAILY,
         job=job,
-        cron_schedule=f"20 {','.join(map(str, hours))} * * *",
+        cron_schedule=daily_cron(settings),
         execution_timezone="UTC",
         default_status=dg.DefaultScheduleStatus.RUNNING,
         description="Computes the day that ended at 00:00 UTC, and every day missing before it, draws and publishes; "

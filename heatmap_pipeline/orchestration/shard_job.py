@@ -22,7 +22,7 @@ from heatmap_pipeline.fleet.pull import pull
 from heatmap_pipeline.fleet.worker import Requests, open_bucket, run_symbols
 from heatmap_pipeline.orchestration.assets.common import OWNERS, asset_key
 from heatmap_pipeline.orchestration.runs import days_to_run, run_days, stored_spans
-from heatmap_pipeline.orchestration.schedules import AGAIN_AT, DAILY
+from heatmap_pipeline.orchestration.schedules import AGAIN_AT, DAILY, daily_cron
 from heatmap_pipeline.orchestration.sensors import build_sensors
 from heatmap_pipeline.orchestration.shards import tags_of
 from heatmap_pipeline.settings import Settings
@@ -165,12 +165,10 @@ def _in_memory(_: Path) -> AbstractContextManager[dg.DagsterInstance]:
 
 
 def _daily(settings: Settings, job: dg.JobDefinition) -> dg.ScheduleDefinition:
-    hours = (0, *(AGAIN_AT if settings.kind.over_network else ()))
-
     @dg.schedule(
         name=DAILY,
         job=job,
-        cron_schedule=f"20 {','.join(map(str, hours))} * * *",
+        cron_schedule=daily_cron(settings),
         execution_timezone="UTC",
         default_status=dg.DefaultScheduleStatus.RUNNING,
         description="Has every day computed that ended; later in the day only of symbols that lack it.",

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from heatmap_pipeline import cli
 from heatmap_pipeline.commands import command
 from heatmap_pipeline.orchestration import runs
 from heatmap_pipeline.settings import Settings, load_settings
@@ -120,6 +121,16 @@ def test_a_command_names_the_home_that_a_scratch_home_is_of(tmp_path: Path) -> N
     assert command(settings, "status") == f"heatmap status --home {tmp_path}"
     embedded = settings.model_copy(update={"store": ""})
     assert command(embedded, "run", BTC) == f"heatmap run {BTC} --home {tmp_path / 'scratch' / '1-a'}"
+
+
+def test_what_is_in_a_home_is_said_to_be_there_also_where_the_store_is_set(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As of `heatmap demo`, which nobody runs over a store."""
+    cli._say_where(load_settings(home=tmp_path, store="s3://bucket/a"))
+    assert capsys.readouterr().out.splitlines()[-1] == f"database  {tmp_path / 'heatmap.duckdb'}"
+    cli._say_where(load_settings(home=tmp_path / "scratch" / "1-a", store="s3://bucket/a"))
+    assert capsys.readouterr().out == "store     s3://bucket/a\n"
 
 
 def test_obstore_is_not_imported_without_a_store() -> None:

@@ -41,7 +41,8 @@ def build(settings: Settings, symbol: str, _days: dg.DailyPartitionsDefinition) 
                 def is_chosen(other: str, name: str) -> bool:
                     return not chosen or asset_key(other, name) in chosen
 
-                ready = [*warehouse.drawn, *(o for o in settings.symbols if not is_chosen(o, heatmap_render.NAME))]
+                not_to_draw = [other for other in settings.symbols if not is_chosen(other, heatmap_render.NAME)]
+                ready = [*warehouse.drawn, *not_to_draw]
                 others = [other for other in ready if other != symbol and is_chosen(other, NAME)]
                 wanted = [symbol, *others]
                 results |= publish_symbols(warehouse.get_connection, settings, warehouse.warehouse, wanted, rules)
