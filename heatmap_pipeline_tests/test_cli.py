@@ -22,6 +22,7 @@ import heatmap_pipeline
 from heatmap_pipeline import cli
 from heatmap_pipeline.chain.progress import tell
 from heatmap_pipeline.chain.settings import DEMO_MARKETS
+from heatmap_pipeline.cli import showing
 from heatmap_pipeline.orchestration.runs import RunError, packaged_file
 from heatmap_pipeline.orchestration.ui import front
 from heatmap_pipeline.render.picture import write_png
@@ -196,7 +197,7 @@ def test_progress_is_bars_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.setattr(sys, "stderr", terminal)
-    with cli._progress():
+    with showing.progress():
         tell(BTC, "raw_candles", 1, 4)
         tell(BTC, "raw_candles", 4, 4)
         tell(ETH, "raw_candles", 1, 4)
@@ -207,7 +208,7 @@ def test_progress_is_bars_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_long_work_tells_a_line_a_quarter(capsys: pytest.CaptureFixture[str]) -> None:
     for number in range(1, 91):
-        cli._plain(BTC, "raw_candles", number, 90)
+        showing._plain(BTC, "raw_candles", number, 90)
     assert capsys.readouterr().err.splitlines() == [
         f"{BTC} raw_candles: {number} of 90 days" for number in (23, 45, 68, 90)
     ]

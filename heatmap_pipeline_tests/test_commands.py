@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 import heatmap_pipeline
 from heatmap_pipeline import cli
 from heatmap_pipeline.chain.settings import load_checked_settings
+from heatmap_pipeline.cli.options import settings_of as settings_of_options
 from heatmap_pipeline.commands import OVER_STORE, TAKES, at, command, first_commands
 from heatmap_pipeline.settings import Settings, load_settings
 
@@ -35,12 +36,12 @@ def options_of(line: str) -> tuple[str, dict[str, Any]]:
 def settings_of(line: str) -> Settings:
     """Return the settings that the command would work with, were the line typed."""
     _, options = options_of(line)
-    return cli._settings(
+    return settings_of_options(
         home=options["home"],
         source=options.get("source"),
         archive=options.get("archive"),
         liquidations_folder=options.get("liquidations_folder"),
-        models=options.get("models") or None,
+        models=options.get("models", ()),
     )
 
 

@@ -137,7 +137,7 @@ def test_the_imports_that_are_known_to_be_there_are_read(there: list[Import]) ->
     read = {(each.place.split(":")[0], each.name) for each in there}
     assert {
         ("definitions.py", "heatmap_pipeline.chain.settings.load_checked_settings"),
-        ("cli.py", "heatmap_pipeline.api.server"),
+        ("cli/verbs.py", "heatmap_pipeline.api.server"),
         ("market/sources.py", "heatmap_pipeline.market.download.Outcome"),
     } <= read
     assert {each.room for each in there} >= set().union(*FLOORS) - {"", "errors"}

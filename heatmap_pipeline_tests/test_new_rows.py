@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
-from importlib.util import module_from_spec, spec_from_file_location
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ import duckdb
 import pytest
 from click.testing import CliRunner, Result
 
-import heatmap_pipeline.cli
 from heatmap_pipeline.chain.history import ChainError, read_history, resolve_parameters
 from heatmap_pipeline.chain.settings import load_checked_settings
 from heatmap_pipeline.definitions import defs
@@ -43,11 +43,9 @@ def rows(files: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setitem(OPENERS, "mirror", lambda _settings, _progress: ArchiveMarket(files))
     monkeypatch.setattr(dg.DagsterInstance, "from_config", lambda _: dg.DagsterInstance.ephemeral())
     # The choices of the command are made when it is imported: it is imported once more, beside the one of the others.
-    spec = spec_from_file_location("cli_with_new_rows", heatmap_pipeline.cli.__file__)
-    assert spec is not None
-    assert spec.loader is not None
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
+    for name in [name for name in sys.modules if f"{name}.".startswith("heatmap_pipeline.cli.")]:
+        monkeypatch.delitem(sys.modules, name)
+    module = import_module("heatmap_pipeline.cli")
 
     def heatmap(*words: object) -> Result:
         return CliRunner().invoke(module.main, [str(word) for word in words], catch_exceptions=False)

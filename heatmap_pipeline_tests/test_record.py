@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from heatmap_pipeline.cli import _streams
+from heatmap_pipeline.cli.verbs import _streams
 from heatmap_pipeline.market.liquidations.recorder import StreamState
 from heatmap_pipeline.market.liquidations.recording import RecordingReader
 from heatmap_pipeline.market.liquidations.tables import HOUR

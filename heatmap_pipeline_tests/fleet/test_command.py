@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from heatmap_pipeline import cli
+from heatmap_pipeline.cli.days import say_where
 from heatmap_pipeline.commands import command
 from heatmap_pipeline.orchestration import runs
 from heatmap_pipeline.settings import Settings, load_settings
@@ -127,9 +127,9 @@ def test_what_is_in_a_home_is_said_to_be_there_also_where_the_store_is_set(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """As of `heatmap demo`, which nobody runs over a store."""
-    cli._say_where(load_settings(home=tmp_path, store="s3://bucket/a"))
+    say_where(load_settings(home=tmp_path, store="s3://bucket/a"))
     assert capsys.readouterr().out.splitlines()[-1] == f"database  {tmp_path / 'heatmap.duckdb'}"
-    cli._say_where(load_settings(home=tmp_path / "scratch" / "1-a", store="s3://bucket/a"))
+    say_where(load_settings(home=tmp_path / "scratch" / "1-a", store="s3://bucket/a"))
     assert capsys.readouterr().out == "store     s3://bucket/a\n"
 
 

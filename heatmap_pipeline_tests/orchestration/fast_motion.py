@@ -6,6 +6,7 @@ market's clock beside `heatmap serve` and a reader, and writes down what became 
 
 from __future__ import annotations
 
+import errno
 import http.client
 import importlib.util
 import json
@@ -230,10 +231,17 @@ class Disk:
 
     def leave(self, free: int) -> None:
         """Fill it up to so many bytes."""
-        found = os.statvfs(self._ballast.parent)
+        size, step = 0, 1 << 28
         with self._ballast.open("wb") as stream:
-            blocks = found.f_bfree if os.geteuid() == 0 else found.f_bavail  # some may be kept for root
-            os.posix_fallocate(stream.fileno(), 0, blocks * found.f_frsize - free)
+            while step >= 4096:  # what a file system says is free it may keep for itself, or for root
+                try:
+                    os.posix_fallocate(stream.fileno(), size, step)
+                    size += step
+                except OSError as error:
+                    if error.errno != errno.ENOSPC:
+                        raise
+                    step //= 2
+            stream.truncate(size - free)
 
     def make_room(self) -> None:
         self._ballast.unlink(missing_ok=True)

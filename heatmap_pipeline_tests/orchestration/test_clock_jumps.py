@@ -78,7 +78,7 @@ def test_no_other_module_looks_at_the_clock() -> None:
     found = {str(path.relative_to(package)) for path in package.rglob("*.py") if looking.search(path.read_text())}
     # How old a left file or a part is, what a file or a line is to be called, how long an exchange has closed its door:
     # no day of the market follows from these.
-    unrelated = {"files.py", "notices.py", "cli.py", "store/last_run.py", "store/backup.py", "chain/old_files.py"}
+    unrelated = {"files.py", "notices.py", "cli/days.py", "store/last_run.py", "store/backup.py", "chain/old_files.py"}
     unrelated |= {f"orchestration/{name}.py" for name in ("checks", "retention", "sensors")} | {"market/ban.py"}
     unrelated |= {"fleet/collect.py", "store/manifest.py"}
     assert {name for name in found if not name.startswith(("api/", "views/"))} - unrelated == set(READERS)

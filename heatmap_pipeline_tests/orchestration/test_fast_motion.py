@@ -196,6 +196,21 @@ def test_a_server_that_grows_is_seen(tmp_path: Path) -> None:
     assert any("the server holds" in text for text in soak.problems())
 
 
+def test_a_full_disk_has_room_for_what_is_left_and_for_no_more(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", "8m") as (home, disk):
+        if disk is None:
+            pytest.skip("no small file system can be mounted here (it takes root); HEATMAP_TEST_DISK names one")
+        page = b"0" * 4096
+        disk.leave(5 * len(page))
+        with home.with_name("file").open("wb", buffering=0) as stream:
+            for _ in range(4):
+                stream.write(page)
+            with pytest.raises(OSError, match="No space left"):
+                list(map(stream.write, [page] * 4))
+        disk.make_room()
+        home.with_name("file").write_bytes(1000 * page)
+
+
 @pytest.mark.slow
 def test_a_process_goes_by_the_clock(tmp_path: Path) -> None:
     """All that a process may ask, in one that was started for it."""
