@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import statistics
 import sys
 import time
 import zipfile
@@ -39,55 +40,58 @@ class Worker(NamedTuple):
 
 
 def fleet(setting: Setting) -> Sequence[Measured]:
-    """Measure workers of 1, 20 and 100 symbols, each over an empty store, then the catalogue of the last one."""
-    sizes, days = setting.pick(100, 3), setting.pick(2, 1)
-    counts = [1, setting.pick(SHARD, 2), sizes]
-    names = [f"COPY{number:03}USDT" for number in range(sizes)]
+    """Measure workers of 1, 2, 20 and 100 symbols, each over an empty store, then the catalogue of the last one."""
+    some, many, days = setting.pick(SHARD, 2), setting.pick(100, 3), setting.pick(2, 1)
+    names = [f"COPY{number:03}USDT" for number in range(many)]
     archive = _archive(setting, names, days)
     _workers(setting, archive, names[:1], days)  # compiles
-    each: list[float] = []
-    workers: list[Worker] = []
-    for count in counts:
-        alone = [
-            _workers(setting, archive, names[:count], days) for _ in range(setting.pick(3, 1) if count == 1 else 1)
-        ]
-        workers += [worker for group in alone for worker in group]
-        each.append(sorted(sum(worker.job for worker in group) for group in alone)[len(alone) // 2] / (count * days))
-    what = f"{days} days a symbol, both models, over a folder, in workers of {SHARD} symbols at the most"
-    rows = [
-        _row(
-            f"fleet, symbol-day of {count}",
-            f"processor time of each of {count} symbols; {what}",
-            "s",
-            (value,),
-            "pictures, steps",
-        )
-        for count, value in zip(counts, each, strict=True)
+    small = [
+        [_workers(setting, archive, names[:count], days)[0] for count in (1, 2)] for _ in range(setting.pick(5, 1))
     ]
+    shard = _workers(setting, archive, names[:some], days)
+    shards = _workers(setting, archive, names, days)
+    once = statistics.median(2 * one.job - two.job for one, two in small)
+    each = {
+        1: statistics.median(two.job - one.job for one, two in small) / days,
+        some: (shard[0].job - once) / (some * days),
+        many: sum(worker.job - once for worker in shards) / (many * days),
+    }
+    workers = [*(worker for pair in small for worker in pair), *shard, *shards]
+    what = f"{days} days a symbol, both models, over a folder, by workers of {SHARD} symbols at the most"
     catalogue = timed(lambda: _pull(setting, names)).cpu
     return [
-        *rows,
+        *(
+            _row(
+                f"fleet, symbol-day of {count}",
+                f"processor time of each of {count}, without what a worker does once; {what}",
+                "s",
+                (value,),
+                "pictures, steps, checks",
+            )
+            for count, value in each.items()
+        ),
         _row(
             "fleet, equal",
-            f"processor time of a symbol-day of {', '.join(map(str, counts))} symbols, the most over the least",
+            f"the most of these over the least: {', '.join(map(str, each))} symbols",
             "x",
-            (max(each) / min(each),),
-            "what a run does once",
+            (max(each.values()) / min(each.values()),),
+            "what grows with the symbols of a worker, or of the store",
             setting.target(1.1),
         ),
         _row(
             "fleet, start",
-            "processor time of a worker until it begins",
+            "processor time of a worker until its run begins",
             "s",
             tuple(worker.start for worker in workers),
             "imports, mostly Dagster",
             setting.target(5.0),
         ),
+        _row("fleet, run", "processor time of a run, however many symbols", "s", (once,), "Dagster's two histories"),
         _row(
             "fleet, first symbol",
-            "processor time that a worker's first symbol takes more than others",
+            "processor time that the first symbol of a worker takes more than others",
             "s",
-            tuple(worker.first - days * each[0] for worker in workers),
+            tuple(worker.first - once - days * each[1] for worker in workers),
             "compiled code and fonts that are loaded",
         ),
         _row(
@@ -95,12 +99,12 @@ def fleet(setting: Setting) -> Sequence[Measured]:
             f"the most memory of a worker; {what}",
             "MB",
             (max(worker.megabytes for worker in workers),),
-            "imports, then the pictures",
+            "imports, then pictures",
             setting.target(1000),
         ),
         _row(
             "fleet, catalogue",
-            f"processor time of heatmap.duckdb of {sizes} symbols, made at the end of a run (HEATMAP_CATALOGUE)",
+            f"processor time of heatmap.duckdb of {many} symbols, made at the end of a run (HEATMAP_CATALOGUE)",
             "s",
             (catalogue,),
             "rows of all symbols, loaded anew",

@@ -196,7 +196,7 @@ class Container:
     def run(self, *command: str, root: bool = False) -> subprocess.CompletedProcess[str]:
         """Run a command in it to its end."""
         words = self.words(*command, root=root)
-        return subprocess.run(words, capture_output=True, text=True, check=False, timeout=300)
+        return subprocess.run(words, capture_output=True, text=True, check=False, timeout=600)
 
     @contextmanager
     def running(

@@ -48,7 +48,7 @@ def container(image: _image.Stage, tmp_path: Path) -> Iterator[_image.Container]
         yield container
 
 
-def wait(what: str, container: _image.Container, log: Path, words: list[str], seconds: float = 90) -> None:
+def wait(what: str, container: _image.Container, log: Path, words: list[str], seconds: float = 300) -> None:
     """Wait until a command in the container succeeds, as a health check does."""
     end = time.monotonic() + seconds
     while (done := container.run(*words)).returncode:
@@ -76,18 +76,15 @@ def test_it_computes_and_serves_without_privilege_on_a_read_only_root(
     entry = container.image.entrypoint
     run = container.run(*entry, "heatmap", "demo", "--days", "2")
     assert run.returncode == 0, run.stdout + run.stderr
-    names = [
-        sorted(container.run("find", place, "-name", "*.nb[ic]", "-printf", "%f\n").stdout.split())
-        for place in ("/opt/heatmap/cache/numba", container.image.variables["NUMBA_CACHE_DIR"])
-    ]
-    assert names[0], "compiled code is in the image"
-    assert names[0] == names[1], "and nothing was compiled again"
-
     log = tmp_path / "serve.log"
     with container.running(log, *container.image.command):
         wait("serving", container, log, container.image.health)
         ask = "import urllib.request as r; print(r.urlopen('http://127.0.0.1:8888/ready').read().decode())"
         assert json.loads(container.run("python", "-c", ask).stdout)["status"] == "ready"
+    places = ("/opt/heatmap/cache/numba", container.image.variables["NUMBA_CACHE_DIR"])
+    found = [container.run("find", place, "-name", "*.nb[ic]", "-printf", "%f\n").stdout.split() for place in places]
+    assert len(found[0]) > 50, "compiled code is in the image"
+    assert set(found[1]) - set(found[0]) == set(), "and nothing else had to be compiled"
 
 
 def test_every_service_of_compose_becomes_healthy_in_it(container: _image.Container, tmp_path: Path) -> None:

@@ -182,7 +182,7 @@ class Disturbances:
         fleet: whose workers.
         chance: decides about moments.
         most: how many workers are killed at the most.
-        lifetime: in seconds, of a worker that nobody kills; five of six are to die before that.
+        lifetime: in seconds, of a worker that nobody kills; the others are to die before that.
         killed: how many were.
         restarts: of Postgres.
         lives: in seconds, of workers that nobody killed.
@@ -209,7 +209,7 @@ class Disturbances:
             for worker in seen.keys() - workers:
                 self.lives = [*self.lives, now - seen.pop(worker)[0]]
             for worker, shard in workers.items():
-                _, due = seen.setdefault(worker, (now, now + self.chance.uniform(0, 1.2 * self.lifetime)))
+                _, due = seen.setdefault(worker, (now, now + self.chance.uniform(0, self.lifetime)))
                 if now >= due and self.killed < self.most:
                     del seen[worker]
                     self._kill(worker, shard)
@@ -220,7 +220,7 @@ class Disturbances:
                     return
                 yield unfinished
             assert now < end, f"it did not end within {seconds:g} s: {self.fleet.said()}"
-            time.sleep(0.05)
+            time.sleep(0.1)
 
     def _kill(self, worker: int, shard: int) -> None:
         with suppress(ProcessLookupError):
