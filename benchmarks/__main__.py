@@ -15,7 +15,21 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import asking, commands, cost, engine, exchange, footprint, jobs, page, serving, size, storage, symbols
+from benchmarks import (
+    asking,
+    commands,
+    cost,
+    engine,
+    exchange,
+    fleet,
+    footprint,
+    jobs,
+    page,
+    serving,
+    size,
+    storage,
+    symbols,
+)
 from benchmarks.measure import Benchmark, Measured, Setting
 
 BENCHMARKS = (
@@ -37,6 +51,7 @@ BENCHMARKS = (
     Benchmark("jobs", jobs.jobs, long=True, on_request=True),
     Benchmark("memory", commands.memory, long=True),
     Benchmark("cost", cost.cost, long=True, on_request=True),
+    Benchmark("fleet", fleet.fleet, long=True, on_request=True),
     Benchmark("page", page.page, long=True, on_request=True),
     Benchmark("fetch", exchange.fetch, long=True, on_request=True),
     Benchmark("footprint", footprint.footprint, long=True, on_request=True),

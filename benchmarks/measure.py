@@ -9,7 +9,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import rmtree
@@ -124,14 +124,24 @@ def repeat(function: Callable[[], Any], repetitions: int, *, warm_ups: int = 1) 
 
 @dataclass(frozen=True)
 class Ran:
-    """A command that ran to its end: its reading and the most memory it had, in MB."""
+    """A command that ran to its end: its reading, the most memory it had, in MB, and what it said."""
 
     reading: Reading
     megabytes: float
+    said: str
 
 
 def run_heatmap(arguments: Sequence[str], folder: Path) -> Ran:
     """Run `heatmap` in a process of its own, with none of the caller's settings.
+
+    Raises:
+        RuntimeError: if it fails, with the end of what it said.
+    """
+    return run_python(["-m", "heatmap_pipeline", *arguments], folder)
+
+
+def run_python(arguments: Sequence[str], folder: Path, settings: Mapping[str, str] | None = None) -> Ran:
+    """Run Python in a process of its own, with these settings and none of the caller's.
 
     Raises:
         RuntimeError: if it fails, with the end of what it said.
@@ -141,18 +151,18 @@ def run_heatmap(arguments: Sequence[str], folder: Path) -> Ran:
     with said.open("wb") as out:
         wall = time.perf_counter()
         child = subprocess.Popen(
-            [sys.executable, "-m", "heatmap_pipeline", *arguments],
+            [sys.executable, *arguments],
             stdout=out,
             stderr=out,
-            env=given,
+            env={**given, **(settings or {})},
             cwd=Path(__file__).parents[1],
         )
         _, status, usage = os.wait4(child.pid, 0)
         wall = time.perf_counter() - wall
     child.returncode = os.waitstatus_to_exitcode(status)
     if child.returncode:
-        raise RuntimeError(f"heatmap {' '.join(arguments)} ended with {child.returncode}:\n{said.read_text()[-2000:]}")
-    return Ran(Reading(wall, usage.ru_utime + usage.ru_stime), _megabytes(usage))
+        raise RuntimeError(f"python {' '.join(arguments)} ended with {child.returncode}:\n{said.read_text()[-2000:]}")
+    return Ran(Reading(wall, usage.ru_utime + usage.ru_stime), _megabytes(usage), said.read_text())
 
 
 def _megabytes(usage: resource.struct_rusage) -> float:

@@ -5,8 +5,10 @@ It is made up here, so that no market of the publication has to be read for it, 
 
 from __future__ import annotations
 
+import sys
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
@@ -17,8 +19,10 @@ from heatmap_pipeline.bins import Candles
 from heatmap_pipeline.errors import HeatmapError
 from heatmap_pipeline.instants import DAY, MICROSECONDS, day_of
 from heatmap_pipeline.model.parameters import ModelParameters
+from heatmap_pipeline.settings import load_settings
+from heatmap_pipeline.store.warehouse import Warehouse
 from heatmap_pipeline.views.base import bases
-from heatmap_pipeline.views.data import ModelData, SymbolData, Version
+from heatmap_pipeline.views.data import ModelData, SymbolData, Version, published_version
 from heatmap_pipeline.views.replay import Books
 
 _NAMES = ("WARMINGUPUSDT", "WARMINGUPUSDC")
@@ -42,6 +46,12 @@ def warm_up(version: Version) -> None:
             with suppress(HeatmapError):  # what is wrong is said to who asks for something
                 plan = plan_heatmap(made_up, Books(1 << 20), HeatmapQuery(symbol=asked, interval="1d", format=form))
                 encode.compress(plan.make(), "zstd")
+
+
+def main(home: str) -> None:
+    """Compile for later processes, by what a home has published, as when the image is built (deploy/Dockerfile)."""
+    settings = load_settings(home=Path(home))
+    warm_up(published_version(Warehouse(settings.home), None, settings.models))
 
 
 def _market(name: str, parameters: ModelParameters) -> SymbolData:
@@ -88,3 +98,7 @@ def _market(name: str, parameters: ModelParameters) -> SymbolData:
         base=_BASE,
         candles=candles,
     )
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -273,8 +273,11 @@ def _close_killed(settings: Settings, instance: dg.DagsterInstance) -> bool:
 
 
 def launched_here(settings: Settings) -> dict[str, str]:
-    """Return the tags by which a run of the command line is told from those of other homes and hosts."""
-    return {**LAUNCHED_HERE, HOME_TAG: str(settings.home.resolve()), HOST_TAG: socket.gethostname()}
+    """Return the tags by which a run of the command line is told from those of other homes and hosts.
+
+    Over a store the home is that of its user: the scratch home of a run that was killed is nobody's any more.
+    """
+    return {**LAUNCHED_HERE, HOME_TAG: str(settings.named_home.resolve()), HOST_TAG: socket.gethostname()}
 
 
 def close_killed_runs_of_the_ui(settings: Settings, answers: Callable[[Path], bool]) -> None:

@@ -1,0 +1,205 @@
+"""A symbol-day in a fleet as symbols become more: workers of twenty symbols over a folder, one after the other.
+
+Each worker is a process that does what a run of Dagster's queue does: it loads the definitions of its shard and runs
+their job. What it does once, however many symbols follow, is apart: its start, and what a first symbol loads.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import sys
+import time
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from benchmarks import market
+from benchmarks.measure import Measured, Setting, run_python, timed
+from heatmap_pipeline.market.demo_files import candles_path, metrics_path, write_marker, write_zip
+
+if TYPE_CHECKING:
+    import dagster as dg
+
+SHARD = 20
+"""Symbols of a worker, as docs/deploy.md says."""
+
+
+class Worker(NamedTuple):
+    """Processor time of a process in seconds, and the most memory that it had, in MB."""
+
+    start: float
+    """Until its job can begin."""
+    first: float
+    """A first symbol, which loads what all others use."""
+    job: float
+    """Its own symbols."""
+    megabytes: float
+
+
+def fleet(setting: Setting) -> Sequence[Measured]:
+    """Measure workers of 1, 2, 20 and 100 symbols, each over an empty store, then the catalogue of the last one."""
+    some, many, days = setting.pick(SHARD, 2), setting.pick(100, 3), setting.pick(2, 1)
+    names = [f"COPY{number:03}USDT" for number in range(many)]
+    archive = _archive(setting, names, days)
+    _workers(setting, archive, names[:1], days)  # compiles
+    small = [
+        [_workers(setting, archive, names[:count], days)[0] for count in (1, 2)] for _ in range(setting.pick(5, 1))
+    ]
+    shard = _workers(setting, archive, names[:some], days)
+    shards = _workers(setting, archive, names, days)
+    once = statistics.median(2 * one.job - two.job for one, two in small)
+    each = {
+        1: statistics.median(two.job - one.job for one, two in small) / days,
+        some: (shard[0].job - once) / (some * days),
+        many: sum(worker.job - once for worker in shards) / (many * days),
+    }
+    workers = [*(worker for pair in small for worker in pair), *shard, *shards]
+    what = f"{days} days a symbol, both models, over a folder, by workers of {SHARD} symbols at the most"
+    catalogue = timed(lambda: _pull(setting, names)).cpu
+    return [
+        *(
+            _row(
+                f"fleet, symbol-day of {count}",
+                f"processor time of each of {count}, without what a worker does once; {what}",
+                "s",
+                (value,),
+                "pictures, steps, checks",
+            )
+            for count, value in each.items()
+        ),
+        _row(
+            "fleet, equal",
+            f"the most of these over the least: {', '.join(map(str, each))} symbols",
+            "x",
+            (max(each.values()) / min(each.values()),),
+            "what grows with the symbols of a worker, or of the store",
+            setting.target(1.1),
+        ),
+        _row(
+            "fleet, start",
+            "processor time of a worker until its run begins",
+            "s",
+            tuple(worker.start for worker in workers),
+            "imports, mostly Dagster",
+            setting.target(5.0),
+        ),
+        _row("fleet, run", "processor time of a run, however many symbols", "s", (once,), "Dagster's two histories"),
+        _row(
+            "fleet, first symbol",
+            "processor time that the first symbol of a worker takes more than others",
+            "s",
+            tuple(worker.first - once - days * each[1] for worker in workers),
+            "compiled code and fonts that are loaded",
+        ),
+        _row(
+            "fleet, memory",
+            f"the most memory of a worker; {what}",
+            "MB",
+            (max(worker.megabytes for worker in workers),),
+            "imports, then pictures",
+            setting.target(1000),
+        ),
+        _row(
+            "fleet, catalogue",
+            f"processor time of heatmap.duckdb of {many} symbols, made at the end of a run (HEATMAP_CATALOGUE)",
+            "s",
+            (catalogue,),
+            "rows of all symbols, loaded anew",
+        ),
+    ]
+
+
+def _row(
+    name: str, what: str, unit: str, values: tuple[float, ...], limit: str, expected: float | None = None
+) -> Measured:
+    return Measured(name, what, unit, values, limit, expected=expected)
+
+
+def _archive(setting: Setting, names: Sequence[str], days: int) -> Path:
+    """Return archive files of a market under many names, so that each symbol is as much work as any other."""
+    source, root = market.archive(setting.folder, days), setting.folder / "copies"
+    write_marker(root)
+    for day in market.days(days):
+        for path_of in (candles_path, metrics_path):
+            path = path_of(source, market.SYMBOL, day)
+            with zipfile.ZipFile(path) as packed:
+                text = packed.read(f"{path.stem}.csv").decode()
+            for name in names:
+                write_zip(path_of(root, name, day), text.replace(market.SYMBOL, name), "copy")
+    return root
+
+
+def _workers(setting: Setting, archive: Path, names: Sequence[str], days: int) -> list[Worker]:
+    """Compute symbols over an empty store, by as many workers as that takes, one after the other."""
+    setting.home("store"), setting.home("home")
+    groups = [names[first : first + SHARD] for first in range(0, len(names), SHARD)]
+    return [_worker(setting, archive, group, days) for group in groups]
+
+
+def _worker(setting: Setting, archive: Path, names: Sequence[str], days: int) -> Worker:
+    settings = {
+        "HOME": setting.folder / "home",
+        "STORE": f"file://{setting.folder}/store",
+        "SOURCE": "archive",
+        "ARCHIVE": archive,
+        "SYMBOLS": ",".join(names),
+        "CATALOGUE": "false",
+    }
+    variables = {f"HEATMAP_{name}": str(value) for name, value in settings.items()}
+    span = [str(market.days(days)[0]), str(market.days(days)[-1])]
+    ran = run_python(["-m", "benchmarks.fleet", *span], setting.folder, variables)
+    start, first, job = json.loads(ran.said.splitlines()[-1])
+    return Worker(start, first, job, ran.megabytes)
+
+
+def _pull(setting: Setting, names: Sequence[str]) -> None:
+    from heatmap_pipeline.fleet.pull import pull  # noqa: PLC0415
+    from heatmap_pipeline.settings import load_settings  # noqa: PLC0415
+
+    store = f"file://{setting.folder}/store"
+    made = pull(load_settings(home=setting.folder / "home", store=store), setting.home("pulled"))
+    if made.symbols != len(names):
+        raise RuntimeError(f"{made.symbols} symbols are in the store, not {len(names)}")
+
+
+def main(start: str, end: str) -> None:
+    """Be a worker of the symbols of the settings, and print what it took."""
+    from heatmap_pipeline.definitions import defs  # noqa: PLC0415 - what is loaded here is part of the start
+
+    job = defs().resolve_job_def("heatmap_shard")
+    moments = [time.process_time()]
+    first = Path(os.environ["HEATMAP_HOME"]) / "first"
+    for run in (_first_of(first), job):
+        _run(run, start, end)
+        moments.append(time.process_time())
+    before, after, last = moments
+    print(json.dumps([before, after - before, last - after]))
+
+
+def _first_of(home: Path) -> dg.JobDefinition:
+    """Return the job of the first symbol alone, over a store that nobody else has."""
+    from heatmap_pipeline.orchestration.shard_job import build_shard_job  # noqa: PLC0415
+    from heatmap_pipeline.settings import load_settings  # noqa: PLC0415
+
+    settings = load_settings()
+    return build_shard_job(
+        settings.model_copy(
+            update={"home": home, "store": f"file://{home}/store-{os.getpid()}", "symbols": settings.symbols[:1]}
+        )
+    )
+
+
+def _run(job: dg.JobDefinition, start: str, end: str) -> None:
+    import dagster as dg  # noqa: PLC0415
+
+    config = {"ops": {"symbols": {"config": {"start": start, "end": end}}}}
+    quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+    with dg.DagsterInstance.ephemeral() as instance:
+        job.execute_in_process(run_config=config | quiet, instance=instance)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
