@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from itertools import count
 from pathlib import Path
@@ -25,14 +26,14 @@ _LEFT_OUT = ("position_events", "liquidation_snapshots")
 
 def many_symbols(setting: Setting) -> Sequence[Measured]:
     """Measure the start over one symbol and over a hundred, then the first question of each symbol and further ones."""
-    symbols, days, starts = setting.pick(100, 4), setting.pick(5, 2), setting.pick(3, 1)
+    symbols, days, starts = setting.pick(100, 2), setting.pick(5, 2), setting.pick(3, 1)
     home = make_home(setting, days, stored_cells=False)
     alone = [_start(home) for _ in range(starts)]
     names = [market.SYMBOL, *(f"COPY{number:02}USDT" for number in range(symbols - 1))]
     _copy(home, names[1:])
-    many = [_start(home) for _ in range(starts)]
-    with run_server(home) as server:
-        _ask(server, "/ready")
+    many = [_start(home) for _ in range(starts - 1)]
+    with _started(home) as (server, last):
+        many.append(last)
         before = _megabytes(server)
         moments = _moments(days)
         first = [_asked(server, name, moments) for name in names]
@@ -75,10 +76,17 @@ def many_symbols(setting: Setting) -> Sequence[Measured]:
 
 def _start(home: Path) -> tuple[float, float]:
     """Return the seconds from the command to the first answer, and the processor time until then."""
+    with _started(home) as (_, taken):
+        return taken
+
+
+@contextmanager
+def _started(home: Path) -> Iterator[tuple[Server, tuple[float, float]]]:
+    """Run a server; give it once it has answered, and what its start took, as `_start` does."""
     begin = time.perf_counter()
     with run_server(home) as server:
         _ask(server, "/ready")
-        return time.perf_counter() - begin, server.cpu() or float("nan")
+        yield server, (time.perf_counter() - begin, server.cpu() or float("nan"))
 
 
 def _asked(server: Server, symbol: str, moments: Iterator[str]) -> float:

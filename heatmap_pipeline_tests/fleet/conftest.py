@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
+from heatmap_pipeline.fleet.worker import open_bucket
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline_tests._homes import clean_environment, draw_nothing
-from heatmap_pipeline_tests._once import made_once
+from heatmap_pipeline_tests._once import copied_once, made_once
 from heatmap_pipeline_tests.fleet import _s3
+from heatmap_pipeline_tests.fleet.stores import run
 from heatmap_pipeline_tests.orchestration.computed import compute_home
 from heatmap_pipeline_tests.orchestration.homes import BTC, ETH, day, real, write_archive
 from heatmap_pipeline_tests.orchestration.light import light_runs
@@ -69,13 +73,54 @@ def settings_of(archive: Path, store: str, tmp_path: Path) -> Callable[..., Sett
     return make
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def embedded(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home with days 1 to 3 of both symbols and models, computed in two runs. Nobody changes it."""
+
+    def make(home: Path) -> None:
+        settings = real(home, archive, BTC, ETH)
+        compute_home(settings, day(1), day(2))
+        compute_home(settings, day(3))
+
+    with _at_the_hour():
+        return copied_once(tmp_path_factory, "embedded", make)
+
+
+@pytest.fixture(scope="session")
+def begun(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Stores as runs leave them, in folders: BTC of `delta` after day "1" and "2"; all after days "1-2" and "1-3"."""
+
+    def make(folder: Path) -> None:
+        def after(name: str, days: tuple[int, ...], *symbols: str, **more: object) -> None:
+            run(real(folder / "machine", archive, *symbols, store=f"file://{folder}/now", **more), *days)
+            shutil.copytree(folder / "now", folder / name)
+
+        after("1", (1,), BTC, models=("delta",))
+        after("2", (2,), BTC, models=("delta",))
+        shutil.rmtree(folder / "now")
+        after("1-2", (1, 2), BTC, ETH)
+        after("1-3", (3,), BTC, ETH)
+
+    with _at_the_hour():
+        return made_once(tmp_path_factory, "begun", make)
+
+
+@contextmanager
+def _at_the_hour() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         clean_environment(patch)
         patch.setenv("HEATMAP_SNAPSHOT_INTERVAL", "1h")
-        settings = real(tmp_path_factory.mktemp("embedded") / "home", archive, BTC, ETH)
-        compute_home(settings, day(1), day(2))
-        compute_home(settings, day(3))
-    return settings.home
+        yield
+
+
+@pytest.fixture
+def begin(begun: Path) -> Callable[[Settings, str], None]:
+    """Fills a store as a folder of `begun`: as the runs have that made it, in a tenth of the time."""
+
+    def fill(settings: Settings, name: str) -> None:
+        bucket, folder = open_bucket(settings), begun / name
+        for path in sorted(folder.rglob("*")):
+            if path.is_file() and path.suffix != ".lock":
+                bucket.write(path.relative_to(folder).as_posix(), path)
+
+    return fill

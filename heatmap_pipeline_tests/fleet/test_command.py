@@ -16,6 +16,7 @@ from heatmap_pipeline.orchestration import runs
 from heatmap_pipeline.settings import Settings, load_settings
 from heatmap_pipeline_tests._homes import done, heatmap, refused
 from heatmap_pipeline_tests.fleet.stores import assert_like, run
+from heatmap_pipeline_tests.orchestration.computed import compute_home
 from heatmap_pipeline_tests.orchestration.homes import BTC, ETH, assert_same, day, tables
 
 pytestmark = [pytest.mark.slow, pytest.mark.fleet]
@@ -57,7 +58,7 @@ def test_a_run_of_dagster_over_the_store_is_one_of_any_home(
     monkeypatch.delenv("HEATMAP_STORE")
     embedded = tmp_path / "embedded"
     for first, last in ((1, 2), (3, 3)):
-        done("run", BTC, "--start", day(first), "--end", day(last), "--home", embedded)
+        compute_home(load_settings(home=embedded, symbols=(BTC,)), day(first), day(last))
     assert_like(load_settings(home=machine, store=store, symbols=(BTC,)), embedded)
     assert_same(tables(machine / "heatmap.duckdb"), tables(embedded / "heatmap.duckdb"))
 

@@ -33,13 +33,16 @@ KINDS = ("store", "store", "store", "warehouse", "publication", "home", "book_le
 def fleet(
     forks: Forks, archive: Path, store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[int, Death | None], Ended]:
-    """Runs `heatmap fleet run` of days 1 to a number in a process of its own, which may die."""
+    """Runs `heatmap fleet run` of days 1 to a number in a process of its own, which may die.
+
+    Its stages are not Dagster's, which has no part in what is stored.
+    """
     monkeypatch.setenv("HEATMAP_MODELS", "delta")
 
     def run(last: int, death: Death | None = None) -> Ended:
         days = ("--start", day(1), "--end", day(last))
         places = ("--home", tmp_path / "machine", "--archive", archive)
-        return forks.heatmap("fleet", "run", BTC, *days, *places, death=death, HEATMAP_STORE=store)
+        return forks.heatmap("fleet", "run", BTC, *days, *places, death=death, light=True, HEATMAP_STORE=store)
 
     return run
 
@@ -65,7 +68,7 @@ def test_killed_workers_leave_commits_and_nothing_else_in_the_end(
     settings = real(tmp_path / "reader", archive, BTC, store=store, models=("delta",))
     embedded = tmp_path / "embedded"
     run = ("run", BTC, "--start", day(1), "--end", day(2), "--home", embedded, "--archive", archive)
-    forks.heatmap(*run).ok()
+    forks.heatmap(*run, light=True).ok()
     steps = fleet(2).ok().steps
     assert steps["store"] > 20
     chance, killed = random.Random(12), 0

@@ -28,6 +28,7 @@ from heatmap_pipeline_tests.orchestration.homes import BTC, ETH, assert_same, da
 pytestmark = [pytest.mark.slow, pytest.mark.fleet]
 
 Machine = Callable[..., Settings]
+Begin = Callable[[Settings, str], None]
 
 ENDPOINTS = (
     f"/liquidations/heatmap-timeseries?symbol={BTC}&start_time={day(1)}&interval=1h",
@@ -72,14 +73,14 @@ def fetched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @both
 def test_what_is_pulled_is_served_as_an_embedded_home_is(
-    settings_of: Machine, embedded: Path, archive: Path, tmp_path: Path, fetched: list[str]
+    settings_of: Machine, begin: Begin, embedded: Path, archive: Path, tmp_path: Path, fetched: list[str]
 ) -> None:
     settings = settings_of(BTC, ETH)
-    run(settings, 1, 2)
+    begin(settings, "1-2")
     folder = tmp_path / "reader"
     first = pull(settings, folder)
     assert (first.symbols, first.replaced, first.fetched) == (2, True, first.parts)
-    run(settings, 3)
+    begin(settings, "1-3")
     fetched.clear()
     second = pull(settings, folder)
     kept = parts_named(settings) - set(fetched)
@@ -95,11 +96,10 @@ def test_what_is_pulled_is_served_as_an_embedded_home_is(
 
 
 def test_large_tables_are_views_where_there_is_too_much(
-    settings_of: Machine, embedded: Path, archive: Path, tmp_path: Path
+    settings_of: Machine, begin: Begin, embedded: Path, archive: Path, tmp_path: Path
 ) -> None:
     settings, folder = settings_of(BTC, ETH), tmp_path / "reader"
-    run(settings, 1, 2)
-    run(settings, 3)
+    begin(settings, "1-3")
     assert pull(settings, folder, tables_up_to=1000).replaced
     published = Warehouse(folder).published
     with duckdb.connect(str(published), read_only=True) as con:
@@ -130,13 +130,13 @@ def test_large_tables_are_views_where_there_is_too_much(
             con.execute(query, [ETH]).fetchall()
 
 
-def test_who_has_the_former_file_open_goes_on_reading(settings_of: Machine, tmp_path: Path) -> None:
+def test_who_has_the_former_file_open_goes_on_reading(settings_of: Machine, begin: Begin, tmp_path: Path) -> None:
     settings, folder = settings_of(BTC, models=("delta",)), tmp_path / "reader"
-    run(settings, 1)
+    begin(settings, "1")
     pull(settings, folder, tables_up_to=0)
     with Warehouse(folder).read() as con:
         ((before,),) = con.execute("SELECT count(*) FROM position_events").fetchall()
-        run(settings, 2)
+        begin(settings, "2")
         pull(settings, folder, tables_up_to=0)
         assert con.execute("SELECT count(*) FROM position_events").fetchall() == [(before,)]
     with Warehouse(folder).read() as con:
@@ -146,15 +146,15 @@ def test_who_has_the_former_file_open_goes_on_reading(settings_of: Machine, tmp_
     assert len(list((folder / "parts").iterdir())) == 2, "the newest, and the one before it"
 
 
-def test_what_cannot_be_pulled_is_said_and_changes_nothing(settings_of: Machine, tmp_path: Path) -> None:
+def test_what_cannot_be_pulled_is_said_and_changes_nothing(settings_of: Machine, begin: Begin, tmp_path: Path) -> None:
     settings, folder = settings_of(BTC, models=("delta",)), tmp_path / "reader"
     with pytest.raises(PullError, match=r"nothing is stored in file://.* yet"):
         pull(settings, folder)
-    run(settings, 1)
+    begin(settings, "1")
     pull(settings, folder)
     before = Warehouse(folder).published.read_bytes()
     first = parts_named(settings)
-    run(settings, 2)
+    begin(settings, "2")
     lost = sorted(parts_named(settings) - first)[-1]
     Bucket(settings.store).remove([lost])
     with pytest.raises(BucketError, match="is missing"):
@@ -166,11 +166,10 @@ def test_what_cannot_be_pulled_is_said_and_changes_nothing(settings_of: Machine,
         pull(settings, folder / "home")
 
 
-def test_the_query_of_the_documentation_reads_what_is_committed(settings_of: Machine) -> None:
+def test_the_query_of_the_documentation_reads_what_is_committed(settings_of: Machine, begin: Begin) -> None:
     """Over a folder, as no httpfs is at hand here."""
     settings = settings_of(BTC, models=("delta",))
-    run(settings, 1)
-    run(settings, 2)
+    begin(settings, "2")
     (query,) = re.findall("```sql\n(.*?)```", (Path(__file__).parents[2] / "docs" / "fleet.md").read_text(), re.DOTALL)
     lines = [line for line in query.splitlines() if not line.startswith(("INSTALL", "CREATE SECRET"))]
     with duckdb.connect() as con:
@@ -183,10 +182,9 @@ def test_the_query_of_the_documentation_reads_what_is_committed(settings_of: Mac
 
 
 @both
-def test_what_nobody_names_is_collected_after_the_grace_time(settings_of: Machine) -> None:
+def test_what_nobody_names_is_collected_after_the_grace_time(settings_of: Machine, begin: Begin) -> None:
     settings = settings_of(BTC, models=("delta",))
-    run(settings, 1)
-    run(settings, 2)
+    begin(settings, "2")
     named, there = parts_named(settings), parts_there(settings)
     assert named < there, "the second run has replaced parts"
     day_long = collect(settings, timedelta(hours=24))
@@ -198,11 +196,11 @@ def test_what_nobody_names_is_collected_after_the_grace_time(settings_of: Machin
         assert own.commit(BTC).parts == 0
 
 
-def test_what_was_replaced_this_hour_stays_however_old_it_is(settings_of: Machine) -> None:
+def test_what_was_replaced_this_hour_stays_however_old_it_is(settings_of: Machine, begin: Begin) -> None:
     settings = settings_of(BTC, models=("delta",))
-    run(settings, 1)
+    begin(settings, "1")
     before = parts_there(settings)
-    run(settings, 2)
+    begin(settings, "2")
     for path in (Path(settings.store.removeprefix("file://")) / "parts").rglob("*.parquet"):
         os.utime(path, (0, 0))
     assert collect(settings, timedelta(hours=1)).removed == 0, "somebody may be reading them"
@@ -210,9 +208,9 @@ def test_what_was_replaced_this_hour_stays_however_old_it_is(settings_of: Machin
     assert not (before - parts_named(settings)) & parts_there(settings)
 
 
-def test_other_files_below_the_address_stay(settings_of: Machine) -> None:
+def test_other_files_below_the_address_stay(settings_of: Machine, begin: Begin) -> None:
     settings = settings_of(BTC, models=("delta",))
-    run(settings, 1)
+    begin(settings, "1")
     others = [Path(settings.store.removeprefix("file://")) / name for name in ("parts/notes.txt", "parts/x.parquet")]
     for path in others:
         path.write_text("mine")

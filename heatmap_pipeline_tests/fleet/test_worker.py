@@ -26,25 +26,33 @@ from heatmap_pipeline_tests.orchestration.homes import BTC, ETH, ask, day
 pytestmark = [pytest.mark.slow, pytest.mark.fleet]
 
 Machine = Callable[..., Settings]
+Begin = Callable[[Settings, str], None]
 
 
 @both
-def test_workers_of_two_symbols_leave_what_an_embedded_home_has(settings_of: Machine, embedded: Path) -> None:
+def test_workers_of_two_symbols_leave_what_an_embedded_home_has(
+    settings_of: Machine, begin: Begin, embedded: Path
+) -> None:
+    """Over the server they go on from days that are there already; their first commits are those of the tests below."""
     settings = settings_of(BTC, ETH)
-    run(settings, 1, 2)
-    for symbol in (BTC, ETH):
-        run(settings_of(symbol, home=symbol), 3)
+    if settings.store.startswith("file:"):
+        run(settings, 1, 2)
+    else:
+        begin(settings, "1-2")
+    machines = [settings_of(symbol, home=symbol) for symbol in (BTC, ETH)]
+    for machine in machines:
+        run(machine, 3)
     assert_like(settings_of(BTC, ETH, home="third"), embedded)
     days = {symbol: manifest.days for symbol, manifest in manifests(open_bucket(settings)).items()}
     assert days.keys() == {BTC, ETH}
     assert {(d.first, d.last, d.count) for models in days.values() for d in models.values()} == {(day(1), day(3), 3)}
-    assert list((settings.home / "scratch").iterdir()) == [], "a worker keeps nothing"
+    assert [list((machine.home / "scratch").iterdir()) for machine in machines] == [[], []], "a worker keeps nothing"
 
 
 @both
-def test_run_again_it_writes_nothing(settings_of: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_again_it_writes_nothing(settings_of: Machine, begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = settings_of(BTC, models=("delta",))
-    run(settings, 1, 2)
+    begin(settings, "2")
     written: list[str] = []
     monkeypatch.setattr(Bucket, "write", lambda _, path, __: written.append(path))
     monkeypatch.setattr(Bucket, "swap", lambda _, path, *__: written.append(path))
@@ -54,12 +62,14 @@ def test_run_again_it_writes_nothing(settings_of: Machine, monkeypatch: pytest.M
 
 @both
 @pytest.mark.parametrize("earlier", [0, 1])
-def test_of_two_workers_on_a_symbol_exactly_one_commits(settings_of: Machine, tmp_path: Path, earlier: int) -> None:
+def test_of_two_workers_on_a_symbol_exactly_one_commits(
+    settings_of: Machine, begin: Begin, tmp_path: Path, earlier: int
+) -> None:
     with Warehouse(tmp_path / "first").connect():  # what the suite makes once is not made by two threads
         pass
     first = settings_of(BTC, models=("delta",))
     if earlier:
-        run(first, 1)
+        begin(first, "1")
     there = threading.Barrier(2)
 
     def work(number: int) -> Ran:
@@ -124,9 +134,9 @@ def test_what_a_killed_run_left_in_the_home_goes_with_the_next(settings_of: Mach
     assert (settings.home / "archive" / "kept.zip").exists(), "what its links lead to stays"
 
 
-def test_what_a_plan_has_found_out_is_committed_though_nothing_is_run(settings_of: Machine) -> None:
+def test_what_a_plan_has_found_out_is_committed_though_nothing_is_run(settings_of: Machine, begin: Begin) -> None:
     settings = settings_of(BTC, models=("delta",))
-    run(settings, 1)
+    begin(settings, "1")
     with shard(settings) as own, Warehouse(own.settings.home).connect() as con:
         record_end(con, BTC, Ended(day(1), "it was delisted"))
     with shard(settings) as own, Warehouse(own.settings.home).connect() as con:
@@ -137,12 +147,13 @@ def test_what_a_plan_has_found_out_is_committed_though_nothing_is_run(settings_o
 
 
 @both
-def test_a_part_that_is_missing_or_another_is_named(settings_of: Machine) -> None:
+def test_a_part_that_is_missing_or_another_is_named(settings_of: Machine, begin: Begin) -> None:
     settings = settings_of(BTC, models=("delta",))
-    run(settings, 1)
+    begin(settings, "1")
     bucket, path = open_bucket(settings), sorted(parts_named(settings))[0]
     whole = bucket.read(path)
     assert whole is not None
+    settings.home.mkdir()
     spoiled = settings.home / "spoiled"
     spoiled.write_bytes(whole.content[:-1] + b"?")
     bucket.write(path, spoiled)
@@ -156,17 +167,17 @@ def test_a_part_that_is_missing_or_another_is_named(settings_of: Machine) -> Non
 
 
 def test_parts_that_go_while_they_are_read_are_those_of_before(
-    settings_of: Machine, monkeypatch: pytest.MonkeyPatch
+    settings_of: Machine, begin: Begin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A commit and a collection between the reading of a manifest and that of its parts."""
     settings = settings_of(BTC, models=("delta",))
-    run(settings, 1)
+    begin(settings, "1")
     fetch, done = Bucket.fetch, threading.Event()
 
     def late(self: Bucket, path: str, target: Path) -> bool:
         if not done.is_set():
             done.set()
-            run(settings_of(BTC, home="another", models=("delta",)), 2)
+            begin(settings, "2")
             self.remove(sorted(parts_there(settings) - parts_named(settings)))
         return fetch(self, path, target)
 
@@ -195,10 +206,9 @@ def test_a_manifest_that_cannot_be_used_is_named(settings_of: Machine, content: 
     assert f"{settings.store}/manifests/BTCUSDT.json" in str(caught.value)
 
 
-def test_a_manifest_of_another_symbol_is_none_of_this(settings_of: Machine) -> None:
+def test_a_manifest_of_another_symbol_is_none_of_this(settings_of: Machine, begin: Begin) -> None:
     settings = settings_of(BTC, models=("delta",))
-    for number in (1, 2):
-        run(settings, number)
+    begin(settings, "2")
     bucket = open_bucket(settings)
     other = bucket.read(manifest_path(BTC))
     assert other is not None

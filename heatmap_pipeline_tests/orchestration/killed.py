@@ -24,7 +24,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import pytest
+
 from heatmap_pipeline.settings import SCRATCH
+from heatmap_pipeline_tests._homes import load_no_picture
+from heatmap_pipeline_tests.orchestration import light as lightly
 from heatmap_pipeline_tests.orchestration.clocked import follow
 
 _LONGEST = 180.0
@@ -113,6 +117,7 @@ class Forks:
         death: Death | None = None,
         draw: bool = False,
         in_place: bool = False,
+        light: bool = False,
         longest: int | None = None,
         **variables: object,
     ) -> Ended:
@@ -123,6 +128,7 @@ class Forks:
             death: when it dies, if it does.
             draw: whether it draws pictures, which takes longer than everything else of a small run.
             in_place: whether an older publication is brought up to date also where the file is small.
+            light: whether its runs are those of `light.py`, without Dagster, which is most of a small run.
             longest: bytes that no file may exceed: the write that tries fails, as on a full disk.
             variables: of its environment.
         """
@@ -133,6 +139,7 @@ class Forks:
             "death": None if death is None else asdict(death),
             "draw": draw,
             "in_place": in_place,
+            "light": light,
             "longest": longest,
         }
         assert self._process.stdin is not None
@@ -196,6 +203,7 @@ def _import_everything() -> None:
     calculate_time_evolving_heatmap(candle, [1.0])  # loads the compiled engine
     # What Dagster and DuckDB make when they are first used is made here, or every fork would make it.
     symbol_tables()
+    lightly._history()
     with tempfile.TemporaryDirectory() as home:
         settings = load_settings(home=Path(home))
         with open_history(prepare_home(settings)):
@@ -237,6 +245,10 @@ def _command(folder: Path, request: dict[str, Any], death: Death | None, writer:
         resource.setrlimit(resource.RLIMIT_FSIZE, (request["longest"], request["longest"]))
     try:
         _plant(steps, draw=request["draw"], in_place=request["in_place"])
+        if request["light"]:
+            lightly.run_lightly(pytest.MonkeyPatch())
+            if not request["draw"]:
+                load_no_picture(pytest.MonkeyPatch())
         from heatmap_pipeline.cli import main
 
         steps("")

@@ -98,14 +98,24 @@ class Exchange:
         *,
         draw: bool = False,
         in_place: bool = False,
+        light: bool = not OFTEN,
         **variables: object,
     ) -> Ended:
-        """Run days 1 to 3 in this home; log how that ended, for those who want to see what many seeds came to."""
+        """Run days 1 to 3 in this home; log how that ended, for those who want to see what many seeds came to.
+
+        With few seeds most runs are `light`: what Dagster makes of a death, the first runs show, and of an error.
+        """
         days = ("--start", day(1), "--end", day(3))
         address: dict[str, Any] = {"HEATMAP_ARCHIVE_URL": self.server.url, "HEATMAP_REST_URL": self.server.url}
         command = ("run", BTC, "--source", "binance", *days, "--home", home)
         ended = self._forks.heatmap(
-            *command, death=death, draw=draw, in_place=in_place, **address, HEATMAP_SNAPSHOT_INTERVAL="4h"
+            *command,
+            death=death,
+            draw=draw,
+            in_place=in_place,
+            light=light,
+            **address,
+            HEATMAP_SNAPSHOT_INTERVAL="4h",
         )
         left = sorted(name for name in files(home) if not name.endswith((".lock", ".zip", ".CHECKSUM")))
         _log.info("%s ended with %d after %s and left %s", death, ended.code, ended.steps, left)
@@ -248,7 +258,7 @@ def test_a_first_run_that_dies_in_each_stage_is_repeated(exchange: Exchange, tmp
         (Death("liquidation_snapshots", 3), 6, 2),
         (Death("publication", 3), 6, 6),
     ):
-        assert exchange.run(home, death).killed, death
+        assert exchange.run(home, death, light=False).killed, death
         assert not (home / "heatmap.duckdb").exists()
         stored = "SELECT (SELECT count(*) FROM heatmap_days), (SELECT count(*) FROM snapshot_days)"
         assert ask(_settings(home), stored) == [(events, snapshots)], death
@@ -260,7 +270,7 @@ def test_a_first_run_that_dies_in_each_stage_is_repeated(exchange: Exchange, tmp
     assert list(home.glob(".heatmap.duckdb.*")), "killed within the publication"
     close_killed_runs(_settings(home))
     assert runs_going_on(home) == 0, "or it would count against the runs allowed at a time, and the schedule would wait"
-    exchange.run(home).ok()
+    exchange.run(home, light=False).ok()
     assert_as_if_undisturbed(exchange, home)
 
 
@@ -293,7 +303,7 @@ def test_a_warehouse_that_another_process_holds(exchange: Exchange, tmp_path: Pa
     exchange.serve("wild")
     shutil.rmtree(home / "archive")
     with untouched(home / "heatmap.duckdb"), held(home / "warehouse.duckdb", PLAIN, 60) as holder:
-        ended = exchange.run(home, HEATMAP_LOCK_TIMEOUT=0.5)
+        ended = exchange.run(home, light=False, HEATMAP_LOCK_TIMEOUT=0.5)
         assert look("plain", home / "heatmap.duckdb")
     last_line(ended.stderr, ended.code, home, "open elsewhere", holder)
     assert ended.code == 1

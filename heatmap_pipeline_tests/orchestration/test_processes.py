@@ -47,6 +47,19 @@ from heatmap_pipeline_tests.orchestration.light import light_runs
 SOL = "SOLUSDT"
 
 
+def _one_thread() -> ModuleType:
+    """Return `threading` as it is in a command: the threads of a test's server share nothing with what is forked."""
+    module = ModuleType("threading")
+    module.__dict__.update(threading.__dict__, active_count=lambda: 1)
+    return module
+
+
+@pytest.fixture
+def copies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let processes be copies of this one, as those of a command are; pytest-xdist has a second thread."""
+    monkeypatch.setattr(processes, "threading", _one_thread())
+
+
 @given(st.lists(st.integers(1, 400), min_size=1, max_size=30), st.integers(1, 12))
 def test_every_symbol_is_in_one_group_and_no_group_has_more_than_its_share(lengths: list[int], jobs: int) -> None:
     requests = {f"S{number}USDT": (FIRST, FIRST + timedelta(days=length - 1)) for number, length in enumerate(lengths)}
@@ -95,7 +108,7 @@ def _publications(patch: pytest.MonkeyPatch) -> list[list[str]]:
     return written
 
 
-@pytest.mark.usefixtures("light_commands")
+@pytest.mark.usefixtures("light_commands", "copies")
 def test_two_processes_publish_once_what_one_publishes_also_where_a_day_cannot_be_had(
     files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -117,6 +130,7 @@ def test_two_processes_publish_once_what_one_publishes_also_where_a_day_cannot_b
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("copies")
 def test_a_process_that_is_killed_takes_no_other_symbol_with_it_and_is_told_once(
     archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -130,7 +144,6 @@ def test_a_process_that_is_killed_takes_no_other_symbol_with_it_and_is_told_once
     home = tmp_path / "home"
     with listening() as hook, pytest.MonkeyPatch.context() as patch:
         patch.setattr(position_events, "advance", advance_or_die)
-        patch.setattr(processes, "threading", _one_thread())
         patch.setenv("HEATMAP_WEBHOOK", hook.url)
         ended = _run(archive, home, BTC, ETH, jobs=2)
         assert hook.kinds() == ["failed"]
@@ -154,11 +167,25 @@ def test_a_process_that_is_killed_takes_no_other_symbol_with_it_and_is_told_once
     assert {(row["symbol"], row["day"]) for row in computed} == {(name, day(n)) for name in (BTC, ETH) for n in (1, 2)}
 
 
-def _one_thread() -> ModuleType:
-    """Return `threading` as it is in a command: the threads of a test's server share nothing with what is forked."""
-    module = ModuleType("threading")
-    module.__dict__.update(threading.__dict__, active_count=lambda: 1)
-    return module
+@pytest.mark.slow
+def test_where_copies_are_not_safe_a_process_imports_everything_anew_and_does_the_same(
+    files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As everywhere but on Linux. It has a day that it cannot compute, which takes least."""
+    monkeypatch.setattr(processes.threading, "active_count", lambda: 2)
+    context = processes._context()
+    assert context.get_start_method() == "spawn"
+    settings = load_settings(home=tmp_path, source="archive", archive=files, symbols=(ETH,), models=("delta",))
+    prepare_home(settings)
+    child = processes._Child(context, settings, {ETH: (FIRST + timedelta(1), FIRST + timedelta(1))}, False)
+    said: list[tuple[Any, ...]] = []
+    with hearing(lambda *step: said.append(step)):
+        while child.outcome is None:
+            child.hear()
+    child.end()
+    assert not child.killed
+    assert child.outcome.published == {}
+    assert candles_file(files, 2, ETH).name in child.outcome.failures[ETH]
 
 
 # -- stopped, or alone
