@@ -16,6 +16,7 @@ from heatmap_pipeline.cli.days import changed, check_days, days_asked, days_of, 
 from heatmap_pipeline.cli.options import (
     DAY,
     Verbs,
+    collecting_seldom,
     computing_options,
     fail,
     home_option,
@@ -61,6 +62,7 @@ def main() -> None:
 @click.option("--days", type=click.IntRange(1, 1000), default=30, show_default=True, help="Days up to yesterday.")
 @models_option
 @home_option
+@collecting_seldom()
 def demo(days: int, models: tuple[str, ...], home: Path | None) -> None:
     """Run the main job on the built-in simulated market, from nothing to pictures.
 
