@@ -322,7 +322,7 @@ def forget(symbol: str, yes: bool, home: Path | None) -> None:
     from heatmap_pipeline.commands import command  # noqa: PLC0415
     from heatmap_pipeline.errors import listed  # noqa: PLC0415
     from heatmap_pipeline.orchestration.forget import forget as remove  # noqa: PLC0415
-    from heatmap_pipeline.orchestration.runs import one_run_at_a_time  # noqa: PLC0415
+    from heatmap_pipeline.orchestration.turns import one_run_at_a_time  # noqa: PLC0415
     from heatmap_pipeline.orchestration.ui.keeper import answers  # noqa: PLC0415
 
     kept = kept_of(settings, name)
@@ -340,7 +340,7 @@ def forget(symbol: str, yes: bool, home: Path | None) -> None:
     def waiting(text: str) -> None:
         click.echo(text, err=True)
 
-    with one_run_at_a_time(settings, waiting):
+    with one_run_at_a_time(settings.model_copy(update={"symbols": (name,)}), waiting):
         remove(settings, name, waiting, answers)
     click.echo(f"{name} is removed from {settings.home}")
     _say_old_export(settings)
@@ -758,7 +758,8 @@ def fleet_collect(grace: float) -> None:
 def _shard(settings: Settings) -> Iterator[Shard]:
     """Give the symbols of the settings in a scratch home, while no other run goes on in the home."""
     from heatmap_pipeline.fleet.worker import open_bucket, shard  # noqa: PLC0415
-    from heatmap_pipeline.orchestration.runs import one_run_at_a_time, prepare_home  # noqa: PLC0415
+    from heatmap_pipeline.orchestration.runs import prepare_home  # noqa: PLC0415
+    from heatmap_pipeline.orchestration.turns import one_run_at_a_time  # noqa: PLC0415
 
     _need_store(settings)
     open_bucket(settings)
@@ -927,7 +928,7 @@ def _changed(settings: Settings, first: date, last: date) -> tuple[Settings, dic
     """
     from heatmap_pipeline.store.warehouse import Warehouse  # noqa: PLC0415
 
-    if not Warehouse(settings.home).path.exists():
+    if not Warehouse(settings.home).symbols():
         return settings, {}
     from heatmap_pipeline.chain.unchanged import find_changes  # noqa: PLC0415
     from heatmap_pipeline.render.page import is_drawn  # noqa: PLC0415
@@ -969,7 +970,8 @@ def _days_of(
         starts: first days of symbols of which the days before are stored and unchanged.
         restart: whether a new history begins after a gap.
     """
-    from heatmap_pipeline.orchestration.runs import RunError, days_to_run  # noqa: PLC0415
+    from heatmap_pipeline.orchestration.runs import days_to_run  # noqa: PLC0415
+    from heatmap_pipeline.orchestration.turns import RunError  # noqa: PLC0415
 
     requests: Requests = {}
     refused: Refusals = {}
@@ -1012,12 +1014,12 @@ def _execute(
     from heatmap_pipeline.orchestration.runs import (  # noqa: PLC0415
         Outcome,
         look_back,
-        one_run_at_a_time,
         prepare_home,
         run_days,
         stored_spans,
     )
     from heatmap_pipeline.orchestration.told import noted, notes_left, tell_of_command  # noqa: PLC0415
+    from heatmap_pipeline.orchestration.turns import one_run_at_a_time  # noqa: PLC0415
     from heatmap_pipeline.store.last_run import write_last_run  # noqa: PLC0415
 
     outcome = Outcome({}, {})
