@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from functools import partial
 from itertools import count
 from pathlib import Path
 from urllib.parse import quote
@@ -247,9 +248,9 @@ def make_home(
     warehouse, source, which = Warehouse(home), open_market(settings), market.days(days)
     for symbol in symbols:
         for store in (ingest_candles, ingest_open_interest):
-            list(store(warehouse.connect, source, settings, symbol, which))
+            list(store(partial(warehouse.connect, symbol), source, settings, symbol, which))
         for compute in (advance, sample) if stored_cells else (advance,):
-            list(compute(warehouse.connect, settings, symbol, which))
+            list(compute(partial(warehouse.connect, symbol), settings, symbol, which))
     publish(warehouse, symbols)
     return home
 

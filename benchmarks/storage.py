@@ -115,7 +115,7 @@ def write_tables(setting: Setting) -> Sequence[Measured]:
             cells_in_bulk.append(next(bulk))
         else:
             list(written)
-        size = warehouse.path.stat().st_size / 1e6
+        size = warehouse.path("BTCUSDT").stat().st_size / 1e6
     events = sum(len(result.ledger["book"]) + len(result.opens["side"]) for _, result, _ in computed)
     rows = sum(len(result.cells["side"]) for _, result, _ in computed)
     return [
@@ -154,13 +154,13 @@ def write_tables(setting: Setting) -> Sequence[Measured]:
 def _in_bulk(source: Warehouse, target: Warehouse) -> Iterator[Reading]:
     """Insert what a database holds of days, then of cells, into a new one from Arrow; yield the time of each."""
     for names in (("position_events", "open_positions", "book_ledger", "heatmap_days"), ("liquidation_snapshots",)):
-        with source.connect() as con:
+        with source.connect("BTCUSDT") as con:
             tables = {name: arrow(con, f"FROM {name}") for name in names}
-        with target.connect():
+        with target.connect("BTCUSDT"):
             pass
 
         def write() -> None:
-            with target.connect() as con, transaction(con):
+            with target.connect("BTCUSDT") as con, transaction(con):
                 for name, table in tables.items():  # noqa: B023  # called at once
                     insert(con, name, dict(zip(table.column_names, table.columns, strict=True)))
 
@@ -221,7 +221,7 @@ def _books_of(setting: Setting, count: int, days: int, repetitions: int) -> list
     symbols = tuple(f"S{number}USDT" for number in range(count))
     settings = load_settings(home=setting.home(f"books{count}"), source="demo", symbols=symbols)
     warehouse = Warehouse(settings.home)
-    with warehouse.connect() as con:
+    with warehouse.connect("BTCUSDT") as con:
         con.execute(_SYMBOLS, [count])
         con.execute(_CHAIN, [count, days])
         con.execute(_RAW, [count, days])
@@ -230,17 +230,17 @@ def _books_of(setting: Setting, count: int, days: int, repetitions: int) -> list
     def refresh() -> None:
         for symbol in symbols:
             published_histories(warehouse, [symbol], any_version=True)  # before its files are read
-            with warehouse.connect() as con:
+            with warehouse.connect("BTCUSDT") as con:
                 loss(con, settings, symbol)  # by the check of the chain
-        publish_symbols(warehouse.connect, settings, warehouse, symbols)
+        publish_symbols(settings, warehouse, symbols)
         for symbol in symbols:
             histories = published_histories(warehouse, [symbol])
-            with warehouse.connect() as con:  # by the check of what is up to date
+            with warehouse.connect("BTCUSDT") as con:  # by the check of what is up to date
                 first_due(con, settings, symbol, date(2021, 1, 1), histories)
 
     readings = []
     for number in range(repetitions + 1):
-        with warehouse.connect() as con:
+        with warehouse.connect("BTCUSDT") as con:
             con.execute(_NEW_DAY, [str(number)])
         taken = timed(refresh)
         if number:  # the first one is the warm-up
@@ -295,11 +295,11 @@ def commit(warehouse: Warehouse, computed: Sequence[Computed]) -> Iterator[Readi
     """Commit all days, then all cells, as the two assets of the pipeline do; yield the time of each."""
 
     def days() -> None:
-        with warehouse.connect() as con:
+        with warehouse.connect("BTCUSDT") as con:
             commit_days(con, [(record, result) for record, result, _ in computed])
 
     def cells() -> None:
-        with warehouse.connect() as con:
+        with warehouse.connect("BTCUSDT") as con:
             commit_cells(con, [cells_of(one) for one in computed])
 
     yield timed(days)

@@ -60,6 +60,17 @@ def file_lock(
         lock.release()
 
 
+@contextmanager
+def notes_lock(home: Path) -> Iterator[None]:
+    """Hold the lock under which a small file of a home is read, changed and written again: of all symbols in one.
+
+    Raises:
+        OSError: if the home cannot be written.
+    """
+    with FileLock(home / "notes.lock", poll_interval=_POLL):
+        yield
+
+
 def _name_in(holder: Path) -> str:
     try:
         return holder.read_text().strip() or "another process"

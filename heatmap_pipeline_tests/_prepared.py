@@ -85,13 +85,14 @@ def _prepare_warehouse(patch: pytest.MonkeyPatch, folder: Path) -> None:
     @cache
     def empty() -> Path:
         folder.mkdir(parents=True)
-        with opened(new := Warehouse(folder), new.path) as con:
+        new, path = Warehouse(folder), folder / "empty.duckdb"
+        with opened(new, path) as con:
             new.ensure_schema(con)
-        return new.path
+        return path
 
     @contextmanager
     def open_copy(self: Warehouse, path: Path | None = None, **options: Any) -> Iterator[Any]:
-        if path == self.path and not path.exists():
+        if path is not None and path.parent == self.folder and not path.exists():
             _put(empty(), path)
         with opened(self, path, **options) as con:
             yield con

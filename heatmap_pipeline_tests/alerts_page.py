@@ -11,6 +11,7 @@ import shutil
 import sys
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from unittest.mock import patch
@@ -43,14 +44,14 @@ def told_of_the_day(home: Path, folder: Path, rules: Sequence[Rule]) -> list[Sto
 
     They are shown a home's history from its first day, as after a run of each, in a copy of it in a folder.
     """
-    shutil.copyfile(home / "warehouse.duckdb", folder / "warehouse.duckdb")
+    shutil.copytree(home / "warehouse", folder / "warehouse")
     warehouse = Warehouse(folder)
     told: list[StoredAlert] = []
     for number in range((SHOWN - FIRST).days + 1):
         midnight = datetime.combine(FIRST + timedelta(days=number + 1), datetime.min.time(), UTC)
         end = int(midnight.timestamp()) * 1_000_000
         with patch.object(stored, "newest_end", lambda *_, end=end: end):
-            told = watch_symbol(warehouse.connect, SYMBOL, ("turnover", "delta"), rules)
+            told = watch_symbol(partial(warehouse.connect, SYMBOL), SYMBOL, ("turnover", "delta"), rules)
     return [alert for alert in told if iso(alert.at)[:10] == f"{SHOWN}"]
 
 

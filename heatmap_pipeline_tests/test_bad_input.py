@@ -35,7 +35,7 @@ from sqlalchemy.exc import OperationalError
 
 from heatmap_pipeline.errors import HeatmapError
 from heatmap_pipeline.orchestration import runs as command
-from heatmap_pipeline.orchestration.runs import one_run_at_a_time
+from heatmap_pipeline.orchestration.turns import one_run_at_a_time
 from heatmap_pipeline.settings import Settings, load_settings
 from heatmap_pipeline_tests._homes import (
     clean_environment,
@@ -394,7 +394,7 @@ def test_a_home_below_a_file(home: Path, files: Path, tmp_path: Path, monkeypatc
         refused(heatmap(verb, "--home", tmp_path / "file" / "home"), 1, "cannot be made", "--home")
 
 
-@pytest.mark.parametrize("place", ["dagster", "run.lock", "warehouse.lock", "warehouse.duckdb"])
+@pytest.mark.parametrize("place", ["dagster", "BTCUSDT.lock", "BTCUSDT.duckdb"])
 def test_a_home_that_may_not_be_written(home: Path, files: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
     denied = OSError(errno.EACCES, "Permission denied", str(home / place))
 
@@ -404,7 +404,7 @@ def test_a_home_that_may_not_be_written(home: Path, files: Path, monkeypatch: py
     if place == "dagster":
         shutil.rmtree(home / "dagster")
         monkeypatch.setattr("pathlib.Path.mkdir", deny)
-    elif place == "warehouse.duckdb":
+    elif place == "BTCUSDT.duckdb":
         text = f'IO Error: Cannot open file "{home / place}": Permission denied'
         monkeypatch.setattr("heatmap_pipeline.store.instances.lent", partial(_raise, duckdb.IOException(text)))
     else:
@@ -422,7 +422,7 @@ def _raise(error: Exception, *_: Any, **__: Any) -> Any:
 
 
 def test_a_warehouse_that_is_not_ours(home: Path, files: Path) -> None:
-    warehouse = home / "warehouse.duckdb"
+    warehouse = home / "warehouse" / "BTCUSDT.duckdb"
     warehouse.write_bytes(b"no database " * 1000)
     refused(run(home, files), 1, home, "damaged", "move it away")
     refused(heatmap("status", "--home", home), 1, home, "damaged", "move it away")
@@ -462,7 +462,7 @@ def _full_table(module: str, table: str, patch: pytest.MonkeyPatch) -> None:
 
     def refuse(con: Any, name: str, columns: Any) -> int:
         if name == table:
-            raise duckdb.IOException('IO Error: Could not write to file "warehouse.duckdb": No space left on device')
+            raise duckdb.IOException('IO Error: Could not write to file "BTCUSDT.duckdb": No space left on device')
         return insert(con, name, columns)
 
     patch.setattr(f"heatmap_pipeline.store.{module}.insert", refuse)
@@ -522,7 +522,7 @@ def test_files_that_cannot_grow_any_further(made: Path, files: Path, tmp_path: P
     home = Path(shutil.copytree(made, tmp_path / "home"))
     before = _state(home)
     arguments = ("run", BTC, "--archive", files, "--start", day(2), "--end", day(3), "--home", home)
-    ended = forks.heatmap(*arguments, longest=(home / "warehouse.duckdb").stat().st_size)
+    ended = forks.heatmap(*arguments, longest=(home / "warehouse" / "BTCUSDT.duckdb").stat().st_size)
     assert ended.code == 1, ended.stderr
     last_line(ended.stderr, 1, home, "make room")
     assert _state(home) == before
@@ -541,7 +541,7 @@ def test_a_second_run_says_who_holds_the_lock_and_gives_up(
     monkeypatch.setenv("HEATMAP_LOCK_TIMEOUT", "0.2")
     with one_run_at_a_time(load_settings(home=home), lambda _: None):
         result = run(home, files)
-    refused(result, 1, f"process {os.getpid()}", home / "run.lock", "after 0.2 s", "try again")
+    refused(result, 1, f"process {os.getpid()}", home / "running" / "BTCUSDT.lock", "after 0.2 s", "try again")
 
 
 def test_a_second_run_waits_for_the_first(made: Path, files: Path, tmp_path: Path, forks: Forks) -> None:
@@ -616,7 +616,7 @@ def test_a_stopped_command_begins_nothing_more(home: Path, files: Path, monkeypa
 def holder(home: Path) -> Iterator[subprocess.Popen[str]]:
     """Another process that has opened the warehouse, as the command-line client does."""
     code = "import duckdb, sys, time; con = duckdb.connect(sys.argv[1]); print('open', flush=True); time.sleep(60)"
-    command = [sys.executable, "-c", code, str(home / "warehouse.duckdb")]
+    command = [sys.executable, "-c", code, str(home / "warehouse" / "BTCUSDT.duckdb")]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "open\n"
@@ -640,7 +640,7 @@ def test_the_lock_of_the_warehouse_names_its_holder(home: Path, files: Path, mon
     taken, release = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with Warehouse(home).locked():
+        with Warehouse(home).locked(BTC):
             taken.set()
             release.wait(30)
 
@@ -649,7 +649,14 @@ def test_the_lock_of_the_warehouse_names_its_holder(home: Path, files: Path, mon
     try:
         assert taken.wait(10)
         began = time.monotonic()
-        refused(run(home, files), 1, home / "warehouse.lock", f"process {os.getpid()}", "over 0.3 s", "run again")
+        refused(
+            run(home, files),
+            1,
+            home / "warehouse" / "BTCUSDT.lock",
+            f"process {os.getpid()}",
+            "over 0.3 s",
+            "run again",
+        )
         assert time.monotonic() - began < 10
     finally:
         release.set()

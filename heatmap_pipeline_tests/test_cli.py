@@ -23,7 +23,8 @@ from heatmap_pipeline import cli
 from heatmap_pipeline.chain.progress import tell
 from heatmap_pipeline.chain.settings import DEMO_MARKETS
 from heatmap_pipeline.cli import showing
-from heatmap_pipeline.orchestration.runs import RunError, packaged_file
+from heatmap_pipeline.orchestration.runs import packaged_file
+from heatmap_pipeline.orchestration.turns import RunError
 from heatmap_pipeline.orchestration.ui import front
 from heatmap_pipeline.render.picture import write_png
 from heatmap_pipeline.settings import load_settings

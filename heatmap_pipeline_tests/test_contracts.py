@@ -150,7 +150,7 @@ def test_picture_and_numbers_of_the_page_are_in_the_quote_asset(settings: Settin
     folder = settings.home / "renders" / USDC
     for model in settings.models:
         assert "USDT" not in (folder / f"{model}.js").read_text()
-    with Warehouse(settings.home).connect() as con:
+    with Warehouse(settings.home).connect(USDC) as con:
         drawn = newest_days(con, USDC, settings.models, 3600)
     for data in drawn.values():
         words = [text.get_text() for text in _Canvas(data, (1600, 900)).draw().findobj(matplotlib.text.Text)]
@@ -492,7 +492,7 @@ def test_an_archive_does_not_say_what_a_contract_is_quoted_in(tmp_path: Path) ->
 
 
 def test_what_an_earlier_version_has_computed_is_still_shown_in_its_own_unit(tmp_path: Path) -> None:
-    with Warehouse(tmp_path).connect() as con:
+    with Warehouse(tmp_path).connect(BTC) as con:
         fill(con, "ETHBTC")
         con.execute("UPDATE symbols SET quote = ''")
         version = load_version(con, MODELS_USED)

@@ -139,7 +139,7 @@ def test_dagster_loads_no_unknown_model(monkeypatch: pytest.MonkeyPatch, tmp_pat
 def test_a_model_that_this_program_lacks_is_refused_in_words(tmp_path: Path) -> None:
     """A home of a later program, or one whose row was taken away."""
     warehouse = Warehouse(tmp_path)
-    with warehouse.connect() as con:
+    with warehouse.connect(BTC) as con:
         fill(con)
         con.execute("UPDATE heatmap_days SET model = 'gentle' WHERE model = 'delta'")
         settings = load_settings(home=tmp_path)

@@ -27,7 +27,7 @@ def home(scorable: Settings) -> Path:
 
 def test_a_folder_is_scored_against_and_stored_nowhere(home: Path, reports: pd.DataFrame, tmp_path: Path) -> None:
     folder = write_reports(tmp_path / "files", reports, 1, LAST)
-    with untouched(home / "heatmap.duckdb"), untouched(home / "warehouse.duckdb"):
+    with untouched(home / "heatmap.duckdb"), untouched(home / "warehouse" / "BTCUSDT.duckdb"):
         out = done("score", BTC, "--liquidations", folder, "--home", home).stdout
     assert "on its own exchange, binance; not every one is printed, so reported is a floor; binance_file" in out
     assert "trailing 28 days, 2024-03-09 .. 2024-03-23: 360 recorded hours" in out
@@ -80,7 +80,7 @@ def test_what_cannot_be_scored_ends_with_what_to_do(home: Path, tmp_path: Path) 
 
 
 def test_simulated_data_are_never_scored(scorable: Settings, reports: pd.DataFrame, tmp_path: Path) -> None:
-    with Warehouse(scorable.home).connect() as con:
+    with Warehouse(scorable.home).connect(BTC) as con:
         con.execute("UPDATE symbols SET simulated = true")
     publish(Warehouse(scorable.home), [BTC])
     folder = write_reports(tmp_path / "files", reports, 1, LAST)

@@ -231,7 +231,7 @@ def test_forty_real_days_of_bybit_become_a_published_map(
         monkeypatch.setenv("HEATMAP_BYBIT_URL", server.url)
         settings = load_settings(home=home, source="exchange", symbols=(BYBIT,), snapshot_interval="4h")
         compute_home(settings, first, last)
-    with Warehouse(home).connect() as con:
+    with Warehouse(home).connect(BYBIT) as con:
         passed = {
             (rule.name, model): rule.evaluate(con, settings, BYBIT, model, first, last).passed
             for rule in RULES

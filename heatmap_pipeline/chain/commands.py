@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any
 
@@ -35,10 +35,13 @@ def grouped_runs(
     return [(symbols, command(again, "run", *symbols, days=key[-2:])) for key, (again, symbols) in groups.items()]
 
 
-def rebuild_commands(settings: Settings) -> list[str]:
-    """Return the commands that compute everything published again; symbols with the same days share one."""
+def rebuild_commands(settings: Settings, symbols: Sequence[str] | None = None) -> list[str]:
+    """Return the commands that compute what is published of symbols again, None: of all.
+
+    Symbols with the same days share one.
+    """
     histories = {}
-    for symbol, history in (published_histories(Warehouse(settings.home), any_version=True) or {}).items():
+    for symbol, history in (published_histories(Warehouse(settings.home), symbols, any_version=True) or {}).items():
         days = [day for of_model in history.days.values() for day in of_model]
         if days:
             models = tuple(sorted(history.days, reverse=True))

@@ -5,13 +5,13 @@ The schedules, `heatmap refresh` and the checks all ask here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from heatmap_pipeline.chain import calendar
-from heatmap_pipeline.chain.earlier import words_for_earlier_version
+from heatmap_pipeline.chain.earlier import ComputedEarlier, computed_earlier, words_for_earlier_version
 from heatmap_pipeline.chain.recovery import lost_days, naming_the_rebuild
 from heatmap_pipeline.instants import ONE_DAY
 from heatmap_pipeline.settings import Settings
@@ -20,7 +20,7 @@ from heatmap_pipeline.store import raw as stored_raw
 from heatmap_pipeline.store.days import DayRecord
 from heatmap_pipeline.store.raw import RawDay
 from heatmap_pipeline.store.read import PublishedHistory, published_histories
-from heatmap_pipeline.store.warehouse import Warehouse
+from heatmap_pipeline.store.warehouse import UnusableError, Warehouse
 
 _WAITING = timedelta(days=7)
 """How long a day that came over REST is read again in the hope that the archive has it by now."""
@@ -41,31 +41,42 @@ def due_days(
 
     A day is due if it is missing, was provisional when it was read, came over REST within the last week and the
     archive may have it by now, or is stored and not published. Days that were published and are not stored any more are
-    missing: after the loss of the warehouse everything is due. Without `again` nothing is due only to be read again.
+    missing: after the loss of its file all of a symbol is due. Without `again` nothing is due only to be read again.
+    Where its file is damaged `until` is due, so that the run of this symbol says so.
     """
     warehouse = Warehouse(settings.home, lock_timeout=settings.lock_timeout)
     published = published_histories(warehouse, symbols)
     until = min(until, calendar.begun(datetime.now(UTC)))
     due: dict[str, tuple[date, date]] = {}
-    with naming_the_rebuild(settings), _connected(warehouse) as con:
+    with naming_the_rebuild(settings), ExitStack() as stack:
+        nothing: Any = None
         for symbol in symbols:
-            first = first_due(con, settings, symbol, until, published, again=again)
-            last = last_stored(con, settings, symbol)
+            if warehouse.holds(symbol):
+                try:
+                    with warehouse.connect(symbol) as con:
+                        first, last = _first_and_last(con, settings, symbol, until, published, again=again)
+                except UnusableError:
+                    due[symbol] = (until, until)
+                    continue
+            else:  # one for all that are not stored: to make it takes longer than to open a file
+                nothing = nothing or stack.enter_context(warehouse.nothing())
+                first, last = _first_and_last(nothing, settings, symbol, until, published, again=again)
             if first is not None and first <= until and not clock_is_behind(last):
                 due[symbol] = (first, max(until, last or until))
     return due
 
 
-@contextmanager
-def _connected(warehouse: Warehouse) -> Iterator[Any]:
-    """Open the warehouse, or an empty one in memory where there is none: to ask what is due makes nothing."""
-    if warehouse.path.exists():
-        with warehouse.connect() as con:
-            yield con
-        return
-    with warehouse.opened() as con:
-        warehouse.ensure_schema(con)
-        yield con
+def _first_and_last(
+    con: Any,
+    settings: Settings,
+    symbol: str,
+    until: date,
+    published: Mapping[str, PublishedHistory] | None,
+    *,
+    again: bool,
+) -> tuple[date | None, date | None]:
+    """Return the first day due of a symbol and its last computed day."""
+    return first_due(con, settings, symbol, until, published, again=again), last_stored(con, settings, symbol)
 
 
 def first_due(
@@ -111,8 +122,8 @@ def clock_is_behind(last: date | None) -> bool:
 def wrong_clock(settings: Settings) -> str | None:
     """Say that this machine's clock and what is stored exclude each other; None where they do not."""
     warehouse = Warehouse(settings.home, lock_timeout=settings.lock_timeout)
-    with naming_the_rebuild(settings), _connected(warehouse) as con:
-        for symbol in settings.symbols:
+    for symbol in filter(warehouse.holds, settings.symbols):
+        with suppress(UnusableError), warehouse.connect(symbol) as con:
             last = last_stored(con, settings, symbol)
             if last is not None and clock_is_behind(last):
                 return words_for_clock(symbol, last)
@@ -122,8 +133,13 @@ def wrong_clock(settings: Settings) -> str | None:
 def of_earlier_version(settings: Settings) -> dict[str, str]:
     """Return what to tell, by symbol, of those whose days an earlier version computed: nothing can follow them."""
     warehouse = Warehouse(settings.home, lock_timeout=settings.lock_timeout)
-    with naming_the_rebuild(settings), _connected(warehouse) as con:
-        words = words_for_earlier_version(con, settings)
+    histories: dict[str, ComputedEarlier] = {}
+    with naming_the_rebuild(settings):
+        symbols = warehouse.symbols()
+    for symbol in symbols:
+        with suppress(UnusableError), warehouse.connect(symbol) as con:
+            histories |= computed_earlier(con)
+    words = words_for_earlier_version(settings, histories)
     return {name: text for name, text in words.items() if name in settings.symbols}
 
 

@@ -18,16 +18,19 @@ from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store import raw as stored_raw
 from heatmap_pipeline.store.ended import Ended, ended_symbols, record_end
 from heatmap_pipeline.store.origin import as_stored
-from heatmap_pipeline.store.warehouse import StoreError, Warehouse
+from heatmap_pipeline.store.warehouse import StoreError, UnusableError, Warehouse
 
 
 def retired(settings: Settings) -> dict[str, Ended]:
-    """Return the end of every stored symbol that has ended."""
+    """Return the end of every stored symbol that has ended; of one whose file is damaged none is known."""
     warehouse = Warehouse(settings.home, lock_timeout=settings.lock_timeout)
-    if not warehouse.path.exists():
-        return {}
-    with naming_the_rebuild(settings), warehouse.connect() as con:
-        return ended_symbols(con)
+    ends: dict[str, Ended] = {}
+    with naming_the_rebuild(settings):
+        symbols = warehouse.symbols()
+    for symbol in symbols:
+        with suppress(UnusableError), warehouse.connect(symbol) as con:
+            ends |= ended_symbols(con)
+    return ends
 
 
 def published_ends(settings: Settings) -> dict[str, Ended] | None:
@@ -46,7 +49,7 @@ def retire(settings: Settings, symbol: str, ending: Ending | None) -> Ended | No
     The last day is the one that can still be had, or the last one that is stored, if that is later.
     """
     warehouse = Warehouse(settings.home, lock_timeout=settings.lock_timeout)
-    with warehouse.connect() as con:
+    with warehouse.connect(symbol) as con:
         ended = None
         if ending is not None:
             last = max([ending.last, *stored_raw.raw_days(con, symbol)["candles"]])

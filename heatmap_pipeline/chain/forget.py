@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from heatmap_pipeline.market.archive_tree import folders_of
 from heatmap_pipeline.market.same_files import pages_folder
 from heatmap_pipeline.settings import Settings, check_written
 from heatmap_pipeline.source_kinds import SOURCES
-from heatmap_pipeline.store.forget import forget_symbol, holds_symbol, known_symbols
+from heatmap_pipeline.store.forget import forget_symbol, holds_symbol
 from heatmap_pipeline.store.read import stored_days
 from heatmap_pipeline.store.warehouse import StoreError, Warehouse
 
@@ -27,10 +28,10 @@ class Kept:
 
     Attributes:
         days: first and last stored day as text, '' where none is stored.
-        private: whether the warehouse has rows of it.
+        private: whether it has a private database.
         published: whether heatmap.duckdb has.
         folders: what is below the home's archives and renders.
-        others: the other symbols of the warehouse.
+        others: the other symbols that have one.
     """
 
     days: str
@@ -54,14 +55,12 @@ def kept_of(settings: Settings, symbol: str) -> Kept:
     """
     check_written(symbol)
     warehouse = _warehouse(settings)
-    days, private, published = "", False, False
-    others: tuple[str, ...] = ()
-    if warehouse.path.exists():
-        with naming_the_rebuild(settings), warehouse.connect() as con:
-            private = holds_symbol(con, symbol)
-            others = tuple(name for name in known_symbols(con) if name != symbol)
-            if symbol in known_symbols(con):
-                days = " .. ".join(map(str, stored_days(con, symbol)))
+    days, published = "", False
+    with naming_the_rebuild(settings):
+        others = tuple(name for name in warehouse.symbols() if name != symbol)
+    if private := warehouse.holds(symbol):
+        with suppress(StoreError), warehouse.connect(symbol) as con:  # a damaged one can be forgotten, too
+            days = " .. ".join(map(str, stored_days(con, symbol)))
     if warehouse.published.exists():
         with warehouse.read(any_version=True) as con:
             published = holds_symbol(con, symbol)
@@ -77,7 +76,7 @@ def forget_data(settings: Settings, symbol: str) -> None:
         StoreError: if a database cannot be used, or a file not be removed.
     """
     warehouse = _warehouse(settings)
-    if warehouse.path.exists() or warehouse.published.exists():
+    if warehouse.symbols() or warehouse.published.exists():
         with naming_the_rebuild(settings):
             forget_symbol(warehouse, symbol)
     for folder in _archives(settings, symbol):

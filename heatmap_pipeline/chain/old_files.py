@@ -58,9 +58,9 @@ def remove_old_files(settings: Settings) -> int:
 def _computed(settings: Settings, symbol: str) -> set[date]:
     """Return the finished days that every model has computed."""
     warehouse = Warehouse(settings.home, lock_timeout=settings.lock_timeout)
-    if not warehouse.path.exists():
+    if not warehouse.holds(symbol):
         return set()
-    with warehouse.connect() as con:
+    with warehouse.connect(symbol) as con:
         found = [
             {day for day, record in day_records(con, symbol, model).items() if not record.provisional}
             for model in settings.models

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from heatmap_pipeline.alert_rules import Rule
 from heatmap_pipeline.chain.alerts import watch_symbol
-from heatmap_pipeline.chain.history import Connect
-from heatmap_pipeline.chain.recovery import refuse_loss
+from heatmap_pipeline.chain.recovery import naming_the_rebuild, refuse_loss
 from heatmap_pipeline.errors import HeatmapError
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store.alerts import StoredAlert
 from heatmap_pipeline.store.publish import PublishReport, publish
-from heatmap_pipeline.store.warehouse import Warehouse
+from heatmap_pipeline.store.warehouse import UnusableError, Warehouse
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,6 @@ class Publication:
 
 
 def publish_symbols(
-    connect: Connect,
     settings: Settings,
     warehouse: Warehouse,
     symbols: Sequence[str],
@@ -36,8 +35,9 @@ def publish_symbols(
 ) -> dict[str, Publication | HeatmapError]:
     """Publish the newest rows of these symbols in one step, but of those that would lose days that are published.
 
+    One whose private database is damaged is left out, too, and holds up no other.
+
     Args:
-        connect: opens the private database.
         settings: of the home, for the commands that are named.
         warehouse: of the home.
         symbols: those that may be published.
@@ -51,16 +51,25 @@ def publish_symbols(
     """
     results: dict[str, Publication | HeatmapError] = {}
     alerts: dict[str, Sequence[StoredAlert]] = {}
-    for symbol in symbols if warehouse.path.exists() else ():
+    for symbol in symbols:
         try:
-            with connect() as con:
+            with naming_the_rebuild(settings), warehouse.look(symbol) as con:
                 refuse_loss(con, settings, symbol)
             if rules is not None:
-                alerts[symbol] = watch_symbol(connect, symbol, settings.models, rules)
+                alerts[symbol] = watch_symbol(partial(warehouse.connect, symbol), symbol, settings.models, rules)
         except HeatmapError as error:
             results[symbol] = error
     kept = [symbol for symbol in symbols if symbol not in results]
-    if kept:
-        report = publish(warehouse, kept)
-        results |= {symbol: Publication(report, alerts.get(symbol, ())) for symbol in kept}
+    while kept:
+        try:
+            report = publish(warehouse, kept)
+        except UnusableError as error:
+            damaged = [symbol for symbol in kept if warehouse.path(symbol) == error.path]
+            if not damaged:
+                raise
+            results |= dict.fromkeys(damaged, error)
+            kept = [symbol for symbol in kept if symbol not in damaged]
+        else:
+            results |= {symbol: Publication(report, alerts.get(symbol, ())) for symbol in kept}
+            break
     return results

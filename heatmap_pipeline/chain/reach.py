@@ -12,12 +12,11 @@ from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from heatmap_pipeline.chain import calendar
 from heatmap_pipeline.chain.due import clock_is_behind, due_days
 from heatmap_pipeline.chain.ends import published_ends, retire, retired, words_for_end
-from heatmap_pipeline.chain.recovery import naming_the_rebuild
 from heatmap_pipeline.errors import listed
 from heatmap_pipeline.files import replace_file
 from heatmap_pipeline.instants import ONE_DAY
@@ -27,7 +26,7 @@ from heatmap_pipeline.market.tables import ClosedError, Ending, MarketError
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store import raw as stored_raw
 from heatmap_pipeline.store.ended import Ended
-from heatmap_pipeline.store.warehouse import Warehouse
+from heatmap_pipeline.store.warehouse import UnusableError, Warehouse
 from heatmap_pipeline.symbols import HOME_EXCHANGE, own_exchange
 
 Answer = TypeVar("Answer")
@@ -244,12 +243,13 @@ class _Stored:
 
 def _stored(settings: Settings, symbol: str) -> _Stored | None:
     warehouse = Warehouse(settings.home, lock_timeout=settings.lock_timeout)
-    if not warehouse.path.exists():
+    if not warehouse.holds(symbol):
         return None
-    with naming_the_rebuild(settings), warehouse.connect() as con:
+    record, kinds = None, dict[str, Any]()
+    with suppress(UnusableError), warehouse.connect(symbol) as con:  # the run of this symbol says so
         record = stored_raw.get_symbol(con, symbol)
         kinds = stored_raw.raw_days(con, symbol)
-    candles = kinds["candles"]
+    candles = kinds.get("candles")
     if record is None or not candles:
         return None
     of_day = {day: [of_kind[day].facts for of_kind in kinds.values() if day in of_kind] for day in sorted(candles)}

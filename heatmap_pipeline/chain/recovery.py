@@ -1,6 +1,6 @@
 """After the loss of a database file: which days have to come back, and the command that brings them back.
 
-The private warehouse can always be computed again from the archive files; what is published says which days those are.
+A private database can always be computed again from the archive files; what is published says which days those are.
 No Dagster in this file.
 """
 
@@ -10,6 +10,7 @@ import shlex
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 from heatmap_pipeline.chain.commands import rebuild_commands, run_command
@@ -20,6 +21,7 @@ from heatmap_pipeline.store import days as stored
 from heatmap_pipeline.store.origin import as_stored
 from heatmap_pipeline.store.read import PublishedHistory, published_histories
 from heatmap_pipeline.store.warehouse import StoreError, UnusableError, Warehouse, free_name
+from heatmap_pipeline.symbols import of_safe_name
 
 DAMAGED = "damaged"
 """Folder of the home that a damaged file is moved to by the command that rebuilds it; a second one gets a number."""
@@ -64,22 +66,35 @@ def refuse_loss(con: Any, settings: Settings, symbol: str) -> None:
         raise RecoveryError(text)
 
 
+class DamagedError(StoreError):
+    """A private database that has to be computed again; the message names its file and the command that does so."""
+
+
 @contextmanager
 def naming_the_rebuild(settings: Settings) -> Iterator[None]:
-    """Say of a warehouse that cannot be used which one line moves it away and computes it again.
+    """Say of a private database that cannot be used which one line moves it away and computes its symbol again.
 
     Raises:
-        StoreError: in place of `UnusableError`, where what is published says which days there were.
+        DamagedError: in place of `UnusableError`; with that line where what is published says which days there were.
     """
     try:
         yield
     except UnusableError as error:
-        commands = rebuild_commands(settings)
-        if not commands or error.path.name != "warehouse.duckdb":
-            raise
+        commands = _commands_for(settings, error.path)
+        if not commands:
+            raise DamagedError(str(error)) from None
         folder = shlex.quote(str(free_name(settings.home / DAMAGED)))
         away = f"mkdir -p {folder} && mv {shlex.quote(str(error.path))}* {folder}"
-        raise StoreError(
+        raise DamagedError(
             f"{error.reason}; move it away and compute it again from the archive files with "
             f"`{' && '.join([away, *commands])}`; until then heatmap.duckdb serves what was published"
         ) from None
+
+
+def _commands_for(settings: Settings, path: Path) -> list[str]:
+    """Return the commands that compute what a private database held; none for any other file."""
+    warehouse = Warehouse(settings.home)
+    if path == warehouse.former:  # of all symbols
+        return rebuild_commands(settings)
+    symbol = of_safe_name(path.stem) if path.parent == warehouse.folder else ""
+    return rebuild_commands(settings, [symbol]) if symbol else []

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import date, timedelta
-from typing import Any
+from typing import Any, TypeAlias
 
 from rich.cells import cell_len
 
 from heatmap_pipeline.chain.calendar import yesterday
 from heatmap_pipeline.chain.commands import rebuild_commands, run_command
 from heatmap_pipeline.chain.due import clock_is_behind, unpublished, words_for_clock
-from heatmap_pipeline.chain.earlier import words_for_earlier_version
+from heatmap_pipeline.chain.earlier import ComputedEarlier, computed_earlier, words_for_earlier_version
 from heatmap_pipeline.chain.exporting import words_for_old_export
 from heatmap_pipeline.chain.fit import fit_lines
 from heatmap_pipeline.chain.history import Stale, outdated_days, read_history
 from heatmap_pipeline.chain.liquidations import feed_lines, recorded_lines
 from heatmap_pipeline.chain.reach import closed_words, last_expected
-from heatmap_pipeline.chain.recovery import loss, naming_the_rebuild
+from heatmap_pipeline.chain.recovery import DamagedError, loss, naming_the_rebuild
 from heatmap_pipeline.commands import command, first_commands
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store import days as stored
@@ -44,41 +45,41 @@ _HEADER = (
     "located",
     "newest data (UTC)",
 )
+LARGE = 20_000_000_000
+"""Bytes of heatmap.duckdb from which on views over immutable parts are better than one file of real tables."""
+
 _WIDTHS = (12, 9, 5, 10, 10, 5, 6, 6, 5, 8, 17)
 
 
 def status_lines(settings: Settings) -> Iterator[str]:
-    """Yield the lines of the report for everything stored in the home."""
+    """Yield the lines of the report for everything stored in the home.
+
+    Raises:
+        DamagedError: after the lines of all others, where the files of symbols cannot be used.
+        StoreError: if the home cannot be read.
+    """
     warehouse = Warehouse(settings.home, lock_timeout=settings.lock_timeout)
-    if not warehouse.path.exists():
+    with naming_the_rebuild(settings):
+        stored_symbols = warehouse.symbols()
+    if not stored_symbols:
         yield _without_warehouse(settings, warehouse)
         return
     published = published_histories(warehouse)
-    with naming_the_rebuild(settings), warehouse.look() as con:
-        entries = read.status(con)
-        stale = {(entry.symbol, entry.model): _stale(con, settings, entry) for entry in entries}
-        names = sorted({*(entry.symbol for entry in entries), *(published or {})})
-        lost = {name: text for name in names if (text := loss(con, settings, name))}
-        again = {entry.symbol: _as_stored(settings, entry.symbol, entries) for entry in entries}
-        earlier = words_for_earlier_version(con, settings)
-        waiting = {(entry.symbol, entry.model): _waiting(con, again, entry, published) for entry in entries}
-        recorded = list(recorded_lines(con))
-        days_to_know = [*_days(con, names), *(line for entry in entries for line in _not_kept(con, entry))]
-        held = {(entry.symbol, entry.model): _held(con, entry) for entry in entries}
-        ends = ended_symbols(con)
-        fits = [line for one in entries if one.model for line in fit_lines(con, settings, one.symbol, one.model)]
-        silent = [line for entry in entries for line in _silent(con, settings, entry)]
-    if not entries and not lost:
+    of_home = _read_home(settings, warehouse, stored_symbols, published)
+    entries, lost, stale, held = of_home.entries, of_home.lost, of_home.stale, of_home.held
+    if not entries and not lost and not of_home.damaged:
         yield from _nothing_stored(settings)
         return
+    again, ends = of_home.again, of_home.ends
+    earlier = words_for_earlier_version(settings, of_home.earlier)
     yield f"home {settings.home}"
     yield from _table([(one, len(stale[key]), held[key]) for one in entries for key in [(one.symbol, one.model)]])
-    yield from (*_titles(entries), *recorded)
+    yield from (*_titles(entries), *of_home.recorded)
     closed = [closed_words(stored_as, name) for name, stored_as in again.items()]
     yield from (f"closed  {words}" for words in dict.fromkeys(closed) if words)
     yield from (f"ended   {name} {end.day}: {end.reason}" for name, end in ends.items())
-    yield from dict.fromkeys(fits)
-    yield from days_to_know
+    yield from dict.fromkeys(of_home.fits)
+    yield from (*of_home.cut, *of_home.odd, *of_home.not_kept, *_size(warehouse))
     problems: set[str] = set()
     if published is None and (line := _unusable(warehouse)):
         problems.add(line)
@@ -94,26 +95,110 @@ def status_lines(settings: Settings) -> Iterator[str]:
         # The command that brings lost days back, or rebuilds stale ones, makes and publishes the rest too.
         made_again = entry.symbol in lost or entry.symbol in earlier
         rebuilt = [] if made_again else stale[key]
-        rest = [] if made_again or rebuilt else waiting[key]
+        rest = [] if made_again or rebuilt else of_home.waiting[key]
         for line in [*_problems(again[entry.symbol], entry, rebuilt, ends.get(entry.symbol)), *rest]:
             if line not in problems:
                 problems.add(line)
                 yield line
-    for line in dict.fromkeys(silent):
+    for line in dict.fromkeys(of_home.silent):
         problems.add(line)
         yield line
     if behind := words_for_old_export(settings):
         problems.add(behind)
         yield f"export  {behind}"
+    if of_home.damaged:
+        raise DamagedError("; ".join(of_home.damaged.values()))
     yield "nothing is failed, stale or missing" if not problems else f"{len(problems)} to look at"
+
+
+_Key: TypeAlias = tuple[str, str | None]
+"""Symbol and model; the model is None where only raw data are stored."""
+
+
+@dataclass
+class _OfHome:
+    """What was read of the symbols of a home, one private database after the other.
+
+    Attributes:
+        entries: of `read.status`.
+        damaged: what is wrong with the files that cannot be read, by symbol.
+        stale: days to be computed again.
+        held: how many days have no sample.
+        waiting: what is read and not computed, or computed and not published.
+        lost: published days that are not stored, in words, by symbol.
+        again: settings that a symbol is computed again with.
+        earlier: histories that an earlier version computed.
+        ends: of symbols that have ended.
+        recorded: lines about recorded liquidations.
+        cut: about days that are not whole.
+        odd: about days that held what cannot be true.
+        not_kept: about cells that are not kept.
+        fits: about buckets.
+        silent: about streams of liquidations.
+    """
+
+    entries: list[SymbolStatus] = field(default_factory=list)
+    damaged: dict[str, str] = field(default_factory=dict)
+    stale: dict[_Key, list[Stale]] = field(default_factory=dict)
+    held: dict[_Key, int] = field(default_factory=dict)
+    waiting: dict[_Key, list[str]] = field(default_factory=dict)
+    lost: dict[str, str] = field(default_factory=dict)
+    again: dict[str, Settings] = field(default_factory=dict)
+    earlier: dict[str, ComputedEarlier] = field(default_factory=dict)
+    ends: dict[str, Ended] = field(default_factory=dict)
+    recorded: list[str] = field(default_factory=list)
+    cut: list[str] = field(default_factory=list)
+    odd: list[str] = field(default_factory=list)
+    not_kept: list[str] = field(default_factory=list)
+    fits: list[str] = field(default_factory=list)
+    silent: list[str] = field(default_factory=list)
+
+    def add(self, con: Any, settings: Settings, symbol: str, published: Mapping[str, PublishedHistory] | None) -> None:
+        """Read a symbol from its open private database."""
+        entries = read.status(con)
+        if text := loss(con, settings, symbol):
+            self.lost[symbol] = text
+        if entries:
+            self.again[symbol] = _as_stored(settings, symbol, entries)
+        self.entries += entries
+        self.earlier |= computed_earlier(con)
+        self.ends |= ended_symbols(con)
+        self.recorded += recorded_lines(con)
+        self.cut += _days("cut", symbol, days_not_whole(con, symbol))
+        self.odd += _days("odd", symbol, odd_days(con, symbol))
+        for entry in entries:
+            key = entry.symbol, entry.model
+            self.stale[key] = _stale(con, settings, entry)
+            self.held[key] = _held(con, entry)
+            self.waiting[key] = _waiting(con, self.again, entry, published)
+            self.not_kept += _not_kept(con, entry)
+            self.silent += _silent(con, settings, entry)
+            if entry.model:
+                self.fits += fit_lines(con, settings, entry.symbol, entry.model)
+
+
+def _read_home(
+    settings: Settings,
+    warehouse: Warehouse,
+    symbols: Sequence[str],
+    published: Mapping[str, PublishedHistory] | None,
+) -> _OfHome:
+    of_home = _OfHome()
+    for name in sorted({*symbols, *(published or {})}):
+        try:
+            with naming_the_rebuild(settings), warehouse.look(name) as con:
+                of_home.add(con, settings, name, published)
+        except DamagedError as error:  # it says nothing of the others
+            of_home.damaged[name] = str(error)
+    return of_home
 
 
 def _without_warehouse(settings: Settings, warehouse: Warehouse) -> str:
     commands = rebuild_commands(settings)
     if commands:
         return (
-            f"lost    {warehouse.path} is missing; heatmap.duckdb serves what was published: compute it again from the "
-            f"archive files with `{' && '.join(commands)}`"
+            f"lost    {warehouse.folder} has no file; heatmap.duckdb serves what was published: compute it again from "
+            f"the archive files with `{' && '.join(commands)}`"
         )
     return _begin(settings)
 
@@ -194,19 +279,24 @@ def _not_kept(con: Any, entry: SymbolStatus) -> Iterator[str]:
         )
 
 
-def _days(con: Any, names: Sequence[str]) -> Iterator[str]:
-    """Yield a line for the days of each symbol that are not whole, and for those that held what cannot be true."""
-    for what, ask in (("cut", days_not_whole), ("odd", odd_days)):
-        for name in names:
-            if days := ask(con, name):
-                yield _of_days(what, name, days)
+def _days(what: str, symbol: str, days: Mapping[date, str]) -> Iterator[str]:
+    """Yield a line that says which stored days are not whole or held nonsense, the newest in words.
+
+    It is no problem, for that may be all there is.
+    """
+    if days:
+        newest = max(days)
+        more = f"; {len(days) - 1} more days, the first {min(days)} (GET /health lists them)" if len(days) > 1 else ""
+        yield f"{what:<7} {symbol} {newest}: {days[newest]}{more}"
 
 
-def _of_days(what: str, symbol: str, days: Mapping[date, str]) -> str:
-    """Say which stored days are not whole or held nonsense, the newest in words; no problem, for that may be all."""
-    newest = max(days)
-    more = f"; {len(days) - 1} more days, the first {min(days)} (GET /health lists them)" if len(days) > 1 else ""
-    return f"{what:<7} {symbol} {newest}: {days[newest]}{more}"
+def _size(warehouse: Warehouse) -> Iterator[str]:
+    """Yield a line where what is published has become so large that parts are better; no problem, it goes on."""
+    if warehouse.published.exists() and (size := warehouse.published.stat().st_size) > LARGE:
+        yield (
+            f"size    {warehouse.published.name} has {size / 1e9:.1f} GB, and is copied whole now and then; above "
+            f"{LARGE / 1e9:.0f} GB keep parts instead, with HEATMAP_STORE=file:///FOLDER (docs/fleet.md)"
+        )
 
 
 def _row(entry: SymbolStatus, stale: int, held: int) -> tuple[str, ...]:

@@ -8,7 +8,9 @@ this file, and nothing is written.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
@@ -31,7 +33,7 @@ from heatmap_pipeline.market.sources import open_market
 from heatmap_pipeline.settings import Settings, interval_name
 from heatmap_pipeline.store.last_run import read_last_run
 from heatmap_pipeline.store.origin import archive_folders
-from heatmap_pipeline.store.publish import fingerprints, unpublished
+from heatmap_pipeline.store.publish import fingerprints, is_published, published_prints
 from heatmap_pipeline.store.read import failed_days
 from heatmap_pipeline.store.warehouse import Warehouse
 
@@ -63,6 +65,13 @@ def notes_of_commands(home: Path) -> list[Path]:
     return sorted((home / "dagster").glob(f"{NOTE}*.json"))
 
 
+def symbols_of_note(note: Path) -> set[str] | None:
+    """Return the symbols that a command works on which left a note; None where it says nothing, or is gone."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        return {str(symbol) for symbol in json.loads(note.read_bytes())["symbols"]}
+    return None
+
+
 def find_changes(settings: Settings, first: date, last: date, drawn: Drawn) -> dict[str, Change | None]:
     """Return what a run over days would have to do, by symbol; None where every stage would leave all as it is.
 
@@ -74,21 +83,23 @@ def find_changes(settings: Settings, first: date, last: date, drawn: Drawn) -> d
     """
     unknown = dict.fromkeys(settings.symbols, Change(None, "it is not known what is stored"))
     warehouse = Warehouse(settings.home, lock_timeout=min(_PATIENCE, settings.lock_timeout))
-    if not warehouse.path.exists() or not (settings.home / "dagster").is_dir():
+    if not warehouse.symbols() or not (settings.home / "dagster").is_dir():
         return dict(unknown)
-    if notes_of_commands(settings.home):
-        return dict.fromkeys(settings.symbols, Change(None, "another command goes on, or was killed"))
+    for note in notes_of_commands(settings.home):
+        about = symbols_of_note(note)
+        if about is None or about & set(settings.symbols):
+            return dict.fromkeys(settings.symbols, Change(None, "another command goes on, or was killed"))
     changes: dict[str, Change | None] = dict(unknown)
     try:
-        with warehouse.connect() as con:
-            waiting = unpublished(warehouse, con)
-            for symbol in settings.symbols:
-                try:
-                    changes[symbol] = _change(con, settings, symbol, first, last, drawn, waiting)
-                except (HeatmapError, OSError) as error:  # the run comes upon it, and says so
-                    changes[symbol] = Change(None, str(error))
+        prints = published_prints(warehouse, settings.symbols)
     except HeatmapError as error:
         return dict.fromkeys(settings.symbols, Change(None, str(error)))
+    for symbol in filter(warehouse.holds, settings.symbols):
+        try:
+            with warehouse.connect(symbol) as con:
+                changes[symbol] = _change(con, settings, symbol, first, last, drawn, prints)
+        except (HeatmapError, OSError) as error:  # the run comes upon it, and says so
+            changes[symbol] = Change(None, str(error))
     return changes
 
 
@@ -100,7 +111,7 @@ def drawing_inputs(con: Any, settings: Settings, *symbols: str) -> str:
 
 
 def _change(
-    con: Any, settings: Settings, symbol: str, first: date, last: date, drawn: Drawn, waiting: set[str]
+    con: Any, settings: Settings, symbol: str, first: date, last: date, drawn: Drawn, prints: Mapping[str, str]
 ) -> Change | None:
     history = read_history(con, settings, symbol)
     check_kind(history.symbol, settings, symbol)
@@ -114,7 +125,7 @@ def _change(
     found = list(_changed_days(con, settings, history, days))
     if found:
         return min(found, key=lambda change: change.day or date.min)
-    reason = next(filter(None, _left_to_do(con, settings, history, days, drawn, waiting)), "")
+    reason = next(filter(None, _left_to_do(con, settings, history, days, drawn, prints)), "")
     return Change(tip, reason) if reason else None
 
 
@@ -192,7 +203,7 @@ _WORDS = {"candles": "candles", "open_interest": "open interest"}
 
 
 def _left_to_do(
-    con: Any, settings: Settings, history: History, days: Sequence[date], drawn: Drawn, waiting: set[str]
+    con: Any, settings: Settings, history: History, days: Sequence[date], drawn: Drawn, prints: Mapping[str, str]
 ) -> Iterator[str]:
     """Yield what of the stages after the days is to be done."""
     symbol = history.symbol.symbol
@@ -204,7 +215,7 @@ def _left_to_do(
     if not scores_are_current(con, symbol, settings.models):
         yield "its score is not that of what is stored"
     yield loss(con, settings, symbol) or ""
-    if symbol in waiting:
+    if not is_published(con, symbol, prints):
         yield "it is not published as it is stored"
     if not drawn(symbol, drawing_inputs(con, settings, symbol)):
         yield "its pictures and its page do not show what is stored"

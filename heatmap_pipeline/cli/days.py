@@ -161,7 +161,7 @@ def changed(settings: Settings, first: date, last: date) -> tuple[Settings, dict
     """
     from heatmap_pipeline.store.warehouse import Warehouse  # noqa: PLC0415
 
-    if not Warehouse(settings.home).path.exists():
+    if not Warehouse(settings.home).symbols():
         return settings, {}
     from heatmap_pipeline.chain.unchanged import find_changes  # noqa: PLC0415
     from heatmap_pipeline.render.page import is_drawn  # noqa: PLC0415
@@ -203,7 +203,8 @@ def days_of(
         starts: first days of symbols of which the days before are stored and unchanged.
         restart: whether a new history begins after a gap.
     """
-    from heatmap_pipeline.orchestration.runs import RunError, days_to_run  # noqa: PLC0415
+    from heatmap_pipeline.orchestration.runs import days_to_run  # noqa: PLC0415
+    from heatmap_pipeline.orchestration.turns import RunError  # noqa: PLC0415
 
     requests: Requests = {}
     refused: Refusals = {}
@@ -246,12 +247,12 @@ def execute(
     from heatmap_pipeline.orchestration.runs import (  # noqa: PLC0415
         Outcome,
         look_back,
-        one_run_at_a_time,
         prepare_home,
         run_days,
         stored_spans,
     )
     from heatmap_pipeline.orchestration.told import noted, notes_left, tell_of_command  # noqa: PLC0415
+    from heatmap_pipeline.orchestration.turns import one_run_at_a_time  # noqa: PLC0415
     from heatmap_pipeline.store.last_run import write_last_run  # noqa: PLC0415
 
     outcome = Outcome({}, {})

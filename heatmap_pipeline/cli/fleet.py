@@ -122,7 +122,8 @@ def fleet_collect(grace: float) -> None:
 def _shard(settings: Settings) -> Iterator[Shard]:
     """Give the symbols of the settings in a scratch home, while no other run goes on in the home."""
     from heatmap_pipeline.fleet.worker import open_bucket, shard  # noqa: PLC0415
-    from heatmap_pipeline.orchestration.runs import one_run_at_a_time, prepare_home  # noqa: PLC0415
+    from heatmap_pipeline.orchestration.runs import prepare_home  # noqa: PLC0415
+    from heatmap_pipeline.orchestration.turns import one_run_at_a_time  # noqa: PLC0415
 
     _need_store(settings)
     open_bucket(settings)

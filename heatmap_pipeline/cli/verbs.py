@@ -171,7 +171,7 @@ def forget(symbol: str, yes: bool, home: Path | None) -> None:
     from heatmap_pipeline.commands import command  # noqa: PLC0415
     from heatmap_pipeline.errors import listed  # noqa: PLC0415
     from heatmap_pipeline.orchestration.forget import forget as remove  # noqa: PLC0415
-    from heatmap_pipeline.orchestration.runs import one_run_at_a_time  # noqa: PLC0415
+    from heatmap_pipeline.orchestration.turns import one_run_at_a_time  # noqa: PLC0415
     from heatmap_pipeline.orchestration.ui.keeper import answers  # noqa: PLC0415
 
     kept = kept_of(settings, name)
@@ -189,7 +189,7 @@ def forget(symbol: str, yes: bool, home: Path | None) -> None:
     def waiting(text: str) -> None:
         click.echo(text, err=True)
 
-    with one_run_at_a_time(settings, waiting):
+    with one_run_at_a_time(settings.model_copy(update={"symbols": (name,)}), waiting):
         remove(settings, name, waiting, answers)
     click.echo(f"{name} is removed from {settings.home}")
     _say_old_export(settings)

@@ -16,6 +16,7 @@ from heatmap_pipeline import surroundings
 from heatmap_pipeline.client.errors import ClientError
 from heatmap_pipeline.errors import HeatmapError
 from heatmap_pipeline.settings import load_settings
+from heatmap_pipeline.store.moving_in import FORMER, PRIVATE
 from heatmap_pipeline.views.errors import ViewError
 
 _BOOKS_BYTES = 64 << 20
@@ -126,8 +127,9 @@ def _check_file(path: Path) -> tuple[int, int, int]:
         ClientError: if there is no such file, or it is not a published database.
     """
     what = "give heatmap.duckdb, the home that holds it, or the address of an endpoint"
-    if path.name == "warehouse.duckdb":
-        raise ClientError(f"{path} is private to the pipeline; give heatmap.duckdb beside it")
+    if path.name == FORMER or (path.parent.name == PRIVATE and (path.parent.parent / "heatmap.duckdb").exists()):
+        home = path.parent if path.name == FORMER else path.parent.parent
+        raise ClientError(f"{path} is private to the pipeline; give {home / 'heatmap.duckdb'}")
     try:
         found = path.stat()
         with path.open("rb") as file:

@@ -1,6 +1,6 @@
 """A home for the time of one run over a store: the warehouse is its own, what is not of the store is that of the home.
 
-    HOME/scratch/NAME/warehouse.duckdb, heatmap.duckdb        of this run
+    HOME/scratch/NAME/warehouse, heatmap.duckdb               of this run
     HOME/scratch/NAME/dagster -> HOME/dagster, archive, ...   shared
 
 Whatever a run of the command line does in a home it does here too, so that there is one way to run. What a killed run

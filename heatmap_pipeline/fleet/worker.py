@@ -137,7 +137,7 @@ class Shard:
 
     def _cut(self, symbol: str, before: Manifest | None, folder: Path) -> tuple[Manifest, Mapping[str, Path]]:
         warehouse = _warehouse(self.settings)
-        with warehouse.connect() as con:
+        with warehouse.connect(symbol) as con:
             pieces = cut(con, symbol, folder, before.parts if before else (), before.fingerprints if before else None)
             days = days_of(con, symbol)
         moment = now()
@@ -169,7 +169,7 @@ class Shard:
             folder.mkdir()
             self._seen[symbol], files = read_symbol(self.bucket, symbol, folder)
             if (seen := self._seen[symbol]) is not None:
-                with warehouse.connect() as con, transaction(con):
+                with warehouse.connect(symbol) as con, transaction(con):
                     load(con, symbol, files)
                 put_readings(self.settings.home, symbol, seen[1].readings)
             shutil.rmtree(folder)

@@ -58,7 +58,7 @@ def build_defs(
         # Steps run in one process, also those of backfills: each takes less time than starting a process for it would.
         executor=dg.in_process_executor,
         resources={
-            "warehouse": WarehouseResource(database=str(warehouse.path), lock_timeout=settings.lock_timeout),
+            "warehouse": WarehouseResource(database=str(warehouse.published), lock_timeout=settings.lock_timeout),
             "market": market_resource(settings),
             **(resources or {}),
         },

@@ -263,7 +263,7 @@ def _checks_of(settings: Settings, symbol: str, asset: str, rules: Sequence[Rule
         context: dg.AssetCheckExecutionContext, warehouse: WarehouseResource
     ) -> Iterator[dg.AssetCheckResult]:
         chosen = {check.name for check in context.selected_asset_check_keys}
-        with warehouse.get_connection() as con:
+        with warehouse.get_connection(symbol) as con:
             first, last = days_of_run(context.run.tags) or stored_days(con, symbol)
             results = [_result(con, settings, symbol, key, rule, first, last) for rule in rules if rule.name in chosen]
         yield from results  # closed by then: a run that is stopped here would leave the warehouse locked

@@ -21,7 +21,7 @@ class ForgetError(HeatmapError):
 
 
 def forget(settings: Settings, symbol: str, tell: Callable[[str], None], answers: Callable[[Path], bool]) -> None:
-    """Remove a symbol from a home; under `runs.one_run_at_a_time`. Killed at any point, it can be done again.
+    """Remove a symbol from a home; under `turns.one_run_at_a_time`. Killed at any point, it can be done again.
 
     Args:
         settings: of the home.

@@ -73,7 +73,7 @@ def started(
 ) -> Iterator[Callable[[], Outcome]]:
     """Start the processes that `HEATMAP_JOBS` allows; give what waits for them, publishes, and returns the outcome.
 
-    With one there is no other: what is given is `run_days`. Under `one_run_at_a_time`; to be entered before this
+    With one there is no other: what is given is `run_days`. Under `turns.one_run_at_a_time`; to be entered before this
     process has threads of its own, as a progress bar has.
 
     Args:

@@ -20,13 +20,14 @@ from heatmap_pipeline.store.warehouse import StoreError, Warehouse
 
 
 class WarehouseResource(DuckDBResource):
-    """dagster-duckdb's resource for the private warehouse: `database` is its file, `connection_config` its settings.
+    """dagster-duckdb's resource for the databases of a home: `database` is the published one, beside the private ones.
 
-    How it is configured and shown is dagster-duckdb's; how the file is opened is not, for three reasons. The stock
+    How it is configured and shown is dagster-duckdb's; how a file is opened is not, for three reasons. The stock
     `get_connection` leaves the connection, and with it DuckDB's lock on the file, open after an exception. It knows no
-    lock of ours, under which the file is made, written and published. And an opening that fails is tried again ten
-    times in a hundred seconds, whatever the reason: a damaged file, a full disk. So the file is opened through
-    `store.warehouse.Warehouse`, which also says in words why it failed.
+    lock of ours, under which a file is made, written and published. And an opening that fails is tried again ten
+    times in a hundred seconds, whatever the reason: a damaged file, a full disk. So files are opened through
+    `store.warehouse.Warehouse`, which also says in words why it failed. `connection_config` are settings of the private
+    ones.
 
     Attributes:
         lock_timeout: seconds to wait for another process before giving up.
@@ -51,18 +52,28 @@ class WarehouseResource(DuckDBResource):
         """The warehouse itself, for what is more than one connection: publication.
 
         Raises:
-            StoreError: if `database` is not the warehouse of a home.
+            StoreError: if `database` is not the published database of a home.
         """
         database = Path(self.database)
         warehouse = Warehouse(database.parent, lock_timeout=self.lock_timeout)
-        if database != warehouse.path:
-            raise StoreError(f"{database} is not the warehouse of a home; give the path of its {warehouse.path.name}")
+        if database != warehouse.published:
+            name = warehouse.published.name
+            raise StoreError(f"{database} is not the published database of a home; give the path of its {name}")
         return warehouse
 
     @contextmanager
-    def get_connection(self) -> Iterator[Connection]:
-        """Open the warehouse; it is closed again whatever happens. Raises as `Warehouse.connect` does."""
-        with self.warehouse.connect(config=self.connection_config) as con:
+    def get_connection(self, symbol: str | None = None) -> Iterator[Connection]:
+        """Open the private database of a symbol, or what is published, read-only; it is closed whatever happens.
+
+        Args:
+            symbol: id of the market; None: what is published.
+
+        Raises:
+            StoreError: as `Warehouse.connect` and `Warehouse.read` do.
+        """
+        warehouse = self.warehouse
+        opened = warehouse.read() if symbol is None else warehouse.connect(symbol, config=self.connection_config)
+        with opened as con:
             yield con
 
 

@@ -12,7 +12,7 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -20,7 +20,6 @@ from typing import Any, TypeAlias
 from uuid import uuid4
 
 import dagster as dg
-from filelock import FileLock, Timeout
 from sqlalchemy.exc import SQLAlchemyError
 
 import heatmap_pipeline
@@ -30,7 +29,6 @@ from heatmap_pipeline.chain.recovery import naming_the_rebuild
 from heatmap_pipeline.commands import command
 from heatmap_pipeline.errors import HeatmapError
 from heatmap_pipeline.instants import ONE_DAY
-from heatmap_pipeline.locks import LockHeldError, file_lock
 from heatmap_pipeline.market.sources import open_market
 from heatmap_pipeline.notices import Failure, announce, told_failed
 from heatmap_pipeline.orchestration import jobs
@@ -56,9 +54,10 @@ from heatmap_pipeline.orchestration.told import (
     tell_of_idle_days,
     tell_of_killed_commands,
 )
+from heatmap_pipeline.orchestration.turns import RunError, goes_on, if_no_run_goes_on
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store import days as stored
-from heatmap_pipeline.store.warehouse import Warehouse
+from heatmap_pipeline.store.warehouse import UnusableError, Warehouse
 
 Days: TypeAlias = tuple[date, date]
 """First and last day, both included."""
@@ -75,10 +74,6 @@ _GOING_ON = [dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING, dg.D
 
 _COMPUTING = tuple(stage.NAME for stage in STAGES if stage is not published_database)
 _PUBLISHING = (published_database.NAME, parquet_export.NAME)
-
-
-class RunError(HeatmapError):
-    """A run that was refused or failed; the message says what, where, and what to do."""
 
 
 @dataclass(frozen=True)
@@ -147,13 +142,13 @@ def prepare_home(settings: Settings) -> Path:
 
 
 def stored_spans(settings: Settings, symbols: Sequence[str]) -> dict[str, Span]:
-    """Return the stored days of those symbols that have any."""
+    """Return the stored days of those symbols that have any; of one whose file is damaged the run says so."""
     warehouse = Warehouse(settings.home, lock_timeout=settings.lock_timeout)
-    if not warehouse.path.exists():
-        return {}
     spans = {}
-    with naming_the_rebuild(settings), warehouse.connect() as con:
-        for symbol in symbols:
+    with naming_the_rebuild(settings):
+        stored_symbols = warehouse.symbols()
+    for symbol in (symbol for symbol in symbols if symbol in stored_symbols):
+        with suppress(UnusableError), warehouse.connect(symbol) as con:
             days = [day for model in settings.models for day in stored.day_records(con, symbol, model)]
             if days:
                 spans[symbol] = Span(min(days), max(days))
@@ -189,46 +184,16 @@ def days_to_run(
     return start, max(end, span.last)
 
 
-@contextmanager
-def one_run_at_a_time(settings: Settings, tell: Callable[[str], None]) -> Iterator[None]:
-    """Hold the home's run lock; a second run says who holds it and waits.
-
-    Raises:
-        RunError: if it is still held after `lock_timeout` seconds.
-    """
-    path = _run_lock(settings)
-
-    def waiting(holder: str) -> None:
-        tell(f"waiting for {holder} to finish its run on {settings.home}")
-
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(file_lock(path, timeout=settings.lock_timeout, patience=0.0, waiting=waiting))
-        except LockHeldError as error:
-            raise RunError(
-                f"{error.holder} still holds {path} after {settings.lock_timeout:g} s; try again when it is done"
-            ) from None
-        except OSError as error:
-            raise RunError(f"{path} cannot be locked ({error.strerror}); choose another home with --home") from None
-        yield
-
-
-def _run_lock(settings: Settings) -> Path:
-    return settings.home / "run.lock"
-
-
 def close_killed_runs(settings: Settings) -> None:
     """Mark the runs of this file that were killed as failed, unless one is going on just now."""
-    with (
-        suppress(Timeout),
-        FileLock(_run_lock(settings)).acquire(timeout=0),
-        opened_history(prepare_home(settings)) as instance,
-    ):
-        _tell_of_killed(settings, instance, notes_left(settings))
+    with if_no_run_goes_on(settings) as alone:
+        if alone:
+            with opened_history(prepare_home(settings)) as instance:
+                _tell_of_killed(settings, instance, notes_left(settings))
 
 
 def look_back(settings: Settings, notes: Sequence[Path], *, daily: bool) -> None:
-    """Tell the webhook, if one is set, of what went wrong unnoticed; under `one_run_at_a_time`.
+    """Tell the webhook, if one is set, of what went wrong unnoticed; under `turns.one_run_at_a_time`.
 
     Where history or warehouse cannot be read nothing is told: the command that goes on says so, if it needs them.
 
@@ -254,7 +219,7 @@ def _tell_of_killed(settings: Settings, instance: dg.DagsterInstance, notes: Seq
 def _close_killed(settings: Settings, instance: dg.DagsterInstance) -> bool:
     """Mark killed runs as failed, and tell so; return whether there were any.
 
-    The caller holds the run lock, so none of those that seem to go on is alive.
+    The caller holds the run locks of the settings' symbols, so none of those that seem to go on with one is alive.
 
     Dagster watches only runs that it launched itself. Others would stand in its list as running for ever, and count
     against the number it allows at a time, until the schedule and every backfill wait for them.
@@ -263,7 +228,8 @@ def _close_killed(settings: Settings, instance: dg.DagsterInstance) -> bool:
     # What another home or host runs may be going on, and stands in a history that they share.
     if shares_history(settings.home / "dagster"):
         ours = launched_here(settings)
-    killed = instance.get_runs(dg.RunsFilter(statuses=_GOING_ON, tags=ours))
+    seeming = instance.get_runs(dg.RunsFilter(statuses=_GOING_ON, tags=ours))
+    killed = [run for run in seeming if not goes_on(settings, run.tags.get(SYMBOLS_TAG, "").split())]
     for run in killed:
         # Where the history could not be written, its command has told that it failed, and the run looks as if killed.
         if not told_failed(settings, run.run_id):
@@ -379,7 +345,7 @@ def run_days(
     restart: bool = False,
     history: Callable[[Path], AbstractContextManager[dg.DagsterInstance]] | None = None,
 ) -> Outcome:
-    """Run the job for each symbol's days, symbols with the same days in one Dagster run; under `one_run_at_a_time`.
+    """Run the job for each symbol's days, symbols with the same days in one Dagster run; under its run locks (`turns`).
 
     A day that cannot be had stops itself and what follows: a second run then computes and publishes the days before it.
     So Dagster's history says of each day what is true of it.
@@ -403,7 +369,7 @@ def run_days(
 
 
 def begin_history(settings: Settings) -> None:
-    """Make Dagster's history where there is none, and tell of runs that were killed; under `one_run_at_a_time`.
+    """Make Dagster's history where there is none, and tell of runs that were killed; under `turns.one_run_at_a_time`.
 
     Raises:
         RunError: if it cannot be opened.

@@ -2,12 +2,12 @@
 
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, date, datetime
 from typing import Any
 
 import dagster as dg
 
-from heatmap_pipeline.chain.recovery import naming_the_rebuild
 from heatmap_pipeline.errors import HeatmapError
 from heatmap_pipeline.notices import announce
 from heatmap_pipeline.orchestration.assets import published_database
@@ -22,9 +22,10 @@ from heatmap_pipeline.orchestration.told import (
     tell_of_no_run,
 )
 from heatmap_pipeline.settings import Settings
+from heatmap_pipeline.store.checks import CheckReport
 from heatmap_pipeline.store.last_run import write_last_run
 from heatmap_pipeline.store.read import newest_candle
-from heatmap_pipeline.store.warehouse import Warehouse
+from heatmap_pipeline.store.warehouse import UnusableError, Warehouse
 
 FAILURES = "heatmap_failure_sensor"
 SUCCESSES = "heatmap_success_sensor"
@@ -140,10 +141,11 @@ def freshness(
         HeatmapError: if the warehouse cannot be read.
     """
     warehouse = Warehouse(settings.home, lock_timeout=settings.lock_timeout)
-    if not warehouse.path.exists():
-        return {}, []
-    with naming_the_rebuild(settings), warehouse.connect() as con:
-        reports = {name: up_to_date(con, settings, name) for name in settings.symbols if newest_candle(con, name)}
+    reports: dict[str, CheckReport] = {}
+    for name in filter(warehouse.holds, settings.symbols):
+        with suppress(UnusableError), warehouse.connect(name) as con:  # its runs say so
+            if newest_candle(con, name):
+                reports[name] = up_to_date(con, settings, name)
     words = {name: report.description for name, report in reports.items()}
     return words, [
         dg.AssetCheckEvaluation(

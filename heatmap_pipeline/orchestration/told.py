@@ -14,7 +14,7 @@ import dagster as dg
 from heatmap_pipeline.chain.calendar import today, yesterday
 from heatmap_pipeline.chain.due import wrong_clock
 from heatmap_pipeline.chain.recovery import naming_the_rebuild
-from heatmap_pipeline.chain.unchanged import NOTE, notes_of_commands
+from heatmap_pipeline.chain.unchanged import NOTE, notes_of_commands, symbols_of_note
 from heatmap_pipeline.commands import command
 from heatmap_pipeline.errors import HeatmapError, listed
 from heatmap_pipeline.files import remove_half_written, replace_file
@@ -22,6 +22,7 @@ from heatmap_pipeline.instants import ONE_DAY
 from heatmap_pipeline.notices import Failure, Kind, Notice, announce, deliver, repairing
 from heatmap_pipeline.orchestration.assets.common import failed_day, symbol_and_stage
 from heatmap_pipeline.orchestration.partitions import days_of_run
+from heatmap_pipeline.orchestration.turns import goes_on
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store import days as stored
 from heatmap_pipeline.store.ended import ended_symbols
@@ -105,7 +106,7 @@ def tell_of_command(settings: Settings, failures: Sequence[Failure], run_ids: Se
 
 @contextmanager
 def noted(settings: Settings, again: str) -> Iterator[None]:
-    """Leave a note of a command while it goes on, for who comes upon it; under `runs.one_run_at_a_time`.
+    """Leave a note of a command while it goes on, for who comes upon it; under `turns.one_run_at_a_time`.
 
     A command that is killed before its run stands in Dagster's history leaves nothing else to tell of it.
 
@@ -124,10 +125,10 @@ def noted(settings: Settings, again: str) -> Iterator[None]:
 
 
 def notes_left(settings: Settings) -> list[Path]:
-    """Return the notes of commands that were killed; to be asked under `runs.one_run_at_a_time`, before `noted`."""
+    """Return the notes of commands that were killed; to be asked under `turns.one_run_at_a_time`, before `noted`."""
     folder = settings.home / "dagster"
     remove_half_written(folder)
-    return notes_of_commands(settings.home)
+    return [note for note in notes_of_commands(settings.home) if not goes_on(settings, symbols_of_note(note) or ())]
 
 
 def tell_of_killed_commands(settings: Settings, notes: Sequence[Path], *, told: bool) -> None:
@@ -197,21 +198,14 @@ def _of_idle_days(settings: Settings, instance: dg.DagsterInstance, last: date |
 def _newest_complete(settings: Settings) -> date | None:
     """Return the newest day, not provisional, that is stored of any symbol; one that has ended does not count."""
     warehouse = Warehouse(settings.home, lock_timeout=settings.lock_timeout)
-    if not warehouse.path.exists():
-        return None
-    with naming_the_rebuild(settings), warehouse.connect() as con:
-        ends = ended_symbols(con)
-        return max(
-            (
-                day
-                for symbol in settings.symbols
-                if symbol not in ends
-                for model in settings.models
-                for day, record in stored.day_records(con, symbol, model).items()
-                if not record.provisional
-            ),
-            default=None,
-        )
+    newest: list[date] = []
+    for symbol in filter(warehouse.holds, settings.symbols):
+        with naming_the_rebuild(settings), warehouse.connect(symbol) as con:
+            if symbol not in ended_symbols(con):
+                for model in settings.models:
+                    records = stored.day_records(con, symbol, model).items()
+                    newest += [day for day, record in records if not record.provisional]
+    return max(newest, default=None)
 
 
 def tell_of_no_run(settings: Settings, error: HeatmapError) -> None:

@@ -1,9 +1,9 @@
 """A copy of a home that can be put back: taken while runs go on, whole or not there, verified before it is used.
 
     DIR/2026-11-26T040000Z/manifest.json      what it holds: size and sha256 of each file, version, settings
-    DIR/2026-11-26T040000Z/warehouse.duckdb, heatmap.duckdb, recordings/, renders/, ...
+    DIR/2026-11-26T040000Z/warehouse/BTCUSDT.duckdb, ..., heatmap.duckdb, recordings/, renders/, ...
 
-Both databases are copied under the lock that every commit and every publication takes, so they belong together. Not in
+The databases are copied under the locks that every commit and every publication take, so they belong together. Not in
 it are Dagster's history, and files of the archive that the exchange or the demo market can give again.
 """
 
@@ -29,7 +29,7 @@ from heatmap_pipeline.files import open_regular, sync
 from heatmap_pipeline.market.archive_names import checksum_beside
 from heatmap_pipeline.market.strict_json import load_json
 from heatmap_pipeline.store.migrate import READABLE, SCHEMA_VERSION
-from heatmap_pipeline.store.moving_in import READY, move_in, release
+from heatmap_pipeline.store.moving_in import PRIVATE
 from heatmap_pipeline.store.spare import clone
 from heatmap_pipeline.store.warehouse import Warehouse
 
@@ -51,7 +51,10 @@ _LARGEST_MANIFEST = 64 << 20
 """Bytes of the largest manifest that is read; it has some 130 for each file."""
 
 _CACHE = "cache"
-_FORMAT = 1
+_FORMAT = 2
+_FORMATS = (1, _FORMAT)
+"""Of the first is a backup with one private database of all symbols, which the home then takes apart."""
+
 _PART = ".part"
 _STAGED = ".restore.part"
 _BLOCK = 1 << 20
@@ -135,7 +138,7 @@ def back_up(
             before are as they were.
         StoreError: if the warehouse is damaged, or held by another process for too long.
     """
-    if not (warehouse.path.exists() or warehouse.published.exists()):
+    if not (warehouse.symbols() or warehouse.published.exists()):
         raise BackupError(f"nothing is stored in {warehouse.home} yet; run {first_commands(warehouse.home)} first")
     made = now or datetime.now(UTC)
     with _explaining(target), _alone(target):
@@ -207,7 +210,7 @@ def _understood(path: Path, content: bytes) -> Manifest:
     if len(content) > _LARGEST_MANIFEST:
         raise ValueError("it is too large")
     written = load_json(content)
-    if isinstance(written, dict) and written.get("format") != _FORMAT:
+    if isinstance(written, dict) and written.get("format") not in _FORMATS:
         raise BackupError(f"{path} is of a format that this program does not know; use the program that made it")
     return Manifest.model_validate(written)
 
@@ -219,6 +222,8 @@ def _may_hold(name: str) -> bool:
         return False
     if len(parts) == 1:
         return name.endswith(_ENDINGS) and not name.startswith(".")
+    if parts[0] == PRIVATE:
+        return len(parts) == 2 and name.endswith(".duckdb") and not parts[1].startswith(".")
     if parts[0] == _ARCHIVE:
         return name.endswith(".zip")
     return parts[0] in _FOLDERS and not parts[-1].startswith(".") and not name.endswith(".lock")
@@ -247,9 +252,7 @@ def restore(
     home = warehouse.home
     with _explaining(home):
         home.mkdir(parents=True, exist_ok=True)
-        if (home / READY).is_dir():
-            with warehouse.locked():  # which moves in what waits
-                pass
+        warehouse.finish_taking_over()
         if not replace and (there := _contents(home)):
             shown = ", ".join([*there[:3], *(["..."] if len(there) > 3 else [])])
             raise BackupError(
@@ -261,9 +264,7 @@ def restore(
             for name, file in manifest.files.items():
                 _copy_verified(folder, name, file, staged / name)
             _sync_all(staged)
-            with warehouse.locked():
-                release(home, staged, f"replaced-{now or datetime.now(UTC):%Y-%m-%dT%H%M%SZ}")
-                replaced = move_in(home)
+            replaced = warehouse.take_over(staged, f"replaced-{now or datetime.now(UTC):%Y-%m-%dT%H%M%SZ}")
         finally:
             shutil.rmtree(staged, ignore_errors=True)
     return Report(folder, len(manifest.files), sum(file.size for file in manifest.files.values()), replaced=replaced)
@@ -275,21 +276,26 @@ def _contents(home: Path) -> list[str]:
     The command itself may have made the latter, where it can write nowhere else (`surroundings.py`).
     """
     names = sorted(path.name for path in home.iterdir() if path.name not in (_STAGED, _CACHE))
+    if not any((home / PRIVATE).glob("*.duckdb")):
+        names = [name for name in names if name != PRIVATE]
     return [name for name in names if not name.endswith((".lock", ".lock.holder"))]
 
 
 def _copied_databases(warehouse: Warehouse, part: Path) -> Iterator[str]:
-    """Copy both databases as they are between two commits; yield their names."""
-    with warehouse.locked():
-        if warehouse.path.exists():
-            with warehouse.opened(warehouse.path) as con:
-                warehouse.ensure_schema(con)
+    """Copy the databases as they are between two commits; yield their paths below the home."""
+    with warehouse.standing_still() as symbols:
+        private = [warehouse.path(symbol) for symbol in symbols]
+        for path in private:
+            with warehouse.opened(path) as con:
+                warehouse.ensure_schema(con, path)
                 con.execute("CHECKPOINT")
-        for path in (warehouse.path, warehouse.published):
+        (part / PRIVATE).mkdir()
+        for path in (*private, warehouse.published):
+            name = path.relative_to(warehouse.home).as_posix()
             if path.exists():
-                if not clone(path, part / path.name):
-                    shutil.copyfile(path, part / path.name)
-                yield path.name
+                if not clone(path, part / name):
+                    shutil.copyfile(path, part / name)
+                yield name
 
 
 def _copied_files(home: Path, part: Path, target: Path) -> Iterator[str]:

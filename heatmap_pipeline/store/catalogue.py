@@ -32,12 +32,12 @@ def build(warehouse: Warehouse, parts: Mapping[str, Mapping[Part, Path]], *, vie
         StoreError: if the folder has a private database, cannot be written, or its disk is full; heatmap.duckdb is as
             it was.
     """
-    if warehouse.path.exists():
+    if warehouse.symbols():
         raise StoreError(
             f"{warehouse.home} has a warehouse of its own, whose publication would be lost; choose another"
         )
     new = warehouse.home / f".{warehouse.published.name}.{os.getpid()}.catalogue"
-    with warehouse.locked(), warehouse.explaining(warehouse.published):
+    with warehouse.publishing(), warehouse.explaining():
         try:
             with warehouse.opened(new) as con:
                 warehouse.ensure_schema(con)

@@ -37,36 +37,38 @@ def has_room(con: Connection) -> bool:
     return bool(room >= MINIMUM and room * _SHARE >= size)
 
 
-def compact(warehouse: Warehouse) -> bool:
-    """Write the private database anew and put it in the place of the old one; return whether that was done.
+def compact(warehouse: Warehouse, symbol: str) -> bool:
+    """Write the private database of a symbol anew and put it in the place of the old one; return whether that was done.
 
     A kill leaves the one or the other whole. Where it holds tables that are none of ours, or there is no room on the
-    disk for both, it stays as it is. The caller holds the warehouse's lock and has closed the database.
+    disk for both, it stays as it is. The caller holds the locks of the symbol and of the publication, and has the
+    database closed.
     """
+    path = warehouse.path(symbol)
     new = warehouse.home / f".heatmap.duckdb.{os.getpid()}.compact"
-    before = warehouse.path.stat().st_size
+    before = path.stat().st_size
     try:
-        with warehouse.explaining():
-            if not _written_anew(warehouse, new):
+        with warehouse.explaining(path):
+            if not _written_anew(warehouse, path, new):
                 return False
-            new.chmod(warehouse.path.stat().st_mode & 0o777)
+            new.chmod(path.stat().st_mode & 0o777)
             sync(new)
-            new.replace(warehouse.path)
-            sync(warehouse.home)
+            new.replace(path)
+            sync(path.parent)
     except StoreError as error:
-        _log.warning("%s keeps its room: %s", warehouse.path, error)
+        _log.warning("%s keeps its room: %s", path, error)
         return False
     finally:
         new.unlink(missing_ok=True)
         new.with_name(new.name + ".wal").unlink(missing_ok=True)
-    _log.info("%s is written anew: %d MB of %d", warehouse.path, warehouse.path.stat().st_size / 1e6, before / 1e6)
+    _log.info("%s is written anew: %d MB of %d", path, path.stat().st_size / 1e6, before / 1e6)
     return True
 
 
-def _written_anew(warehouse: Warehouse, new: Path) -> bool:
+def _written_anew(warehouse: Warehouse, path: Path, new: Path) -> bool:
     names = [table.name for table in tables()]
-    with warehouse.opened(new) as con:
-        con.execute(f"ATTACH {quoted(warehouse.path)} AS old (READ_ONLY)")
+    with warehouse.opened(new, fault=path) as con:
+        con.execute(f"ATTACH {quoted(path)} AS old (READ_ONLY)")
         there = rows(con, "SELECT table_name FROM duckdb_tables() WHERE database_name = 'old' AND NOT internal")
         if sorted(names) != sorted(name for (name,) in there):
             return False

@@ -74,7 +74,7 @@ def write_last_run(
     repaired: dict[str, int] = {}
     with suppress(HeatmapError, OSError):
         warehouse = Warehouse(home, lock_timeout=_PATIENCE)
-        if count and warehouse.path.exists():
+        if count and warehouse.symbols():
             repaired = _repaired(warehouse, symbols, began)
     content = {
         "began": began.isoformat(),
@@ -108,9 +108,9 @@ def read_last_run(home: Path) -> LastRun | None:
 
 def _repaired(warehouse: Warehouse, symbols: Collection[str], since: datetime) -> dict[str, int]:
     counts = dict.fromkeys(sorted(symbols), 0)
-    with warehouse.connect() as con:
-        query = "SELECT symbol, repairs FROM raw_days WHERE created_at >= ?"
-        for symbol, repairs in rows(con, query, [naive(since)]):
-            if symbol in counts:
+    for symbol in filter(warehouse.holds, counts):
+        with warehouse.connect(symbol) as con:
+            query = "SELECT repairs FROM raw_days WHERE symbol = ? AND created_at >= ?"
+            for (repairs,) in rows(con, query, [symbol, naive(since)]):
                 counts[symbol] += sum(int(count) for count in parsed(repairs).values())
     return counts

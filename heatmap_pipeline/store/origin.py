@@ -12,10 +12,12 @@ from datetime import date
 from pathlib import Path
 
 from heatmap_pipeline.commands import WHERE_NOBODY_SAID, at, command, environment
+from heatmap_pipeline.locks import notes_lock
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.source_kinds import SOURCES
 from heatmap_pipeline.store.raw import get_symbol
 from heatmap_pipeline.store.sql import Connection, scalar
+from heatmap_pipeline.store.warehouse import home_of
 
 _NAME = "archives.json"
 
@@ -35,18 +37,17 @@ def archive_folders(home: Path) -> dict[str, Path]:
 
 
 def remember_archive(settings: Settings, symbol: str) -> None:
-    """Remember the folder that a symbol was read from; the caller holds the warehouse's lock.
+    """Remember the folder that a symbol was read from.
 
     Raises:
         OSError: if the home cannot be written.
     """
     if not settings.kind.given_folder:
         return
-    folders = archive_folders(settings.home)
-    if folders.get(symbol) == settings.archive_root:
+    if archive_folders(settings.home).get(symbol) == settings.archive_root:
         return
-    folders[symbol] = settings.archive_root
-    _write(settings.home, folders)
+    with notes_lock(settings.home):
+        _write(settings.home, {**archive_folders(settings.home), symbol: settings.archive_root})
 
 
 def _write(home: Path, folders: dict[str, Path]) -> None:
@@ -60,14 +61,16 @@ def _write(home: Path, folders: dict[str, Path]) -> None:
 
 
 def forget_archive(home: Path, symbol: str) -> None:
-    """Forget the folder that a symbol was read from; the caller holds the warehouse's lock.
+    """Forget the folder that a symbol was read from.
 
     Raises:
         OSError: if the home cannot be written.
     """
-    folders = archive_folders(home)
-    if folders.pop(symbol, None) is not None:
-        _write(home, folders)
+    if symbol in archive_folders(home):
+        with notes_lock(home):
+            folders = archive_folders(home)
+            folders.pop(symbol, None)
+            _write(home, folders)
 
 
 def as_stored(settings: Settings, symbol: str, source: str) -> Settings:
@@ -99,6 +102,6 @@ def stored_command(
 ) -> str:
     """Return the line that goes on with a symbol of an open database, private or published, as it is stored there."""
     path = scalar(con, "SELECT path FROM duckdb_databases() WHERE database_name = current_database()")
-    settings = at(Path(path).parent) if path else environment()
+    settings = at(home_of(Path(path))) if path else environment()
     record = get_symbol(con, symbol)
     return command(as_stored(settings, symbol, record.source if record else ""), verb, symbol, days=days)

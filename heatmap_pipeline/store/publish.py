@@ -57,6 +57,14 @@ class PublishReport:
     whole: bool = False
 
 
+@dataclass(frozen=True)
+class _Published:
+    """What heatmap.duckdb holds: fingerprints of the symbols asked for, and the names of all others."""
+
+    prints: Mapping[str, str]
+    others: tuple[str, ...]
+
+
 def publish(warehouse: Warehouse, symbols: Sequence[str], *, keep_former: bool = True) -> PublishReport:
     """Publish the newest rows of these symbols; of every other symbol what is published already stays.
 
@@ -64,55 +72,62 @@ def publish(warehouse: Warehouse, symbols: Sequence[str], *, keep_former: bool =
     private. Nothing is written where nothing differs. A published file of a schema version that is not readable gives
     no rows to the new one; it stays beside it as `heatmap.schema-N.duckdb`, so that nothing of it is lost.
 
+    The private databases of these symbols are locked all the time, those of others are not touched.
+
     Args:
         warehouse: of the home.
         symbols: whose newest rows are published.
         keep_former: whether the file published before may wait to become the next one (`spare.py`).
 
     Raises:
-        StoreError: if the disk is full, the warehouse is held by another process, or the published file cannot be
-            read; heatmap.duckdb is then as it was.
+        StoreError: if the disk is full, a private database is held by another process or damaged, or the published file
+            cannot be read; heatmap.duckdb is then as it was.
     """
     started = time.monotonic()
-    if not warehouse.path.exists():
-        raise StoreError(f"there is no {warehouse.path} to publish; run {first_commands(warehouse.home)} first")
-    with warehouse.locked(), warehouse.explaining():
+    names = list(dict.fromkeys(symbols))
+    if not warehouse.symbols() and not warehouse.published.exists():
+        raise StoreError(f"nothing is in {warehouse.folder} to publish; run {first_commands(warehouse.home)} first")
+    with warehouse.locked(*names), warehouse.publishing(), warehouse.explaining():
         _remove_leftovers(warehouse)
-        with warehouse.opened(warehouse.path) as con:
-            warehouse.ensure_schema(con)
-            con.execute("CHECKPOINT")
-            private, room = fingerprints(con), has_room(con)
-        published_prints = _published_fingerprints(warehouse)
-        before = published_prints or {}
-        differ = _differing(private, before)
-        changed, whole = bool(differ & set(symbols)), False
-        if changed:
-            if room:
-                compact(warehouse)
-            whole = _replace(
-                warehouse, sorted(differ - set(symbols)), carry=published_prints is not None, keep=keep_former
-            )
+        stored = [name for name in names if warehouse.path(name).exists()]
+        private: dict[str, str] = {}
+        roomy = []
+        for name in stored:
+            with warehouse.opened(warehouse.path(name)) as con:
+                warehouse.ensure_schema(con, warehouse.path(name))
+                con.execute("CHECKPOINT")
+                private |= fingerprints(con, symbols=[name])
+                if has_room(con):
+                    roomy.append(name)
+        published = _published(warehouse, names)
+        before = published or _Published({}, ())
+        differ = [name for name in names if private.get(name) != before.prints.get(name)]
+        whole = False
+        if differ:
+            for name in roomy:
+                compact(warehouse, name)
+            held = [name for name in names if name in before.prints and name not in differ]
+            gone = [name for name in differ if name not in private]
+            new = _New(warehouse, differ, gone, [*held, *before.others], carry=published is not None)
+            whole = _replace(new, keep=keep_former)
         size = warehouse.published.stat().st_size if warehouse.published.exists() else 0
-    published = tuple(name for name in dict.fromkeys(symbols) if name in private)
-    kept = tuple(sorted(before.keys() - set(symbols)))
-    return PublishReport(changed, published, kept, size, time.monotonic() - started, whole)
+    done = tuple(name for name in names if name in private)
+    return PublishReport(bool(differ), done, before.others, size, time.monotonic() - started, whole)
 
 
-def unpublished(warehouse: Warehouse, con: Connection) -> set[str]:
-    """Return the symbols whose rows are not those that are published: what `publish` would write for.
-
-    Args:
-        warehouse: of the home.
-        con: its private database, open.
+def published_prints(warehouse: Warehouse, symbols: Sequence[str]) -> Mapping[str, str]:
+    """Return the fingerprints of those of the symbols that are published, for `is_published`.
 
     Raises:
         StoreError: as `publish` does, for a published file that cannot be read.
     """
-    return _differing(fingerprints(con), _published_fingerprints(warehouse) or {})
+    published = _published(warehouse, symbols)
+    return {} if published is None else published.prints
 
 
-def _differing(private: Mapping[str, str], published: Mapping[str, str]) -> set[str]:
-    return {name for name in {*private, *published} if private.get(name) != published.get(name)}
+def is_published(con: Connection, symbol: str, prints: Mapping[str, str]) -> bool:
+    """Return whether the rows of a symbol, in its open private database, are those that are published."""
+    return fingerprints(con, symbols=[symbol]).get(symbol) == prints.get(symbol)
 
 
 def fingerprints(con: Connection, schema: str = "main", *, symbols: Sequence[str] | None = None) -> dict[str, str]:
@@ -135,12 +150,12 @@ def fingerprints(con: Connection, schema: str = "main", *, symbols: Sequence[str
     return {symbol: digest.hexdigest() for symbol, digest in sorted(digests.items())}
 
 
-def _published_fingerprints(warehouse: Warehouse) -> dict[str, str] | None:
-    """Return the fingerprints of what is published, None where none of it can be carried over."""
+def _published(warehouse: Warehouse, symbols: Sequence[str]) -> _Published | None:
+    """Return what is published, None where none of it can be carried over."""
     if not warehouse.published.exists():
         return None
     try:
-        return _fingerprints_of(warehouse, warehouse.published)
+        return _read_published(warehouse, warehouse.published, symbols)
     except _OtherVersionError:
         return None
     except StoreError as error:
@@ -148,14 +163,18 @@ def _published_fingerprints(warehouse: Warehouse) -> dict[str, str] | None:
             raise
     # Someone has opened it for writing, as the command-line client does unless told otherwise: read a copy.
     with _copied(warehouse) as copy, suppress(_OtherVersionError):
-        return _fingerprints_of(warehouse, copy)
+        return _read_published(warehouse, copy, symbols)
     return None
 
 
-def _fingerprints_of(warehouse: Warehouse, path: Path) -> dict[str, str]:
+def _read_published(warehouse: Warehouse, path: Path, symbols: Sequence[str]) -> _Published:
     with warehouse.opened() as con:
         _attach(con, path)
-        return fingerprints(con, "old.main")
+        there = columns_there(con, "old")
+        small = [table.name for table in symbol_tables(private=False) if table.vouches or table.time_column is None]
+        names = " UNION ".join(f"SELECT symbol FROM old.main.{name}" for name in small if name in there)  # noqa: S608
+        others = tuple(name for (name,) in rows(con, f"{names} ORDER BY symbol") if name not in symbols)
+        return _Published(fingerprints(con, "old.main", symbols=symbols), others)
 
 
 def _attach(con: Connection, path: Path) -> None:
@@ -186,26 +205,38 @@ def _copy(source: Path, target: Path) -> bool:
     return True
 
 
-def _replace(warehouse: Warehouse, others: Sequence[str], *, carry: bool, keep: bool) -> bool:
-    """Put what the private database holds in the place of the published one, with `others` as they are published.
+@dataclass(frozen=True)
+class _New:
+    """A publication in the making.
 
-    Without `carry` the published one has nothing for the new one: `others` are left out. Returns whether all of it had
-    to be written.
+    Attributes:
+        warehouse: of the home.
+        differ: symbols whose rows are to be those of their private databases.
+        gone: those of them that have no rows any more.
+        kept: symbols that keep the rows they have in the published file.
+        carry: whether that one has anything for the new one.
     """
-    new, whole = _temporary(warehouse, "new"), False
+
+    warehouse: Warehouse
+    differ: Sequence[str]
+    gone: Sequence[str]
+    kept: Sequence[str]
+    carry: bool
+
+
+def _replace(made: _New, *, keep: bool) -> bool:
+    """Put a new file in the place of the published one; return whether all of it had to be written."""
+    warehouse, whole = made.warehouse, False
+    new = _temporary(warehouse, "new")
     try:
-        if not (spare.take(warehouse, new) and carry and spare.bring_up_to_date(warehouse, new, others)):
+        there = spare.take(warehouse, new) and made.carry
+        if not (there and spare.bring_up_to_date(warehouse, new, made.differ, of_others=True)):
             _remove_leftovers(warehouse)
-            whole = _copy(warehouse.path, new)
-            if others and carry:
-                with _copied(warehouse) as old:
-                    _make_public(warehouse, new, others, old)
-            else:
-                _make_public(warehouse, new, others, None)
+            whole = _written(made, new)
         new.chmod(0o644)
         _sync(new)
         spare.seal(new)
-        if not carry and warehouse.published.exists():
+        if not made.carry and warehouse.published.exists():
             _set_aside(warehouse)
         # A log beside the old file (someone wrote into it and was killed) must not be replayed into the new one.
         warehouse.published.with_name(warehouse.published.name + ".wal").unlink(missing_ok=True)
@@ -213,9 +244,62 @@ def _replace(warehouse: Warehouse, others: Sequence[str], *, carry: bool, keep: 
             spare.keep(warehouse)
         new.replace(warehouse.published)
         _sync(warehouse.home)
+        spare.remember(warehouse)
         return whole
     finally:
         _remove_leftovers(warehouse)
+
+
+def _written(made: _New, new: Path) -> bool:
+    """Write a new file; return whether every byte had to be written, and not only what differs.
+
+    The file of a single symbol is a copy of its private one, which takes the least time. Otherwise what is published is
+    copied and given what differs, where nobody has changed it since. Where neither will do, all rows are written.
+    """
+    warehouse = made.warehouse
+    if not made.kept and len(made.differ) == 1 and not made.gone:
+        (symbol,) = made.differ
+        whole = _copy(warehouse.path(symbol), new)
+        with warehouse.opened(new, fault=warehouse.path(symbol)) as con:
+            with transaction(con):
+                for table in symbol_tables():
+                    con.execute(f"DELETE FROM {table.name} WHERE ? OR symbol <> ?", [table.private, symbol])  # noqa: S608
+            con.execute("CHECKPOINT")
+        return whole
+    if made.carry and not made.gone and spare.is_unchanged(warehouse):
+        whole = _copy(warehouse.published, new)
+        if spare.bring_up_to_date(warehouse, new, made.differ, of_others=False):
+            return whole
+        _remove_leftovers(warehouse)
+    with warehouse.opened(new, fault=warehouse.published) as con:
+        warehouse.ensure_schema(con)
+        for symbol in made.differ:
+            if symbol not in made.gone:
+                _insert_private(warehouse, con, symbol)
+        if made.kept:
+            with _copied(warehouse) as old:
+                _insert_published(con, old, made.kept)
+        con.execute("CHECKPOINT")
+    return True
+
+
+def _insert_private(warehouse: Warehouse, con: Connection, symbol: str) -> None:
+    with warehouse.explaining(warehouse.path(symbol)):
+        con.execute(f"ATTACH {quoted(warehouse.path(symbol))} AS private (READ_ONLY)")
+        with transaction(con):
+            for table in symbol_tables(private=False):
+                con.execute(f"INSERT INTO {table.name} FROM private.main.{table.name} WHERE symbol = ?", [symbol])
+        con.execute("DETACH private")
+
+
+def _insert_published(con: Connection, old: Path, symbols: Sequence[str]) -> None:
+    _attach(con, old)
+    there = columns_there(con, "old")
+    with transaction(con):
+        for table in symbol_tables(private=False):
+            if query := rows_as_today(table.name, "old.main", there):
+                con.execute(f"INSERT INTO {table.name} {query} WHERE symbol IN (SELECT unnest(?))", [[*symbols]])
+    con.execute("DETACH old")
 
 
 def _set_aside(warehouse: Warehouse) -> None:
@@ -230,33 +314,12 @@ def _set_aside(warehouse: Warehouse) -> None:
     copy.replace(aside)
 
 
-def _make_public(warehouse: Warehouse, new: Path, others: Sequence[str], old: Path | None) -> None:
-    """Drop what is private from the copy, and give `others` the rows they have in `old`."""
-    with warehouse.opened(new) as con:
-        there: dict[str, list[str]] = {}
-        if old is not None:
-            _attach(con, old)
-            there = columns_there(con, "old")
-        with transaction(con):
-            for table in (table.name for table in symbol_tables() if table.private):
-                con.execute(f"DELETE FROM {table}")  # noqa: S608 - a table name of ours
-            for table in (table.name for table in symbol_tables() if others):
-                con.execute(f"DELETE FROM {table} WHERE symbol IN (SELECT unnest(?))", [others])  # noqa: S608 - ours
-                if query := rows_as_today(table, "old.main", there):
-                    with warehouse.explaining(warehouse.published):  # a block that is damaged is one of it
-                        con.execute(
-                            f"INSERT INTO {table} {query} WHERE symbol IN (SELECT unnest(?))",
-                            [others],
-                        )
-        con.execute("CHECKPOINT")
-
-
 def _temporary(warehouse: Warehouse, use: str) -> Path:
     return warehouse.home / f".heatmap.duckdb.{os.getpid()}.{use}"
 
 
 def _remove_leftovers(warehouse: Warehouse) -> None:
-    """Remove the temporary files of this and of killed publications; only the holder of the lock makes any."""
+    """Remove the temporary files of this and of killed publications; only who publishes makes any."""
     for path in warehouse.home.glob(".heatmap.duckdb.*"):
         if path.is_dir():  # what DuckDB put there when its memory was full
             shutil.rmtree(path)

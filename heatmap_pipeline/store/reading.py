@@ -14,6 +14,7 @@ from datetime import date
 from pathlib import Path
 
 from heatmap_pipeline.files import replace_file
+from heatmap_pipeline.locks import notes_lock
 from heatmap_pipeline.store.sql import Connection, rows
 
 _NAME = "reading.json"
@@ -42,17 +43,18 @@ def load_reading(home: Path, symbol: str, kind: str) -> Reading | None:
 
 
 def save_reading(home: Path, symbol: str, kind: str, reading: Reading | None) -> None:
-    """Note how a kind of data of a symbol was read, or with None that nobody knows; the caller holds the lock.
+    """Note how a kind of data of a symbol was read, or with None that nobody knows.
 
     Raises:
         OSError: if the home cannot be written.
     """
-    notes = _load(home)
-    of_symbol = notes.setdefault(symbol, {})
-    of_symbol.pop(kind, None)
-    if reading is not None:
-        of_symbol[kind] = asdict(reading)
-    _save(home, notes)
+    with notes_lock(home):
+        notes = _load(home)
+        of_symbol = notes.setdefault(symbol, {})
+        of_symbol.pop(kind, None)
+        if reading is not None:
+            of_symbol[kind] = asdict(reading)
+        _save(home, notes)
 
 
 def readings_of(home: Path, symbol: str) -> dict[str, dict[str, str]]:
@@ -61,23 +63,26 @@ def readings_of(home: Path, symbol: str) -> dict[str, dict[str, str]]:
 
 
 def put_readings(home: Path, symbol: str, notes: Mapping[str, Mapping[str, str]]) -> None:
-    """Note of a symbol what `readings_of` said in another home; the caller holds the lock.
+    """Note of a symbol what `readings_of` said in another home.
 
     Raises:
         OSError: if the home cannot be written.
     """
-    _save(home, {**_load(home), symbol: {kind: dict(note) for kind, note in notes.items()}})
+    with notes_lock(home):
+        _save(home, {**_load(home), symbol: {kind: dict(note) for kind, note in notes.items()}})
 
 
 def forget_readings(home: Path, symbol: str) -> None:
-    """Forget all that is noted of a symbol; the caller holds the warehouse's lock.
+    """Forget all that is noted of a symbol.
 
     Raises:
         OSError: if the home cannot be written.
     """
-    notes = _load(home)
-    if notes.pop(symbol, None) is not None:
-        _save(home, notes)
+    if symbol in _load(home):
+        with notes_lock(home):
+            notes = _load(home)
+            notes.pop(symbol, None)
+            _save(home, notes)
 
 
 def rows_digest(con: Connection, symbol: str, kind: str, since: date) -> str:

@@ -16,11 +16,15 @@ import signal
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import date
 from itertools import permutations
 from pathlib import Path
+from typing import TypeAlias
 
+from heatmap_pipeline.files import replace_file
 from heatmap_pipeline.instants import ONE_DAY
+from heatmap_pipeline.store.compact import has_room
 from heatmap_pipeline.store.schema import symbol_tables
 from heatmap_pipeline.store.sql import Connection, quoted, rows, scalar, transaction
 from heatmap_pipeline.store.warehouse import StoreError, Warehouse
@@ -139,35 +143,61 @@ def _is_local(folder: Path) -> bool:
     return bool(kinds) and kinds <= _LOCAL
 
 
-def bring_up_to_date(warehouse: Warehouse, file: Path, others: Sequence[str]) -> bool:
-    """Give an older publication the rows of the private database; `others` get those that are published.
+def remember(warehouse: Warehouse) -> None:
+    """Note which file is published now; a kill before that leaves a note of another one."""
+    with suppress(OSError):  # all rows are written the next time
+        replace_file(_note(warehouse), _identity(warehouse))
 
-    Only the days that differ are touched, in one transaction. The caller holds the warehouse's lock.
+
+def is_unchanged(warehouse: Warehouse) -> bool:
+    """Return whether the published file is the one that was published last, and nobody has written into it."""
+    with suppress(OSError):
+        return _note(warehouse).read_bytes() == _identity(warehouse)
+    return False
+
+
+def _note(warehouse: Warehouse) -> Path:
+    return warehouse.home / ".heatmap.published"
+
+
+def _identity(warehouse: Warehouse) -> bytes:
+    status = warehouse.published.stat()
+    return f"{status.st_ino} {status.st_size} {status.st_mtime_ns}\n".encode()
+
+
+def bring_up_to_date(warehouse: Warehouse, file: Path, symbols: Sequence[str], *, of_others: bool) -> bool:
+    """Give a publication the rows of symbols in their private databases, and of others those that are published.
+
+    Only the days that differ are touched, in a transaction for each symbol: nobody knows the file yet. The caller holds
+    the locks of the symbols and of the publication.
+
+    Args:
+        warehouse: of the home.
+        file: an older publication, or a copy of the present one.
+        symbols: that are published now.
+        of_others: whether other symbols may differ: the file is an older publication, not a copy of the present one.
 
     Returns:
-        False where so much differs that a copy is better, or anything is not as expected: the file is then of no use.
+        False where so much differs that other ways are better, or anything is not as expected: the file is then of no
+        use.
     """
+    names = ", ".join(map(quoted, symbols))
     try:
-        with _second_name(warehouse, bool(others)) as published, warehouse.opened(file) as con:
-            con.execute(f"ATTACH {quoted(warehouse.path)} AS private (READ_ONLY)")
+        with _second_name(warehouse, of_others) as published, warehouse.opened(file, fault=warehouse.published) as con:
+            sources = [_Source(f"symbol = {quoted(symbol)}", warehouse.path(symbol)) for symbol in symbols]
             if published is not None:
-                con.execute(f"ATTACH {quoted(published)} AS published (READ_ONLY)")
-            if not _same_schema(con):
+                sources.insert(0, _Source(f"symbol NOT IN ({names})", published))
+            if not _same_schema(con, sources[0]):
                 return False
-            _name_what_is_wanted(con, others, published is not None)
-            changed = _changed_days(con)
-            if sum(map(len, changed.values())) > max(MOST_DAYS, _stored_days(con) // _LARGEST_SHARE):
+            changed = [source.changed_days(con) for source in sources]
+            days = sum(len(of_tables) for each in changed for of_tables in each.values())
+            if of_others and days > max(MOST_DAYS, _stored_days(con) // _LARGEST_SHARE):
                 return False
-            with transaction(con):
-                for table in symbol_tables(private=False):
-                    if table.time_column is None:
-                        _replace(con, table.name, "true", [])
-                for names, days in changed.items():
-                    for symbol, first, last in _spans(days):
-                        _replace_days(con, symbol, first, last, names)
+            if not all(source.take_over(con, each) for source, each in zip(sources, changed, strict=True)):
+                return False
             con.execute("CHECKPOINT")
-            return not _changed_days(con) and (bool(others) or _as_many_rows(con))
-    except StoreError:  # damaged, opened by someone for writing, or no room: the copy will do, or will say what it is
+            return of_others or not has_room(con)
+    except StoreError:  # damaged, opened by someone for writing, or no room: other ways will do, or say what it is
         return False
 
 
@@ -186,48 +216,95 @@ def _second_name(warehouse: Warehouse, wanted: bool) -> Iterator[Path | None]:
         name.unlink(missing_ok=True)
 
 
-def _same_schema(con: Connection) -> bool:
-    """Whether all files were made by the same program, and nobody added anything to the older one."""
+def _same_schema(con: Connection, source: _Source) -> bool:
+    """Whether the file was made by the same program as another, and nobody added anything to the one or the other."""
     query = (
         "SELECT table_name, sql FROM duckdb_tables() WHERE database_name = ? AND NOT internal "
         "UNION ALL SELECT view_name, sql FROM duckdb_views() WHERE database_name = ? AND NOT internal ORDER BY ALL"
     )
     here = scalar(con, "SELECT current_database()")
-    attached = [name for (name,) in rows(con, "SELECT database_name FROM duckdb_databases() WHERE path IS NOT NULL")]
-    versions = [rows(con, f'FROM "{name}".main.schema_version') for name in attached]
-    same_version = all(version == versions[0] for version in versions)
-    return same_version and rows(con, query, [here, here]) == rows(con, query, ["private", "private"])
+    with source.attached(con):
+        same_version = rows(con, "FROM schema_version") == rows(con, "FROM wanted.main.schema_version")
+        return same_version and rows(con, query, [here, here]) == rows(con, query, ["wanted", "wanted"])
 
 
-def _name_what_is_wanted(con: Connection, others: Sequence[str], published: bool) -> None:
-    con.execute("CREATE TEMP TABLE others AS SELECT unnest(?::VARCHAR[]) AS symbol", [list(others)])
-    for table in (table.name for table in symbol_tables(private=False)):
-        query = f"FROM private.main.{table} WHERE symbol NOT IN (FROM others)"
-        if published:
-            query += f" UNION ALL FROM published.main.{table} WHERE symbol IN (FROM others)"
-        con.execute(f"CREATE TEMP VIEW wanted_{table} AS {query}")
+_Changed: TypeAlias = Mapping[frozenset[str], Sequence[tuple[str, date]]]
+"""Symbol and day wherever a file differs from what is wanted, rising, by the tables that may differ."""
 
 
-def _changed_days(con: Connection) -> dict[frozenset[str], list[tuple[str, date]]]:
-    """Return symbol and day wherever the file differs from what is wanted, rising, by the tables that may differ."""
-    parts = [
-        f"SELECT symbol, CAST({table.time_column} AS DATE) AS day, '{table.name}' AS name "  # noqa: S608
-        f"FROM (FROM {left} EXCEPT ALL FROM {right})"
-        for table in symbol_tables(private=False)
-        if table.vouches
-        for left, right in permutations((table.name, f"wanted_{table.name}"))
-    ]
-    every = frozenset(table.name for table in symbol_tables(private=False) if table.time_column is not None)
-    query = f"SELECT symbol, day, list(DISTINCT name) FROM ({' UNION '.join(parts)}) GROUP BY ALL ORDER BY ALL"  # noqa: S608
-    changed: dict[frozenset[str], list[tuple[str, date]]] = {}
-    for symbol, day, names in rows(con, query):
-        differing: frozenset[str] = frozenset().union(*(_ALONE.get(name, every) for name in names))
-        changed.setdefault(differing, []).append((symbol, day))
-    return changed
+@dataclass(frozen=True)
+class _Source:
+    """A database that has the rows that are wanted of some symbols.
+
+    Attributes:
+        mine: condition in SQL that a row is of one of them.
+        path: of the database.
+    """
+
+    mine: str
+    path: Path
+
+    @contextmanager
+    def attached(self, con: Connection) -> Iterator[None]:
+        """Have it open, as `wanted`."""
+        con.execute(f"ATTACH {quoted(self.path)} AS wanted (READ_ONLY)")
+        yield
+        con.execute("DETACH wanted")
+
+    def changed_days(self, con: Connection) -> _Changed:
+        """Return where the open file differs from what is wanted."""
+        with self.attached(con):
+            return self._changed_days(con)
+
+    def take_over(self, con: Connection, changed: _Changed) -> bool:
+        """Give the open file the rows of days that differ; return whether it is then as it should be."""
+        with self.attached(con):
+            with transaction(con):
+                for table in symbol_tables(private=False):
+                    if table.time_column is None:
+                        self._replace(con, table.name, "true", [])
+                for names, days in changed.items():
+                    for symbol, first, last in _spans(days):
+                        self._replace_days(con, symbol, first, last, names)
+            return not self._changed_days(con) and self._as_many_rows(con)
+
+    def _changed_days(self, con: Connection) -> _Changed:
+        parts = [
+            f"SELECT symbol, CAST({table.time_column} AS DATE) AS day, '{table.name}' AS name "  # noqa: S608
+            f"FROM (FROM {left} WHERE {self.mine} EXCEPT ALL FROM {right} WHERE {self.mine})"
+            for table in symbol_tables(private=False)
+            if table.vouches
+            for left, right in permutations((table.name, f"wanted.main.{table.name}"))
+        ]
+        every = frozenset(table.name for table in symbol_tables(private=False) if table.time_column is not None)
+        query = f"SELECT symbol, day, list(DISTINCT name) FROM ({' UNION '.join(parts)}) GROUP BY ALL ORDER BY ALL"  # noqa: S608
+        changed: dict[frozenset[str], list[tuple[str, date]]] = {}
+        for symbol, day, names in rows(con, query):
+            differing: frozenset[str] = frozenset().union(*(_ALONE.get(name, every) for name in names))
+            changed.setdefault(differing, []).append((symbol, day))
+        return changed
+
+    def _replace_days(self, con: Connection, symbol: str, first: date, last: date, names: Collection[str]) -> None:
+        for table in symbol_tables(private=False):
+            if table.name in names:
+                days, bounds = table.within(first, last)
+                self._replace(con, table.name, f"symbol = ? AND {days}", [symbol, *bounds])
+
+    def _replace(self, con: Connection, table: str, where: str, window: list[object]) -> None:
+        con.execute(f"DELETE FROM {table} WHERE {self.mine} AND {where}", window)  # noqa: S608 - a table name of ours
+        con.execute(f"INSERT INTO {table} FROM wanted.main.{table} WHERE {self.mine} AND {where}", window)
+
+    def _as_many_rows(self, con: Connection) -> bool:
+        """Whether every table has as many rows as it should; a guard, that costs nothing, against a defect here."""
+        return all(
+            scalar(con, f"SELECT count(*) FROM {table} WHERE {self.mine}")  # noqa: S608 - a table name of ours
+            == scalar(con, f"SELECT count(*) FROM wanted.main.{table} WHERE {self.mine}")  # noqa: S608
+            for table in (table.name for table in symbol_tables(private=False))
+        )
 
 
 def _stored_days(con: Connection) -> int:
-    return int(scalar(con, "SELECT count(*) FROM (SELECT DISTINCT symbol, day FROM wanted_heatmap_days)"))
+    return int(scalar(con, "SELECT count(*) FROM (SELECT DISTINCT symbol, day FROM heatmap_days)"))
 
 
 def _spans(days: Sequence[tuple[str, date]]) -> list[tuple[str, date, date]]:
@@ -239,23 +316,3 @@ def _spans(days: Sequence[tuple[str, date]]) -> list[tuple[str, date, date]]:
         else:
             spans.append((symbol, day, day))
     return spans
-
-
-def _replace_days(con: Connection, symbol: str, first: date, last: date, names: Collection[str]) -> None:
-    for table in symbol_tables(private=False):
-        if table.name in names:
-            days, bounds = table.within(first, last)
-            _replace(con, table.name, f"symbol = ? AND {days}", [symbol, *bounds])
-
-
-def _replace(con: Connection, table: str, where: str, window: list[object]) -> None:
-    con.execute(f"DELETE FROM {table} WHERE {where}", window)  # noqa: S608 - a table name of ours
-    con.execute(f"INSERT INTO {table} FROM wanted_{table} WHERE {where}", window)
-
-
-def _as_many_rows(con: Connection) -> bool:
-    """Whether every table has as many rows as the private one; a guard, that costs nothing, against a defect here."""
-    return all(
-        scalar(con, f"SELECT count(*) FROM {table}") == scalar(con, f"SELECT count(*) FROM private.main.{table}")  # noqa: S608
-        for table in (table.name for table in symbol_tables(private=False))
-    )

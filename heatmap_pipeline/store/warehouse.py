@@ -1,7 +1,10 @@
-"""The two database files of a home: who may open them, how, and what it means when that fails.
+"""The database files of a home: who may open them, how, and what it means when that fails.
 
-`warehouse.duckdb` is private: one process at a time, under a file lock. `heatmap.duckdb` is what everyone else reads;
-it is only ever replaced as a whole (`publish.py`).
+    HOME/warehouse/SYMBOL.duckdb    private, one per symbol: one process at a time, under the symbol's own lock
+    HOME/heatmap.duckdb             what everyone else reads; only ever replaced as a whole (`publish.py`)
+
+Whoever needs several locks takes them in one order, so that nobody waits for ever: that of the home (only to move files
+in), those of symbols by name, that of the publication. A symbol's file is called after its `safe_name`.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from itertools import chain, count
 from pathlib import Path
@@ -23,9 +26,11 @@ from heatmap_pipeline.errors import HeatmapError
 from heatmap_pipeline.locks import LockHeldError, file_lock
 from heatmap_pipeline.store import instances
 from heatmap_pipeline.store.migrate import READABLE, SCHEMA_VERSION, migrate
-from heatmap_pipeline.store.moving_in import move_in
+from heatmap_pipeline.store.moving_in import FORMER, PRIVATE, READY, move_in, release
 from heatmap_pipeline.store.schema import schema_text
+from heatmap_pipeline.store.split import show_only, stage_symbols, symbols_in
 from heatmap_pipeline.store.sql import Connection, quoted, rows, transaction
+from heatmap_pipeline.symbols import of_safe_name, safe_name
 
 STORAGE_VERSION = "v1.5.0"
 """Storage format of both files: the newest that the command-line client people have can open."""
@@ -35,6 +40,8 @@ _SETTINGS = {
     "memory_limit": "1GB",  # beyond it queries use the disk; the default is most of the machine's memory
     "checkpoint_threshold": "128MB",  # the default of 16 MB makes many days in a row a quarter slower
 }
+
+_PUBLISHED = "heatmap.duckdb"
 
 READER_PREFIX = ".heatmap.reader."
 """Names that readers give the published file while they open it; they last for milliseconds."""
@@ -74,11 +81,11 @@ class UnusableError(StoreError):
         reason: what is wrong with it, without what to do.
     """
 
-    def __init__(self, path: Path, reason: str) -> None:
+    def __init__(self, path: Path, reason: str, home: Path) -> None:
         self.path, self.reason = path, reason
         super().__init__(
             f"{reason}; move it away (with {path.name}.wal, if there is one), then "
-            f"`{command(at(path.parent), 'status')}` names the command that makes it again"
+            f"`{command(at(home), 'status')}` names the command that makes it again"
         )
 
 
@@ -87,61 +94,109 @@ class Warehouse:
 
     Attributes:
         home: the folder; made when first needed.
-        path: the private database.
+        folder: of the private databases.
+        former: the one private database of all symbols that a home of an earlier version has; it is taken apart when
+            the home is first used (`split.py`).
         published: the database for readers; a copy of one may have another name.
         lock_timeout: seconds to wait for another process before giving up.
 
     Example:
         >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as home, Warehouse(Path(home)).connect() as con:
+        >>> with tempfile.TemporaryDirectory() as home, Warehouse(Path(home)).connect("BTCUSDT") as con:
         ...     con.execute("SELECT count(*) FROM raw_candles").fetchall()
         [(0,)]
     """
 
     def __init__(self, home: Path, *, lock_timeout: float = 600.0, published: Path | None = None) -> None:
         self.home = home
-        self.path = home / "warehouse.duckdb"
-        self.published = published or home / "heatmap.duckdb"
+        self.folder = home / PRIVATE
+        self.former = home / FORMER
+        self.published = published or home / _PUBLISHED
         self.lock_timeout = lock_timeout
-        self._lock_path = home / "warehouse.lock"
+        self._home_lock = home / "warehouse.lock"  # the only one of earlier versions: they wait for it, too
+        self._publication_lock = home / "heatmap.lock"
+
+    def path(self, symbol: str) -> Path:
+        """Return the private database of a symbol, whether it is there or not."""
+        return self.folder / f"{safe_name(symbol)}.duckdb"
+
+    def symbols(self) -> list[str]:
+        """Return the symbols that have a private database, sorted.
+
+        Raises:
+            StoreError: for a home of an earlier version, as `connect` does.
+        """
+        if self.former.exists() and not self._can_be_written():
+            with self._attached(self.former) as con:
+                return symbols_in(con)
+        if self._can_be_written():
+            self._settle()
+        return sorted(filter(None, (of_safe_name(path.stem) for path in self.folder.glob("*.duckdb"))))
+
+    def holds(self, symbol: str) -> bool:
+        """Return whether a symbol has a private database; raises as `symbols` does."""
+        return symbol in self.symbols() if self._unsettled() else self.path(symbol).exists()
 
     @contextmanager
-    def connect(self, *, config: Mapping[str, str] | None = None) -> Iterator[Connection]:
-        """Open the private database for writing, alone, with its schema; roll back what was not committed.
+    def connect(self, symbol: str, *, config: Mapping[str, str] | None = None) -> Iterator[Connection]:
+        """Open the private database of a symbol for writing, alone, with its schema; roll back what was not committed.
 
-        Hold it for milliseconds: compute outside, then connect and commit. A Dagster resource may return this context
-        manager as its own.
+        Hold it for milliseconds: compute outside, then connect and commit. Nobody waits who works on another symbol.
 
         Args:
+            symbol: id of the market.
             config: further DuckDB settings, for example `{"threads": "1"}`.
 
         Raises:
             StoreError: if the home cannot be written, the disk is full, another process of ours holds the lock for
                 longer than `lock_timeout`, a stranger has the file open, or it is damaged or of another version.
         """
-        with self.locked(), self.opened(self.path, config=config) as con:
-            self.ensure_schema(con)
+        with self.locked(symbol), self.opened(self.path(symbol), config=config) as con:
+            self.ensure_schema(con, self.path(symbol))
             yield con
 
     @contextmanager
-    def look(self) -> Iterator[Connection]:
-        """Open the private database for who only reads: as `connect`; without lock where the home cannot be written.
+    def look(self, symbol: str) -> Iterator[Connection]:
+        """Open the private database of a symbol for who only reads and makes nothing; an empty one where there is none.
+
+        As `connect`, but without lock where the home cannot be written.
 
         Raises:
             StoreError: as `connect`; for tables of an earlier version in a home that cannot be written.
         """
-        if not self.path.exists() or os.access(self.home, os.W_OK):
-            with self.connect() as con:
-                yield con
-            return
-        with self.explaining(), instances.lent(_SETTINGS) as con:
-            con.execute(f"ATTACH {quoted(self.path)} AS warehouse (READ_ONLY)")
+        with ExitStack() as stack:
+            if not self.holds(symbol):
+                con = stack.enter_context(self.nothing())
+            elif self._can_be_written():
+                con = stack.enter_context(self.connect(symbol))
+            else:
+                former = self.former.exists()
+                con = stack.enter_context(self._attached(self.former if former else self.path(symbol)))
+                if former:
+                    show_only(con, symbol)
+            yield con
+
+    @contextmanager
+    def nothing(self) -> Iterator[Connection]:
+        """Open an empty private database in memory: what is stored of a symbol that has none."""
+        with self.opened() as con:
+            self.ensure_schema(con)
+            yield con
+
+    def _can_be_written(self) -> bool:
+        return os.access(self.home, os.W_OK)
+
+    @contextmanager
+    def _attached(self, path: Path) -> Iterator[Connection]:
+        """Open a private database read-only, without lock."""
+        with self.explaining(path), instances.lent(_SETTINGS) as con:
+            con.execute(f"ATTACH {quoted(path)} AS warehouse (READ_ONLY)")
             con.execute("USE warehouse")
-            _check_length(con, self.path, self.path)
-            self._check_version(con, self.path)
+            self._check_length(con, path, path)
+            self._check_version(con, path)
             if (version := schema_version(con)) != SCHEMA_VERSION:
                 raise StoreError(
-                    f"{self.path} has schema version {version} and gets that of this program, {SCHEMA_VERSION}, where "
+                    f"{path} has schema version {version} and gets that of this program, {SCHEMA_VERSION}, where "
                     f"home {self.home} can be written"
                 )
             yield con
@@ -190,47 +245,128 @@ class Warehouse:
             own.unlink(missing_ok=True)
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the lock of the private database (see `locks.file_lock`).
+    def locked(self, *symbols: str) -> Iterator[None]:
+        """Hold the locks of the private databases of symbols (see `locks.file_lock`).
 
         Raises:
-            StoreError: if the home cannot be written or the lock is held for longer than `lock_timeout`.
+            StoreError: if the home cannot be written or a lock is held for longer than `lock_timeout`; as `symbols`.
         """
-        if _held.get(self._lock_path) == threading.get_ident():
-            raise RuntimeError(f"{self._lock_path} is already held here; pass the open connection on instead")
+        for path, holder in _held.items():
+            if holder == threading.get_ident() and (path.parent == self.folder or path == self._publication_lock):
+                raise RuntimeError(f"{path} is already held here; pass the open connection on instead")
+        while True:
+            self._settle()
+            with self._locks(symbols):
+                if not self._unsettled():
+                    yield
+                    return
+            # Files began to wait meanwhile: they come first.
 
+    @contextmanager
+    def publishing(self) -> Iterator[None]:
+        """Hold the lock under which heatmap.duckdb is replaced; raises as `locked` does."""
+        with self._lock(self._publication_lock):
+            yield
+
+    @contextmanager
+    def standing_still(self) -> Iterator[list[str]]:
+        """Hold all locks: nothing of the symbols that are given, nor what is published, changes; raises as `locked`."""
+        symbols = self.symbols()
+        with self.locked(*symbols), self.publishing():
+            yield [symbol for symbol in symbols if self.path(symbol).exists()]  # one may have been forgotten
+
+    def take_over(self, staged: Path, aside: str) -> Path | None:
+        """Put the files of a folder of the home in their places, whoever is killed; see `moving_in.release`.
+
+        Returns:
+            Where those are that they replaced, None where there were none.
+
+        Raises:
+            StoreError: as `locked` does.
+        """
+        with self._lock(self._home_lock):
+            with self.explaining():
+                release(self.home, staged, aside)
+            replaced = self._move_in()
+        self._settle()
+        return replaced
+
+    def finish_taking_over(self) -> None:
+        """Put files in their places that a killed `take_over` left waiting."""
+        if (self.home / READY).is_dir():
+            with self._lock(self._home_lock):
+                self._move_in()
+
+    def _unsettled(self) -> bool:
+        """Whether files wait to be moved in, or the home is of an earlier version."""
+        return (self.home / READY).is_dir() or self.former.exists()
+
+    def _settle(self) -> None:
+        """Move in what waits, and give each symbol of a home of an earlier version its file.
+
+        A kill leaves the home as it was, or files that wait for whoever comes next.
+        """
+        if not self._unsettled():
+            return
+        with self._lock(self._home_lock):
+            self._move_in()
+            if self.former.exists():
+                _log.info("%s is taken apart: each symbol gets a file of its own in %s", self.former, self.folder)
+                stage_symbols(self)
+                self._move_in()
+
+    def _move_in(self) -> Path | None:
+        """Move in what waits; under the lock of the home. From now on nobody new begins with a symbol (`locked`)."""
+        waiting = [*(self.home / READY / PRIVATE).glob("*.duckdb"), *self.folder.glob("*.lock")]
+        names = sorted({path.stem for path in waiting})
+        with self._locks(filter(None, map(of_safe_name, names))), self.publishing(), self.explaining():
+            return move_in(self.home)
+
+    @contextmanager
+    def _locks(self, symbols: Iterable[str]) -> Iterator[None]:
+        with ExitStack() as stack:
+            for symbol in sorted(set(symbols)):
+                stack.enter_context(self._lock(self.path(symbol).with_suffix(".lock")))
+            yield
+
+    @contextmanager
+    def _lock(self, path: Path) -> Iterator[None]:
         def waiting(holder: str) -> None:
-            _log.info("waiting for %s, which holds %s", holder, self._lock_path)
+            _log.info("waiting for %s, which holds %s", holder, path)
 
         with ExitStack() as stack:
-            lock = file_lock(self._lock_path, timeout=self.lock_timeout, patience=2.0, waiting=waiting, must_name=True)
+            lock = file_lock(path, timeout=self.lock_timeout, patience=2.0, waiting=waiting, must_name=True)
             with self.explaining():
-                self.home.mkdir(parents=True, exist_ok=True)
+                path.parent.mkdir(parents=True, exist_ok=True)
                 try:
                     stack.enter_context(lock)
                 except LockHeldError as error:
                     raise StoreError(
-                        f"{self._lock_path} has been held by {error.holder} for over {self.lock_timeout:g} s; "
+                        f"{path} has been held by {error.holder} for over {self.lock_timeout:g} s; "
                         "wait until that run has ended, or end it, and run again"
                     ) from None
-            _held[self._lock_path] = threading.get_ident()
-            stack.callback(_held.pop, self._lock_path, None)
-            with self.explaining():
-                move_in(self.home)
+            _held[path] = threading.get_ident()
+            stack.callback(_held.pop, path, None)
             yield
 
     @contextmanager
-    def opened(self, path: Path | None = None, *, config: Mapping[str, str] | None = None) -> Iterator[Connection]:
+    def opened(
+        self, path: Path | None = None, *, config: Mapping[str, str] | None = None, fault: Path | None = None
+    ) -> Iterator[Connection]:
         """Open a database file, or none; whatever happens, roll back, close, and say in words why it failed.
+
+        Args:
+            path: of the file.
+            config: further DuckDB settings.
+            fault: the file that a temporary one is a copy of; by default it is itself, without one the published one.
 
         Raises:
             StoreError: for every failure of the file or the disk, also inside the `with` block.
         """
-        # Without a file of its own it attaches the published one; any other name is a copy of the private one.
-        fault, settings = self.published if path is None else self.path, {**_SETTINGS, **(config or {})}
-        with self.explaining(fault), instances.lent(settings, path) as con:
+        fault = fault or path or self.published
+        with self.explaining(fault), instances.lent({**_SETTINGS, **(config or {})}, path) as con:
             if path is not None:
-                _check_length(con, path, fault)
+                self._check_length(con, path, fault)
             yield con
 
     @contextmanager
@@ -238,7 +374,7 @@ class Warehouse:
         """Raise failures of files and disk as `StoreError`; defects of ours pass as they are.
 
         Args:
-            path: the database file that is at fault if it is a damaged one; None means the private one.
+            path: the database file that is at fault if it is a damaged one; None means the published one.
         """
         try:
             yield
@@ -248,10 +384,14 @@ class Warehouse:
             damaged = type(error) is duckdb.Error  # bare: a damaged block
             if not (isinstance(error, of_the_file) or uncommitted or damaged):
                 raise
-            raise self._explained(error, path or self.path) from error
+            raise self._explained(error, path or self.published) from error
 
-    def ensure_schema(self, con: Connection) -> None:
+    def ensure_schema(self, con: Connection, path: Path | None = None) -> None:
         """Create the tables in an empty database, bring one of a readable earlier version to ours, refuse any other.
+
+        Args:
+            con: with the database open and in use.
+            path: of its file, to be named; None where it is a new one.
 
         Raises:
             StoreError: if the database is not ours or of another version.
@@ -264,9 +404,9 @@ class Warehouse:
             with transaction(con):
                 con.execute(schema_text())
         elif version in READABLE:
-            _log.info("%s has schema version %s: it gets the tables of version %s", self.path, version, SCHEMA_VERSION)
+            _log.info("%s has schema version %s: it gets the tables of version %s", path, version, SCHEMA_VERSION)
             migrate(con)
-        self._check_version(con, self.path)
+        self._check_version(con, path or self.folder)
 
     def _check_version(self, con: Connection, path: Path) -> None:
         version = schema_version(con)
@@ -277,7 +417,31 @@ class Warehouse:
                 path,
                 f"{path} has schema version {version}, this program needs {SCHEMA_VERSION}: use the program that made "
                 "it, or rebuild it",
+                self.home,
             )
+
+    def _check_length(self, con: Connection, path: Path, fault: Path) -> None:
+        """Refuse a file that is shorter than what is in use of it, before anything is read from it or written to it.
+
+        DuckDB reads a block when a query needs it, so in a file that was cut off many a query would go well, and new
+        rows would be written where others were. Where more of it was free than is missing this cannot tell: whoever
+        reads a block that is missing then says so.
+
+        Args:
+            con: with the file open and in use.
+            path: of the file.
+            fault: the file to name.
+
+        Raises:
+            UnusableError: if it is too short.
+        """
+        ((used,),) = rows(
+            con, "SELECT used_blocks * block_size FROM pragma_database_size() WHERE database_name = current_database()"
+        )
+        length, needed = path.stat().st_size, _HEADERS + used
+        if length < needed:
+            reason = f"{fault} is damaged: it was cut off at {length} bytes, and holds {needed} by what it says"
+            raise UnusableError(fault, reason, self.home)
 
     def _explained(self, error: Exception, path: Path) -> StoreError:
         """Return the same failure as a sentence that says what to do."""
@@ -294,33 +458,8 @@ class Warehouse:
         ):
             return StoreError(f"home {self.home} cannot be written; choose another with --home ({text})")
         if any(part in text for part in _DAMAGED):
-            return UnusableError(path, f"{path} is damaged or of another version of DuckDB ({text})")
+            return UnusableError(path, f"{path} is damaged or of another version of DuckDB ({text})", self.home)
         return StoreError(f"a database in {self.home} failed: {text}")
-
-
-def _check_length(con: Connection, path: Path, fault: Path) -> None:
-    """Refuse a file that is shorter than what is in use of it, before anything is read from it or written to it.
-
-    DuckDB reads a block when a query needs it, so in a file that was cut off many a query would go well, and new rows
-    would be written where others were. Where more of it was free than is missing this cannot tell: whoever reads a
-    block that is missing then says so.
-
-    Args:
-        con: with the file open and in use.
-        path: of the file.
-        fault: the file to name.
-
-    Raises:
-        UnusableError: if it is too short.
-    """
-    ((used,),) = rows(
-        con, "SELECT used_blocks * block_size FROM pragma_database_size() WHERE database_name = current_database()"
-    )
-    length, needed = path.stat().st_size, _HEADERS + used
-    if length < needed:
-        raise UnusableError(
-            fault, f"{fault} is damaged: it was cut off at {length} bytes, and holds {needed} by what it says"
-        )
 
 
 def schema_version(con: Connection) -> int | None:
@@ -330,6 +469,12 @@ def schema_version(con: Connection) -> int | None:
     except duckdb.CatalogException:
         return None
     return int(version or 0)
+
+
+def home_of(path: Path) -> Path:
+    """Return the home that a database file is of, private or published."""
+    private = path.parent.name == PRIVATE and path.name != _PUBLISHED
+    return path.parent.parent if private else path.parent
 
 
 def free_name(path: Path) -> Path:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -69,12 +70,12 @@ def record(settings: Settings, number: int, begun: float) -> dict[str, Any]:
 
 
 def _save(settings: Settings, kind: Any, day: CleanDay) -> None:
-    with Warehouse(settings.home).connect() as con:
+    with Warehouse(settings.home).connect(day.symbol) as con:
         save_raw(con, kind, [day], settings.source)
 
 
 def _recompute(settings: Settings, symbol: str, first: date, last: date) -> None:
-    connect = Warehouse(settings.home).connect
+    connect = partial(Warehouse(settings.home).connect, symbol)
     days = [first + timedelta(days=number) for number in range((last - first).days + 1)]
     list(advance(connect, settings, symbol, days))
     list(sample(connect, settings, symbol, days))

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -57,10 +58,10 @@ def settings_of(home: Path, **more: Any) -> Settings:
 def compute(settings: Settings, symbol: str, days: Sequence[date], *, restart: bool = False) -> None:
     """Ingest and compute days of a symbol into the private database."""
     warehouse, market = Warehouse(settings.home), open_market(settings)
-    list(ingest_candles(warehouse.connect, market, settings, symbol, days))
-    list(ingest_open_interest(warehouse.connect, market, settings, symbol, days))
-    list(advance(warehouse.connect, settings, symbol, days, restart=restart))
-    list(sample(warehouse.connect, settings, symbol, days))
+    list(ingest_candles(partial(warehouse.connect, symbol), market, settings, symbol, days))
+    list(ingest_open_interest(partial(warehouse.connect, symbol), market, settings, symbol, days))
+    list(advance(partial(warehouse.connect, symbol), settings, symbol, days, restart=restart))
+    list(sample(partial(warehouse.connect, symbol), settings, symbol, days))
 
 
 def publish_all(settings: Settings, *symbols: str) -> None:

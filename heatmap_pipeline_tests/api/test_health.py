@@ -32,10 +32,11 @@ def version(published: Settings) -> Iterator[Version]:
 
 def changed(published: Settings, folder: Path, statement: str) -> Version:
     """Load the home after a change to its rows."""
-    shutil.copyfile(published.home / "warehouse.duckdb", folder / "warehouse.duckdb")
+    shutil.copytree(published.home / "warehouse", folder / "warehouse")
     warehouse = Warehouse(folder)
-    with warehouse.connect() as con:
-        con.execute(statement)
+    for symbol in warehouse.symbols():
+        with warehouse.connect(symbol) as con:
+            con.execute(statement)
     publish(warehouse, ["BTCUSDT", "ETHUSDT"])
     return published_version(warehouse, None, ("turnover", "delta"))
 

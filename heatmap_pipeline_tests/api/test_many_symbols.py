@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -77,8 +78,8 @@ def _publish_hundred(folder: Path) -> None:
     settings = settings_of(folder, models="turnover")
     warehouse, market = Warehouse(folder), open_market(settings)
     for store in (ingest_candles, ingest_open_interest):
-        list(store(warehouse.connect, market, settings, BTC, [day(1)]))
-    list(advance(warehouse.connect, settings, BTC, [day(1)]))
+        list(store(partial(warehouse.connect, BTC), market, settings, BTC, [day(1)]))
+    list(advance(partial(warehouse.connect, BTC), settings, BTC, [day(1)]))
     publish(warehouse, [BTC])
     with duckdb.connect(str(warehouse.published)) as con:
         con.execute("DELETE FROM position_events")  # many, and nothing here reads them

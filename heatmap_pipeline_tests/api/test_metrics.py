@@ -93,9 +93,9 @@ def test_cache_queue_and_publication(one: TestClient, home: Settings) -> None:
 
 
 def test_a_symbol_that_has_ended_does_not_grow_old(published: Settings, tmp_path: Path) -> None:
-    shutil.copyfile(published.home / "warehouse.duckdb", tmp_path / "warehouse.duckdb")
+    shutil.copytree(published.home / "warehouse", tmp_path / "warehouse")
     warehouse = Warehouse(tmp_path)
-    with warehouse.connect() as con:
+    with warehouse.connect(ETH) as con:
         record_end(con, ETH, Ended(day(5), "the exchange says SETTLING"))
     publish(warehouse, [BTC, ETH])
     with client(published.model_copy(update={"home": tmp_path})) as ended:

@@ -64,8 +64,8 @@ def running(app: FastAPI) -> Iterator[str]:
 @pytest.fixture
 def home(published: Settings, tmp_path: Path) -> Settings:
     """A copy of the published home, looked at often."""
-    for name in ("warehouse.duckdb", "heatmap.duckdb"):
-        shutil.copyfile(published.home / name, tmp_path / name)
+    shutil.copytree(published.home / "warehouse", tmp_path / "warehouse")
+    shutil.copyfile(published.home / "heatmap.duckdb", tmp_path / "heatmap.duckdb")
     return settings_of(tmp_path)
 
 
@@ -159,7 +159,7 @@ def test_a_version_is_closed_when_its_last_request_is_done(home: Settings) -> No
         data = {name: old.data(name) for name in (BTC, ETH)}
         assert old.loaded.reads == 2
         old.acquire()
-        with Warehouse(home.home).connect() as con:
+        with Warehouse(home.home).connect(ETH) as con:
             con.execute("UPDATE heatmap_days SET created_at = created_at + INTERVAL 1 HOUR WHERE symbol = 'ETHUSDT'")
         publish_all(home, ETH)
         wait_for(lambda: publications.version is not old, "the new version was not read")
@@ -189,7 +189,7 @@ def test_what_did_not_change_stays_in_the_cache(home: Settings) -> None:
             for symbol in (BTC, ETH)
         }
         old = publications.version
-        with Warehouse(home.home).connect() as con:
+        with Warehouse(home.home).connect(ETH) as con:
             con.execute("UPDATE heatmap_days SET created_at = created_at + INTERVAL 1 HOUR WHERE symbol = 'ETHUSDT'")
         publish_all(home, ETH)
         wait_for(lambda: publications.version is not old, "the new version was not read")
@@ -251,7 +251,7 @@ def test_a_symbol_that_is_published_no_more(home: Settings) -> None:
         publications = quick(one)
         ask(one, symbol=ETH, interval="1d")
         old = publications.version
-        with Warehouse(home.home).connect() as con:
+        with Warehouse(home.home).connect(ETH) as con:
             for table in ("symbols", "heatmap_days", "raw_days", "snapshot_days"):
                 con.execute(f"DELETE FROM {table} WHERE symbol = 'ETHUSDT'")
         publish(Warehouse(home.home), [ETH])

@@ -45,15 +45,15 @@ def compute(settings: Settings, numbers: Sequence[int], symbol: str = BTC) -> No
     """Ingest and compute days into the private database, without Dagster."""
     market, days = open_market(settings), [day(number) for number in numbers]
     with closing(OpenedOnce(Warehouse(settings.home))) as once:
-        list(ingest_candles(once.connect, market, settings, symbol, days))
-        list(ingest_open_interest(once.connect, market, settings, symbol, days))
-        list(advance(once.connect, settings, symbol, days))
-        list(sample(once.connect, settings, symbol, days))
+        list(ingest_candles(partial(once.connect, symbol), market, settings, symbol, days))
+        list(ingest_open_interest(partial(once.connect, symbol), market, settings, symbol, days))
+        list(advance(partial(once.connect, symbol), settings, symbol, days))
+        list(sample(partial(once.connect, symbol), settings, symbol, days))
 
 
 def planted(settings: Settings, *, seed: int = 1, noise: float = 0.8, size: float = 0.5) -> pd.DataFrame:
     """Return reports per hour and side that go with what `turnover` liquidated: `size` of it times lognormal noise."""
-    with Warehouse(settings.home).connect() as con:
+    with Warehouse(settings.home).connect(BTC) as con:
         found = con.execute(
             "SELECT date_trunc('hour', timestamp) AS time, CAST(side AS VARCHAR) AS side, sum(quantity) AS quantity "
             "FROM position_events WHERE model = 'turnover' AND event_type = 'liquidate' GROUP BY ALL ORDER BY ALL"
@@ -80,14 +80,14 @@ def keep(settings: Settings, folder: Path) -> None:
     """Store what a folder of files says, as a run does."""
     from heatmap_pipeline.market.liquidations.plain import PlainFolder
 
-    with Warehouse(settings.home).connect() as con:
+    with Warehouse(settings.home).connect(BTC) as con:
         for made in PlainFolder(folder).read(BTC):
             save_liquidations(con, {day(number): made.of_day(day(number)) for number in range(1, LAST + 1)})
 
 
 def score_home(settings: Settings, *, again: bool = True) -> list[Scored | NotScored]:
     """Score a home and store the outcome, as the asset does."""
-    connect = Warehouse(settings.home).connect
+    connect = partial(Warehouse(settings.home).connect, BTC)
     outcome = score_symbol(connect, BTC, settings.models, again=again)
     store_outcome(connect, outcome)
     return outcome

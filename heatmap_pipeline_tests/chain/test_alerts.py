@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -37,7 +38,7 @@ def quarters(home: Path) -> Settings:
 
 
 def look(settings: Settings, rules: Sequence[Rule] = RULES) -> list[StoredAlert]:
-    return watch_symbol(Warehouse(settings.home).connect, BTC, settings.models, rules)
+    return watch_symbol(partial(Warehouse(settings.home).connect, BTC), BTC, settings.models, rules)
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +71,7 @@ def test_what_is_told_is_published_and_each_thing_once(looked: Settings, told: l
     assert len(set(told)) == len(told)
     assert all(alert.at % (900 * MICROSECONDS) == 0 for alert in told)
     assert [alert.at for alert in told] == sorted(alert.at for alert in told)
-    with Warehouse(looked.home).connect() as con:
+    with Warehouse(looked.home).connect(BTC) as con:
         assert last_alerts(con, None, 3) == told[::-1][:3]
         assert {watch.evaluated for watch in load_watches(con, BTC).values()} == {day_start(day(LAST)) + DAY}
     # What rules remember stays at home.
@@ -87,18 +88,18 @@ def test_rules_wait_for_cells_and_candles_that_are_not_stored(
     shutil.copytree(looked.home, tmp_path / "home")
     settings = quarters(tmp_path / "home")
     warehouse = Warehouse(settings.home)
-    with warehouse.connect() as con:
+    with warehouse.connect(BTC) as con:
         con.execute(f"DELETE FROM {lost} WHERE {of_day} >= ?", [day(LAST)])
         watches, alerts = load_watches(con, BTC), last_alerts(con, BTC, 1000)
     look(settings)
-    with warehouse.connect() as con:
+    with warehouse.connect(BTC) as con:
         assert {name: watch.evaluated for name, watch in load_watches(con, BTC).items()} == {
             name: watch.evaluated for name, watch in watches.items()
         }
         assert last_alerts(con, BTC, 1000) == alerts
         con.execute("DELETE FROM alert_watches")
     look(settings)  # a first look
-    with warehouse.connect() as con:
+    with warehouse.connect(BTC) as con:
         assert all(watch.evaluated for watch in load_watches(con, BTC).values())
 
 
@@ -183,11 +184,11 @@ def test_within_the_day_the_interval_going_on_is_looked_at_as_far_as_it_goes(
     for minutes in (30, 10, 5, 0):
         monkeypatch.setattr(stored, "newest_end", lambda *_, end=midnight - minutes * 60 * MICROSECONDS: end)
         look(settings)
-        with Warehouse(home).connect() as con:
+        with Warehouse(home).connect(BTC) as con:
             shown += [watch.evaluated for watch in load_watches(con, BTC).values()]
     ends = [midnight - minutes * 60 * MICROSECONDS for minutes in (30, 10, 5, 0)]
     assert shown == [end for end in ends for _ in RULES]
-    with Warehouse(home).connect() as con:
+    with Warehouse(home).connect(BTC) as con:
         fresh = [alert for alert in last_alerts(con, BTC, 1000, ends[0] + 1) if alert not in told]
     assert len({(alert.rule, alert.kind, alert.side, alert.low) for alert in fresh}) == len(fresh)
     closes = dict(rows(looked, "SELECT epoch_us(open_time) + 300000000, close FROM raw_candles"))
@@ -197,7 +198,7 @@ def test_within_the_day_the_interval_going_on_is_looked_at_as_far_as_it_goes(
 def test_looking_again_tells_nothing_new(looked: Settings, told: list[StoredAlert]) -> None:
     again = look(looked)
     assert again[-len(told) :] == told
-    with Warehouse(looked.home).connect() as con:
+    with Warehouse(looked.home).connect(BTC) as con:
         assert len(last_alerts(con, BTC, 1000)) == len(again)
 
 
@@ -209,15 +210,15 @@ def test_a_rule_that_was_changed_looks_anew_and_one_that_is_gone_is_forgotten(lo
     fresh = after[len(before) :]
     assert {alert.at for alert in fresh} <= {day_start(day(LAST)) + DAY}, "the newest instant only"
     assert {alert.rule for alert in fresh} <= {"near"}
-    with Warehouse(looked.home).connect() as con:
+    with Warehouse(looked.home).connect(BTC) as con:
         assert set(load_watches(con, BTC)) == {"near", "zone"}
     look(looked, ())
-    with Warehouse(looked.home).connect() as con:
+    with Warehouse(looked.home).connect(BTC) as con:
         assert load_watches(con, BTC) == {}
 
 
 def test_a_symbol_without_anything_computed_is_left_alone(tmp_path: Path) -> None:
     settings = quarters(tmp_path)
-    with Warehouse(tmp_path).connect() as con:
+    with Warehouse(tmp_path).connect(BTC) as con:
         assert last_alerts(con, BTC, 10) == []
     assert look(settings) == []

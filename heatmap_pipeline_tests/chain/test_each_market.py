@@ -64,8 +64,8 @@ class Answers:
 def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home with three days of a market of each exchange, published. Nobody changes it."""
     home = tmp_path_factory.mktemp("stored")
-    with Warehouse(home).connect() as con:
-        for symbol, source in ((BTC, "binance"), (BYBIT, "exchange")):
+    for symbol, source in ((BTC, "binance"), (BYBIT, "exchange")):
+        with Warehouse(home).connect(symbol) as con:
             fill(con, symbol)
             known = "candle_interval_seconds = 300, simulated = false"
             con.execute(f"UPDATE symbols SET source = ?, {known} WHERE symbol = ?", [source, symbol])
@@ -137,8 +137,8 @@ def test_a_market_that_was_delisted_ends_alone(ask: Ask) -> None:
 
 def test_only_a_day_that_an_archive_will_have_is_read_again(settings: Settings) -> None:
     """Of Binance what came over REST waits for its file; a day of Bybit that is over is as it stays."""
-    with Warehouse(settings.home).connect() as con:
-        for symbol, via in ((BTC, "rest"), (BYBIT, "pages")):
+    for symbol, via in ((BTC, "rest"), (BYBIT, "pages")):
+        with Warehouse(settings.home).connect(symbol) as con:
             days, _ = market(symbol)
             save_raw(con, "candles", [replace(day, facts={"via": via}) for day in days], "exchange")
     assert due_days(settings, settings.symbols, LAST) == {BTC: (DAYS[0], LAST)}
@@ -191,13 +191,13 @@ def test_later_in_the_day_only_the_market_that_misses_a_day_is_asked(
 
 
 def test_status_puts_the_markets_of_a_base_together_where_there_are_several_exchanges(settings: Settings) -> None:
-    with Warehouse(settings.home).connect() as con:
+    with Warehouse(settings.home).connect("ETHUSDT") as con:
         put_symbol(con, SymbolRecord("ETHUSDT", 300, 5.0, "binance", simulated=False))
     lines = list(status_lines(settings))
     assert [line.split()[0] for line in lines[2:9]] == ["BTC", BTC, BTC, BYBIT, BYBIT, "ETH", "ETHUSDT"]
     rows = [line for line in lines[3:7] if line.startswith("  ")]
     assert {line.index(line.split()[1]) for line in rows} == {lines[1].index("model")}, "however long a name is"
-    with Warehouse(settings.home).connect() as con:
+    with Warehouse(settings.home).connect(BYBIT) as con:
         forget_symbol(con, BYBIT)
     assert [line.split()[0] for line in list(status_lines(settings))[2:5]] == [BTC, BTC, "ETHUSDT"]
 

@@ -56,10 +56,10 @@ def server(files: Path) -> Iterator[ExchangeServer]:
 def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home that holds three days of both symbols, as from the exchange. Nobody changes it."""
     home = tmp_path_factory.mktemp("stored")
-    with Warehouse(home).connect() as con:
-        for symbol in (BTC, ETH):
+    for symbol in (BTC, ETH):
+        with Warehouse(home).connect(symbol) as con:
             fill(con, symbol)
-        con.execute("UPDATE symbols SET source = 'binance', candle_interval_seconds = 300, simulated = false")
+            con.execute("UPDATE symbols SET source = 'binance', candle_interval_seconds = 300, simulated = false")
     publish(Warehouse(home), [BTC, ETH])
     return home
 
@@ -145,7 +145,7 @@ def test_a_plan_that_is_killed_is_followed_by_one_that_says_and_does_the_same(
         with pytest.raises(Killed):
             plan(settings)
     other = settings.model_copy(update={"home": Path(shutil.copytree(settings.home, tmp_path / "other"))})
-    with Warehouse(other.home).connect() as con:
+    with Warehouse(other.home).connect(ETH) as con:
         record_end(con, ETH, None)  # as if it had not been found
     undisturbed, found = plan(other), plan(settings)
     assert (found.days, found.ended, len(found.news)) == (undisturbed.days, undisturbed.ended, 1)
@@ -239,7 +239,7 @@ def test_a_contract_of_the_folder_that_is_not_computed_is_no_obstacle(
 
 def test_a_later_day_makes_an_end_void(settings: Settings) -> None:
     warehouse = Warehouse(settings.home)
-    with warehouse.connect() as con:
+    with warehouse.connect(ETH) as con:
         record_end(con, ETH, Ended(LAST, "for the test"))
         assert set(ended_symbols(con)) == {ETH}
         save_raw(con, "candles", market(ETH, days=(*DAYS, after(1)))[0], "binance")
@@ -247,7 +247,7 @@ def test_a_later_day_makes_an_end_void(settings: Settings) -> None:
 
 
 def test_status_says_that_it_ended_and_misses_nothing_after(settings: Settings) -> None:
-    with Warehouse(settings.home).connect() as con:
+    with Warehouse(settings.home).connect(ETH) as con:
         record_end(con, ETH, Ended(LAST, "for the test"))
     lines = list(status_lines(settings))
     assert f"ended   {ETH} {LAST}: for the test" in lines

@@ -22,7 +22,7 @@ BTC, LAST = "BTCUSDT", DAYS[-1]
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    with Warehouse(tmp_path).connect() as con:
+    with Warehouse(tmp_path).connect(BTC) as con:
         fill(con, BTC)
     return load_settings(home=tmp_path)
 
@@ -45,7 +45,7 @@ def closing_at(con: Connection, price: float) -> None:
     ],
 )
 def test_a_bucket_that_the_price_left_within_its_day(settings: Settings, price: float, words: str) -> None:
-    with Warehouse(settings.home).connect() as con:
+    with Warehouse(settings.home).connect(BTC) as con:
         closing_at(con, price)
         assert misfit_words(con, settings, BTC, "turnover") == (words and f"{BTC} {LAST}: {words}")
         assert misfit_words(con, settings, BTC, "unknown") == ""
@@ -53,7 +53,7 @@ def test_a_bucket_that_the_price_left_within_its_day(settings: Settings, price: 
 
 def test_one_that_a_setting_fixes_names_the_setting(settings: Settings) -> None:
     fixed = settings.model_copy(update={"per_symbol": {BTC: SymbolSettings(bucket=BUCKET)}})
-    with Warehouse(settings.home).connect() as con:
+    with Warehouse(settings.home).connect(BTC) as con:
         closing_at(con, 0.25)
         (line,) = fit_lines(con, fixed, BTC, "turnover")
     assert line.startswith(f"bucket  {BTC} {LAST}: a bucket of 100 is 40,000 % of the price 0.25")
@@ -62,7 +62,7 @@ def test_one_that_a_setting_fixes_names_the_setting(settings: Settings) -> None:
 
 def test_the_setting_of_a_symbol_of_another_alphabet_is_named_as_it_is_written(tmp_path: Path) -> None:
     symbol = "币安人生USDT"
-    with Warehouse(tmp_path).connect() as con:
+    with Warehouse(tmp_path).connect(symbol) as con:
         fill(con, symbol)
         closing_at(con, 0.25)
         fixed = Settings(home=tmp_path, per_symbol={symbol: SymbolSettings(bucket=BUCKET)})
@@ -76,7 +76,7 @@ def test_days_with_too_many_cells_are_named_until_they_are_made_again(settings: 
         state = day_records(con, BTC, "delta")[day].state_hash
         commit_cells(con, [DayCells(BTC, "delta", day, state, 900, cell, BUCKET, merged)])
 
-    with Warehouse(settings.home).connect() as con:
+    with Warehouse(settings.home).connect(BTC) as con:
         for day in DAYS[:2]:
             commit(con, day, (500_000, 3))
         assert list(fit_lines(con, settings, BTC, "delta")) == [

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from datetime import date, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,7 @@ def replays(whole: Settings, once: Settings) -> Iterator[Callable[..., list[Repl
 
 
 def asked(settings: Settings, query: str, *values: Any) -> list[tuple[Any, ...]]:
-    with Warehouse(settings.home).connect() as con:
+    with Warehouse(settings.home).connect(BTC) as con:
         return con.execute(query, list(values)).fetchall()
 
 
@@ -98,7 +99,7 @@ def test_only_the_newest_days_have_cells_and_few_have_lots(whole: Settings, once
 
 
 def test_all_else_is_the_same_and_what_is_kept_is(whole: Settings, once: Settings) -> None:
-    for name in ("warehouse.duckdb", "heatmap.duckdb"):
+    for name in ("warehouse", "heatmap.duckdb"):
         full, short = tables(whole.home / name), tables(once.home / name)
         assert_same(
             {key: table for key, table in short.items() if key not in BY_DAY},
@@ -166,7 +167,7 @@ def test_the_zones_of_a_day_come_from_its_lots_or_its_cells(whole: Settings, onc
 
 def test_a_day_in_the_middle_is_computed_again_from_books_that_are_not_kept(few: Settings, whole: Settings) -> None:
     """From the nearest lots before it, of the month's end or of none at all, which is the history's beginning."""
-    connect = Warehouse(few.home).connect
+    connect = partial(Warehouse(few.home).connect, BTC)
     for day in (DAYS[2], DAYS[5]):
         asked(few, "UPDATE heatmap_days SET input_hash = 'other', state_hash = 'other' WHERE day = ?", day)
         again = DAYS[DAYS.index(day) :]
@@ -186,13 +187,13 @@ def test_a_book_that_does_not_come_out_as_recorded_is_refused(few: Settings) -> 
     with pytest.raises(
         ChainError, match=rf"the book of {DAYS[4]}, .*`heatmap forget BTCUSDT.*`heatmap run BTCUSDT --start {DAYS[0]}"
     ):
-        list(advance(Warehouse(few.home).connect, few, BTC, [DAYS[-1]]))
+        list(advance(partial(Warehouse(few.home).connect, BTC), few, BTC, [DAYS[-1]]))
 
 
 def test_more_cells_come_back_by_the_run_that_status_names_and_fewer_go_with_the_next(
     few: Settings, whole: Settings
 ) -> None:
-    connect = Warehouse(few.home).connect
+    connect = partial(Warehouse(few.home).connect, BTC)
     more = few.model_copy(update={"keep_cells": 6})
     with connect() as con:
         outdated = [stale.day for stale in outdated_days(more, read_history(con, more, BTC), "turnover")]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from datetime import date, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -91,13 +92,13 @@ class Failing:
 def warehouse(tmp_path: Path) -> Warehouse:
     """A warehouse with the candles of three days."""
     made = Warehouse(tmp_path)
-    with made.connect() as con:
+    with made.connect(BTC) as con:
         save_raw(con, "candles", market(BTC, days=DAYS)[0], "archive")
     return made
 
 
 def stored(warehouse: Warehouse, source: str) -> Liquidations:
-    with warehouse.connect() as con:
+    with warehouse.connect(BTC) as con:
         return load_liquidations(con, BTC, source, DAYS[0], DAYS[-1])
 
 
@@ -107,7 +108,7 @@ def recorded_hours(made: Liquidations) -> list[list[float]]:
 
 def test_all_days_are_asked_for_at_once_and_each_is_told_of(warehouse: Warehouse) -> None:
     source = Told("binance_file", (1, 30, 31), ((0.5, 40),))
-    report = ingest_liquidations(warehouse.connect, {"files": source}, BTC, DAYS)
+    report = ingest_liquidations(partial(warehouse.connect, BTC), {"files": source}, BTC, DAYS)
     assert source.asked == [(DAYS[0], DAYS[-1])]
     assert report.days == {
         DAYS[0]: {"binance_file": SourceDay(1, 23.5, True)},
@@ -115,15 +116,15 @@ def test_all_days_are_asked_for_at_once_and_each_is_told_of(warehouse: Warehouse
         DAYS[2]: {},
     }
     assert report.troubles == {}
-    again = ingest_liquidations(warehouse.connect, {"files": source}, BTC, DAYS)
+    again = ingest_liquidations(partial(warehouse.connect, BTC), {"files": source}, BTC, DAYS)
     assert not any(each.changed for day in again.days.values() for each in day.values())
 
 
 def test_days_without_candles_are_not_asked_for(warehouse: Warehouse) -> None:
     source = Told("binance_file", (1,), ((0, 240),))
-    ingest_liquidations(warehouse.connect, {"files": source}, BTC, [*DAYS, DAYS[-1] + timedelta(days=1)])
+    ingest_liquidations(partial(warehouse.connect, BTC), {"files": source}, BTC, [*DAYS, DAYS[-1] + timedelta(days=1)])
     assert source.asked == [(DAYS[0], DAYS[-1])]
-    ingest_liquidations(warehouse.connect, {"files": source}, BTC, [DAYS[-1] + timedelta(days=1)])
+    ingest_liquidations(partial(warehouse.connect, BTC), {"files": source}, BTC, [DAYS[-1] + timedelta(days=1)])
     assert len(source.asked) == 1
 
 
@@ -136,7 +137,7 @@ def test_a_source_that_fails_is_told_of_once_and_stops_no_other(
         "files": Told("binance_file", (1,), ((0, 72),)),
     }
     with caplog.at_level(logging.WARNING):
-        report = ingest_liquidations(warehouse.connect, sources, BTC, DAYS)
+        report = ingest_liquidations(partial(warehouse.connect, BTC), sources, BTC, DAYS)
     assert report.troubles == {"binance_archive": "the file is broken", "bybit_stream": "nothing was recorded"}
     assert len(stored(warehouse, "binance_file").table) == 1
     assert [record.getMessage() for record in caplog.records] == [
@@ -146,12 +147,14 @@ def test_a_source_that_fails_is_told_of_once_and_stops_no_other(
 
 def test_a_defect_is_no_trouble_of_a_source(warehouse: Warehouse) -> None:
     with pytest.raises(ZeroDivisionError):
-        ingest_liquidations(warehouse.connect, {"files": Failing(ZeroDivisionError())}, BTC, DAYS)
+        ingest_liquidations(partial(warehouse.connect, BTC), {"files": Failing(ZeroDivisionError())}, BTC, DAYS)
 
 
 def test_a_day_of_which_nothing_is_said_any_more_stays_and_another_is_replaced(warehouse: Warehouse) -> None:
-    ingest_liquidations(warehouse.connect, {"files": Told("binance_file", (1, 30), ((0, 72),))}, BTC, DAYS)
-    ingest_liquidations(warehouse.connect, {"files": Told("binance_file", (2, 3), ((1, 4),))}, BTC, DAYS)
+    ingest_liquidations(
+        partial(warehouse.connect, BTC), {"files": Told("binance_file", (1, 30), ((0, 72),))}, BTC, DAYS
+    )
+    ingest_liquidations(partial(warehouse.connect, BTC), {"files": Told("binance_file", (2, 3), ((1, 4),))}, BTC, DAYS)
     made = stored(warehouse, "binance_file")
     assert recorded_hours(made) == [[1, 4], [24, 48], [48, 72]]
     assert ((made.table["timestamp"].astype("int64") - START) / HOUR).tolist() == [2, 3, 30]
@@ -165,22 +168,22 @@ def today_is(monkeypatch: pytest.MonkeyPatch) -> Callable[[date], None]:
 def test_a_source_that_forgets_keeps_what_it_said(warehouse: Warehouse, today_is: Callable[[date], None]) -> None:
     today_is(DAYS[2])
     first = Told("bitget_rest", (1, 13, 30), ((0, 34),))
-    ingest_liquidations(warehouse.connect, {"bitget_rest": first}, BTC, DAYS)
+    ingest_liquidations(partial(warehouse.connect, BTC), {"bitget_rest": first}, BTC, DAYS)
     # Later it knows the first day from noon on only, and one of that day came late; the day after is whole by now.
     later = Told("bitget_rest", (13, 14, 30, 40), ((12, 60),))
-    ingest_liquidations(warehouse.connect, {"bitget_rest": later}, BTC, DAYS)
+    ingest_liquidations(partial(warehouse.connect, BTC), {"bitget_rest": later}, BTC, DAYS)
     assert later.asked == [(DAYS[1], DAYS[2])], "what is recorded from midnight to midnight is not asked for again"
     made = stored(warehouse, "bitget_rest")
     assert recorded_hours(made) == [[0, 24], [24, 48], [48, 60]]
     assert ((made.table["timestamp"].astype("int64") - START) / HOUR).tolist() == [1, 13, 30, 40]
     today_is(DAYS[2] + timedelta(days=REACH["bitget_rest"]))
     gone = Told("bitget_rest", (60,), ((55, 72),))
-    report = ingest_liquidations(warehouse.connect, {"bitget_rest": gone}, BTC, DAYS)
+    report = ingest_liquidations(partial(warehouse.connect, BTC), {"bitget_rest": gone}, BTC, DAYS)
     assert gone.asked == [(DAYS[2], DAYS[2])], "no further back than it goes"
     assert recorded_hours(stored(warehouse, "bitget_rest"))[-1] == [48, 72]
     assert report.days[DAYS[2]] == {"bitget_rest": SourceDay(1, 24.0, True)}
     today_is(DAYS[2] + timedelta(days=90))
-    report = ingest_liquidations(warehouse.connect, {"bitget_rest": gone}, BTC, DAYS)
+    report = ingest_liquidations(partial(warehouse.connect, BTC), {"bitget_rest": gone}, BTC, DAYS)
     assert len(gone.asked) == 1
     assert report.troubles == {}, "all of it is recorded"
 
@@ -190,7 +193,7 @@ def test_days_beyond_the_reach_of_a_source_are_not_recorded(
 ) -> None:
     today_is(DAYS[2] + timedelta(days=90))
     source = Told("bitget_rest", (1,), ((0, 72),))
-    report = ingest_liquidations(warehouse.connect, {"bitget_rest": source}, BTC, DAYS)
+    report = ingest_liquidations(partial(warehouse.connect, BTC), {"bitget_rest": source}, BTC, DAYS)
     assert source.asked == []
     assert report.troubles == {"bitget_rest": "bitget_rest: none of these days is asked for, it goes back 3 days"}
 
@@ -268,10 +271,12 @@ def moving(tmp_path: Path) -> Callable[..., Any]:
         settings = load_settings(home=tmp_path / "moving", liquidations=names)
         candles = market(BTC, days=DAYS)[0]
         candles[2].table["volume"] *= 100
-        with warehouse.connect() as con:
+        with warehouse.connect(BTC) as con:
             save_raw(con, "candles", candles, "archive")
-        ingest_liquidations(warehouse.connect, {"bybit_stream": Told("bybit_stream", hours, recorded)}, BTC, DAYS)
-        with warehouse.connect() as con:
+        ingest_liquidations(
+            partial(warehouse.connect, BTC), {"bybit_stream": Told("bybit_stream", hours, recorded)}, BTC, DAYS
+        )
+        with warehouse.connect(BTC) as con:
             return (
                 feeds(con, settings, BTC, DAYS[2], DAYS[2]),
                 list(feed_lines(con, settings, BTC, DAYS[1], DAYS[2])),
@@ -338,18 +343,18 @@ def test_a_kill_between_two_sources_leaves_the_first_and_the_run_after_makes_the
             raise Killed
 
     with pytest.raises(Killed):
-        ingest_liquidations(warehouse.connect, {"files": first, "bybit_stream": Killing()}, BTC, DAYS)
+        ingest_liquidations(partial(warehouse.connect, BTC), {"files": first, "bybit_stream": Killing()}, BTC, DAYS)
     assert len(stored(warehouse, "binance_file").table) == 2
-    ingest_liquidations(warehouse.connect, {"files": first, "bybit_stream": second}, BTC, DAYS)
+    ingest_liquidations(partial(warehouse.connect, BTC), {"files": first, "bybit_stream": second}, BTC, DAYS)
 
     def content(con: Connection) -> list[Any]:
         return [rows(con, f"FROM {table} ORDER BY ALL") for table in ("raw_liquidations", "recorded")]
 
-    with warehouse.connect() as con:
+    with warehouse.connect(BTC) as con:
         repaired = content(con)
     clean = Warehouse(warehouse.home / "clean")
-    with clean.connect() as con:
+    with clean.connect(BTC) as con:
         save_raw(con, "candles", market(BTC, days=DAYS)[0], "archive")
-    ingest_liquidations(clean.connect, {"files": first, "bybit_stream": second}, BTC, DAYS)
-    with clean.connect() as con:
+    ingest_liquidations(partial(clean.connect, BTC), {"files": first, "bybit_stream": second}, BTC, DAYS)
+    with clean.connect(BTC) as con:
         assert content(con) == repaired

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import duckdb
 import pytest
 
-from heatmap_pipeline.chain import publication
+from heatmap_pipeline.chain import publication, status
+from heatmap_pipeline.chain.due import due_days
 from heatmap_pipeline.chain.publication import Publication, publish_symbols
 from heatmap_pipeline.chain.recovery import RecoveryError
+from heatmap_pipeline.chain.status import status_lines
 from heatmap_pipeline.settings import Settings, load_settings
 from heatmap_pipeline.store.publish import PublishReport, fingerprints, publish
 from heatmap_pipeline.store.read import published_histories
@@ -24,8 +27,8 @@ SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT")
 def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home with some days of three symbols. Nobody changes it; `settings` are those of a copy."""
     home = tmp_path_factory.mktemp("filled")
-    with Warehouse(home).connect() as con:
-        for number, symbol in enumerate(SYMBOLS):
+    for number, symbol in enumerate(SYMBOLS):
+        with Warehouse(home).connect(symbol) as con:
             fill(con, symbol, seed=number)
     return home
 
@@ -49,7 +52,7 @@ def test_the_file_is_written_once_for_all(settings: Settings, monkeypatch: pytes
 
     monkeypatch.setattr(publication, "publish", counted)
     warehouse = Warehouse(settings.home)
-    results = publish_symbols(warehouse.connect, settings, warehouse, SYMBOLS)
+    results = publish_symbols(settings, warehouse, SYMBOLS)
     assert calls == [SYMBOLS]
     assert list(results) == list(SYMBOLS)
     assert all(isinstance(one, Publication) and one.report.changed and not one.alerts for one in results.values())
@@ -59,9 +62,9 @@ def test_the_file_is_written_once_for_all(settings: Settings, monkeypatch: pytes
 def test_who_would_lose_days_is_left_out_and_holds_back_nobody(settings: Settings) -> None:
     warehouse = Warehouse(settings.home)
     publish(warehouse, ["BTCUSDT"])
-    with warehouse.connect() as con:
+    with warehouse.connect("BTCUSDT") as con:
         con.execute("DELETE FROM heatmap_days WHERE symbol = 'BTCUSDT' AND day = ?", [DAYS[1]])
-    results = publish_symbols(warehouse.connect, settings, warehouse, SYMBOLS)
+    results = publish_symbols(settings, warehouse, SYMBOLS)
     refusal = results["BTCUSDT"]
     assert isinstance(refusal, RecoveryError)
     assert f"BTCUSDT {DAYS[1]} .. {DAYS[1]}: published and not stored any more" in str(refusal)
@@ -75,8 +78,42 @@ def test_who_would_lose_days_is_left_out_and_holds_back_nobody(settings: Setting
 def test_without_a_warehouse_it_is_refused(tmp_path: Path) -> None:
     settings = load_settings(home=tmp_path, source="demo", symbols=SYMBOLS)
     warehouse = Warehouse(tmp_path)
-    with pytest.raises(StoreError, match=r"there is no .* to publish"):
-        publish_symbols(warehouse.connect, settings, warehouse, SYMBOLS)
+    with pytest.raises(StoreError, match=r"nothing is in .* to publish"):
+        publish_symbols(settings, warehouse, SYMBOLS)
+
+
+def test_one_that_is_damaged_is_named_with_its_line_and_holds_back_nobody(settings: Settings) -> None:
+    warehouse = Warehouse(settings.home)
+    publish(warehouse, SYMBOLS)
+    for symbol in SYMBOLS:
+        with warehouse.connect(symbol) as con:
+            con.execute("UPDATE symbols SET bucket = 50")
+    warehouse.path("ETHUSDT").write_bytes(b"not a database" * 1000)
+    results = publish_symbols(settings, warehouse, SYMBOLS)
+    refusal = str(results["ETHUSDT"])
+    assert f"{warehouse.path('ETHUSDT')} is damaged" in refusal
+    assert f"mv {warehouse.path('ETHUSDT')}* {settings.home / 'damaged'} && heatmap run ETHUSDT --start" in refusal
+    assert {name for name, result in results.items() if isinstance(result, Publication)} == {"BTCUSDT", "SOLUSDT"}
+    with warehouse.read() as con:
+        assert rows(con, "SELECT symbol, bucket FROM symbols ORDER BY symbol") == [
+            ("BTCUSDT", 50.0), ("ETHUSDT", 100.0), ("SOLUSDT", 50.0)
+        ]  # fmt: skip
+    assert due_days(settings, ["ETHUSDT"], DAYS[2]) == {"ETHUSDT": (DAYS[2], DAYS[2])}, "the run of it says so"
+    lines = status_lines(settings)
+    said = [next(lines) for _ in range(6)]
+    assert [line.split()[0] for line in said[2:]] == ["BTCUSDT", "BTCUSDT", "SOLUSDT", "SOLUSDT"]
+    with pytest.raises(StoreError, match=r"ETHUSDT\.duckdb is damaged"):
+        list(lines)
+
+
+def test_status_says_where_what_is_published_has_become_large(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(Warehouse(settings.home), SYMBOLS)
+    assert not [line for line in status_lines(settings) if line.startswith("size")]
+    monkeypatch.setattr(status, "LARGE", 1000)
+    (line,) = [line for line in status_lines(settings) if line.startswith("size")]
+    assert "with HEATMAP_STORE=file:///FOLDER (docs/fleet.md)" in line
 
 
 def test_histories_are_those_asked_for(settings: Settings) -> None:
@@ -104,7 +141,8 @@ CHANGES = (
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_fingerprint_changes_with_its_own_symbols_rows_only(settings: Settings, change: str) -> None:
-    with Warehouse(settings.home).connect() as con:
+    publish(Warehouse(settings.home), SYMBOLS)
+    with duckdb.connect(str(Warehouse(settings.home).published)) as con:
         before = fingerprints(con)
         assert len(set(before.values())) == len(SYMBOLS)
         con.execute(change, ["ETHUSDT"])
@@ -113,7 +151,7 @@ def test_a_fingerprint_changes_with_its_own_symbols_rows_only(settings: Settings
 
 
 def test_the_order_of_rows_is_no_difference(settings: Settings) -> None:
-    with Warehouse(settings.home).connect() as con:
+    with Warehouse(settings.home).connect("BTCUSDT") as con:
         before = fingerprints(con)
         con.execute("CREATE TEMP TABLE other AS FROM heatmap_days ORDER BY day DESC, model")
         con.execute("DELETE FROM heatmap_days")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +43,7 @@ SCORE_TABLES = ("map_scores", "score_hours", "score_days")
 
 
 def score_tables(settings: Settings) -> dict[str, object]:
-    with Warehouse(settings.home).connect() as con:
+    with Warehouse(settings.home).connect(BTC) as con:
         return {name: con.sql(f"FROM {name} ORDER BY ALL").to_arrow_table() for name in SCORE_TABLES}
 
 
@@ -53,7 +54,7 @@ def only(outcome: list[Scored | NotScored]) -> Scored:
 
 
 def hours_table(settings: Settings) -> pd.DataFrame:
-    with Warehouse(settings.home).connect() as con:
+    with Warehouse(settings.home).connect(BTC) as con:
         return con.execute("SELECT * FROM score_hours ORDER BY hour, side").df()
 
 
@@ -76,7 +77,7 @@ def test_anyone_can_compute_the_stored_score_from_the_stored_hours(scored: Setti
     hours = hours_table(scored)
     hours = hours[hours["recorded"] & (hours["hour"] >= pd.Timestamp(day(SCORED_FROM)))]
     assert len(hours) == 2 * 24 * (LAST - SCORED_FROM + 1)
-    with Warehouse(scored.home).connect() as con:
+    with Warehouse(scored.home).connect(BTC) as con:
         for horizon, column, rule in (
             ("nowcast", "predicted", ""),
             ("at_start", "predicted_at_start", ""),
@@ -99,13 +100,13 @@ def test_anyone_can_compute_the_stored_score_from_the_stored_hours(scored: Setti
 
 
 def values_of_agreement(settings: Settings) -> dict[str, float]:
-    with Warehouse(settings.home).connect() as con:
+    with Warehouse(settings.home).connect(BTC) as con:
         return values(con)
 
 
 def test_the_hours_hold_what_the_events_say(scored: Settings) -> None:
     hours = hours_table(scored)
-    with Warehouse(scored.home).connect() as con:
+    with Warehouse(scored.home).connect(BTC) as con:
         view = con.execute(
             "SELECT hour, side, predicted, predicted_at_start, reported, recorded FROM liquidations_hourly "
             "WHERE model = 'turnover' ORDER BY hour, side"
@@ -167,7 +168,7 @@ def test_too_short_a_record_says_how_much_is_missing(scorable: Settings, reports
     assert not_enough(found["days"], found["hours_with_reports"]) == (
         f"not enough yet: {found['hours_with_reports']} of 200 hours"
     )
-    with Warehouse(scorable.home).connect() as con:
+    with Warehouse(scorable.home).connect(BTC) as con:
         assert con.execute("SELECT count(*) FROM map_scores").fetchall() == [(8,)]
         assert con.execute("SELECT count(*) FROM score_hours WHERE recorded").fetchall() == [(2 * 4 * 24,)]
 
@@ -187,7 +188,7 @@ def test_the_market_s_own_exchange_comes_first(scorable: Settings, reports: pd.D
     keep(scorable, write_reports(folder, reports, 8, LAST, name="own"))
     result = only(score_home(scorable))
     assert result.source == "binance_file"
-    with Warehouse(scorable.home).connect() as con:
+    with Warehouse(scorable.home).connect(BTC) as con:
         (chosen,) = [each for each in liquidation_sources(con, BTC) if each.chosen]
         picked = choose_record(BTC, load_records(con, BTC))
     assert picked is not None
@@ -216,18 +217,18 @@ def test_which_record_is_taken() -> None:
 def test_simulated_data_are_never_scored(scorable: Settings, reports: pd.DataFrame, tmp_path: Path) -> None:
     folder = write_reports(tmp_path / "files", reports, 1, LAST)
     keep(scorable, folder)
-    with Warehouse(scorable.home).connect() as con:
+    with Warehouse(scorable.home).connect(BTC) as con:
         con.execute("UPDATE symbols SET simulated = true")
     assert score_home(scorable) == [NotScored(BTC, "turnover", "simulated")]
-    assert score_symbol(Warehouse(scorable.home).connect, BTC, ["turnover"], folder=folder) == [
+    assert score_symbol(partial(Warehouse(scorable.home).connect, BTC), BTC, ["turnover"], folder=folder) == [
         NotScored(BTC, "turnover", "simulated")
     ]
-    with Warehouse(scorable.home).connect() as con:
+    with Warehouse(scorable.home).connect(BTC) as con:
         assert load_score(con, BTC, "turnover") is None
 
 
 def test_without_any_record_nothing_is_scored_and_what_was_goes(scored: Settings) -> None:
-    with Warehouse(scored.home).connect() as con:
+    with Warehouse(scored.home).connect(BTC) as con:
         assert load_score(con, BTC, "turnover") is not None
         con.execute("DELETE FROM recorded")
     assert score_home(scored) == [NotScored(BTC, "turnover", "no record")]
@@ -245,7 +246,7 @@ def test_scoring_again_gives_the_same_bits_and_is_skipped_where_nothing_changed(
 
 def test_a_changed_report_is_scored_anew(scored: Settings) -> None:
     before = values_of_agreement(scored)
-    with Warehouse(scored.home).connect() as con:
+    with Warehouse(scored.home).connect(BTC) as con:
         con.execute("UPDATE raw_liquidations SET quantity = 1 + hash(timestamp, side) % 1000")
     assert not only(score_home(scored, again=False)).unchanged
     assert values_of_agreement(scored)["long"] < before["long"] - 0.2
@@ -265,7 +266,7 @@ def test_a_history_in_pieces_scores_as_one_in_one_go(
 def test_a_score_does_not_depend_on_which_cells_are_kept(scored: Settings) -> None:
     """Those of days that are kept no longer are computed again, from the first day on, bit for bit."""
     before = score_tables(scored)
-    with Warehouse(scored.home).connect() as con:
+    with Warehouse(scored.home).connect(BTC) as con:
         assert drop_cells(con, BTC, scored.models, day(LAST - 2)) == (LAST - 3) * len(scored.models)
         assert con.execute("SELECT min(timestamp) FROM liquidation_snapshots").fetchall()[0][0].date() == day(LAST - 2)
     assert not only(score_home(scored)).unchanged
@@ -276,8 +277,8 @@ def test_a_folder_scores_as_the_record_that_was_stored_of_it(
     scored: Settings, reports: pd.DataFrame, tmp_path: Path
 ) -> None:
     folder = write_reports(tmp_path / "files", reports, 1, LAST)
-    result = only(score_symbol(Warehouse(scored.home).connect, BTC, ["turnover"], folder=folder))
-    with Warehouse(scored.home).connect() as con:
+    result = only(score_symbol(partial(Warehouse(scored.home).connect, BTC), BTC, ["turnover"], folder=folder))
+    with Warehouse(scored.home).connect(BTC) as con:
         stored = load_score(con, BTC, "turnover")
     assert stored is not None
     assert repr(tuple(result.rows)) == repr(stored.rows)
@@ -285,7 +286,7 @@ def test_a_folder_scores_as_the_record_that_was_stored_of_it(
 
 def test_the_maps_of_the_hours_are_the_snapshots_within_reach(scored: Settings) -> None:
     """The lift of all cells is that of the cells within reach, which are all that is read."""
-    with Warehouse(scored.home).connect() as con:
+    with Warehouse(scored.home).connect(BTC) as con:
         days = scoring._complete_days(con, BTC, "turnover")
         stored = get_symbol(con, BTC)
         assert stored is not None
@@ -325,7 +326,7 @@ def test_the_maps_of_the_hours_are_the_snapshots_within_reach(scored: Settings) 
 
 
 def test_only_days_that_are_over_count(scored: Settings) -> None:
-    with Warehouse(scored.home).connect() as con:
+    with Warehouse(scored.home).connect(BTC) as con:
         con.execute("UPDATE heatmap_days SET provisional = true WHERE day = ?", [day(LAST)])
     result = only(score_home(scored))
     assert result.parameters["last_day"] == str(day(LAST - 1))
@@ -345,7 +346,7 @@ def test_the_first_days_of_every_history_are_left_out(scored: Settings) -> None:
 
 
 def test_without_a_day_there_is_no_score(tmp_path: Path) -> None:
-    connect = Warehouse(tmp_path).connect
+    connect = partial(Warehouse(tmp_path).connect, BTC)
     outcome = score_symbol(connect, BTC, ["turnover", "delta"])
     assert outcome == [NotScored(BTC, "turnover", "nothing stored"), NotScored(BTC, "delta", "nothing stored")]
     store_outcome(connect, outcome)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,7 @@ class Place:
         return chosen.model_copy(update={"per_symbol": {BTC: SymbolSettings(**self.of_symbol)}})
 
     def sql(self, *statements: str) -> None:
-        with Warehouse(self.home).connect() as con:
+        with Warehouse(self.home).connect(BTC) as con:
             for statement in statements:
                 con.execute(statement)
 
@@ -105,7 +106,7 @@ def place(made: Place, tmp_path: Path) -> Place:
     shutil.copytree(made.home, home)
     shutil.copytree(made.archive, archive)
     copy = Place(home, archive)
-    with Warehouse(home).locked():
+    with Warehouse(home).locked(BTC):
         remember_archive(copy.settings, BTC)
     return copy
 
@@ -125,12 +126,12 @@ def busy_stages(settings: Settings, first: date, last: date) -> Iterator[str]:
         try:
             market = open_market(settings)
             for stage in (ingest_candles, ingest_open_interest):
-                if sum(report.changed for report in stage(once.connect, market, settings, BTC, days)):
+                if sum(report.changed for report in stage(partial(once.connect, BTC), market, settings, BTC, days)):
                     yield stage.__name__
             for chained in (advance, sample):
-                if sum(not report.skipped for report in chained(once.connect, settings, BTC, days)):
+                if sum(not report.skipped for report in chained(partial(once.connect, BTC), settings, BTC, days)):
                     yield chained.__name__
-            if draw(settings, once.connect):
+            if draw(settings, partial(once.connect, BTC)):
                 yield "draw"
             once.close()
             if publish(warehouse, [BTC]).changed:
@@ -224,7 +225,7 @@ def of_symbol(**values: Any) -> Callable[[Place], None]:
 
 
 def same_bucket(place: Place) -> None:
-    with Warehouse(place.home).connect() as con:
+    with Warehouse(place.home).connect(BTC) as con:
         ((bucket,),) = con.execute("SELECT bucket FROM symbols").fetchall()
     place.of_symbol["bucket"] = bucket
 
@@ -242,7 +243,7 @@ def other_state(place: Place) -> None:
 
 
 def published_before(place: Place) -> None:
-    with Warehouse(place.home).connect() as con:
+    with Warehouse(place.home).connect(BTC) as con:
         con.execute(f"UPDATE heatmap_days SET created_at = created_at + INTERVAL 1 SECOND WHERE day = '{day(3)}'")
 
 
@@ -403,10 +404,10 @@ def test_the_digest_of_the_program_changes_with_any_of_its_files(
 
 
 def test_after_a_failure_a_killed_command_or_without_history_there_is_something_to_do(place: Place) -> None:
-    with Warehouse(place.home).connect() as con:
+    with Warehouse(place.home).connect(BTC) as con:
         stored.record_failure(con, BTC, "raw_candles", day(2), "no such file")
     assert change(place) == Change(day(2), "it failed before")
-    with Warehouse(place.home).connect() as con:
+    with Warehouse(place.home).connect(BTC) as con:
         stored.clear_failures(con, BTC, "raw_candles", day(2), day(2))
     assert change(place) is None
     write_last_run(place.home, [BTC], [BTC], began=_instant(1), ended=_instant(2), failed=True)

@@ -48,7 +48,7 @@ def test_files_that_are_none_are_refused(published: Settings, tmp_path: Path) ->
         ("notes.txt", f"{tmp_path}/notes.txt is not a file of DuckDB; give heatmap.duckdb"),
         ("empty", f"{tmp_path}/empty is not a file of DuckDB; "),
         ("notes.txt/heatmap.duckdb", "cannot be read (Not a directory); give"),
-        ("warehouse.duckdb", "is private to the pipeline; give heatmap.duckdb beside it"),
+        ("warehouse.duckdb", f"is private to the pipeline; give {tmp_path}/heatmap.duckdb"),
         ("other.duckdb", f"{tmp_path}/other.duckdb is a database of something else; give heatmap.duckdb"),
         ("half.duckdb", f"{tmp_path}/half.duckdb"),
     ):

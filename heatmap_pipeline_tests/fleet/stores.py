@@ -42,7 +42,7 @@ def run(settings: Settings, first: int, last: int | None = None) -> Ran:
 def assert_like(settings: Settings, embedded: Path, symbols: Sequence[str] = ()) -> None:
     """Assert that the store holds what an embedded home does, private tables too, to the last bit."""
     with shard(settings) as own:
-        for name in ("warehouse.duckdb", "heatmap.duckdb"):
+        for name in ("warehouse", "heatmap.duckdb"):
             assert_same(tables(own.settings.home / name, *symbols), tables(embedded / name, *symbols))
 
 

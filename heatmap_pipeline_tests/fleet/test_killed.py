@@ -56,7 +56,7 @@ def days_stored(settings: Settings, whole: Path | None = None) -> int:
         ((count,),) = ask(own.settings, "SELECT count(*) FROM heatmap_days")
         if whole is not None:
             assert count == 2, "all of a run or nothing of it"
-            for name in ("warehouse.duckdb", "heatmap.duckdb"):
+            for name in ("warehouse", "heatmap.duckdb"):
                 assert_same(tables(own.settings.home / name), tables(whole / name))
     return int(count)
 

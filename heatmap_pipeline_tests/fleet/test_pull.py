@@ -160,7 +160,7 @@ def test_what_cannot_be_pulled_is_said_and_changes_nothing(settings_of: Machine,
     with pytest.raises(BucketError, match="is missing"):
         pull(settings, folder)
     assert Warehouse(folder).published.read_bytes() == before
-    with Warehouse(folder / "home").connect():
+    with Warehouse(folder / "home").connect(BTC):
         pass
     with pytest.raises(StoreError, match="has a warehouse of its own"):
         pull(settings, folder / "home")

@@ -65,7 +65,7 @@ def test_run_again_it_writes_nothing(settings_of: Machine, begin: Begin, monkeyp
 def test_of_two_workers_on_a_symbol_exactly_one_commits(
     settings_of: Machine, begin: Begin, tmp_path: Path, earlier: int
 ) -> None:
-    with Warehouse(tmp_path / "first").connect():  # what the suite makes once is not made by two threads
+    with Warehouse(tmp_path / "first").connect(BTC):  # what the suite makes once is not made by two threads
         pass
     first = settings_of(BTC, models=("delta",))
     if earlier:
@@ -123,8 +123,8 @@ def test_a_run_that_raises_commits_nothing_and_leaves_no_scratch(settings_of: Ma
 def test_what_a_killed_run_left_in_the_home_goes_with_the_next(settings_of: Machine) -> None:
     settings = settings_of(BTC, models=("delta",))
     left = settings.home / "scratch" / "1-abcdef"
-    left.mkdir(parents=True)
-    (left / "warehouse.duckdb").write_bytes(b"half")
+    (left / "warehouse").mkdir(parents=True)
+    (left / "warehouse" / "BTCUSDT.duckdb").write_bytes(b"half")
     (settings.home / "archive").mkdir()
     (settings.home / "archive" / "kept.zip").write_bytes(b"zip")
     (left / "archive").symlink_to(settings.home / "archive")
@@ -137,9 +137,9 @@ def test_what_a_killed_run_left_in_the_home_goes_with_the_next(settings_of: Mach
 def test_what_a_plan_has_found_out_is_committed_though_nothing_is_run(settings_of: Machine, begin: Begin) -> None:
     settings = settings_of(BTC, models=("delta",))
     begin(settings, "1")
-    with shard(settings) as own, Warehouse(own.settings.home).connect() as con:
+    with shard(settings) as own, Warehouse(own.settings.home).connect(BTC) as con:
         record_end(con, BTC, Ended(day(1), "it was delisted"))
-    with shard(settings) as own, Warehouse(own.settings.home).connect() as con:
+    with shard(settings) as own, Warehouse(own.settings.home).connect(BTC) as con:
         assert ended_symbols(con)[BTC].reason == "it was delisted"
 
 

@@ -355,7 +355,7 @@ def test_a_hostile_symbol_on_the_command_line(tmp_path: Path, verb: str) -> None
 
 def test_a_hostile_symbol_is_only_a_value_in_sql(tmp_path: Path) -> None:
     """Past every check, as a caller of the library might: nothing is found, and nothing else happens."""
-    with Warehouse(tmp_path).connect() as con:
+    with Warehouse(tmp_path).connect("BTCUSDT") as con:
         tables = con.execute("SHOW TABLES").fetchall()
         for symbol in HOSTILE:
             assert raw.get_symbol(con, symbol) is None

@@ -29,7 +29,7 @@ from heatmap_pipeline_tests.fuzz._mutate_csv import byte_steps, mutate_bytes
 from heatmap_pipeline_tests.fuzz._mutate_json import json_steps, mutate_json
 
 FILES = {
-    "warehouse.duckdb": "private",
+    "warehouse/BTCUSDT.duckdb": "private",
     "heatmap.duckdb": "published",
     "last_run.json": "{}",
     "recordings/bybit/BTCUSDT/BTCUSDT-2026-11-26T03.jsonl": "heard",
@@ -44,6 +44,7 @@ NAMES: tuple[str, ...] = (
     "archive/binance/x.zip.CHECKSUM", "archive/../x.zip", "cache/numba/x.nbi", "renders/\x00", "renders/\ud800",
     "renders/\x1b[2J", "renders/two\nlines", f"renders/{'x' * 300}", "renders/" + "x/" * 3000 + "x", "renders\\x",
     "warehouse.duckdb/x.json", "recordings/bybit", "recordings/bybit/BTCUSDT/BTCUSDT-2026-11-26T03.jsonl/x",
+    "warehouse/x.lock", "warehouse/.x.duckdb", "warehouse/x/y.duckdb",
 )  # fmt: skip
 """What a file of a backup may be called, which none is."""
 

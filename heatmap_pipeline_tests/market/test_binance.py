@@ -374,7 +374,7 @@ def test_ingestion_replaces_what_came_over_rest(server: ExchangeServer, tmp_path
 
     @contextmanager
     def connect() -> Iterator[Any]:
-        with warehouse.connect() as con:
+        with warehouse.connect("BTCUSDT") as con:
             yield con
 
     def run(days: list[date]) -> list[tuple[date, int, bool, str]]:

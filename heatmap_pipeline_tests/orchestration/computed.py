@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from datetime import date, timedelta
+from functools import partial
 
 from heatmap_pipeline.chain.compute import advance, sample
 from heatmap_pipeline.chain.ingest import ingest_candles, ingest_open_interest
@@ -24,7 +25,9 @@ from heatmap_pipeline.store.warehouse import Warehouse
 
 
 class OpenedOnce:
-    """The private database kept open between two borrowers of its connection: opening it is half of a small run.
+    """A private database kept open between two borrowers of its connection: opening it is half of a small run.
+
+    That of one symbol at a time, as the program has it.
 
     An error that leaves a `with` block closes it, as it closes a connection of the block's own.
     """
@@ -32,13 +35,16 @@ class OpenedOnce:
     def __init__(self, warehouse: Warehouse) -> None:
         self._warehouse = warehouse
         self._kept: tuple[AbstractContextManager[Connection], Connection] | None = None
+        self._symbol = ""
 
     @contextmanager
-    def connect(self) -> Iterator[Connection]:
+    def connect(self, symbol: str) -> Iterator[Connection]:
         """Lend the connection, as `Warehouse.connect` does."""
+        if symbol != self._symbol:
+            self.close()
         if self._kept is None:
-            new = self._warehouse.connect()
-            self._kept = new, new.__enter__()
+            new = self._warehouse.connect(symbol)
+            self._kept, self._symbol = (new, new.__enter__()), symbol
         opened, con = self._kept
         try:
             yield con
@@ -78,13 +84,14 @@ def compute_home(
     with closing(OpenedOnce(warehouse)) as once:
         for symbol in settings.symbols:
             ingest(settings, symbol, days, restart=restart, once=once)
+            connect = partial(once.connect, symbol)
             if settings.liquidation_sources:
-                read_liquidations(once.connect, settings, symbol, days)
-            deque(advance(once.connect, settings, symbol, days, restart=restart), maxlen=0)
-            deque(sample(once.connect, settings, symbol, days), maxlen=0)
-            store_outcome(once.connect, score_symbol(once.connect, symbol, settings.models, again=False))
+                read_liquidations(connect, settings, symbol, days)
+            deque(advance(connect, settings, symbol, days, restart=restart), maxlen=0)
+            deque(sample(connect, settings, symbol, days), maxlen=0)
+            store_outcome(connect, score_symbol(connect, symbol, settings.models, again=False))
             if checked:
-                with once.connect() as con:
+                with connect() as con:
                     assert blocked(con, settings, symbol, days) == []
     publish(warehouse, settings.symbols)
     return settings
@@ -94,7 +101,7 @@ def ingest(
     settings: Settings, symbol: str, days: list[date], *, restart: bool = False, once: OpenedOnce | None = None
 ) -> None:
     """Store the candles and the open interest of days."""
-    connect, market = (once or Warehouse(settings.home)).connect, open_market(settings)
+    connect, market = partial((once or Warehouse(settings.home)).connect, symbol), open_market(settings)
     for stage in (ingest_candles, ingest_open_interest):
         deque(stage(connect, market, settings, symbol, days, restart=restart), maxlen=0)
 

@@ -29,6 +29,7 @@ from heatmap_pipeline.market.demo import write_demo_days
 from heatmap_pipeline.orchestration.build import build_defs
 from heatmap_pipeline.orchestration.partitions import range_tags
 from heatmap_pipeline.settings import SIMULATED_MARKER, Settings, load_settings
+from heatmap_pipeline.store.schema import symbol_tables
 from heatmap_pipeline.store.warehouse import Warehouse
 from heatmap_pipeline_tests._homes import draw_nothing, load_no_picture
 from heatmap_pipeline_tests.market._exchange_server import ExchangeServer
@@ -222,7 +223,17 @@ def obey(text: str) -> str:
 
 
 def tables(path: Path, *symbols: str) -> dict[str, Any]:
-    """Return every table of a database as Arrow, without created_at, in an order that only depends on its rows."""
+    """Return every table of a database as Arrow, without created_at, in an order that only depends on its rows.
+
+    Of the folder of private databases, those of all of them together: of one after the other, as their names go.
+    """
+    if path.is_dir():
+        each = [tables(file, *symbols) for file in sorted(path.glob("*.duckdb"))]
+        if not each:
+            return {}
+        versions = [one.pop("schema_version", None) for one in each]
+        whole = {name: pa.concat_tables([one[name] for one in each]) for name in each[0]}
+        return whole | ({"schema_version": versions[0]} if versions[0] is not None else {})
     where = f"WHERE symbol IN {(*symbols, '')}" if symbols else ""
     con = _comparing()
     con.execute(f"ATTACH '{path}' AS them (READ_ONLY)")
@@ -286,17 +297,34 @@ def problems(settings: Settings) -> list[str]:
 
 def created(settings: Settings) -> dict[tuple[str, str, date], Any]:
     """Return when each day of the chain was computed: a day that was skipped keeps it."""
-    with Warehouse(settings.home).connect() as con:
-        found = con.execute("SELECT symbol, model, day, created_at FROM heatmap_days").fetchall()
+    found = ask(settings, "SELECT symbol, model, day, created_at FROM heatmap_days")
     return {(symbol, model, when): made for symbol, model, when, made in found}
 
 
 def ask(settings: Settings, query: str, *, published: bool = False) -> list[tuple[Any, ...]]:
-    """Return the rows of a query to the warehouse, or to what is published."""
+    """Return the rows of a query to the private databases, or to what is published; a change is made in each."""
     warehouse = Warehouse(settings.home)
-    with warehouse.read() if published else warehouse.connect() as con:
-        found: list[tuple[Any, ...]] = con.execute(query).fetchall()
+    found: list[tuple[Any, ...]] = []
+    if published or (len(warehouse.symbols()) > 1 and query.startswith(("SELECT", "FROM", "WITH"))):
+        with warehouse.read() if published else every_private(settings.home) as con:
+            return con.execute(query).fetchall()
+    for symbol in warehouse.symbols():
+        with warehouse.connect(symbol) as con:
+            found = con.execute(query).fetchall()
     return found
+
+
+@contextmanager
+def every_private(home: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Open the private databases of all symbols of a home as one, to read them."""
+    warehouse = Warehouse(home)
+    with duckdb.connect(":memory:") as con:
+        for number, symbol in enumerate(warehouse.symbols()):
+            con.execute(f"ATTACH '{warehouse.path(symbol)}' AS s{number} (READ_ONLY)")
+        for table in symbol_tables():
+            rows = " UNION ALL ".join(f"FROM s{n}.main.{table.name}" for n in range(len(warehouse.symbols())))
+            con.execute(f"CREATE VIEW {table.name} AS {rows}")
+        yield con
 
 
 @contextmanager
@@ -310,7 +338,8 @@ def untouched(path: Path) -> Iterator[None]:
 def copy_home(finished: Path, home: Path) -> Path:
     """Copy a finished home, without Dagster's history and the pictures."""
     home.mkdir(parents=True, exist_ok=True)
-    for name in ("warehouse.duckdb", "heatmap.duckdb", "archives.json"):
+    shutil.copytree(finished / "warehouse", home / "warehouse")
+    for name in ("heatmap.duckdb", "archives.json"):
         if (finished / name).exists():  # no folder was named where the market is simulated
             shutil.copyfile(finished / name, home / name)
     return home

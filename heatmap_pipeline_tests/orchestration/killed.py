@@ -299,9 +299,10 @@ class _Steps:
 def _kind_of(name: str) -> str:
     parts = name.split("/")
     top = parts[2] if parts[0] == SCRATCH and len(parts) > 2 else parts[0]
-    kinds = {"archive": "download", "renders": "page", "dagster": "history", "warehouse.lock.holder": "warehouse"}
-    published = top.startswith(("heatmap.", ".heatmap."))
-    return "publication" if published else kinds.get(top, "home")
+    kinds = {"archive": "download", "renders": "page", "dagster": "history"}
+    if top.startswith(("heatmap.", ".heatmap.")):
+        return "publication"
+    return "warehouse" if top == "warehouse" and name.endswith(".holder") else kinds.get(top, "home")
 
 
 def _plant(steps: _Steps, *, draw: bool, in_place: bool) -> None:

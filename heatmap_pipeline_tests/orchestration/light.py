@@ -101,7 +101,7 @@ def _history() -> dg.DagsterInstance:
 
 
 class _KeptOpen(WarehouseResource):
-    """The warehouse, opened once for all stages up to the publication, which opens it itself."""
+    """The warehouse, a symbol's file opened once for all its stages up to the publication, which opens it itself."""
 
     _once: OpenedOnce | None = PrivateAttr(default=None)
 
@@ -116,9 +116,13 @@ class _KeptOpen(WarehouseResource):
             self._once = None
 
     @contextmanager
-    def get_connection(self) -> Iterator[Connection]:
-        with self._once.connect() if self._once is not None else super().get_connection() as con:
-            yield con
+    def get_connection(self, symbol: str | None = None) -> Iterator[Connection]:
+        if self._once is None or symbol is None:
+            with super().get_connection(symbol) as con:
+                yield con
+        else:
+            with self._once.connect(symbol) as con:
+                yield con
 
 
 @dataclass(frozen=True)
@@ -156,7 +160,7 @@ class _Run:
         span = days_of_run(self.tags)
         assert span is not None
         self._keys = [day.isoformat() for day in days_between(*span)]
-        warehouse = _KeptOpen(database=str(Warehouse(settings.home).path), lock_timeout=settings.lock_timeout)
+        warehouse = _KeptOpen(database=str(Warehouse(settings.home).published), lock_timeout=settings.lock_timeout)
         self._given = {
             "warehouse": warehouse,
             "market": open_market(settings, lambda symbol, done, total: tell(symbol, "download", done, total)),

@@ -18,7 +18,7 @@ from heatmap_pipeline_tests.orchestration.homes import BTC, assert_same, compute
 from heatmap_pipeline_tests.orchestration.killed import Death, Forks
 from heatmap_pipeline_tests.orchestration.light import light_runs
 
-DATABASES = ("warehouse.duckdb", "heatmap.duckdb")
+DATABASES = ("warehouse", "heatmap.duckdb")
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +148,7 @@ def test_a_restore_that_is_killed_leaves_the_home_before_or_the_one_that_was_bac
         found = all_tables(home)
         one = (
             "after"
-            if found["warehouse.duckdb heatmap_days"].num_rows < before["warehouse.duckdb heatmap_days"].num_rows
+            if found["warehouse heatmap_days"].num_rows < before["warehouse heatmap_days"].num_rows
             else "before"
         )
         seen.add(one)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -89,18 +90,18 @@ def test_a_redenominated_symbol_starts_anew_in_everything(redenominated: Path, t
 def test_a_rebuild_from_before_begins_anew_on_the_same_day(redenominated: Path, tmp_path: Path) -> None:
     settings = compute(real(tmp_path / "home", redenominated, models=("turnover",)), 1, 3)
     run_job(settings, 4, 5, restart=True).ok()
-    rows = tables(settings.home / "warehouse.duckdb")
-    with Warehouse(settings.home).connect() as con:
+    rows = tables(settings.home / "warehouse")
+    with Warehouse(settings.home).connect(BTC) as con:
         con.execute(f"DELETE FROM heatmap_days WHERE day >= '{day(3)}' AND day < '{day(4)}'")
     run_job(settings, 3, 5).ok()
     run_job(settings, 5, 5).ok()
-    assert_same(tables(settings.home / "warehouse.duckdb"), rows)
+    assert_same(tables(settings.home / "warehouse"), rows)
     assert list(status_lines(settings))[-1] == "nothing is failed, stale or missing"
 
 
 def test_without_restart_a_day_follows_the_one_before(home: Path, archive: Path) -> None:
     settings: Settings = real(home, archive)
-    with Warehouse(home).connect() as con:
+    with Warehouse(home).connect(BTC) as con:
         assert history_starts(day_records(con, BTC, "turnover")) == [day(1)]
-    outcome = score_symbol(Warehouse(home).connect, BTC, settings.models)
+    outcome = score_symbol(partial(Warehouse(home).connect, BTC), BTC, settings.models)
     assert [type(one).__name__ for one in outcome] == ["NotScored", "NotScored"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ from heatmap_pipeline.chain.compute import advance, sample
 from heatmap_pipeline.chain.history import ChainError
 from heatmap_pipeline.chain.status import status_lines
 from heatmap_pipeline.errors import HeatmapError
-from heatmap_pipeline.orchestration.runs import RunError, Span, days_to_run
+from heatmap_pipeline.orchestration.runs import Span, days_to_run
+from heatmap_pipeline.orchestration.turns import RunError
 from heatmap_pipeline.settings import Settings, load_settings
 from heatmap_pipeline.store.warehouse import Warehouse
 from heatmap_pipeline_tests.orchestration.computed import compute_home, days_between, ingest
@@ -95,14 +97,14 @@ def refused_by_the_chain(settings: Settings, first: int, last: int | None = None
     days = days_between(day(first), day(last or first))
     ingest(settings, BTC, days)
     with pytest.raises(ChainError) as refused:
-        list(advance(Warehouse(settings.home).connect, settings, BTC, days))
+        list(advance(partial(Warehouse(settings.home).connect, BTC), settings, BTC, days))
     return str(refused.value)
 
 
 @pytest.mark.usefixtures("both_models")
 def test_a_home_made_without_dagster_is_as_a_run_makes_it(finished: Settings, archive: Path, tmp_path: Path) -> None:
     made = compute_home(real(tmp_path, archive), day(1), day(5))
-    for name in ("heatmap.duckdb", "warehouse.duckdb"):
+    for name in ("heatmap.duckdb", "warehouse"):
         assert_same(tables(made.home / name), tables(finished.home / name))
 
 
@@ -226,7 +228,7 @@ def test_snapshots_are_not_made_from_rows_that_changed(its_copy: Path, files: Pa
     ingest(settings, BTC, [day(3)])
     ask(settings, f"DELETE FROM snapshot_days WHERE day = '{day(3)}'")
     with pytest.raises(ChainError) as refused:
-        list(sample(Warehouse(settings.home).connect, settings, BTC, [day(3)]))
+        list(sample(partial(Warehouse(settings.home).connect, BTC), settings, BTC, [day(3)]))
     message = str(refused.value)
     assert f"{day(3)} is stale, its snapshots would not match its events" in message
     assert command_in(message)[3:7] == ["--start", str(day(3)), "--end", str(day(5))]

@@ -98,7 +98,7 @@ def test_rules_that_block_are_checks_that_block(finished: Settings) -> None:
 def test_planted_bad_data_are_found_by_their_rule_and_no_other(rule: Rule, finished: Settings, home: Path) -> None:
     settings = real(home, finished.archive or home)
     ask(settings, PLANTED[rule.name])
-    with Warehouse(home).connect() as con:
+    with Warehouse(home).connect(BTC) as con:
         results = [
             checks._result(con, settings, BTC, dg.AssetKey([BTC, other.asset]), other, day(1), day(2))
             for other in RULES
@@ -133,9 +133,9 @@ def test_a_run_that_is_stopped_between_two_results_leaves_nothing_locked(finishe
     check = checks.build_checks(settings)[0]
     context = SimpleNamespace(selected_asset_check_keys=check.check_keys, run=SimpleNamespace(tags={}))
     function: Any = check.op.compute_fn
-    results = function.decorated_fn(context, WarehouseResource(database=str(home / "warehouse.duckdb")))
+    results = function.decorated_fn(context, WarehouseResource(database=str(home / "heatmap.duckdb")))
     assert next(results).passed
-    with Warehouse(home).connect() as con:
+    with Warehouse(home).connect(BTC) as con:
         assert con.execute("SELECT count(*) FROM heatmap_days").fetchall() == [(10,)]
     assert next(results).passed, "it was not the only one"
 

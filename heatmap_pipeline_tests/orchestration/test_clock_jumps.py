@@ -206,7 +206,7 @@ def test_a_clock_that_was_ahead_leaves_no_trace(
     set_clock(NOON)
     done("refresh", "--home", before)
     assert_same(tables(before / "heatmap.duckdb"), tables(homes["after"] / "heatmap.duckdb"))
-    assert_same(tables(before / "warehouse.duckdb"), tables(homes["after"] / "warehouse.duckdb"))
+    assert_same(tables(before / "warehouse"), tables(homes["after"] / "warehouse"))
     assert "nothing is failed, stale or missing" in done("status", "--home", before).stdout
 
 
@@ -238,7 +238,7 @@ def test_a_clock_that_is_behind_is_said_and_nothing_is_done(
     now = NOON - behind
     set_clock(now)
     words = f"{BTC} is stored until {TODAY}, and by this machine's clock it is {now.date()} (UTC): set the clock right"
-    with untouched(after / "heatmap.duckdb"), untouched(after / "warehouse.duckdb"):
+    with untouched(after / "heatmap.duckdb"), untouched(after / "warehouse" / "BTCUSDT.duckdb"):
         assert f"clock   {words}" in done("status", "--home", after).stdout
         assert f"{BTC}: up to date, the last stored day is {TODAY}" in done("refresh", "--home", after).stdout
         for name in (DAILY, INTRADAY):

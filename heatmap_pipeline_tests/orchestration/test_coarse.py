@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -28,12 +29,12 @@ def test_of_too_many_cells_those_far_away_are_put_together(
     warehouse, last = Warehouse(home), day(5)
     counting = f"SELECT count(*) FROM liquidation_snapshots WHERE timestamp >= '{last}' AND model = 'delta'"
     (before,) = ask(settings, counting)
-    with warehouse.connect() as con:
+    with warehouse.connect(BTC) as con:
         con.execute("DELETE FROM snapshot_days WHERE day = ?", [last])
     with caplog.at_level(logging.WARNING):
-        reports = list(compute.sample(warehouse.connect, settings, BTC, [last]))
+        reports = list(compute.sample(partial(warehouse.connect, BTC), settings, BTC, [last]))
     assert {report.model for report in reports} == {"turnover", "delta"}
-    with warehouse.connect() as con:
+    with warehouse.connect(BTC) as con:
         for report in reports:
             cells, digits = coarse_days(con, BTC, report.model)[last]
             assert cells == report.numbers["cells_computed"] > 24 * CELLS

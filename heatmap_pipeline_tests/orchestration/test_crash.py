@@ -134,7 +134,7 @@ class Exchange:
             began = time.monotonic()
             steps = dict(self.run(home, draw=draw).ok().steps)
             seconds = time.monotonic() - began
-            databases = tables(home / "heatmap.duckdb"), tables(home / "warehouse.duckdb")
+            databases = tables(home / "heatmap.duckdb"), tables(home / "warehouse")
             fingerprint = look("plain", home / "heatmap.duckdb")
             self._undisturbed[key] = Undisturbed(*databases, fingerprint, files(home), steps, seconds)
         return self._undisturbed[key]
@@ -214,7 +214,7 @@ def any_death(chance: random.Random, place: str, steps: dict[str, int], seconds:
 def assert_as_if_undisturbed(exchange: Exchange, home: Path, *, draw: bool = False) -> None:
     expected = exchange.undisturbed(draw=draw)
     assert_same(tables(home / "heatmap.duckdb"), expected.published)
-    assert_same(tables(home / "warehouse.duckdb"), expected.private)
+    assert_same(tables(home / "warehouse"), expected.private)
     assert files(home) == expected.files
     assert not list((home / "dagster").rglob("*.tmp*"))
     assert not problems(_settings(home))
@@ -280,7 +280,10 @@ def runs_going_on(home: Path) -> int:
 
 
 PLAIN = "import duckdb; opened = duckdb.connect(sys.argv[1])"
-OURS = "from heatmap_pipeline.store.warehouse import Warehouse; opened = Warehouse(Path(sys.argv[1]).parent).connect()"
+OURS = (
+    "from heatmap_pipeline.store.warehouse import Warehouse; path = Path(sys.argv[1]); "
+    "opened = Warehouse(path.parent.parent).connect(path.stem)"
+)
 
 
 @contextmanager
@@ -302,12 +305,12 @@ def test_a_warehouse_that_another_process_holds(exchange: Exchange, tmp_path: Pa
     home = exchange.copied(tmp_path / "home")
     exchange.serve("wild")
     shutil.rmtree(home / "archive")
-    with untouched(home / "heatmap.duckdb"), held(home / "warehouse.duckdb", PLAIN, 60) as holder:
+    with untouched(home / "heatmap.duckdb"), held(home / "warehouse" / "BTCUSDT.duckdb", PLAIN, 60) as holder:
         ended = exchange.run(home, light=False, HEATMAP_LOCK_TIMEOUT=0.5)
         assert look("plain", home / "heatmap.duckdb")
     last_line(ended.stderr, ended.code, home, "open elsewhere", holder)
     assert ended.code == 1
-    with held(home / "warehouse.duckdb", OURS, 2.0):
+    with held(home / "warehouse" / "BTCUSDT.duckdb", OURS, 2.0):
         exchange.run(home).ok()
     assert_as_if_undisturbed(exchange, home)
 

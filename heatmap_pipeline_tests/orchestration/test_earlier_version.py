@@ -32,8 +32,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("light_commands")]
 @pytest.fixture
 def old(home: Path) -> Path:
     """A home of five days that is as version 1 would have left it."""
-    for name in ("warehouse.duckdb", "heatmap.duckdb"):
-        become_version_1(home / name)
+    for path in (Warehouse(home).path(BTC), home / "heatmap.duckdb"):
+        become_version_1(path)
     return home
 
 
@@ -58,7 +58,7 @@ def test_status_and_runs_name_one_command_and_it_rebuilds_everything(
         assert command_in(message) == command_in(line)
     obey(line)
     assert not [line for line in status_lines(settings) if line.startswith("stale ")]
-    for name in ("warehouse.duckdb", "heatmap.duckdb"):
+    for name in ("warehouse", "heatmap.duckdb"):
         assert_same(tables(old / name), tables(finished.home / name))
     assert sorted(path.name for path in old.glob("heatmap*.duckdb")) == ["heatmap.duckdb"]
     with published_version_of(settings) as outdated:

@@ -47,7 +47,7 @@ DAYS = [date(2024, 9, 12) + timedelta(days=number) for number in range(4)]
 ENDS, YESTERDAY = DAYS[1], DAYS[-1]
 TODAY = YESTERDAY + timedelta(days=1)
 """ETHUSDT ends on the second day."""
-DATABASES = ("warehouse.duckdb", "heatmap.duckdb")
+DATABASES = ("warehouse", "heatmap.duckdb")
 
 Tick = Callable[[int], Any]
 
@@ -171,7 +171,7 @@ def test_later_in_the_day_the_schedule_asks_for_what_is_missing_only(
 ) -> None:
     hour = AGAIN_AT[0]
     assert "nothing is missing" in tick(hour).skip_message
-    with Warehouse(home).connect() as con:
+    with Warehouse(home).connect(BTC) as con:
         for name in ("raw_days", "heatmap_days"):
             con.execute(f"DELETE FROM {name} WHERE symbol = ? AND day = ?", [BTC, YESTERDAY])
     (asked,) = tick(hour).run_requests
@@ -186,7 +186,8 @@ def left_of(home: Path, symbol: str) -> list[str]:
     files = [str(path.relative_to(home)) for path in home.rglob("*") if symbol in path.name]
     index = home / "renders" / "index.html"
     files += ["index.html"] if index.exists() and symbol in index.read_text() else []
-    for name in ("warehouse.duckdb", "heatmap.duckdb"):
+    files = [name for name in files if not name.endswith(".lock")]
+    for name in DATABASES:
         files += [f"{name} {table}" for table, rows in tables(home / name, symbol).items() if rows.num_rows]
     return [name for name in files if not name.startswith("dagster/")]
 
@@ -291,7 +292,7 @@ def test_killed_anywhere_it_ends_as_if_it_had_not_been(
     forks.heatmap("forget", ETH, "--yes", "--home", home).ok()
     assert left_of(home, ETH) == []
     assert materialised(home) == {BTC}
-    for name in ("warehouse.duckdb", "heatmap.duckdb"):
+    for name in ("warehouse", "heatmap.duckdb"):
         assert_same(tables(home / name), tables(undisturbed / name))
     assert "nothing is failed, stale or missing" in done("status", "--home", home).stdout
 

@@ -118,7 +118,7 @@ def test_weeks_in_fast_motion(
         else:
             soak.command("run", BTC, "--start", day(1), "--end", last, home=fresh).ok()
             soak.command("run", ETH, "--start", added, "--end", last, home=fresh).ok()
-        for name in ("heatmap.duckdb", "warehouse.duckdb"):
+        for name in ("heatmap.duckdb", "warehouse"):
             assert_same(tables(home / name), tables(fresh / name))
 
 

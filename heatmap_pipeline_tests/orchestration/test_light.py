@@ -35,7 +35,7 @@ from heatmap_pipeline_tests.orchestration.homes import (
 from heatmap_pipeline_tests.orchestration.light import light_runs
 
 _MEGABYTES = re.compile("'megabytes': [0-9.]+")  # they depend on how often a file was opened
-DATABASES = ("warehouse.duckdb", "heatmap.duckdb")
+DATABASES = ("warehouse", "heatmap.duckdb")
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -44,12 +45,12 @@ def compute(settings: Settings, first: int, last: int) -> None:
     days = [day(number) for number in range(first, last + 1)]
     with closing(OpenedOnce(Warehouse(settings.home))) as once:
         ingest(settings, BTC, days, once=once)
-        list(advance(once.connect, settings, BTC, days))
+        list(advance(partial(once.connect, BTC), settings, BTC, days))
 
 
 def odd(settings: Settings) -> dict[int, str]:
     """Return what is said of each day of the small history, by its number."""
-    with Warehouse(settings.home).connect() as con:
+    with Warehouse(settings.home).connect(BTC) as con:
         return {(found - day(1)).days + 1: words for found, words in odd_days(con, BTC).items()}
 
 
@@ -135,7 +136,7 @@ def test_samples_that_cannot_be_true_are_left_out_counted_and_said(
     assert any(line.startswith(f"odd     {BTC} {day(3)}: ") and words in line for line in status_lines(settings))
     # A held day closes nothing, so that a little more stays; it is nowhere near the whole.
     assert locations(settings) <= 1.25 * locations(finished)
-    with Warehouse(home).connect() as con:
+    with Warehouse(home).connect(BTC) as con:
         mentioned = days_to_mention(con, [BTC])[BTC]
     assert mentioned[day(3)].endswith(said[3]), "the page and /health say it as well"
 
@@ -229,7 +230,7 @@ def test_the_command_says_it_and_the_other_symbol_goes_on(files: Path, tmp_path:
     assert any(line.startswith(f"odd     {BTC} {day(2)}: 288 samples left out") for line in lines)
     assert any(line.startswith(f"failed  {ETH} {day(3)} raw_candles: ") for line in lines)
     (rule,) = (rule for rule in RULES if rule.name == "days_believable")
-    with Warehouse(settings.home).connect() as con:
+    with Warehouse(settings.home).connect(BTC) as con:
         report = rule.evaluate(con, settings, BTC, "", day(3), day(3))
     assert (report.passed, report.numbers, rule.blocking) == (False, {"days_not_believable": 1}, False)
     assert report.description.startswith(f"{day(2)}: 288 samples left out")

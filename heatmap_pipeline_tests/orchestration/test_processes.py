@@ -78,7 +78,7 @@ def _made_before_any_fork(tmp_path_factory: pytest.TempPathFactory) -> None:
     home = tmp_path_factory.mktemp("before")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DAGSTER_HOME", "")
-        with open_history(prepare_home(load_settings(home=home))), Warehouse(home).connect():
+        with open_history(prepare_home(load_settings(home=home))), Warehouse(home).connect(BTC):
             pass
 
 
@@ -118,7 +118,7 @@ def test_two_processes_publish_once_what_one_publishes_also_where_a_day_cannot_b
     written.clear()
     shared = _run(files, tmp_path / "shared", BTC, ETH, SOL, jobs=2)
     assert written == [[BTC, ETH, SOL]], "one publication, by the process that holds the lock"
-    for name in ("warehouse.duckdb", "heatmap.duckdb"):
+    for name in ("warehouse", "heatmap.duckdb"):
         assert_same(tables(tmp_path / "shared" / name), tables(tmp_path / "alone" / name))
     assert tables(tmp_path / "shared" / "heatmap.duckdb")["heatmap_days"].num_rows == 5
     assert shared.exit_code == alone.exit_code == 1

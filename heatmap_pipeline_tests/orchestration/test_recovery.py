@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import date, datetime, time, timedelta
+from functools import partial
 from pathlib import Path
 
 import duckdb
@@ -105,7 +106,7 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_warehouse_is_said_and_what_is_published_serves(pair: Path, archive: Path, damage: str) -> None:
     """By every command in the same way: `status` sees every damage, those that run see two of them."""
-    warehouse = pair / "warehouse.duckdb"
+    warehouse = pair / "warehouse" / "BTCUSDT.duckdb"
     warehouse.write_bytes(DAMAGES[damage](warehouse.read_bytes()))
     spoilt = warehouse.read_bytes()
     runs = (("refresh", BTC), ("run", BTC, "--start", day(1), "--end", day(3)))
@@ -115,24 +116,24 @@ def test_a_damaged_warehouse_is_said_and_what_is_published_serves(pair: Path, ar
             line = refused(
                 heatmap(*words, *source, "--home", pair), 1, warehouse, "is damaged", "heatmap.duckdb serves"
             )
-            assert f"heatmap run {BTC} {ETH} --start {day(1)} --end {day(3)}" in line
+            assert f"heatmap run {BTC} --start {day(1)} --end {day(3)}" in line, "the other is whole"
         with Warehouse(pair).read() as con:
             assert con.execute("SELECT count(*) FROM heatmap_days").fetchall() == [(6,)]
     assert warehouse.read_bytes() == spoilt, "it is for the user to move away"
 
 
 def test_the_line_that_is_named_rebuilds_a_damaged_warehouse(pair: Path, both: Path, archive: Path) -> None:
-    warehouse = pair / "warehouse.duckdb"
+    warehouse = pair / "warehouse" / "BTCUSDT.duckdb"
     spoilt = DAMAGES["the rows"](warehouse.read_bytes())
     warehouse.write_bytes(spoilt)
     line = refused(heatmap("refresh", "--archive", archive, "--home", pair), 1, warehouse)
     obey_line(line)
     assert_same(tables(pair / "heatmap.duckdb"), tables(both / "heatmap.duckdb"))
-    assert_same(tables(warehouse), tables(both / "warehouse.duckdb"))
-    assert (pair / "damaged" / "warehouse.duckdb").read_bytes() == spoilt
-    assert min(created(real(pair, archive)).values()) > max(created(real(both, archive)).values()), (
-        "computed, not copied"
-    )
+    assert_same(tables(pair / "warehouse"), tables(both / "warehouse"))
+    assert (pair / "damaged" / "BTCUSDT.duckdb").read_bytes() == spoilt
+    anew, before = created(real(pair, archive)), created(real(both, archive))
+    computed = {symbol for symbol, *_ in anew if symbol == BTC}
+    assert computed == {symbol for symbol, *key in anew if anew[symbol, *key] != before[symbol, *key]}, "not copied"
 
 
 # -- a warehouse that is gone
@@ -141,13 +142,14 @@ def test_the_line_that_is_named_rebuilds_a_damaged_warehouse(pair: Path, both: P
 def test_a_lost_warehouse_is_said_and_nothing_less_than_before_is_published(
     pair: Path, both: Path, archive: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (pair / "warehouse.duckdb").unlink()
+    for symbol in (BTC, ETH):
+        Warehouse(pair).path(symbol).unlink()
     told = done("status", "--home", pair).stdout
-    assert f"lost    {pair / 'warehouse.duckdb'} is missing; heatmap.duckdb serves" in told
+    assert f"lost    {pair / 'warehouse'} has no file; heatmap.duckdb serves" in told
     assert f"heatmap run {BTC} {ETH} --start {day(1)} --end {day(3)} --archive {archive} --home" in told, "as before"
     (pair / "archives.json").unlink()
     assert "--archive DIR --home" in done("status", "--home", pair).stdout, "nobody has said where"
-    assert not (pair / "warehouse.duckdb").exists(), "looking makes nothing"
+    assert not (pair / "warehouse" / "BTCUSDT.duckdb").exists(), "looking makes nothing"
     monkeypatch.setenv("HEATMAP_ARCHIVE", str(archive))
     monkeypatch.setenv("HEATMAP_SOURCE", "archive")
     monkeypatch.setenv("HEATMAP_MODELS", "delta")
@@ -163,7 +165,7 @@ def test_a_lost_warehouse_is_said_and_nothing_less_than_before_is_published(
     as_if_yesterday_were(monkeypatch, day(3))
     done("refresh", "--home", pair)
     assert_same(tables(pair / "heatmap.duckdb"), tables(both / "heatmap.duckdb"))
-    assert_same(tables(pair / "warehouse.duckdb"), tables(both / "warehouse.duckdb"))
+    assert_same(tables(pair / "warehouse"), tables(both / "warehouse"))
     assert "nothing is failed, stale or missing" in done("status", "--home", pair).stdout
 
 
@@ -172,7 +174,7 @@ def test_status_names_lines_that_work_as_they_stand(
 ) -> None:
     """The folder of the first run and the models come from what is remembered: nobody has set anything."""
     as_if_yesterday_were(monkeypatch, day(3))
-    (pair / "warehouse.duckdb").unlink()
+    (pair / "warehouse" / "BTCUSDT.duckdb").unlink()
     status = done("status", "--home", pair).stdout
     assert f"--archive {archive} --home '{pair}' --model delta" in status
     obey_line(status)
@@ -208,7 +210,7 @@ def test_a_gap_and_the_buckets_come_back_with_a_lost_warehouse(
     compute_home(settings, day(1))
     compute_home(settings, day(3), restart=True)
     copy_home(home, former)
-    (home / "warehouse.duckdb").unlink()
+    (home / "warehouse" / "BTCUSDT.duckdb").unlink()
     monkeypatch.setenv("HEATMAP_ARCHIVE", str(files))
     obey_line(done("status", "--home", home).stdout)
     assert_same(tables(home / "heatmap.duckdb"), tables(former / "heatmap.duckdb"))
@@ -227,7 +229,7 @@ def test_an_old_backup_of_the_warehouse_lacks_days_that_are_published(home: Path
         con.execute(f"UPDATE heatmap_days SET provisional = true WHERE day = '{day(5)}'")
     ask(settings, f"DELETE FROM heatmap_days WHERE day > '{day(2)}' AND model = 'turnover'")
     said = f"{BTC} {day(3)} .. {day(4)}: published and not stored any more"
-    with Warehouse(home).connect() as con, pytest.raises(RecoveryError, match=said) as refusal:
+    with Warehouse(home).connect(BTC) as con, pytest.raises(RecoveryError, match=said) as refusal:
         refuse_loss(con, settings, BTC)
     command = f"heatmap run {BTC} --start {day(3)} --end {day(5)} --archive {archive} --home {home}"
     assert f"`{command}`" in str(refusal.value), "a day that was not over is not missed, but what is stored is kept"
@@ -236,7 +238,7 @@ def test_an_old_backup_of_the_warehouse_lacks_days_that_are_published(home: Path
     # One model alone would take the other away.
     narrow = real(home, archive, models=("delta",))
     assert due_days(narrow, [BTC], day(5)) == {BTC: (day(5), day(5))}
-    with Warehouse(home).connect() as con:
+    with Warehouse(home).connect(BTC) as con:
         assert f"`{command}`" in str(loss(con, narrow, BTC))
 
 
@@ -260,7 +262,7 @@ def test_days_of_the_exchange_come_back_from_the_cache_without_the_exchange(
         compute_home(load_settings(symbols=(BTC,)), first, days[1])
     copy_home(home, former)
     # The exchange cannot be reached from here on.
-    (home / "warehouse.duckdb").unlink()
+    (home / "warehouse" / "BTCUSDT.duckdb").unlink()
     obey_line(done("status").stdout)
     assert_same(tables(home / "heatmap.duckdb"), tables(former / "heatmap.duckdb"))
 
@@ -291,9 +293,9 @@ def test_what_is_stored_and_not_published_is_said_and_refresh_publishes_it(
 def test_a_log_that_belongs_to_another_warehouse_is_damage(pair: Path) -> None:
     """Someone puts a backup in the place of a warehouse whose process was killed, and leaves its log beside it."""
     other = pair / "other"
-    with Warehouse(other).connect() as con:
+    with Warehouse(other).connect(BTC) as con:
         con.execute("CHECKPOINT")
-    (other / "warehouse.duckdb").replace(pair / "warehouse.duckdb")
+    (other / "warehouse" / "BTCUSDT.duckdb").replace(pair / "warehouse" / "BTCUSDT.duckdb")
     code = (
         "import os, duckdb, sys\n"
         "con = duckdb.connect(sys.argv[1])\n"
@@ -303,8 +305,9 @@ def test_a_log_that_belongs_to_another_warehouse_is_damage(pair: Path) -> None:
         "os._exit(0)\n"
     )
     subprocess.run([sys.executable, "-c", code, str(pair / "x.duckdb")], check=True)
-    (pair / "x.duckdb.wal").rename(pair / "warehouse.duckdb.wal")
-    refused(heatmap("status", "--home", pair), 1, pair / "warehouse.duckdb", "is damaged", "warehouse.duckdb'* ")
+    (pair / "x.duckdb.wal").rename(pair / "warehouse" / "BTCUSDT.duckdb.wal")
+    path = pair / "warehouse" / "BTCUSDT.duckdb"
+    refused(heatmap("status", "--home", pair), 1, path, "is damaged", "BTCUSDT.duckdb'* ")
 
 
 # -- a new version of the program
@@ -319,7 +322,7 @@ def test_parameters_that_changed_in_the_code_are_published_whole_or_not_at_all(
     weights = ((5.0, 10.0), (10.0, 90.0))
     monkeypatch.setitem(MODELS, "delta", replace(MODELS["delta"], leverage_weights=weights))
     with pytest.raises(ChainError, match="it was computed with other parameters") as refusal:
-        list(advance(Warehouse(home).connect, settings, BTC, [day(5)]))
+        list(advance(partial(Warehouse(home).connect, BTC), settings, BTC, [day(5)]))
     message = str(refusal.value)
     with untouched(home / "heatmap.duckdb"):
         # Some days of the new ones beside the rest of the old ones, as after a kill in the middle of the rebuild.

@@ -12,7 +12,7 @@ from heatmap_pipeline.store.sql import Connection
 from heatmap_pipeline.store.warehouse import StoreError
 
 
-def resource(home: Path, name: str = "warehouse.duckdb", **settings: str) -> WarehouseResource:
+def resource(home: Path, name: str = "heatmap.duckdb", **settings: str) -> WarehouseResource:
     return WarehouseResource(database=str(home / name), connection_config=settings, lock_timeout=0.2)
 
 
@@ -20,7 +20,7 @@ def test_a_failure_leaves_neither_connection_nor_lock(tmp_path: Path) -> None:
     leaked: list[Connection] = []
 
     def fail() -> None:
-        with resource(tmp_path).get_connection() as con:
+        with resource(tmp_path).get_connection("BTCUSDT") as con:
             leaked.append(con)
             con.begin()
             con.execute("INSERT INTO ended_symbols VALUES ('BTCUSDT', '2024-01-01', 'told')")
@@ -30,17 +30,17 @@ def test_a_failure_leaves_neither_connection_nor_lock(tmp_path: Path) -> None:
         fail()
     with pytest.raises(duckdb.ConnectionException):
         leaked[0].execute("SELECT 1")
-    with resource(tmp_path).get_connection() as con:
+    with resource(tmp_path).get_connection("BTCUSDT") as con:
         assert con.execute("SELECT count(*) FROM ended_symbols").fetchall() == [(0,)]
-    assert not (tmp_path / "warehouse.lock.holder").exists()
+    assert not (tmp_path / "warehouse" / "BTCUSDT.lock.holder").exists()
 
 
 def test_its_settings_reach_the_connection(tmp_path: Path) -> None:
-    with resource(tmp_path, threads="1").get_connection() as con:
+    with resource(tmp_path, threads="1").get_connection("BTCUSDT") as con:
         assert con.execute("SELECT current_setting('threads')").fetchall() == [(1,)]
 
 
 def test_another_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match=r"other.duckdb is not the warehouse of a home; .* its warehouse.duckdb"):
+    with pytest.raises(StoreError, match=r"other.duckdb is not the published database of a home; .* its heatmap"):
         _ = resource(tmp_path, "other.duckdb").warehouse
     assert list(tmp_path.iterdir()) == []

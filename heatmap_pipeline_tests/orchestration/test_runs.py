@@ -101,7 +101,7 @@ def test_days_one_by_one_make_what_one_run_makes(archive: Path, tmp_path: Path) 
 
 
 def test_the_warehouse_holds_what_is_published(finished: Settings) -> None:
-    private, public = tables(finished.home / "warehouse.duckdb"), tables(finished.home / "heatmap.duckdb")
+    private, public = tables(finished.home / "warehouse"), tables(finished.home / "heatmap.duckdb")
     assert_same(private, public)
     assert public["heatmap_days"].num_rows == 10
     assert public["liquidation_snapshots"].num_rows > 10_000
@@ -115,12 +115,12 @@ def _is(table: object, kind: str) -> object:
 def test_comparing_databases_finds_one_bit(finished: Settings, home: Path) -> None:
     """The comparison that the other tests trust."""
     settings = real(home, finished.archive or home)
-    assert_same(tables(home / "warehouse.duckdb"), tables(finished.home / "warehouse.duckdb"))
+    assert_same(tables(home / "warehouse"), tables(finished.home / "warehouse"))
     # One unit in the last place of one number.
     ask(settings, "UPDATE book_ledger SET located = located * (1 + 2.3e-16) WHERE timestamp = '2024-03-07 10:00' "
         "AND side = 'long'")  # fmt: skip
     with pytest.raises(AssertionError, match=r"book_ledger\.located: 1 rows differ"):
-        assert_same(tables(home / "warehouse.duckdb"), tables(finished.home / "warehouse.duckdb"))
+        assert_same(tables(home / "warehouse"), tables(finished.home / "warehouse"))
 
 
 def test_days_that_are_there_are_skipped_and_nothing_is_replaced(finished: Settings, home: Path) -> None:

@@ -18,7 +18,6 @@ from heatmap_pipeline.orchestration.build import build_defs
 from heatmap_pipeline.orchestration.instance import open_history
 from heatmap_pipeline.orchestration.partitions import LAUNCHED_HERE, range_tags
 from heatmap_pipeline.orchestration.runs import (
-    RunError,
     close_killed_runs,
     close_killed_runs_of_the_ui,
     look_back,
@@ -33,6 +32,7 @@ from heatmap_pipeline.orchestration.told import (
     tell_of_idle_days,
     tell_of_killed_commands,
 )
+from heatmap_pipeline.orchestration.turns import RunError
 from heatmap_pipeline.settings import Settings, load_settings
 from heatmap_pipeline_tests._homes import as_if_yesterday_were, done, heatmap, last_line
 from heatmap_pipeline_tests._webhook import Webhook, listening
@@ -433,12 +433,12 @@ def test_of_an_empty_home_nothing_is_told(hook: Webhook, tmp_path: Path) -> None
 def test_a_warehouse_that_cannot_be_read_is_told_once_a_day(hook: Webhook, home: Path, archive: Path) -> None:
     settings = real(home, archive)
     defs = build_defs(settings, start=day(1))
-    (home / "warehouse.duckdb").write_bytes(b"not a database")
+    (home / "warehouse" / "BTCUSDT.duckdb").write_bytes(b"not a database")
     for _ in range(2):
         with dg.DagsterInstance.ephemeral() as instance:
             context = dg.build_sensor_context(instance=instance, sensor_name=IDLE_DAYS)
             defs.resolve_sensor_def(IDLE_DAYS).evaluate_tick(context)
     (body,) = hook.bodies
     assert body["kind"] == "not_started"
-    assert "warehouse.duckdb" in body["text"]
+    assert "BTCUSDT.duckdb" in body["text"]
     assert "heatmap run" in body["command"]

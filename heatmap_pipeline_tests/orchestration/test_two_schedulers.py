@@ -52,7 +52,7 @@ def test_two_commands_on_one_home_work_one_after_the_other(
         assert "Traceback" not in error
     assert len([error for _, error in said if "waiting for process" in error]) == 1, said
     assert_same(tables(home / "heatmap.duckdb"), tables(alone.home / "heatmap.duckdb"))
-    assert_same(tables(home / "warehouse.duckdb"), tables(alone.home / "warehouse.duckdb"))
+    assert_same(tables(home / "warehouse"), tables(alone.home / "warehouse"))
     settings = real(home, archive)
     with dg.DagsterInstance.from_config(str(home / "dagster")) as instance:
         runs = sorted(instance.get_run_records(), key=lambda record: record.create_timestamp)
@@ -98,7 +98,7 @@ def test_two_runs_of_two_daemons_leave_what_one_leaves(
     ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert ended.returncode == 0, ended.stderr
     assert_same(tables(tmp_path / "heatmap.duckdb"), tables(finished.home / "heatmap.duckdb"))
-    assert_same(tables(tmp_path / "warehouse.duckdb"), tables(finished.home / "warehouse.duckdb"))
+    assert_same(tables(tmp_path / "warehouse"), tables(finished.home / "warehouse"))
     assert not problems(real(tmp_path, archive))
 
 

@@ -31,7 +31,7 @@ def test_each_way_in_which_a_day_is_not_whole_is_said(archive: Path, tmp_path: P
     accepted = (metrics_file(files, 4).stem,)
     settings = real(tmp_path / "home", files, accept_checksum=accepted, models=("turnover",))
     run = run_job(settings, 1, 5)
-    with Warehouse(settings.home).connect() as con:
+    with Warehouse(settings.home).connect(BTC) as con:
         found = days_not_whole(con, BTC)
     assert list(found) == [day(2), day(3), day(4), day(5)]
     assert found[day(2)] == f"no samples of open interest, held (no file {metrics_file(files, 2).name})"
@@ -51,5 +51,5 @@ def test_each_way_in_which_a_day_is_not_whole_is_said(archive: Path, tmp_path: P
 def test_whole_days_are_not_mentioned(home: Path, archive: Path) -> None:
     lines = list(status_lines(real(home, archive)))
     assert not [line for line in lines if line.startswith("cut")]
-    with Warehouse(home).connect() as con:
+    with Warehouse(home).connect(BTC) as con:
         assert days_not_whole(con, BTC) == {}

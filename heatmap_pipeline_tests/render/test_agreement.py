@@ -174,7 +174,7 @@ def test_page_picture_and_endpoint_have_the_same_filled_circles(
     page: Any, drawn: Settings, served: TestClient, model: str
 ) -> None:
     """Where lots died: within the range of the candles of their column, which is seldom the middle of a row."""
-    with Warehouse(drawn.home).connect() as con:
+    with Warehouse(drawn.home).connect(BTC) as con:
         data = newest_days(con, BTC, MODELS, SECONDS[drawn.snapshot_interval_of(BTC)])[model]
     of_picture = bubbles(data)
     visit(page, drawn.home / "renders", f"#symbol=BTCUSDT&model={model}&range=30d")
@@ -207,7 +207,7 @@ def test_page_picture_and_endpoint_have_the_same_filled_circles(
 
 
 def test_page_and_picture_draw_the_same_hollow_circles(page: Any, drawn: Settings) -> None:
-    with Warehouse(drawn.home).connect() as con:
+    with Warehouse(drawn.home).connect(BTC) as con:
         data = newest_days(con, BTC, MODELS, SECONDS[drawn.snapshot_interval_of(BTC)])["turnover"]
     of_picture = rings(data)
     visit(page, drawn.home / "renders", "#symbol=BTCUSDT&model=turnover&range=30d")
@@ -229,7 +229,7 @@ def test_the_picture_shows_what_the_endpoint_answers(
         return imshow(axes, cells, **how)
 
     monkeypatch.setattr(Axes, "imshow", watched)
-    with Warehouse(drawn.home).connect() as con:
+    with Warehouse(drawn.home).connect(BTC) as con:
         data = newest_days(con, BTC, MODELS, SECONDS[drawn.snapshot_interval_of(BTC)])[model]
     write_png(data, tmp_path / "again.png")
     assert (tmp_path / "again.png").read_bytes() == (drawn.home / "renders" / BTC / f"heatmap-{model}.png").read_bytes()
@@ -253,7 +253,7 @@ def test_the_picture_shows_what_the_endpoint_answers(
 def test_picture_and_page_end_their_colours_at_the_same_volume(
     page: Any, drawn: Settings, renders: Path, tmp_path: Path
 ) -> None:
-    with Warehouse(drawn.home).connect() as con:
+    with Warehouse(drawn.home).connect(BTC) as con:
         days = newest_days(con, BTC, MODELS, SECONDS[drawn.snapshot_interval_of(BTC)])
     large = sample(days=28)
     assert shown(large).long.size > 2 * 200_000, "so large that not every cell is looked at"

@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ def server(market_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
             )
 
         def make(home: Path) -> None:
-            settings, connect = settings_at(home), Warehouse(home).connect
+            settings, connect = settings_at(home), partial(Warehouse(home).connect, BTC)
             days = [FIRST + timedelta(days=number) for number in range((LAST - FIRST).days + 1)]
             for part in (days[:-1], days[-1:]):  # rules tell what is new since they looked first
                 compute(settings, BTC, part)

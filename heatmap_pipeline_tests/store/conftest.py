@@ -20,7 +20,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _build(home: Path) -> None:
-    with Warehouse(home).connect() as con:
+    with Warehouse(home).connect("BTCUSDT") as con:
         fill(con)
 
 
@@ -35,9 +35,9 @@ def warehouse(built: Path, tmp_path: Path) -> Warehouse:
 def built_three(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     def build(home: Path) -> None:
         shutil.copytree(built, home, dirs_exist_ok=True)
-        with Warehouse(home).connect() as con:
-            fill(con, "ETHUSDT", seed=5)
-            fill(con, "SOLUSDT", seed=6)
+        for symbol, seed in (("ETHUSDT", 5), ("SOLUSDT", 6)):
+            with Warehouse(home).connect(symbol) as con:
+                fill(con, symbol, seed=seed)
 
     return copied_once(tmp_path_factory, "built three", build)
 
@@ -51,5 +51,5 @@ def three(built_three: Path, tmp_path: Path) -> Warehouse:
 
 @pytest.fixture
 def con(warehouse: Warehouse) -> Iterator[Connection]:
-    with warehouse.connect() as con:
+    with warehouse.connect("BTCUSDT") as con:
         yield con

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import duckdb
+
+from heatmap_pipeline.store.schema import schema_text, symbol_tables
+from heatmap_pipeline.store.warehouse import STORAGE_VERSION, Warehouse
 
 _COLUMNS_SINCE = {"book_ledger": ("liquidated_at_once", "rescaled"), "symbols": ("quote",)}
 _COLUMNS_SINCE_4 = {
@@ -86,3 +90,18 @@ def become_version_1(path: Path) -> None:
                 "UPDATE heatmap_days SET parameters = ?, state = ? WHERE symbol = ? AND model = ? AND day = ?",
                 [json.dumps(then, sort_keys=True), json.dumps(left, sort_keys=True), symbol, model, day],
             )
+
+
+def become_one_file(home: Path) -> Path:
+    """Make a home one of before each symbol had a private file of its own; return the one it has."""
+    warehouse = Warehouse(home)
+    symbols = warehouse.symbols()
+    with duckdb.connect(str(warehouse.former), config={"storage_compatibility_version": STORAGE_VERSION}) as con:
+        con.execute(schema_text())
+        for symbol in symbols:
+            con.execute(f"ATTACH '{warehouse.path(symbol)}' AS own (READ_ONLY)")
+            for table in symbol_tables():
+                con.execute(f"INSERT INTO {table.name} FROM own.main.{table.name}")
+            con.execute("DETACH own")
+    shutil.rmtree(warehouse.folder)
+    return warehouse.former

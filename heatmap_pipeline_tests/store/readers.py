@@ -12,7 +12,7 @@ from heatmap_pipeline_tests._forked import Fork, Say
 
 def put_version(warehouse: Warehouse, number: int) -> None:
     """Have every day say that it is of a version; readers see no two of them in one file."""
-    with warehouse.connect() as con:
+    with warehouse.connect("BTCUSDT") as con:
         con.execute("UPDATE heatmap_days SET state_hash = ?, input_hash = ?", [f"v{number}", f"v{number}"])
         con.execute("UPDATE snapshot_days SET state_hash = ?", [f"v{number}"])
 

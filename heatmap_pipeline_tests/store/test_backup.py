@@ -48,7 +48,7 @@ def full(warehouse: Warehouse) -> Warehouse:
 
 
 COPIED = {
-    "warehouse.duckdb",
+    "warehouse/BTCUSDT.duckdb",
     "heatmap.duckdb",
     "archives.json",
     "last_run.json",
@@ -69,7 +69,7 @@ def put_back(target: Path, home: Path, *, replace: bool = False) -> Report:
 
 def contents(warehouse: Warehouse) -> tuple[Any, Any]:
     """Return the rows of both databases."""
-    with warehouse.connect() as con:
+    with warehouse.connect("BTCUSDT") as con:
         private = dump(con)
     with warehouse.read() as con:
         return private, dump(con)
@@ -80,7 +80,7 @@ def files(home: Path) -> dict[str, bytes]:
     return {
         str(path.relative_to(home)): path.read_bytes()
         for path in sorted(home.rglob("*"))
-        if path.is_file() and not path.name.endswith(("lock", ".holder", "warehouse.duckdb"))
+        if path.is_file() and not path.name.endswith(("lock", ".holder", "BTCUSDT.duckdb", ".heatmap.published"))
     }
 
 
@@ -95,7 +95,7 @@ def test_a_restored_home_is_the_one_that_was_backed_up(full: Warehouse, tmp_path
     assert (back.files, back.size, back.replaced) == (report.files, report.size, None)
     assert {name for name in COPIED if not (home / name).is_file()} == set()
     assert contents(Warehouse(home)) == contents(full)
-    assert set(files(home)) | {"warehouse.duckdb"} == COPIED, "and nothing else"
+    assert set(files(home)) | {"warehouse/BTCUSDT.duckdb"} == COPIED, "and nothing else"
 
 
 def test_both_databases_are_of_one_moment(full: Warehouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,14 +103,15 @@ def test_both_databases_are_of_one_moment(full: Warehouse, tmp_path: Path, monke
     held: list[str] = []
 
     def look(source: Path, _target: Path) -> bool:
-        with pytest.raises(Timeout):
-            FileLock(full.home / "warehouse.lock").acquire(timeout=0)
+        for lock in ("warehouse/BTCUSDT.lock", "heatmap.lock"):
+            with pytest.raises(Timeout):
+                FileLock(full.home / lock).acquire(timeout=0)
         held.append(source.name)
         return False
 
     monkeypatch.setattr(module, "clone", look)
     made(full, tmp_path / "backups")
-    assert held == ["warehouse.duckdb", "heatmap.duckdb"]
+    assert held == ["BTCUSDT.duckdb", "heatmap.duckdb"]
 
 
 def test_backups_follow_each_other_and_only_whole_ones_count(full: Warehouse, tmp_path: Path) -> None:
@@ -172,7 +173,7 @@ def test_nothing_to_back_up(tmp_path: Path) -> None:
 
 
 def test_what_was_published_is_backed_up_without_a_warehouse(full: Warehouse, tmp_path: Path) -> None:
-    full.path.unlink()
+    full.path("BTCUSDT").unlink()
     made(full, tmp_path / "backups")
     put_back(tmp_path / "backups", tmp_path / "restored")
     assert (tmp_path / "restored" / "heatmap.duckdb").read_bytes() == full.published.read_bytes()
@@ -203,22 +204,23 @@ def test_what_is_replaced_is_kept(full: Warehouse, tmp_path: Path) -> None:
     made(full, tmp_path / "backups")
     before = contents(full)
     home = full.home
-    with full.connect() as con:
+    with full.connect("BTCUSDT") as con:
         forget_symbol(con, "BTCUSDT")
     publish(full, ["BTCUSDT"])
     changed = full.published.read_bytes()
     recording = home / "recordings/bybit/BTCUSDT/BTCUSDT-2026-11-26T03.jsonl"
     recording.write_text("more of it")
     (recording.parent / "later.jsonl").write_text("heard since")
-    (home / "warehouse.duckdb.wal").write_bytes(b"")
+    (home / "warehouse" / "BTCUSDT.duckdb.wal").write_bytes(b"")
     (home / ".heatmap.spare.duckdb").write_bytes(b"published before")
     report = put_back(tmp_path / "backups", home, replace=True)
     assert report.replaced == home / f"replaced-{NAME}"
     assert contents(full) == before
     assert (report.replaced / "heatmap.duckdb").read_bytes() == changed
     assert (report.replaced / recording.relative_to(home)).read_text() == "more of it"
-    assert (report.replaced / "warehouse.duckdb.wal").exists(), "a log must not be replayed into another file"
-    assert not (home / "warehouse.duckdb.wal").exists()
+    log = "warehouse/BTCUSDT.duckdb.wal"
+    assert (report.replaced / log).exists(), "a log must not be replayed into another file"
+    assert not (home / log).exists()
     assert (report.replaced / ".heatmap.spare.duckdb").exists()
     assert (recording.parent / "later.jsonl").read_text() == "heard since", "what the backup does not have stays"
     assert (home / "dagster/history/runs.db").exists()
@@ -227,12 +229,12 @@ def test_what_is_replaced_is_kept(full: Warehouse, tmp_path: Path) -> None:
 def test_a_database_that_the_backup_does_not_have_is_put_aside(full: Warehouse, tmp_path: Path) -> None:
     """Else what is published, and carried over by every later publication, would be of another home."""
     private = Warehouse(tmp_path / "private")
-    private.home.mkdir()
-    shutil.copyfile(full.path, private.path)
+    private.folder.mkdir(parents=True)
+    shutil.copyfile(full.path("BTCUSDT"), private.path("BTCUSDT"))
     made(private, tmp_path / "backups")
     before = full.published.read_bytes()
     report = put_back(tmp_path / "backups", full.home, replace=True)
-    assert full.path.exists()
+    assert full.path("BTCUSDT").exists()
     assert not full.published.exists()
     assert not (full.home / ".heatmap.spare.duckdb").exists()
     assert report.replaced is not None
@@ -270,7 +272,7 @@ Damage = Callable[[Path], None]
 
 
 def _flip(folder: Path) -> None:
-    path = folder / "warehouse.duckdb"
+    path = folder / "warehouse" / "BTCUSDT.duckdb"
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(bytes(content))
@@ -292,7 +294,7 @@ def _other_name(name: str) -> Damage:
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
-        (_flip, "warehouse.duckdb: it is not the file that manifest.json describes; nothing was restored"),
+        (_flip, "BTCUSDT.duckdb: it is not the file that manifest.json describes; nothing was restored"),
         (lambda folder: (folder / "heatmap.duckdb").unlink(), "heatmap.duckdb: No such file"),
         (
             lambda folder: (folder / "archives.json").write_text("longer than it was, by far"),
@@ -300,7 +302,7 @@ def _other_name(name: str) -> Damage:
         ),
         (lambda folder: (folder / "manifest.json").write_text('{"format": 1'), "manifest.json cannot be used"),
         (lambda folder: (folder / "manifest.json").write_text("[]"), "manifest.json cannot be used"),
-        (_manifest(lambda content: content.update(format=2)), "is of a format that this program does not know"),
+        (_manifest(lambda content: content.update(format=3)), "is of a format that this program does not know"),
         (_manifest(lambda content: content.update(schema_version=99)), "has schema version 99"),
         (_manifest(lambda content: content["files"]["heatmap.duckdb"].update(sha256="x")), "cannot be used"),
         (_other_name("../outside"), "which is outside of a home"),
@@ -363,7 +365,7 @@ def test_a_restore_that_is_stopped_between_any_two_moves_is_finished_by_the_next
 ) -> None:
     made(full, tmp_path / "backups")
     wanted = contents(full)
-    with full.connect() as con:
+    with full.connect("BTCUSDT") as con:
         forget_symbol(con, "BTCUSDT")
     publish(full, ["BTCUSDT"])
     other = contents(full)
@@ -388,4 +390,4 @@ def test_a_restore_that_is_stopped_between_any_two_moves_is_finished_by_the_next
         warehouse = Warehouse(home, lock_timeout=20)
         assert contents(warehouse) == wanted != other
         assert not (home / moving_in.READY).exists()
-        assert (home / f"replaced-{NAME}" / "warehouse.duckdb").exists()
+        assert (home / f"replaced-{NAME}" / "warehouse" / "BTCUSDT.duckdb").exists()

@@ -31,7 +31,7 @@ _ANY = "rowid = (SELECT min(rowid) FROM {table} WHERE model = 'turnover' AND {co
 def shared(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connection]:
     home = tmp_path_factory.mktemp("checks") / "home"
     shutil.copytree(built, home)
-    with Warehouse(home).connect() as con:
+    with Warehouse(home).connect("BTCUSDT") as con:
         yield con
 
 

@@ -28,7 +28,7 @@ FROM range(200000) AS r(n)
 def roomy(warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch) -> Warehouse:
     """A database from which far more was deleted than it holds, in front of what was stored again since."""
     monkeypatch.setattr(room, "MINIMUM", 1_000_000)
-    with warehouse.connect() as con:
+    with warehouse.connect("BTCUSDT") as con:
         for statement in (
             MUCH,
             "UPDATE raw_candles SET volume = volume * 2",
@@ -40,26 +40,24 @@ def roomy(warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch) -> Warehouse:
 
 
 def test_a_publication_gives_the_room_back_and_keeps_every_row(roomy: Warehouse) -> None:
-    before, schema = roomy.path.stat().st_size, schema_of(roomy.path)
-    with roomy.connect() as con:
+    before, schema = roomy.path("BTCUSDT").stat().st_size, schema_of(roomy.path("BTCUSDT"))
+    with roomy.connect("BTCUSDT") as con:
         rows = dump(con)
         assert has_room(con)
     publish(roomy, ["BTCUSDT"])
-    assert roomy.path.stat().st_size < before / 2
+    assert roomy.path("BTCUSDT").stat().st_size < before / 2
     assert roomy.published.stat().st_size < before / 2
-    with roomy.connect() as con:
+    with roomy.connect("BTCUSDT") as con:
         assert dump(con) == rows
         assert not has_room(con)
-    assert schema_of(roomy.path) == schema
-    assert sorted(path.name for path in roomy.home.iterdir()) == [
-        "heatmap.duckdb",
-        "warehouse.duckdb",
-        "warehouse.lock",
-    ]
+    assert schema_of(roomy.path("BTCUSDT")) == schema
+    left = {path.relative_to(roomy.home).as_posix() for path in roomy.home.rglob("*") if path.is_file()}
+    locks = {"heatmap.lock", "warehouse/BTCUSDT.lock"}
+    assert left == {"heatmap.duckdb", ".heatmap.published", "warehouse/BTCUSDT.duckdb", *locks}
 
 
 def test_little_room_is_left_for_the_days_that_come(warehouse: Warehouse) -> None:
-    with warehouse.connect() as con:
+    with warehouse.connect("BTCUSDT") as con:
         con.execute("DELETE FROM liquidation_snapshots")
         con.execute("CHECKPOINT")
         assert not has_room(con)
@@ -68,45 +66,45 @@ def test_little_room_is_left_for_the_days_that_come(warehouse: Warehouse) -> Non
 def test_what_duckdb_has_given_back_itself_is_no_room(warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
     """At the end of the file, where nothing lies behind it; opened again, DuckDB still counts those blocks."""
     monkeypatch.setattr(room, "MINIMUM", 1_000_000)
-    before = warehouse.path.stat().st_size
-    with warehouse.connect() as con:
+    before = warehouse.path("BTCUSDT").stat().st_size
+    with warehouse.connect("BTCUSDT") as con:
         for statement in (MUCH, "DELETE FROM failed_days WHERE symbol = 'X'"):
             con.execute(statement)
             con.execute("CHECKPOINT")
-    assert warehouse.path.stat().st_size == before
-    with warehouse.connect() as con:
+    assert warehouse.path("BTCUSDT").stat().st_size == before
+    with warehouse.connect("BTCUSDT") as con:
         assert con.execute("SELECT free_blocks > 4 FROM pragma_database_size()").fetchone() == (True,)
         assert not has_room(con)
 
 
 def test_a_disk_without_room_for_both_leaves_it_as_it_is(roomy: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = roomy.path.read_bytes()
+    before = roomy.path("BTCUSDT").read_bytes()
 
     def full(path: Path) -> None:
         raise StoreError(f"the disk that holds {path} is full")
 
     monkeypatch.setattr(room, "sync", full)
-    with roomy.locked():
-        assert not compact(roomy)
-    assert roomy.path.read_bytes() == before
+    with roomy.locked("BTCUSDT"):
+        assert not compact(roomy, "BTCUSDT")
+    assert roomy.path("BTCUSDT").read_bytes() == before
     assert not list(roomy.home.glob(".heatmap.duckdb.*"))
 
 
 def test_tables_of_somebody_else_are_not_lost(roomy: Warehouse) -> None:
-    with duckdb.connect(str(roomy.path)) as con:
+    with duckdb.connect(str(roomy.path("BTCUSDT"))) as con:
         con.execute("CREATE TABLE notes AS SELECT 'mine' AS text")
-    with roomy.locked():
-        assert not compact(roomy)
-    with duckdb.connect(str(roomy.path)) as con:
+    with roomy.locked("BTCUSDT"):
+        assert not compact(roomy, "BTCUSDT")
+    with duckdb.connect(str(roomy.path("BTCUSDT"))) as con:
         assert con.execute("FROM notes").fetchall() == [("mine",)]
 
 
 @pytest.mark.parametrize(("step", "count"), [("_written_anew", 1), ("sync", 1), ("sync", 2)])
 def test_a_kill_leaves_the_old_file_or_the_new_one(roomy: Warehouse, step: str, count: int) -> None:
     """After it was written, after it was on the disk, and after it had taken its place."""
-    with roomy.connect() as con:
+    with roomy.connect("BTCUSDT") as con:
         rows = dump(con)
-    before = roomy.path.stat().st_size
+    before = roomy.path("BTCUSDT").stat().st_size
     do, left = getattr(room, step), count
 
     def dying(*args: Any) -> Any:
@@ -122,10 +120,10 @@ def test_a_kill_leaves_the_old_file_or_the_new_one(roomy: Warehouse, step: str, 
         publish(roomy, ["BTCUSDT"])
 
     assert ended(publish_and_die) == -signal.SIGKILL
-    assert (roomy.path.stat().st_size < before) == (count == 2)
-    with roomy.connect() as con:
+    assert (roomy.path("BTCUSDT").stat().st_size < before) == (count == 2)
+    with roomy.connect("BTCUSDT") as con:
         assert dump(con) == rows
     publish(roomy, ["BTCUSDT"])
-    with roomy.connect() as con, roomy.read() as published:
+    with roomy.connect("BTCUSDT") as con, roomy.read() as published:
         assert dump(con) == rows == dump(published)
     assert not list(roomy.home.glob(".heatmap.duckdb.*"))

@@ -100,7 +100,7 @@ def test_any_state_comes_back(empty: Warehouse, data: st.DataObject) -> None:
     _, result = compute("BTCUSDT", "turnover")[0]
     result = replace(result, state=state)
     record = make_record("turnover", DAYS[0], "", result)
-    with empty.connect() as con:
+    with empty.connect("BTCUSDT") as con:
         commit_days(con, [(record, result)])
         again, carried = stored_state(con, "turnover", DAYS[0])
         assert again.hash(carried) == record.state_hash
@@ -163,7 +163,7 @@ def test_lots_are_kept_of_the_newest_days_only(
     """What a day carries is kept of every day, and its hash, so that whoever computes its book again can prove it."""
     monkeypatch.setattr(commits, "LOT_DAYS", 2)
     every = compute("BTCUSDT", "turnover")
-    with Warehouse(tmp_path).connect() as small:
+    with Warehouse(tmp_path).connect("BTCUSDT") as small:
         for batch in [every] if together else [[one] for one in every]:
             commit_days(small, batch)
         assert load_state(small, "BTCUSDT", "turnover", DAYS[0]) is None
@@ -180,7 +180,7 @@ def test_lots_are_kept_of_the_newest_days_only(
 def test_an_empty_book_is_kept_as_one(empty: Warehouse) -> None:
     result = compute("BTCUSDT", "turnover")[0][1]
     result = replace(result, state=ModelState(Lots.empty(), (1.0, 2.0), 3.0))
-    with empty.connect() as con:
+    with empty.connect("BTCUSDT") as con:
         commit_days(con, [(make_record("turnover", DAYS[0], "", result), result)])
         assert stored_state(con, "turnover", DAYS[0])[0].unlocated == (1.0, 2.0)
         con.execute("DELETE FROM lot_days")
@@ -202,7 +202,7 @@ def test_old_cells_go_with_all_that_is_said_of_them(con: Connection) -> None:
 def test_days_in_one_transaction_are_what_one_by_one_are(tmp_path: Path, con: Connection, sizes: Sequence[int]) -> None:
     """Both models, in the order of days; and once more over what is stored, which leaves the same."""
     computed = sorted((one for model in MODELS_USED for one in compute("BTCUSDT", model)), key=lambda one: one[0].day)
-    with Warehouse(tmp_path / "other").connect() as other:
+    with Warehouse(tmp_path / "other").connect("BTCUSDT") as other:
         fill(other)
         for name in CHAIN:
             other.execute(f"DELETE FROM {name}")
@@ -248,7 +248,7 @@ def test_a_failed_commit_leaves_the_day_as_it_was(con: Connection) -> None:
 
 def test_a_killed_commit_leaves_the_day_as_it_was(warehouse: Warehouse) -> None:
     later = compute("BTCUSDT", "delta", seed=3)
-    with warehouse.connect() as con:
+    with warehouse.connect("BTCUSDT") as con:
         before = dump(con)
 
     def commit_and_die() -> None:
@@ -258,11 +258,11 @@ def test_a_killed_commit_leaves_the_day_as_it_was(warehouse: Warehouse) -> None:
                 die()
 
         setattr(commits, "insert", dying)  # noqa: B010
-        with warehouse.connect() as con:
+        with warehouse.connect("BTCUSDT") as con:
             commit_days(con, later)
 
     assert ended(commit_and_die) == -signal.SIGKILL
-    with warehouse.connect() as con:
+    with warehouse.connect("BTCUSDT") as con:
         assert dump(con) == before
 
 
@@ -326,7 +326,7 @@ def test_cells_and_their_days(con: Connection) -> None:
 
 def test_failures_are_remembered_once(tmp_path: Path) -> None:
     query = "SELECT symbol, stage, day, message FROM failed_days"
-    with Warehouse(tmp_path).connect() as con:
+    with Warehouse(tmp_path).connect("BTCUSDT") as con:
         record_failure(con, "BTCUSDT", "raw_candles", DAYS[0], "no file")
         record_failure(con, "BTCUSDT", "raw_candles", DAYS[0], "corrupt file")
         assert con.execute(query).fetchall() == [("BTCUSDT", "raw_candles", DAYS[0], "corrupt file")]

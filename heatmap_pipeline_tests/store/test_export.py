@@ -46,12 +46,13 @@ ROOT = Path(__file__).parents[2]
 def two_months(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A published home with two symbols, of which BTCUSDT has each of its days once more a month later."""
     home = Path(shutil.copytree(built, tmp_path_factory.mktemp("months") / "home"))
-    with Warehouse(home).connect() as con:
+    with Warehouse(home).connect("BTCUSDT") as con:
         for table in symbol_tables():
             if time := table.time_column:
                 later = f"{time} + INTERVAL 1 MONTH"
                 later = f"CAST({later} AS DATE)" if table.types[time] == "DATE" else later
                 con.execute(f"INSERT INTO {table.name} SELECT * REPLACE ({later} AS {time}) FROM {table.name}")
+    with Warehouse(home).connect("ETHUSDT") as con:
         fill(con, "ETHUSDT", seed=5)
     publish(Warehouse(home), ["BTCUSDT", "ETHUSDT"])
     return home
@@ -124,7 +125,7 @@ def inodes(folder: Path) -> dict[str, int]:
 
 def change(warehouse: Warehouse, symbol: str = "BTCUSDT", month: int = 4) -> None:
     """Store and publish other rows of one month of a symbol, as a rebuild does: also other hashes."""
-    with warehouse.connect() as con:
+    with warehouse.connect("BTCUSDT") as con:
         when = f"symbol = '{symbol}' AND month"
         con.execute(f"UPDATE book_ledger SET closed = closed + 1 WHERE {when}(timestamp) = {month}")
         con.execute(f"UPDATE heatmap_days SET state_hash = state_hash || 'x' WHERE {when}(day) = {month}")
@@ -253,7 +254,7 @@ def test_only_the_month_that_changed_is_written(published: Warehouse, tree: Path
 
 def test_the_order_in_which_days_were_stored_does_not_matter(published: Warehouse, tree: Path) -> None:
     before = contents(tree)
-    with published.connect() as con:
+    with published.connect("BTCUSDT") as con:
         for table in symbol_tables(private=False):
             if table.time_column:
                 con.execute(f"CREATE TEMP TABLE kept AS FROM {table.name} WHERE day({table.time_column}) = 1")
@@ -268,7 +269,7 @@ def test_the_order_in_which_days_were_stored_does_not_matter(published: Warehous
 
 
 def test_a_forgotten_symbol_is_removed(published: Warehouse, tree: Path, tmp_path: Path) -> None:
-    with published.connect() as con:
+    with published.connect("ETHUSDT") as con:
         forget_symbol(con, "ETHUSDT")
     publish(published, ["ETHUSDT"])
     report = export(published, tree)
@@ -401,7 +402,7 @@ def test_after_a_kill_at_any_step_the_next_export_makes_the_same_tree(
 ) -> None:
     first, kept = contents(tree), Path(shutil.copytree(tree, tmp_path / "first"))
     earlier = published.published.read_bytes()
-    with published.connect() as con:
+    with published.connect("ETHUSDT") as con:
         forget_symbol(con, "ETHUSDT")
     publish(published, ["ETHUSDT"])
     change(published)

@@ -76,7 +76,7 @@ def content(con: Connection) -> list[Any]:
 @pytest.fixture
 def fresh(tmp_path: Path) -> Iterator[Connection]:
     """A warehouse in which nothing is stored."""
-    with Warehouse(tmp_path / "fresh").connect() as con:
+    with Warehouse(tmp_path / "fresh").connect(BTC) as con:
         yield con
 
 
@@ -155,7 +155,7 @@ def test_a_change_of_liquidations_alone_is_published(warehouse: Warehouse) -> No
     publish(warehouse, [BTC])
     assert not publish(warehouse, [BTC]).changed
     for made in (EVENTS, told((2, "long", 5.0, 1.0)), told(recorded=((0, 3),))):
-        with warehouse.connect() as con:
+        with warehouse.connect(BTC) as con:
             save_liquidations(con, by_day(made))
             expected = content(con)
         assert publish(warehouse, [BTC]).changed

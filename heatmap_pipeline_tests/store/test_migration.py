@@ -50,20 +50,20 @@ def test_a_warehouse_of_another_version_is_refused_with_the_line_that_rebuilds_i
     warehouse: Warehouse, version: int
 ) -> None:
     publish(warehouse, ["BTCUSDT"])
-    become(warehouse.path, version)
-    before = warehouse.path.read_bytes(), warehouse.published.read_bytes()
+    become(warehouse.path("BTCUSDT"), version)
+    before = warehouse.path("BTCUSDT").read_bytes(), warehouse.published.read_bytes()
     for words in (["status"], ["refresh", "BTCUSDT"], ["run", "BTCUSDT", "--start", DAYS[0], "--end", DAYS[2]]):
         line = refused(
             heatmap(*words, "--home", warehouse.home),
             1,
-            f"{warehouse.path} has schema version {version}, this program needs {SCHEMA_VERSION}",
-            f"mv {warehouse.path}* {warehouse.home / 'damaged'}",
+            f"{warehouse.path('BTCUSDT')} has schema version {version}, this program needs {SCHEMA_VERSION}",
+            f"mv {warehouse.path('BTCUSDT')}* {warehouse.home / 'damaged'}",
             f"heatmap run BTCUSDT --start {DAYS[0]} --end {DAYS[2]}",
         )
         assert "use the program that made it, or rebuild it" in line
-    with pytest.raises(UnusableError, match=f"schema version {version}"), warehouse.connect():
+    with pytest.raises(UnusableError, match=f"schema version {version}"), warehouse.connect("BTCUSDT"):
         pass
-    assert (warehouse.path.read_bytes(), warehouse.published.read_bytes()) == before
+    assert (warehouse.path("BTCUSDT").read_bytes(), warehouse.published.read_bytes()) == before
 
 
 @pytest.mark.parametrize("version", [OLDER, NEWER])
@@ -71,7 +71,7 @@ def test_both_files_of_another_version_are_known_well_enough_to_name_the_days(
     warehouse: Warehouse, version: int
 ) -> None:
     publish(warehouse, ["BTCUSDT"])
-    for path in (warehouse.path, warehouse.published):
+    for path in (warehouse.path("BTCUSDT"), warehouse.published):
         become(path, version)
     command = f"heatmap run BTCUSDT --start {DAYS[0]} --end {DAYS[2]}"
     refused(heatmap("status", "--home", warehouse.home), 1, f"schema version {version}", command)
@@ -90,7 +90,7 @@ def test_both_files_of_another_version_are_known_well_enough_to_name_the_days(
 def test_a_published_file_of_another_version_blocks_nothing_and_nothing_of_it_is_lost(
     warehouse: Warehouse, version: int
 ) -> None:
-    with warehouse.connect() as con:
+    with warehouse.connect("ETHUSDT") as con:
         fill(con, "ETHUSDT", seed=5)
     publish(warehouse, ["BTCUSDT", "ETHUSDT"])
     become(warehouse.published, version)
@@ -101,11 +101,12 @@ def test_a_published_file_of_another_version_blocks_nothing_and_nothing_of_it_is
     aside = warehouse.home / f"heatmap.schema-{version}.duckdb"
     assert aside.read_bytes() == old
     publish(warehouse, ["ETHUSDT"])
-    with warehouse.read() as con, warehouse.connect() as private:
-        assert dump(con) == dump(private)
+    for symbol in ("BTCUSDT", "ETHUSDT"):
+        with warehouse.read() as con, warehouse.connect(symbol) as private:
+            assert dump(con, symbol) == dump(private)
     assert aside.read_bytes() == old, "it is kept, once"
     assert sorted(path.name for path in warehouse.home.glob("*.duckdb")) == [
-        "heatmap.duckdb", aside.name, "warehouse.duckdb"
+        "heatmap.duckdb", aside.name
     ]  # fmt: skip
 
 
@@ -133,14 +134,14 @@ def schema_of(path: Path) -> list[tuple[Any, ...]]:
 
 
 def test_a_warehouse_of_version_1_becomes_one_of_today_in_its_place(warehouse: Warehouse) -> None:
-    today = schema_of(warehouse.path)
-    with warehouse.connect() as con:
+    today = schema_of(warehouse.path("BTCUSDT"))
+    with warehouse.connect("BTCUSDT") as con:
         rows = dump(con)
-    become_version_1(warehouse.path)
-    assert schema_of(warehouse.path) != today
-    with warehouse.connect() as con:
+    become_version_1(warehouse.path("BTCUSDT"))
+    assert schema_of(warehouse.path("BTCUSDT")) != today
+    with warehouse.connect("BTCUSDT") as con:
         migrated = dump(con)
-    assert schema_of(warehouse.path) == today
+    assert schema_of(warehouse.path("BTCUSDT")) == today
     assert migrated.keys() == rows.keys()
     for name in rows.keys() - {"heatmap_days", "book_ledger"}:
         assert migrated[name] == rows[name], name
@@ -159,84 +160,85 @@ def test_a_warehouse_of_version_1_becomes_one_of_today_in_its_place(warehouse: W
 def test_a_warehouse_of_version_3_gets_the_views_and_what_its_columns_hold(warehouse: Warehouse) -> None:
     """Its rows are today's, so nothing is computed anew; what is published next says what its columns hold too."""
     publish(warehouse, ["BTCUSDT"])
-    today = schema_of(warehouse.path)
-    with warehouse.connect() as con:
+    today = schema_of(warehouse.path("BTCUSDT"))
+    with warehouse.connect("BTCUSDT") as con:
         rows = dump(con)
-    for path in (warehouse.path, warehouse.published):
+    for path in (warehouse.path("BTCUSDT"), warehouse.published):
         become_version_3(path)
     with warehouse.read() as con:
         as_it_is = dump(con)
         assert {name: as_it_is[name] for name in as_it_is if name != "symbols"} == {
             name: rows[name] for name in rows if name not in ("symbols", "lot_days")
         }, "what version 3 published is read as it is"
-    with warehouse.connect() as con:
+    with warehouse.connect("BTCUSDT") as con:
         assert dump(con) == rows
         con.execute("UPDATE heatmap_days SET created_at = created_at + INTERVAL 1 DAY")
-    assert schema_of(warehouse.path) == today
+    assert schema_of(warehouse.path("BTCUSDT")) == today
     assert publish(warehouse, ["BTCUSDT"]).changed
     assert schema_of(warehouse.published) == today
 
 
 def test_a_warehouse_of_version_5_learns_whose_liquidations_are_a_market_s_own(warehouse: Warehouse) -> None:
     """Its view took every market for one of Binance."""
-    today = schema_of(warehouse.path)
-    with warehouse.connect() as con:
+    today = schema_of(warehouse.path("BTCUSDT"))
+    with warehouse.connect("BTCUSDT") as con:
         rows = dump(con)
-    with duckdb.connect(str(warehouse.path)) as con:
+    with duckdb.connect(str(warehouse.path("BTCUSDT"))) as con:
         ((view,),) = con.execute("SELECT sql FROM duckdb_views() WHERE view_name = 'liquidation_sources'").fetchall()
         then = view.replace("COALESCE(y.exchange, 'binance')", "'binance'").replace("CREATE", "CREATE OR REPLACE", 1)
         con.execute(then)
         con.execute("UPDATE schema_version SET version = 5")
-    assert schema_of(warehouse.path) != today
+    assert schema_of(warehouse.path("BTCUSDT")) != today
     assert then.count("y.exchange") == 0
-    with warehouse.connect() as con:
+    with warehouse.connect("BTCUSDT") as con:
         assert dump(con) == rows
-    assert schema_of(warehouse.path) == today
+    assert schema_of(warehouse.path("BTCUSDT")) == today
 
 
 def test_a_home_of_version_4_says_of_its_markets_what_they_are(warehouse: Warehouse) -> None:
     """Every market then was one of Binance. No row is lost, nothing is computed anew, readers see it at once."""
-    with warehouse.connect() as con:
+    with warehouse.connect("1000SHIBUSDC") as con:
         fill(con, "1000SHIBUSDC", seed=5)
+    with warehouse.connect("BTCUSDT") as con:
         rows = dump(con)
         put_symbol(con, SymbolRecord("NOSUCH", 300, 1.0, "archive", simulated=False))
     publish(warehouse, ["BTCUSDT", "1000SHIBUSDC"])
-    today = schema_of(warehouse.path)
-    for path in (warehouse.path, warehouse.published):
+    today = schema_of(warehouse.path("BTCUSDT"))
+    for path in (warehouse.path("BTCUSDT"), warehouse.published):
         become_version_4(path)
     with warehouse.read() as con:
         shib, btc = (record for record, _ in served_symbols(con))
     assert (btc.exchange, btc.native_symbol, btc.base, btc.quote) == ("binance", "BTCUSDT", "", "USDT")
     assert (shib.contract_size, shib.lot, shib.oi_sides, shib.clock_rule) == (1.0, None, None, None)
-    with warehouse.connect() as con:
+    with warehouse.connect("BTCUSDT") as con:
         unknown = get_symbol(con, "NOSUCH")
         forget_symbol(con, "NOSUCH")
         assert dump(con) == rows
     assert unknown is not None
     assert (unknown.native_symbol, unknown.base, unknown.quote) == ("NOSUCH", "", "")
-    assert schema_of(warehouse.path) == today
+    assert schema_of(warehouse.path("BTCUSDT")) == today
 
 
 def test_a_home_of_version_5_gets_the_map_of_a_base_as_a_view(warehouse: Warehouse) -> None:
     publish(warehouse, ["BTCUSDT"])
-    today = schema_of(warehouse.path)
-    with warehouse.connect() as con:
+    today = schema_of(warehouse.path("BTCUSDT"))
+    with warehouse.connect("BTCUSDT") as con:
         rows = dump(con)
-    for path in (warehouse.path, warehouse.published):
+    for path in (warehouse.path("BTCUSDT"), warehouse.published):
         become_version_5(path)
     with warehouse.read() as con:
         assert [record.symbol for record, _ in served_symbols(con)] == ["BTCUSDT"], "readers see it as it is"
-    with warehouse.connect() as con:
+    with warehouse.connect("BTCUSDT") as con:
         assert dump(con) == rows
-    assert schema_of(warehouse.path) == today
+    assert schema_of(warehouse.path("BTCUSDT")) == today
 
 
 @pytest.mark.parametrize("statement", [5, 40, -1])
 def test_a_migration_that_is_killed_leaves_version_1(warehouse: Warehouse, statement: int) -> None:
     """Whatever it has done by then, after the kill the file is as it was, and the next opening does all of it."""
-    today = schema_of(warehouse.path)
-    become_version_1(warehouse.path)
-    before = schema_of(warehouse.path)
+    today = schema_of(warehouse.path("BTCUSDT"))
+    become_version_1(warehouse.path("BTCUSDT"))
+    before = schema_of(warehouse.path("BTCUSDT"))
     real: Any = migrate.migrate
 
     class Killed:
@@ -255,22 +257,22 @@ def test_a_migration_that_is_killed_leaves_version_1(warehouse: Warehouse, state
 
     def open_and_die() -> None:
         setattr(module, "migrate", lambda con: real(Killed(con)))  # noqa: B010
-        with warehouse.connect():
+        with warehouse.connect("BTCUSDT"):
             pass
 
     assert ended(open_and_die) == -signal.SIGKILL
-    assert schema_of(warehouse.path) == before
-    with warehouse.connect():
+    assert schema_of(warehouse.path("BTCUSDT")) == before
+    with warehouse.connect("BTCUSDT"):
         pass
-    assert schema_of(warehouse.path) == today
+    assert schema_of(warehouse.path("BTCUSDT")) == today
 
 
 def test_what_version_1_published_is_read_and_carried_over(warehouse: Warehouse) -> None:
     """A symbol that is not named keeps its rows, though they are of the version before; nothing is set aside."""
-    with warehouse.connect() as con:
+    with warehouse.connect("ETHUSDT") as con:
         fill(con, "ETHUSDT", seed=5)
     publish(warehouse, ["BTCUSDT", "ETHUSDT"])
-    for path in (warehouse.path, warehouse.published):
+    for path in (warehouse.path("BTCUSDT"), warehouse.published):
         become_version_1(path)
     assert first_published_day(warehouse) == DAYS[0]
     histories = published_histories(warehouse)
@@ -278,12 +280,13 @@ def test_what_version_1_published_is_read_and_carried_over(warehouse: Warehouse)
     assert histories.keys() == {"BTCUSDT", "ETHUSDT"}
     with warehouse.read() as con:
         before = dump(con, "ETHUSDT")
-    with warehouse.connect() as con:
+    with warehouse.connect("ETHUSDT") as con:
         forget_symbol(con, "ETHUSDT")
+    with warehouse.connect("BTCUSDT") as con:
         con.execute("UPDATE heatmap_days SET created_at = created_at + INTERVAL 1 DAY")
     report = publish(warehouse, ["BTCUSDT"])
     assert (report.changed, report.kept) == (True, ("ETHUSDT",))
-    assert schema_of(warehouse.published) == schema_of(warehouse.path)
+    assert schema_of(warehouse.published) == schema_of(warehouse.path("BTCUSDT"))
     with warehouse.read() as con:
         after = dump(con, "ETHUSDT")
     assert {name: len(after[name]) for name in before} == {name: len(rows) for name, rows in before.items()}

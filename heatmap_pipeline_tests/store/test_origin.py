@@ -84,7 +84,7 @@ def test_an_open_database_tells_home_source_and_folder(
 
 
 def test_a_published_database_tells_the_same_and_holds_no_folder(warehouse: Warehouse, tmp_path: Path) -> None:
-    with warehouse.connect() as con:
+    with warehouse.connect("BTCUSDT") as con:
         con.execute("UPDATE symbols SET source = 'archive'")
     secret = tmp_path / "of this machine only"
     remember(warehouse.home, "BTCUSDT", secret)

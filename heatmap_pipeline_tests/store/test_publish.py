@@ -10,7 +10,6 @@ import stat
 import subprocess
 import sys
 from dataclasses import replace
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +36,8 @@ def _published(warehouse: Warehouse, symbol: str | None = None) -> dict[str, tup
         return digest(con, symbol)
 
 
-def _private(warehouse: Warehouse, symbol: str | None = None) -> dict[str, tuple[Any, ...]]:
-    with warehouse.connect() as con:
+def _private(warehouse: Warehouse, symbol: str = "BTCUSDT") -> dict[str, tuple[Any, ...]]:
+    with warehouse.connect(symbol) as con:
         return digest(con, symbol)
 
 
@@ -49,9 +48,10 @@ def _rows(warehouse: Warehouse, symbol: str) -> int:
 
 def _change(warehouse: Warehouse, *symbols: str) -> None:
     """Give symbols other rows everywhere."""
-    with warehouse.connect() as con:
-        for symbol, day in product(symbols, DAYS):
-            change(con, symbol, day, 7)
+    for symbol in symbols:
+        with warehouse.connect(symbol) as con:
+            for day in DAYS:
+                change(con, symbol, day, 7)
 
 
 def test_everything_is_published_once(warehouse: Warehouse) -> None:
@@ -60,10 +60,12 @@ def test_everything_is_published_once(warehouse: Warehouse) -> None:
     assert report.size == warehouse.published.stat().st_size > 0
     assert _published(warehouse) == _private(warehouse)
     assert stat.S_IMODE(warehouse.published.stat().st_mode) == 0o644
-    assert sorted(path.name for path in warehouse.home.iterdir()) in (
-        ["heatmap.duckdb", "warehouse.duckdb"],
-        ["heatmap.duckdb", "warehouse.duckdb", "warehouse.lock"],
-    )
+    left = {path.relative_to(warehouse.home).as_posix() for path in warehouse.home.rglob("*") if path.is_file()}
+    assert left - {"heatmap.lock", "warehouse/BTCUSDT.lock"} == {
+        "heatmap.duckdb",
+        ".heatmap.published",
+        "warehouse/BTCUSDT.duckdb",
+    }
     before = _bytes(warehouse)
     assert not publish(warehouse, ["BTCUSDT"]).changed
     assert not publish(warehouse, []).changed
@@ -85,7 +87,7 @@ def test_other_symbols_keep_what_is_published(three: Warehouse) -> None:
     assert not _rows(warehouse, "SOLUSDT")
     old = _published(warehouse, "ETHUSDT")
     _change(warehouse, "ETHUSDT", "BTCUSDT")
-    with warehouse.connect() as con:
+    with warehouse.connect("ETHUSDT") as con:
         record_failure(con, "ETHUSDT", "raw_candles", DAYS[2], "corrupt file")
     report = publish(warehouse, ["BTCUSDT"])
     assert (report.changed, report.kept) == (True, ("ETHUSDT",))
@@ -109,7 +111,7 @@ def test_a_forgotten_symbol_goes_only_when_named(three: Warehouse) -> None:
     warehouse = three
     publish(warehouse, ["BTCUSDT", "ETHUSDT"])
     old = _published(warehouse, "ETHUSDT")
-    with warehouse.connect() as con:
+    with warehouse.connect("ETHUSDT") as con:
         forget_symbol(con, "ETHUSDT")
     _change(warehouse, "BTCUSDT")
     publish(warehouse, ["BTCUSDT"])
@@ -132,7 +134,7 @@ def test_a_forgotten_symbol_goes_only_when_named(three: Warehouse) -> None:
 )
 def test_every_kind_of_change_is_seen(warehouse: Warehouse, statement: str) -> None:
     publish(warehouse, ["BTCUSDT"])
-    with warehouse.connect() as con:
+    with warehouse.connect("BTCUSDT") as con:
         con.execute(statement)
     assert publish(warehouse, ["BTCUSDT"]).changed
     assert _published(warehouse) == _private(warehouse)
@@ -153,7 +155,7 @@ def test_an_open_reader_keeps_its_version_and_a_new_one_sees_the_new(warehouse: 
     publish(warehouse, ["BTCUSDT"])
     count = "SELECT bucket FROM symbols"
     with warehouse.read() as old:
-        with warehouse.connect() as con:
+        with warehouse.connect("BTCUSDT") as con:
             con.execute("UPDATE symbols SET bucket = 50")
         publish(warehouse, ["BTCUSDT"])
         assert old.execute(count).fetchall() == [(100.0,)]
@@ -187,12 +189,12 @@ time.sleep(60)
 
 
 @pytest.mark.parametrize(
-    ("step", "when"), [("copy", "before"), ("copy", "after"), ("_make_public", "after"), ("_sync", "after")]
+    ("step", "when"), [("copy", "before"), ("copy", "after"), ("_written", "after"), ("_sync", "after")]
 )
 def test_a_kill_leaves_the_old_file(warehouse: Warehouse, step: str, when: str) -> None:
     publish(warehouse, ["BTCUSDT"])
     before, old = _bytes(warehouse), _published(warehouse)
-    with warehouse.connect() as con:
+    with warehouse.connect("BTCUSDT") as con:
         con.execute("UPDATE symbols SET bucket = 50")
     target, name = (shutil, "copyfile") if step == "copy" else (module, step)
     do = getattr(target, name)
@@ -222,7 +224,7 @@ def test_a_kill_leaves_the_old_file(warehouse: Warehouse, step: str, when: str) 
 def test_a_full_disk_leaves_the_old_file(warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     publish(warehouse, ["BTCUSDT"])
     before = _bytes(warehouse)
-    with warehouse.connect() as con:
+    with warehouse.connect("BTCUSDT") as con:
         con.execute("UPDATE symbols SET bucket = 50")
 
     def full(*_: object, **__: object) -> None:
@@ -250,7 +252,7 @@ def test_what_cannot_be_published(warehouse: Warehouse, tmp_path: Path) -> None:
 
 def test_days_committed_later_are_published(warehouse: Warehouse) -> None:
     publish(warehouse, ["BTCUSDT"])
-    with warehouse.connect() as con:
+    with warehouse.connect("BTCUSDT") as con:
         record, result = compute("BTCUSDT", "delta")[2]
         previous = day_records(con, "BTCUSDT", "delta")[DAYS[1]].state_hash
         commit(con, replace(record, input_hash="new", previous_hash=previous), result)

@@ -92,7 +92,7 @@ def test_a_day_without_samples_is_stored(con: Connection) -> None:
 def test_a_failed_save_leaves_everything(warehouse: Warehouse) -> None:
     candles, _ = market("BTCUSDT", seed=2)
     broken = replace(candles[2], table=candles[2].table.assign(close=np.nan))
-    with warehouse.connect() as con:
+    with warehouse.connect("BTCUSDT") as con:
         before = dump(con)
         with pytest.raises(Exception, match="NOT NULL"):
             save_raw(con, "candles", [*candles[:2], broken], "demo")
@@ -112,7 +112,7 @@ def test_symbols_are_kept_apart(con: Connection) -> None:
 
 def test_the_registry(tmp_path: Path) -> None:
     record = SymbolRecord("DOGEUSDT", 300, 0.0005, "archive", False)
-    with Warehouse(tmp_path).connect() as con:
+    with Warehouse(tmp_path).connect("BTCUSDT") as con:
         assert get_symbol(con, "DOGEUSDT") is None
         put_symbol(con, record)
         assert get_symbol(con, "DOGEUSDT") == record

@@ -71,7 +71,7 @@ def test_missing_days_are_those_between_the_first_and_the_last() -> None:
 
 
 def test_stored_days(warehouse: Warehouse) -> None:
-    with warehouse.connect() as con:
+    with warehouse.connect("BTCUSDT") as con:
         assert read.stored_days(con, "BTCUSDT") == (DAYS[0], DAYS[-1])
         with pytest.raises(StoreError, match="NOSUCH: nothing is stored yet"):
             read.stored_days(con, "NOSUCH")

@@ -49,7 +49,7 @@ def treat_as_large(patch: pytest.MonkeyPatch) -> None:
 
 
 def touch(warehouse: Warehouse, number: int, *, symbol: str = BTC, day: date = DAYS[2]) -> None:
-    with warehouse.connect() as con:
+    with warehouse.connect(symbol) as con:
         change(con, symbol, day, number)
 
 
@@ -58,8 +58,8 @@ def published(warehouse: Warehouse, symbol: str | None = None) -> dict[str, tupl
         return digest(con, symbol)
 
 
-def private(warehouse: Warehouse, symbol: str | None = None) -> dict[str, tuple[Any, ...]]:
-    with warehouse.connect() as con:
+def private(warehouse: Warehouse, symbol: str = BTC) -> dict[str, tuple[Any, ...]]:
+    with warehouse.connect(symbol) as con:
         return digest(con, symbol)
 
 
@@ -94,13 +94,13 @@ def settled(published_twice: Path, tmp_path: Path) -> Iterator[Warehouse]:
 
 def test_only_what_changed_is_written(settled: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[tuple[Any, ...]] = []
-    replace_days = spare._replace_days
+    replace_days = spare._Source._replace_days
 
-    def replace_and_say(con: Connection, *span: Any) -> None:
+    def replace_and_say(source: spare._Source, con: Connection, *span: Any) -> None:
         written.append(span[:3])
-        replace_days(con, *span)
+        replace_days(source, con, *span)
 
-    monkeypatch.setattr(spare, "_replace_days", replace_and_say)
+    monkeypatch.setattr(spare._Source, "_replace_days", replace_and_say)
     inode = settled.published.stat().st_ino
     for number in (3, 4, 5):
         touch(settled, number)
@@ -120,27 +120,27 @@ def test_of_a_day_that_lost_its_cells_or_lots_nothing_else_is_written(
         touch(settled, number)
         publish(settled, [BTC])
     replaced: list[str] = []
-    replace = spare._replace
+    replace = spare._Source._replace
 
-    def replace_and_say(con: Connection, table: str, *more: Any) -> None:
+    def replace_and_say(source: spare._Source, con: Connection, table: str, *more: Any) -> None:
         if more[0] != "true":
             replaced.append(table)
-        replace(con, table, *more)
+        replace(source, con, table, *more)
 
     cells = ["liquidation_snapshots", "snapshot_days", "coarse_days"]
     lots = ["open_positions", "lot_days"]
-    with settled.connect() as con:
+    with settled.connect(BTC) as con:
         drop_cells(con, BTC, MODELS_USED, DAYS[1])
         con.execute("DELETE FROM open_positions WHERE day = ?", [DAYS[1]])
         con.execute("DELETE FROM lot_days WHERE day = ?", [DAYS[1]])
-    monkeypatch.setattr(spare, "_replace", replace_and_say)
+    monkeypatch.setattr(spare._Source, "_replace", replace_and_say)
     report = publish(settled, [BTC])
     assert (report.changed, report.whole) == (True, False)
     assert published(settled) == private(settled)
     others = {table.name for table in symbol_tables(private=False) if table.time_column} - {*cells, *lots}
     assert sorted(name for name in replaced if name in others) == sorted(others), "of the day that the spare lacks"
     assert Counter(name for name in replaced if name not in others) == Counter([*cells, *lots] * 2)
-    with settled.connect() as con:
+    with settled.connect(BTC) as con:
         con.execute("UPDATE symbols SET bucket = 50")
     assert not publish(settled, [BTC]).whole
     assert published(settled) == private(settled)
@@ -171,14 +171,14 @@ def test_any_order_of_changes_gives_what_whole_copies_give(three: Warehouse, see
     wanted: dict[str, dict[str, tuple[Any, ...]]] = {}
     partly = 0
     for number in range(10):
-        with three.connect() as con:
-            for symbol in (BTC, ETH):
-                if chance.random() < 0.8:
-                    change(con, symbol, chance.choice(DAYS), number)
-            if number == 9:
+        for symbol in (BTC, ETH):
+            if chance.random() < 0.8:
+                touch(three, number, symbol=symbol, day=chance.choice(DAYS))
+        if number == 9:
+            with three.connect(ETH) as con:
                 forget_symbol(con, ETH)
-            symbols = [symbol for symbol in (BTC, ETH, SOL) if chance.random() < 0.6 and (symbol != SOL or number >= 4)]
-            wanted |= {symbol: digest(con, symbol) for symbol in symbols}
+        symbols = [symbol for symbol in (BTC, ETH, SOL) if chance.random() < 0.6 and (symbol != SOL or number >= 4)]
+        wanted |= {symbol: private(three, symbol) for symbol in symbols}
         report = publish(three, symbols)
         partly += report.changed and not report.whole
         if wanted:
@@ -250,7 +250,7 @@ def test_what_is_not_certain_is_copied(settled: Warehouse, monkeypatch: pytest.M
         def full(*_: object) -> None:
             raise StoreError("the disk is full")
 
-        monkeypatch.setattr(spare, "_replace_days", full)
+        monkeypatch.setattr(spare._Source, "_replace_days", full)
     touch(settled, 3)
     assert publish(settled, [BTC]).whole
     assert published(settled) == private(settled)
@@ -313,7 +313,7 @@ def test_readers_meet_no_error_and_no_mixture(settled: Warehouse) -> None:
 )
 def test_a_kill_leaves_the_old_file(settled: Warehouse, step: str, when: str) -> None:
     before, inode, rows = settled.published.read_bytes(), settled.published.stat().st_ino, published(settled)
-    module = publication if step == "_sync" else spare
+    module: Any = publication if step == "_sync" else spare._Source if hasattr(spare._Source, step) else spare
     do = getattr(module, step)
 
     def dying(*args: object) -> None:

@@ -23,6 +23,8 @@ from heatmap_pipeline.store.sql import transaction
 from heatmap_pipeline.store.warehouse import StoreError, UnusableError, Warehouse, free_name
 from heatmap_pipeline_tests._forked import Fork, Say, die, ended
 
+LUNA = "LUNAUSDT"
+
 _CHANGES = (
     "INSERT INTO many SELECT random(), hash(i) FROM range(200000) AS numbers (i)",
     "BEGIN; INSERT INTO many SELECT random(), hash(i) FROM range(200000) AS numbers (i); ROLLBACK",
@@ -34,7 +36,7 @@ _CHANGES = (
 
 def _holder(warehouse: Warehouse, seconds: float) -> Fork:
     def hold(say: Say) -> None:
-        with warehouse.connect():
+        with warehouse.connect("BTCUSDT"):
             say("held")
             time.sleep(seconds)
 
@@ -44,7 +46,7 @@ def _holder(warehouse: Warehouse, seconds: float) -> Fork:
 
 
 def test_a_home_is_made_with_every_table_in_the_contract(tmp_path: Path) -> None:
-    with Warehouse(tmp_path / "a" / "b").connect() as con:
+    with Warehouse(tmp_path / "a" / "b").connect("BTCUSDT") as con:
         columns = {
             table: [name for name, *_ in con.execute(f"DESCRIBE {table}").fetchall()]
             for (table,) in con.execute("SELECT table_name FROM duckdb_tables()").fetchall()
@@ -71,24 +73,24 @@ def test_a_home_is_made_with_every_table_in_the_contract(tmp_path: Path) -> None
 
 
 def test_the_file_has_the_storage_format_of_the_command_line_client(warehouse: Warehouse) -> None:
-    with warehouse.connect() as con:
+    with warehouse.connect("BTCUSDT") as con:
         tags = con.execute("SELECT tags FROM duckdb_databases() WHERE database_name = 'warehouse'").fetchall()
     assert "v1.5.0" in str(tags)
 
 
 def test_what_was_not_committed_is_rolled_back(warehouse: Warehouse) -> None:
-    with warehouse.connect() as con:
+    with warehouse.connect("BTCUSDT") as con:
         con.begin()
         con.execute("DELETE FROM raw_days")
 
     def fail() -> None:
-        with warehouse.connect() as con, transaction(con):
+        with warehouse.connect("BTCUSDT") as con, transaction(con):
             con.execute("DELETE FROM raw_days")
             raise KeyError
 
     with pytest.raises(KeyError):
         fail()
-    with warehouse.connect() as con:
+    with warehouse.connect("BTCUSDT") as con:
         assert con.execute("SELECT count(*) FROM raw_days").fetchall() == [(9,)]
 
 
@@ -97,11 +99,11 @@ def test_a_second_process_waits_or_names_the_holder(warehouse: Warehouse) -> Non
     hasty = Warehouse(warehouse.home, lock_timeout=0.2)
     with (
         pytest.raises(StoreError, match=rf"held by process {process.pid} \(since .* UTC\) for over 0.2 s"),
-        hasty.connect(),
+        hasty.connect("BTCUSDT"),
     ):
         pass
     started = time.monotonic()
-    with Warehouse(warehouse.home, lock_timeout=30).connect() as con:
+    with Warehouse(warehouse.home, lock_timeout=30).connect("BTCUSDT") as con:
         assert con.execute("SELECT count(*) FROM raw_days").fetchall() == [(9,)]
     assert time.monotonic() - started > 0.5
     assert process.wait() == 0
@@ -110,7 +112,7 @@ def test_a_second_process_waits_or_names_the_holder(warehouse: Warehouse) -> Non
 def test_a_killed_holder_frees_the_lock(warehouse: Warehouse) -> None:
     process = _holder(warehouse, 60)
     process.kill()
-    with Warehouse(warehouse.home, lock_timeout=5).connect() as con:
+    with Warehouse(warehouse.home, lock_timeout=5).connect("BTCUSDT") as con:
         assert con.execute("SELECT count(*) FROM raw_days").fetchall() == [(9,)]
 
 
@@ -118,7 +120,7 @@ def test_threads_wait_for_each_other(warehouse: Warehouse) -> None:
     order = []
 
     def work(name: str) -> None:
-        with warehouse.connect():
+        with warehouse.connect("BTCUSDT"):
             order.append(name)
             time.sleep(0.05)
             order.append(name)
@@ -132,19 +134,22 @@ def test_threads_wait_for_each_other(warehouse: Warehouse) -> None:
 
 
 def test_nesting_is_a_defect_not_a_deadlock(warehouse: Warehouse) -> None:
-    with warehouse.connect(), pytest.raises(RuntimeError, match="already held here"), warehouse.connect():
+    with (
+        warehouse.connect("BTCUSDT"),
+        pytest.raises(RuntimeError, match="already held here"),
+        warehouse.connect("BTCUSDT"),
+    ):
         pass
 
 
 def test_a_file_open_elsewhere_is_named_with_its_process(warehouse: Warehouse) -> None:
-    script = (
-        f"import duckdb, time; c = duckdb.connect({str(warehouse.path)!r}); print('open', flush=True); time.sleep(60)"
-    )
+    path = str(warehouse.path("BTCUSDT"))
+    script = f"import duckdb, time; c = duckdb.connect({path!r}); print('open', flush=True); time.sleep(60)"
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     process.stdout.readline()
     try:
-        with pytest.raises(StoreError, match=rf"open elsewhere.*PID {process.pid}"), warehouse.connect():
+        with pytest.raises(StoreError, match=rf"open elsewhere.*PID {process.pid}"), warehouse.connect("BTCUSDT"):
             pass
     finally:
         process.kill()
@@ -152,35 +157,35 @@ def test_a_file_open_elsewhere_is_named_with_its_process(warehouse: Warehouse) -
 
 
 def test_a_damaged_file_is_refused(warehouse: Warehouse) -> None:
-    warehouse.path.write_bytes(b"not a database" * 1000)
-    with pytest.raises(StoreError, match="damaged"), warehouse.connect():
+    warehouse.path("BTCUSDT").write_bytes(b"not a database" * 1000)
+    with pytest.raises(StoreError, match="damaged"), warehouse.connect("BTCUSDT"):
         pass
 
 
 def test_a_damaged_block_is_refused(warehouse: Warehouse) -> None:
-    size = warehouse.path.stat().st_size
-    with warehouse.path.open("r+b") as file:
+    size = warehouse.path("BTCUSDT").stat().st_size
+    with warehouse.path("BTCUSDT").open("r+b") as file:
         for place in range(3 * 4096, size, 4096):
             file.seek(place)
             file.write(os.urandom(512))
-    with pytest.raises(HeatmapError, match=str(warehouse.home)), warehouse.connect() as con:
+    with pytest.raises(HeatmapError, match=str(warehouse.home)), warehouse.connect("BTCUSDT") as con:
         con.execute("SELECT sum(volume) FROM raw_candles").fetchall()
 
 
 def test_a_file_that_was_cut_off_is_refused_before_anything_of_it_is_used(warehouse: Warehouse) -> None:
     """What opening it reads lies at its beginning: DuckDB alone says nothing, and writes into it."""
-    with warehouse.connect() as con:
+    with warehouse.connect("BTCUSDT") as con:
         con.execute("CREATE TABLE many AS SELECT random() AS number FROM range(1000000)")
-    whole = warehouse.path.read_bytes()
+    whole = warehouse.path("BTCUSDT").read_bytes()
     half = whole[: len(whole) // 2]
-    warehouse.path.write_bytes(half)
-    with duckdb.connect(str(warehouse.path), read_only=True) as con:
+    warehouse.path("BTCUSDT").write_bytes(half)
+    with duckdb.connect(str(warehouse.path("BTCUSDT")), read_only=True) as con:
         assert con.execute("SELECT max(version) FROM schema_version").fetchall() == [(SCHEMA_VERSION,)]
-    with pytest.raises(UnusableError, match="is damaged: it was cut off at"), warehouse.connect():
+    with pytest.raises(UnusableError, match="is damaged: it was cut off at"), warehouse.connect("BTCUSDT"):
         pass
-    assert warehouse.path.read_bytes() == half
-    warehouse.path.write_bytes(whole)
-    with warehouse.connect() as con:
+    assert warehouse.path("BTCUSDT").read_bytes() == half
+    warehouse.path("BTCUSDT").write_bytes(whole)
+    with warehouse.connect("BTCUSDT") as con:
         assert con.execute("SELECT count(*) FROM many").fetchall() == [(1_000_000,)]
 
 
@@ -192,43 +197,47 @@ def test_no_file_whose_writer_was_killed_counts_as_cut_off(warehouse: Warehouse,
         changes = chance.choices(_CHANGES, k=5)
 
         def change_and_die(changes: list[str] = changes) -> None:
-            with warehouse.connect() as con:
+            with warehouse.connect("BTCUSDT") as con:
                 con.execute("CREATE TABLE IF NOT EXISTS many (number DOUBLE, other UBIGINT)")
                 for change in changes:
                     con.execute(change)
                 die()
 
         assert ended(change_and_die) == -signal.SIGKILL
-        with warehouse.connect() as con:
+        with warehouse.connect("BTCUSDT") as con:
             con.execute("SELECT count(*) FROM schema_version")
 
 
 def test_another_schema_is_refused(warehouse: Warehouse, tmp_path: Path) -> None:
-    with warehouse.connect() as con:
+    with warehouse.connect("BTCUSDT") as con:
         con.execute("UPDATE schema_version SET version = 99")
-    with pytest.raises(StoreError, match="schema version 99"), warehouse.connect():
+    with pytest.raises(StoreError, match="schema version 99"), warehouse.connect("BTCUSDT"):
         pass
     other = tmp_path / "other"
     other.mkdir()
-    with duckdb.connect(str(other / "warehouse.duckdb")) as raw:
+    (other / "warehouse").mkdir()
+    with duckdb.connect(str(other / "warehouse" / "BTCUSDT.duckdb")) as raw:
         raw.execute("CREATE TABLE mine (a INTEGER)")
-    with pytest.raises(StoreError, match="no tables of this program"), Warehouse(other).connect():
+    with pytest.raises(StoreError, match="no tables of this program"), Warehouse(other).connect("BTCUSDT"):
         pass
 
 
 def test_a_home_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "file"
     file.write_text("")
-    with pytest.raises(StoreError, match="cannot be written; choose another with --home"), Warehouse(file).connect():
+    with (
+        pytest.raises(StoreError, match="cannot be written; choose another with --home"),
+        Warehouse(file).connect("BTCUSDT"),
+    ):
         pass
-    with pytest.raises(StoreError, match="cannot be written"), Warehouse(file / "below").connect():
+    with pytest.raises(StoreError, match="cannot be written"), Warehouse(file / "below").connect("BTCUSDT"):
         pass
 
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(errno.EACCES, "Permission denied")
 
     monkeypatch.setattr(Path, "mkdir", refuse)
-    with pytest.raises(StoreError, match="cannot be written"), Warehouse(tmp_path / "new").connect():
+    with pytest.raises(StoreError, match="cannot be written"), Warehouse(tmp_path / "new").connect("BTCUSDT"):
         pass
 
 
@@ -242,14 +251,14 @@ def test_a_home_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monke
 )
 def test_a_full_disk_is_said_so(warehouse: Warehouse, error: Exception) -> None:
     def fail() -> None:
-        with warehouse.connect() as con:
+        with warehouse.connect("BTCUSDT") as con:
             con.begin()
             con.execute("DELETE FROM raw_days")
             raise error
 
     with pytest.raises(StoreError, match="is full; make room"):
         fail()
-    with warehouse.connect() as con:
+    with warehouse.connect("BTCUSDT") as con:
         assert con.execute("SELECT count(*) FROM raw_days").fetchall() == [(9,)]
 
 
@@ -260,14 +269,14 @@ def test_reading_what_is_not_there(tmp_path: Path) -> None:
 
 
 def test_defects_pass_as_they_are(warehouse: Warehouse) -> None:
-    with pytest.raises(duckdb.CatalogException), warehouse.connect() as con:
+    with pytest.raises(duckdb.CatalogException), warehouse.connect("BTCUSDT") as con:
         con.execute("SELECT * FROM nothing_of_ours")
-    with pytest.raises(duckdb.ParserException), warehouse.connect() as con:
+    with pytest.raises(duckdb.ParserException), warehouse.connect("BTCUSDT") as con:
         con.execute("SELEC")
 
 
 def test_further_settings_reach_the_connection(warehouse: Warehouse) -> None:
-    with warehouse.connect(config={"threads": "1", "memory_limit": "300MB"}) as con:
+    with warehouse.connect("BTCUSDT", config={"threads": "1", "memory_limit": "300MB"}) as con:
         assert con.execute("SELECT current_setting('threads')").fetchall() == [(1,)]
     assert module.STORAGE_VERSION == "v1.5.0"
 
@@ -286,16 +295,20 @@ def test_a_home_that_cannot_be_written_is_looked_at_without_a_trace(
 ) -> None:
     """As root every folder can be written, so the answer of the system is said here."""
     warehouse = Warehouse(tmp_path)
-    with warehouse.look() as con:  # which can be written, and is made
+    with warehouse.look(LUNA) as con:  # there is none, and none is made
+        assert con.execute("SELECT count(*) FROM ended_symbols").fetchall() == [(0,)]
+    assert list(tmp_path.iterdir()) == []
+    with warehouse.connect(LUNA) as con:
         con.execute("INSERT INTO ended_symbols (symbol, ended, reason) VALUES ('LUNAUSDT', '2022-05-12', 'delisted')")
-    (tmp_path / "warehouse.lock").unlink()
-    before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    warehouse.path(LUNA).with_suffix(".lock").unlink()
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     monkeypatch.setattr(os, "access", lambda *_: False)
-    with warehouse.look() as con:
-        assert con.execute("SELECT symbol FROM ended_symbols").fetchall() == [("LUNAUSDT",)]
+    assert warehouse.symbols() == [LUNA]
+    with warehouse.look(LUNA) as con:
+        assert con.execute("SELECT symbol FROM ended_symbols").fetchall() == [(LUNA,)]
         with pytest.raises(duckdb.InvalidInputException, match="read-only"):
             con.execute("DELETE FROM ended_symbols")
-    assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
     monkeypatch.setattr(module, "SCHEMA_VERSION", SCHEMA_VERSION + 1)
-    with pytest.raises(StoreError, match=r"where home .* can be written"), warehouse.look():
+    with pytest.raises(StoreError, match=r"where home .* can be written"), warehouse.look(LUNA):
         pass

@@ -59,5 +59,5 @@ def test_a_day_that_began_late_or_is_not_over_ends_the_window() -> None:
 
 
 def test_a_symbol_without_days_is_named(tmp_path: Path) -> None:
-    with Warehouse(tmp_path).connect() as con, pytest.raises(HeatmapError, match="NOSUCH: nothing is stored"):
+    with Warehouse(tmp_path).connect("BTCUSDT") as con, pytest.raises(HeatmapError, match="NOSUCH: nothing is stored"):
         newest_days(con, "NOSUCH", ("turnover",), 900)

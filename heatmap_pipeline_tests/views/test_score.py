@@ -90,10 +90,10 @@ def test_a_score_comes_with_its_hours_and_whose_record_it_is(
     scorable: Settings, reports: pd.DataFrame, tmp_path: Path
 ) -> None:
     keep(scorable, write_reports(tmp_path / "files", reports, 1, LAST))
-    with Warehouse(scorable.home).connect() as con:
+    with Warehouse(scorable.home).connect(BTC) as con:
         assert "not scored yet" in score_record(con, BTC, "turnover")["words"]
     (result,) = score_home(scorable)
-    with Warehouse(scorable.home).connect() as con:
+    with Warehouse(scorable.home).connect(BTC) as con:
         found = score_record(con, BTC, "turnover")
     json.dumps(found, allow_nan=False)
     assert found["scored"]

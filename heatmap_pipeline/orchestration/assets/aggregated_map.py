@@ -12,6 +12,7 @@ from heatmap_pipeline.errors import HeatmapError
 from heatmap_pipeline.instants import SECONDS
 from heatmap_pipeline.orchestration.assets.common import base_asset, in_words
 from heatmap_pipeline.orchestration.resources import WarehouseResource
+from heatmap_pipeline.orchestration.turns import drawing
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.symbols import contract_of, why_not_written
 from heatmap_pipeline.views.newest import newest_days_of_base
@@ -48,16 +49,17 @@ def build(settings: Settings, base: str, markets: Sequence[str]) -> dg.AssetsDef
         folder = settings.home / "renders"
         seconds = max(SECONDS[settings.snapshot_interval_of(symbol)] for symbol in markets)
         try:
-            with warehouse.warehouse.read() as con:
-                made_from = drawing_inputs(con, settings, *markets)
-                if is_drawn(folder, base, made_from):
-                    tell(base, NAME, 1, 1)
-                    return dg.MaterializeResult(metadata={"unchanged": True})
-                drawn = newest_days_of_base(con, base, markets, settings.models, seconds)
-            if not drawn:  # fewer than two of them are published
-                remove_symbol(folder, base)
-                return dg.MaterializeResult(metadata={"markets": "fewer than two are published"})
-            write_page(folder, base, drawn, (), made_from)
+            with drawing(settings, base):  # runs of its markets do not wait for each other
+                with warehouse.get_connection() as con:
+                    made_from = drawing_inputs(con, settings, *markets)
+                    if is_drawn(folder, base, made_from):
+                        tell(base, NAME, 1, 1)
+                        return dg.MaterializeResult(metadata={"unchanged": True})
+                    drawn = newest_days_of_base(con, base, markets, settings.models, seconds)
+                if not drawn:  # fewer than two of them are published
+                    remove_symbol(folder, base)
+                    return dg.MaterializeResult(metadata={"markets": "fewer than two are published"})
+                write_page(folder, base, drawn, (), made_from)
         except (HeatmapError, OSError) as error:
             raise dg.Failure(description=in_words(warehouse, base, NAME, error), allow_retries=False) from None
         tell(base, NAME, 1, 1)

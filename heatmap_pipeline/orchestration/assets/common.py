@@ -156,7 +156,7 @@ def failing_clearly(
     span = (days[0], days[-1]) if days else (date.min, date.max)
     try:
         yield track
-        with warehouse.get_connection() as con:
+        with warehouse.get_connection(symbol) as con:
             stored.clear_failures(con, symbol, stage, *span)
             # Days that have not begun failed because this machine's clock was ahead; nobody will ask for them soon.
             stored.clear_failures(con, symbol, stage, today() + timedelta(days=1), date.max)
@@ -209,7 +209,7 @@ def _of_disk(warehouse: WarehouseResource, symbol: str, stage: str, error: OSErr
 def _note(warehouse: WarehouseResource, symbol: str, stage: str, day: date, message: str) -> None:
     """Record a failure; a warehouse that cannot be written must not hide the failure itself."""
     try:
-        with warehouse.get_connection() as con:
+        with warehouse.get_connection(symbol) as con:
             stored.record_failure(con, symbol, stage, day, message)
     except HeatmapError as error:
         dg.get_dagster_logger().warning("the failure could not be recorded: %s", error)

@@ -34,7 +34,7 @@ def build(settings: Settings, symbol: str, _days: dg.DailyPartitionsDefinition) 
 
         with failing_clearly(warehouse, symbol, NAME) as track:
             folder = settings.home / "renders"
-            with warehouse.get_connection() as con:
+            with warehouse.get_connection(symbol) as con:
                 made_from = drawing_inputs(con, settings, symbol)
                 if is_drawn(folder, symbol, made_from):
                     track.done(track.day)

@@ -1,5 +1,7 @@
 """The map itself: active and consumed volume per price bucket and side, at regular distances of time."""
 
+from functools import partial
+
 import dagster as dg
 
 from heatmap_pipeline.chain.compute import sample
@@ -29,6 +31,8 @@ def build(settings: Settings, symbol: str, days: dg.DailyPartitionsDefinition) -
     def liquidation_snapshots(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult:  # type: ignore[type-arg]
         wanted = as_days(context.partition_keys)
         with failing_clearly(warehouse, symbol, NAME, wanted) as track:
-            return describe_days(context, track, sample(warehouse.get_connection, settings, symbol, wanted))
+            return describe_days(
+                context, track, sample(partial(warehouse.get_connection, symbol), settings, symbol, wanted)
+            )
 
     return liquidation_snapshots

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import dagster as dg
@@ -44,7 +45,7 @@ def build(settings: Settings, symbol: str, _days: dg.DailyPartitionsDefinition) 
         ),
     )
     def map_scores(warehouse: WarehouseResource) -> dg.MaterializeResult:  # type: ignore[type-arg]
-        connect = warehouse.get_connection
+        connect = partial(warehouse.get_connection, symbol)
         with failing_clearly(warehouse, symbol, NAME) as track:
             outcome = score_symbol(connect, symbol, settings.models, again=False)
             store_outcome(connect, outcome)

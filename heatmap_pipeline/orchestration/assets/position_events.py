@@ -1,5 +1,7 @@
 """The books carried through each day: events, lots, ledger. Levels are consumed by price in this op."""
 
+from functools import partial
+
 import dagster as dg
 
 from heatmap_pipeline.chain.compute import advance
@@ -49,7 +51,7 @@ def build(settings: Settings, symbol: str, days: dg.DailyPartitionsDefinition) -
     ) -> dg.MaterializeResult:  # type: ignore[type-arg]
         wanted = as_days(context.partition_keys)
         with failing_clearly(warehouse, symbol, NAME, wanted) as track:
-            connect = warehouse.get_connection
+            connect = partial(warehouse.get_connection, symbol)
             if config.restart:
                 check_gap(connect, settings, symbol, wanted[0], lambda days: market.available(symbol, days))
             return describe_days(context, track, advance(connect, settings, symbol, wanted, restart=config.restart))

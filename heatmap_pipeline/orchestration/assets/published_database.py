@@ -45,7 +45,7 @@ def build(settings: Settings, symbol: str, _days: dg.DailyPartitionsDefinition) 
                 ready = [*warehouse.drawn, *not_to_draw]
                 others = [other for other in ready if other != symbol and is_chosen(other, NAME)]
                 wanted = [symbol, *others]
-                results |= publish_symbols(warehouse.get_connection, settings, warehouse.warehouse, wanted, rules)
+                results |= publish_symbols(settings, warehouse.warehouse, wanted, rules)
                 warehouse.drawn.clear()
             publication = results.pop(symbol)
             if isinstance(publication, HeatmapError):

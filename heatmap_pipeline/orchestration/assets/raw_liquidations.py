@@ -1,5 +1,7 @@
 """Liquidations that really happened, by day, from the sources of the settings; never an input of the map."""
 
+from functools import partial
+
 import dagster as dg
 
 from heatmap_pipeline.chain.liquidations import read_liquidations
@@ -33,7 +35,7 @@ def build(settings: Settings, symbol: str, days: dg.DailyPartitionsDefinition) -
             )
         wanted = as_days(context.partition_keys)
         with failing_clearly(warehouse, symbol, NAME, wanted) as track:
-            report = read_liquidations(warehouse.get_connection, settings, symbol, wanted)
+            report = read_liquidations(partial(warehouse.get_connection, symbol), settings, symbol, wanted)
             return describe_liquidations(context, track, report)
 
     return raw_liquidations

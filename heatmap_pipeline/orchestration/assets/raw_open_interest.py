@@ -1,5 +1,7 @@
 """The clean samples of open interest of each day, from the source's files to `raw_open_interest`."""
 
+from functools import partial
+
 import dagster as dg
 
 from heatmap_pipeline.chain.ingest import ingest_open_interest
@@ -40,7 +42,9 @@ def build(settings: Settings, symbol: str, days: dg.DailyPartitionsDefinition) -
         wanted = as_days(context.partition_keys)
         with failing_clearly(warehouse, symbol, NAME, wanted) as track:
             anew = begins_anew(context, symbol)
-            reports = ingest_open_interest(warehouse.get_connection, market, settings, symbol, wanted, restart=anew)
+            reports = ingest_open_interest(
+                partial(warehouse.get_connection, symbol), market, settings, symbol, wanted, restart=anew
+            )
             return describe_raw(context, track, reports)
 
     return raw_open_interest

@@ -19,14 +19,13 @@ from typing import Any
 import yaml
 
 from heatmap_pipeline.orchestration.runs import (
-    RunError,
     close_killed_runs,
     close_killed_runs_of_the_ui,
-    one_run_at_a_time,
     packaged_file,
     prepare_home,
 )
 from heatmap_pipeline.orchestration.shards import locations
+from heatmap_pipeline.orchestration.turns import RunError, no_run_at_all
 from heatmap_pipeline.orchestration.ui.keeper import FOLDER_AT, FOLDER_PREFIX, answers, end_group
 from heatmap_pipeline.settings import Settings
 
@@ -121,7 +120,7 @@ def nobody_else(settings: Settings, tell: Callable[[str], None]) -> Iterator[Non
         raise RunError(
             f"home {settings.home} cannot be written ({error.strerror}); choose another with --home or HEATMAP_HOME"
         ) from None
-    with one_run_at_a_time(settings, tell), ExitStack() as stack:
+    with no_run_at_all(settings, tell), ExitStack() as stack:
         if (settings.home / "dagster").is_dir():
             stack.enter_context(_only_one(settings, settings.home / "dagster"))
         yield

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from heatmap_pipeline.orchestration.runs import RunError
+from heatmap_pipeline.orchestration.turns import RunError
 from heatmap_pipeline.orchestration.ui import front
 
 

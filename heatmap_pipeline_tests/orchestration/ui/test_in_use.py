@@ -164,7 +164,7 @@ def test_a_backfill_that_was_killed_goes_on(used: Used) -> None:
     backfill = used.ui.ask(BACKFILL, params=params)["launchPartitionBackfill"]
     assert backfill["__typename"] == "LaunchBackfillSuccess", backfill
     used.ui.wait("the raw data", 120, lambda: ("SUCCESS", RAW) in runs(used.ui) or None)
-    with Warehouse(used.home).locked():  # or a quick machine would have computed all of it before it is killed
+    with Warehouse(used.home).locked("BTCUSDT"):  # or a quick machine would have computed all of it before it is killed
         used.ui.wait("the run that follows the raw data", 60, computing)
         used.ui.process.kill()
         used.ui.wait("the end of everything", 40, lambda: gone(used.home))
