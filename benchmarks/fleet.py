@@ -41,7 +41,7 @@ class Worker(NamedTuple):
 
 def fleet(setting: Setting) -> Sequence[Measured]:
     """Measure workers of 1, 2, 20 and 100 symbols, each over an empty store, then the catalogue of the last one."""
-    some, many, days = setting.pick(SHARD, 2), setting.pick(100, 3), setting.pick(2, 1)
+    some, many, days = setting.pick(SHARD, 2), setting.pick(100, 3), 1  # small ones: what may grow are the symbols
     names = [f"COPY{number:03}USDT" for number in range(many)]
     archive = _archive(setting, names, days)
     _workers(setting, archive, names[:1], days)  # compiles
@@ -57,7 +57,7 @@ def fleet(setting: Setting) -> Sequence[Measured]:
         many: sum(worker.job - once for worker in shards) / (many * days),
     }
     workers = [*(worker for pair in small for worker in pair), *shard, *shards]
-    what = f"{days} days a symbol, one model, over a folder, by workers of {SHARD} symbols at the most"
+    what = f"a day each, one model, a cell an hour, over a folder, by workers of {SHARD} symbols at the most"
     catalogue = timed(lambda: _pull(setting, names)).cpu
     return [
         *(
@@ -147,6 +147,7 @@ def _worker(setting: Setting, archive: Path, names: Sequence[str], days: int) ->
         "ARCHIVE": archive,
         "SYMBOLS": ",".join(names),
         "MODELS": "turnover",
+        "SNAPSHOT_INTERVAL": "1h",
         "CATALOGUE": "false",
     }
     variables = {f"HEATMAP_{name}": str(value) for name, value in settings.items()}
