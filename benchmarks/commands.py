@@ -45,7 +45,7 @@ def run(setting: Setting) -> Sequence[Measured]:
             name=f"heatmap run, {count} days",
             what=f"one symbol, both models, from zips to page and database, start included ({max(memory):,.0f} MB)",
             expected=setting.target(25.0),
-            limit="Dagster storing an event per asset and day in SQLite, then DuckDB's commits",
+            limit="imports, pictures and page, files to tables, checks, Dagster's events",
         ),
         row(
             again,

@@ -41,12 +41,12 @@ class Worker(NamedTuple):
 
 def fleet(setting: Setting) -> Sequence[Measured]:
     """Measure workers of 1, 2, 20 and 100 symbols, each over an empty store, then the catalogue of the last one."""
-    some, many, days = setting.pick(SHARD, 2), setting.pick(100, 3), setting.pick(2, 1)
+    some, many, days = setting.pick(SHARD, 2), setting.pick(100, 3), 1  # small ones: what may grow are the symbols
     names = [f"COPY{number:03}USDT" for number in range(many)]
     archive = _archive(setting, names, days)
     _workers(setting, archive, names[:1], days)  # compiles
     small = [
-        [_workers(setting, archive, names[:count], days)[0] for count in (1, 2)] for _ in range(setting.pick(5, 1))
+        [_workers(setting, archive, names[:count], days)[0] for count in (1, 2)] for _ in range(setting.pick(3, 1))
     ]
     shard = _workers(setting, archive, names[:some], days)
     shards = _workers(setting, archive, names, days)
@@ -57,7 +57,7 @@ def fleet(setting: Setting) -> Sequence[Measured]:
         many: sum(worker.job - once for worker in shards) / (many * days),
     }
     workers = [*(worker for pair in small for worker in pair), *shard, *shards]
-    what = f"{days} days a symbol, both models, over a folder, by workers of {SHARD} symbols at the most"
+    what = f"a day each, one model, a cell an hour, over a folder, by workers of {SHARD} symbols at the most"
     catalogue = timed(lambda: _pull(setting, names)).cpu
     return [
         *(
@@ -146,6 +146,8 @@ def _worker(setting: Setting, archive: Path, names: Sequence[str], days: int) ->
         "SOURCE": "archive",
         "ARCHIVE": archive,
         "SYMBOLS": ",".join(names),
+        "MODELS": "turnover",
+        "SNAPSHOT_INTERVAL": "1h",
         "CATALOGUE": "false",
     }
     variables = {f"HEATMAP_{name}": str(value) for name, value in settings.items()}

@@ -69,12 +69,12 @@ def imports(house: Path) -> list[Import]:
     """Return every import of a package's files: of modules, of functions, under TYPE_CHECKING, by `import_module`."""
     found = []
     for file in sorted(house.rglob("*.py")):
-        parts = file.relative_to(house).with_suffix("").parts
+        where = file.relative_to(house)
+        parts = where.with_suffix("").parts
         room = "" if parts == ("__init__",) else parts[0]
         package = [house.name, *parts[:-1]]
         for node in ast.walk(ast.parse(file.read_text(), str(file))):
-            place = f"{file.relative_to(house)}:{getattr(node, 'lineno', 0)}"
-            found += [Import(room, place, name) for name in _names(node, package)]
+            found += [Import(room, f"{where}:{getattr(node, 'lineno', 0)}", name) for name in _names(node, package)]
     return found
 
 

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from heatmap_pipeline import cli
+from heatmap_pipeline.cli.options import collecting_seldom
 
 _PROGRAM = """
 import atexit, os, sys
@@ -60,7 +60,7 @@ def test_what_nobody_reads_is_told_as_ever() -> None:
 
 def test_garbage_is_looked_for_seldom_while_a_verb_computes_and_as_before_after_it() -> None:
     before = gc.get_threshold()
-    with cli._collecting_seldom():
+    with collecting_seldom():
         assert gc.isenabled()
         assert gc.get_threshold()[0] > before[0]
     assert gc.get_threshold() == before

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any, Generic, TypeVar
@@ -323,24 +324,61 @@ _T = TypeVar("_T")
 
 
 class _Commits(Generic[_T]):
-    """What was computed and waits for its commit, in order; all that waits is one transaction."""
+    """What was computed and waits for its commit, in order; all that waits is one transaction.
+
+    It is committed beside the computing of what follows, for DuckDB needs no Python. What was begun is ended in any
+    case; after one that fails none is begun any more.
+
+    Example:
+        >>> from contextlib import nullcontext
+        >>> with _Commits(nullcontext, lambda con, numbers: print(*numbers)) as commits:
+        ...     commits.add(1)
+        ...     commits.add(2)
+        1 2
+    """
 
     def __init__(self, connect: Connect, commit: Callable[[Any, Sequence[_T]], None]) -> None:
         self._connect, self._commit = connect, commit
         self._waiting: list[_T] = []
         self._since = time.monotonic()
+        self._worker = ThreadPoolExecutor(1, "commit")
+        self._begun: Future[None] | None = None
+
+    def __enter__(self) -> _Commits[_T]:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self._begin()
+            self._end()
+        finally:
+            self._worker.shutdown()
 
     def add(self, computed: _T) -> None:
+        """Have something committed; raises what became of an earlier one."""
         self._waiting.append(computed)
         if time.monotonic() - self._since > _FLUSH_SECONDS:
-            self.flush()
+            self._begin()
 
-    def flush(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        if waiting:
-            with self._connect() as con:
-                self._commit(con, waiting)
-        self._since = time.monotonic()
+    def _begin(self) -> None:
+        self._end()
+        if self._waiting:
+            self._begun = self._worker.submit(self._store, self._waiting)
+        self._waiting, self._since = [], time.monotonic()
+
+    def _end(self) -> None:
+        """Wait for the one that is going on."""
+        begun, self._begun = self._begun, None
+        if begun is not None:
+            try:
+                begun.result()
+            except BaseException:
+                self._waiting.clear()  # it follows from what is not stored
+                raise
+
+    def _store(self, waiting: Sequence[_T]) -> None:
+        with self._connect() as con:
+            self._commit(con, waiting)
 
 
 def advance(
@@ -370,13 +408,10 @@ def advance(
         )
         for model in settings.models
     ]
-    commits = _Commits(connect, commit_days)
-    try:
+    with _Commits(connect, commit_days) as commits:
         for day, given in _each_day(connect, settings, history, days):
             for walk in walks:
                 yield _advance_day(connect, commits, walk, day, given)
-    finally:
-        commits.flush()
 
 
 def _advance_day(
@@ -454,8 +489,7 @@ def sample(connect: Connect, settings: Settings, symbol: str, days: Sequence[dat
             )
         start = next((day for day in days if day >= oldest[model]), days[-1])
         walks[model] = _Walk(settings, history, flows, model, _stored_before(history, model, start))
-    commits = _Commits(connect, commit_cells)
-    try:
+    with _Commits(connect, commit_cells) as commits:
         for day in days:
             yield from (DayReport(day, model, True, {}) for model in walks if day < oldest[model])
         wanted = [day for day in days if day >= min(oldest.values())]
@@ -465,8 +499,6 @@ def sample(connect: Connect, settings: Settings, symbol: str, days: Sequence[dat
                     walk.skip(history.days[model][day])
                 else:
                     yield _sample_day(connect, commits, walk, day, given, seconds, history.snapshots[model].get(day))
-    finally:
-        commits.flush()
     _drop_old_cells(connect, history, oldest)
 
 

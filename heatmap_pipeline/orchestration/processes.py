@@ -6,6 +6,7 @@ of it when one of them fails, is killed or stopped. What does not: a run (`runs.
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -13,36 +14,22 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
-from importlib import import_module
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, TypeAlias
 
-import numpy as np
-
 from heatmap_pipeline.chain.progress import listening, tell
 from heatmap_pipeline.errors import HeatmapError, listed
-from heatmap_pipeline.model.book import DayCandles
-from heatmap_pipeline.model.engine import run_day, start_state
-from heatmap_pipeline.model.parameters import MODELS, ModelParameters
 from heatmap_pipeline.notices import Failure
 from heatmap_pipeline.orchestration import runs
+from heatmap_pipeline.orchestration.loading import loading
 from heatmap_pipeline.orchestration.runs import STOPPED, Days, Outcome
 from heatmap_pipeline.settings import Settings
 
 Step: TypeAlias = tuple[str, str, int, int]
 """What `progress.tell` is told: symbol, stage, steps done, steps in all."""
-
-_DRAWING = (
-    "heatmap_pipeline.render.page",
-    "jinja2",
-    "matplotlib.dates",
-    "matplotlib.figure",
-    "matplotlib.font_manager",
-)
-"""What is imported when a picture is drawn, half a second's work: once, where processes are copies of this one."""
 
 
 def groups_of(requests: Mapping[str, Days], jobs: int) -> list[dict[str, Days]]:
@@ -89,8 +76,10 @@ def started(
     if len(groups) < 2:
         yield partial(runs.run_days, settings, requests, restart=restart)
         return
-    runs.begin_history(settings)
     context = _context()
+    # What processes that are copies of this one then have, too.
+    with loading() if context.get_start_method() == "fork" else nullcontext():
+        runs.begin_history(settings)
     children = [_Child(context, settings, group, restart) for group in groups]
     try:
         yield partial(_gathered, settings, requests, children, again)
@@ -217,18 +206,13 @@ def _context() -> Any:
 
     A copy has none of the threads of this one, but their locks. DuckDB's are seen to (`store/instances.py`).
     """
-    if sys.platform != "linux" or threading.active_count() > 1:
-        return multiprocessing.get_context("spawn")
-    for name in _DRAWING:
-        import_module(name)
-    parameters = ModelParameters(next(iter(MODELS.values())), 1.0)
-    nothing = DayCandles(np.empty(0, np.int64), *(np.empty(0) for _ in range(7)))
-    run_day(parameters, start_state(parameters, 1.0), nothing, parameters.interval)  # loads what is compiled
-    return multiprocessing.get_context("fork")
+    copies = sys.platform == "linux" and threading.active_count() == 1
+    return multiprocessing.get_context("fork" if copies else "spawn")
 
 
 def _work(settings: Settings, requests: Mapping[str, Days], restart: bool, channel: Connection) -> None:
     """Do the work of a process."""
+    gc.freeze()  # what it has from its parent stays, and is not to be copied for being looked at
     os.setpgrp()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.default_int_handler)

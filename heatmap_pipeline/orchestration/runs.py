@@ -44,6 +44,7 @@ from heatmap_pipeline.orchestration.assets.common import asset_key, failed_day, 
 from heatmap_pipeline.orchestration.build import build_defs
 from heatmap_pipeline.orchestration.instance import open_history
 from heatmap_pipeline.orchestration.instance_file import put_instance_file, shares_history
+from heatmap_pipeline.orchestration.loading import loading
 from heatmap_pipeline.orchestration.partitions import LAUNCHED_HERE, range_tags
 from heatmap_pipeline.orchestration.told import (
     COMMAND_TAG,
@@ -363,7 +364,7 @@ def run_days(
         RunError: if Dagster's history cannot be opened.
     """
     folder = prepare_home(settings)
-    with (history or opened_history)(folder) as instance:
+    with loading(), (history or opened_history)(folder) as instance:
         _close_killed(settings, instance)
         return _run_groups(settings, instance, requests, restart=restart)
 
@@ -387,7 +388,7 @@ def compute_days(settings: Settings, requests: Mapping[str, Days], *, restart: b
     Raises:
         RunError: if Dagster's history cannot be opened.
     """
-    with opened_history(settings.home / "dagster") as instance:
+    with loading(), opened_history(settings.home / "dagster") as instance:
         return _run_groups(settings, instance, requests, restart=restart, stages=_COMPUTING)
 
 

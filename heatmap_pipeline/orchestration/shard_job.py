@@ -35,6 +35,11 @@ COMMITTED = "committed"
 """Second part of the key of the asset of a symbol: what the store has of it."""
 
 
+_ALL_STEPS = {"dagster/retry_strategy": "ALL_STEPS"}
+"""Tag of a run that Dagster begins again from its beginning. By itself it goes on after the last step that ended, whose
+outcome went with the process: a run that was killed after its symbols were committed could never be begun again."""
+
+
 class ShardConfig(dg.Config):
     """Which days a run is about; without them what is due, of each symbol from its last stored day on."""
 
@@ -114,7 +119,7 @@ def build_shard_job(settings: Settings) -> dg.JobDefinition:
     @dg.job(
         name=NAME,
         description=f"Brings {len(settings.symbols)} symbols up to date over {settings.store}.",
-        tags=tags_of(settings),
+        tags={**tags_of(settings), **_ALL_STEPS},
         resource_defs={"io_manager": dg.mem_io_manager},
         executor_def=dg.in_process_executor,
     )

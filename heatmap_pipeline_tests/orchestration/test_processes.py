@@ -172,7 +172,7 @@ def test_where_copies_are_not_safe_a_process_imports_everything_anew_and_does_th
     files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As everywhere but on Linux. It has a day that it cannot compute, which takes least."""
-    monkeypatch.setattr(processes.threading, "active_count", lambda: 2)
+    monkeypatch.setattr(threading, "active_count", lambda: 2)
     context = processes._context()
     assert context.get_start_method() == "spawn"
     settings = load_settings(home=tmp_path, source="archive", archive=files, symbols=(ETH,), models=("delta",))

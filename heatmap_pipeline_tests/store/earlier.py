@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import duckdb
@@ -31,9 +32,18 @@ _SAME_THEN = (
 )
 
 
+@contextmanager
+def _opened(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Open a database for one transaction: some hundred statements, each of which else would go to the disk."""
+    with duckdb.connect(str(path), config={"threads": "1"}) as con:
+        con.begin()
+        yield con
+        con.commit()
+
+
 def become_version_5(path: Path) -> None:
     """Take away what version 5 did not have: a view."""
-    with duckdb.connect(str(path)) as con:
+    with _opened(path) as con:
         con.execute("DROP VIEW heatmap_by_base")
         con.execute("UPDATE schema_version SET version = 5")
 
@@ -41,7 +51,7 @@ def become_version_5(path: Path) -> None:
 def become_version_4(path: Path) -> None:
     """Take away what version 4 did not have: what a market is besides its name."""
     become_version_5(path)
-    with duckdb.connect(str(path)) as con:
+    with _opened(path) as con:
         _drop_columns(con, _COLUMNS_SINCE_4)
         con.execute("UPDATE schema_version SET version = 4")
 
@@ -55,7 +65,7 @@ def _drop_columns(con: duckdb.DuckDBPyConnection, columns_since: Mapping[str, Se
 def become_version_3(path: Path) -> None:
     """Take away what version 3 did not have: views, columns of views, and what most columns hold."""
     become_version_4(path)
-    with duckdb.connect(str(path)) as con:
+    with _opened(path) as con:
         for view in _VIEWS_SINCE_3:
             con.execute(f"DROP VIEW {view}")
         for table in _TABLES_SINCE_3:
@@ -73,7 +83,7 @@ def become_version_3(path: Path) -> None:
 def become_version_1(path: Path) -> None:
     """Take away what version 1 did not have, and say of every computed day that it was made by its rules."""
     become_version_3(path)
-    with duckdb.connect(str(path)) as con:
+    with _opened(path) as con:
         _drop_columns(con, _COLUMNS_SINCE)
         for table in _TABLES_SINCE:
             con.execute(f"DROP TABLE {table}")

@@ -42,8 +42,13 @@ def repeats(table: pd.DataFrame, before: pd.DataFrame, names: tuple[str, ...]) -
     """Whether the rows are those of the day before under new labels; rows that are all equal say nothing."""
     if len(table) != len(before) or len(table) < _MIN_REPEATED:
         return False
-    values, others = (part[list(names)].to_numpy(np.float64) for part in (table, before))
-    return bool(np.array_equal(values, others) and (np.ptp(values, axis=0) > 0).any())
+    varied = False
+    for name in names:  # the first column that is another ends it, as on nearly every day
+        values, others = (part[name].to_numpy(np.float64) for part in (table, before))
+        if not np.array_equal(values, others):
+            return False
+        varied = varied or bool(np.ptp(values) > 0)
+    return varied
 
 
 def implied_prices(samples: pd.DataFrame) -> Floats:
