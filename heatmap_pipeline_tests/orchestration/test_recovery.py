@@ -126,7 +126,7 @@ def test_the_line_that_is_named_rebuilds_a_damaged_warehouse(pair: Path, both: P
     warehouse = pair / "warehouse" / "BTCUSDT.duckdb"
     spoilt = DAMAGES["the rows"](warehouse.read_bytes())
     warehouse.write_bytes(spoilt)
-    line = refused(heatmap("refresh", "--archive", archive, "--home", pair), 1, warehouse)
+    line = refused(heatmap("refresh", BTC, "--archive", archive, "--home", pair), 1, warehouse)
     obey_line(line)
     assert_same(tables(pair / "heatmap.duckdb"), tables(both / "heatmap.duckdb"))
     assert_same(tables(pair / "warehouse"), tables(both / "warehouse"))
@@ -174,7 +174,7 @@ def test_status_names_lines_that_work_as_they_stand(
 ) -> None:
     """The folder of the first run and the models come from what is remembered: nobody has set anything."""
     as_if_yesterday_were(monkeypatch, day(3))
-    (pair / "warehouse" / "BTCUSDT.duckdb").unlink()
+    shutil.rmtree(pair / "warehouse")
     status = done("status", "--home", pair).stdout
     assert f"--archive {archive} --home '{pair}' --model delta" in status
     obey_line(status)
