@@ -41,7 +41,7 @@ def ask(setting: Setting) -> Sequence[Measured]:
     list(commit(warehouse, compute(count)))
     reader = ArchiveReader(market.archive(setting.folder, count))
     candles = list(read_many(lambda day: reader.read_candles(market.SYMBOL, day, 300), market.days(count)))
-    with warehouse.connect("BTCUSDT") as con:
+    with warehouse.connect(market.SYMBOL) as con:
         put_symbol(con, SymbolRecord(market.SYMBOL, 300, 100.0, "demo", True, "USDT"))
         save_raw(con, "candles", candles, "demo")
     publish(warehouse, [market.SYMBOL])

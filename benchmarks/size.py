@@ -40,7 +40,7 @@ def symbol_year(setting: Setting) -> Sequence[Measured]:
         computed = each_day(model, count)
         while batch := list(islice(computed, _TOGETHER)):
             for warehouse, first in ((whole, days[0]), (short, days[-kept])):
-                with warehouse.connect("BTCUSDT") as con:
+                with warehouse.connect(market.SYMBOL) as con:
                     commit_days(con, [(record, result) for record, result, _ in batch])
                     commit_cells(con, [cells_of(one) for one in batch if one[0].day >= first])
     return [
@@ -53,16 +53,16 @@ def _store_raw(setting: Setting, warehouse: Warehouse, count: int) -> None:
     reader = ArchiveReader(market.archive(setting.folder, count))
     candles = [reader.read_candles(market.SYMBOL, day, 300) for day in market.days(count)]
     samples = [reader.read_open_interest(market.SYMBOL, one.day, one.table, 300) for one in candles]
-    with warehouse.connect("BTCUSDT") as con:
+    with warehouse.connect(market.SYMBOL) as con:
         save_raw(con, "candles", candles, "demo")
         save_raw(con, "open_interest", samples, "demo")
 
 
 def _row(setting: Setting, warehouse: Warehouse, name: str, expected: float) -> Measured:
-    with warehouse.connect("BTCUSDT") as con:
+    with warehouse.connect(market.SYMBOL) as con:
         con.execute("CHECKPOINT")
         tables = dict(_tables(con))
-    size = warehouse.path("BTCUSDT").stat().st_size / 1e6
+    size = warehouse.path(market.SYMBOL).stat().st_size / 1e6
     shares = ", ".join(f"{table} {share:.0f}" for table, share in sorted(tables.items(), key=lambda one: -one[1]))
     return Measured(
         name=f"a symbol, {name}",

@@ -26,9 +26,11 @@ from heatmap_pipeline.settings import load_settings
 from heatmap_pipeline.store.commit import DayCells, commit_cells, commit_days
 from heatmap_pipeline.store.days import DayRecord
 from heatmap_pipeline.store.publish import publish
+from heatmap_pipeline.store.raw import SymbolRecord, put_symbol
 from heatmap_pipeline.store.read import published_histories
 from heatmap_pipeline.store.sql import arrow, insert, transaction
 from heatmap_pipeline.store.warehouse import Warehouse
+from heatmap_pipeline.symbols import contract_of
 
 
 def read_files(setting: Setting) -> Sequence[Measured]:
@@ -115,7 +117,7 @@ def write_tables(setting: Setting) -> Sequence[Measured]:
             cells_in_bulk.append(next(bulk))
         else:
             list(written)
-        size = warehouse.path("BTCUSDT").stat().st_size / 1e6
+        size = warehouse.path(market.SYMBOL).stat().st_size / 1e6
     events = sum(len(result.ledger["book"]) + len(result.opens["side"]) for _, result, _ in computed)
     rows = sum(len(result.cells["side"]) for _, result, _ in computed)
     return [
@@ -154,13 +156,13 @@ def write_tables(setting: Setting) -> Sequence[Measured]:
 def _in_bulk(source: Warehouse, target: Warehouse) -> Iterator[Reading]:
     """Insert what a database holds of days, then of cells, into a new one from Arrow; yield the time of each."""
     for names in (("position_events", "open_positions", "book_ledger", "heatmap_days"), ("liquidation_snapshots",)):
-        with source.connect("BTCUSDT") as con:
+        with source.connect(market.SYMBOL) as con:
             tables = {name: arrow(con, f"FROM {name}") for name in names}
-        with target.connect("BTCUSDT"):
+        with target.connect(market.SYMBOL):
             pass
 
         def write() -> None:
-            with target.connect("BTCUSDT") as con, transaction(con):
+            with target.connect(market.SYMBOL) as con, transaction(con):
                 for name, table in tables.items():  # noqa: B023  # called at once
                     insert(con, name, dict(zip(table.column_names, table.columns, strict=True)))
 
@@ -196,23 +198,18 @@ def keep_books(setting: Setting) -> Sequence[Measured]:
 
 _CHAIN = """
 INSERT INTO heatmap_days BY NAME
-SELECT name AS symbol, model, CAST(day AS DATE) AS day, '' AS input_hash, '' AS previous_hash,
-    md5(name || model || day) AS state_hash, '{}' AS parameters, '{}' AS repairs, false AS provisional,
+SELECT $name AS symbol, model, CAST(day AS DATE) AS day, '' AS input_hash, '' AS previous_hash,
+    md5($name || model || day) AS state_hash, '{}' AS parameters, '{}' AS repairs, false AS provisional,
     '{"carried": {}}' AS state, now()::TIMESTAMP AS created_at
-FROM (SELECT 'S' || number || 'USDT' AS name FROM range(?) AS r(number)) AS names,
-    (SELECT unnest(['turnover', 'delta']) AS model) AS models,
-    (SELECT unnest(range(DATE '2021-01-01', DATE '2021-01-01' + ?::INTEGER, INTERVAL 1 DAY)) AS day) AS days
+FROM (SELECT unnest(['turnover', 'delta']) AS model) AS models,
+    (SELECT unnest(range(DATE '2021-01-01', DATE '2021-01-01' + $days::INTEGER, INTERVAL 1 DAY)) AS day) AS days
 """
 _RAW = """
 INSERT INTO raw_days
-SELECT name, kind, CAST(day AS DATE), md5(name || kind || day), 300, 288, '{}', '{}', 'demo', now()::TIMESTAMP
-FROM (SELECT 'S' || number || 'USDT' AS name FROM range(?) AS r(number)) AS names,
-    (SELECT unnest(['candles', 'open_interest']) AS kind) AS kinds,
-    (SELECT unnest(range(DATE '2021-01-01', DATE '2021-01-01' + ?::INTEGER, INTERVAL 1 DAY)) AS day) AS days
+SELECT $name, kind, CAST(day AS DATE), md5($name || kind || day), 300, 288, '{}', '{}', 'demo', now()::TIMESTAMP
+FROM (SELECT unnest(['candles', 'open_interest']) AS kind) AS kinds,
+    (SELECT unnest(range(DATE '2021-01-01', DATE '2021-01-01' + $days::INTEGER, INTERVAL 1 DAY)) AS day) AS days
 """
-_SYMBOLS = (
-    "INSERT INTO symbols SELECT 'S' || number || 'USDT', 300, 10, 'demo', true, 'USDT' FROM range(?) AS r(number)"
-)
 _NEW_DAY = "UPDATE heatmap_days SET state_hash = ? WHERE day = (SELECT max(day) FROM heatmap_days)"
 
 
@@ -221,27 +218,29 @@ def _books_of(setting: Setting, count: int, days: int, repetitions: int) -> list
     symbols = tuple(f"S{number}USDT" for number in range(count))
     settings = load_settings(home=setting.home(f"books{count}"), source="demo", symbols=symbols)
     warehouse = Warehouse(settings.home)
-    with warehouse.connect("BTCUSDT") as con:
-        con.execute(_SYMBOLS, [count])
-        con.execute(_CHAIN, [count, days])
-        con.execute(_RAW, [count, days])
+    for symbol in symbols:
+        with warehouse.connect(symbol) as con:
+            put_symbol(con, SymbolRecord.of(contract_of(symbol), 300, 10.0, "demo", simulated=True))
+            for statement in (_CHAIN, _RAW):
+                con.execute(statement, {"name": symbol, "days": days})
     publish(warehouse, symbols)
 
     def refresh() -> None:
         for symbol in symbols:
             published_histories(warehouse, [symbol], any_version=True)  # before its files are read
-            with warehouse.connect("BTCUSDT") as con:
+            with warehouse.connect(symbol) as con:
                 loss(con, settings, symbol)  # by the check of the chain
         publish_symbols(settings, warehouse, symbols)
         for symbol in symbols:
             histories = published_histories(warehouse, [symbol])
-            with warehouse.connect("BTCUSDT") as con:  # by the check of what is up to date
+            with warehouse.connect(symbol) as con:  # by the check of what is up to date
                 first_due(con, settings, symbol, date(2021, 1, 1), histories)
 
     readings = []
     for number in range(repetitions + 1):
-        with warehouse.connect("BTCUSDT") as con:
-            con.execute(_NEW_DAY, [str(number)])
+        for symbol in symbols:
+            with warehouse.connect(symbol) as con:
+                con.execute(_NEW_DAY, [str(number)])
         taken = timed(refresh)
         if number:  # the first one is the warm-up
             readings.append(Reading(taken.wall / count, taken.cpu / count))
@@ -295,11 +294,11 @@ def commit(warehouse: Warehouse, computed: Sequence[Computed]) -> Iterator[Readi
     """Commit all days, then all cells, as the two assets of the pipeline do; yield the time of each."""
 
     def days() -> None:
-        with warehouse.connect("BTCUSDT") as con:
+        with warehouse.connect(market.SYMBOL) as con:
             commit_days(con, [(record, result) for record, result, _ in computed])
 
     def cells() -> None:
-        with warehouse.connect("BTCUSDT") as con:
+        with warehouse.connect(market.SYMBOL) as con:
             commit_cells(con, [cells_of(one) for one in computed])
 
     yield timed(days)

@@ -11,7 +11,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +34,10 @@ class _OtherVersionError(StoreError):
 _log = logging.getLogger(__name__)
 _READER_SECONDS = 600
 """A reader's own name for the file is older than this only if the reader was killed."""
+
+
+_WITHOUT_LOG = {"checkpoint_threshold": "1B"}
+"""Settings under which what is committed goes into the file at once, and not into a log before: half of the bytes."""
 
 
 @dataclass(frozen=True)
@@ -271,35 +275,32 @@ def _written(made: _New, new: Path) -> bool:
         if spare.bring_up_to_date(warehouse, new, made.differ, of_others=False):
             return whole
         _remove_leftovers(warehouse)
-    with warehouse.opened(new, fault=warehouse.published) as con:
+    with ExitStack() as stack:
+        con = stack.enter_context(warehouse.opened(new, config=_WITHOUT_LOG, fault=warehouse.published))
         warehouse.ensure_schema(con)
-        for symbol in made.differ:
-            if symbol not in made.gone:
-                _insert_private(warehouse, con, symbol)
-        if made.kept:
-            with _copied(warehouse) as old:
-                _insert_published(con, old, made.kept)
+        old = stack.enter_context(_copied(warehouse)) if made.kept else None
+        _write_rows(made, con, old)
         con.execute("CHECKPOINT")
     return True
 
 
-def _insert_private(warehouse: Warehouse, con: Connection, symbol: str) -> None:
-    with warehouse.explaining(warehouse.path(symbol)):
-        con.execute(f"ATTACH {quoted(warehouse.path(symbol))} AS private (READ_ONLY)")
-        with transaction(con):
-            for table in symbol_tables(private=False):
-                con.execute(f"INSERT INTO {table.name} FROM private.main.{table.name} WHERE symbol = ?", [symbol])
-        con.execute("DETACH private")
-
-
-def _insert_published(con: Connection, old: Path, symbols: Sequence[str]) -> None:
-    _attach(con, old)
-    there = columns_there(con, "old")
+def _write_rows(made: _New, con: Connection, old: Path | None) -> None:
+    """Write all rows in one transaction, table by table: private ones, and those of `kept` out of a published file."""
+    symbols = [symbol for symbol in made.differ if symbol not in made.gone]
+    for number, symbol in enumerate(symbols):
+        with made.warehouse.explaining(made.warehouse.path(symbol)):
+            con.execute(f"ATTACH {quoted(made.warehouse.path(symbol))} AS private{number} (READ_ONLY)")
+    there: dict[str, list[str]] = {}
+    if old is not None:
+        _attach(con, old)
+        there = columns_there(con, "old")
     with transaction(con):
-        for table in symbol_tables(private=False):
-            if query := rows_as_today(table.name, "old.main", there):
-                con.execute(f"INSERT INTO {table.name} {query} WHERE symbol IN (SELECT unnest(?))", [[*symbols]])
-    con.execute("DETACH old")
+        for name in (table.name for table in symbol_tables(private=False)):
+            for number, symbol in enumerate(symbols):
+                with made.warehouse.explaining(made.warehouse.path(symbol)):
+                    con.execute(f"INSERT INTO {name} FROM private{number}.main.{name} WHERE symbol = ?", [symbol])
+            if query := rows_as_today(name, "old.main", there):
+                con.execute(f"INSERT INTO {name} {query} WHERE symbol IN (SELECT unnest(?))", [[*made.kept]])
 
 
 def _set_aside(warehouse: Warehouse) -> None:

@@ -296,11 +296,12 @@ class _Source:
 
     def _as_many_rows(self, con: Connection) -> bool:
         """Whether every table has as many rows as it should; a guard, that costs nothing, against a defect here."""
-        return all(
-            scalar(con, f"SELECT count(*) FROM {table} WHERE {self.mine}")  # noqa: S608 - a table name of ours
-            == scalar(con, f"SELECT count(*) FROM wanted.main.{table} WHERE {self.mine}")  # noqa: S608
-            for table in (table.name for table in symbol_tables(private=False))
-        )
+        counts = [
+            f"(SELECT count(*) FROM {table.name} WHERE {self.mine}) = "  # noqa: S608 - a table name of ours
+            f"(SELECT count(*) FROM wanted.main.{table.name} WHERE {self.mine})"
+            for table in symbol_tables(private=False)
+        ]
+        return bool(scalar(con, f"SELECT {' AND '.join(counts)}"))
 
 
 def _stored_days(con: Connection) -> int:

@@ -46,7 +46,8 @@ def stage_symbols(warehouse: Warehouse) -> None:
     """Write each symbol of the old database to a file of its own, and make all of them wait to be moved in.
 
     Until that last step the home is as it was; after it the old database is not needed any more, and is removed when
-    they are moved in. One that somebody added tables to is kept aside. The caller holds the lock of the home.
+    they are moved in. It is kept aside where somebody added tables to it, or a symbol of it has a file already: of a
+    home that an earlier version was used on again. That file stays. The caller holds the lock of the home.
 
     Raises:
         StoreError: if the old database is damaged or of no version of this program, or the disk is full.
@@ -63,16 +64,21 @@ def stage_symbols(warehouse: Warehouse) -> None:
         with warehouse.explaining():
             shutil.rmtree(staged, ignore_errors=True)  # of a process that was killed
             (staged / PRIVATE).mkdir(parents=True)
+            there = [symbol for symbol in symbols if warehouse.path(symbol).exists()]
             for symbol in symbols:
-                _write(warehouse, symbol, counts)
-                _log.info("%s has a file of its own, %d of %d", symbol, symbols.index(symbol) + 1, len(symbols))
-            if any(counts.values()):
+                if symbol not in there:
+                    _write(warehouse, symbol, counts)
+                    _log.info("%s has a file of its own, %d of %d", symbol, symbols.index(symbol) + 1, len(symbols))
+            if not there and any(counts.values()):
                 raise RuntimeError(f"rows of {old} belong to no symbol: {counts}")
             sync(staged / PRIVATE)
-            # For what such a file replaces: nothing, unless somebody put an old database back.
             folder = f"replaced-{datetime.now(UTC):%Y-%m-%dT%H%M%SZ}"
-            done_with = (FORMER, f"{FORMER}.wal") if ours else ()
-            release(warehouse.home, staged, folder, aside=() if ours else (FORMER,), done_with=done_with)
+            if there:
+                _log.warning("%s is kept in %s: %s have files already", old, folder, ", ".join(there))
+            if ours and not there:
+                release(warehouse.home, staged, folder, aside=(), done_with=(FORMER, f"{FORMER}.wal"))
+            else:
+                release(warehouse.home, staged, folder, aside=(FORMER,))
     finally:
         shutil.rmtree(staged, ignore_errors=True)
 

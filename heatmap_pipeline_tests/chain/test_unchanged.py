@@ -120,7 +120,7 @@ def busy_stages(settings: Settings, first: date, last: date) -> Iterator[str]:
     """Do what a run of days does, stage by stage; tell each that changed anything, or that it failed."""
     warehouse, days = Warehouse(settings.home), days_between(first, last)
     with closing(OpenedOnce(warehouse)) as once:
-        with once.connect() as con:
+        with once.connect(BTC) as con:
             held = [each for each in stored.day_records(con, BTC, settings.models[0]) if each > last]
         days += held
         try:

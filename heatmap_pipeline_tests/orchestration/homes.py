@@ -338,7 +338,8 @@ def untouched(path: Path) -> Iterator[None]:
 def copy_home(finished: Path, home: Path) -> Path:
     """Copy a finished home, without Dagster's history and the pictures."""
     home.mkdir(parents=True, exist_ok=True)
-    shutil.copytree(finished / "warehouse", home / "warehouse")
+    if (finished / "warehouse").exists():  # nothing was computed yet
+        shutil.copytree(finished / "warehouse", home / "warehouse")
     for name in ("heatmap.duckdb", "archives.json"):
         if (finished / name).exists():  # no folder was named where the market is simulated
             shutil.copyfile(finished / name, home / name)

@@ -126,14 +126,13 @@ def test_the_line_that_is_named_rebuilds_a_damaged_warehouse(pair: Path, both: P
     warehouse = pair / "warehouse" / "BTCUSDT.duckdb"
     spoilt = DAMAGES["the rows"](warehouse.read_bytes())
     warehouse.write_bytes(spoilt)
-    line = refused(heatmap("refresh", "--archive", archive, "--home", pair), 1, warehouse)
+    line = refused(heatmap("refresh", BTC, "--archive", archive, "--home", pair), 1, warehouse)
     obey_line(line)
     assert_same(tables(pair / "heatmap.duckdb"), tables(both / "heatmap.duckdb"))
     assert_same(tables(pair / "warehouse"), tables(both / "warehouse"))
     assert (pair / "damaged" / "BTCUSDT.duckdb").read_bytes() == spoilt
     anew, before = created(real(pair, archive)), created(real(both, archive))
-    computed = {symbol for symbol, *_ in anew if symbol == BTC}
-    assert computed == {symbol for symbol, *key in anew if anew[symbol, *key] != before[symbol, *key]}, "not copied"
+    assert {key[0] for key in anew if anew[key] != before[key]} == {BTC}, "computed, not copied"
 
 
 # -- a warehouse that is gone
@@ -174,7 +173,7 @@ def test_status_names_lines_that_work_as_they_stand(
 ) -> None:
     """The folder of the first run and the models come from what is remembered: nobody has set anything."""
     as_if_yesterday_were(monkeypatch, day(3))
-    (pair / "warehouse" / "BTCUSDT.duckdb").unlink()
+    shutil.rmtree(pair / "warehouse")
     status = done("status", "--home", pair).stdout
     assert f"--archive {archive} --home '{pair}' --model delta" in status
     obey_line(status)

@@ -184,15 +184,18 @@ def test_tables_of_somebody_else_are_kept_aside(old: Warehouse, wanted: dict[str
         assert con.execute("FROM notes").fetchall() == [("mine",)]
 
 
-def test_an_old_file_that_is_put_back_replaces_files_which_are_kept(old: Warehouse, made: Path) -> None:
+def test_an_old_file_beside_new_ones_replaces_none_and_is_kept(old: Warehouse, made: Path) -> None:
+    """An earlier version was used again on a home of today, or somebody has put its file back."""
     with old.connect("BTCUSDT") as con:
         con.execute("UPDATE symbols SET bucket = 7")
+    old.path("SOLUSDT").unlink()
     shutil.copyfile(made / "warehouse.duckdb", old.former)
+    assert old.symbols() == SYMBOLS, "one that had no file has one again"
     with old.connect("BTCUSDT") as con:
-        assert con.execute("SELECT bucket FROM symbols").fetchall() == [(100.0,)]
-    (kept,) = old.home.glob("replaced-*/warehouse/BTCUSDT.duckdb")
-    with duckdb.connect(str(kept), read_only=True) as con:
         assert con.execute("SELECT bucket FROM symbols").fetchall() == [(7.0,)]
+    (kept,) = old.home.glob("replaced-*/warehouse.duckdb")
+    assert kept.read_bytes() == (made / "warehouse.duckdb").read_bytes()
+    assert not old.former.exists()
 
 
 @pytest.mark.parametrize("into", ["empty", "a home of today", "a home of before"])
