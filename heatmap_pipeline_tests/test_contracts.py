@@ -54,6 +54,7 @@ from heatmap_pipeline_tests._homes import (
 from heatmap_pipeline_tests.api.homes import HEATMAP, MAP, TestClient, client
 from heatmap_pipeline_tests.market._exchange_server import ExchangeServer, Fault
 from heatmap_pipeline_tests.orchestration.homes import BTC, ask, day
+from heatmap_pipeline_tests.orchestration.light import run_lightly
 from heatmap_pipeline_tests.store.tiny import MODELS_USED, fill
 
 USDC, CHINESE = "BTCUSDC", "币安人生USDT"
@@ -300,7 +301,7 @@ def test_a_symbol_in_another_alphabet_is_published_also_where_its_export_fails()
 def test_the_command_as_a_process_with_the_plainest_surroundings(archive: Path, tmp_path: Path) -> None:
     """LC_ALL=C is what services and containers have."""
     words = ("run", CHINESE, "--archive", archive, "--start", day(1), "--end", day(1), "--home", tmp_path / "home")
-    process = start(*words, "--model", "delta", LC_ALL="C", LANG="C")
+    process = start(*words, "--model", "delta", LC_ALL="C", LANG="C", HEATMAP_SNAPSHOT_INTERVAL="4h")
     out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     assert f"{CHINESE}: {day(1)} .. {day(1)} computed and published" in out
@@ -351,6 +352,7 @@ def exchange(market: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Exchange
             monkeypatch.setenv(f"HEATMAP_{name}", value)
         monkeypatch.setenv("HEATMAP_MODELS", "turnover")
         draw_nothing(monkeypatch)
+        run_lightly(monkeypatch)  # Dagster and such names: above
         yield running
 
 

@@ -19,10 +19,11 @@ from heatmap_pipeline.definitions import defs
 from heatmap_pipeline.market.sources import OPENERS, ArchiveMarket, open_market
 from heatmap_pipeline.model.parameters import MODELS
 from heatmap_pipeline.orchestration.build import build_defs
+from heatmap_pipeline.render.picture import write_png
 from heatmap_pipeline.settings import SettingsError, load_settings
 from heatmap_pipeline.source_kinds import SOURCES, SourceKind
 from heatmap_pipeline.store.warehouse import Warehouse
-from heatmap_pipeline_tests._homes import as_if_yesterday_were
+from heatmap_pipeline_tests._homes import as_if_yesterday_were, draw_only_the_page
 from heatmap_pipeline_tests.api.homes import MAP, client
 from heatmap_pipeline_tests.orchestration.homes import BTC, day, write_archive
 from heatmap_pipeline_tests.store.tiny import fill
@@ -59,11 +60,19 @@ def test_the_tables_of_sources_name_the_same() -> None:
         assert all(row.name == name for name, row in table.items())
 
 
+def _new_model(data: Any, path: Path) -> None:
+    """Draw the picture of the new model; that of the other takes as long."""
+    write_png(data, path) if path.stem == "heatmap-gentle" else path.write_bytes(b"")
+
+
 @pytest.mark.slow
 def test_a_new_model_and_a_new_source_go_all_the_way(
     rows: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     as_if_yesterday_were(monkeypatch, day(3))
+    draw_only_the_page(monkeypatch)
+    monkeypatch.setattr("heatmap_pipeline.render.page.write_png", _new_model)
+    monkeypatch.setenv("HEATMAP_SNAPSHOT_INTERVAL", "1h")
     home = tmp_path / "home"
     words = ("--source", "mirror", "--model", "delta", "--model", "gentle", "--home", home)
     result = rows("run", BTC, "--start", day(1), "--end", day(2), *words)

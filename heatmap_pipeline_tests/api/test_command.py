@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -16,9 +17,11 @@ from typing import Any
 
 import pytest
 import uvicorn
+from pydantic import SecretStr
 
 from heatmap_pipeline.api import memory, server
 from heatmap_pipeline.settings import Settings, SettingsError, load_settings
+from heatmap_pipeline_tests._forked import Fork
 from heatmap_pipeline_tests._homes import heatmap, refused, start
 from heatmap_pipeline_tests.api.homes import day
 
@@ -43,24 +46,22 @@ def test_a_server_from_start_to_end(published: Settings) -> None:
     assert (process.returncode, errors) == (0, "")
 
 
-@pytest.mark.slow
 def test_the_lines_of_a_server_are_json_where_that_is_wanted(published: Settings) -> None:
+    """All of what it prints, errors too; it is a fork of this process."""
     token = "open-sesame"  # noqa: S105
-    variables = {"HEATMAP_LOG_FORMAT": "json", "HEATMAP_API_TOKEN": token, "HEATMAP_API_STALE_HOURS": 1e7}
-    process = start("serve", "--port", 0, "--home", published.home, **variables)
-    assert process.stdout is not None
-    try:
-        first = json.loads(process.stdout.readline())
+    wanted = {"log_format": "json", "api_token": SecretStr(token), "api_stale_hours": 1e7}
+    settings = published.model_copy(update=wanted)
+    with Fork(lambda say: server.serve(settings, "127.0.0.1", 0, say), printed=True) as process:
+        first = json.loads(process.said.readline())
         address = str(first["message"]).split(" ")[5]
         for path, given in (("/ready", {}), ("/metrics", {"Authorization": f"Bearer {token}"}), (f"/?a={token}", {})):
             with suppress(urllib.error.HTTPError):
                 request = urllib.request.Request(f"{address}{path}", headers=given)  # noqa: S310
                 with urllib.request.urlopen(request, timeout=20) as answer:  # noqa: S310
                     content = answer.read().decode()
-    finally:
-        process.send_signal(signal.SIGTERM)
-        rest, errors = process.communicate(timeout=20)
-    assert errors == ""
+        os.kill(process.pid, signal.SIGTERM)
+        rest = process.said.read()
+        assert process.wait() in (0, -signal.SIGTERM)
     entries = [json.loads(line) for line in rest.splitlines()]
     asked = [entry for entry in entries if entry["event"] == "request"]
     assert [(entry["path"], entry["status"]) for entry in asked] == [("/ready", 200), ("/metrics", 200), ("/", 401)]

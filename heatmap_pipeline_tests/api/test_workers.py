@@ -44,29 +44,23 @@ def processes(address: str, *, least: int, without: int = 0) -> set[int]:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="only Linux says in files which processes run")
-def test_workers_answer_alike_are_replaced_and_end_with_their_parent(published: Settings) -> None:
+def test_workers_of_the_program_answer_alike_and_end_with_their_parent(published: Settings) -> None:
     with serving(published.home, "--workers", 2, HEATMAP_API_STALE_HOURS=1e7) as (port, parent):
         address = f"http://{HOST}:{port}"
-        first = processes(address, least=2)
-        assert len(first) == 2
-        assert parent.pid not in first
+        working = processes(address, least=2)
+        assert len(working) == 2
+        assert parent.pid not in working
         question = f"{address}{HEATMAP}?symbol={BTC}&interval=1h"
         answers = {httpx.get(question, timeout=PATIENCE).content for _ in range(12)}
         assert len(answers) == 1
-        victim = min(first)
-        os.kill(victim, signal.SIGKILL)
-        assert httpx.get(question, timeout=PATIENCE).content in answers, "the other one answers"
-        second = processes(address, least=2, without=victim)
-        assert len(second) == 2
-        assert max(first) in second
         assert httpx.get(f"{address}/cache/stats", timeout=PATIENCE).json()["max_bytes"] == 128 << 20
     assert parent.returncode == 0
-    assert not any(map(alive, second)), "a worker is left"
+    assert not any(map(alive, working)), "a worker is left"
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="only Linux says in files which processes run")
-def test_no_worker_outlives_a_killed_parent(published: Settings) -> None:
+def test_a_worker_is_replaced_and_none_outlives_a_killed_parent(published: Settings) -> None:
     """Here the workers are forks, so that none imports everything anew; the other test has those of the program."""
     context = multiprocessing.get_context
 
@@ -78,8 +72,16 @@ def test_no_worker_outlives_a_killed_parent(published: Settings) -> None:
         address = parent.said.readline().split(" ")[5]
         again = ("serve", "--port", address.rpartition(":")[2], "--workers", 2, "--home", published.home)
         refused(heatmap(*again), 1, "taken by another program")
-        answering = processes(address, least=2)
-        assert parent.pid not in answering
+        first = processes(address, least=2)
+        assert len(first) == 2
+        assert parent.pid not in first
+        victim, question = min(first), f"{address}{HEATMAP}?symbol={BTC}&interval=1h"
+        before = httpx.get(question, timeout=PATIENCE).content
+        os.kill(victim, signal.SIGKILL)
+        assert httpx.get(question, timeout=PATIENCE).content == before, "the other one answers"
+        answering = processes(address, least=2, without=victim)
+        assert len(answering) == 2
+        assert max(first) in answering
         parent.kill()
         until = time.monotonic() + PATIENCE
         try:

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import spearmanr
 
 from heatmap_pipeline.chain import scoring
 from heatmap_pipeline.chain.scoring import NotScored, Scored, choose_record, score_symbol, store_outcome
@@ -45,6 +44,12 @@ SCORE_TABLES = ("map_scores", "score_hours", "score_days")
 def score_tables(settings: Settings) -> dict[str, object]:
     with Warehouse(settings.home).connect(BTC) as con:
         return {name: con.sql(f"FROM {name} ORDER BY ALL").to_arrow_table() for name in SCORE_TABLES}
+
+
+def spearman(values: pd.Series[float], reported: pd.Series[float]) -> float:
+    from scipy.stats import spearmanr  # a second, which every process would take that only collects this
+
+    return float(spearmanr(values, reported).statistic)
 
 
 def only(outcome: list[Scored | NotScored]) -> Scored:
@@ -87,12 +92,12 @@ def test_anyone_can_compute_the_stored_score_from_the_stored_hours(scored: Setti
             stored = values(con, horizon=horizon, baseline=rule)
             for side in ("long", "short"):
                 mine = hours[hours["side"] == side]
-                expected = spearmanr(mine[column], mine["reported"]).statistic
+                expected = spearman(mine[column], mine["reported"])
                 assert stored[side] == pytest.approx(expected, abs=1e-12)
         simple = values(con, baseline="move x volume")
         for side in ("long", "short"):
             mine = hours[hours["side"] == side]
-            assert simple[side] == pytest.approx(spearmanr(mine["move"] * mine["volume"], mine["reported"]).statistic)
+            assert simple[side] == pytest.approx(spearman(mine["move"] * mine["volume"], mine["reported"]))
         level = values(con, measure="level")
         sums = hours.groupby("side", observed=True)[["predicted", "reported"]].sum()
         assert level == pytest.approx((sums["predicted"] / sums["reported"]).to_dict())
@@ -148,8 +153,8 @@ def test_counting_hours_without_a_record_as_zero_would_show(
     hours = hours_table(scorable)
     hours = hours[(hours["hour"] >= pd.Timestamp(day(SCORED_FROM))) & (hours["side"] == "long")]
     known = hours[hours["recorded"]]
-    assert agreement["long"] == pytest.approx(spearmanr(known["predicted"], known["reported"]).statistic, abs=1e-12)
-    wrong = spearmanr(hours["predicted"], hours["reported"].fillna(0.0)).statistic
+    assert agreement["long"] == pytest.approx(spearman(known["predicted"], known["reported"]), abs=1e-12)
+    wrong = spearman(hours["predicted"], hours["reported"].fillna(0.0))
     assert wrong < agreement["long"] - 0.01
     assert {row.hours for row in result.rows if row.measure == "spearman" and row.baseline == ""} == {24 * 14}
 

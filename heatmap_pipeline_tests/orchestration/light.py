@@ -48,9 +48,13 @@ def light_runs() -> Iterator[None]:
         yield
 
 
-def run_lightly(patch: pytest.MonkeyPatch) -> None:
-    """Let the runs of commands be light ones, until the patch is taken back."""
-    patch.setattr(runs, "build_defs", lambda settings, **_: SimpleNamespace(resolve_job_def=lambda _: Job(settings)))
+def run_lightly(patch: pytest.MonkeyPatch, events: list[Any] | None = None) -> None:
+    """Let the runs of commands be light ones, until the patch is taken back; what they tell is added to `events`."""
+
+    def defs(settings: Settings, **_: object) -> Any:
+        return SimpleNamespace(resolve_job_def=lambda _: Job(settings, [] if events is None else events))
+
+    patch.setattr(runs, "build_defs", defs)
     patch.setattr(dg.DagsterInstance, "from_config", lambda _: nullcontext(_history()))
 
 
@@ -127,9 +131,15 @@ class _KeptOpen(WarehouseResource):
 
 @dataclass(frozen=True)
 class Job:
-    """The daily job of some settings, with the one method by which it is run."""
+    """The daily job of some settings, with the one method by which it is run.
+
+    Attributes:
+        settings: of the home.
+        events: of all its runs.
+    """
 
     settings: Settings
+    events: list[Any] = field(default_factory=list)
 
     def execute_in_process(
         self,
@@ -143,7 +153,9 @@ class Job:
         """Run, and return `success` and `all_events`, as far as anybody here reads them."""
         days = {PARTITION_TAG: partition_key} if partition_key else {}
         run = _Run(self.settings, dict(run_config), {**(tags or {}), **days}, asset_selection)
-        return SimpleNamespace(success=run.success(), all_events=run.events)
+        success = run.success()
+        self.events.extend(run.events)
+        return SimpleNamespace(success=success, all_events=run.events)
 
 
 @dataclass
@@ -223,6 +235,7 @@ class _Run:
                     passed=result.passed,
                     description=result.description,
                     blocking=blocking,
+                    metadata=result.metadata,
                 )
                 self._tell("ASSET_CHECK_EVALUATION", checks.step, asset_check_evaluation_data=said)
                 passed &= result.passed or not blocking

@@ -14,7 +14,6 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from dagster._core.test_utils import freeze_time
 
 import heatmap_pipeline
 from heatmap_pipeline import locks
@@ -87,6 +86,8 @@ def test_no_other_module_looks_at_the_clock() -> None:
 @pytest.fixture
 def set_clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[SetClock]:
     """Set the clock of the machine, wherever the product or Dagster reads it."""
+    from dagster._core.test_utils import freeze_time  # what most tests never need
+
     with ExitStack() as stack:
 
         def set_to(moment: datetime) -> None:

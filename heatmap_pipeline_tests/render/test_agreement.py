@@ -31,7 +31,7 @@ from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store.warehouse import Warehouse
 from heatmap_pipeline.views.columns import VOLUMES
 from heatmap_pipeline.views.newest import newest_days
-from heatmap_pipeline_tests._homes import clean_environment
+from heatmap_pipeline_tests._homes import clean_environment, draw_only_the_page
 from heatmap_pipeline_tests.api.homes import TestClient, ask, client
 from heatmap_pipeline_tests.orchestration.homes import BTC, day, real, run_job, write_archive
 from heatmap_pipeline_tests.render.browser import state, unpack, visit
@@ -61,6 +61,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Settings:
         archive = write_archive(tmp_path_factory.mktemp("archive"), 4, BTC)
         records = tmp_path_factory.mktemp("liquidations")
         write_liquidations(records / f"{BTC}.csv")
+        draw_only_the_page(patch)
         settings = real(tmp_path_factory.mktemp("drawn"), archive, liquidations_folder=records)
         run_job(settings, 1, 4).ok()
     return settings

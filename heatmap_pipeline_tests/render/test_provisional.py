@@ -9,7 +9,6 @@ from datetime import date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
 
-import dagster as dg
 import pytest
 
 from heatmap_pipeline.market.demo import write_demo_days
@@ -17,8 +16,9 @@ from heatmap_pipeline.render.picture import write_png
 from heatmap_pipeline.store.warehouse import Warehouse
 from heatmap_pipeline.views.columns import Columns
 from heatmap_pipeline.views.newest import newest_days
-from heatmap_pipeline_tests._homes import as_if_yesterday_were, done
+from heatmap_pipeline_tests._homes import as_if_yesterday_were, done, draw_only_the_page
 from heatmap_pipeline_tests.market._exchange_server import ExchangeServer
+from heatmap_pipeline_tests.orchestration.light import run_lightly
 
 BTC = "BTCUSDT"
 YESTERDAY, TODAY = date(2024, 9, 16), date(2024, 9, 17)
@@ -29,7 +29,8 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Exchange
     """The exchange at noon; yesterday is in its archive."""
     write_demo_days(tmp_path / "market", BTC, [YESTERDAY, TODAY])
     as_if_yesterday_were(monkeypatch, YESTERDAY)
-    monkeypatch.setattr(dg.DagsterInstance, "from_config", lambda _: dg.DagsterInstance.ephemeral())
+    run_lightly(monkeypatch)
+    draw_only_the_page(monkeypatch)
     with ExchangeServer(tmp_path / "market", datetime.combine(TODAY, time(12, 2, 30))) as running:
         running.hide(str(TODAY))
         values = {"SOURCE": "binance", "ARCHIVE_URL": running.url, "REST_URL": running.url, "MODELS": "delta"}

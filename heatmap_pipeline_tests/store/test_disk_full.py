@@ -87,11 +87,11 @@ class Runs:
         self._server = server
         self._forks = forks
 
-    def run(self, home: Path, source: str, last: int, *, draw: bool = False, light: bool = False) -> Ended:
+    def run(self, home: Path, source: str, last: int, *, draw: bool = False) -> Ended:
         where = ("--archive", self._archive) if source == "archive" else ("--source", source)
         words = ("run", BTC, *where, "--start", day(1), "--end", day(last), "--home", home)
         address: dict[str, Any] = {"HEATMAP_ARCHIVE_URL": self._server.url, "HEATMAP_REST_URL": self._server.url}
-        return self._forks.heatmap(*words, draw=draw, light=light, **address, HEATMAP_SNAPSHOT_INTERVAL="1h")
+        return self._forks.heatmap(*words, draw=draw, **address, HEATMAP_SNAPSHOT_INTERVAL="1h")
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +136,7 @@ def fill(runs: Runs, disk: Disk, home: Path, source: str, sizes: list[int], *, d
 
 def assert_room_is_enough(runs: Runs, home: Path, source: str, clean: Path, *, draw: bool = False) -> None:
     runs.run(home, source, 3, draw=draw).ok()
-    runs.run(clean, source, 3, draw=draw, light=True).ok()
+    runs.run(clean, source, 3, draw=draw).ok()
     for name in ("heatmap.duckdb", "warehouse"):
         assert_same(tables(home / name), tables(clean / name))
     left, expected = (

@@ -67,46 +67,54 @@ def cut_into(con: Connection, folder: Path, earlier: Cut | None = None) -> Cut:
     return cut(con, SYMBOL, folder, earlier.parts if earlier else (), earlier.fingerprints if earlier else None)
 
 
+@pytest.fixture(scope="module")
+def whole(months: Connection, tmp_path_factory: pytest.TempPathFactory) -> Cut:
+    """All of a symbol, cut at once. Nobody changes its files."""
+    return cut_into(months, tmp_path_factory.mktemp("whole") / "new")
+
+
 def test_every_table_has_rows(months: Connection) -> None:
     filled = {name for name, found in rows(months).items() if found}
     assert filled >= {table.name for table in symbol_tables() if by_month(table)} - {"coarse_days", "score_hours"}
 
 
-def test_what_is_put_together_is_what_was_cut(months: Connection, tmp_path: Path) -> None:
-    pieces = cut_into(months, tmp_path / "new")
-    assert {part.month for part in pieces.parts} == {"", "2024-03", "2024-04"}
+def test_what_is_put_together_is_what_was_cut(months: Connection, whole: Cut, tmp_path: Path) -> None:
+    assert {part.month for part in whole.parts} == {"", "2024-03", "2024-04"}
     with empty() as con:
-        load(con, SYMBOL, files_of(pieces))
+        load(con, SYMBOL, files_of(whole))
         assert rows(con) == rows(months)
         assert rows(con, "ETHUSDT") == {table.name: [] for table in symbol_tables()}
         assert days_of(con, SYMBOL) == days_of(months, SYMBOL)
-        again = cut_into(con, tmp_path / "again", pieces)
+        again = cut_into(con, tmp_path / "again", whole)
     assert again.files == {}
-    assert (again.parts, again.fingerprints) == (pieces.parts, pieces.fingerprints)
+    assert (again.parts, again.fingerprints) == (whole.parts, whole.fingerprints)
 
 
-def test_a_change_of_a_month_is_cut_anew_and_nothing_of_others(months: Connection, tmp_path: Path) -> None:
-    pieces = cut_into(months, tmp_path / "new")
+def test_a_change_of_a_month_is_cut_anew_and_nothing_of_others(whole: Cut, tmp_path: Path) -> None:
     with empty() as con:
-        load(con, SYMBOL, files_of(pieces))
+        load(con, SYMBOL, files_of(whole))
         con.execute("UPDATE raw_candles SET volume = volume + 1 WHERE day = DATE '2024-04-02'")
-        assert cut_into(con, tmp_path / "unseen", pieces).files == {}, "nothing vouches for it, so nothing is read"
+        assert cut_into(con, tmp_path / "unseen", whole).files == {}, "nothing vouches for it, so nothing is read"
         con.execute("UPDATE raw_days SET content_hash = 'x' WHERE kind = 'candles' AND day = DATE '2024-04-02'")
-        changed = cut_into(con, tmp_path / "changed", pieces)
+        changed = cut_into(con, tmp_path / "changed", whole)
         new = {(part.table, part.month) for part in changed.parts if part.hash in changed.files}
         assert {("raw_candles", "2024-04"), ("raw_days", "")} <= new
         assert {month for _, month in new} <= {"", "2024-04"}
         with empty() as other:
-            load(other, SYMBOL, files_of(changed, files_of(pieces)))
+            load(other, SYMBOL, files_of(changed, files_of(whole)))
             assert rows(other) == rows(con)
 
 
-def test_rows_that_nothing_vouches_for_are_a_defect_that_is_seen(months: Connection, tmp_path: Path) -> None:
+def test_rows_that_nothing_vouches_for_are_a_defect_that_is_seen(whole: Cut, tmp_path: Path) -> None:
     with empty() as con:
-        load(con, SYMBOL, files_of(cut_into(months, tmp_path / "new")))
+        load(con, SYMBOL, files_of(whole))
         con.execute("INSERT INTO raw_candles SELECT * REPLACE (DATE '2025-01-01' AS day) FROM raw_candles LIMIT 1")
         with pytest.raises(RuntimeError, match="raw_candles of BTCUSDT has rows in 2025-01"):
             cut_into(con, tmp_path / "again")
+
+
+def _symbols(con: Connection) -> list[tuple[Any, ...]]:
+    return con.execute("FROM symbols WHERE symbol = ?", [SYMBOL]).fetchall()
 
 
 counts = st.lists(st.integers(0, 4), min_size=1, max_size=2)
@@ -116,7 +124,7 @@ counts = st.lists(st.integers(0, 4), min_size=1, max_size=2)
 @examples(10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(counts)
 def test_cut_after_each_stretch_of_days_it_is_what_is_cut_of_all_at_once(
-    months: Connection, tmp_path_factory: pytest.TempPathFactory, stretches: list[int]
+    months: Connection, whole: Cut, tmp_path_factory: pytest.TempPathFactory, stretches: list[int]
 ) -> None:
     """However the days came in, in how many commits: the rows are those of the whole."""
     folder = tmp_path_factory.mktemp("stretches")
@@ -134,10 +142,9 @@ def test_cut_after_each_stretch_of_days_it_is_what_is_cut_of_all_at_once(
             done = min(done + count, len(days))
             with empty() as other:  # as the next worker finds it
                 load(other, SYMBOL, kept)
-                assert not kept or rows(other)["symbols"] == rows(con)["symbols"]
+                assert not kept or _symbols(other) == _symbols(con)
             pieces = cut_into(con, folder / str(number), pieces)
             kept = files_of(pieces, kept)
-        whole = cut_into(months, folder / "whole")
         with empty() as other:
             load(other, SYMBOL, kept)
             assert rows(other) == rows(months)
