@@ -111,8 +111,8 @@ def publish(warehouse: Warehouse, symbols: Sequence[str], *, keep_former: bool =
             for name in roomy:
                 compact(warehouse, name)
             held = [name for name in names if name in before.prints and name not in differ]
-            gone = [name for name in differ if name not in private]
-            new = _New(warehouse, differ, gone, [*held, *before.others], carry=published is not None)
+            wanted = {name: private.get(name) for name in differ}
+            new = _New(warehouse, wanted, [*held, *before.others], carry=published is not None)
             whole = _replace(new, keep=keep_former)
         size = warehouse.published.stat().st_size if warehouse.published.exists() else 0
     done = tuple(name for name in names if name in private)
@@ -141,16 +141,19 @@ def fingerprints(con: Connection, schema: str = "main", *, symbols: Sequence[str
     """
     digests: dict[str, hashlib.blake2b] = {}
     there = columns_there(con, schema.removesuffix("main").rstrip(".") or None)
-    for table in symbol_tables(private=False):
-        if table.name not in there:  # of an earlier version
-            continue
-        if table.vouches or table.time_column is None:  # the small ones, one of which changes whatever changes
-            # Summed in the database: a hundred symbols of some years have a quarter of a million of these rows.
-            wanted = "" if symbols is None else "WHERE symbol IN (SELECT unnest(?::VARCHAR[])) "
-            query = f"SELECT symbol, count(*), sum(hash(r)::HUGEINT) FROM {schema}.{table.name} AS r {wanted}"  # noqa: S608
-            for symbol, count, total in rows(con, f"{query}GROUP BY symbol", [] if symbols is None else [[*symbols]]):
-                digest = digests.setdefault(symbol, hashlib.blake2b(digest_size=16))
-                digest.update(repr((table.name, count, int(total))).encode())
+    # The small ones, one of which changes whatever changes; of an earlier version some are not there.
+    small = [table.name for table in symbol_tables(private=False) if table.vouches or table.time_column is None]
+    # Summed in the database: a hundred symbols of some years have a quarter of a million of these rows.
+    wanted = "" if symbols is None else "WHERE symbol IN (SELECT unnest(?::VARCHAR[])) "
+    parts = [
+        f"SELECT {place}, symbol, count(*), sum(hash(r)::HUGEINT) FROM {schema}.{name} AS r {wanted}GROUP BY symbol"  # noqa: S608
+        for place, name in enumerate(small)
+        if name in there
+    ]
+    given = [] if symbols is None else [[*symbols]] * len(parts)
+    for place, symbol, count, total in rows(con, f"{' UNION ALL '.join(parts)} ORDER BY 1", given):
+        digest = digests.setdefault(symbol, hashlib.blake2b(digest_size=16))
+        digest.update(repr((small[place], count, int(total))).encode())
     return {symbol: digest.hexdigest() for symbol, digest in sorted(digests.items())}
 
 
@@ -215,17 +218,29 @@ class _New:
 
     Attributes:
         warehouse: of the home.
-        differ: symbols whose rows are to be those of their private databases.
-        gone: those of them that have no rows any more.
+        wanted: fingerprint of each symbol whose rows are to be those of its private database; None: it has no rows.
         kept: symbols that keep the rows they have in the published file.
         carry: whether that one has anything for the new one.
     """
 
     warehouse: Warehouse
-    differ: Sequence[str]
-    gone: Sequence[str]
+    wanted: Mapping[str, str | None]
     kept: Sequence[str]
     carry: bool
+
+    @property
+    def differ(self) -> list[str]:
+        """The symbols whose rows are to be those of their private databases."""
+        return list(self.wanted)
+
+    @property
+    def gone(self) -> list[str]:
+        """Those of them that have no rows any more."""
+        return [symbol for symbol, fingerprint in self.wanted.items() if fingerprint is None]
+
+    def is_in(self, con: Connection) -> bool:
+        """Whether an open file holds the rows that are wanted."""
+        return fingerprints(con, symbols=self.differ) == {name: each for name, each in self.wanted.items() if each}
 
 
 def _replace(made: _New, *, keep: bool) -> bool:
@@ -234,7 +249,7 @@ def _replace(made: _New, *, keep: bool) -> bool:
     new = _temporary(warehouse, "new")
     try:
         there = spare.take(warehouse, new) and made.carry
-        if not (there and spare.bring_up_to_date(warehouse, new, made.differ, of_others=True)):
+        if not (there and spare.bring_up_to_date(warehouse, new, made.differ, made.is_in, of_others=True)):
             _remove_leftovers(warehouse)
             whole = _written(made, new)
         new.chmod(0o644)
@@ -272,7 +287,7 @@ def _written(made: _New, new: Path) -> bool:
         return whole
     if made.carry and not made.gone and spare.is_unchanged(warehouse):
         whole = _copy(warehouse.published, new)
-        if spare.bring_up_to_date(warehouse, new, made.differ, of_others=False):
+        if spare.bring_up_to_date(warehouse, new, made.differ, made.is_in, of_others=False):
             return whole
         _remove_leftovers(warehouse)
     with ExitStack() as stack:

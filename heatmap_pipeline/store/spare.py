@@ -14,7 +14,7 @@ import hashlib
 import os
 import signal
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date
@@ -165,16 +165,23 @@ def _identity(warehouse: Warehouse) -> bytes:
     return f"{status.st_ino} {status.st_size} {status.st_mtime_ns}\n".encode()
 
 
-def bring_up_to_date(warehouse: Warehouse, file: Path, symbols: Sequence[str], *, of_others: bool) -> bool:
+def bring_up_to_date(
+    warehouse: Warehouse,
+    file: Path,
+    symbols: Sequence[str],
+    proven: Callable[[Connection], bool],
+    *,
+    of_others: bool,
+) -> bool:
     """Give a publication the rows of symbols in their private databases, and of others those that are published.
 
-    Only the days that differ are touched, in a transaction for each symbol: nobody knows the file yet. The caller holds
-    the locks of the symbols and of the publication.
+    Only the days that differ are touched. The caller holds the locks of the symbols and of the publication.
 
     Args:
         warehouse: of the home.
         file: an older publication, or a copy of the present one.
         symbols: that are published now.
+        proven: whether their rows in the file, open, are those of their private databases.
         of_others: whether other symbols may differ: the file is an older publication, not a copy of the present one.
 
     Returns:
@@ -184,18 +191,26 @@ def bring_up_to_date(warehouse: Warehouse, file: Path, symbols: Sequence[str], *
     names = ", ".join(map(quoted, symbols))
     try:
         with _second_name(warehouse, of_others) as published, warehouse.opened(file, fault=warehouse.published) as con:
-            sources = [_Source(f"symbol = {quoted(symbol)}", warehouse.path(symbol)) for symbol in symbols]
+            private = {symbol: f"private{number}" for number, symbol in enumerate(symbols)}
+            for symbol, name in private.items():
+                con.execute(f"ATTACH {quoted(warehouse.path(symbol))} AS {name} (READ_ONLY)")
+            sources = [_Source(tuple(private.values()), f"symbol IN ({names})", private)]
             if published is not None:
-                sources.insert(0, _Source(f"symbol NOT IN ({names})", published))
-            if not _same_schema(con, sources[0]):
+                con.execute(f"ATTACH {quoted(published)} AS published (READ_ONLY)")
+                sources.append(_Source(("published",), f"symbol NOT IN ({names})", {}))
+            if not _same_schema(con, sources[0].databases[0]):
                 return False
             changed = [source.changed_days(con) for source in sources]
             days = sum(len(of_tables) for each in changed for of_tables in each.values())
             if of_others and days > max(MOST_DAYS, _stored_days(con) // _LARGEST_SHARE):
                 return False
-            if not all(source.take_over(con, each) for source, each in zip(sources, changed, strict=True)):
-                return False
+            for source, each in zip(sources, changed, strict=True):
+                source.take_over(con, each)
             con.execute("CHECKPOINT")
+            if not (proven(con) and all(source.has_as_many_rows(con) for source in sources)):
+                return False
+            if published is not None and sources[1].changed_days(con):
+                return False
             return of_others or not has_room(con)
     except StoreError:  # damaged, opened by someone for writing, or no room: other ways will do, or say what it is
         return False
@@ -216,16 +231,15 @@ def _second_name(warehouse: Warehouse, wanted: bool) -> Iterator[Path | None]:
         name.unlink(missing_ok=True)
 
 
-def _same_schema(con: Connection, source: _Source) -> bool:
+def _same_schema(con: Connection, other: str) -> bool:
     """Whether the file was made by the same program as another, and nobody added anything to the one or the other."""
     query = (
         "SELECT table_name, sql FROM duckdb_tables() WHERE database_name = ? AND NOT internal "
         "UNION ALL SELECT view_name, sql FROM duckdb_views() WHERE database_name = ? AND NOT internal ORDER BY ALL"
     )
     here = scalar(con, "SELECT current_database()")
-    with source.attached(con):
-        same_version = rows(con, "FROM schema_version") == rows(con, "FROM wanted.main.schema_version")
-        return same_version and rows(con, query, [here, here]) == rows(con, query, ["wanted", "wanted"])
+    same_version = rows(con, "FROM schema_version") == rows(con, f"FROM {other}.main.schema_version")
+    return same_version and rows(con, query, [here, here]) == rows(con, query, [other, other])
 
 
 _Changed: TypeAlias = Mapping[frozenset[str], Sequence[tuple[str, date]]]
@@ -234,47 +248,40 @@ _Changed: TypeAlias = Mapping[frozenset[str], Sequence[tuple[str, date]]]
 
 @dataclass(frozen=True)
 class _Source:
-    """A database that has the rows that are wanted of some symbols.
+    """Attached databases that have the rows that are wanted of some symbols.
 
     Attributes:
-        mine: condition in SQL that a row is of one of them.
-        path: of the database.
+        databases: their names.
+        mine: condition in SQL that a row is of one of these symbols.
+        of_symbol: the database of each; the first one where it is not said.
     """
 
+    databases: Sequence[str]
     mine: str
-    path: Path
+    of_symbol: Mapping[str, str]
 
-    @contextmanager
-    def attached(self, con: Connection) -> Iterator[None]:
-        """Have it open, as `wanted`."""
-        con.execute(f"ATTACH {quoted(self.path)} AS wanted (READ_ONLY)")
-        yield
-        con.execute("DETACH wanted")
+    def _rows(self, table: str) -> str:
+        """Return the rows of a table, in SQL."""
+        return f"({' UNION ALL '.join(f'FROM {name}.main.{table}' for name in self.databases)})"
+
+    def take_over(self, con: Connection, changed: _Changed) -> None:
+        """Give the open file the rows of days that differ."""
+        with transaction(con):
+            for table in symbol_tables(private=False):
+                if table.time_column is None:
+                    self._replace(con, table.name, self._rows(table.name), self.mine, [])
+            for names, days in changed.items():
+                for symbol, first, last in _spans(days):
+                    self._replace_days(con, symbol, first, last, names)
 
     def changed_days(self, con: Connection) -> _Changed:
         """Return where the open file differs from what is wanted."""
-        with self.attached(con):
-            return self._changed_days(con)
-
-    def take_over(self, con: Connection, changed: _Changed) -> bool:
-        """Give the open file the rows of days that differ; return whether it is then as it should be."""
-        with self.attached(con):
-            with transaction(con):
-                for table in symbol_tables(private=False):
-                    if table.time_column is None:
-                        self._replace(con, table.name, "true", [])
-                for names, days in changed.items():
-                    for symbol, first, last in _spans(days):
-                        self._replace_days(con, symbol, first, last, names)
-            return not self._changed_days(con) and self._as_many_rows(con)
-
-    def _changed_days(self, con: Connection) -> _Changed:
         parts = [
             f"SELECT symbol, CAST({table.time_column} AS DATE) AS day, '{table.name}' AS name "  # noqa: S608
             f"FROM (FROM {left} WHERE {self.mine} EXCEPT ALL FROM {right} WHERE {self.mine})"
             for table in symbol_tables(private=False)
             if table.vouches
-            for left, right in permutations((table.name, f"wanted.main.{table.name}"))
+            for left, right in permutations((table.name, self._rows(table.name)))
         ]
         every = frozenset(table.name for table in symbol_tables(private=False) if table.time_column is not None)
         query = f"SELECT symbol, day, list(DISTINCT name) FROM ({' UNION '.join(parts)}) GROUP BY ALL ORDER BY ALL"  # noqa: S608
@@ -288,17 +295,18 @@ class _Source:
         for table in symbol_tables(private=False):
             if table.name in names:
                 days, bounds = table.within(first, last)
-                self._replace(con, table.name, f"symbol = ? AND {days}", [symbol, *bounds])
+                source = f"{self.of_symbol.get(symbol, self.databases[0])}.main.{table.name}"
+                self._replace(con, table.name, source, f"symbol = ? AND {days}", [symbol, *bounds])
 
-    def _replace(self, con: Connection, table: str, where: str, window: list[object]) -> None:
-        con.execute(f"DELETE FROM {table} WHERE {self.mine} AND {where}", window)  # noqa: S608 - a table name of ours
-        con.execute(f"INSERT INTO {table} FROM wanted.main.{table} WHERE {self.mine} AND {where}", window)
+    def _replace(self, con: Connection, table: str, source: str, where: str, window: list[object]) -> None:
+        con.execute(f"DELETE FROM {table} WHERE {where}", window)  # noqa: S608 - a table name of ours
+        con.execute(f"INSERT INTO {table} FROM {source} WHERE {where}", window)
 
-    def _as_many_rows(self, con: Connection) -> bool:
+    def has_as_many_rows(self, con: Connection) -> bool:
         """Whether every table has as many rows as it should; a guard, that costs nothing, against a defect here."""
         counts = [
             f"(SELECT count(*) FROM {table.name} WHERE {self.mine}) = "  # noqa: S608 - a table name of ours
-            f"(SELECT count(*) FROM wanted.main.{table.name} WHERE {self.mine})"
+            f"(SELECT count(*) FROM {self._rows(table.name)} WHERE {self.mine})"
             for table in symbol_tables(private=False)
         ]
         return bool(scalar(con, f"SELECT {' AND '.join(counts)}"))

@@ -64,18 +64,18 @@ def stage_symbols(warehouse: Warehouse) -> None:
         with warehouse.explaining():
             shutil.rmtree(staged, ignore_errors=True)  # of a process that was killed
             (staged / PRIVATE).mkdir(parents=True)
-            there = [symbol for symbol in symbols if warehouse.path(symbol).exists()]
+            taken = [symbol for symbol in symbols if warehouse.path(symbol).exists()]
             for symbol in symbols:
-                if symbol not in there:
+                if symbol not in taken:
                     _write(warehouse, symbol, counts)
                     _log.info("%s has a file of its own, %d of %d", symbol, symbols.index(symbol) + 1, len(symbols))
-            if not there and any(counts.values()):
+            if not taken and any(counts.values()):
                 raise RuntimeError(f"rows of {old} belong to no symbol: {counts}")
             sync(staged / PRIVATE)
             folder = f"replaced-{datetime.now(UTC):%Y-%m-%dT%H%M%SZ}"
-            if there:
-                _log.warning("%s is kept in %s: %s have files already", old, folder, ", ".join(there))
-            if ours and not there:
+            if taken:
+                _log.warning("%s is kept in %s: %s have files already", old, folder, ", ".join(taken))
+            if ours and not taken:
                 release(warehouse.home, staged, folder, aside=(), done_with=(FORMER, f"{FORMER}.wal"))
             else:
                 release(warehouse.home, staged, folder, aside=(FORMER,))

@@ -261,7 +261,8 @@ def test_a_symbol_that_is_published_no_more(home: Settings) -> None:
 
 def test_serving_writes_nothing(home: Settings) -> None:
     def contents() -> dict[str, tuple[bytes, int]]:
-        return {str(path): (path.read_bytes(), path.stat().st_mtime_ns) for path in home.home.iterdir()}
+        files = (path for path in home.home.rglob("*") if path.is_file())
+        return {str(path): (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
 
     before = contents()
     with client(home) as one:

@@ -350,7 +350,7 @@ def _plant(steps: _Steps, *, draw: bool, in_place: bool) -> None:
     setattr(compute, "_FLUSH_SECONDS", -1.0)  # noqa: B010  # each day for itself, so that one can die between two
     for module in (raw, commit):
         counted(module, "insert", "")
-    for name in ("_make_public", "_sync"):
+    for name in ("_written", "_sync"):
         counted(publish, name, "publication")
     counted(spare, "bring_up_to_date", "in place")
     if in_place:

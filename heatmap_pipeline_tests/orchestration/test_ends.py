@@ -239,7 +239,7 @@ STEPS: dict[str, tuple[Any, str]] = {
     "the page lists the others": (page, "_write_shared"),
     "its folder goes": (shutil, "rmtree"),
     "the assets go": (forgetting, "_forget_assets"),
-    "the rows go": (store_forgetting, "transaction"),
+    "its private file goes": (Warehouse, "locked"),
     "the folder of its archive is forgotten": (store_forgetting, "forget_archive"),
     "the rest is published": (store_forgetting, "publish"),
     "its files go": (data_forgetting, "_archives"),
