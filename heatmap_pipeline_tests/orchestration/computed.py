@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from datetime import date, timedelta
 from functools import partial
+from threading import Lock
 
 from heatmap_pipeline.chain.compute import advance, sample
 from heatmap_pipeline.chain.ingest import ingest_candles, ingest_open_interest
@@ -36,24 +37,26 @@ class OpenedOnce:
         self._warehouse = warehouse
         self._kept: tuple[AbstractContextManager[Connection], Connection] | None = None
         self._symbol = ""
+        self._lent = Lock()
 
     @contextmanager
     def connect(self, symbol: str) -> Iterator[Connection]:
-        """Lend the connection, as `Warehouse.connect` does."""
-        if symbol != self._symbol:
-            self.close()
-        if self._kept is None:
-            new = self._warehouse.connect(symbol)
-            self._kept, self._symbol = (new, new.__enter__()), symbol
-        opened, con = self._kept
-        try:
-            yield con
-        except BaseException:
-            self._kept = None
-            if not opened.__exit__(*sys.exc_info()):  # it raises what it makes of the error, or leaves it as it is
-                raise
-        else:
-            roll_back(con)
+        """Lend the connection, as `Warehouse.connect` does: to one thread at a time."""
+        with self._lent:
+            if symbol != self._symbol:
+                self.close()
+            if self._kept is None:
+                new = self._warehouse.connect(symbol)
+                self._kept, self._symbol = (new, new.__enter__()), symbol
+            opened, con = self._kept
+            try:
+                yield con
+            except BaseException:
+                self._kept = None
+                if not opened.__exit__(*sys.exc_info()):  # it raises what it makes of the error, or leaves it as it is
+                    raise
+            else:
+                roll_back(con)
 
     def close(self) -> None:
         """Close it; the next borrower opens it again."""
