@@ -61,6 +61,7 @@ LONGEST = (
     "test_two_exchanges.py",
     "chain/test_unchanged.py",
     "store/test_spare.py",
+    "store/test_split.py",
     "orchestration/test_liquidations.py",
     "orchestration/test_days_not_had.py",
     "orchestration/test_clock_jumps.py",

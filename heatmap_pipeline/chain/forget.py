@@ -18,8 +18,9 @@ from heatmap_pipeline.market.same_files import pages_folder
 from heatmap_pipeline.settings import Settings, check_written
 from heatmap_pipeline.source_kinds import SOURCES
 from heatmap_pipeline.store.forget import forget_symbol, holds_symbol
+from heatmap_pipeline.store.raw import raw_days
 from heatmap_pipeline.store.read import stored_days
-from heatmap_pipeline.store.warehouse import StoreError, Warehouse
+from heatmap_pipeline.store.warehouse import StoreError, UnusableError, Warehouse
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,9 @@ def kept_of(settings: Settings, symbol: str) -> Kept:
     with naming_the_rebuild(settings):
         others = tuple(name for name in warehouse.symbols() if name != symbol)
     if private := warehouse.holds(symbol):
-        with suppress(StoreError), warehouse.connect(symbol) as con:  # a damaged one can be forgotten, too
-            days = " .. ".join(map(str, stored_days(con, symbol)))
+        with suppress(UnusableError), warehouse.connect(symbol) as con:  # a damaged one can be forgotten, too
+            if any(raw_days(con, symbol).values()):
+                days = " .. ".join(map(str, stored_days(con, symbol)))
     if warehouse.published.exists():
         with warehouse.read(any_version=True) as con:
             published = holds_symbol(con, symbol)

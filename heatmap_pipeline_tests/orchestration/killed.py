@@ -300,7 +300,7 @@ def _kind_of(name: str) -> str:
     parts = name.split("/")
     top = parts[2] if parts[0] == SCRATCH and len(parts) > 2 else parts[0]
     kinds = {"archive": "download", "renders": "page", "dagster": "history"}
-    if top.startswith(("heatmap.", ".heatmap.")):
+    if top.startswith(("heatmap.", ".heatmap.")) and not top.startswith("heatmap.lock"):
         return "publication"
     return "warehouse" if top == "warehouse" and name.endswith(".holder") else kinds.get(top, "home")
 
