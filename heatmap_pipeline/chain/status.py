@@ -62,7 +62,7 @@ def status_lines(settings: Settings) -> Iterator[str]:
     with naming_the_rebuild(settings):
         stored_symbols = warehouse.symbols()
     if not stored_symbols:
-        yield _without_warehouse(settings, warehouse)
+        yield from _without_private(settings, warehouse)
         return
     published = published_histories(warehouse)
     of_home = _read_home(settings, warehouse, stored_symbols, published)
@@ -193,24 +193,20 @@ def _read_home(
     return of_home
 
 
-def _without_warehouse(settings: Settings, warehouse: Warehouse) -> str:
-    commands = rebuild_commands(settings)
-    if commands:
-        return (
+def _without_private(settings: Settings, warehouse: Warehouse) -> Iterator[str]:
+    if commands := rebuild_commands(settings):
+        yield (
             f"lost    {warehouse.folder} has no file; heatmap.duckdb serves what was published: compute it again from "
             f"the archive files with `{' && '.join(commands)}`"
         )
-    return _begin(settings)
+    else:
+        yield from _nothing_stored(settings)
 
 
 def _nothing_stored(settings: Settings) -> Iterator[str]:
-    yield _begin(settings)
+    yield f"nothing is stored in {settings.home} yet; begin with {first_commands(settings.home)}"
     if behind := words_for_old_export(settings):  # which holds what was forgotten here
         yield f"export  {behind}"
-
-
-def _begin(settings: Settings) -> str:
-    return f"nothing is stored in {settings.home} yet; begin with {first_commands(settings.home)}"
 
 
 def _unusable(warehouse: Warehouse) -> str | None:

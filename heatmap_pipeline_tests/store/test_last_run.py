@@ -49,6 +49,7 @@ def test_a_file_that_says_nothing_is_as_none(tmp_path: Path, content: bytes) -> 
 
 
 def test_what_cannot_be_written_or_read_harms_nothing(tmp_path: Path) -> None:
+    (tmp_path / "warehouse").mkdir()
     (tmp_path / "warehouse" / "BTCUSDT.duckdb").write_bytes(b"no database" * 100)
     write_last_run(tmp_path, ["BTCUSDT"], [], began=BEGAN, failed=True)
     run = read_last_run(tmp_path)

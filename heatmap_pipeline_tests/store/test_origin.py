@@ -23,7 +23,7 @@ def test_each_symbol_has_its_own_and_the_last_counts(tmp_path: Path) -> None:
     for symbol, name in (("BTCUSDT", "a b"), ("ETHUSDT", "ö"), ("BTCUSDT", "c")):
         remember(tmp_path, symbol, tmp_path / name)
     assert archive_folders(tmp_path) == {"BTCUSDT": tmp_path / "c", "ETHUSDT": tmp_path / "ö"}
-    assert [path.name for path in tmp_path.iterdir()] == ["archives.json"]
+    assert {path.name for path in tmp_path.iterdir()} == {"archives.json", "notes.lock"}
 
 
 def test_a_source_with_files_of_its_own_has_none(tmp_path: Path) -> None:
