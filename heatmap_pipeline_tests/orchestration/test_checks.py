@@ -77,7 +77,9 @@ def failed_alone(settings: Settings) -> set[str]:
     for found in checks.build_checks(settings):
         context = SimpleNamespace(selected_asset_check_keys=found.check_keys, run=SimpleNamespace(tags={}))
         function: Any = found.op.compute_fn
-        for result in function.decorated_fn(context, WarehouseResource(database=str(Warehouse(settings.home).published))):
+        for result in function.decorated_fn(
+            context, WarehouseResource(database=str(Warehouse(settings.home).published))
+        ):
             if not result.passed:
                 failed.add(f"{result.asset_key.to_user_string()}:{result.check_name}")
     return failed
