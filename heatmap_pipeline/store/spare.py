@@ -18,14 +18,13 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date
-from itertools import permutations
 from pathlib import Path
 from typing import TypeAlias
 
 from heatmap_pipeline.files import replace_file
 from heatmap_pipeline.instants import ONE_DAY
 from heatmap_pipeline.store.compact import has_room
-from heatmap_pipeline.store.schema import symbol_tables
+from heatmap_pipeline.store.schema import Table, symbol_tables
 from heatmap_pipeline.store.sql import Connection, quoted, rows, scalar, transaction
 from heatmap_pipeline.store.warehouse import StoreError, Warehouse
 
@@ -264,6 +263,11 @@ class _Source:
         """Return the rows of a table, in SQL."""
         return f"({' UNION ALL '.join(f'FROM {name}.main.{table}' for name in self.databases)})"
 
+    def _hash(self, con: Connection, side: str, table: Table, name: str) -> None:
+        """Add symbol, day and hash of the rows of a table to one of the two sides that are compared."""
+        row = f"symbol, CAST({table.time_column} AS DATE), '{table.name}', hash(r)"
+        con.execute(f"INSERT INTO {side} SELECT {row} FROM {name} AS r WHERE {self.mine}")  # noqa: S608 - names of ours
+
     def take_over(self, con: Connection, changed: _Changed) -> None:
         """Give the open file the rows of days that differ."""
         with transaction(con):
@@ -276,15 +280,21 @@ class _Source:
 
     def changed_days(self, con: Connection) -> _Changed:
         """Return where the open file differs from what is wanted."""
-        parts = [
-            f"SELECT symbol, CAST({table.time_column} AS DATE) AS day, '{table.name}' AS name "  # noqa: S608
-            f"FROM (FROM {left} WHERE {self.mine} EXCEPT ALL FROM {right} WHERE {self.mine})"
-            for table in symbol_tables(private=False)
-            if table.vouches
-            for left, right in permutations((table.name, self._rows(table.name)))
-        ]
+        # By the hashes of rows, as fingerprints go, and table by table: of many symbols the texts of the rows, or all
+        # scans at once, are more than the memory that DuckDB is given.
+        for side in ("present", "wanted"):
+            con.execute(f"CREATE OR REPLACE TEMP TABLE {side} (symbol VARCHAR, day DATE, name VARCHAR, hashed UBIGINT)")
+        for table in symbol_tables(private=False):
+            if table.vouches:
+                self._hash(con, "present", table, table.name)
+                for database in self.databases:
+                    self._hash(con, "wanted", table, f"{database}.main.{table.name}")
         every = frozenset(table.name for table in symbol_tables(private=False) if table.time_column is not None)
-        query = f"SELECT symbol, day, list(DISTINCT name) FROM ({' UNION '.join(parts)}) GROUP BY ALL ORDER BY ALL"  # noqa: S608
+        query = (
+            "SELECT symbol, day, list(DISTINCT name) FROM "
+            "((FROM present EXCEPT ALL FROM wanted) UNION ALL (FROM wanted EXCEPT ALL FROM present)) "
+            "GROUP BY ALL ORDER BY ALL"
+        )
         changed: dict[frozenset[str], list[tuple[str, date]]] = {}
         for symbol, day, names in rows(con, query):
             differing: frozenset[str] = frozenset().union(*(_ALONE.get(name, every) for name in names))
@@ -304,12 +314,14 @@ class _Source:
 
     def has_as_many_rows(self, con: Connection) -> bool:
         """Whether every table has as many rows as it should; a guard, that costs nothing, against a defect here."""
-        counts = [
-            f"(SELECT count(*) FROM {table.name} WHERE {self.mine}) = "  # noqa: S608 - a table name of ours
-            f"(SELECT count(*) FROM {self._rows(table.name)} WHERE {self.mine})"
-            for table in symbol_tables(private=False)
-        ]
-        return bool(scalar(con, f"SELECT {' AND '.join(counts)}"))
+        wanted = [self._counts(con, f"{database}.main.") for database in self.databases]
+        return self._counts(con, "") == [sum(of_table) for of_table in zip(*wanted, strict=True)]
+
+    def _counts(self, con: Connection, prefix: str) -> list[int]:
+        tables = symbol_tables(private=False)
+        counts = (f"(SELECT count(*) FROM {prefix}{table.name} WHERE {self.mine})" for table in tables)  # noqa: S608
+        (row,) = rows(con, f"SELECT {', '.join(counts)}")
+        return [int(count) for count in row]
 
 
 def _stored_days(con: Connection) -> int:
