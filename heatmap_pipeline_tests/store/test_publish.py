@@ -20,6 +20,7 @@ from heatmap_pipeline.store import publish as module
 from heatmap_pipeline.store.days import day_records, record_failure
 from heatmap_pipeline.store.publish import publish
 from heatmap_pipeline.store.read import published_histories
+from heatmap_pipeline.store.schema import symbol_tables
 from heatmap_pipeline.store.warehouse import StoreError, Warehouse
 from heatmap_pipeline_tests._examples import tries
 from heatmap_pipeline_tests._forked import die, ended
@@ -96,6 +97,24 @@ def test_other_symbols_keep_what_is_published(three: Warehouse) -> None:
     assert not _rows(warehouse, "SOLUSDT")
     publish(warehouse, ["ETHUSDT"])
     assert _published(warehouse, "ETHUSDT") == {**_private(warehouse, "ETHUSDT"), "failed_days": (0, None)}
+
+
+@pytest.mark.slow
+def test_many_symbols_are_published_within_the_memory_that_duckdb_is_given(warehouse: Warehouse) -> None:
+    """More than take turns in one query: of each table of each file there is a scan."""
+    symbols = ["BTCUSDT", *(f"COIN{number}USDT" for number in range(23))]
+    for symbol in symbols[1:]:
+        shutil.copyfile(warehouse.path("BTCUSDT"), warehouse.path(symbol))
+        with warehouse.connect(symbol) as con:
+            for table in symbol_tables():
+                con.execute(f"UPDATE {table.name} SET symbol = ?", [symbol])
+    publish(warehouse, symbols)
+    for symbol in symbols:
+        with warehouse.connect(symbol) as con:
+            change(con, symbol, DAYS[-1], 7)
+    assert publish(warehouse, symbols).changed
+    for symbol in symbols[::8]:
+        assert _published(warehouse, symbol) == _private(warehouse, symbol)
 
 
 def test_a_change_of_another_symbol_alone_publishes_nothing(three: Warehouse) -> None:
