@@ -169,6 +169,10 @@ def ticks(rounds: int, *, short: bool) -> Iterator[datetime]:
         moment += TICK
 
 
+OF_ONE_COMMAND = ("corrected", "killed", "full", "refused")
+"""What goes wrong for a single command, and is over when a soak goes on after it."""
+
+
 class Exchange(ExchangeServer):
     """The exchange by a clock; its archive has a day when it is due, and what goes wrong is switched on and off.
 
@@ -567,7 +571,7 @@ class Soak:
         """Tell the exchange and the webhook, which are new, what was so at an instant of the past."""
         while rows and rows[0].begin <= moment:
             row = rows.pop(0)
-            if row.what not in ("corrected", "killed", "full"):  # they lasted for one command
+            if row.what not in OF_ONE_COMMAND:
                 self._switch(row, True)
                 if row.end is not None:
                     going.append(row)

@@ -30,6 +30,7 @@ from heatmap_pipeline_tests.orchestration.fast_motion import (
     FIRST,
     KEEP_RUNS,
     KEPT,
+    OF_ONE_COMMAND,
     PACE,
     RATE,
     SETTINGS,
@@ -251,7 +252,7 @@ def test_a_soak_that_goes_on_is_where_it_was(tmp_path: Path, monkeypatch: pytest
             if moment <= last:
                 soak._switch_again(moment, left, going)
         on = [row for row in rows if (row, True) in switched and (row, False) not in switched]
-        lasting = [row for row in rows if row.what not in ("corrected", "killed", "full") and row.begin <= last]
+        lasting = [row for row in rows if row.what not in OF_ONE_COMMAND and row.begin <= last]
         assert on == [row for row in lasting if row.end is None or row.end > last]
         assert left == [row for row in rows if row.begin > last]
         assert going == [row for row in on if row.end is not None]
