@@ -35,7 +35,7 @@ def watch_symbol(connect: Connect, symbol: str, models: Sequence[str], rules: Se
     the newest days are not stored, the rules wait for them and remember what they did.
 
     Args:
-        connect: opens the warehouse.
+        connect: opens the private database of the symbol.
         symbol: as the exchange writes it.
         models: that are computed; the first is that of rules which name none.
         rules: of the file; those of other symbols are left out.

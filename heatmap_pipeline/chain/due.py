@@ -6,13 +6,13 @@ The schedules, `heatmap refresh` and the checks all ask here.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from heatmap_pipeline.chain import calendar
 from heatmap_pipeline.chain.earlier import ComputedEarlier, computed_earlier, words_for_earlier_version
-from heatmap_pipeline.chain.recovery import lost_days, naming_the_rebuild
+from heatmap_pipeline.chain.recovery import ask_each, lost_days, naming_the_rebuild
 from heatmap_pipeline.instants import ONE_DAY
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store import days as stored
@@ -121,24 +121,19 @@ def clock_is_behind(last: date | None) -> bool:
 
 def wrong_clock(settings: Settings) -> str | None:
     """Say that this machine's clock and what is stored exclude each other; None where they do not."""
-    warehouse = Warehouse(settings.home, lock_timeout=settings.lock_timeout)
-    for symbol in filter(warehouse.holds, settings.symbols):
-        with suppress(UnusableError), warehouse.connect(symbol) as con:
-            last = last_stored(con, settings, symbol)
-            if last is not None and clock_is_behind(last):
-                return words_for_clock(symbol, last)
+    for symbol, last in ask_each(
+        settings, lambda con, name: last_stored(con, settings, name), settings.symbols
+    ).items():
+        if last is not None and clock_is_behind(last):
+            return words_for_clock(symbol, last)
     return None
 
 
 def of_earlier_version(settings: Settings) -> dict[str, str]:
     """Return what to tell, by symbol, of those whose days an earlier version computed: nothing can follow them."""
-    warehouse = Warehouse(settings.home, lock_timeout=settings.lock_timeout)
     histories: dict[str, ComputedEarlier] = {}
-    with naming_the_rebuild(settings):
-        symbols = warehouse.symbols()
-    for symbol in symbols:
-        with suppress(UnusableError), warehouse.connect(symbol) as con:
-            histories |= computed_earlier(con)
+    for of_symbol in ask_each(settings, lambda con, _: computed_earlier(con)).values():
+        histories |= of_symbol
     words = words_for_earlier_version(settings, histories)
     return {name: text for name, text in words.items() if name in settings.symbols}
 

@@ -11,25 +11,21 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any
 
-from heatmap_pipeline.chain.recovery import naming_the_rebuild
+from heatmap_pipeline.chain.recovery import ask_each
 from heatmap_pipeline.commands import command
 from heatmap_pipeline.market.tables import Ending
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store import raw as stored_raw
 from heatmap_pipeline.store.ended import Ended, ended_symbols, record_end
 from heatmap_pipeline.store.origin import as_stored
-from heatmap_pipeline.store.warehouse import StoreError, UnusableError, Warehouse
+from heatmap_pipeline.store.warehouse import StoreError, Warehouse
 
 
 def retired(settings: Settings) -> dict[str, Ended]:
     """Return the end of every stored symbol that has ended; of one whose file is damaged none is known."""
-    warehouse = Warehouse(settings.home, lock_timeout=settings.lock_timeout)
     ends: dict[str, Ended] = {}
-    with naming_the_rebuild(settings):
-        symbols = warehouse.symbols()
-    for symbol in symbols:
-        with suppress(UnusableError), warehouse.connect(symbol) as con:
-            ends |= ended_symbols(con)
+    for of_symbol in ask_each(settings, lambda con, _: ended_symbols(con)).values():
+        ends |= of_symbol
     return ends
 
 

@@ -43,7 +43,7 @@ _NAMED = 3
 """How many changed parameters a reason names."""
 
 Connect = Callable[[], AbstractContextManager[Any]]
-"""Opens the warehouse under its lock; see `store.warehouse.Warehouse.connect`."""
+"""Opens the private database of a symbol under its lock; see `store.warehouse.Warehouse.connect`."""
 
 
 class ChainError(HeatmapError):

@@ -152,7 +152,7 @@ def ingest_liquidations(
     now, what it said before stays.
 
     Args:
-        connect: opens the warehouse.
+        connect: opens the private database of the symbol.
         sources: by name, as `open_sources` gives them.
         symbol: as the exchange writes it.
         days: rising; only those whose candles are stored are asked for.

@@ -7,11 +7,11 @@ No Dagster in this file.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from heatmap_pipeline.chain.commands import rebuild_commands, run_command
 from heatmap_pipeline.commands import command
@@ -20,8 +20,11 @@ from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store import days as stored
 from heatmap_pipeline.store.origin import as_stored
 from heatmap_pipeline.store.read import PublishedHistory, published_histories
+from heatmap_pipeline.store.sql import Connection
 from heatmap_pipeline.store.warehouse import StoreError, UnusableError, Warehouse, free_name
 from heatmap_pipeline.symbols import of_safe_name
+
+_Answer = TypeVar("_Answer")
 
 DAMAGED = "damaged"
 """Folder of the home that a damaged file is moved to by the command that rebuilds it; a second one gets a number."""
@@ -89,6 +92,32 @@ def naming_the_rebuild(settings: Settings) -> Iterator[None]:
             f"{error.reason}; move it away and compute it again from the archive files with "
             f"`{' && '.join([away, *commands])}`; until then heatmap.duckdb serves what was published"
         ) from None
+
+
+def ask_each(
+    settings: Settings, ask: Callable[[Connection, str], _Answer], symbols: Iterable[str] | None = None
+) -> dict[str, _Answer]:
+    """Ask the private databases of a home, one after the other; of one that is damaged the run of its symbol says so.
+
+    Args:
+        settings: of the home.
+        ask: given an open private database and its symbol, the answer.
+        symbols: whose databases are asked, where they have one; None: all that are stored.
+
+    Returns:
+        The answers by symbol, without those of damaged files.
+
+    Raises:
+        StoreError: as `Warehouse.connect` does, but for a damaged file.
+    """
+    warehouse = Warehouse(settings.home, lock_timeout=settings.lock_timeout)
+    with naming_the_rebuild(settings):
+        stored_symbols = warehouse.symbols()
+    answers: dict[str, _Answer] = {}
+    for symbol in stored_symbols if symbols is None else [name for name in symbols if name in stored_symbols]:
+        with suppress(UnusableError), warehouse.connect(symbol) as con:
+            answers[symbol] = ask(con, symbol)
+    return answers
 
 
 def _commands_for(settings: Settings, path: Path) -> list[str]:

@@ -120,7 +120,7 @@ def fleet_collect(grace: float) -> None:
 
 @contextmanager
 def _shard(settings: Settings) -> Iterator[Shard]:
-    """Give the symbols of the settings in a scratch home, while no other run goes on in the home."""
+    """Give the symbols of the settings in a scratch home, while no other command of the home works on one of them."""
     from heatmap_pipeline.fleet.worker import open_bucket, shard  # noqa: PLC0415
     from heatmap_pipeline.orchestration.runs import prepare_home  # noqa: PLC0415
     from heatmap_pipeline.orchestration.turns import one_run_at_a_time  # noqa: PLC0415

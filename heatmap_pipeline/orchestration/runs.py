@@ -25,7 +25,7 @@ from sqlalchemy.exc import SQLAlchemyError
 import heatmap_pipeline
 from heatmap_pipeline.chain.commands import run_command
 from heatmap_pipeline.chain.due import clock_is_behind, words_for_clock
-from heatmap_pipeline.chain.recovery import naming_the_rebuild
+from heatmap_pipeline.chain.recovery import ask_each
 from heatmap_pipeline.commands import command
 from heatmap_pipeline.errors import HeatmapError
 from heatmap_pipeline.instants import ONE_DAY
@@ -58,7 +58,7 @@ from heatmap_pipeline.orchestration.told import (
 from heatmap_pipeline.orchestration.turns import RunError, goes_on, if_no_run_goes_on
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store import days as stored
-from heatmap_pipeline.store.warehouse import UnusableError, Warehouse
+from heatmap_pipeline.store.sql import Connection
 
 Days: TypeAlias = tuple[date, date]
 """First and last day, both included."""
@@ -144,16 +144,12 @@ def prepare_home(settings: Settings) -> Path:
 
 def stored_spans(settings: Settings, symbols: Sequence[str]) -> dict[str, Span]:
     """Return the stored days of those symbols that have any; of one whose file is damaged the run says so."""
-    warehouse = Warehouse(settings.home, lock_timeout=settings.lock_timeout)
-    spans = {}
-    with naming_the_rebuild(settings):
-        stored_symbols = warehouse.symbols()
-    for symbol in (symbol for symbol in symbols if symbol in stored_symbols):
-        with suppress(UnusableError), warehouse.connect(symbol) as con:
-            days = [day for model in settings.models for day in stored.day_records(con, symbol, model)]
-            if days:
-                spans[symbol] = Span(min(days), max(days))
-    return spans
+
+    def days_of(con: Connection, symbol: str) -> list[date]:
+        return [day for model in settings.models for day in stored.day_records(con, symbol, model)]
+
+    stored_days = ask_each(settings, days_of, symbols)
+    return {symbol: Span(min(days), max(days)) for symbol, days in stored_days.items() if days}
 
 
 def days_to_run(

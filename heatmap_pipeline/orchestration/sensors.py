@@ -2,12 +2,12 @@
 
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from datetime import UTC, date, datetime
 from typing import Any
 
 import dagster as dg
 
+from heatmap_pipeline.chain.recovery import ask_each
 from heatmap_pipeline.errors import HeatmapError
 from heatmap_pipeline.notices import announce
 from heatmap_pipeline.orchestration.assets import published_database
@@ -25,7 +25,7 @@ from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store.checks import CheckReport
 from heatmap_pipeline.store.last_run import write_last_run
 from heatmap_pipeline.store.read import newest_candle
-from heatmap_pipeline.store.warehouse import UnusableError, Warehouse
+from heatmap_pipeline.store.sql import Connection
 
 FAILURES = "heatmap_failure_sensor"
 SUCCESSES = "heatmap_success_sensor"
@@ -140,12 +140,12 @@ def freshness(
     Raises:
         HeatmapError: if the warehouse cannot be read.
     """
-    warehouse = Warehouse(settings.home, lock_timeout=settings.lock_timeout)
-    reports: dict[str, CheckReport] = {}
-    for name in filter(warehouse.holds, settings.symbols):
-        with suppress(UnusableError), warehouse.connect(name) as con:  # its runs say so
-            if newest_candle(con, name):
-                reports[name] = up_to_date(con, settings, name)
+
+    def report_of(con: Connection, name: str) -> CheckReport | None:
+        return up_to_date(con, settings, name) if newest_candle(con, name) else None
+
+    answers = ask_each(settings, report_of, settings.symbols)
+    reports = {name: report for name, report in answers.items() if report is not None}
     words = {name: report.description for name, report in reports.items()}
     return words, [
         dg.AssetCheckEvaluation(

@@ -33,7 +33,7 @@ from heatmap_pipeline.store.sql import Connection, quoted, rows, transaction
 from heatmap_pipeline.symbols import of_safe_name, safe_name
 
 STORAGE_VERSION = "v1.5.0"
-"""Storage format of both files: the newest that the command-line client people have can open."""
+"""Storage format of all of them: the newest that the command-line client people have can open."""
 
 _SETTINGS = {
     "storage_compatibility_version": STORAGE_VERSION,
