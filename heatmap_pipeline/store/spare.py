@@ -24,7 +24,7 @@ from typing import TypeAlias
 from heatmap_pipeline.files import replace_file
 from heatmap_pipeline.instants import ONE_DAY
 from heatmap_pipeline.store.compact import has_room
-from heatmap_pipeline.store.schema import Table, symbol_tables
+from heatmap_pipeline.store.schema import symbol_tables
 from heatmap_pipeline.store.sql import Connection, quoted, rows, scalar, transaction
 from heatmap_pipeline.store.warehouse import StoreError, Warehouse
 
@@ -259,36 +259,46 @@ class _Source:
     mine: str
     of_symbol: Mapping[str, str]
 
+    @property
+    def _filter(self) -> str:
+        """Clause in SQL that leaves the rows of these symbols of a database; a symbol's own has no others."""
+        return "" if self.of_symbol else f" WHERE {self.mine}"
+
     def _rows(self, table: str) -> str:
         """Return the rows of a table, in SQL."""
         return f"({' UNION ALL '.join(f'FROM {name}.main.{table}' for name in self.databases)})"
 
-    def _hash(self, con: Connection, side: str, table: Table, name: str) -> None:
-        """Add symbol, day and hash of the rows of a table to one of the two sides that are compared."""
-        row = f"symbol, CAST({table.time_column} AS DATE), '{table.name}', hash(r)"
-        con.execute(f"INSERT INTO {side} SELECT {row} FROM {name} AS r WHERE {self.mine}")  # noqa: S608 - names of ours
+    def _hashes(self, prefix: str, where: str) -> list[str]:
+        """Return queries for symbol, day, table and hash of the rows that carry hashes, one per table."""
+        return [
+            f"SELECT symbol, CAST({table.time_column} AS DATE), '{table.name}', hash(r) "  # noqa: S608 - names of ours
+            f"FROM {prefix}{table.name} AS r{where}"
+            for table in symbol_tables(private=False)
+            if table.vouches
+        ]
 
     def take_over(self, con: Connection, changed: _Changed) -> None:
         """Give the open file the rows of days that differ."""
         with transaction(con):
             for table in symbol_tables(private=False):
                 if table.time_column is None:
-                    self._replace(con, table.name, self._rows(table.name), self.mine, [])
+                    self._replace(con, table.name, self.mine, [], {self._rows(table.name): []})
             for names, days in changed.items():
-                for symbol, first, last in _spans(days):
-                    self._replace_days(con, symbol, first, last, names)
+                for (first, last), symbols in _spans(days).items():
+                    self._replace_days(con, symbols, first, last, names)
 
     def changed_days(self, con: Connection) -> _Changed:
         """Return where the open file differs from what is wanted."""
-        # By the hashes of rows, as fingerprints go, and table by table: of many symbols the texts of the rows, or all
-        # scans at once, are more than the memory that DuckDB is given.
+        # By the hashes of rows, as fingerprints go. Of many symbols the texts of the rows, or all scans at once, are
+        # more than the memory that DuckDB is given: only the tables of a single symbol are scanned together.
         for side in ("present", "wanted"):
             con.execute(f"CREATE OR REPLACE TEMP TABLE {side} (symbol VARCHAR, day DATE, name VARCHAR, hashed UBIGINT)")
-        for table in symbol_tables(private=False):
-            if table.vouches:
-                self._hash(con, "present", table, table.name)
-                for database in self.databases:
-                    self._hash(con, "wanted", table, f"{database}.main.{table.name}")
+        for query in self._hashes("", f" WHERE {self.mine}"):
+            con.execute(f"INSERT INTO present {query}")
+        for database in self.databases:
+            queries = self._hashes(f"{database}.main.", self._filter)
+            for query in [" UNION ALL ".join(queries)] if self.of_symbol else queries:
+                con.execute(f"INSERT INTO wanted {query}")
         every = frozenset(table.name for table in symbol_tables(private=False) if table.time_column is not None)
         query = (
             "SELECT symbol, day, list(DISTINCT name) FROM "
@@ -301,39 +311,59 @@ class _Source:
             changed.setdefault(differing, []).append((symbol, day))
         return changed
 
-    def _replace_days(self, con: Connection, symbol: str, first: date, last: date, names: Collection[str]) -> None:
+    def _replace_days(
+        self, con: Connection, symbols: Sequence[str], first: date, last: date, names: Collection[str]
+    ) -> None:
+        of_database: dict[str, list[str]] = {}
+        for symbol in symbols:
+            of_database.setdefault(self.of_symbol.get(symbol, self.databases[0]), []).append(symbol)
         for table in symbol_tables(private=False):
             if table.name in names:
                 days, bounds = table.within(first, last)
-                source = f"{self.of_symbol.get(symbol, self.databases[0])}.main.{table.name}"
-                self._replace(con, table.name, source, f"symbol = ? AND {days}", [symbol, *bounds])
+                # All symbols at once: what deleting costs is looking for the rows.
+                where = f"symbol IN (SELECT unnest(?::VARCHAR[])) AND {days}"
+                self._replace(
+                    con,
+                    table.name,
+                    where,
+                    [list(symbols), *bounds],
+                    {f"{name}.main.{table.name}": [theirs, *bounds] for name, theirs in of_database.items()},
+                )
 
-    def _replace(self, con: Connection, table: str, source: str, where: str, window: list[object]) -> None:
+    def _replace(
+        self, con: Connection, table: str, where: str, window: list[object], sources: Mapping[str, list[object]]
+    ) -> None:
+        """Replace the rows of a table in a window by those of sources, each with its values for the same condition."""
         con.execute(f"DELETE FROM {table} WHERE {where}", window)  # noqa: S608 - a table name of ours
-        con.execute(f"INSERT INTO {table} FROM {source} WHERE {where}", window)
+        for source, of_source in sources.items():
+            con.execute(f"INSERT INTO {table} FROM {source} WHERE {where}", of_source)
 
     def has_as_many_rows(self, con: Connection) -> bool:
-        """Whether every table has as many rows as it should; a guard, that costs nothing, against a defect here."""
-        wanted = [self._counts(con, f"{database}.main.") for database in self.databases]
-        return self._counts(con, "") == [sum(of_table) for of_table in zip(*wanted, strict=True)]
+        """Whether every table has as many rows as it should; a guard, that costs little, against a defect here."""
+        wanted = [self._counts(con, f"{database}.main.", self._filter) for database in self.databases]
+        return self._counts(con, "", f" WHERE {self.mine}") == [sum(of_table) for of_table in zip(*wanted, strict=True)]
 
-    def _counts(self, con: Connection, prefix: str) -> list[int]:
-        tables = symbol_tables(private=False)
-        counts = (f"(SELECT count(*) FROM {prefix}{table.name} WHERE {self.mine})" for table in tables)  # noqa: S608
-        (row,) = rows(con, f"SELECT {', '.join(counts)}")
-        return [int(count) for count in row]
+    def _counts(self, con: Connection, prefix: str, where: str) -> list[int]:
+        counts = " UNION ALL ".join(
+            f"SELECT {place}, count(*) FROM {prefix}{table.name}{where}"  # noqa: S608 - names of ours
+            for place, table in enumerate(symbol_tables(private=False))
+        )
+        return [int(count) for _, count in rows(con, f"{counts} ORDER BY 1")]
 
 
 def _stored_days(con: Connection) -> int:
     return int(scalar(con, "SELECT count(*) FROM (SELECT DISTINCT symbol, day FROM heatmap_days)"))
 
 
-def _spans(days: Sequence[tuple[str, date]]) -> list[tuple[str, date, date]]:
-    """Return days in a row as one span: symbol, first day, last day."""
+def _spans(days: Sequence[tuple[str, date]]) -> dict[tuple[date, date], list[str]]:
+    """Return days in a row as one span: the symbols of each first and last day."""
     spans: list[tuple[str, date, date]] = []
     for symbol, day in days:
         if spans and spans[-1][0] == symbol and spans[-1][2] == day - ONE_DAY:
             spans[-1] = (symbol, spans[-1][1], day)
         else:
             spans.append((symbol, day, day))
-    return spans
+    symbols: dict[tuple[date, date], list[str]] = {}
+    for symbol, first, last in spans:
+        symbols.setdefault((first, last), []).append(symbol)
+    return symbols
