@@ -92,7 +92,7 @@ def _prepare_warehouse(patch: pytest.MonkeyPatch, folder: Path) -> None:
 
     @contextmanager
     def open_copy(self: Warehouse, path: Path | None = None, **options: Any) -> Iterator[Any]:
-        if path is not None and path.parent == self.folder and not path.exists():
+        if path is not None and (path.parent, path.suffix) == (self.folder, ".duckdb") and not path.exists():
             _put(empty(), path)
         with opened(self, path, **options) as con:
             yield con

@@ -20,7 +20,7 @@ from heatmap_pipeline.store import raw as stored_raw
 from heatmap_pipeline.store.days import DayRecord
 from heatmap_pipeline.store.raw import RawDay
 from heatmap_pipeline.store.read import PublishedHistory, published_histories
-from heatmap_pipeline.store.warehouse import UnusableError, Warehouse
+from heatmap_pipeline.store.warehouse import FileError, Warehouse
 
 _WAITING = timedelta(days=7)
 """How long a day that came over REST is read again in the hope that the archive has it by now."""
@@ -42,7 +42,7 @@ def due_days(
     A day is due if it is missing, was provisional when it was read, came over REST within the last week and the
     archive may have it by now, or is stored and not published. Days that were published and are not stored any more are
     missing: after the loss of its file all of a symbol is due. Without `again` nothing is due only to be read again.
-    Where its file is damaged `until` is due, so that the run of this symbol says so.
+    Where its file cannot be used `until` is due, so that the run of this symbol says so.
     """
     warehouse = Warehouse(settings.home, lock_timeout=settings.lock_timeout)
     published = published_histories(warehouse, symbols)
@@ -53,9 +53,9 @@ def due_days(
         for symbol in symbols:
             if warehouse.holds(symbol):
                 try:
-                    with warehouse.connect(symbol) as con:
+                    with warehouse.look(symbol) as con:
                         first, last = _first_and_last(con, settings, symbol, until, published, again=again)
-                except UnusableError:
+                except FileError:
                     due[symbol] = (until, until)
                     continue
             else:  # one for all that are not stored: to make it takes longer than to open a file
@@ -132,10 +132,9 @@ def wrong_clock(settings: Settings) -> str | None:
 def of_earlier_version(settings: Settings) -> dict[str, str]:
     """Return what to tell, by symbol, of those whose days an earlier version computed: nothing can follow them."""
     histories: dict[str, ComputedEarlier] = {}
-    for of_symbol in ask_each(settings, lambda con, _: computed_earlier(con)).values():
+    for of_symbol in ask_each(settings, lambda con, _: computed_earlier(con), settings.symbols).values():
         histories |= of_symbol
-    words = words_for_earlier_version(settings, histories)
-    return {name: text for name, text in words.items() if name in settings.symbols}
+    return words_for_earlier_version(settings, histories)
 
 
 def words_for_clock(symbol: str, last: date) -> str:

@@ -22,9 +22,9 @@ from heatmap_pipeline.store.warehouse import StoreError, Warehouse
 
 
 def retired(settings: Settings) -> dict[str, Ended]:
-    """Return the end of every stored symbol that has ended; of one whose file is damaged none is known."""
+    """Return the end of every symbol of the settings that has ended; where its file cannot be used none is known."""
     ends: dict[str, Ended] = {}
-    for of_symbol in ask_each(settings, lambda con, _: ended_symbols(con)).values():
+    for of_symbol in ask_each(settings, lambda con, _: ended_symbols(con), settings.symbols).values():
         ends |= of_symbol
     return ends
 

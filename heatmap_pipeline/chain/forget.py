@@ -60,7 +60,7 @@ def kept_of(settings: Settings, symbol: str) -> Kept:
     with naming_the_rebuild(settings):
         others = tuple(name for name in warehouse.symbols() if name != symbol)
     if private := warehouse.holds(symbol):
-        with suppress(UnusableError), warehouse.connect(symbol) as con:  # a damaged one can be forgotten, too
+        with suppress(UnusableError), warehouse.look(symbol) as con:  # a damaged one can be forgotten, too
             if any(raw_days(con, symbol).values()):
                 days = " .. ".join(map(str, stored_days(con, symbol)))
     if warehouse.published.exists():

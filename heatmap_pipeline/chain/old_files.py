@@ -21,7 +21,7 @@ from heatmap_pipeline.files import open_regular
 from heatmap_pipeline.market.archive_names import checksum_beside, read_checksum
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store.days import day_records
-from heatmap_pipeline.store.warehouse import Warehouse
+from heatmap_pipeline.store.warehouse import FileError, Warehouse
 
 _YOUNGEST = 86400.0
 """Seconds for which a file that was fetched stays, however old its day."""
@@ -56,11 +56,10 @@ def remove_old_files(settings: Settings) -> int:
 
 
 def _computed(settings: Settings, symbol: str) -> set[date]:
-    """Return the finished days that every model has computed."""
+    """Return the finished days that every model has computed; none where its file cannot be used."""
     warehouse = Warehouse(settings.home, lock_timeout=settings.lock_timeout)
-    if not warehouse.holds(symbol):
-        return set()
-    with warehouse.connect(symbol) as con:
+    found: list[set[date]] = [set()]
+    with suppress(FileError), warehouse.look(symbol) as con:
         found = [
             {day for day, record in day_records(con, symbol, model).items() if not record.provisional}
             for model in settings.models

@@ -26,7 +26,7 @@ from heatmap_pipeline.market.tables import ClosedError, Ending, MarketError
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store import raw as stored_raw
 from heatmap_pipeline.store.ended import Ended
-from heatmap_pipeline.store.warehouse import UnusableError, Warehouse
+from heatmap_pipeline.store.warehouse import FileError, Warehouse
 from heatmap_pipeline.symbols import HOME_EXCHANGE, own_exchange
 
 Answer = TypeVar("Answer")
@@ -246,7 +246,7 @@ def _stored(settings: Settings, symbol: str) -> _Stored | None:
     if not warehouse.holds(symbol):
         return None
     record, kinds = None, dict[str, Any]()
-    with suppress(UnusableError), warehouse.connect(symbol) as con:  # the run of this symbol says so
+    with suppress(FileError), warehouse.look(symbol) as con:  # the run of this symbol says so
         record = stored_raw.get_symbol(con, symbol)
         kinds = stored_raw.raw_days(con, symbol)
     candles = kinds.get("candles")

@@ -21,7 +21,7 @@ from heatmap_pipeline.store import days as stored
 from heatmap_pipeline.store.origin import as_stored
 from heatmap_pipeline.store.read import PublishedHistory, published_histories
 from heatmap_pipeline.store.sql import Connection
-from heatmap_pipeline.store.warehouse import StoreError, UnusableError, Warehouse, free_name
+from heatmap_pipeline.store.warehouse import FileError, StoreError, UnusableError, Warehouse, free_name
 from heatmap_pipeline.symbols import of_safe_name
 
 _Answer = TypeVar("_Answer")
@@ -69,53 +69,49 @@ def refuse_loss(con: Any, settings: Settings, symbol: str) -> None:
         raise RecoveryError(text)
 
 
-class DamagedError(StoreError):
-    """A private database that has to be computed again; the message names its file and the command that does so."""
-
-
 @contextmanager
 def naming_the_rebuild(settings: Settings) -> Iterator[None]:
     """Say of a private database that cannot be used which one line moves it away and computes its symbol again.
 
     Raises:
-        DamagedError: in place of `UnusableError`; with that line where what is published says which days there were.
+        StoreError: in place of `UnusableError`; with that line where what is published says which days there were.
     """
     try:
         yield
     except UnusableError as error:
         commands = _commands_for(settings, error.path)
         if not commands:
-            raise DamagedError(str(error)) from None
+            raise StoreError(str(error)) from None
         folder = shlex.quote(str(free_name(settings.home / DAMAGED)))
         away = f"mkdir -p {folder} && mv {shlex.quote(str(error.path))}* {folder}"
-        raise DamagedError(
+        raise StoreError(
             f"{error.reason}; move it away and compute it again from the archive files with "
             f"`{' && '.join([away, *commands])}`; until then heatmap.duckdb serves what was published"
         ) from None
 
 
 def ask_each(
-    settings: Settings, ask: Callable[[Connection, str], _Answer], symbols: Iterable[str] | None = None
+    settings: Settings, ask: Callable[[Connection, str], _Answer], symbols: Iterable[str]
 ) -> dict[str, _Answer]:
-    """Ask the private databases of a home, one after the other; of one that is damaged the run of its symbol says so.
+    """Ask private databases of a home, one after the other; of one that cannot be used the run of its symbol says so.
 
     Args:
         settings: of the home.
         ask: given an open private database and its symbol, the answer.
-        symbols: whose databases are asked, where they have one; None: all that are stored.
+        symbols: whose databases are asked, where they have one. Others may be held for long by who publishes them.
 
     Returns:
-        The answers by symbol, without those of damaged files.
+        The answers by symbol, without those of files that are damaged, foreign or open elsewhere.
 
     Raises:
-        StoreError: as `Warehouse.connect` does, but for a damaged file.
+        StoreError: as `Warehouse.look` does, but for such a file.
     """
     warehouse = Warehouse(settings.home, lock_timeout=settings.lock_timeout)
     with naming_the_rebuild(settings):
         stored_symbols = warehouse.symbols()
     answers: dict[str, _Answer] = {}
-    for symbol in stored_symbols if symbols is None else [name for name in symbols if name in stored_symbols]:
-        with suppress(UnusableError), warehouse.connect(symbol) as con:
+    for symbol in [name for name in symbols if name in stored_symbols]:
+        with suppress(FileError), warehouse.look(symbol) as con:
             answers[symbol] = ask(con, symbol)
     return answers
 

@@ -18,7 +18,7 @@ from heatmap_pipeline.chain.fit import fit_lines
 from heatmap_pipeline.chain.history import Stale, outdated_days, read_history
 from heatmap_pipeline.chain.liquidations import feed_lines, recorded_lines
 from heatmap_pipeline.chain.reach import closed_words, last_expected
-from heatmap_pipeline.chain.recovery import DamagedError, loss, naming_the_rebuild
+from heatmap_pipeline.chain.recovery import loss, naming_the_rebuild
 from heatmap_pipeline.commands import command, first_commands
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store import days as stored
@@ -55,8 +55,7 @@ def status_lines(settings: Settings) -> Iterator[str]:
     """Yield the lines of the report for everything stored in the home.
 
     Raises:
-        DamagedError: after the lines of all others, where the files of symbols cannot be used.
-        StoreError: if the home cannot be read.
+        StoreError: if the home cannot be read; after the lines of all others, where the files of symbols cannot be.
     """
     warehouse = Warehouse(settings.home, lock_timeout=settings.lock_timeout)
     with naming_the_rebuild(settings):
@@ -67,7 +66,7 @@ def status_lines(settings: Settings) -> Iterator[str]:
     published = published_histories(warehouse)
     of_home = _read_home(settings, warehouse, stored_symbols, published)
     entries, lost, stale, held = of_home.entries, of_home.lost, of_home.stale, of_home.held
-    if not entries and not lost and not of_home.damaged:
+    if not entries and not lost and not of_home.unusable:
         yield from _nothing_stored(settings)
         return
     again, ends = of_home.again, of_home.ends
@@ -106,8 +105,8 @@ def status_lines(settings: Settings) -> Iterator[str]:
     if behind := words_for_old_export(settings):
         problems.add(behind)
         yield f"export  {behind}"
-    if of_home.damaged:
-        raise DamagedError("; ".join(of_home.damaged.values()))
+    if of_home.unusable:
+        raise StoreError("; ".join(dict.fromkeys(of_home.unusable.values())))
     yield "nothing is failed, stale or missing" if not problems else f"{len(problems)} to look at"
 
 
@@ -121,7 +120,7 @@ class _OfHome:
 
     Attributes:
         entries: of `read.status`.
-        damaged: what is wrong with the files that cannot be read, by symbol.
+        unusable: what is wrong with the files that cannot be read now, by symbol.
         stale: days to be computed again.
         held: how many days have no sample.
         waiting: what is read and not computed, or computed and not published.
@@ -138,7 +137,7 @@ class _OfHome:
     """
 
     entries: list[SymbolStatus] = field(default_factory=list)
-    damaged: dict[str, str] = field(default_factory=dict)
+    unusable: dict[str, str] = field(default_factory=dict)
     stale: dict[_Key, list[Stale]] = field(default_factory=dict)
     held: dict[_Key, int] = field(default_factory=dict)
     waiting: dict[_Key, list[str]] = field(default_factory=dict)
@@ -155,11 +154,12 @@ class _OfHome:
 
     def add(self, con: Any, settings: Settings, symbol: str, published: Mapping[str, PublishedHistory] | None) -> None:
         """Read a symbol from its open private database."""
-        entries = read.status(con)
+        entries = [entry for entry in read.status(con) if entry.symbol == symbol]  # somebody may have copied a file
         if text := loss(con, settings, symbol):
             self.lost[symbol] = text
-        if entries:
-            self.again[symbol] = _as_stored(settings, symbol, entries)
+        if not entries:
+            return
+        self.again[symbol] = _as_stored(settings, symbol, entries)
         self.entries += entries
         self.earlier |= computed_earlier(con)
         self.ends |= ended_symbols(con)
@@ -188,8 +188,8 @@ def _read_home(
         try:
             with naming_the_rebuild(settings), warehouse.look(name) as con:
                 of_home.add(con, settings, name, published)
-        except DamagedError as error:  # it says nothing of the others
-            of_home.damaged[name] = str(error)
+        except StoreError as error:  # it says nothing of the others
+            of_home.unusable[name] = str(error)
     return of_home
 
 
@@ -199,6 +199,8 @@ def _without_private(settings: Settings, warehouse: Warehouse) -> Iterator[str]:
             f"lost    {warehouse.folder} has no file; heatmap.duckdb serves what was published: compute it again from "
             f"the archive files with `{' && '.join(commands)}`"
         )
+    elif line := _unusable(warehouse):
+        yield line
     else:
         yield from _nothing_stored(settings)
 

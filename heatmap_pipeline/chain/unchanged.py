@@ -96,7 +96,7 @@ def find_changes(settings: Settings, first: date, last: date, drawn: Drawn) -> d
         return dict.fromkeys(settings.symbols, Change(None, str(error)))
     for symbol in filter(warehouse.holds, settings.symbols):
         try:
-            with warehouse.connect(symbol) as con:
+            with warehouse.look(symbol) as con:
                 changes[symbol] = _change(con, settings, symbol, first, last, drawn, prints)
         except (HeatmapError, OSError) as error:  # the run comes upon it, and says so
             changes[symbol] = Change(None, str(error))

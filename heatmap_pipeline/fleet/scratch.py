@@ -21,12 +21,13 @@ from filelock import FileLock, Timeout
 from heatmap_pipeline.errors import HeatmapError
 from heatmap_pipeline.files import replace_file
 from heatmap_pipeline.settings import SCRATCH, Settings
+from heatmap_pipeline.store.origin import archive_folders, put_archives
 
 _SHARED = ("dagster", "archive", "renders", "notices")
 """Folders of the home that a run uses as they are: its history, what was fetched, pictures, what was told."""
 _IF_THERE = ("recordings",)
 """Such folders that nobody makes who only reads them."""
-_NOTES = ("archives.json", "last_run.json", "rest_closed*.txt")
+_NOTES = ("last_run.json", "rest_closed*.txt")
 """Small files at the top of the home, copied to the run's and back."""
 
 
@@ -53,6 +54,7 @@ def scratch_home(settings: Settings) -> Iterator[Settings]:
             (home / shared).mkdir(exist_ok=True)
             (folder / shared).symlink_to(home / shared, target_is_directory=True)
         _copy_notes(home, folder)
+        put_archives(folder, archive_folders(home))
     except OSError as error:
         raise ScratchError(
             f"home {home} cannot be written ({error.strerror}); choose another with --home or HEATMAP_HOME"
@@ -62,6 +64,8 @@ def scratch_home(settings: Settings) -> Iterator[Settings]:
     finally:
         with suppress(OSError):
             _copy_notes(folder, home)
+            known = archive_folders(folder)  # those of other symbols may be older than what other commands have noted
+            put_archives(home, {symbol: known[symbol] for symbol in settings.symbols if symbol in known})
         if before is None:
             os.environ.pop("DAGSTER_HOME", None)
         else:

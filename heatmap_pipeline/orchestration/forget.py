@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import dagster as dg
@@ -12,8 +12,9 @@ import dagster as dg
 from heatmap_pipeline.chain.forget import forget_data
 from heatmap_pipeline.errors import HeatmapError
 from heatmap_pipeline.orchestration.runs import opened_history, prepare_home, wait_for_runs_of_the_ui
+from heatmap_pipeline.orchestration.turns import drawing
 from heatmap_pipeline.settings import Settings
-from heatmap_pipeline.symbols import safe_name
+from heatmap_pipeline.symbols import contract_of, safe_name
 
 
 class ForgetError(HeatmapError):
@@ -33,14 +34,22 @@ def forget(settings: Settings, symbol: str, tell: Callable[[str], None], answers
         HeatmapError: if a run of the UI goes on with the symbol for too long, when nothing was removed; if something
             cannot be removed, when what was removed until then stays so.
     """
-    from heatmap_pipeline.render.page import remove_symbol  # noqa: PLC0415  # plotting libraries load slowly
-
     with opened_history(prepare_home(settings)) as instance:
         wait_for_runs_of_the_ui(settings, instance, symbol, tell, answers)
-        with _explaining(settings.home):
-            remove_symbol(settings.home / "renders", symbol)
+        _forget_pictures(settings, symbol)
         _forget_assets(instance, symbol)
     forget_data(settings, symbol)
+    # Until then a run of another market of its base may have drawn the sum of both.
+    _forget_pictures(settings, symbol)
+
+
+def _forget_pictures(settings: Settings, symbol: str) -> None:
+    """Take a symbol out of the page, and the map of its base, while no run draws that."""
+    from heatmap_pipeline.render.page import remove_symbol  # noqa: PLC0415  # plotting libraries load slowly
+
+    base = contract_of(symbol).base
+    with _explaining(settings.home), drawing(settings, base) if base != symbol and base else nullcontext():
+        remove_symbol(settings.home / "renders", symbol)
 
 
 def _forget_assets(instance: dg.DagsterInstance, symbol: str) -> None:

@@ -199,8 +199,8 @@ def look_back(settings: Settings, notes: Sequence[Path], *, daily: bool) -> None
         notes: that killed commands left (`told.notes_left`).
         daily: whether this home is to be kept current, so that a day without any run is worth telling.
     """
-    if not settings.webhook:
-        tell_of_killed_commands(settings, notes, told=True)
+    if not settings.webhook:  # nobody is told, and the notes go
+        tell_of_killed_commands(settings, notes, ())
     else:
         with suppress(HeatmapError), opened_history(prepare_home(settings)) as instance:
             _tell_of_killed(settings, instance, notes)
@@ -210,11 +210,11 @@ def look_back(settings: Settings, notes: Sequence[Path], *, daily: bool) -> None
 
 def _tell_of_killed(settings: Settings, instance: dg.DagsterInstance, notes: Sequence[Path]) -> None:
     """Tell of killed runs, else of the commands that left a note; who is killed in a run leaves both."""
-    tell_of_killed_commands(settings, notes, told=_close_killed(settings, instance))
+    tell_of_killed_commands(settings, notes, _close_killed(settings, instance))
 
 
-def _close_killed(settings: Settings, instance: dg.DagsterInstance) -> bool:
-    """Mark killed runs as failed, and tell so; return whether there were any.
+def _close_killed(settings: Settings, instance: dg.DagsterInstance) -> set[str]:
+    """Mark killed runs as failed, and tell so; return their symbols.
 
     The caller holds the run locks of the settings' symbols, so none of those that seem to go on with one is alive.
 
@@ -232,7 +232,7 @@ def _close_killed(settings: Settings, instance: dg.DagsterInstance) -> bool:
         if not told_failed(settings, run.run_id):
             announce(settings, notice_of_run(settings, instance, run))
         instance.report_run_failed(run, "The process of this run was killed; its command can simply be run again.")
-    return bool(killed)
+    return {symbol for run in killed for symbol in symbols_of_run(settings, run)}
 
 
 def launched_here(settings: Settings) -> dict[str, str]:

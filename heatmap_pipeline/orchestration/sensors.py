@@ -85,13 +85,15 @@ def build_sensors(settings: Settings, last: date | None = None) -> Sequence[dg.S
         minimum_interval_seconds=600,
     )
     def idle_days(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+        words: dict[str, str] = json.loads(context.cursor or "{}")
+        fresh: Sequence[dg.AssetCheckEvaluation] = []
         try:
+            words, fresh = freshness(settings, words)
             notice = tell_of_idle_days(settings, context.instance, last, context.log.warning)
-            words, fresh = freshness(settings, json.loads(context.cursor or "{}"))
-        except HeatmapError as error:
+            text = notice.text if notice is not None else "something ran, or nothing was due"
+        except HeatmapError as error:  # where that is the file of one symbol, the checks of the others are told
             tell_of_no_run(settings, error)
-            return dg.SensorResult(skip_reason=str(error), cursor=context.cursor)
-        text = notice.text if notice is not None else "something ran, or nothing was due"
+            text = str(error)
         return dg.SensorResult(skip_reason=text, asset_events=fresh, cursor=json.dumps(words))
 
     return [failures, successes, idle_days, retention]

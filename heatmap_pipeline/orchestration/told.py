@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import date
 from pathlib import Path
@@ -131,19 +131,19 @@ def notes_left(settings: Settings) -> list[Path]:
     return [note for note in notes_of_commands(settings.home) if not goes_on(settings, symbols_of_note(note) or ())]
 
 
-def tell_of_killed_commands(settings: Settings, notes: Sequence[Path], *, told: bool) -> None:
+def tell_of_killed_commands(settings: Settings, notes: Sequence[Path], told: Collection[str]) -> None:
     """Tell of commands that were killed, and remove their notes.
 
     Args:
         settings: of the home.
         notes: of them (`notes_left`).
-        told: whether that was told already, of a run of theirs.
+        told: symbols of killed runs that were told already: no two commands work on a symbol.
     """
     for note in notes:
         with suppress(OSError, ValueError, KeyError, TypeError):  # half written: it had hardly begun
             left = json.loads(note.read_bytes())
             failure = Failure(listed(left["symbols"]), "the process of the command was killed outside of a run")
-            if not told:
+            if not {*left["symbols"]} & {*told}:
                 announce(settings, Notice("killed", note.stem, [failure], str(left["command"])))
         with suppress(OSError):
             note.unlink(missing_ok=True)
@@ -200,7 +200,7 @@ def _newest_complete(settings: Settings) -> date | None:
     warehouse = Warehouse(settings.home, lock_timeout=settings.lock_timeout)
     newest: list[date] = []
     for symbol in filter(warehouse.holds, settings.symbols):
-        with naming_the_rebuild(settings), warehouse.connect(symbol) as con:
+        with naming_the_rebuild(settings), warehouse.look(symbol) as con:
             if symbol not in ended_symbols(con):
                 for model in settings.models:
                     records = stored.day_records(con, symbol, model).items()

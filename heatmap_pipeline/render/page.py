@@ -353,6 +353,8 @@ def _manifest(folder: Path) -> dict[str, Any]:
                 }
                 for entry in meta["models"]
             ]
+        except FileNotFoundError:  # its symbol is forgotten this moment
+            continue
         except (ValueError, KeyError, TypeError) as error:
             raise RenderError(f"{path} is damaged ({error}); delete that folder and render its symbol again") from None
         more = {"score": f"{address}/{_SCORE}.js?v={meta['score']}"} if "score" in meta else {}

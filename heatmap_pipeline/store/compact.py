@@ -7,7 +7,8 @@ stored later lies behind. A publication would copy that, too.
 from __future__ import annotations
 
 import logging
-import os
+import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from heatmap_pipeline.files import sync
@@ -20,6 +21,9 @@ MINIMUM = 64_000_000
 
 _SHARE = 3
 """One byte of so many is room, or more, where the file is written anew."""
+
+_PART = ".compact"
+"""Ending of a file that is being written."""
 
 _log = logging.getLogger(__name__)
 
@@ -45,8 +49,9 @@ def compact(warehouse: Warehouse, symbol: str) -> bool:
     database closed.
     """
     path = warehouse.path(symbol)
-    new = warehouse.home / f".heatmap.duckdb.{os.getpid()}.compact"
+    new = path.with_name(f".{path.name}{_PART}")  # beside it, for the folder may lie on another disk than the home
     before = path.stat().st_size
+    _remove(new)  # of a process that was killed
     try:
         with warehouse.explaining(path):
             if not _written_anew(warehouse, path, new):
@@ -59,10 +64,16 @@ def compact(warehouse: Warehouse, symbol: str) -> bool:
         _log.warning("%s keeps its room: %s", path, error)
         return False
     finally:
-        new.unlink(missing_ok=True)
-        new.with_name(new.name + ".wal").unlink(missing_ok=True)
+        _remove(new)
     _log.info("%s is written anew: %d MB of %d", path, path.stat().st_size / 1e6, before / 1e6)
     return True
+
+
+def _remove(new: Path) -> None:
+    with suppress(OSError):
+        for path in (new, new.with_name(f"{new.name}.wal")):
+            path.unlink(missing_ok=True)
+        shutil.rmtree(new.with_name(f"{new.name}.tmp"), ignore_errors=True)
 
 
 def _written_anew(warehouse: Warehouse, path: Path, new: Path) -> bool:

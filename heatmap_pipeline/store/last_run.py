@@ -13,9 +13,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from heatmap_pipeline.errors import HeatmapError
-from heatmap_pipeline.files import replace_file
+from heatmap_pipeline.files import remove_half_written, replace_file
 from heatmap_pipeline.store.sql import naive, parsed, rows
-from heatmap_pipeline.store.warehouse import Warehouse
+from heatmap_pipeline.store.warehouse import FileError, Warehouse
 
 _NAME = "last_run.json"
 
@@ -85,9 +85,8 @@ def write_last_run(
         "repaired": repaired,
     }
     with suppress(OSError):
-        for left in home.glob(f".{_NAME}.*.tmp"):  # of a process that was killed
-            left.unlink(missing_ok=True)
         replace_file(home / _NAME, (json.dumps(content, indent=1) + "\n").encode())
+        remove_half_written(home)
 
 
 def read_last_run(home: Path) -> LastRun | None:
@@ -107,10 +106,11 @@ def read_last_run(home: Path) -> LastRun | None:
 
 
 def _repaired(warehouse: Warehouse, symbols: Collection[str], since: datetime) -> dict[str, int]:
-    counts = dict.fromkeys(sorted(symbols), 0)
-    for symbol in filter(warehouse.holds, counts):
-        with warehouse.connect(symbol) as con:
+    """Return how many rows were repaired since then; nothing of a symbol whose file cannot be used."""
+    counts: dict[str, int] = {}
+    for symbol in sorted(symbols):
+        with suppress(FileError), warehouse.look(symbol) as con:
             query = "SELECT repairs FROM raw_days WHERE symbol = ? AND created_at >= ?"
-            for (repairs,) in rows(con, query, [symbol, naive(since)]):
-                counts[symbol] += sum(int(count) for count in parsed(repairs).values())
+            repairs = [parsed(text) for (text,) in rows(con, query, [symbol, naive(since)])]
+            counts[symbol] = sum(int(count) for of_day in repairs for count in of_day.values())
     return counts

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
 
@@ -46,8 +47,18 @@ def remember_archive(settings: Settings, symbol: str) -> None:
         return
     if archive_folders(settings.home).get(symbol) == settings.archive_root:
         return
-    with notes_lock(settings.home):
-        _write(settings.home, {**archive_folders(settings.home), symbol: settings.archive_root})
+    put_archives(settings.home, {symbol: settings.archive_root})
+
+
+def put_archives(home: Path, folders: Mapping[str, Path]) -> None:
+    """Remember the folders that symbols were read from; those of others stay.
+
+    Raises:
+        OSError: if the home cannot be written.
+    """
+    if folders:
+        with notes_lock(home):
+            _write(home, {**archive_folders(home), **folders})
 
 
 def _write(home: Path, folders: dict[str, Path]) -> None:

@@ -69,11 +69,19 @@ class StoreError(HeatmapError):
     """A database file that cannot be opened, written or trusted; the message says which and what to do."""
 
 
-class ForeignError(StoreError):
+class FileError(StoreError):
+    """A database file that cannot be used, which says nothing of the files of other symbols."""
+
+
+class ForeignError(FileError):
     """A database file that is none of this program's."""
 
 
-class UnusableError(StoreError):
+class OpenElsewhereError(FileError):
+    """A database file that another program has open for writing, or has open at all where it is to be written."""
+
+
+class UnusableError(FileError):
     """A database file that has to be made anew: damaged, or of another version.
 
     Attributes:
@@ -131,6 +139,9 @@ class Warehouse:
                 return symbols_in(con)
         if self._can_be_written():
             self._settle()
+        return self._symbols_there()
+
+    def _symbols_there(self) -> list[str]:
         return sorted(filter(None, (of_safe_name(path.stem) for path in self.folder.glob("*.duckdb"))))
 
     def holds(self, symbol: str) -> bool:
@@ -151,7 +162,13 @@ class Warehouse:
             StoreError: if the home cannot be written, the disk is full, another process of ours holds the lock for
                 longer than `lock_timeout`, a stranger has the file open, or it is damaged or of another version.
         """
-        with self.locked(symbol), self.opened(self.path(symbol), config=config) as con:
+        with self.locked(symbol), self._with_schema(symbol, config) as con:
+            yield con
+
+    @contextmanager
+    def _with_schema(self, symbol: str, config: Mapping[str, str] | None = None) -> Iterator[Connection]:
+        """Open the private database of a symbol, whose lock is held, with its tables."""
+        with self.opened(self.path(symbol), config=config) as con:
             self.ensure_schema(con, self.path(symbol))
             yield con
 
@@ -165,10 +182,14 @@ class Warehouse:
             StoreError: as `connect`; for tables of an earlier version in a home that cannot be written.
         """
         with ExitStack() as stack:
-            if not self.holds(symbol):
+            there, writable = self.holds(symbol), self._can_be_written()
+            if there and writable:
+                stack.enter_context(self.locked(symbol))
+                there = self.path(symbol).exists()  # one that was forgotten meanwhile is not to come back
+            if not there:
                 con = stack.enter_context(self.nothing())
-            elif self._can_be_written():
-                con = stack.enter_context(self.connect(symbol))
+            elif writable:
+                con = stack.enter_context(self._with_schema(symbol))
             else:
                 former = self.former.exists()
                 con = stack.enter_context(self._attached(self.former if former else self.path(symbol)))
@@ -251,7 +272,7 @@ class Warehouse:
         Raises:
             StoreError: if the home cannot be written or a lock is held for longer than `lock_timeout`; as `symbols`.
         """
-        for path, holder in _held.items():
+        for path, holder in list(_held.items()):  # other threads come and go meanwhile
             if holder == threading.get_ident() and (path.parent == self.folder or path == self._publication_lock):
                 raise RuntimeError(f"{path} is already held here; pass the open connection on instead")
         while True:
@@ -271,9 +292,14 @@ class Warehouse:
     @contextmanager
     def standing_still(self) -> Iterator[list[str]]:
         """Hold all locks: nothing of the symbols that are given, nor what is published, changes; raises as `locked`."""
-        symbols = self.symbols()
-        with self.locked(*symbols), self.publishing():
-            yield [symbol for symbol in symbols if self.path(symbol).exists()]  # one may have been forgotten
+        while True:
+            symbols = self.symbols()
+            with self.locked(*symbols), self.publishing():
+                there = self._symbols_there()
+                if set(there) <= set(symbols):  # one may have been forgotten
+                    yield there
+                    return
+            # A symbol has come meanwhile, and may be published already.
 
     def take_over(self, staged: Path, aside: str) -> Path | None:
         """Put the files of a folder of the home in their places, whoever is killed; see `moving_in.release`.
@@ -451,7 +477,9 @@ class Warehouse:
         if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or any(part in text for part in full):
             return StoreError(f"the disk that holds {self.home} is full; make room and run again ({text})")
         if "lock on file" in text:  # DuckDB's own message names the process
-            return StoreError(f"a database in {self.home} is open elsewhere; close it there and run again ({text})")
+            return OpenElsewhereError(
+                f"a database in {self.home} is open elsewhere; close it there and run again ({text})"
+            )
         refused = ("Permission denied", "Read-only file system", "Not a directory")
         if number in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST) or any(
             part in text for part in refused

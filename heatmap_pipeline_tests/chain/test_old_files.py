@@ -13,6 +13,7 @@ import pytest
 from heatmap_pipeline.chain import old_files
 from heatmap_pipeline.chain.old_files import remove_old_files
 from heatmap_pipeline.settings import Settings, load_settings
+from heatmap_pipeline.store.warehouse import Warehouse
 from heatmap_pipeline_tests.orchestration.homes import BTC, candles_file, checksum_of, day, metrics_file, write_archive
 
 
@@ -90,3 +91,11 @@ def test_a_day_counts_as_computed_when_every_model_has_it_finished(unscored: Set
     assert date(2024, 3, 4) in old_files._computed(unscored, BTC)
     assert old_files._computed(both, BTC) == set()
     assert old_files._computed(unscored.model_copy(update={"home": unscored.home / "none"}), BTC) == set()
+
+
+def test_of_a_symbol_whose_file_is_damaged_no_day_counts_as_computed(tmp_path: Path) -> None:
+    """And the files of the others are looked at all the same."""
+    warehouse = Warehouse(tmp_path)
+    warehouse.folder.mkdir()
+    warehouse.path(BTC).write_bytes(b"not a database" * 1000)
+    assert old_files._computed(load_settings(home=tmp_path, source="binance"), BTC) == set()

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import shutil
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import duckdb
 import pytest
 
 from heatmap_pipeline.chain import publication, status
-from heatmap_pipeline.chain.due import due_days
+from heatmap_pipeline.chain.due import due_days, of_earlier_version
+from heatmap_pipeline.chain.ends import retired
 from heatmap_pipeline.chain.publication import Publication, publish_symbols
 from heatmap_pipeline.chain.recovery import RecoveryError
 from heatmap_pipeline.chain.status import status_lines
+from heatmap_pipeline.orchestration.runs import stored_spans
 from heatmap_pipeline.settings import Settings, load_settings
 from heatmap_pipeline.store.publish import PublishReport, fingerprints, publish
 from heatmap_pipeline.store.read import published_histories
 from heatmap_pipeline.store.sql import rows
 from heatmap_pipeline.store.warehouse import StoreError, Warehouse
+from heatmap_pipeline_tests._forked import Fork, Say
 from heatmap_pipeline_tests.orchestration.homes import copy_home
 from heatmap_pipeline_tests.store.tiny import DAYS, fill
 
@@ -157,3 +163,67 @@ def test_the_order_of_rows_is_no_difference(settings: Settings) -> None:
         con.execute("DELETE FROM heatmap_days")
         con.execute("INSERT INTO heatmap_days FROM other")
         assert fingerprints(con) == before
+
+
+def test_a_command_asks_no_file_of_a_symbol_that_it_is_not_about(settings: Settings) -> None:
+    """Who publishes holds the locks of its symbols as long as that takes."""
+    one = settings.model_copy(update={"symbols": ("BTCUSDT",), "lock_timeout": 0.1})
+
+    def hold(say: Say) -> None:
+        with Warehouse(settings.home).locked("ETHUSDT"):
+            say("held")
+            signal.pause()
+
+    with Fork(hold) as process:
+        assert process.said.readline() == "held\n"
+        assert of_earlier_version(one) == {}
+        assert retired(one) == {}
+
+
+@pytest.fixture(params=["open elsewhere", "foreign"])
+def unusable(request: pytest.FixtureRequest, settings: Settings) -> Iterator[str]:
+    """What is said of ETHUSDT's file."""
+    path = Warehouse(settings.home).path("ETHUSDT")
+    if request.param == "foreign":
+        path.unlink()
+        with duckdb.connect(str(path)) as con:
+            con.execute("CREATE TABLE mine (number INTEGER)")
+        yield "holds no tables of this program"
+        return
+
+    def keep_open(say: Say) -> None:
+        with duckdb.connect(str(path)):
+            say("open")
+            signal.pause()
+
+    with Fork(keep_open) as process:
+        assert process.said.readline() == "open\n"
+        yield "is open elsewhere"
+
+
+def test_a_file_that_cannot_be_used_now_stops_its_own_symbol_only(settings: Settings, unusable: str) -> None:
+    assert set(stored_spans(settings, SYMBOLS)) == {"BTCUSDT", "SOLUSDT"}
+    assert set(due_days(settings, SYMBOLS, DAYS[2])) >= {"ETHUSDT"}, "the run of it says so"
+    lines: list[str] = []
+    with pytest.raises(StoreError, match=unusable):
+        lines += status_lines(settings)
+    assert {line.split()[0] for line in lines} >= {"BTCUSDT", "SOLUSDT"}
+    results = publish_symbols(settings, Warehouse(settings.home), SYMBOLS)
+    assert unusable in str(results["ETHUSDT"])
+    assert published_symbols(settings) == ["BTCUSDT", "SOLUSDT"]
+
+
+def test_a_copy_under_the_name_of_another_symbol_is_none_of_it(settings: Settings) -> None:
+    warehouse = Warehouse(settings.home)
+    before = list(status_lines(settings))
+    shutil.copyfile(warehouse.path("BTCUSDT"), warehouse.path("XRPUSDT"))
+    assert list(status_lines(settings)) == before
+
+
+def test_what_is_published_and_cannot_be_read_is_said_where_nothing_else_is_left(settings: Settings) -> None:
+    warehouse = Warehouse(settings.home)
+    publish(warehouse, SYMBOLS)
+    shutil.rmtree(warehouse.folder)
+    warehouse.published.write_bytes(b"not a database" * 1000)
+    (line,) = status_lines(settings)
+    assert line.startswith(f"damaged {warehouse.published} is damaged")

@@ -12,8 +12,10 @@ import pytest
 
 from heatmap_pipeline.cli.days import say_where
 from heatmap_pipeline.commands import command
+from heatmap_pipeline.fleet.scratch import scratch_home
 from heatmap_pipeline.orchestration import runs
 from heatmap_pipeline.settings import Settings, load_settings
+from heatmap_pipeline.store.origin import archive_folders, remember_archive
 from heatmap_pipeline_tests._homes import done, heatmap, refused
 from heatmap_pipeline_tests.fleet.stores import assert_like, run
 from heatmap_pipeline_tests.orchestration.computed import compute_home
@@ -122,6 +124,22 @@ def test_a_command_names_the_home_that_a_scratch_home_is_of(tmp_path: Path) -> N
     assert command(settings, "status") == f"heatmap status --home {tmp_path}"
     embedded = settings.model_copy(update={"store": ""})
     assert command(embedded, "run", BTC) == f"heatmap run {BTC} --home {tmp_path / 'scratch' / '1-a'}"
+
+
+def test_commands_beside_each_other_keep_what_both_know_of_archive_folders(tmp_path: Path) -> None:
+    def at(symbol: str, folder: str) -> Settings:
+        (tmp_path / folder).mkdir(exist_ok=True)
+        home, files = tmp_path / "home", tmp_path / folder
+        return load_settings(home=home, source="archive", archive=files, symbols=(symbol,))
+
+    for symbol in (BTC, ETH):
+        with scratch_home(at(symbol, "old")) as scratch:
+            remember_archive(scratch, symbol)
+    with scratch_home(at(BTC, "new")) as btc:
+        remember_archive(btc, BTC)
+        with scratch_home(at(ETH, "newer")) as eth:
+            remember_archive(eth, ETH)
+    assert archive_folders(tmp_path / "home") == {BTC: tmp_path / "new", ETH: tmp_path / "newer"}
 
 
 def test_what_is_in_a_home_is_said_to_be_there_also_where_the_store_is_set(

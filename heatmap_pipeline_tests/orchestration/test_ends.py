@@ -10,8 +10,10 @@ import shutil
 import socket
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 import dagster as dg
@@ -23,11 +25,13 @@ from heatmap_pipeline.chain import forget as data_forgetting
 from heatmap_pipeline.market.demo import write_demo_days
 from heatmap_pipeline.orchestration.build import build_defs
 from heatmap_pipeline.orchestration.schedules import AGAIN_AT, DAILY
+from heatmap_pipeline.orchestration.turns import drawing
 from heatmap_pipeline.render import page
 from heatmap_pipeline.settings import SIMULATED_MARKER, Settings, load_settings
 from heatmap_pipeline.store import forget as store_forgetting
 from heatmap_pipeline.store.warehouse import Warehouse
 from heatmap_pipeline.views.data import published_version
+from heatmap_pipeline_tests._forked import Fork, Say
 from heatmap_pipeline_tests._homes import (
     as_if_yesterday_were,
     clean_environment,
@@ -225,6 +229,32 @@ def test_forgetting_removes_a_symbol_from_everywhere_and_touches_no_other(
     lines = done("status", "--home", home).stdout
     assert ETH not in lines
     assert "nothing is failed, stale or missing" in lines
+
+
+def test_a_map_of_its_base_that_a_run_of_another_market_draws_meanwhile_goes_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run reads what is published before the symbol is gone there, and writes the map after it is."""
+    settings = load_settings(home=tmp_path, source="demo", symbols=(f"BYBIT_{BTC}",))
+    base = tmp_path / "renders" / "BTC"
+    base.mkdir(parents=True)
+
+    def draw(say: Say) -> None:
+        with drawing(settings, "BTC"):
+            say("reads")
+            sleep(0.3)
+            markets = [{"symbol": symbol} for symbol in (BTC, f"BYBIT_{BTC}")]
+            (base / "meta.json").write_text(json.dumps({"symbol": "BTC", "markets": markets, "models": []}))
+
+    with ExitStack() as stack:
+
+        def forget_data(*_: object) -> None:
+            run = stack.enter_context(Fork(draw))
+            assert run.said.readline() == "reads\n"
+
+        monkeypatch.setattr(forgetting, "forget_data", forget_data)
+        forgetting.forget(settings, BTC, print, lambda _: False)
+    assert not base.exists()
 
 
 def test_it_is_asked_first(ended: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,6 +26,7 @@ from heatmap_pipeline.orchestration.runs import (
 )
 from heatmap_pipeline.orchestration.sensors import FAILURES, IDLE_DAYS
 from heatmap_pipeline.orchestration.told import (
+    SYMBOLS_TAG,
     noted,
     notes_left,
     notice_of_run,
@@ -34,6 +35,7 @@ from heatmap_pipeline.orchestration.told import (
 )
 from heatmap_pipeline.orchestration.turns import RunError
 from heatmap_pipeline.settings import Settings, load_settings
+from heatmap_pipeline.store.warehouse import Warehouse
 from heatmap_pipeline_tests._homes import as_if_yesterday_were, done, heatmap, last_line
 from heatmap_pipeline_tests._webhook import Webhook, listening
 from heatmap_pipeline_tests.orchestration.homes import BTC, ETH, break_file, candles_file, day, real
@@ -191,6 +193,23 @@ def test_a_command_that_was_killed_is_told_by_the_next_one_or_by_the_ui(
     assert not list((home / "dagster").glob("*command-*"))
 
 
+def test_of_two_commands_that_were_killed_beside_each_other_both_are_told(
+    hook: Webhook, archive: Path, tmp_path: Path
+) -> None:
+    settings = real(tmp_path / "home", archive, BTC, ETH)
+    folder = prepare_home(settings)
+    for symbol in (BTC, ETH):
+        note = {"command": f"heatmap refresh {symbol}", "symbols": [symbol]}
+        (folder / f"command-{symbol}.json").write_text(json.dumps(note))
+    with open_history(folder) as instance:
+        stored_run(instance, settings, began=True, **LAUNCHED_HERE, **{SYMBOLS_TAG: BTC})
+    close_killed_runs(settings)
+    in_a_run, before = hook.bodies
+    assert (in_a_run["symbol"], before["symbol"]) == (BTC, ETH)
+    assert before["command"] == f"heatmap refresh {ETH}"
+    assert notes_left(settings) == []
+
+
 @pytest.mark.parametrize("content", [b"", b"[]", b'{"command": "heatmap refresh"}', b'{"symbols": 7, "command": 7}'])
 def test_a_note_that_was_hardly_begun_is_removed_without_a_word(
     hook: Webhook, archive: Path, tmp_path: Path, content: bytes
@@ -198,7 +217,7 @@ def test_a_note_that_was_hardly_begun_is_removed_without_a_word(
     settings = real(tmp_path / "home", archive)
     folder = prepare_home(settings)
     (folder / "command-x.json").write_bytes(content)
-    tell_of_killed_commands(settings, notes_left(settings), told=False)
+    tell_of_killed_commands(settings, notes_left(settings), ())
     assert hook.asked == 0
     assert notes_left(settings) == []
 
@@ -442,3 +461,20 @@ def test_a_warehouse_that_cannot_be_read_is_told_once_a_day(hook: Webhook, home:
     assert body["kind"] == "not_started"
     assert "BTCUSDT.duckdb" in body["text"]
     assert "heatmap run" in body["command"]
+
+
+def test_a_damaged_file_of_one_symbol_does_not_stop_the_checks_of_another(
+    hook: Webhook, home: Path, archive: Path
+) -> None:
+    settings = real(home, archive, BTC, ETH)
+    warehouse = Warehouse(home)
+    shutil.copyfile(warehouse.path(BTC), warehouse.path(ETH))
+    with warehouse.connect(ETH) as con:
+        con.execute("UPDATE raw_candles SET symbol = ?", [ETH])
+    warehouse.path(BTC).write_bytes(b"not a database" * 1000)
+    with dg.DagsterInstance.ephemeral() as instance:
+        context = dg.build_sensor_context(instance=instance, sensor_name=IDLE_DAYS)
+        ticked = build_defs(settings, start=day(1)).resolve_sensor_def(IDLE_DAYS).evaluate_tick(context)
+    assert ticked.cursor is not None
+    assert list(json.loads(ticked.cursor)) == [ETH]
+    assert hook.kinds() == ["not_started"]

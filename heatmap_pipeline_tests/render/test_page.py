@@ -73,6 +73,22 @@ def test_symbols_written_at_the_same_time_both_stay(tmp_path: Path, monkeypatch:
     assert [one["symbol"] for one in manifest(tmp_path)] == ["BTCUSDT", "ETHUSDT"]
 
 
+def test_a_symbol_that_is_forgotten_while_another_is_drawn_only_leaves_the_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_page(tmp_path, "ETHUSDT", {"turnover": sample("ETHUSDT")})
+    read_text = Path.read_text
+
+    def read_after_forgetting(path: Path, *args: Any, **options: Any) -> str:
+        if path == tmp_path / "BTCUSDT" / "meta.json" and (tmp_path / "ETHUSDT" / "meta.json").exists():
+            remove_symbol(tmp_path, "ETHUSDT")
+        return read_text(path, *args, **options)
+
+    monkeypatch.setattr(Path, "read_text", read_after_forgetting)
+    write_page(tmp_path, "BTCUSDT", {"turnover": sample()})
+    assert [one["symbol"] for one in manifest(tmp_path)] == ["BTCUSDT"]
+
+
 def test_new_numbers_get_a_new_address_and_equal_ones_keep_theirs(tmp_path: Path) -> None:
     def address(**changes: Any) -> str:
         write_page(tmp_path, "BTCUSDT", {"turnover": sample(**changes)})

@@ -6,6 +6,7 @@ import errno
 import json
 import shutil
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,23 @@ def test_both_databases_are_of_one_moment(full: Warehouse, tmp_path: Path, monke
     monkeypatch.setattr(module, "clone", look)
     made(full, tmp_path / "backups")
     assert held == ["BTCUSDT.duckdb", "heatmap.duckdb"]
+
+
+def test_a_symbol_that_comes_while_locks_are_waited_for_is_in_the_backup(
+    full: Warehouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is published of it is; without its private file that would be lost where it is restored."""
+    real, left = Warehouse.publishing, [True]
+
+    def publishing(warehouse: Warehouse) -> AbstractContextManager[None]:
+        if left and left.pop():
+            assert warehouse.symbols() == ["BTCUSDT"]
+            shutil.copyfile(warehouse.path("BTCUSDT"), warehouse.path("ETHUSDT"))
+        return real(warehouse)
+
+    monkeypatch.setattr(Warehouse, "publishing", publishing)
+    report = made(full, tmp_path / "backups")
+    assert (report.folder / "warehouse" / "ETHUSDT.duckdb").is_file()
 
 
 def test_backups_follow_each_other_and_only_whole_ones_count(full: Warehouse, tmp_path: Path) -> None:

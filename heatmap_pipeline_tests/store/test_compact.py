@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 from pathlib import Path
 from typing import Any
@@ -87,7 +88,7 @@ def test_a_disk_without_room_for_both_leaves_it_as_it_is(roomy: Warehouse, monke
     with roomy.locked("BTCUSDT"):
         assert not compact(roomy, "BTCUSDT")
     assert roomy.path("BTCUSDT").read_bytes() == before
-    assert not list(roomy.home.glob(".heatmap.duckdb.*"))
+    assert not list(roomy.home.rglob(".*.compact*"))
 
 
 def test_tables_of_somebody_else_are_not_lost(roomy: Warehouse) -> None:
@@ -126,4 +127,17 @@ def test_a_kill_leaves_the_old_file_or_the_new_one(roomy: Warehouse, step: str, 
     publish(roomy, ["BTCUSDT"])
     with roomy.connect("BTCUSDT") as con, roomy.read() as published:
         assert dump(con) == rows == dump(published)
-    assert not list(roomy.home.glob(".heatmap.duckdb.*"))
+    assert not list(roomy.home.rglob(".*.compact*"))
+
+
+def test_the_folder_may_lie_on_another_disk_than_the_home(roomy: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Path.replace
+
+    def replace(path: Path, target: Path) -> Path:
+        if path.parent != target.parent:
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        return real(path, target)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    with roomy.locked("BTCUSDT"):
+        assert compact(roomy, "BTCUSDT")

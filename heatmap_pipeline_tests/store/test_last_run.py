@@ -32,6 +32,14 @@ def test_it_is_read_as_it_was_written_with_what_was_repaired(warehouse: Warehous
     assert later.repaired == {"BTCUSDT": 0}, "it read nothing anew"
 
 
+def test_a_damaged_file_of_one_symbol_hides_nothing_of_another(three: Warehouse) -> None:
+    three.path("ETHUSDT").write_bytes(b"not a database" * 1000)
+    write_last_run(three.home, ["BTCUSDT", "ETHUSDT"], ["ETHUSDT"], began=BEGAN, failed=True)
+    run = read_last_run(three.home)
+    assert run is not None
+    assert run.repaired == {"BTCUSDT": 6}
+
+
 def test_an_older_run_does_not_replace_it(tmp_path: Path) -> None:
     write_last_run(tmp_path, ["A1"], [], began=BEGAN, ended=BEGAN + timedelta(hours=2), failed=False)
     write_last_run(tmp_path, ["B1"], [], began=BEGAN, ended=BEGAN + timedelta(hours=1), failed=True)

@@ -17,9 +17,10 @@ import pytest
 
 from heatmap_pipeline.errors import HeatmapError
 from heatmap_pipeline.store import warehouse as module
+from heatmap_pipeline.store.forget import forget_symbol
 from heatmap_pipeline.store.migrate import SCHEMA_VERSION
 from heatmap_pipeline.store.schema import column_types
-from heatmap_pipeline.store.sql import transaction
+from heatmap_pipeline.store.sql import rows, transaction
 from heatmap_pipeline.store.warehouse import StoreError, UnusableError, Warehouse, free_name
 from heatmap_pipeline_tests._forked import Fork, Say, die, ended
 
@@ -140,6 +141,38 @@ def test_nesting_is_a_defect_not_a_deadlock(warehouse: Warehouse) -> None:
         warehouse.connect("BTCUSDT"),
     ):
         pass
+
+
+def test_other_threads_may_come_and_go_while_it_is_asked_who_holds_what(
+    warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: dict[Path, int] = {}
+
+    class Leaving(int):
+        def __eq__(self, _: object) -> bool:
+            held.pop(Path("other"), None)
+            return False
+
+        __hash__ = int.__hash__
+
+    held |= {Path("one"): Leaving(1), Path("other"): 2}
+    monkeypatch.setattr(module, "_held", held)
+    with warehouse.locked("BTCUSDT"):
+        assert list(held) == [Path("one"), warehouse.folder / "BTCUSDT.lock"]
+
+
+def test_who_looks_at_a_symbol_does_not_bring_it_back_that_is_forgotten_this_moment(
+    warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def there(_: Warehouse, symbol: str) -> bool:
+        forget_symbol(warehouse, symbol)
+        return True
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Warehouse, "holds", there)
+        with warehouse.look("BTCUSDT") as con:
+            assert rows(con, "FROM raw_days") == []
+    assert not warehouse.holds("BTCUSDT")
 
 
 def test_a_file_open_elsewhere_is_named_with_its_process(warehouse: Warehouse) -> None:
