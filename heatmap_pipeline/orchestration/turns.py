@@ -124,7 +124,9 @@ def _refusal(path: Path, settings: Settings, error: LockHeldError | OSError) -> 
     if isinstance(error, LockHeldError):
         held = f"{error.holder} still holds {path} after {settings.lock_timeout:g} s"
         return RunError(f"{held}; try again when it is done")
-    return RunError(f"{path} cannot be locked ({error.strerror}); choose another home with --home")
+    return RunError(
+        f"{path} cannot be locked ({error.strerror}); mend its permissions, or choose another home with --home"
+    )
 
 
 @contextmanager

@@ -480,6 +480,10 @@ class Warehouse:
             return OpenElsewhereError(
                 f"a database in {self.home} is open elsewhere; close it there and run again ({text})"
             )
+        denied = number in (errno.EACCES, errno.EPERM) or "Permission denied" in text
+        if denied and self._can_be_written():  # as of one that was made as another user
+            named = getattr(error, "filename", None) or path
+            return FileError(f"{named} cannot be used; mend its permissions and run again ({text})")
         refused = ("Permission denied", "Read-only file system", "Not a directory")
         if number in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST) or any(
             part in text for part in refused

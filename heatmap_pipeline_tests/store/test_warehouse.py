@@ -10,6 +10,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import duckdb
@@ -21,7 +23,7 @@ from heatmap_pipeline.store.forget import forget_symbol
 from heatmap_pipeline.store.migrate import SCHEMA_VERSION
 from heatmap_pipeline.store.schema import column_types
 from heatmap_pipeline.store.sql import rows, transaction
-from heatmap_pipeline.store.warehouse import StoreError, UnusableError, Warehouse, free_name
+from heatmap_pipeline.store.warehouse import FileError, StoreError, UnusableError, Warehouse, free_name
 from heatmap_pipeline_tests._forked import Fork, Say, die, ended
 
 LUNA = "LUNAUSDT"
@@ -271,6 +273,21 @@ def test_a_home_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(Path, "mkdir", refuse)
     with pytest.raises(StoreError, match="cannot be written"), Warehouse(tmp_path / "new").connect("BTCUSDT"):
+        pass
+
+
+def test_a_file_of_another_user_is_named_and_not_the_home(
+    warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = warehouse.folder / "BTCUSDT.lock"
+
+    @contextmanager
+    def refuse(*_: object, **__: object) -> Iterator[None]:
+        raise PermissionError(errno.EACCES, "Permission denied", str(lock))
+        yield
+
+    monkeypatch.setattr(module, "file_lock", refuse)
+    with pytest.raises(FileError, match=rf"^{lock} cannot be used; mend its permissions"), warehouse.look("BTCUSDT"):
         pass
 
 
