@@ -49,9 +49,9 @@ def compact(warehouse: Warehouse, symbol: str) -> bool:
     database closed.
     """
     path = warehouse.path(symbol)
-    new = path.with_name(f".{path.name}{_PART}")  # beside it, for the folder may lie on another disk than the home
+    new = _part(path)
     before = path.stat().st_size
-    _remove(new)  # of a process that was killed
+    remove_part(path)
     try:
         with warehouse.explaining(path):
             if not _written_anew(warehouse, path, new):
@@ -64,16 +64,23 @@ def compact(warehouse: Warehouse, symbol: str) -> bool:
         _log.warning("%s keeps its room: %s", path, error)
         return False
     finally:
-        _remove(new)
+        remove_part(path)
     _log.info("%s is written anew: %d MB of %d", path, path.stat().st_size / 1e6, before / 1e6)
     return True
 
 
-def _remove(new: Path) -> None:
+def remove_part(path: Path) -> None:
+    """Remove what was written of a private database beside it, by this process or one that was killed."""
+    new = _part(path)
     with suppress(OSError):
-        for path in (new, new.with_name(f"{new.name}.wal")):
-            path.unlink(missing_ok=True)
+        for left in (new, new.with_name(f"{new.name}.wal")):
+            left.unlink(missing_ok=True)
         shutil.rmtree(new.with_name(f"{new.name}.tmp"), ignore_errors=True)
+
+
+def _part(path: Path) -> Path:
+    """Return where a private database is written anew: beside it, whose folder may lie on another disk."""
+    return path.with_name(f".{path.name}{_PART}")
 
 
 def _written_anew(warehouse: Warehouse, path: Path, new: Path) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from heatmap_pipeline.store import spare
+from heatmap_pipeline.store.compact import remove_part
 from heatmap_pipeline.store.migrate import columns_there
 from heatmap_pipeline.store.origin import forget_archive
 from heatmap_pipeline.store.publish import publish
@@ -34,6 +35,7 @@ def forget_symbol(warehouse: Warehouse, symbol: str) -> None:
     with warehouse.locked(symbol), warehouse.explaining(path):
         path.unlink(missing_ok=True)
         path.with_name(f"{path.name}.wal").unlink(missing_ok=True)
+        remove_part(path)
         forget_archive(warehouse.home, symbol)
         forget_readings(warehouse.home, symbol)
     with warehouse.publishing(), warehouse.explaining():

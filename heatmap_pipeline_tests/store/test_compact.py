@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import signal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 from heatmap_pipeline.store import compact as room
 from heatmap_pipeline.store.compact import compact, has_room
+from heatmap_pipeline.store.forget import forget_symbol
 from heatmap_pipeline.store.publish import publish
 from heatmap_pipeline.store.warehouse import StoreError, Warehouse
 from heatmap_pipeline_tests._forked import die, ended
@@ -128,6 +130,18 @@ def test_a_kill_leaves_the_old_file_or_the_new_one(roomy: Warehouse, step: str, 
     with roomy.connect("BTCUSDT") as con, roomy.read() as published:
         assert dump(con) == rows == dump(published)
     assert not list(roomy.home.rglob(".*.compact*"))
+
+
+def test_what_a_kill_leaves_of_a_symbol_is_forgotten_with_it(roomy: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert ended(partial(_publish_and_die, roomy, monkeypatch)) == -signal.SIGKILL
+    assert list(roomy.folder.glob(".*.compact"))
+    forget_symbol(roomy, "BTCUSDT")
+    assert [path.name for path in roomy.folder.iterdir()] == ["BTCUSDT.lock"]
+
+
+def _publish_and_die(roomy: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "sync", lambda _: die())
+    publish(roomy, ["BTCUSDT"])
 
 
 def test_the_folder_may_lie_on_another_disk_than_the_home(roomy: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
