@@ -190,7 +190,7 @@ def left_of(home: Path, symbol: str) -> list[str]:
     files = [str(path.relative_to(home)) for path in home.rglob("*") if symbol in path.name]
     index = home / "renders" / "index.html"
     files += ["index.html"] if index.exists() and symbol in index.read_text() else []
-    files = [name for name in files if not name.endswith(".lock")]
+    files = [name for name in files if not name.endswith((".lock", ".lock.holder"))]  # who is killed leaves its name
     for name in DATABASES:
         files += [f"{name} {table}" for table, rows in tables(home / name, symbol).items() if rows.num_rows]
     return [name for name in files if not name.startswith("dagster/")]

@@ -10,12 +10,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import duckdb
 import pytest
+from filelock import FileLock
 
 from heatmap_pipeline.errors import HeatmapError
 from heatmap_pipeline.store import warehouse as module
@@ -281,12 +280,10 @@ def test_a_file_of_another_user_is_named_and_not_the_home(
 ) -> None:
     lock = warehouse.folder / "BTCUSDT.lock"
 
-    @contextmanager
-    def refuse(*_: object, **__: object) -> Iterator[None]:
+    def refuse(*_: object, **__: object) -> None:
         raise PermissionError(errno.EACCES, "Permission denied", str(lock))
-        yield
 
-    monkeypatch.setattr(module, "file_lock", refuse)
+    monkeypatch.setattr(FileLock, "acquire", refuse)
     with pytest.raises(FileError, match=rf"^{lock} cannot be used; mend its permissions"), warehouse.look("BTCUSDT"):
         pass
 
