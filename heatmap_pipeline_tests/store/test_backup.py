@@ -18,7 +18,7 @@ from heatmap_pipeline.store import backup as module
 from heatmap_pipeline.store import moving_in
 from heatmap_pipeline.store.backup import BackupError, Report, back_up, backups, chosen, restore
 from heatmap_pipeline.store.publish import publish
-from heatmap_pipeline.store.warehouse import Warehouse
+from heatmap_pipeline.store.warehouse import StoreError, Warehouse
 from heatmap_pipeline_tests.store.tiny import dump, forget_symbol
 
 MADE = datetime(2026, 11, 26, 4, tzinfo=UTC)
@@ -130,6 +130,14 @@ def test_a_symbol_that_comes_while_locks_are_waited_for_is_in_the_backup(
     monkeypatch.setattr(Warehouse, "publishing", publishing)
     report = made(full, tmp_path / "backups")
     assert (report.folder / "warehouse" / "ETHUSDT.duckdb").is_file()
+
+
+def test_while_a_file_is_damaged_none_is_made_and_none_removed(full: Warehouse, tmp_path: Path) -> None:
+    first = made(full, tmp_path / "backups").folder
+    full.path("ETHUSDT").write_bytes(b"not a database" * 1000)
+    with pytest.raises(StoreError, match=f"^{full.path('ETHUSDT')} is damaged"):
+        made(full, tmp_path / "backups", now=MADE + timedelta(days=1), keep=1)
+    assert backups(tmp_path / "backups") == [first]
 
 
 def test_backups_follow_each_other_and_only_whole_ones_count(full: Warehouse, tmp_path: Path) -> None:
