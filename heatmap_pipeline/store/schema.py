@@ -18,7 +18,7 @@ import duckdb
 
 from heatmap_pipeline.store.sql import day_bounds
 
-_PRIVATE = "private, never published"
+_PRIVATE = "private: always empty in heatmap.duckdb"
 """What the comment of a table says that readers never get."""
 
 
