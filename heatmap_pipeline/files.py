@@ -54,9 +54,9 @@ def sync(path: Path) -> None:
 
 
 def remove_half_written(*folders: Path) -> None:
-    """Remove what killed runs left under temporary names."""
+    """Remove the files that killed runs left under temporary names; a folder there may be DuckDB's, and stays."""
     for folder in folders:
         for path in folder.glob(".*.tmp"):
             with suppress(FileNotFoundError):
-                if time.time() - path.stat().st_mtime > _ABANDONED_SECONDS:
+                if path.is_file() and time.time() - path.stat().st_mtime > _ABANDONED_SECONDS:
                     path.unlink()

@@ -40,7 +40,6 @@ def build(warehouse: Warehouse, parts: Mapping[str, Mapping[Part, Path]], *, vie
     with warehouse.publishing(), warehouse.explaining():
         try:
             with warehouse.opened(new) as con:
-                warehouse.ensure_schema(con)
                 with transaction(con):
                     for symbol, files in sorted(parts.items()):
                         load(con, symbol, {part: path for part, path in files.items() if _is_real(part, views_over)})

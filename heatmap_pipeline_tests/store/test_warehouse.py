@@ -176,6 +176,15 @@ def test_who_looks_at_a_symbol_does_not_bring_it_back_that_is_forgotten_this_mom
     assert not warehouse.holds("BTCUSDT")
 
 
+def test_a_folder_that_a_killed_process_left_is_in_the_way_of_no_new_symbol(warehouse: Warehouse) -> None:
+    """DuckDB makes one beside a file that is being written, where its memory is too small."""
+    left = warehouse.folder / ".BTCUSDT.duckdb.compact.tmp"
+    left.mkdir()
+    os.utime(left, (0, 0))
+    with warehouse.connect("ETHUSDT"):
+        assert warehouse.symbols() == ["BTCUSDT", "ETHUSDT"]
+
+
 def test_a_file_open_elsewhere_is_named_with_its_process(warehouse: Warehouse) -> None:
     path = str(warehouse.path("BTCUSDT"))
     script = f"import duckdb, time; c = duckdb.connect({path!r}); print('open', flush=True); time.sleep(60)"
