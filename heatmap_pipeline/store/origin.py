@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable
 from datetime import date
 from pathlib import Path
 
@@ -48,6 +49,20 @@ def remember_archive(settings: Settings, symbol: str) -> None:
         return
     with notes_lock(settings.home):
         _write(settings.home, {**archive_folders(settings.home), symbol: settings.archive_root})
+
+
+def take_archives(source: Path, home: Path, symbols: Iterable[str]) -> None:
+    """Remember in a home the folders that another home knows of symbols.
+
+    Raises:
+        OSError: if the home cannot be written.
+    """
+    folders = archive_folders(source)
+    known = {symbol: folders[symbol] for symbol in symbols if symbol in folders}
+    if known.items() <= archive_folders(home).items():
+        return
+    with notes_lock(home):
+        _write(home, {**archive_folders(home), **known})
 
 
 def _write(home: Path, folders: dict[str, Path]) -> None:
