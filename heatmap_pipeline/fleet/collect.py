@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from heatmap_pipeline.fleet.worker import open_bucket
 from heatmap_pipeline.settings import Settings
@@ -20,7 +20,7 @@ class Collection:
     kept: int
 
 
-def collect(settings: Settings, grace: timedelta, *, now: datetime | None = None) -> Collection:
+def collect(settings: Settings, grace: timedelta) -> Collection:
     """Remove the parts that no manifest names and that are older than a grace time.
 
     A worker that is still running has written parts that its manifest does not name yet, and a reader of the manifest
@@ -28,8 +28,7 @@ def collect(settings: Settings, grace: timedelta, *, now: datetime | None = None
 
     Args:
         settings: with HEATMAP_STORE.
-        grace: counted from when a part was written, and from when it was replaced.
-        now: for tests.
+        grace: counted from when a part was written, by the clock of the store, and from when it was replaced.
 
     Raises:
         SettingsError: if HEATMAP_STORE is not set.
@@ -37,16 +36,18 @@ def collect(settings: Settings, grace: timedelta, *, now: datetime | None = None
         ManifestError: if a manifest cannot be used; nothing is removed then.
     """
     bucket = open_bucket(settings)
-    since = (now or datetime.now(UTC)) - grace
+    since = bucket.clock() - grace
     # Listed before the manifests are read: what is committed meanwhile is named by them.
     there = [entry for entry in bucket.entries(PARTS) if is_part(entry.path)]
     named: set[str] = set()
     for manifest in manifests(bucket).values():
         named |= manifest.paths
         named |= {path for path, replaced in manifest.replaced.items() if replaced > since}
-    garbage = [entry for entry in there if entry.path not in named and entry.modified <= since]
-    bucket.remove([entry.path for entry in garbage])
-    return Collection(len(garbage), sum(entry.bytes for entry in garbage), len(there) - len(garbage))
+    garbage = {entry.path: entry.bytes for entry in there if entry.path not in named and entry.modified <= since}
+    # A worker that computes again what a killed one did writes the same parts again, and names them, perhaps just now.
+    removed = bucket.remove_older([*garbage], since)
+    bucket.remove_unfinished(PARTS, since)
+    return Collection(len(removed), sum(garbage[path] for path in removed), len(there) - len(removed))
 
 
 def manifests(bucket: Bucket) -> dict[str, Manifest]:

@@ -20,13 +20,15 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 
 from heatmap_pipeline import __version__
 from heatmap_pipeline.errors import HeatmapError
-from heatmap_pipeline.fleet.scratch import scratch_home
+from heatmap_pipeline.fleet.scratch import explaining, scratch_home
 from heatmap_pipeline.settings import Settings, SettingsError
 from heatmap_pipeline.store.bucket import Bucket, BucketError, Seen
 from heatmap_pipeline.store.manifest import PARTS, Days, Manifest, Part, manifest_path, now, understood
+from heatmap_pipeline.store.months import folder_of
 from heatmap_pipeline.store.parts import cut, days_of, load, sha256_of
 from heatmap_pipeline.store.publish import publish
 from heatmap_pipeline.store.reading import put_readings, readings_of
+from heatmap_pipeline.store.schema import symbol_tables
 from heatmap_pipeline.store.sql import transaction
 from heatmap_pipeline.store.warehouse import Warehouse
 
@@ -111,13 +113,15 @@ class Shard:
         Raises:
             OvertakenError: if another worker has committed the symbol since this one read it.
             BucketError: if the store cannot be written; it is as it was.
+            ScratchError: if the scratch home cannot.
         """
         seen = self._seen[symbol]
         before = seen[1] if seen is not None else None
         folder = self.settings.home / "parts.new"
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
-        manifest, files = self._cut(symbol, before, folder)
+        with explaining(self.settings.named_home):
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            manifest, files = self._cut(symbol, before, folder)
         if manifest.says_the_same(before) or not manifest.parts:
             return self.commits.setdefault(symbol, Commit(0, 0))
         new = [part for part in manifest.parts if part.hash in files]
@@ -131,7 +135,7 @@ class Shard:
                 "run is kept of it, run it again to go on from there"
             )
         self._seen[symbol] = committed, manifest
-        shutil.rmtree(folder)
+        shutil.rmtree(folder, ignore_errors=True)
         self.commits[symbol] = Commit(len(new), sum(part.bytes for part in new))
         return self.commits[symbol]
 
@@ -163,16 +167,18 @@ class Shard:
         Raises:
             BucketError: if the store cannot be read, or a part is missing or not what the manifest says.
             ManifestError: if a manifest cannot be used.
+            ScratchError: if the scratch home cannot be written.
         """
         warehouse, folder = _warehouse(self.settings), self.settings.home / "parts"
         for symbol in symbols:
-            folder.mkdir()
-            self._seen[symbol], files = read_symbol(self.bucket, symbol, folder)
-            if (seen := self._seen[symbol]) is not None:
-                with warehouse.connect(symbol) as con, transaction(con):
-                    load(con, symbol, files)
-                put_readings(self.settings.home, symbol, seen[1].readings)
-            shutil.rmtree(folder)
+            with explaining(self.settings.named_home):
+                folder.mkdir()
+                self._seen[symbol], files = read_symbol(self.bucket, symbol, folder)
+                if (seen := self._seen[symbol]) is not None:
+                    with warehouse.connect(symbol) as con, transaction(con):
+                        load(con, symbol, files)
+                    put_readings(self.settings.home, symbol, seen[1].readings)
+                shutil.rmtree(folder)
         if stored := [symbol for symbol in symbols if self._seen[symbol] is not None]:
             publish(warehouse, stored, keep_former=False)
 
@@ -191,6 +197,7 @@ def read_symbol(
     Raises:
         BucketError: if the store cannot be read, or a part is missing or not what the manifest says.
         ManifestError: if the manifest cannot be used.
+        OSError: if the folder cannot be written.
     """
     path = manifest_path(symbol)
     for tried in range(_TRIES):
@@ -205,6 +212,9 @@ def read_symbol(
         again = bucket.read(path)
         if tried == _TRIES - 1 or (again is not None and again.content == seen.content):
             break
+        # Views over the folder would show parts of both manifests.
+        for table in symbol_tables():
+            shutil.rmtree(folder / folder_of(table.name, symbol), ignore_errors=True)
     raise BucketError(
         f"{bucket.address}/{missing[0]} is missing, though the manifest of {symbol} names it; put it back from a "
         f"backup, or remove {bucket.address}/{path} and compute {symbol} again"
@@ -218,6 +228,7 @@ def _fetch_parts(
 
     Raises:
         BucketError: if one is not what the manifest says.
+        OSError: if the folder cannot be written.
     """
 
     def make(part: Part, file: Path) -> str:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -106,11 +106,15 @@ class Bucket:
             return None
 
     def fetch(self, path: str, target: Path) -> bool:
-        """Copy an object to a file, which appears when it is whole; return whether there is one."""
+        """Copy an object to a file, which appears when it is whole; return whether there is one.
+
+        Raises:
+            OSError: if the file cannot be written, which is no fault of the store.
+        """
         new = target.with_name(f".{target.name}.{os.getpid()}.tmp")
         try:
-            with self._explaining(), new.open("wb") as file:
-                for block in self._obstore.get(self._store, path).stream():
+            with new.open("wb") as file:
+                for block in self._blocks(path):
                     file.write(block)
             new.replace(target)
         except _MissingError:
@@ -179,6 +183,12 @@ class Bucket:
                 for each in page
             ]
 
+    def clock(self) -> datetime:
+        """Return this moment, UTC, as the store says when something was written: its clock may not be ours."""
+        with self._explaining():
+            self._obstore.put(self._store, _PROBE, b"", use_multipart=False)
+        return self._modified(_PROBE) or datetime.now(UTC)
+
     def remove(self, paths: Sequence[str]) -> None:
         """Remove objects; those that are not there are passed over."""
         for path in paths:
@@ -187,6 +197,39 @@ class Bucket:
                     self._obstore.delete(self._store, path)
             except _MissingError:
                 continue
+
+    def remove_older(self, paths: Sequence[str], since: datetime) -> list[str]:
+        """Remove those of the objects that nobody has written since, each looked at just before; return which."""
+        removed = []
+        for path in paths:
+            modified = self._modified(path)
+            if modified is not None and modified <= since:
+                self.remove([path])
+                removed.append(path)
+        return removed
+
+    def remove_unfinished(self, prefix: str, since: datetime) -> None:
+        """Remove what writers that were killed before `since` left below a prefix of a folder; a bucket shows none."""
+        if self._folder is None:
+            return
+        for path in (self._folder / prefix).rglob("*.parquet#*"):  # so obstore calls a file until it is whole
+            with self._explaining(), suppress(FileNotFoundError):
+                if path.stat().st_mtime <= since.timestamp():
+                    path.unlink()
+
+    def _blocks(self, path: str) -> Iterator[bytes]:
+        with self._explaining():
+            for block in self._obstore.get(self._store, path).stream():
+                yield bytes(block)
+
+    def _modified(self, path: str) -> datetime | None:
+        """Return when an object was written, UTC; None where there is none."""
+        try:
+            with self._explaining():
+                modified: datetime = self._obstore.head(self._store, path)["last_modified"]
+                return modified
+        except _MissingError:
+            return None
 
     def _swap_file(self, folder: Path, path: str, content: bytes, seen: Seen | None) -> Seen | None:
         """Compare and replace under a lock: a folder has no conditional writes."""
@@ -198,8 +241,12 @@ class Bucket:
                     there = self.read(path)
                     if (there and there.content) != (seen and seen.content):
                         return None
-                    self._obstore.put(self._store, path, content)
-                    self._on_disk(path)
+                    # On the disk before it counts: a power cut would else leave a name without content.
+                    new = (folder / path).with_name(f".{Path(path).name}.new")  # of who holds the lock
+                    new.write_bytes(content)
+                    sync(new)
+                    new.replace(folder / path)
+                    sync((folder / path).parent)
             except Timeout:
                 raise BucketError(f"store {self.address}: {lock.lock_file} is held by another process") from None
         return Seen(content, "")

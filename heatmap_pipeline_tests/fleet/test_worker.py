@@ -13,6 +13,7 @@ import pytest
 
 from heatmap_pipeline.errors import HeatmapError
 from heatmap_pipeline.fleet.collect import collect, manifests
+from heatmap_pipeline.fleet.scratch import ScratchError
 from heatmap_pipeline.fleet.worker import Requests, open_bucket, run_symbols, shard
 from heatmap_pipeline.settings import Settings, SettingsError
 from heatmap_pipeline.store.bucket import Bucket, BucketError
@@ -164,6 +165,15 @@ def test_a_part_that_is_missing_or_another_is_named(settings_of: Machine, begin:
     with pytest.raises(BucketError, match=r"is missing, though the manifest of BTCUSDT names it") as caught:
         run(settings, 2)
     assert f"{settings.store}/{path}" in str(caught.value)
+
+
+def test_a_full_disk_of_the_worker_is_not_blamed_on_the_store(
+    settings_of: Machine, begin: Begin, full_disk: None
+) -> None:
+    settings = settings_of(BTC, models=("delta",))
+    begin(settings, "1")
+    with pytest.raises(ScratchError, match=f"home {settings.home} cannot be written .*; make room on its disk"):
+        run(settings, 2)
 
 
 def test_parts_that_go_while_they_are_read_are_those_of_before(

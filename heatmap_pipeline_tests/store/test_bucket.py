@@ -84,6 +84,22 @@ def test_a_swap_takes_place_only_where_it_is_as_it_was_seen(store: Bucket) -> No
     assert store.swap("manifests/A.json", b"4", None) is not None
 
 
+def test_a_swap_in_a_folder_is_on_the_disk_before_it_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a power cut leaves a manifest that is empty."""
+    store, manifest, synced = Bucket(f"file://{tmp_path}"), tmp_path / "manifests" / "A.json", list[bytes]()
+    first = store.swap("manifests/A.json", b"1", None)
+
+    def sync(path: Path) -> None:
+        if path.is_file() and path.read_bytes() == b"2":
+            synced.append(manifest.read_bytes())
+
+    monkeypatch.setattr(module, "sync", sync)
+    assert store.swap("manifests/A.json", b"2", first)
+    assert synced == [b"1"]
+    assert manifest.read_bytes() == b"2"
+    assert sorted(path.name for path in manifest.parent.iterdir()) == ["A.json", "A.json.lock"]
+
+
 @pytest.mark.parametrize("there", [False, True])
 def test_of_many_at_once_exactly_one_swaps(store: Bucket, there: bool) -> None:
     seen = store.swap("manifests/A.json", b"0", None) if there else None
