@@ -8,6 +8,7 @@ opened; the address, region and credentials of an S3 server are the AWS_* variab
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -31,6 +32,13 @@ _BACKOFF: Any = {"init_backoff": timedelta(milliseconds=200), "max_backoff": tim
 _LOCK_SECONDS = 60.0
 _PROBE = "conditional-writes"
 """Object, without content, on which a server is seen to have these."""
+_ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
+_ADDRESS = re.compile(r"https?://([A-Za-z0-9._\-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[^\s?#]*)?")
+_REGIONS = ("AWS_REGION", "AWS_DEFAULT_REGION")
+_REGION = re.compile(r"[A-Za-z0-9_\-]+")
+"""What obstore reads, and what of it can be used."""
+_ROLE = "http://169.254."
+"""Where a machine of Amazon's is asked for its role, which is what obstore does where no key is set."""
 _SHOWN = 160
 """Letters of an S3 server's own words that a message shows."""
 
@@ -84,15 +92,17 @@ class Bucket:
             ) from None
         self._obstore: Any = obstore
         self._store: Any
+        self._endpoint = ""
         with self._explaining():
             if self._folder is not None:
                 self._store = LocalStore(self._folder, mkdir=True)
             else:
-                endpoint = os.environ.get("AWS_ENDPOINT_URL") or os.environ.get("AWS_ENDPOINT") or ""
+                self._endpoint = _named(_ENDPOINTS, _ADDRESS, "an address of the kind https://host:9000")
+                _named(_REGIONS, _REGION, "the name of a region")
                 self._store = S3Store(
                     parts.netloc,
                     prefix=parts.path.strip("/") or None,
-                    client_options={"timeout": _TIMEOUT, "allow_http": endpoint.startswith("http://")},
+                    client_options={"timeout": _TIMEOUT, "allow_http": self._endpoint.startswith("http://")},
                     retry_config={"max_retries": _RETRIES, "retry_timeout": _PATIENCE, "backoff": _BACKOFF},
                 )
 
@@ -280,6 +290,11 @@ class Bucket:
         short = short if len(short) <= _SHOWN else f"{short[:_SHOWN]}…"
         if "NoSuchBucket" in text:
             return "is not there: make the bucket, or correct HEATMAP_STORE"
+        if _ROLE in text:
+            return (
+                "has no credentials here, and this machine has no role at Amazon: set AWS_ACCESS_KEY_ID and "
+                "AWS_SECRET_ACCESS_KEY"
+            )
         if isinstance(error, (errors.PermissionDeniedError, errors.UnauthenticatedError)) or "403 Forbidden" in text:
             return (
                 "refuses these credentials: correct AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or what they may do "
@@ -287,8 +302,19 @@ class Bucket:
             )
         if self._folder is not None:
             return f"cannot be read or written ({short}); make room, or correct HEATMAP_STORE"
-        where = os.environ.get("AWS_ENDPOINT_URL") or os.environ.get("AWS_ENDPOINT") or "AWS"
-        return f"does not answer as it should at {where}; run again when it does ({short})"
+        return f"does not answer as it should at {self._endpoint or 'AWS'}; run again when it does ({short})"
+
+
+def _named(variables: Sequence[str], allowed: re.Pattern[str], kind: str) -> str:
+    """Return what the first of the variables says that says something, '' where none does.
+
+    Raises:
+        BucketError: if it is not of that kind, at which obstore would abort; not shown, as it may hold a password.
+    """
+    name, value = next(((name, value) for name in variables if (value := os.environ.get(name))), ("", ""))
+    if value and not allowed.fullmatch(value):
+        raise BucketError(f"{name} is not {kind}; correct it")
+    return value
 
 
 class _MissingError(Exception):

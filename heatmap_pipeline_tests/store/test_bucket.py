@@ -226,6 +226,48 @@ def test_a_bucket_that_is_not_there_is_named(proxy: Proxy, file: Path) -> None:
     assert proxy.faults == 0
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("AWS_ENDPOINT_URL", "localhost:9000", "AWS_ENDPOINT_URL is not an address of the kind https://host:9000"),
+        ("AWS_ENDPOINT_URL_S3", "http://me:s3cret@localhost:9", "AWS_ENDPOINT_URL_S3 is not an address"),
+        ("AWS_ENDPOINT", "https:///a", "AWS_ENDPOINT is not an address"),
+        ("AWS_REGION", "eu central", "AWS_REGION is not the name of a region"),
+    ],
+)
+def test_what_obstore_would_abort_at_is_named_and_not_shown(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, words: str
+) -> None:
+    use(monkeypatch, "http://127.0.0.1:9")
+    monkeypatch.delenv("AWS_ENDPOINT_URL")
+    monkeypatch.setenv(name, value)
+    monkeypatch.setattr(module, "_RETRIES", 0)
+    with pytest.raises(BucketError, match=words) as caught:
+        Bucket("s3://markets/a").read("manifests/A.json")
+    assert value not in str(caught.value)
+
+
+def test_a_server_may_be_named_for_s3_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    use(monkeypatch, "https://127.0.0.1:8")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
+    monkeypatch.setattr(module, "_RETRIES", 0)
+    with pytest.raises(BucketError, match=r"should at http://127.0.0.1:9; .*http://127.0.0.1:9/markets/.*sending"):
+        Bucket("s3://markets/a").read("manifests/A.json")
+
+
+def test_without_credentials_it_is_said_which_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Elsewhere than at Amazon nobody answers there, or whoever stands before it refuses."""
+    store = Bucket("s3://markets/a")
+    words = "Error performing PUT http://169.254.169.254/latest/api/token in 3 ms - 403 Forbidden"
+
+    def get(*_: object) -> None:
+        raise store._obstore.exceptions.GenericError(words)
+
+    monkeypatch.setattr(store._obstore, "get", get)
+    with pytest.raises(BucketError, match=r"s3://markets/a has no credentials here.*: set AWS_ACCESS_KEY_ID and"):
+        store.read("manifests/A.json")
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_folder_that_may_not_be_written_is_named(tmp_path: Path, file: Path) -> None:
     tmp_path.chmod(0o500)
