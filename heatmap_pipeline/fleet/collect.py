@@ -8,7 +8,7 @@ from datetime import timedelta
 from heatmap_pipeline.fleet.worker import open_bucket
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store.bucket import Bucket
-from heatmap_pipeline.store.manifest import MANIFESTS, PARTS, Manifest, is_part, understood
+from heatmap_pipeline.store.manifest import MANIFESTS, PARTS, Manifest, ManifestError, is_part, understood
 
 
 @dataclass(frozen=True)
@@ -57,10 +57,26 @@ def manifests(bucket: Bucket) -> dict[str, Manifest]:
         BucketError: if the store cannot be read.
         ManifestError: if a manifest cannot be used.
     """
+    read, damaged = sound_manifests(bucket)
+    for error in damaged:
+        raise error
+    return read
+
+
+def sound_manifests(bucket: Bucket) -> tuple[dict[str, Manifest], list[ManifestError]]:
+    """Return what is committed, by symbol, and what is wrong with the manifests that cannot be used.
+
+    Raises:
+        BucketError: if the store cannot be read.
+    """
     read: dict[str, Manifest] = {}
+    damaged: list[ManifestError] = []
     for entry in sorted(bucket.entries(MANIFESTS), key=lambda entry: entry.path):
         seen = bucket.read(entry.path) if entry.path.endswith(".json") else None
         if seen is not None:
-            manifest = understood(seen.content, f"{bucket.address}/{entry.path}")
-            read[manifest.symbol] = manifest
-    return read
+            try:
+                manifest = understood(seen.content, f"{bucket.address}/{entry.path}")
+                read[manifest.symbol] = manifest
+            except ManifestError as error:
+                damaged.append(error)
+    return read, damaged

@@ -73,7 +73,7 @@ def pull(settings: Settings, folder: Path, *, tables_up_to: int = TABLES_UP_TO) 
     Raises:
         PullError: if nothing is committed yet, or the folder cannot be written.
         StoreError: if the folder is a home with a warehouse, or the database cannot be written.
-        BucketError: if the store cannot be read, or a part is missing or not what its manifest says.
+        BucketError: if the store cannot be read, or a part is missing or not what its manifest says (`PartError`).
         ManifestError: if a manifest cannot be used.
     """
     bucket = open_bucket(settings)

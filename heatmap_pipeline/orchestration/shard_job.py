@@ -18,6 +18,7 @@ from pydantic import Field
 from heatmap_pipeline.chain import calendar
 from heatmap_pipeline.chain.due import of_earlier_version, wrong_clock
 from heatmap_pipeline.chain.reach import plan_due
+from heatmap_pipeline.errors import HeatmapError
 from heatmap_pipeline.fleet.pull import pull
 from heatmap_pipeline.fleet.worker import Requests, open_bucket, run_symbols
 from heatmap_pipeline.orchestration.assets.common import OWNERS, asset_key
@@ -26,7 +27,7 @@ from heatmap_pipeline.orchestration.schedules import AGAIN_AT, DAILY, daily_cron
 from heatmap_pipeline.orchestration.sensors import build_sensors
 from heatmap_pipeline.orchestration.shards import tags_of
 from heatmap_pipeline.settings import Settings
-from heatmap_pipeline.store.manifest import manifest_path, understood
+from heatmap_pipeline.store.manifest import ManifestError, manifest_path, understood
 from heatmap_pipeline.symbols import contract_of, safe_name
 
 NAME = "heatmap_shard"
@@ -107,8 +108,7 @@ def build_shard_job(settings: Settings) -> dg.JobDefinition:
     @dg.op(description="Makes heatmap.duckdb of the home of what is in the store now (HEATMAP_CATALOGUE).")
     def catalogue(context: dg.OpExecutionContext, failed: dict[str, str]) -> dict[str, str]:
         if settings.catalogue and len(failed) < len(settings.symbols):
-            made = pull(settings, settings.home)
-            context.log.info(f"{made.symbols} symbols, {made.fetched} parts fetched")
+            return {**failed, **_pulled(settings, context.log.info)}
         return failed
 
     @dg.op(description="Fails where a symbol did, after the others are committed and published.")
@@ -127,6 +127,16 @@ def build_shard_job(settings: Settings) -> dg.JobDefinition:
         failures(catalogue(symbols()))
 
     return shard
+
+
+def _pulled(settings: Settings, say: Callable[[str], object]) -> dict[str, str]:
+    """Make heatmap.duckdb of the home; return why it could not be, which is said together with what failed before."""
+    try:
+        made = pull(settings, settings.home)
+    except HeatmapError as error:
+        return {"heatmap.duckdb": str(error)}
+    say(f"{made.symbols} symbols, {made.fetched} parts fetched")
+    return {}
 
 
 def _due(settings: Settings, refused: dict[str, str], say: Callable[[str], object]) -> Requests:
@@ -150,7 +160,10 @@ def _lacking(settings: Settings) -> tuple[str, ...]:
     def has(symbol: str) -> bool:
         path = manifest_path(symbol)
         seen = bucket.read(path)
-        days = understood(seen.content, f"{bucket.address}/{path}").days if seen is not None else {}
+        try:
+            days = understood(seen.content, f"{bucket.address}/{path}").days if seen is not None else {}
+        except ManifestError:  # the run says so
+            return False
         return all(model in days and days[model].last >= until for model in settings.models)
 
     return tuple(symbol for symbol in settings.symbols if not has(symbol))

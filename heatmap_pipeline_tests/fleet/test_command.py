@@ -12,16 +12,21 @@ import pytest
 
 from heatmap_pipeline.cli.days import say_where
 from heatmap_pipeline.commands import command
+from heatmap_pipeline.fleet.collect import manifests
+from heatmap_pipeline.fleet.worker import open_bucket
 from heatmap_pipeline.orchestration import runs
 from heatmap_pipeline.settings import Settings, load_settings
+from heatmap_pipeline.store.manifest import manifest_path
 from heatmap_pipeline_tests._homes import done, heatmap, refused
-from heatmap_pipeline_tests.fleet.stores import assert_like, run
+from heatmap_pipeline_tests._webhook import listening
+from heatmap_pipeline_tests.fleet.stores import assert_like, parts_named, run
 from heatmap_pipeline_tests.orchestration.computed import compute_home
 from heatmap_pipeline_tests.orchestration.homes import BTC, ETH, assert_same, day, tables
 
 pytestmark = [pytest.mark.slow, pytest.mark.fleet]
 
 Machine = Callable[..., Settings]
+Begin = Callable[[Settings, str], None]
 
 
 @pytest.fixture
@@ -89,6 +94,34 @@ def test_what_goes_wrong_names_verbs_of_the_fleet_and_the_home_of_the_user(
     )
     assert f"--home {machine / 'b'}`" in other
     assert "scratch" not in other
+
+
+def test_what_is_damaged_in_the_store_is_said_and_told_and_the_others_are_run(
+    machine: Path, settings_of: Machine, begin: Begin, light_commands: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = settings_of(BTC)
+    begin(settings, "1")
+    lost = min(parts_named(settings))
+    open_bucket(settings).remove([lost])
+    with listening() as hook:
+        monkeypatch.setenv("HEATMAP_WEBHOOK", hook.url)
+        ran = heatmap("fleet", "run", BTC, ETH, "--start", day(1), "--end", day(1))
+        assert (ran.exit_code, ran.stderr.splitlines()[-1]) == (1, f"heatmap: {BTC} not run, as said above")
+        assert f"{settings.store}/{lost} is missing" in ran.stderr
+        assert f"{ETH}: {day(1)} .. {day(1)} computed and published" in ran.stdout
+        assert manifests(open_bucket(settings)).keys() == {BTC, ETH}
+        assert [(body["kind"], body["symbol"]) for body in hook.bodies] == [("failed", BTC)]
+        refused(heatmap("fleet", "refresh", BTC), 1, f"{settings.store}/{lost} is missing")
+        assert hook.kinds() == ["failed", "failed"], "also where nothing could be taken"
+
+
+def test_status_says_what_there_is_beside_a_damaged_manifest(machine: Path, settings_of: Machine, begin: Begin) -> None:
+    settings = settings_of(BTC)
+    begin(settings, "1")
+    assert open_bucket(settings).swap(manifest_path(ETH), b"{", None)
+    said = heatmap("status")
+    refused(said, 1, f"{settings.store}/manifests/{ETH}.json is not as it was written")
+    assert said.stdout.splitlines()[2].split()[:3] == [BTC, "delta", "1"]
 
 
 def test_verbs_of_a_home_are_refused_where_the_store_is_set(machine: Path) -> None:
