@@ -134,6 +134,41 @@ def test_without_a_catalogue_no_home_gets_one(settings_of: Machine, monkeypatch:
     assert pulled == [settings_of(BTC).home]
 
 
+@pytest.mark.slow
+@pytest.mark.fleet
+@pytest.mark.usefixtures("light_commands")
+def test_a_symbol_of_which_the_days_leave_a_gap_spoils_no_other(
+    settings_of: Machine, begin: Callable[[Settings, str], None]
+) -> None:
+    settings = settings_of(BTC, ETH, models=("delta",), catalogue=False)
+    begin(settings, "1")
+    result, _ = run(settings, start=day(3))
+    assert committed(result).keys() == {ETH}
+    assert f"{BTC}: {day(3)} does not follow the last stored day {day(1)}" in _words(result)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"start": "yesterday"}, "start 'yesterday' and end '' are not days"),
+        ({"end": "2026-11-01"}, "start '' and end '2026-11-01' are not days"),
+        ({"start": day(2), "end": day(1)}, "has to be no later than"),
+        ({"start": day(1), "end": "2999-01-01"}, "has to be no later than"),
+    ],
+)
+def test_days_that_no_run_can_mean_are_refused(
+    settings_of: Machine, monkeypatch: pytest.MonkeyPatch, given: dict[str, Any], words: str
+) -> None:
+    monkeypatch.setattr(shard_job, "run_symbols", lambda own, plan, _: Outcome(plan(own), {}))
+    result, _ = run(settings_of(BTC, catalogue=False), **given)
+    assert words in _words(result)
+
+
+def _words(result: Any) -> str:
+    (failure,) = [event for event in result.all_events if event.event_type_value == "STEP_FAILURE"]
+    return str(failure.step_failure_data.user_failure_data.description)
+
+
 def test_what_failed_is_said_though_the_catalogue_fails_too(
     settings_of: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -143,8 +178,7 @@ def test_what_failed_is_said_though_the_catalogue_fails_too(
     monkeypatch.setattr(shard_job, "run_symbols", lambda *_: Outcome({BTC: (day(1), day(1))}, {ETH: "ETH failed"}))
     monkeypatch.setattr(shard_job, "pull", pull)
     result, _ = run(settings_of(BTC, ETH))
-    (failure,) = [event for event in result.all_events if event.event_type_value == "STEP_FAILURE"]
-    assert failure.step_failure_data.user_failure_data.description == "ETH failed; the disk is full"
+    assert _words(result) == "ETH failed; the disk is full"
 
 
 def test_a_damaged_manifest_is_said_by_the_run_and_not_before_it(
