@@ -8,13 +8,18 @@ from datetime import timedelta
 from benchmarks import market
 from benchmarks.measure import Measured, Setting, run_heatmap
 
-SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT", "DOGEUSDT")
+SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT", "DOGEUSDT", *(f"S{number:02}USDT" for number in range(12)))
+FEW = 4
 
 
 def jobs(setting: Setting) -> Sequence[Measured]:
-    """Measure a first run of four symbols in one process and in two, by turns; of the second as ratios to the first."""
+    """Measure first runs of few and of many symbols in one process and in two, by turns; of the second as ratios."""
+    counts = (2,) if setting.quick else (FEW, len(SYMBOLS))
+    return [row for count in counts for row in _of_symbols(setting, SYMBOLS[:count])]
+
+
+def _of_symbols(setting: Setting, symbols: Sequence[str]) -> Sequence[Measured]:
     count = setting.pick(10, 1)
-    symbols = SYMBOLS[: setting.pick(4, 2)]
     days = ["--start", str(market.FIRST), "--end", str(market.FIRST + timedelta(days=count - 1))]
 
     def measure(processes: int) -> tuple[float, float]:
@@ -28,7 +33,7 @@ def jobs(setting: Setting) -> Sequence[Measured]:
     what = f"--jobs 2 against one process, {len(symbols)} symbols of {count} days of the demo market, a first run"
     return [
         Measured(
-            name=f"jobs: {name}",
+            name=f"jobs of {len(symbols)} symbols: {name}",
             what=what,
             unit="of one process",
             values=tuple(two[number] / one[number] for one, two in pairs),

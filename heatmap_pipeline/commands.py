@@ -31,11 +31,15 @@ TAKES: Mapping[str, frozenset[str]] = {
     "backup": frozenset({"home"}),
     "restore": frozenset({"home"}),
     "export": frozenset({"home"}),
+    "catalogue": frozenset({"home"}),
 }
 """Which options each verb takes; those of `fleet` that messages name take what their namesakes do."""
 
 OVER_STORE = frozenset({"run", "refresh"})
 """Verbs that stand behind `fleet` where the store is not the home."""
+
+ONLY_OVER_STORE = frozenset({"catalogue"})
+"""Verbs that stand behind `fleet` always."""
 
 WHERE_NOBODY_SAID = Path("DIR")
 """Stands for the archive folder that the user has to fill in, as in the help."""
@@ -84,7 +88,7 @@ def command(
         'heatmap run BTCUSDT --start 2024-07-01 --end 2024-07-02 --source binance'
     """
     plain, takes = environment(), TAKES[verb]
-    over_store = settings.store and verb in OVER_STORE
+    over_store = verb in ONLY_OVER_STORE or (settings.store and verb in OVER_STORE)
     words = ["heatmap", *(["fleet"] if over_store else []), verb, *symbols]
     if days is not None:
         first, last = str(days[0]), str(days[1])
@@ -110,8 +114,11 @@ def at(home: Path) -> Settings:
 
 
 def first_commands(home: Path) -> str:
-    """Return, in backquotes, what to begin with where nothing is stored."""
-    return " or ".join(f"`{command(at(home), verb)}`" for verb in ("demo", "run"))
+    """Return, in backquotes, what to begin with where a home has nothing."""
+    settings = at(home)
+    if settings.store:
+        return f"`{command(settings, 'catalogue')}`"
+    return f"`{command(settings, 'demo')}` or `{command(settings, 'run', 'SYMBOL', days=('DAY', 'DAY'))}`"
 
 
 def _source_words(settings: Settings, plain: Settings) -> list[str]:

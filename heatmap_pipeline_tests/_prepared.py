@@ -17,7 +17,6 @@ from typing import Any
 import pytest
 
 from heatmap_pipeline.store import warehouse
-from heatmap_pipeline.store.warehouse import Warehouse
 
 
 @contextmanager
@@ -29,7 +28,6 @@ def prepared(folder: Path) -> Iterator[None]:
     """
     with pytest.MonkeyPatch.context() as patch:
         _prepare_history(patch, folder / "dagster")
-        _prepare_warehouse(patch, folder / "home")
         yield
 
 
@@ -77,27 +75,6 @@ def _prepare_history(patch: pytest.MonkeyPatch, folder: Path) -> None:
 
     patch.setattr(instance, "_opened", open_copy)
     patch.setattr(SqliteEventLogStorage, "_initdb", copy_database)
-
-
-def _prepare_warehouse(patch: pytest.MonkeyPatch, folder: Path) -> None:
-    opened = Warehouse.opened
-
-    @cache
-    def empty() -> Path:
-        folder.mkdir(parents=True)
-        new, path = Warehouse(folder), folder / "empty.duckdb"
-        with opened(new, path) as con:
-            new.ensure_schema(con)
-        return path
-
-    @contextmanager
-    def open_copy(self: Warehouse, path: Path | None = None, **options: Any) -> Iterator[Any]:
-        if path is not None and path.parent == self.folder and not path.exists():
-            _put(empty(), path)
-        with opened(self, path, **options) as con:
-            yield con
-
-    patch.setattr(Warehouse, "opened", open_copy)
 
 
 def _put(made: Path, place: Path) -> None:

@@ -235,7 +235,7 @@ def test_status_of_nothing(tmp_path: Path) -> None:
     out = done("status", "--home", tmp_path / "none").stdout
     assert str(tmp_path / "none") in out
     home = tmp_path / "none"
-    assert f"begin with `heatmap demo --home {home}` or `heatmap run --home {home}`" in out
+    assert f"begin with `heatmap demo --home {home}` or `heatmap run SYMBOL --start DAY --end DAY --home {home}`" in out
     assert not (tmp_path / "none").exists(), "looking makes nothing"
 
 

@@ -18,7 +18,7 @@ import heatmap_pipeline
 from heatmap_pipeline import cli
 from heatmap_pipeline.chain.settings import load_checked_settings
 from heatmap_pipeline.cli.options import settings_of as settings_of_options
-from heatmap_pipeline.commands import OVER_STORE, TAKES, at, command, first_commands
+from heatmap_pipeline.commands import ONLY_OVER_STORE, OVER_STORE, TAKES, at, command, first_commands
 from heatmap_pipeline.settings import Settings, load_settings
 
 FIRST, LAST = date(2024, 7, 1), date(2024, 7, 28)
@@ -46,12 +46,13 @@ def settings_of(line: str) -> Settings:
 
 
 def test_every_verb_and_what_it_takes_is_known() -> None:
-    assert {*TAKES, "fleet"} == set(cli.main.commands)
+    assert {*TAKES, "fleet"} == {*cli.main.commands, *ONLY_OVER_STORE}
     fleet = cli.main.commands["fleet"]
     assert isinstance(fleet, click.Group)
-    assert set(fleet.commands) >= OVER_STORE
+    assert set(fleet.commands) >= OVER_STORE | ONLY_OVER_STORE
+    commands = {**fleet.commands, **cli.main.commands}
     for verb, takes in TAKES.items():
-        names = {word.removeprefix("--") for parameter in cli.main.commands[verb].params for word in parameter.opts}
+        names = {word.removeprefix("--") for parameter in commands[verb].params for word in parameter.opts}
         assert takes == names & {
             "start",
             "check-files",
@@ -145,6 +146,7 @@ def test_a_verb_gets_only_options_that_it_takes(tmp_path: Path) -> None:
         "backup": f"heatmap backup --home {tmp_path}",
         "restore": f"heatmap restore --home {tmp_path}",
         "export": f"heatmap export --home {tmp_path}",
+        "catalogue": f"heatmap fleet catalogue --home {tmp_path}",
     }
 
 
@@ -164,7 +166,8 @@ def test_a_folder_of_liquidations_is_named_where_nobody_said_it(
 
 def test_a_wrong_environment_keeps_no_message_from_being_made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HEATMAP_LOCK_TIMEOUT", "soon")
-    assert first_commands(tmp_path) == f"`heatmap demo --home {tmp_path}` or `heatmap run --home {tmp_path}`"
+    run = f"heatmap run SYMBOL --start DAY --end DAY --home {tmp_path}"
+    assert first_commands(tmp_path) == f"`heatmap demo --home {tmp_path}` or `{run}`"
     assert command(at(tmp_path), "status") == f"heatmap status --home {tmp_path}"
 
 

@@ -16,6 +16,7 @@ from heatmap_pipeline.orchestration import schedules
 from heatmap_pipeline.orchestration.assets.common import symbol_and_stage
 from heatmap_pipeline.orchestration.build import build_defs
 from heatmap_pipeline.settings import Settings, SymbolSettings, load_settings
+from heatmap_pipeline.store.dictionary import published_relations
 from heatmap_pipeline.store.schema import column_types, comments
 from heatmap_pipeline_tests.orchestration.homes import BTC, day, write_archive
 
@@ -248,7 +249,7 @@ def test_the_schedule_runs_by_default_and_asks_for_yesterday(tmp_path: Path) -> 
     assert dict(request.tags)["dagster/partition"] == yesterday().isoformat()
 
 
-def test_the_readme_has_no_gaps_and_names_every_setting() -> None:
+def test_the_readme_has_no_gaps_and_names_every_setting_verb_and_table() -> None:
     text = (Path(__file__).parents[1] / "README.md").read_text()
     assert not re.findall(r"@[A-Z0-9]+@", text)
     own = {f"HEATMAP_{name.upper()}" for name in Settings.model_fields if name != "per_symbol"}
@@ -256,3 +257,4 @@ def test_the_readme_has_no_gaps_and_names_every_setting() -> None:
     assert {name for name in own if f"`{name}`" not in text} == set()
     for verb in cli.main.commands:
         assert f"heatmap {verb}" in text
+    assert [relation.name for relation in published_relations() if f"`{relation.name}`" not in text] == []

@@ -21,6 +21,7 @@ from heatmap_pipeline.market.plausible.samples import judge_samples_of
 from heatmap_pipeline.market.sources import Market
 from heatmap_pipeline.market.tables import CleanDay, NotTradedError
 from heatmap_pipeline.settings import Settings, interval_name, setting_of
+from heatmap_pipeline.source_kinds import SOURCES
 from heatmap_pipeline.store import raw as stored
 from heatmap_pipeline.store.days import restarted_days
 from heatmap_pipeline.store.origin import remember_archive
@@ -311,16 +312,20 @@ def check_kind(record: SymbolRecord | None, settings: Settings, symbol: str) -> 
     """
     if record is None:
         return
+    here, elsewhere = "this home", "another --home"
+    if settings.home != settings.named_home:  # a scratch home, of which the user knows nothing
+        here, elsewhere = settings.store, "another HEATMAP_STORE"
     if record.simulated != settings.simulated:
         stored_kind, asked = ("simulated", "real") if record.simulated else ("real", "simulated")
-        other = f", or --source {record.source}" if record.source != settings.source else ""
+        folder = f"{settings.archive_root}, " if SOURCES[settings.source].given_folder else ""
+        other = f", or --source {record.source} (HEATMAP_SOURCE)" if record.source != settings.source else ""
         raise IngestError(
-            f"{symbol}: this home holds {stored_kind} history (source {record.source}) and {settings.archive_root} is "
-            f"{asked} data (source {settings.source}); they are never mixed: use another --home{other}"
+            f"{symbol}: {here} holds {stored_kind} history (source {record.source}), and this would be {asked} data "
+            f"({folder}source {settings.source}); they are never mixed: use {elsewhere}{other}"
         )
     own = settings.of(symbol).candle_interval
     if own is not None and SECONDS[own] != record.candle_interval_seconds:
         raise IngestError(
             f"{symbol}: {setting_of('candle_interval', symbol)} = {own}, and its history is stored in candles of "
-            f"{interval_name(record.candle_interval_seconds)}; an interval is fixed once chosen: use another --home"
+            f"{interval_name(record.candle_interval_seconds)}; an interval is fixed once chosen: use {elsewhere}"
         )

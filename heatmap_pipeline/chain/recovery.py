@@ -53,9 +53,10 @@ def loss(con: Any, settings: Settings, symbol: str) -> str | None:
     again = as_stored(settings, symbol, published.record.source).model_copy(update={"models": models})
     line = run_command(again, symbol, lost[0], max(days))
     return (
-        f"{symbol} {lost[0]} .. {lost[-1]}: published and not stored any more (was the warehouse deleted or replaced?);"
-        f" compute them again with `{line}`, or move heatmap.duckdb away to give them up, or remove all of the symbol "
-        f"with `{command(settings, 'forget', symbol)}`"
+        f"{symbol} {lost[0]} .. {lost[-1]}: published and not stored any more (was its private file deleted or "
+        f"replaced?); compute them again with `{line}`, or remove all of the symbol with "
+        f"`{command(settings, 'forget', symbol)}`; to give up these days only, move heatmap.duckdb away, and "
+        f"`{command(settings, 'status')}` names what publishes the rest"
     )
 
 

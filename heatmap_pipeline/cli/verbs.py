@@ -156,10 +156,10 @@ def refresh(symbols: tuple[str, ...], **options: Any) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @home_option
 def forget(symbol: str, yes: bool, home: Path | None) -> None:
-    """Remove a symbol: from both databases, the page, the home's archive files and the UI's assets.
+    """Remove a symbol: its private file, its rows in heatmap.duckdb, its pictures, archive files and assets of the UI.
 
-    Folders named by --archive, recordings, and every other symbol stay as they are. Killed in the middle, it can be
-    run again.
+    Folders named by --archive, recordings, and every other symbol stay as they are, and so does HEATMAP_STORE. Killed
+    in the middle, it can be run again.
 
     \b
     Examples:
@@ -177,6 +177,7 @@ def forget(symbol: str, yes: bool, home: Path | None) -> None:
     kept = kept_of(settings, name)
     if not kept.anything:
         click.echo(f"nothing of {name} is in {settings.home}; it holds {listed(kept.others or ['nothing'])}")
+        _say_store_stays(settings, name)
         return
     what = f"{kept.days} and all that was made of it" if kept.days else "what is left of it"
     try:
@@ -193,6 +194,7 @@ def forget(symbol: str, yes: bool, home: Path | None) -> None:
         remove(settings, name, waiting, answers)
     click.echo(f"{name} is removed from {settings.home}")
     _say_old_export(settings)
+    _say_store_stays(settings, name)
     if name in settings.symbols:
         click.echo(f"take {name} out of HEATMAP_SYMBOLS too, or it is wanted by `{command(settings, 'refresh')}`")
 
@@ -479,6 +481,14 @@ def _refuse_store(settings: Settings, verb: str) -> None:
         raise click.UsageError(
             f"HEATMAP_STORE is set, and this verb computes into a home; type `{command(settings, verb)}`, or unset it"
         )
+
+
+def _say_store_stays(settings: Settings, symbol: str) -> None:
+    """Say that the store of a fleet is not touched, and what takes a symbol out of it."""
+    if settings.store:
+        from heatmap_pipeline.store.manifest import manifest_path  # noqa: PLC0415
+
+        click.echo(f"what {settings.store} has of {symbol} stays; removing {manifest_path(symbol)} there takes it out")
 
 
 def _streams(symbols: Sequence[str], exchanges: Sequence[str]) -> list[str]:

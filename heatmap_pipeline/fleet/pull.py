@@ -79,7 +79,7 @@ def pull(settings: Settings, folder: Path, *, tables_up_to: int = TABLES_UP_TO) 
     bucket = open_bucket(settings)
     warehouse = Warehouse(folder, lock_timeout=settings.lock_timeout)
     if warehouse.symbols():
-        raise StoreError(f"{folder} has a warehouse of its own, whose publication would be lost; choose another folder")
+        raise StoreError(f"{folder} has a warehouse of its own, whose publication would be lost; choose another")
     symbols = sorted(manifests(bucket))
     if not symbols:
         line = command(settings, "run", "SYMBOL", days=("DAY", "DAY"))

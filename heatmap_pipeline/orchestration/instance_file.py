@@ -32,6 +32,7 @@ _EARLIER = frozenset(
         "f8805dc9e6f614c7063da7dcf3562d13a17819c1c5a14d3156d9974de6353777",
         "da9d6a487b53395c7c087070741a1035541ca9bc00eb1c6e317e85a81ab0360e",
         "5c70b1ec40ba803daa8e9ea18c310f35840f50d3b761394f91d225b6e852602c",
+        "ff745798636e63d607898245606ade81de25b3083c8a9046010117b6e980e4c4",
     }
 )
 """SHA-256 of the files that were written before that was noted beside them."""
@@ -43,7 +44,7 @@ _RUNS_AT_A_TIME = ("concurrency", "runs", "max_concurrent_runs")
 _RELIED_ON: Mapping[tuple[str, ...], tuple[Any, str]] = {
     _RUNS_AT_A_TIME: (
         1,
-        "runs of one home wait for each other, and a check may meet the days of another run half done",
+        "runs of the same symbol wait for each other, and a check may meet the days of another run half done",
     ),
     ("run_retries", "enabled"): (True, "a backfill whose process is killed stays failed"),
     ("run_retries", "retry_on_asset_or_op_failure"): (False, "a day that cannot be had is tried again and again"),

@@ -1,7 +1,7 @@
 """Where parts and manifests are kept: a bucket of S3 or a folder, by HEATMAP_STORE, through obstore.
 
 What belongs here: reading, writing, replacing only what is as it was seen, and what a failure means in words. What
-does not: what the objects hold. obstore is an extra (`pip install heatmap-pipeline[fleet]`), imported when a store is
+does not: what the objects hold. obstore is in the extra `fleet`, imported when a store is
 opened; the address, region and credentials of an S3 server are the AWS_* variables that it reads.
 """
 
@@ -88,7 +88,7 @@ class Bucket:
             from obstore.store import LocalStore, S3Store  # noqa: PLC0415
         except ImportError:
             raise BucketError(
-                f"HEATMAP_STORE = {address} needs obstore; install it with `pip install 'heatmap-pipeline[fleet]'`"
+                f"HEATMAP_STORE = {address} needs obstore; `sh setup.sh fleet` in the project's folder installs it"
             ) from None
         self._obstore: Any = obstore
         self._store: Any

@@ -43,7 +43,6 @@ def build(warehouse: Warehouse, parts: Mapping[str, Mapping[Part, Path]], *, vie
         remove_leftovers(warehouse)  # one of a killed process of the same number would be filled a second time
         try:
             with warehouse.opened(new) as con:
-                warehouse.ensure_schema(con)
                 with transaction(con):
                     for symbol, files in sorted(parts.items()):
                         load(con, symbol, {part: path for part, path in files.items() if _is_real(part, views_over)})

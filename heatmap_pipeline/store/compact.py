@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 
 from heatmap_pipeline.files import sync
-from heatmap_pipeline.store.schema import schema_text, tables
+from heatmap_pipeline.store.schema import tables
 from heatmap_pipeline.store.sql import Connection, quoted, rows, scalar
 from heatmap_pipeline.store.warehouse import StoreError, Warehouse
 
@@ -72,7 +72,6 @@ def _written_anew(warehouse: Warehouse, path: Path, new: Path) -> bool:
         there = rows(con, "SELECT table_name FROM duckdb_tables() WHERE database_name = 'old' AND NOT internal")
         if sorted(names) != sorted(name for (name,) in there):
             return False
-        con.execute(schema_text())
         for name in names:
             con.execute(f"DELETE FROM {name}")  # noqa: S608 - a table name of ours; one has a row from the start
             con.execute(f"INSERT INTO {name} FROM old.main.{name}")

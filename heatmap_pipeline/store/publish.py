@@ -292,7 +292,6 @@ def _written(made: _New, new: Path) -> bool:
         remove_leftovers(warehouse)
     with ExitStack() as stack:
         con = stack.enter_context(warehouse.opened(new, config=_WITHOUT_LOG, fault=warehouse.published))
-        warehouse.ensure_schema(con)
         old = stack.enter_context(_copied(warehouse)) if made.kept else None
         _write_rows(made, con, old)
         con.execute("CHECKPOINT")

@@ -6,6 +6,7 @@ or `hour`, or as a whole; and tables with a hash in their rows vouch for the oth
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -17,7 +18,7 @@ import duckdb
 
 from heatmap_pipeline.store.sql import day_bounds
 
-_PRIVATE = "private, never published"
+_PRIVATE = "private: always empty in heatmap.duckdb"
 """What the comment of a table says that readers never get."""
 
 
@@ -79,6 +80,15 @@ class Table(Relation):
 def schema_text() -> str:
     """Return the statements that make every table and view."""
     return files("heatmap_pipeline.store").joinpath("schema.sql").read_text()
+
+
+@cache
+def table_statements() -> tuple[str, ...]:
+    """Return the statements that make the tables, and say of which version they are: no views, no comments."""
+    made = re.compile(r"^(CREATE (TYPE|TABLE)|INSERT INTO) ", re.MULTILINE)
+    return tuple(
+        statement.query for statement in duckdb.extract_statements(schema_text()) if made.search(statement.query)
+    )
 
 
 @cache

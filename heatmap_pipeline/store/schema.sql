@@ -4,7 +4,7 @@
 -- time order need none to be found.
 -- The program reads from here which columns a table has (schema.py): a `symbol` makes a table one of each symbol; `day`,
 -- `timestamp` or `hour` says which day a row belongs to; and one of the tables with a column `..._hash` differs in a day
--- if any other table does. A comment that ends in "private, never published" keeps a table out of the published database.
+-- if any other table does. A comment that ends in "private: always empty in heatmap.duckdb" keeps a table's rows out of it.
 
 CREATE TYPE side_name AS ENUM ('long', 'short');
 -- In the order in which they happen within a candle; what the close of its own candle passed is liquidated last.
@@ -440,7 +440,7 @@ CREATE TABLE failed_days (
     message VARCHAR NOT NULL,
     failed_at TIMESTAMP NOT NULL
 );
-COMMENT ON TABLE failed_days IS 'Days that failed and were not yet repaired; private, never published';
+COMMENT ON TABLE failed_days IS 'Days that failed and were not yet repaired; private: always empty in heatmap.duckdb';
 COMMENT ON COLUMN failed_days.symbol IS 'Id of the market, as in symbols';
 COMMENT ON COLUMN failed_days.stage IS 'Asset that failed';
 COMMENT ON COLUMN failed_days.day IS 'The day it failed at, UTC';
@@ -483,7 +483,7 @@ CREATE TABLE alert_watches (
     evaluated TIMESTAMP NOT NULL,
     memory VARCHAR NOT NULL
 );
-COMMENT ON TABLE alert_watches IS 'What each rule remembers of a symbol; private, never published';
+COMMENT ON TABLE alert_watches IS 'What each rule remembers of a symbol; private: always empty in heatmap.duckdb';
 COMMENT ON COLUMN alert_watches.symbol IS 'Id of the market, as in symbols';
 COMMENT ON COLUMN alert_watches.rule IS 'Name of the rule in the file';
 COMMENT ON COLUMN alert_watches.definition IS 'The rule when it last looked, JSON: another one begins anew';
@@ -639,7 +639,7 @@ COMMENT ON COLUMN heatmap_by_base.base IS 'The asset that one contract is, as in
 COMMENT ON COLUMN heatmap_by_base.model IS 'Model that made the row: turnover, delta';
 COMMENT ON COLUMN heatmap_by_base.timestamp IS 'Start of the interval, UTC';
 COMMENT ON COLUMN heatmap_by_base.price_bucket IS 'Lower edge of the price bucket, quote asset; its height is the largest of the markets of the base on that day';
-COMMENT ON COLUMN heatmap_by_base.exchange IS 'Where the market is traded: binance, bybit';
+COMMENT ON COLUMN heatmap_by_base.exchange IS 'Where the market is traded, as in symbols';
 COMMENT ON COLUMN heatmap_by_base.symbol IS 'Id of the market, as in symbols';
 COMMENT ON COLUMN heatmap_by_base.side IS 'Of the positions';
 COMMENT ON COLUMN heatmap_by_base.active_volume IS 'Still open at the end of the interval, quote asset of the market at entry; of several (USDT, USDC, ...) added one for one as dollars';

@@ -87,7 +87,6 @@ def _write(warehouse: Warehouse, symbol: str, counts: dict[str, int]) -> None:
     """Write a symbol's rows to a new file, and take their number from the numbers of all rows."""
     new = warehouse.home / _STAGED / PRIVATE / warehouse.path(symbol).name
     with warehouse.opened(new, fault=warehouse.former) as con:
-        warehouse.ensure_schema(con)
         con.execute(f"ATTACH {quoted(warehouse.former)} AS old (READ_ONLY)")
         with transaction(con):
             for name in counts:

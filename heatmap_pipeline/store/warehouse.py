@@ -25,9 +25,10 @@ from heatmap_pipeline.commands import at, command, first_commands
 from heatmap_pipeline.errors import HeatmapError
 from heatmap_pipeline.locks import LockHeldError, file_lock
 from heatmap_pipeline.store import instances
+from heatmap_pipeline.store.blank import put_blank
 from heatmap_pipeline.store.migrate import READABLE, SCHEMA_VERSION, migrate
 from heatmap_pipeline.store.moving_in import FORMER, PRIVATE, READY, move_in, release
-from heatmap_pipeline.store.schema import schema_text
+from heatmap_pipeline.store.schema import schema_text, table_statements
 from heatmap_pipeline.store.split import show_only, stage_symbols, symbols_in
 from heatmap_pipeline.store.sql import Connection, quoted, rows, transaction
 from heatmap_pipeline.symbols import of_safe_name, safe_name
@@ -180,7 +181,9 @@ class Warehouse:
     def nothing(self) -> Iterator[Connection]:
         """Open an empty private database in memory: what is stored of a symbol that has none."""
         with self.opened() as con:
-            self.ensure_schema(con)
+            with transaction(con):
+                for statement in table_statements():
+                    con.execute(statement)
             yield con
 
     def _can_be_written(self) -> bool:
@@ -356,7 +359,7 @@ class Warehouse:
         """Open a database file, or none; whatever happens, roll back, close, and say in words why it failed.
 
         Args:
-            path: of the file.
+            path: of the file; where there is none, one with all tables and none of their rows is made.
             config: further DuckDB settings.
             fault: the file that a temporary one is a copy of; by default it is itself, without one the published one.
 
@@ -364,7 +367,11 @@ class Warehouse:
             StoreError: for every failure of the file or the disk, also inside the `with` block.
         """
         fault = fault or path or self.published
-        with self.explaining(fault), instances.lent({**_SETTINGS, **(config or {})}, path) as con:
+        settings = {**_SETTINGS, **(config or {})}
+        if path is not None and not path.exists():
+            with self.explaining(fault):
+                put_blank(path, settings)
+        with self.explaining(fault), instances.lent(settings, path) as con:
             if path is not None:
                 self._check_length(con, path, fault)
             yield con
@@ -386,12 +393,12 @@ class Warehouse:
                 raise
             raise self._explained(error, path or self.published) from error
 
-    def ensure_schema(self, con: Connection, path: Path | None = None) -> None:
+    def ensure_schema(self, con: Connection, path: Path) -> None:
         """Create the tables in an empty database, bring one of a readable earlier version to ours, refuse any other.
 
         Args:
             con: with the database open and in use.
-            path: of its file, to be named; None where it is a new one.
+            path: of its file, to be named.
 
         Raises:
             StoreError: if the database is not ours or of another version.
@@ -406,7 +413,7 @@ class Warehouse:
         elif version in READABLE:
             _log.info("%s has schema version %s: it gets the tables of version %s", path, version, SCHEMA_VERSION)
             migrate(con)
-        self._check_version(con, path or self.folder)
+        self._check_version(con, path)
 
     def _check_version(self, con: Connection, path: Path) -> None:
         version = schema_version(con)

@@ -75,7 +75,7 @@ def test_the_commands_are_for_the_home_and_the_source_that_are_served(
         line = f"heatmap refresh {symbol} --source demo --home {published.home}"
         assert f"run `{line}`" in of(body, symbol)["reason"]
     assert (
-        f"`heatmap demo --home {published.home}` or `heatmap run --home {published.home}`"
+        f"`heatmap demo --home {published.home}` or `heatmap run SYMBOL --start DAY --end DAY --home {published.home}`"
         in (health(None, "", served)[1]["reason"])
     )
 

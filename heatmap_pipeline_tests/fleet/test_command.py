@@ -124,6 +124,30 @@ def test_status_says_what_there_is_beside_a_damaged_manifest(machine: Path, sett
     assert said.stdout.splitlines()[2].split()[:3] == [BTC, "delta", "1"]
 
 
+def test_a_source_that_does_not_fit_is_told_of_the_store(machine: Path, store: str, light_commands: None) -> None:
+    done("fleet", "run", BTC, "--start", day(1), "--end", day(1))
+    words = (f"{BTC}: {store} holds real history", "use another HEATMAP_STORE, or --source archive (HEATMAP_SOURCE)")
+    assert "scratch" not in refused(heatmap("fleet", "refresh", BTC, "--source", "demo"), 1, *words)
+
+
+def test_what_a_home_lacks_is_made_from_the_store(machine: Path, tmp_path: Path) -> None:
+    refused(heatmap("export", tmp_path / "export"), 1, "nothing is published in", "run `heatmap fleet catalogue` first")
+
+
+def test_forgetting_says_that_the_store_is_left_as_it_is(
+    machine: Path, settings_of: Machine, store: str, begin: Begin
+) -> None:
+    begin(settings_of(), "1-2")
+    stays = f"what {store} has of {ETH} stays; removing manifests/{ETH}.json there takes it out"
+    assert done("forget", ETH, "--yes").stdout.splitlines()[1] == stays, "of a home that has nothing of it"
+    assert done("fleet", "catalogue").stdout.startswith(f"{machine / 'heatmap.duckdb'}: 2 symbols, ")
+    assert done("forget", ETH, "--yes").stdout.splitlines()[1] == stays
+    assert f"\n{ETH} " in done("status").stdout
+    open_bucket(settings_of()).remove([f"manifests/{ETH}.json"])
+    assert f"\n{ETH} " not in done("status").stdout
+    assert done("fleet", "catalogue").stdout.startswith(f"{machine / 'heatmap.duckdb'}: 1 symbols, ")
+
+
 def test_verbs_of_a_home_are_refused_where_the_store_is_set(machine: Path) -> None:
     days = ("--start", day(1), "--end", day(1))
     refused(heatmap("run", BTC, *days), 2, "HEATMAP_STORE is set", "type `heatmap fleet run`")
@@ -176,4 +200,4 @@ def test_obstore_is_not_imported_without_a_store() -> None:
 
 def test_a_missing_extra_is_named(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "obstore", None)
-    refused(heatmap("status"), 1, "needs obstore; install it with `pip install 'heatmap-pipeline[fleet]'`")
+    refused(heatmap("status"), 1, "needs obstore; `sh setup.sh fleet` in the project's folder installs it")

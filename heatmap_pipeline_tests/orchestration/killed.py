@@ -7,6 +7,7 @@ fork is an ordinary process that runs `heatmap`; nothing of it survives its SIGK
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import resource
@@ -162,6 +163,8 @@ def _is_ours(name: str) -> bool:
 def serve(folder: Path, requests: Iterator[str], clock: Path | None = None) -> None:
     """Answer each line that asks for a command by a line that says how it ended."""
     _import_everything()
+    gc.collect()
+    gc.freeze()  # a fork that looked through all of it for garbage would copy it
     if clock is not None:
         follow(clock, "heatmap_pipeline")
     for line in requests:

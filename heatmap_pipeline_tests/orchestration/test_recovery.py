@@ -239,6 +239,11 @@ def test_an_old_backup_of_the_warehouse_lacks_days_that_are_published(home: Path
     assert due_days(narrow, [BTC], day(5)) == {BTC: (day(5), day(5))}
     with Warehouse(home).connect(BTC) as con:
         assert f"`{command}`" in str(loss(con, narrow, BTC))
+    # Every symbol's publication goes with the file, so it is said who brings back what is left.
+    gone = f"move heatmap.duckdb away, and `heatmap status --home {home}` names what publishes the rest"
+    assert gone in str(refusal.value)
+    (home / "heatmap.duckdb").unlink()
+    assert f"waiting {BTC}: computed and not published yet" in "\n".join(status_lines(settings))
 
 
 # -- days of the exchange

@@ -290,6 +290,27 @@ def test_a_phone_shows_the_map_first_and_folds_the_controls(browser: Any, render
         page.wait_for_function("() => document.getElementById('chart').data.some(one => one.name === 'long profile')")
 
 
+def test_cells_stay_at_their_prices_while_the_window_changes_its_size(page: Any, renders: Path) -> None:
+    visit(page, renders)
+    sizes = page.evaluate(
+        """() => {
+        const size = name => {
+            const { width, height } = document.querySelector(name).getBoundingClientRect();
+            return [width, height];
+        };
+        const before = [size('#density'), size('#chart .main-svg')];
+        document.getElementById('map').style.cssText = 'flex: none; width: 700px; height: 400px';
+        return [...before, size('#map'), size('#density'), size('#chart .main-svg')];
+    }"""
+    )
+    cells, axes, place, cells_meanwhile, axes_meanwhile = sizes
+    assert place == [700, 400], "smaller already, and nothing is drawn anew yet"
+    assert cells == pytest.approx(axes, abs=1)
+    assert cells_meanwhile == pytest.approx(axes_meanwhile, abs=1)
+    settle(page)
+    assert page.locator("#density").bounding_box()["height"] == 400
+
+
 def test_a_tap_on_a_badge_says_why(browser: Any, renders: Path) -> None:
     with opened(browser, 390, 844, has_touch=True, is_mobile=True) as page:
         visit(page, renders, "#symbol=ETHUSDT")

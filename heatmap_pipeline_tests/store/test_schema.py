@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from heatmap_pipeline.market.liquidations.tables import LIQUIDATION_COLUMNS
+from heatmap_pipeline.market.sources import EXCHANGES
 from heatmap_pipeline.market.tables import CANDLE_COLUMNS, OPEN_INTEREST_COLUMNS
 from heatmap_pipeline.store.dictionary import dictionary, published_relations
 from heatmap_pipeline.store.raw import SYMBOL_COLUMNS
@@ -36,6 +37,14 @@ def test_every_table_is_stored_by_day_by_time_or_whole() -> None:
 
 def test_what_went_wrong_and_what_rules_remember_is_private() -> None:
     assert {table.name for table in tables() if table.private} == PRIVATE
+
+
+def test_a_column_that_lists_exchanges_lists_all_of_them() -> None:
+    notes = [note for relation in relations() for note in relation.notes.values()]
+    lists = [words for words in (set(re.findall("[a-z]+", note)) for note in notes) if {"binance", "bybit"} <= words]
+    assert lists
+    for words in lists:
+        assert words >= set(EXCHANGES)
 
 
 def test_small_tables_vouch_for_the_large_ones() -> None:

@@ -140,7 +140,11 @@ export class Chart {
     const [element, canvas] = [this.#element, this.#canvas];
     const ratio = window.devicePixelRatio || 1;
     const [width, height] = [Math.round(element.clientWidth * ratio), Math.round(element.clientHeight * ratio)];
-    if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
+    if (canvas.width !== width || canvas.height !== height) {
+      Object.assign(canvas, { width, height });
+      // In pixels, as Plotly's pictures are: while the window changes its size, cells stay where the prices say.
+      Object.assign(canvas.style, { width: `${width / ratio}px`, height: `${height / ratio}px` });
+    }
     const context = canvas.getContext("2d");
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
     context.clearRect(0, 0, width, height);
