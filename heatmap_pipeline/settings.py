@@ -50,7 +50,7 @@ FILES = "files"
 _ORIGIN = re.compile(r"https?://[A-Za-z0-9.\-\[\]:]+")
 _ADDRESS = re.compile(r"https?://[^\s/?#][^\s]*")
 _STREAM = re.compile(r"wss?://[^\s/?#][^\s]*")
-_STORE = re.compile(r"s3://[a-z0-9][a-z0-9.\-]{1,61}[a-z0-9](/[^\s/?#]+)*/?|file:///[^\s?#]+")
+_STORE = re.compile(r"s3://[a-z0-9][a-z0-9.\-]{1,61}[a-z0-9](/[^\s/?#]+)*/?|file:///[^\s?#/][^\s?#]*")
 _HOST = re.compile(r"([A-Za-z0-9.\-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
 _PER_SYMBOL = re.compile(
     r"HEATMAP_(BUCKET|CANDLE_INTERVAL|SNAPSHOT_INTERVAL|MAINTENANCE_MARGIN_RATE|MAX_LEVERAGE)_(.+)", re.DOTALL
@@ -289,7 +289,7 @@ class Settings(BaseSettings):
     @field_validator("store")
     @classmethod
     def _store(cls, value: str) -> str:
-        if value and not _STORE.fullmatch(value):
+        if value and (not _STORE.fullmatch(value) or {".", ".."} & {*value.split("/")}):
             raise ValueError("it is neither s3://bucket/prefix nor file:///folder; correct it")
         return value.rstrip("/")
 

@@ -105,6 +105,13 @@ def test_kubernetes_has_the_same_queue_and_legal_settings() -> None:
     runs = yaml.safe_load((DEPLOY / "dagster.yaml").read_text())["concurrency"]["runs"]
     assert queue["tagConcurrencyLimits"] == runs["tag_concurrency_limits"] == limits
     assert queue["maxConcurrentRuns"] == runs["max_concurrent_runs"]
+    retries = HELM["dagsterDaemon"]["runRetries"]
+    assert DAGSTER["run_retries"] == {
+        "enabled": retries["enabled"],
+        "max_retries": retries["maxRetries"],
+        "retry_on_asset_or_op_failure": retries["retryOnAssetOrOpFailure"],
+    }
+    assert HELM["global"]["postgresqlSecretName"], "where it is empty the chart makes one secret and looks for another"
     scheme = DAGSTER["storage"]["postgres"]["postgres_db"]["scheme"]
     assert HELM["postgresql"]["postgresqlScheme"] == scheme == "postgresql+psycopg2"
     deployments = HELM["dagster-user-deployments"]["deployments"]
@@ -114,6 +121,9 @@ def test_kubernetes_has_the_same_queue_and_legal_settings() -> None:
         assert not settings.catalogue, "of which a pod has no use"
         assert deployment["name"] == f"heatmap-shard-{shard}"
         assert deployment["securityContext"]["readOnlyRootFilesystem"]
+        assert {mount["name"] for mount in deployment["volumeMounts"]} == {
+            each["name"] for each in deployment["volumes"]
+        }
         written = {mount["mountPath"] for mount in deployment["volumeMounts"]}
         assert {str(settings.home), "/tmp"} <= written  # noqa: S108
 

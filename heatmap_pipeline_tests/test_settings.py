@@ -248,6 +248,13 @@ def test_a_misspelt_variable_is_refused_and_not_ignored(monkeypatch: pytest.Monk
 # -- the markets of the demo
 
 
+@pytest.mark.parametrize("address", ["file:////", "file:///a/../b", "s3://bucket/a/../b", "s3://bucket/./a"])
+def test_a_store_is_not_another_folder_than_it_seems(address: str) -> None:
+    """Of the first obstore would make the current folder."""
+    with pytest.raises(SettingsError, match="neither s3://bucket/prefix nor file:///folder"):
+        load_settings(store=address)
+
+
 def test_the_demo_has_two_exchanges_but_not_in_a_home_of_before(tmp_path: Path) -> None:
     assert load_checked_settings(home=tmp_path / "new").symbols == DEMO_MARKETS
     assert load_checked_settings(home=tmp_path / "new", symbols=("BTCUSDT",)).symbols == ("BTCUSDT",)

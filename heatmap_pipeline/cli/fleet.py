@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,17 @@ import click
 
 from heatmap_pipeline import surroundings
 from heatmap_pipeline.cli.days import check_days, run_due, run_span
-from heatmap_pipeline.cli.options import DAY, computing_options, home_option, models_option, settings_of, symbols_of
+from heatmap_pipeline.cli.options import (
+    DAY,
+    computing_options,
+    fail,
+    home_option,
+    models_option,
+    settings_of,
+    symbols_of,
+    tell,
+)
+from heatmap_pipeline.errors import HeatmapError, listed
 
 if TYPE_CHECKING:
     from heatmap_pipeline.fleet.worker import Shard
@@ -47,9 +57,12 @@ def fleet_run(symbols: tuple[str, ...], start: datetime, end: datetime, restart:
     Example:
       heatmap fleet run BTCUSDT ETHUSDT --source binance --start 2026-11-01 --end 2026-11-21
     """
+    from heatmap_pipeline.commands import command  # noqa: PLC0415
+
     settings = settings_of(symbols=symbols_of(symbols), **options)
     check_days(settings, start.date(), end.date(), "")
-    with _shard(settings) as shard:
+    days = start.date(), end.date()
+    with _shard(settings, command(settings, "run", *settings.symbols, days=days, restart=restart)) as shard:
         run_span(shard.settings, start.date(), end.date(), restart=restart, running=shard.running)
 
 
@@ -64,8 +77,10 @@ def fleet_refresh(symbols: tuple[str, ...], **options: Any) -> None:
       heatmap fleet refresh
       heatmap fleet refresh BTCUSDT
     """
+    from heatmap_pipeline.commands import command  # noqa: PLC0415
+
     settings = settings_of(symbols=symbols_of(symbols), **options)
-    with _shard(settings) as shard:
+    with _shard(settings, command(settings, "refresh", *symbols)) as shard:
         run_due(shard.settings, symbols, running=shard.running)
 
 
@@ -119,18 +134,34 @@ def fleet_collect(grace: float) -> None:
 
 
 @contextmanager
-def _shard(settings: Settings) -> Iterator[Shard]:
-    """Give the symbols of the settings in a scratch home, while no other command of the home works on one of them."""
+def _shard(settings: Settings, again: str) -> Iterator[Shard]:
+    """Give the symbols of the settings in a scratch home, while no other command of the home works on one of them.
+
+    What cannot be taken from the store is told, as is what fails of a run; `again` is the command line that goes on.
+    """
     from heatmap_pipeline.fleet.worker import open_bucket, shard  # noqa: PLC0415
+    from heatmap_pipeline.notices import Failure  # noqa: PLC0415
     from heatmap_pipeline.orchestration.runs import prepare_home  # noqa: PLC0415
+    from heatmap_pipeline.orchestration.told import tell_of_command  # noqa: PLC0415
     from heatmap_pipeline.orchestration.turns import one_run_at_a_time  # noqa: PLC0415
 
     _need_store(settings)
     open_bucket(settings)
     surroundings.check_home(settings.home)
     prepare_home(settings)
-    with one_run_at_a_time(settings, lambda text: click.echo(text, err=True)), shard(settings) as own:
+    with one_run_at_a_time(settings, lambda text: click.echo(text, err=True)), ExitStack() as stack:
+        try:
+            own = stack.enter_context(shard(settings))
+        except HeatmapError as error:
+            tell_of_command(settings, [Failure(symbol, str(error)) for symbol in settings.symbols], [], again)
+            raise
+        if own.refused:
+            tell_of_command(settings, [Failure(*each) for each in own.refused.items()], [], again)
+        for words in own.refused.values():
+            tell(words)
         yield own
+    if own.refused:
+        fail(f"{listed([*own.refused])} not run, as said above")
 
 
 def _pull(settings: Settings, folder: Path) -> None:

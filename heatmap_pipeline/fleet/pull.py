@@ -73,7 +73,7 @@ def pull(settings: Settings, folder: Path, *, tables_up_to: int = TABLES_UP_TO) 
     Raises:
         PullError: if nothing is committed yet, or the folder cannot be written.
         StoreError: if the folder is a home with a warehouse, or the database cannot be written.
-        BucketError: if the store cannot be read, or a part is missing or not what its manifest says.
+        BucketError: if the store cannot be read, or a part is missing or not what its manifest says (`PartError`).
         ManifestError: if a manifest cannot be used.
     """
     bucket = open_bucket(settings)
@@ -87,7 +87,8 @@ def pull(settings: Settings, folder: Path, *, tables_up_to: int = TABLES_UP_TO) 
     with _alone(folder, settings.lock_timeout):
         before = [path for path in (folder / "parts").iterdir() if not path.name.startswith(".")]
         new = folder / "parts" / f".{os.getpid()}.new"
-        shutil.rmtree(new, ignore_errors=True)
+        for left in new.parent.glob(".*.new"):  # of pulls that were killed
+            shutil.rmtree(left, ignore_errors=True)
         try:
             parts = _fetched(bucket, symbols, new, before)
             name = _name_of(parts)
@@ -147,8 +148,14 @@ def _difference(parts: Mapping[str, Mapping[Part, Path]], new: Path, before: lis
 
 
 def _remove_older(before: list[Path], place: Path) -> None:
-    """Remove the folders of before but the newest, which readers of the former database may still use."""
-    others = sorted((path for path in before if path != place), key=lambda path: path.stat().st_mtime_ns)
+    """Remove the folders of before but that of the former database, which readers of it may still use."""
+
+    def built(path: Path) -> int:
+        """Return when a database was made of a folder, 0 where none was."""
+        note = path / _BUILT
+        return note.stat().st_mtime_ns if note.exists() else 0
+
+    others = sorted((path for path in before if path != place), key=built)
     for path in others[:-1]:
         shutil.rmtree(path, ignore_errors=True)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
@@ -20,15 +20,16 @@ from filelock import FileLock, Timeout
 
 from heatmap_pipeline.errors import HeatmapError
 from heatmap_pipeline.files import replace_file
+from heatmap_pipeline.locks import notes_lock
 from heatmap_pipeline.settings import SCRATCH, Settings
-from heatmap_pipeline.store.origin import archive_folders, put_archives
+from heatmap_pipeline.store.origin import take_archives
 
 _SHARED = ("dagster", "archive", "renders", "notices")
 """Folders of the home that a run uses as they are: its history, what was fetched, pictures, what was told."""
 _IF_THERE = ("recordings",)
 """Such folders that nobody makes who only reads them."""
 _NOTES = ("last_run.json", "rest_closed*.txt")
-"""Small files at the top of the home, copied to the run's and back."""
+"""Small files at the top of the home, copied to the run's; back, what the run has changed of them."""
 
 
 class ScratchError(HeatmapError):
@@ -46,26 +47,23 @@ def scratch_home(settings: Settings) -> Iterator[Settings]:
     folder = home / SCRATCH / name
     lock = FileLock(home / SCRATCH / f"{name}.lock")
     before = os.environ.get("DAGSTER_HOME")
-    try:
+    with explaining(home):
         folder.mkdir(parents=True)
-        lock.acquire(timeout=0)
-        _remove_abandoned(home / SCRATCH)
+        with notes_lock(home):  # a lock that is made but not held yet would be taken for that of a killed run
+            lock.acquire(timeout=0)
+            _remove_abandoned(home / SCRATCH)
         for shared in (*_SHARED, *(each for each in _IF_THERE if (home / each).is_dir())):
             (home / shared).mkdir(exist_ok=True)
             (folder / shared).symlink_to(home / shared, target_is_directory=True)
-        _copy_notes(home, folder)
-        put_archives(folder, archive_folders(home))
-    except OSError as error:
-        raise ScratchError(
-            f"home {home} cannot be written ({error.strerror}); choose another with --home or HEATMAP_HOME"
-        ) from None
+        take_archives(home, folder, settings.symbols)
+        notes = _notes(home)
+        _put_notes(folder, {}, notes)
     try:
         yield settings.model_copy(update={"home": folder})
     finally:
-        with suppress(OSError):
-            _copy_notes(folder, home)
-            known = archive_folders(folder)  # those of other symbols may be older than what other commands have noted
-            put_archives(home, {symbol: known[symbol] for symbol in settings.symbols if symbol in known})
+        with suppress(OSError):  # others work in the home as well: what this run has not changed is theirs
+            take_archives(folder, home, settings.symbols)
+            _put_notes(home, notes, _notes(folder))
         if before is None:
             os.environ.pop("DAGSTER_HOME", None)
         else:
@@ -75,10 +73,33 @@ def scratch_home(settings: Settings) -> Iterator[Settings]:
         Path(lock.lock_file).unlink(missing_ok=True)
 
 
-def _copy_notes(source: Path, target: Path) -> None:
-    for pattern in _NOTES:
-        for path in source.glob(pattern):
-            replace_file(target / path.name, path.read_bytes())
+@contextmanager
+def explaining(home: Path) -> Iterator[None]:
+    """Say in words that a home cannot be written.
+
+    Raises:
+        ScratchError: for an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise ScratchError(
+            f"home {home} cannot be written ({error.strerror}); make room on its disk, or choose another with --home "
+            "or HEATMAP_HOME"
+        ) from None
+
+
+def _notes(home: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for pattern in _NOTES for path in home.glob(pattern)}
+
+
+def _put_notes(home: Path, before: Mapping[str, bytes], after: Mapping[str, bytes]) -> None:
+    """Change the notes of a home as they were changed elsewhere."""
+    for name in before.keys() - after.keys():
+        (home / name).unlink(missing_ok=True)
+    for name, content in after.items():
+        if before.get(name) != content:
+            replace_file(home / name, content)
 
 
 def _remove_abandoned(above: Path) -> None:

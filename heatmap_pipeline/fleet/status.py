@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from heatmap_pipeline.commands import command
-from heatmap_pipeline.fleet.collect import manifests
+from heatmap_pipeline.fleet.collect import sound_manifests
 from heatmap_pipeline.fleet.worker import open_bucket
 from heatmap_pipeline.settings import Settings
+from heatmap_pipeline.store.manifest import ManifestError
 
 
 def store_lines(settings: Settings) -> Iterator[str]:
@@ -15,12 +16,12 @@ def store_lines(settings: Settings) -> Iterator[str]:
 
     Raises:
         BucketError: if the store cannot be read.
-        ManifestError: if a manifest cannot be used.
+        ManifestError: if a manifest cannot be used, after all that there is to say of the others.
     """
     bucket = open_bucket(settings)
-    committed = manifests(bucket)
+    committed, damaged = sound_manifests(bucket)
     yield f"store {bucket.address}"
-    if not committed:
+    if not committed and not damaged:
         yield f"nothing is stored in it yet; begin with `{command(settings, 'run', 'SYMBOL', days=('DAY', 'DAY'))}`"
         return
     layout = "{:<12} {:<9} {:>5} {:<10} {:<10} {:>6} {:>9}  {}"
@@ -31,3 +32,5 @@ def store_lines(settings: Settings) -> Iterator[str]:
             yield layout.format(
                 symbol, model, days.count, str(days.first), str(days.last), len(manifest.parts), size, moment
             )
+    if damaged:
+        raise ManifestError("; ".join(map(str, damaged)))

@@ -20,13 +20,15 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 
 from heatmap_pipeline import __version__
 from heatmap_pipeline.errors import HeatmapError
-from heatmap_pipeline.fleet.scratch import scratch_home
+from heatmap_pipeline.fleet.scratch import explaining, scratch_home
 from heatmap_pipeline.settings import Settings, SettingsError
 from heatmap_pipeline.store.bucket import Bucket, BucketError, Seen
-from heatmap_pipeline.store.manifest import PARTS, Days, Manifest, Part, manifest_path, now, understood
+from heatmap_pipeline.store.manifest import PARTS, Days, Manifest, ManifestError, Part, manifest_path, now, understood
+from heatmap_pipeline.store.months import folder_of
 from heatmap_pipeline.store.parts import cut, days_of, load, sha256_of
 from heatmap_pipeline.store.publish import publish
 from heatmap_pipeline.store.reading import put_readings, readings_of
+from heatmap_pipeline.store.schema import symbol_tables
 from heatmap_pipeline.store.sql import transaction
 from heatmap_pipeline.store.warehouse import Warehouse
 
@@ -60,6 +62,10 @@ class Outcome(Protocol):
 Ended = TypeVar("Ended", bound=Outcome)
 
 
+class PartError(BucketError):
+    """A part that is missing, or not the file that was committed; names it and says what to do."""
+
+
 class OvertakenError(HeatmapError):
     """A symbol that another worker committed meanwhile; nothing of this run is kept of it."""
 
@@ -81,12 +87,14 @@ class Shard:
         bucket: they are from.
         commits: what was written, by symbol.
         ran: symbols that a run was about.
+        refused: why symbols that are damaged in the store are none of it.
     """
 
     settings: Settings
     bucket: Bucket
     commits: dict[str, Commit] = field(default_factory=dict)
     ran: set[str] = field(default_factory=set)
+    refused: dict[str, str] = field(default_factory=dict)
     _seen: dict[str, tuple[Seen, Manifest] | None] = field(default_factory=dict)
 
     def running(self, run: Callable[..., Ended]) -> Callable[..., Ended]:
@@ -111,13 +119,15 @@ class Shard:
         Raises:
             OvertakenError: if another worker has committed the symbol since this one read it.
             BucketError: if the store cannot be written; it is as it was.
+            ScratchError: if the scratch home cannot.
         """
         seen = self._seen[symbol]
         before = seen[1] if seen is not None else None
         folder = self.settings.home / "parts.new"
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
-        manifest, files = self._cut(symbol, before, folder)
+        with explaining(self.settings.named_home):
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            manifest, files = self._cut(symbol, before, folder)
         if manifest.says_the_same(before) or not manifest.parts:
             return self.commits.setdefault(symbol, Commit(0, 0))
         new = [part for part in manifest.parts if part.hash in files]
@@ -131,7 +141,7 @@ class Shard:
                 "run is kept of it, run it again to go on from there"
             )
         self._seen[symbol] = committed, manifest
-        shutil.rmtree(folder)
+        shutil.rmtree(folder, ignore_errors=True)
         self.commits[symbol] = Commit(len(new), sum(part.bytes for part in new))
         return self.commits[symbol]
 
@@ -157,24 +167,39 @@ class Shard:
             manifest = manifest.model_copy(update={"replaced": gone})
         return manifest, pieces.files
 
-    def hydrate(self, symbols: Sequence[str]) -> None:
-        """Put what is stored of symbols into the scratch home, published as it was committed.
+    def hydrate(self) -> None:
+        """Put what is stored of the symbols into the scratch home, published as it was committed.
+
+        One that is damaged in the store is refused and spoils no other.
 
         Raises:
-            BucketError: if the store cannot be read, or a part is missing or not what the manifest says.
-            ManifestError: if a manifest cannot be used.
+            BucketError: if the store cannot be read.
+            PartError, ManifestError: if all symbols are damaged.
+            ScratchError: if the scratch home cannot be written.
         """
-        warehouse, folder = _warehouse(self.settings), self.settings.home / "parts"
-        for symbol in symbols:
-            folder.mkdir()
-            self._seen[symbol], files = read_symbol(self.bucket, symbol, folder)
-            if (seen := self._seen[symbol]) is not None:
-                with warehouse.connect(symbol) as con, transaction(con):
-                    load(con, symbol, files)
-                put_readings(self.settings.home, symbol, seen[1].readings)
-            shutil.rmtree(folder)
-        if stored := [symbol for symbol in symbols if self._seen[symbol] is not None]:
-            publish(warehouse, stored, keep_former=False)
+        for symbol in self.settings.symbols:
+            try:
+                with explaining(self.settings.named_home):
+                    self._take(symbol)
+            except (PartError, ManifestError) as error:
+                self.refused[symbol] = str(error)
+                if len(self.refused) == len(self.settings.symbols):
+                    raise
+        sound = tuple(symbol for symbol in self.settings.symbols if symbol not in self.refused)
+        self.settings = self.settings.model_copy(update={"symbols": sound})
+        if stored := [symbol for symbol in sound if self._seen[symbol] is not None]:
+            publish(_warehouse(self.settings), stored, keep_former=False)
+
+    def _take(self, symbol: str) -> None:
+        folder = self.settings.home / "parts"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        self._seen[symbol], files = read_symbol(self.bucket, symbol, folder)
+        if (seen := self._seen[symbol]) is not None:
+            with _warehouse(self.settings).connect(symbol) as con, transaction(con):
+                load(con, symbol, files)
+            put_readings(self.settings.home, symbol, seen[1].readings)
+        shutil.rmtree(folder)
 
 
 def read_symbol(
@@ -189,8 +214,10 @@ def read_symbol(
         former: such folders of before, from which a file is taken rather than fetched.
 
     Raises:
-        BucketError: if the store cannot be read, or a part is missing or not what the manifest says.
+        BucketError: if the store cannot be read.
+        PartError: if a part is missing or not what the manifest says.
         ManifestError: if the manifest cannot be used.
+        OSError: if the folder cannot be written.
     """
     path = manifest_path(symbol)
     for tried in range(_TRIES):
@@ -205,7 +232,10 @@ def read_symbol(
         again = bucket.read(path)
         if tried == _TRIES - 1 or (again is not None and again.content == seen.content):
             break
-    raise BucketError(
+        # Views over the folder would show parts of both manifests.
+        for table in symbol_tables():
+            shutil.rmtree(folder / folder_of(table.name, symbol), ignore_errors=True)
+    raise PartError(
         f"{bucket.address}/{missing[0]} is missing, though the manifest of {symbol} names it; put it back from a "
         f"backup, or remove {bucket.address}/{path} and compute {symbol} again"
     )
@@ -217,7 +247,9 @@ def _fetch_parts(
     """Make the files of parts that are none yet; return the paths of those that are missing in the store.
 
     Raises:
-        BucketError: if one is not what the manifest says.
+        PartError: if one is not what the manifest says.
+        BucketError: if the store cannot be read.
+        OSError: if the folder cannot be written.
     """
 
     def make(part: Part, file: Path) -> str:
@@ -233,7 +265,7 @@ def _fetch_parts(
             return path
         if sha256_of(file) != part.hash:
             file.unlink()
-            raise BucketError(
+            raise PartError(
                 f"{bucket.address}/{path} is not the file that the manifest of {symbol} names (its sha256 differs); "
                 f"put it back from a backup, or remove the manifest and compute {symbol} again"
             )
@@ -255,9 +287,9 @@ def shard(settings: Settings) -> Iterator[Shard]:
     bucket.check_swaps()
     with scratch_home(settings) as own:
         each = Shard(own, bucket)
-        each.hydrate(own.symbols)
+        each.hydrate()
         yield each
-        for symbol in own.symbols:
+        for symbol in each.settings.symbols:
             if symbol not in each.ran:  # what a plan has found out, as that it is not traded any more
                 each.commit(symbol)
 
@@ -289,14 +321,18 @@ def run_symbols(
         options: of `run`.
 
     Returns:
-        What `run` returned; a symbol that another worker has committed meanwhile is among the failures.
+        What `run` returned; a symbol that is damaged in the store, or that another worker has committed meanwhile, is
+        among the failures.
 
     Example:
         >>> run_symbols(settings, {"BTCUSDT": (first, last)}, run_days)  # doctest: +SKIP
     """
     with shard(settings) as own:
-        days = requests(own.settings) if callable(requests) else requests
-        return own.running(run)(own.settings, days, **options)
+        asked = requests(own.settings) if callable(requests) else requests
+        days = {symbol: span for symbol, span in asked.items() if symbol not in own.refused}
+        outcome = own.running(run)(own.settings, days, **options)
+        outcome.failures.update(own.refused)
+        return outcome
 
 
 def _warehouse(settings: Settings) -> Warehouse:

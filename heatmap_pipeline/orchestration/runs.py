@@ -262,11 +262,7 @@ def close_killed_runs_of_the_ui(settings: Settings, answers: Callable[[Path], bo
         for run in instance.get_runs(dg.RunsFilter(statuses=statuses)):
             if (door := _door(run)) is None or answers(door):
                 continue
-            if run.status == dg.DagsterRunStatus.CANCELING:
-                instance.report_run_canceled(run, "The process of this run was killed while it was being cancelled.")
-            else:
-                announce(settings, notice_of_run(settings, instance, run))
-                instance.report_run_failed(run, "The process of this run was killed; it is run again.")
+            _close(settings, instance, run, "The process of this run was killed; it is run again.")
 
 
 def close_killed_runs_of_a_shard(settings: Settings, tags: Mapping[str, str]) -> None:
@@ -285,8 +281,16 @@ def close_killed_runs_of_a_shard(settings: Settings, tags: Mapping[str, str]) ->
         for run in instance.get_runs(dg.RunsFilter(statuses=statuses, tags=dict(tags))):
             # Not one that was never handed over, nor one of the command line.
             if _CODE_SERVER in run.tags:
-                announce(settings, notice_of_run(settings, instance, run))
-                instance.report_run_failed(run, "The code server of this run was killed; it is run again.")
+                _close(settings, instance, run, "The code server of this run was killed; it is run again.")
+
+
+def _close(settings: Settings, instance: dg.DagsterInstance, run: dg.DagsterRun, words: str) -> None:
+    """Mark a run of a code server that is gone as failed, and tell so; one that was being cancelled as cancelled."""
+    if run.status == dg.DagsterRunStatus.CANCELING:  # else it would be run again
+        instance.report_run_canceled(run, "The process of this run was killed while it was being cancelled.")
+    else:
+        announce(settings, notice_of_run(settings, instance, run))
+        instance.report_run_failed(run, words)
 
 
 def _door(run: dg.DagsterRun) -> Path | None:

@@ -16,8 +16,9 @@ import dagster as dg
 from pydantic import Field
 
 from heatmap_pipeline.chain import calendar
-from heatmap_pipeline.chain.due import of_earlier_version, wrong_clock
+from heatmap_pipeline.chain.due import last_due, of_earlier_version, wrong_clock
 from heatmap_pipeline.chain.reach import plan_due
+from heatmap_pipeline.errors import HeatmapError
 from heatmap_pipeline.fleet.pull import pull
 from heatmap_pipeline.fleet.worker import Requests, open_bucket, run_symbols
 from heatmap_pipeline.orchestration.assets.common import OWNERS, asset_key
@@ -25,8 +26,9 @@ from heatmap_pipeline.orchestration.runs import days_to_run, run_days, stored_sp
 from heatmap_pipeline.orchestration.schedules import AGAIN_AT, DAILY, daily_cron
 from heatmap_pipeline.orchestration.sensors import build_sensors
 from heatmap_pipeline.orchestration.shards import tags_of
+from heatmap_pipeline.orchestration.turns import RunError
 from heatmap_pipeline.settings import Settings
-from heatmap_pipeline.store.manifest import manifest_path, understood
+from heatmap_pipeline.store.manifest import ManifestError, manifest_path, understood
 from heatmap_pipeline.symbols import contract_of, safe_name
 
 NAME = "heatmap_shard"
@@ -80,12 +82,13 @@ def build_shard_job(settings: Settings) -> dg.JobDefinition:
     )
     def symbols(context: dg.OpExecutionContext, config: ShardConfig) -> dict[str, str]:
         refused: dict[str, str] = {}
+        asked = _days_of(config, last_due(settings))
 
         def requests(scratch: Settings) -> Requests:
             if words := wrong_clock(scratch):
                 raise dg.Failure(words, allow_retries=False)
-            if config.start:
-                return _asked(scratch, date.fromisoformat(config.start), date.fromisoformat(config.end or config.start))
+            if asked is not None:
+                return _asked(scratch, refused, *asked)
             return _due(scratch, refused, context.log.info)
 
         chosen = _lacking(settings) if config.only_missing else settings.symbols
@@ -107,8 +110,7 @@ def build_shard_job(settings: Settings) -> dg.JobDefinition:
     @dg.op(description="Makes heatmap.duckdb of the home of what is in the store now (HEATMAP_CATALOGUE).")
     def catalogue(context: dg.OpExecutionContext, failed: dict[str, str]) -> dict[str, str]:
         if settings.catalogue and len(failed) < len(settings.symbols):
-            made = pull(settings, settings.home)
-            context.log.info(f"{made.symbols} symbols, {made.fetched} parts fetched")
+            return {**failed, **_pulled(settings, context.log.info)}
         return failed
 
     @dg.op(description="Fails where a symbol did, after the others are committed and published.")
@@ -127,6 +129,16 @@ def build_shard_job(settings: Settings) -> dg.JobDefinition:
         failures(catalogue(symbols()))
 
     return shard
+
+
+def _pulled(settings: Settings, say: Callable[[str], object]) -> dict[str, str]:
+    """Make heatmap.duckdb of the home; return why it could not be, which is said together with what failed before."""
+    try:
+        made = pull(settings, settings.home)
+    except HeatmapError as error:
+        return {"heatmap.duckdb": str(error)}
+    say(f"{made.symbols} symbols, {made.fetched} parts fetched")
+    return {}
 
 
 def _due(settings: Settings, refused: dict[str, str], say: Callable[[str], object]) -> Requests:
@@ -150,18 +162,46 @@ def _lacking(settings: Settings) -> tuple[str, ...]:
     def has(symbol: str) -> bool:
         path = manifest_path(symbol)
         seen = bucket.read(path)
-        days = understood(seen.content, f"{bucket.address}/{path}").days if seen is not None else {}
+        try:
+            days = understood(seen.content, f"{bucket.address}/{path}").days if seen is not None else {}
+        except ManifestError:  # the run says so
+            return False
         return all(model in days and days[model].last >= until for model in settings.models)
 
     return tuple(symbol for symbol in settings.symbols if not has(symbol))
 
 
-def _asked(settings: Settings, first: date, last: date) -> Requests:
+def _days_of(config: ShardConfig, newest: date) -> tuple[date, date] | None:
+    """Return the days that a run is asked for, None for what is due.
+
+    Raises:
+        Failure: for days that no run can mean.
+    """
+    if not config.start and not config.end:
+        return None
+    try:
+        first, last = date.fromisoformat(config.start), date.fromisoformat(config.end or config.start)
+    except ValueError:
+        words = f"start {config.start!r} and end {config.end!r} are not days such as 2026-11-01; correct them"
+        raise dg.Failure(words, allow_retries=False) from None
+    if not first <= last <= newest:
+        raise dg.Failure(
+            f"start {first} has to be no later than end {last}, and that no later than {newest}, the last day there is",
+            allow_retries=False,
+        )
+    return first, last
+
+
+def _asked(settings: Settings, refused: dict[str, str], first: date, last: date) -> Requests:
+    """Return what is asked for; put into `refused` why that cannot be run of a symbol."""
     spans = stored_spans(settings, settings.symbols)
-    return {
-        symbol: days_to_run(settings, symbol, first, last, spans.get(symbol), restart=False)
-        for symbol in settings.symbols
-    }
+    requests: Requests = {}
+    for symbol in settings.symbols:
+        try:
+            requests[symbol] = days_to_run(settings, symbol, first, last, spans.get(symbol), restart=False)
+        except RunError as error:
+            refused[symbol] = str(error)
+    return requests
 
 
 def _in_memory(_: Path) -> AbstractContextManager[dg.DagsterInstance]:

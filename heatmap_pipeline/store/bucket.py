@@ -8,10 +8,11 @@ opened; the address, region and credentials of an S3 server are the AWS_* variab
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -31,6 +32,13 @@ _BACKOFF: Any = {"init_backoff": timedelta(milliseconds=200), "max_backoff": tim
 _LOCK_SECONDS = 60.0
 _PROBE = "conditional-writes"
 """Object, without content, on which a server is seen to have these."""
+_ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
+_ADDRESS = re.compile(r"https?://([A-Za-z0-9._\-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[^\s?#]*)?")
+_REGIONS = ("AWS_REGION", "AWS_DEFAULT_REGION")
+_REGION = re.compile(r"[A-Za-z0-9_\-]+")
+"""What obstore reads, and what of it can be used."""
+_ROLE = "http://169.254."
+"""Where a machine of Amazon's is asked for its role, which is what obstore does where no key is set."""
 _SHOWN = 160
 """Letters of an S3 server's own words that a message shows."""
 
@@ -84,15 +92,17 @@ class Bucket:
             ) from None
         self._obstore: Any = obstore
         self._store: Any
+        self._endpoint = ""
         with self._explaining():
             if self._folder is not None:
                 self._store = LocalStore(self._folder, mkdir=True)
             else:
-                endpoint = os.environ.get("AWS_ENDPOINT_URL") or os.environ.get("AWS_ENDPOINT") or ""
+                self._endpoint = _named(_ENDPOINTS, _ADDRESS, "an address of the kind https://host:9000")
+                _named(_REGIONS, _REGION, "the name of a region")
                 self._store = S3Store(
                     parts.netloc,
                     prefix=parts.path.strip("/") or None,
-                    client_options={"timeout": _TIMEOUT, "allow_http": endpoint.startswith("http://")},
+                    client_options={"timeout": _TIMEOUT, "allow_http": self._endpoint.startswith("http://")},
                     retry_config={"max_retries": _RETRIES, "retry_timeout": _PATIENCE, "backoff": _BACKOFF},
                 )
 
@@ -106,11 +116,15 @@ class Bucket:
             return None
 
     def fetch(self, path: str, target: Path) -> bool:
-        """Copy an object to a file, which appears when it is whole; return whether there is one."""
+        """Copy an object to a file, which appears when it is whole; return whether there is one.
+
+        Raises:
+            OSError: if the file cannot be written, which is no fault of the store.
+        """
         new = target.with_name(f".{target.name}.{os.getpid()}.tmp")
         try:
-            with self._explaining(), new.open("wb") as file:
-                for block in self._obstore.get(self._store, path).stream():
+            with new.open("wb") as file:
+                for block in self._blocks(path):
                     file.write(block)
             new.replace(target)
         except _MissingError:
@@ -179,6 +193,12 @@ class Bucket:
                 for each in page
             ]
 
+    def clock(self) -> datetime:
+        """Return this moment, UTC, as the store says when something was written: its clock may not be ours."""
+        with self._explaining():
+            self._obstore.put(self._store, _PROBE, b"", use_multipart=False)
+        return self._modified(_PROBE) or datetime.now(UTC)
+
     def remove(self, paths: Sequence[str]) -> None:
         """Remove objects; those that are not there are passed over."""
         for path in paths:
@@ -187,6 +207,39 @@ class Bucket:
                     self._obstore.delete(self._store, path)
             except _MissingError:
                 continue
+
+    def remove_older(self, paths: Sequence[str], since: datetime) -> list[str]:
+        """Remove those of the objects that nobody has written since, each looked at just before; return which."""
+        removed = []
+        for path in paths:
+            modified = self._modified(path)
+            if modified is not None and modified <= since:
+                self.remove([path])
+                removed.append(path)
+        return removed
+
+    def remove_unfinished(self, prefix: str, since: datetime) -> None:
+        """Remove what writers that were killed before `since` left below a prefix of a folder; a bucket shows none."""
+        if self._folder is None:
+            return
+        for path in (self._folder / prefix).rglob("*.parquet#*"):  # so obstore calls a file until it is whole
+            with self._explaining(), suppress(FileNotFoundError):
+                if path.stat().st_mtime <= since.timestamp():
+                    path.unlink()
+
+    def _blocks(self, path: str) -> Iterator[bytes]:
+        with self._explaining():
+            for block in self._obstore.get(self._store, path).stream():
+                yield bytes(block)
+
+    def _modified(self, path: str) -> datetime | None:
+        """Return when an object was written, UTC; None where there is none."""
+        try:
+            with self._explaining():
+                modified: datetime = self._obstore.head(self._store, path)["last_modified"]
+                return modified
+        except _MissingError:
+            return None
 
     def _swap_file(self, folder: Path, path: str, content: bytes, seen: Seen | None) -> Seen | None:
         """Compare and replace under a lock: a folder has no conditional writes."""
@@ -198,8 +251,12 @@ class Bucket:
                     there = self.read(path)
                     if (there and there.content) != (seen and seen.content):
                         return None
-                    self._obstore.put(self._store, path, content)
-                    self._on_disk(path)
+                    # On the disk before it counts: a power cut would else leave a name without content.
+                    new = (folder / path).with_name(f".{Path(path).name}.new")  # of who holds the lock
+                    new.write_bytes(content)
+                    sync(new)
+                    new.replace(folder / path)
+                    sync((folder / path).parent)
             except Timeout:
                 raise BucketError(f"store {self.address}: {lock.lock_file} is held by another process") from None
         return Seen(content, "")
@@ -233,6 +290,11 @@ class Bucket:
         short = short if len(short) <= _SHOWN else f"{short[:_SHOWN]}…"
         if "NoSuchBucket" in text:
             return "is not there: make the bucket, or correct HEATMAP_STORE"
+        if _ROLE in text:
+            return (
+                "has no credentials here, and this machine has no role at Amazon: set AWS_ACCESS_KEY_ID and "
+                "AWS_SECRET_ACCESS_KEY"
+            )
         if isinstance(error, (errors.PermissionDeniedError, errors.UnauthenticatedError)) or "403 Forbidden" in text:
             return (
                 "refuses these credentials: correct AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or what they may do "
@@ -240,8 +302,19 @@ class Bucket:
             )
         if self._folder is not None:
             return f"cannot be read or written ({short}); make room, or correct HEATMAP_STORE"
-        where = os.environ.get("AWS_ENDPOINT_URL") or os.environ.get("AWS_ENDPOINT") or "AWS"
-        return f"does not answer as it should at {where}; run again when it does ({short})"
+        return f"does not answer as it should at {self._endpoint or 'AWS'}; run again when it does ({short})"
+
+
+def _named(variables: Sequence[str], allowed: re.Pattern[str], kind: str) -> str:
+    """Return what the first of the variables says that says something, '' where none does.
+
+    Raises:
+        BucketError: if it is not of that kind, at which obstore would abort; not shown, as it may hold a password.
+    """
+    name, value = next(((name, value) for name in variables if (value := os.environ.get(name))), ("", ""))
+    if value and not allowed.fullmatch(value):
+        raise BucketError(f"{name} is not {kind}; correct it")
+    return value
 
 
 class _MissingError(Exception):

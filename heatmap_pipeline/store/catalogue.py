@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from glob import escape
 from pathlib import Path
 
 from heatmap_pipeline.files import sync
 from heatmap_pipeline.store.manifest import Part
 from heatmap_pipeline.store.parts import by_month, load
+from heatmap_pipeline.store.publish import remove_leftovers
 from heatmap_pipeline.store.schema import Table, symbol_tables
 from heatmap_pipeline.store.sql import Connection, quoted, transaction
 from heatmap_pipeline.store.warehouse import StoreError, Warehouse
@@ -38,6 +40,7 @@ def build(warehouse: Warehouse, parts: Mapping[str, Mapping[Part, Path]], *, vie
         )
     new = warehouse.home / f".{warehouse.published.name}.{os.getpid()}.catalogue"
     with warehouse.publishing(), warehouse.explaining():
+        remove_leftovers(warehouse)  # one of a killed process of the same number would be filled a second time
         try:
             with warehouse.opened(new) as con:
                 with transaction(con):
@@ -53,8 +56,7 @@ def build(warehouse: Warehouse, parts: Mapping[str, Mapping[Part, Path]], *, vie
             new.replace(warehouse.published)
             sync(warehouse.home)
         finally:
-            for left in (new, new.with_name(f"{new.name}.wal")):
-                left.unlink(missing_ok=True)
+            remove_leftovers(warehouse)
 
 
 def _is_real(part: Part, views_over: Path | None) -> bool:
@@ -65,7 +67,7 @@ def _is_real(part: Part, views_over: Path | None) -> bool:
 def _make_view(con: Connection, table: Table, folder: Path) -> None:
     """Put a view over the files in the place of a table, with its columns and what is said of them."""
     columns = ", ".join(f'CAST("{name}" AS {kind}) AS "{name}"' for name, kind in _named_types(table))
-    files = folder / table.name / "symbol=*" / "*.parquet"
+    files = Path(escape(str(folder))) / table.name / "symbol=*" / "*.parquet"
     con.execute(f"DROP TABLE {table.name}")
     con.execute(
         f"CREATE VIEW {table.name} AS SELECT {columns} FROM read_parquet({quoted(files)}, "  # noqa: S608 - names of ours

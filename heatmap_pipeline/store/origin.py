@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import date
 from pathlib import Path
 
@@ -47,18 +47,24 @@ def remember_archive(settings: Settings, symbol: str) -> None:
         return
     if archive_folders(settings.home).get(symbol) == settings.archive_root:
         return
-    put_archives(settings.home, {symbol: settings.archive_root})
+    _put(settings.home, {symbol: settings.archive_root})
 
 
-def put_archives(home: Path, folders: Mapping[str, Path]) -> None:
-    """Remember the folders that symbols were read from; those of others stay.
+def take_archives(source: Path, home: Path, symbols: Iterable[str]) -> None:
+    """Remember in a home the folders that another home knows of symbols; those of others stay.
 
     Raises:
         OSError: if the home cannot be written.
     """
-    if folders:
-        with notes_lock(home):
-            _write(home, {**archive_folders(home), **folders})
+    folders = archive_folders(source)
+    known = {symbol: folders[symbol] for symbol in symbols if symbol in folders}
+    if not known.items() <= archive_folders(home).items():
+        _put(home, known)
+
+
+def _put(home: Path, folders: Mapping[str, Path]) -> None:
+    with notes_lock(home):
+        _write(home, {**archive_folders(home), **folders})
 
 
 def _write(home: Path, folders: dict[str, Path]) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from functools import cache
+from glob import escape
 from pathlib import Path
 
 from heatmap_pipeline.store.manifest import Part
@@ -92,7 +93,7 @@ def load(con: Connection, symbol: str, files: Mapping[Part, Path]) -> None:
         files: where each part is; those of a table in the order of their months.
     """
     for table in symbol_tables():
-        paths = [path for part, path in files.items() if part.table == table.name]
+        paths = [escape(str(path)) for part, path in files.items() if part.table == table.name]
         if not paths:
             continue
         read = f"read_parquet([{', '.join(map(quoted, paths))}], hive_partitioning = false)"

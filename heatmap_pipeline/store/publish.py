@@ -92,7 +92,7 @@ def publish(warehouse: Warehouse, symbols: Sequence[str], *, keep_former: bool =
     if not warehouse.symbols() and not warehouse.published.exists():
         raise StoreError(f"nothing is in {warehouse.folder} to publish; run {first_commands(warehouse.home)} first")
     with warehouse.locked(*names), warehouse.publishing(), warehouse.explaining():
-        _remove_leftovers(warehouse)
+        remove_leftovers(warehouse)
         stored = [name for name in names if warehouse.path(name).exists()]
         private: dict[str, str] = {}
         roomy = []
@@ -250,7 +250,7 @@ def _replace(made: _New, *, keep: bool) -> bool:
     try:
         there = spare.take(warehouse, new) and made.carry
         if not (there and spare.bring_up_to_date(warehouse, new, made.differ, made.is_in, of_others=True)):
-            _remove_leftovers(warehouse)
+            remove_leftovers(warehouse)
             whole = _written(made, new)
         new.chmod(0o644)
         _sync(new)
@@ -266,7 +266,7 @@ def _replace(made: _New, *, keep: bool) -> bool:
         spare.remember(warehouse)
         return whole
     finally:
-        _remove_leftovers(warehouse)
+        remove_leftovers(warehouse)
 
 
 def _written(made: _New, new: Path) -> bool:
@@ -289,7 +289,7 @@ def _written(made: _New, new: Path) -> bool:
         whole = _copy(warehouse.published, new)
         if spare.bring_up_to_date(warehouse, new, made.differ, made.is_in, of_others=False):
             return whole
-        _remove_leftovers(warehouse)
+        remove_leftovers(warehouse)
     with ExitStack() as stack:
         con = stack.enter_context(warehouse.opened(new, config=_WITHOUT_LOG, fault=warehouse.published))
         old = stack.enter_context(_copied(warehouse)) if made.kept else None
@@ -333,7 +333,7 @@ def _temporary(warehouse: Warehouse, use: str) -> Path:
     return warehouse.home / f".heatmap.duckdb.{os.getpid()}.{use}"
 
 
-def _remove_leftovers(warehouse: Warehouse) -> None:
+def remove_leftovers(warehouse: Warehouse) -> None:
     """Remove the temporary files of this and of killed publications; only who publishes makes any."""
     for path in warehouse.home.glob(".heatmap.duckdb.*"):
         if path.is_dir():  # what DuckDB put there when its memory was full

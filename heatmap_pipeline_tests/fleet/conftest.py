@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -57,6 +59,19 @@ def store(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_p
         return f"file://{tmp_path}/store"
     _s3.use(monkeypatch, request.getfixturevalue("s3"))
     return f"s3://{_s3.BUCKET}/{uuid4().hex}"
+
+
+@pytest.fixture
+def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is no room for what is fetched from a store."""
+    opened = Path.open
+
+    def open_(self: Path, mode: str = "r", *arguments: Any, **options: Any) -> Any:
+        if mode == "wb" and ".parquet." in self.name:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return opened(self, mode, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", open_)
 
 
 both = pytest.mark.parametrize("store", ["file", "s3"], indirect=True)

@@ -12,19 +12,21 @@ import pytest
 
 from heatmap_pipeline.cli.days import say_where
 from heatmap_pipeline.commands import command
-from heatmap_pipeline.fleet.scratch import scratch_home
+from heatmap_pipeline.fleet.collect import manifests
 from heatmap_pipeline.fleet.worker import open_bucket
 from heatmap_pipeline.orchestration import runs
 from heatmap_pipeline.settings import Settings, load_settings
-from heatmap_pipeline.store.origin import archive_folders, remember_archive
+from heatmap_pipeline.store.manifest import manifest_path
 from heatmap_pipeline_tests._homes import done, heatmap, refused
-from heatmap_pipeline_tests.fleet.stores import assert_like, run
+from heatmap_pipeline_tests._webhook import listening
+from heatmap_pipeline_tests.fleet.stores import assert_like, parts_named, run
 from heatmap_pipeline_tests.orchestration.computed import compute_home
 from heatmap_pipeline_tests.orchestration.homes import BTC, ETH, assert_same, day, tables
 
 pytestmark = [pytest.mark.slow, pytest.mark.fleet]
 
 Machine = Callable[..., Settings]
+Begin = Callable[[Settings, str], None]
 
 
 @pytest.fixture
@@ -94,6 +96,34 @@ def test_what_goes_wrong_names_verbs_of_the_fleet_and_the_home_of_the_user(
     assert "scratch" not in other
 
 
+def test_what_is_damaged_in_the_store_is_said_and_told_and_the_others_are_run(
+    machine: Path, settings_of: Machine, begin: Begin, light_commands: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = settings_of(BTC)
+    begin(settings, "1")
+    lost = min(parts_named(settings))
+    open_bucket(settings).remove([lost])
+    with listening() as hook:
+        monkeypatch.setenv("HEATMAP_WEBHOOK", hook.url)
+        ran = heatmap("fleet", "run", BTC, ETH, "--start", day(1), "--end", day(1))
+        assert (ran.exit_code, ran.stderr.splitlines()[-1]) == (1, f"heatmap: {BTC} not run, as said above")
+        assert f"{settings.store}/{lost} is missing" in ran.stderr
+        assert f"{ETH}: {day(1)} .. {day(1)} computed and published" in ran.stdout
+        assert manifests(open_bucket(settings)).keys() == {BTC, ETH}
+        assert [(body["kind"], body["symbol"]) for body in hook.bodies] == [("failed", BTC)]
+        refused(heatmap("fleet", "refresh", BTC), 1, f"{settings.store}/{lost} is missing")
+        assert hook.kinds() == ["failed", "failed"], "also where nothing could be taken"
+
+
+def test_status_says_what_there_is_beside_a_damaged_manifest(machine: Path, settings_of: Machine, begin: Begin) -> None:
+    settings = settings_of(BTC)
+    begin(settings, "1")
+    assert open_bucket(settings).swap(manifest_path(ETH), b"{", None)
+    said = heatmap("status")
+    refused(said, 1, f"{settings.store}/manifests/{ETH}.json is not as it was written")
+    assert said.stdout.splitlines()[2].split()[:3] == [BTC, "delta", "1"]
+
+
 def test_a_source_that_does_not_fit_is_told_of_the_store(machine: Path, store: str, light_commands: None) -> None:
     done("fleet", "run", BTC, "--start", day(1), "--end", day(1))
     words = (f"{BTC}: {store} holds real history", "use another HEATMAP_STORE, or --source archive (HEATMAP_SOURCE)")
@@ -105,7 +135,7 @@ def test_what_a_home_lacks_is_made_from_the_store(machine: Path, tmp_path: Path)
 
 
 def test_forgetting_says_that_the_store_is_left_as_it_is(
-    machine: Path, settings_of: Machine, store: str, begin: Callable[[Settings, str], None]
+    machine: Path, settings_of: Machine, store: str, begin: Begin
 ) -> None:
     begin(settings_of(), "1-2")
     stays = f"what {store} has of {ETH} stays; removing manifests/{ETH}.json there takes it out"
@@ -149,22 +179,6 @@ def test_a_command_names_the_home_that_a_scratch_home_is_of(tmp_path: Path) -> N
     assert command(settings, "status") == f"heatmap status --home {tmp_path}"
     embedded = settings.model_copy(update={"store": ""})
     assert command(embedded, "run", BTC) == f"heatmap run {BTC} --home {tmp_path / 'scratch' / '1-a'}"
-
-
-def test_commands_beside_each_other_keep_what_both_know_of_archive_folders(tmp_path: Path) -> None:
-    def at(symbol: str, folder: str) -> Settings:
-        (tmp_path / folder).mkdir(exist_ok=True)
-        home, files = tmp_path / "home", tmp_path / folder
-        return load_settings(home=home, source="archive", archive=files, symbols=(symbol,))
-
-    for symbol in (BTC, ETH):
-        with scratch_home(at(symbol, "old")) as scratch:
-            remember_archive(scratch, symbol)
-    with scratch_home(at(BTC, "new")) as btc:
-        remember_archive(btc, BTC)
-        with scratch_home(at(ETH, "newer")) as eth:
-            remember_archive(eth, ETH)
-    assert archive_folders(tmp_path / "home") == {BTC: tmp_path / "new", ETH: tmp_path / "newer"}
 
 
 def test_what_is_in_a_home_is_said_to_be_there_also_where_the_store_is_set(

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
+from typing import Self
 
 import duckdb
 import pytest
 
 from heatmap_pipeline.api.app import create_app
-from heatmap_pipeline.fleet.collect import collect
+from heatmap_pipeline.fleet.collect import collect, manifests
 from heatmap_pipeline.fleet.pull import PullError, pull
-from heatmap_pipeline.fleet.worker import shard
+from heatmap_pipeline.fleet.worker import open_bucket, shard
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store.bucket import Bucket, BucketError
+from heatmap_pipeline.store.manifest import Manifest
 from heatmap_pipeline.store.parts import by_month
 from heatmap_pipeline.store.schema import View, comments, relations, symbol_tables
 from heatmap_pipeline.store.warehouse import StoreError, Warehouse
@@ -178,6 +181,89 @@ def test_the_query_of_the_documentation_reads_what_is_committed(settings_of: Mac
     assert len(days) == 2 * 288
 
 
+def test_parts_that_go_while_they_are_pulled_are_in_no_view(
+    settings_of: Machine, begin: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A commit and a collection in the middle of the parts of the manifest before."""
+    settings, fetch, fetched = settings_of(BTC, models=("delta",)), Bucket.fetch, [0]
+    begin(settings, "1")
+    many = len(parts_named(settings)) // 2
+
+    def late(self: Bucket, path: str, target: Path) -> bool:
+        fetched[0] += 1
+        if fetched[0] == many:
+            begin(settings, "2")
+            self.remove(sorted(parts_there(settings) - parts_named(settings)))
+        return fetch(self, path, target)
+
+    monkeypatch.setattr("heatmap_pipeline.fleet.worker.AT_ONCE", 1)
+    monkeypatch.setattr(Bucket, "fetch", late)
+    for name in ("meanwhile", "afterwards"):
+        pull(settings, tmp_path / name, tables_up_to=0)
+    assert fetched[0] > many
+    assert contents(tmp_path / "meanwhile" / "heatmap.duckdb") == contents(tmp_path / "afterwards" / "heatmap.duckdb")
+
+
+def test_what_a_killed_pull_left_is_removed_and_not_filled_again(
+    settings_of: Machine, begin: Begin, tmp_path: Path
+) -> None:
+    settings, folder = settings_of(BTC, models=("delta",)), tmp_path / "reader"
+    begin(settings, "1")
+    pull(settings, folder)
+    published = Warehouse(folder).published
+    rows = contents(published)
+    # Killed when the new file was whole; in a container the next pull has the same number.
+    published.rename(folder / f".heatmap.duckdb.{os.getpid()}.catalogue")
+    (folder / ".heatmap.duckdb.1.catalogue").write_bytes(b"half")
+    (folder / "parts" / ".1.new" / "raw_candles").mkdir(parents=True)
+    assert pull(settings, folder).replaced
+    assert contents(published) == rows
+    assert [path for path in (*folder.iterdir(), *(folder / "parts").iterdir()) if path.name.startswith(".")] == []
+
+
+def test_the_folder_of_the_former_file_stays_though_a_pull_failed_between(
+    settings_of: Machine, begin: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, folder = settings_of(BTC, models=("delta",)), tmp_path / "reader"
+    begin(settings, "1")
+    pull(settings, folder, tables_up_to=0)
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with Warehouse(folder).read() as con:
+        ((before,),) = con.execute("SELECT count(*) FROM position_events").fetchall()
+        begin(settings, "2")
+        with monkeypatch.context() as patch:
+            patch.setattr("heatmap_pipeline.fleet.pull.build", full)
+            with pytest.raises(PullError, match="is full; make room"):
+                pull(settings, folder, tables_up_to=0)
+        run(settings, 3)
+        pull(settings, folder, tables_up_to=0)
+        assert con.execute("SELECT count(*) FROM position_events").fetchall() == [(before,)]
+    assert len(list((folder / "parts").iterdir())) == 2
+
+
+def test_a_full_disk_of_the_reader_is_not_blamed_on_the_store(
+    settings_of: Machine, begin: Begin, tmp_path: Path, full_disk: None
+) -> None:
+    settings, folder = settings_of(BTC, models=("delta",)), tmp_path / "reader"
+    begin(settings, "1")
+    with pytest.raises(PullError, match=f"the disk that holds {folder} is full; make room"):
+        pull(settings, folder)
+
+
+@pytest.mark.parametrize("tables_up_to", [0, 1 << 30])
+def test_a_folder_may_be_called_like_a_pattern(
+    settings_of: Machine, begin: Begin, tmp_path: Path, tables_up_to: int
+) -> None:
+    settings = settings_of(BTC, models=("delta",))
+    begin(settings, "1")
+    for name in ("reader1", "reader[1]", "reader*"):
+        pull(settings, tmp_path / name, tables_up_to=tables_up_to)
+        assert contents(tmp_path / name / "heatmap.duckdb") == contents(tmp_path / "reader1" / "heatmap.duckdb")
+
+
 # -- collecting
 
 
@@ -216,3 +302,65 @@ def test_other_files_below_the_address_stay(settings_of: Machine, begin: Begin) 
         path.write_text("mine")
     assert collect(settings, timedelta(0)).removed == 0
     assert all(path.exists() for path in others)
+
+
+def test_parts_that_a_worker_writes_again_meanwhile_stay(
+    settings_of: Machine, begin: Begin, begun: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a worker killed long ago; another one does its work again while what it left is being collected."""
+    settings = settings_of(BTC, models=("delta",))
+    left = _killed_before_it_committed(settings, begin, begun)
+    for path in left:
+        os.utime(Path(settings.store.removeprefix("file://")) / path, (0, 0))
+
+    def read(bucket: Bucket) -> dict[str, Manifest]:
+        there = manifests(bucket)
+        begin(settings, "2")
+        return there
+
+    monkeypatch.setattr("heatmap_pipeline.fleet.collect.manifests", read)
+    assert collect(settings, timedelta(hours=24)).removed == 0
+    assert left < parts_named(settings) <= parts_there(settings)
+
+
+def test_a_collector_whose_clock_is_ahead_takes_nothing_that_a_worker_is_about_to_name(
+    settings_of: Machine, begin: Begin, begun: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = settings_of(BTC, models=("delta",))
+    left = _killed_before_it_committed(settings, begin, begun)
+
+    class Tomorrow(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Self:
+            return super().now(tz) + timedelta(hours=25)
+
+    for module in ("fleet.collect", "store.bucket"):
+        monkeypatch.setattr(f"heatmap_pipeline.{module}.datetime", Tomorrow, raising=False)
+    assert collect(settings, timedelta(hours=24)).removed == 0
+    assert left < parts_there(settings)
+
+
+def _killed_before_it_committed(settings: Settings, begin: Begin, begun: Path) -> set[str]:
+    """Leave a store as a worker does that was killed between its parts and the manifest; return these parts."""
+    begin(settings, "2")
+    written = parts_named(settings)
+    for path in (begun / "1" / "manifests").glob("*.json"):
+        open_bucket(settings).write(f"manifests/{path.name}", path)
+    left = written - parts_named(settings)
+    assert left
+    return left
+
+
+def test_what_a_writer_to_a_folder_left_half_is_collected(settings_of: Machine, begin: Begin) -> None:
+    settings = settings_of(BTC, models=("delta",))
+    begin(settings, "1")
+    part = Path(settings.store.removeprefix("file://")) / min(parts_named(settings))
+    half, other = part.with_name(f"{part.name}#1"), part.with_name("notes#1.txt")
+    for path in (half, other):
+        path.write_bytes(b"half")
+    collect(settings, timedelta(hours=24))
+    assert half.exists(), "it may be being written"
+    for path in (half, other):
+        os.utime(path, (0, 0))
+    collect(settings, timedelta(hours=24))
+    assert (half.exists(), other.exists()) == (False, True)

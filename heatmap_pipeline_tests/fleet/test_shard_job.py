@@ -15,11 +15,14 @@ from dagster._daemon.auto_run_reexecution.auto_run_reexecution import get_reexec
 
 from heatmap_pipeline import definitions
 from heatmap_pipeline.chain import calendar
+from heatmap_pipeline.fleet.pull import PullError
+from heatmap_pipeline.fleet.worker import open_bucket
 from heatmap_pipeline.orchestration import shard_job
 from heatmap_pipeline.orchestration.runs import Outcome
 from heatmap_pipeline.orchestration.shard_job import NAME, build_shard_defs
 from heatmap_pipeline.orchestration.shards import SHARD_TAG
 from heatmap_pipeline.settings import Settings
+from heatmap_pipeline.store.manifest import manifest_path
 from heatmap_pipeline_tests.fleet.stores import assert_like
 from heatmap_pipeline_tests.orchestration.homes import BTC, ETH, assert_same, candles_file, day, tables
 from heatmap_pipeline_tests.orchestration.light import light_runs
@@ -129,6 +132,69 @@ def test_without_a_catalogue_no_home_gets_one(settings_of: Machine, monkeypatch:
         result, _ = run(settings_of(BTC, catalogue=catalogue))
         assert result.success
     assert pulled == [settings_of(BTC).home]
+
+
+@pytest.mark.slow
+@pytest.mark.fleet
+@pytest.mark.usefixtures("light_commands")
+def test_a_symbol_of_which_the_days_leave_a_gap_spoils_no_other(
+    settings_of: Machine, begin: Callable[[Settings, str], None]
+) -> None:
+    settings = settings_of(BTC, ETH, models=("delta",), catalogue=False)
+    begin(settings, "1")
+    result, _ = run(settings, start=day(3))
+    assert committed(result).keys() == {ETH}
+    assert f"{BTC}: {day(3)} does not follow the last stored day {day(1)}" in _words(result)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"start": "yesterday"}, "start 'yesterday' and end '' are not days"),
+        ({"end": "2026-11-01"}, "start '' and end '2026-11-01' are not days"),
+        ({"start": day(2), "end": day(1)}, "has to be no later than"),
+        ({"start": day(1), "end": "2999-01-01"}, "has to be no later than"),
+    ],
+)
+def test_days_that_no_run_can_mean_are_refused(
+    settings_of: Machine, monkeypatch: pytest.MonkeyPatch, given: dict[str, Any], words: str
+) -> None:
+    monkeypatch.setattr(shard_job, "run_symbols", lambda own, plan, _: Outcome(plan(own), {}))
+    result, _ = run(settings_of(BTC, catalogue=False), **given)
+    assert words in _words(result)
+
+
+def _words(result: Any) -> str:
+    (failure,) = [event for event in result.all_events if event.event_type_value == "STEP_FAILURE"]
+    return str(failure.step_failure_data.user_failure_data.description)
+
+
+def test_what_failed_is_said_though_the_catalogue_fails_too(
+    settings_of: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pull(*_: object) -> None:
+        raise PullError("the disk is full")
+
+    monkeypatch.setattr(shard_job, "run_symbols", lambda *_: Outcome({BTC: (day(1), day(1))}, {ETH: "ETH failed"}))
+    monkeypatch.setattr(shard_job, "pull", pull)
+    result, _ = run(settings_of(BTC, ETH))
+    assert _words(result) == "ETH failed; the disk is full"
+
+
+def test_a_damaged_manifest_is_said_by_the_run_and_not_before_it(
+    settings_of: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = settings_of(BTC, ETH, catalogue=False)
+    assert open_bucket(settings).swap(manifest_path(BTC), b"{", None)
+    asked: list[tuple[str, ...]] = []
+
+    def run_symbols(own: Settings, *_: object) -> Outcome:
+        asked.append(own.symbols)
+        return Outcome({}, {})
+
+    monkeypatch.setattr(shard_job, "run_symbols", run_symbols)
+    assert run(settings, only_missing=True)[0].success
+    assert asked == [(BTC, ETH)]
 
 
 def test_later_in_the_day_the_schedule_asks_only_for_what_is_missing(settings_of: Machine) -> None:

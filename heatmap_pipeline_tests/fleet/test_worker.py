@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from heatmap_pipeline.errors import HeatmapError
-from heatmap_pipeline.fleet.collect import collect, manifests
+from heatmap_pipeline.fleet.collect import collect, manifests, sound_manifests
+from heatmap_pipeline.fleet.scratch import ScratchError
 from heatmap_pipeline.fleet.worker import Requests, open_bucket, run_symbols, shard
 from heatmap_pipeline.settings import Settings, SettingsError
 from heatmap_pipeline.store.bucket import Bucket, BucketError
@@ -164,6 +165,32 @@ def test_a_part_that_is_missing_or_another_is_named(settings_of: Machine, begin:
     with pytest.raises(BucketError, match=r"is missing, though the manifest of BTCUSDT names it") as caught:
         run(settings, 2)
     assert f"{settings.store}/{path}" in str(caught.value)
+
+
+@pytest.mark.parametrize("what", ["part", "manifest"])
+def test_a_symbol_that_is_damaged_spoils_no_other(settings_of: Machine, begin: Begin, what: str) -> None:
+    settings = settings_of(BTC, ETH)
+    begin(settings, "1-2")
+    bucket = open_bucket(settings)
+    if what == "part":
+        bucket.remove([min(path for path in parts_named(settings) if BTC in path)])
+    else:
+        assert bucket.swap(manifest_path(BTC), b"{", bucket.read(manifest_path(BTC)))
+    ran = run_symbols(settings, dict.fromkeys((BTC, ETH), (day(3), day(3))), compute)
+    assert ran.published == {ETH: (day(3), day(3))}
+    assert ran.failures.keys() == {BTC}
+    assert bucket.address in ran.failures[BTC]
+    days = sound_manifests(bucket)[0][ETH].days.values()
+    assert {each.last for each in days} == {day(3)}
+
+
+def test_a_full_disk_of_the_worker_is_not_blamed_on_the_store(
+    settings_of: Machine, begin: Begin, full_disk: None
+) -> None:
+    settings = settings_of(BTC, models=("delta",))
+    begin(settings, "1")
+    with pytest.raises(ScratchError, match=f"home {settings.home} cannot be written .*; make room on its disk"):
+        run(settings, 2)
 
 
 def test_parts_that_go_while_they_are_read_are_those_of_before(

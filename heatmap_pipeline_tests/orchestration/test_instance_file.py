@@ -16,11 +16,13 @@ from heatmap_pipeline.orchestration.instance_file import InstanceFileError, is_t
 from heatmap_pipeline.orchestration.partitions import LAUNCHED_HERE
 from heatmap_pipeline.orchestration.runs import (
     close_killed_runs,
+    close_killed_runs_of_a_shard,
     close_killed_runs_of_the_ui,
     launched_here,
     packaged_file,
     prepare_home,
 )
+from heatmap_pipeline.orchestration.shards import SHARD_TAG
 
 OURS = b"telemetry:\n  enabled: false\n"
 NEWER = OURS + b"nux:\n  enabled: false\n"
@@ -162,3 +164,20 @@ def test_in_the_homes_own_history_every_killed_run_of_a_command_is_closed(tmp_pa
     close_killed_runs(home)
     with open_history(prepare_home(home)) as instance:
         assert [instance.get_run_by_id(name).status.value for name in runs] == ["FAILURE"] * 2  # type: ignore[union-attr]
+
+
+def test_of_a_shard_only_what_a_killed_code_server_ran_is_closed_and_what_was_being_cancelled_is_cancelled(
+    tmp_path: Path,
+) -> None:
+    home, server = at(tmp_path), {".dagster/grpc_info": '{"host": "shard-1"}'}
+    with open_history(prepare_home(home)) as instance:
+        killed, cancelled = (started(instance, **server, **{SHARD_TAG: "1"}) for _ in range(2))
+        run = instance.get_run_by_id(cancelled)
+        assert run is not None
+        instance.report_run_canceling(run)
+        of_another = started(instance, **server, **{SHARD_TAG: "2"})
+        not_handed_over = started(instance, **{SHARD_TAG: "1"})
+    close_killed_runs_of_a_shard(home, {SHARD_TAG: "1"})
+    with open_history(prepare_home(home)) as instance:
+        runs = [instance.get_run_by_id(name) for name in (killed, cancelled, of_another, not_handed_over)]
+        assert [run.status.value for run in runs if run] == ["FAILURE", "CANCELED", "STARTED", "STARTED"]

@@ -84,6 +84,22 @@ def test_a_swap_takes_place_only_where_it_is_as_it_was_seen(store: Bucket) -> No
     assert store.swap("manifests/A.json", b"4", None) is not None
 
 
+def test_a_swap_in_a_folder_is_on_the_disk_before_it_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a power cut leaves a manifest that is empty."""
+    store, manifest, synced = Bucket(f"file://{tmp_path}"), tmp_path / "manifests" / "A.json", list[bytes]()
+    first = store.swap("manifests/A.json", b"1", None)
+
+    def sync(path: Path) -> None:
+        if path.is_file() and path.read_bytes() == b"2":
+            synced.append(manifest.read_bytes())
+
+    monkeypatch.setattr(module, "sync", sync)
+    assert store.swap("manifests/A.json", b"2", first)
+    assert synced == [b"1"]
+    assert manifest.read_bytes() == b"2"
+    assert sorted(path.name for path in manifest.parent.iterdir()) == ["A.json", "A.json.lock"]
+
+
 @pytest.mark.parametrize("there", [False, True])
 def test_of_many_at_once_exactly_one_swaps(store: Bucket, there: bool) -> None:
     seen = store.swap("manifests/A.json", b"0", None) if there else None
@@ -208,6 +224,48 @@ def test_a_bucket_that_is_not_there_is_named(proxy: Proxy, file: Path) -> None:
         with pytest.raises(BucketError, match="store s3://no-such-bucket/a is not there: make the bucket"):
             do()
     assert proxy.faults == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("AWS_ENDPOINT_URL", "localhost:9000", "AWS_ENDPOINT_URL is not an address of the kind https://host:9000"),
+        ("AWS_ENDPOINT_URL_S3", "http://me:s3cret@localhost:9", "AWS_ENDPOINT_URL_S3 is not an address"),
+        ("AWS_ENDPOINT", "https:///a", "AWS_ENDPOINT is not an address"),
+        ("AWS_REGION", "eu central", "AWS_REGION is not the name of a region"),
+    ],
+)
+def test_what_obstore_would_abort_at_is_named_and_not_shown(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, words: str
+) -> None:
+    use(monkeypatch, "http://127.0.0.1:9")
+    monkeypatch.delenv("AWS_ENDPOINT_URL")
+    monkeypatch.setenv(name, value)
+    monkeypatch.setattr(module, "_RETRIES", 0)
+    with pytest.raises(BucketError, match=words) as caught:
+        Bucket("s3://markets/a").read("manifests/A.json")
+    assert value not in str(caught.value)
+
+
+def test_a_server_may_be_named_for_s3_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    use(monkeypatch, "https://127.0.0.1:8")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
+    monkeypatch.setattr(module, "_RETRIES", 0)
+    with pytest.raises(BucketError, match=r"should at http://127.0.0.1:9; .*http://127.0.0.1:9/markets/.*sending"):
+        Bucket("s3://markets/a").read("manifests/A.json")
+
+
+def test_without_credentials_it_is_said_which_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Elsewhere than at Amazon nobody answers there, or whoever stands before it refuses."""
+    store = Bucket("s3://markets/a")
+    words = "Error performing PUT http://169.254.169.254/latest/api/token in 3 ms - 403 Forbidden"
+
+    def get(*_: object) -> None:
+        raise store._obstore.exceptions.GenericError(words)
+
+    monkeypatch.setattr(store._obstore, "get", get)
+    with pytest.raises(BucketError, match=r"s3://markets/a has no credentials here.*: set AWS_ACCESS_KEY_ID and"):
+        store.read("manifests/A.json")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
