@@ -394,10 +394,10 @@ class Warehouse:
         """
         fault = fault or path or self.published
         settings = {**_SETTINGS, **(config or {})}
-        if path is not None and not path.exists():
-            with self.explaining(fault):
+        with self.explaining(fault), ExitStack() as stack:
+            if path is not None and not path.exists():
                 put_blank(path, settings)
-        with self.explaining(fault), instances.lent(settings, path) as con:
+            con = stack.enter_context(instances.lent(settings, path))
             if path is not None:
                 self._check_length(con, path, fault)
             yield con
