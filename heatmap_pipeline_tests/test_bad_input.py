@@ -376,9 +376,9 @@ def test_a_gap_is_refused_with_the_command_that_fills_it(home: Path, files: Path
 
 def test_simulated_and_real_data_are_never_mixed(home: Path, archive: Path) -> None:
     (archive / "SIMULATED.txt").write_text("made up")
-    refused(run(home, archive), 1, BTC, "real history", f"{archive} is simulated data", "another --home")
+    refused(run(home, archive), 1, BTC, "real history", f"simulated data ({archive}, ", "another --home")
     result = heatmap("run", BTC, "--source", "demo", "--start", day(2), "--end", day(2), "--home", home)
-    refused(result, 1, BTC, "real history", "is simulated data", "another --home", "--source archive")
+    refused(result, 1, BTC, "real history", "be simulated data", "another --home", "--source archive")
 
 
 # -- homes
@@ -414,7 +414,9 @@ def test_a_home_that_may_not_be_written(home: Path, files: Path, monkeypatch: py
             return deny() if Path(lock.lock_file).name == place else acquire(lock, *arguments, **options)
 
         monkeypatch.setattr(FileLock, "acquire", deny_this)
-    refused(run(home, files), 1, home, "ermission denied", "choose another", "--home")
+    of_file = place == "BTCUSDT.duckdb"  # which says nothing of the home
+    mend = ["BTCUSDT.duckdb cannot be used", "mend its permissions"] if of_file else ["choose another", "--home"]
+    refused(run(home, files), 1, home, "ermission denied", *mend)
 
 
 def _raise(error: Exception, *_: Any, **__: Any) -> Any:

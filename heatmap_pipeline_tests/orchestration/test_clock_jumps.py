@@ -79,7 +79,7 @@ def test_no_other_module_looks_at_the_clock() -> None:
     # no day of the market follows from these.
     unrelated = {"files.py", "notices.py", "cli/days.py", "store/last_run.py", "store/backup.py", "chain/old_files.py"}
     unrelated |= {f"orchestration/{name}.py" for name in ("checks", "retention", "sensors")} | {"market/ban.py"}
-    unrelated |= {"fleet/collect.py", "store/manifest.py", "store/split.py"}
+    unrelated |= {"store/bucket.py", "store/manifest.py", "store/split.py"}
     assert {name for name in found if not name.startswith(("api/", "views/"))} - unrelated == set(READERS)
 
 
