@@ -1,7 +1,7 @@
-"""What every small home begins with is made once in a worker and copied: Dagster's empty history, the empty warehouse.
+"""What every small home begins with is made once in a worker and copied: Dagster's empty history.
 
-Making the first takes 0.4 s of processor time, that of one more run 0.1 s, the warehouse's tables 0.15 s, hundreds of
-times. Processes that tests start (but not their forks) make their own, as the program does.
+Making the first takes 0.4 s of processor time, that of one more run 0.1 s, hundreds of times. Processes that tests
+start (but not their forks) make their own, as the program does.
 """
 
 from __future__ import annotations

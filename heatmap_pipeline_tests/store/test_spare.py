@@ -53,6 +53,19 @@ def touch(warehouse: Warehouse, number: int, *, symbol: str = BTC, day: date = D
         change(con, symbol, day, number)
 
 
+def days_written(patch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
+    """Return a list of what is written from now on: the symbols, the first and the last day."""
+    written: list[tuple[Any, ...]] = []
+    replace_days = spare._Source._replace_days
+
+    def replace_and_say(source: spare._Source, con: Connection, *span: Any) -> None:
+        written.append(span[:3])
+        replace_days(source, con, *span)
+
+    patch.setattr(spare._Source, "_replace_days", replace_and_say)
+    return written
+
+
 def published(warehouse: Warehouse, symbol: str | None = None) -> dict[str, tuple[Any, ...]]:
     with warehouse.read() as con:
         return digest(con, symbol)
@@ -93,14 +106,7 @@ def settled(published_twice: Path, tmp_path: Path) -> Iterator[Warehouse]:
 
 
 def test_only_what_changed_is_written(settled: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
-    written: list[tuple[Any, ...]] = []
-    replace_days = spare._Source._replace_days
-
-    def replace_and_say(source: spare._Source, con: Connection, *span: Any) -> None:
-        written.append(span[:3])
-        replace_days(source, con, *span)
-
-    monkeypatch.setattr(spare._Source, "_replace_days", replace_and_say)
+    written = days_written(monkeypatch)
     inode = settled.published.stat().st_ino
     for number in (3, 4, 5):
         touch(settled, number)
@@ -173,14 +179,7 @@ def test_what_changed_of_several_symbols_on_the_same_days_is_written_at_once(
         for symbol in symbols:
             touch(three, number, symbol=symbol)
     publish(three, symbols)
-    written: list[tuple[Any, ...]] = []
-    replace_days = spare._Source._replace_days
-
-    def replace_and_say(source: spare._Source, con: Connection, *span: Any) -> None:
-        written.append(span[:3])
-        replace_days(source, con, *span)
-
-    monkeypatch.setattr(spare._Source, "_replace_days", replace_and_say)
+    written = days_written(monkeypatch)
     for symbol in symbols:
         touch(three, 3, symbol=symbol, day=DAYS[1] if symbol == SOL else DAYS[2])
     report = publish(three, symbols)
