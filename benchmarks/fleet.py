@@ -11,14 +11,12 @@ import os
 import statistics
 import sys
 import time
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from benchmarks import market
 from benchmarks.measure import Measured, Setting, run_python, timed
-from heatmap_pipeline.market.demo_files import candles_path, metrics_path, write_marker, write_zip
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -43,7 +41,7 @@ def fleet(setting: Setting) -> Sequence[Measured]:
     """Measure workers of 1, 2, 20 and 100 symbols, each over an empty store, then the catalogue of the last one."""
     some, many, days = setting.pick(SHARD, 2), setting.pick(100, 3), 1  # small ones: what may grow are the symbols
     names = [f"COPY{number:03}USDT" for number in range(many)]
-    archive = _archive(setting, names, days)
+    archive = market.copies(setting.folder, names, days)
     _workers(setting, archive, names[:1], days)  # compiles
     small = [
         [_workers(setting, archive, names[:count], days)[0] for count in (1, 2)] for _ in range(setting.pick(3, 1))
@@ -116,20 +114,6 @@ def _row(
     name: str, what: str, unit: str, values: tuple[float, ...], limit: str, expected: float | None = None
 ) -> Measured:
     return Measured(name, what, unit, values, limit, expected=expected)
-
-
-def _archive(setting: Setting, names: Sequence[str], days: int) -> Path:
-    """Return archive files of a market under many names, so that each symbol is as much work as any other."""
-    source, root = market.archive(setting.folder, days), setting.folder / "copies"
-    write_marker(root)
-    for day in market.days(days):
-        for path_of in (candles_path, metrics_path):
-            path = path_of(source, market.SYMBOL, day)
-            with zipfile.ZipFile(path) as packed:
-                text = packed.read(f"{path.stem}.csv").decode()
-            for name in names:
-                write_zip(path_of(root, name, day), text.replace(market.SYMBOL, name), "copy")
-    return root
 
 
 def _workers(setting: Setting, archive: Path, names: Sequence[str], days: int) -> list[Worker]:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
 
 from benchmarks import market
 from benchmarks.measure import Measured, Setting, run_heatmap
 
-SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT", "DOGEUSDT", *(f"S{number:02}USDT" for number in range(12)))
+SYMBOLS = tuple(f"COPY{number:02}USDT" for number in range(16))
 FEW = 4
 
 
@@ -19,18 +18,19 @@ def jobs(setting: Setting) -> Sequence[Measured]:
 
 
 def _of_symbols(setting: Setting, symbols: Sequence[str]) -> Sequence[Measured]:
-    count = setting.pick(10, 1)
-    days = ["--start", str(market.FIRST), "--end", str(market.FIRST + timedelta(days=count - 1))]
+    days = market.days(setting.pick(10, 1))
+    archive = market.copies(setting.folder, SYMBOLS, len(days))
+    span = ["--start", str(days[0]), "--end", str(days[-1]), "--archive", str(archive)]
 
     def measure(processes: int) -> tuple[float, float]:
         home = setting.home("home")
-        words = ["run", *symbols, *days, "--source", "demo", "--home", str(home), "--jobs", str(processes)]
+        words = ["run", *symbols, *span, "--home", str(home), "--jobs", str(processes)]
         reading = run_heatmap(words, setting.folder).reading
         return reading.wall, reading.cpu
 
     measure(1)
     pairs = [(measure(1), measure(2)) for _ in range(setting.pick(3, 1))]
-    what = f"--jobs 2 against one process, {len(symbols)} symbols of {count} days of the demo market, a first run"
+    what = f"--jobs 2 against one process, {len(symbols)} symbols of {len(days)} days, a first run"
     return [
         Measured(
             name=f"jobs of {len(symbols)} symbols: {name}",

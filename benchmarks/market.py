@@ -14,7 +14,7 @@ import numpy as np
 
 from heatmap_pipeline.market.archive_names import checksum_beside
 from heatmap_pipeline.market.demo import DEMO_EPOCH, DEMO_SYMBOLS, simulate_day, simulate_plan, write_demo_days
-from heatmap_pipeline.market.demo_files import candles_path, write_zip
+from heatmap_pipeline.market.demo_files import candles_path, metrics_path, write_marker, write_zip
 from heatmap_pipeline.model.book import DayCandles
 from heatmap_pipeline.model.parameters import MODELS, ModelParameters, choose_bucket
 
@@ -59,6 +59,20 @@ def archive(folder: Path, count: int) -> Path:
     """Write archive files of some days and return their folder; does nothing where they are."""
     root = folder / "archive"
     write_demo_days(root, SYMBOL, days(count))
+    return root
+
+
+def copies(folder: Path, names: Sequence[str], count: int) -> Path:
+    """Write archive files of the same days under many names, so that each symbol is as much work as any other."""
+    source, root = archive(folder, count), folder / "copies"
+    write_marker(root)
+    for day in days(count):
+        for path_of in (candles_path, metrics_path):
+            path = path_of(source, SYMBOL, day)
+            with zipfile.ZipFile(path) as packed:
+                text = packed.read(f"{path.stem}.csv").decode()
+            for name in names:
+                write_zip(path_of(root, name, day), text.replace(SYMBOL, name), "copy")
     return root
 
 
