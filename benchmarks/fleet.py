@@ -21,6 +21,7 @@ from benchmarks.measure import Measured, Setting, run_python, timed
 if TYPE_CHECKING:
     import dagster as dg
 
+FEW = 5
 SHARD = 20
 """Symbols of a worker, as docs/deploy.md says."""
 
@@ -38,23 +39,28 @@ class Worker(NamedTuple):
 
 
 def fleet(setting: Setting) -> Sequence[Measured]:
-    """Measure workers of 1, 2, 20 and 100 symbols, each over an empty store, then the catalogue of the last one."""
-    some, many, days = setting.pick(SHARD, 2), setting.pick(100, 3), 1  # small ones: what may grow are the symbols
-    names = [f"COPY{number:03}USDT" for number in range(many)]
+    """Measure workers of a few and of twenty symbols, each over an empty store, and five that fill one with a hundred.
+
+    By turns, as a machine is now faster and now slower.
+    """
+    few, some, many, days = setting.pick(FEW, 2), setting.pick(SHARD, 3), setting.pick(100, 6), 1  # small days:
+    names = [f"COPY{number:03}USDT" for number in range(many)]  # what may grow are the symbols
     archive = market.copies(setting.folder, names, days)
-    _workers(setting, archive, names[:1], days)  # compiles
-    small = [
-        [_workers(setting, archive, names[:count], days)[0] for count in (1, 2)] for _ in range(setting.pick(3, 1))
-    ]
-    shard = _workers(setting, archive, names[:some], days)
-    shards = _workers(setting, archive, names, days)
-    once = statistics.median(2 * one.job - two.job for one, two in small)
+    _worker(setting, archive, names[:1], days, "empty")  # compiles
+    setting.home("store")
+    rounds = [
+        (*(_worker(setting, archive, names[:count], days, "empty") for count in (1, few, some)),
+         _worker(setting, archive, names[first : first + some], days, "store"))
+        for first in range(0, many, some)
+    ]  # fmt: skip
+    further = [(of_few.job - of_one.job) / (few - 1) for of_one, of_few, _, _ in rounds]
+    once = statistics.median(of_one.job - another for (of_one, _, _, _), another in zip(rounds, further, strict=True))
     each = {
-        1: statistics.median(two.job - one.job for one, two in small) / days,
-        some: (shard[0].job - once) / (some * days),
-        many: sum(worker.job - once for worker in shards) / (many * days),
+        few: statistics.median(further) / days,
+        some: statistics.median((alone.job - once) / (some * days) for _, _, alone, _ in rounds),
+        many: sum(among.job - once for _, _, _, among in rounds) / (many * days),
     }
-    workers = [*(worker for pair in small for worker in pair), *shard, *shards]
+    workers = [worker for one_round in rounds for worker in one_round]
     what = f"a day each, one model, a cell an hour, over a folder, by workers of {SHARD} symbols at the most"
     catalogue = timed(lambda: _pull(setting, names)).cpu
     return [
@@ -89,7 +95,7 @@ def fleet(setting: Setting) -> Sequence[Measured]:
             "fleet, first symbol",
             "processor time that the first symbol of a worker takes more than others",
             "s",
-            tuple(worker.first - once - days * each[1] for worker in workers),
+            tuple(worker.first - once - days * each[few] for worker in workers),
             "compiled code and fonts that are loaded",
         ),
         _row(
@@ -116,17 +122,14 @@ def _row(
     return Measured(name, what, unit, values, limit, expected=expected)
 
 
-def _workers(setting: Setting, archive: Path, names: Sequence[str], days: int) -> list[Worker]:
-    """Compute symbols over an empty store, by as many workers as that takes, one after the other."""
-    setting.home("store"), setting.home("home")
-    groups = [names[first : first + SHARD] for first in range(0, len(names), SHARD)]
-    return [_worker(setting, archive, group, days) for group in groups]
-
-
-def _worker(setting: Setting, archive: Path, names: Sequence[str], days: int) -> Worker:
+def _worker(setting: Setting, archive: Path, names: Sequence[str], days: int, store: str) -> Worker:
+    """Compute symbols in a process of its own, over an empty store or over one that has others already."""
+    setting.home("home")
+    if store == "empty":
+        setting.home(store)
     settings = {
         "HOME": setting.folder / "home",
-        "STORE": f"file://{setting.folder}/store",
+        "STORE": f"file://{setting.folder}/{store}",
         "SOURCE": "archive",
         "ARCHIVE": archive,
         "SYMBOLS": ",".join(names),
