@@ -13,14 +13,17 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Lock
 
 import duckdb
+from cachetools import LRUCache
 
 from heatmap_pipeline.model.book import located_share
+from heatmap_pipeline.store.migrate import READABLE
 from heatmap_pipeline.store.origin import stored_command
 from heatmap_pipeline.store.raw import SymbolRecord, get_symbol
 from heatmap_pipeline.store.sql import Connection, rows, scalar
-from heatmap_pipeline.store.warehouse import READER_PREFIX, StoreError, Warehouse
+from heatmap_pipeline.store.warehouse import READER_PREFIX, StoreError, Warehouse, schema_version
 from heatmap_pipeline.symbols import title_of
 
 
@@ -182,10 +185,48 @@ def published_histories(
     return None
 
 
+_KEPT = 256
+"""Histories of published symbols that a process keeps; a worker of a fleet has 25 symbols."""
+
+_known: LRUCache[tuple[object, ...], PublishedHistory | None] = LRUCache(_KEPT)
+"""What was read of symbols, by the file as it was then: each stage of a run asks again, and an answer takes 10 ms."""
+
+_lock = Lock()
+
+
 def _histories(warehouse: Warehouse, symbols: Sequence[str] | None, any_version: bool) -> dict[str, PublishedHistory]:
+    if symbols is None:
+        return _read_histories(warehouse, None, any_version)[0]
+    file = _state_of(warehouse.published)  # before it is read: one that replaces it meanwhile is another
+    with _lock:
+        found = {symbol: _known[file, symbol] for symbol in symbols if (file, symbol) in _known}
+    if lacking := [symbol for symbol in symbols if symbol not in found]:
+        there, readable = _read_histories(warehouse, lacking, any_version)
+        found |= {symbol: there.get(symbol) for symbol in lacking}
+        if readable:
+            with _lock:
+                _known.update({(file, symbol): found[symbol] for symbol in lacking})
+    return {symbol: history for symbol, history in sorted(found.items()) if history is not None}
+
+
+def _state_of(path: Path) -> tuple[object, ...]:
+    """Return what differs whenever a file was replaced or written, also where it was not put into the file yet."""
+    state: list[object] = []
+    for part in (path, path.with_name(f"{path.name}.wal")):
+        with suppress(FileNotFoundError):
+            seen = part.stat()
+            state += [part.name, seen.st_dev, seen.st_ino, seen.st_mtime_ns, seen.st_size]
+    return tuple(state)
+
+
+def _read_histories(
+    warehouse: Warehouse, symbols: Sequence[str] | None, any_version: bool
+) -> tuple[dict[str, PublishedHistory], bool]:
+    """Return the histories, and whether the file is of a version whose tables are read without `any_version`, too."""
     raw_days: dict[str, set[date]] = {}
     days: dict[str, dict[str, dict[date, str]]] = {}
     with warehouse.read(any_version=any_version) as con:
+        readable = not any_version or schema_version(con) in READABLE
         names = [name for (name,) in rows(con, "SELECT symbol FROM symbols ORDER BY symbol")]
         names = [name for name in names if symbols is None or name in symbols]
         records = {name: get_symbol(con, name) for name in names}
@@ -196,11 +237,12 @@ def _histories(warehouse: Warehouse, symbols: Sequence[str] | None, any_version:
         query = "SELECT symbol, model, day, state_hash FROM heatmap_days WHERE NOT provisional AND"
         for name, model, day, state_hash in rows(con, f"{query} {wanted} ORDER BY ALL", [names]):
             days.setdefault(name, {}).setdefault(model, {})[day] = state_hash
-    return {
+    histories = {
         name: PublishedHistory(record, frozenset(raw_days.get(name, ())), days.get(name, {}))
         for name, record in records.items()
         if record is not None
     }
+    return histories, readable
 
 
 def stored_days(con: Connection, symbol: str) -> tuple[date, date]:

@@ -136,14 +136,13 @@ class Fleet:
 
     def runs(self) -> list[Run]:
         """Return the runs of shards that were asked for here, the first one first; at 00:20 UTC there are others."""
-        tag = "LEFT JOIN run_tags AS {0} ON {0}.run_id = runs.run_id AND {0}.key = 'dagster/{0}'".format
+        # The greatest value of a tag: after a crash of Dagster one has stood there twice.
+        tag = "(SELECT max(value) FROM run_tags AS t WHERE t.run_id = runs.run_id AND t.key = '{}')".format
         lines = self.server.ask(
             DATABASE,
-            "SELECT coalesce(root_run_id.value, runs.run_id), runs.status, shard.value, coalesce(runs.start_time, 0), "
-            "coalesce(runs.end_time, 0), coalesce(will_retry.value, '') FROM runs JOIN run_tags AS shard "
-            "ON shard.run_id = runs.run_id AND shard.key = 'heatmap/shard' "
-            f"{tag('root_run_id')} {tag('will_retry')} {tag('schedule_name')} "
-            "WHERE schedule_name.run_id IS NULL ORDER BY runs.id",
+            f"SELECT coalesce({tag('dagster/root_run_id')}, runs.run_id), status, {tag('heatmap/shard')}, "
+            f"coalesce(start_time, 0), coalesce(end_time, 0), coalesce({tag('dagster/will_retry')}, '') FROM runs "
+            f"WHERE {tag('heatmap/shard')} IS NOT NULL AND {tag('dagster/schedule_name')} IS NULL ORDER BY id",
         )
         return [
             Run(root, status, int(shard), float(began), float(ended), again == "true")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from datetime import date, timedelta
+from typing import Any
 
+import duckdb
 import pytest
 
 from heatmap_pipeline.store import read
@@ -80,6 +82,56 @@ def test_stored_days(warehouse: Warehouse) -> None:
     assert read.first_published_day(warehouse) == DAYS[0]
     warehouse.published.write_bytes(b"nonsense" * 2000)
     assert read.first_published_day(warehouse) is None
+
+
+def test_what_is_published_is_read_once_for_a_symbol_and_anew_when_the_file_changed(
+    warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[bool] = []
+    ask = Warehouse.read
+
+    def counted(self: Warehouse, **named: Any) -> Any:
+        opened.append(named["any_version"])
+        return ask(self, **named)
+
+    def newest() -> str:
+        histories = read.published_histories(warehouse, ["BTCUSDT"])
+        assert histories
+        return histories["BTCUSDT"].days["delta"][DAYS[2]]
+
+    monkeypatch.setattr(Warehouse, "read", counted)
+    publish(warehouse, ["BTCUSDT"])
+    every = read.published_histories(warehouse)
+    for any_version in (True, False, True):
+        assert read.published_histories(warehouse, ["BTCUSDT"], any_version=any_version) == every
+    assert opened == [False, True], "all are read whenever they are asked for, one is once"
+    for _ in range(2):
+        assert read.published_histories(warehouse, ["NOSUCH", "BTCUSDT"]) == every
+    assert len(opened) == 3, "that there is none is known, too"
+
+    for number, hashed in enumerate(("first", "second", "third")):
+        with warehouse.connect("BTCUSDT") as con:
+            con.execute("UPDATE heatmap_days SET state_hash = ? WHERE model = 'delta' AND day = ?", [hashed, DAYS[2]])
+        publish(warehouse, ["BTCUSDT"])  # two files take turns
+        assert [newest(), newest()] == [hashed, hashed]
+        assert len(opened) == 4 + number
+    with duckdb.connect(str(warehouse.published)) as client:
+        client.execute("SET checkpoint_threshold = '1GB'")
+        client.execute("UPDATE heatmap_days SET state_hash = 'by hand' WHERE day = ?", [DAYS[2]])
+        key = read._state_of(warehouse.published)
+        assert any(str(part).endswith(".wal") for part in key), "what a client wrote is beside the file as yet"
+    assert newest() == "by hand"
+    warehouse.published.unlink()
+    assert read.published_histories(warehouse, ["BTCUSDT"]) == {}
+
+
+def test_a_version_that_is_not_readable_is_not_kept_as_one_that_is(warehouse: Warehouse) -> None:
+    publish(warehouse, ["BTCUSDT"])
+    with duckdb.connect(str(warehouse.published)) as client:
+        client.execute("UPDATE schema_version SET version = 1000")
+    for _ in range(2):
+        assert read.published_histories(warehouse, ["BTCUSDT"], any_version=True)
+        assert read.published_histories(warehouse, ["BTCUSDT"]) is None
 
 
 @pytest.mark.parametrize("model", MODELS_USED)
