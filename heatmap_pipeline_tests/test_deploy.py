@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import shutil
 import subprocess
@@ -68,6 +70,38 @@ def test_what_compose_puts_in_is_named_in_the_env_file() -> None:
         value["env"] for value in DAGSTER["storage"]["postgres"]["postgres_db"].values() if isinstance(value, dict)
     }
     assert asked <= of_env_file().keys()
+
+
+DOCKER_COMPOSE = shutil.which("docker-compose", path=f"{os.environ['PATH']}:/usr/libexec/docker/cli-plugins")
+"""Docker Compose as a program of its own, as Debian 13 has it; it reads a file without Docker."""
+
+
+def compose_config(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run `docker compose config` over the file of a folder."""
+    assert DOCKER_COMPOSE is not None
+    command = [DOCKER_COMPOSE, "-f", str(folder / "compose.yaml"), "config", *words]
+    variables = {"PATH": os.environ["PATH"], "HOME": str(folder)}
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=variables)
+
+
+@pytest.mark.skipif(DOCKER_COMPOSE is None, reason="Docker Compose is missing: Debian 13's package docker-compose")
+@pytest.mark.parametrize("commented", [False, True])
+def test_docker_compose_reads_the_file_with_the_env_file(commented: bool, tmp_path: Path) -> None:
+    shutil.copy(DEPLOY / "compose.yaml", tmp_path)
+    variables = of_env_file(commented=commented)
+    (tmp_path / ".env").write_text("".join(f"{name}={value}\n" for name, value in variables.items()))
+    read = compose_config(tmp_path, "--format", "json")
+    assert read.returncode == 0, read.stderr
+    services = json.loads(read.stdout)["services"]
+    wanted = {name for name, service in COMPOSE["services"].items() if commented or "profiles" not in service}
+    assert services.keys() == wanted
+    for name in OURS:
+        assert services[name]["environment"]["HEATMAP_STORE"] == variables["HEATMAP_STORE"]
+    del variables["POSTGRES_PASSWORD"]
+    (tmp_path / ".env").write_text("".join(f"{name}={value}\n" for name, value in variables.items()))
+    refused = compose_config(tmp_path, "--quiet")
+    assert refused.returncode != 0
+    assert "POSTGRES_PASSWORD is missing a value" in refused.stderr
 
 
 @pytest.mark.parametrize("name", OURS)
