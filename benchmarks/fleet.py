@@ -43,8 +43,9 @@ def fleet(setting: Setting) -> Sequence[Measured]:
 
     By turns, as a machine is now faster and now slower.
     """
-    few, some, many, days = setting.pick(FEW, 2), setting.pick(SHARD, 3), setting.pick(100, 6), 1  # small days:
-    names = [f"COPY{number:03}USDT" for number in range(many)]  # what may grow are the symbols
+    few, some, many = setting.pick(FEW, 2), setting.pick(SHARD, 3), setting.pick(100, 6)
+    days = 1  # what may grow are the symbols
+    names = [f"COPY{number:03}USDT" for number in range(many)]
     archive = market.copies(setting.folder, names, days)
     _worker(setting, archive, names[:1], days, "empty")  # compiles
     setting.home("store")

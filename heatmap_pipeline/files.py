@@ -44,6 +44,18 @@ def replace_file(path: Path, content: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def state_of(path: Path) -> tuple[int, int, int] | None:
+    """Return what differs whenever a file was replaced or written: inode, nanoseconds, bytes; None where there is none.
+
+    Where a file cannot be looked at, it is as if there were none.
+    """
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
+
 def sync(path: Path) -> None:
     """Wait until a file or folder is on the disk."""
     handle = os.open(path, os.O_RDONLY)

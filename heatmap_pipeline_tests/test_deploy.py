@@ -72,8 +72,20 @@ def test_what_compose_puts_in_is_named_in_the_env_file() -> None:
     assert asked <= of_env_file().keys()
 
 
-DOCKER_COMPOSE = shutil.which("docker-compose", path=f"{os.environ['PATH']}:/usr/libexec/docker/cli-plugins")
-"""Docker Compose as a program of its own, as Debian 13 has it; it reads a file without Docker."""
+PLUGINS = ("/usr/libexec/docker/cli-plugins", "/usr/lib/docker/cli-plugins")
+
+
+def docker_compose() -> str | None:
+    """Return Docker Compose 2 or later as a program of its own, which needs no Docker to read a file; None without."""
+    found = shutil.which("docker-compose", path=os.pathsep.join((os.environ["PATH"], *PLUGINS)))
+    if found is None:
+        return None
+    said = subprocess.run([found, "version", "--short"], capture_output=True, text=True, timeout=60, check=False).stdout
+    major, _, _ = said.strip().removeprefix("v").partition(".")
+    return found if major.isdigit() and int(major) >= 2 else None
+
+
+DOCKER_COMPOSE = docker_compose()
 
 
 def compose_config(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
@@ -84,7 +96,7 @@ def compose_config(folder: Path, *words: str) -> subprocess.CompletedProcess[str
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=variables)
 
 
-@pytest.mark.skipif(DOCKER_COMPOSE is None, reason="Docker Compose is missing: Debian 13's package docker-compose")
+@pytest.mark.skipif(DOCKER_COMPOSE is None, reason="Docker Compose 2 is missing: Debian 13's docker-compose")
 @pytest.mark.parametrize("commented", [False, True])
 def test_docker_compose_reads_the_file_with_the_env_file(commented: bool, tmp_path: Path) -> None:
     shutil.copy(DEPLOY / "compose.yaml", tmp_path)

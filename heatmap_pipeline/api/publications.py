@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from heatmap_pipeline.errors import HeatmapError
+from heatmap_pipeline.files import state_of
 from heatmap_pipeline.views.data import Version
 
 _log = logging.getLogger(__name__)
@@ -64,7 +65,7 @@ class Publications:
         if self._reading is not None or (not now and moment - self._looked < self.look_every):
             return
         self._looked = moment
-        seen = self._signature()
+        seen = state_of(self._path)
         if seen is None or (seen == self._seen and not (self.problem and moment - self._tried > _RETRY_SECONDS)):
             return
         self._tried = moment
@@ -72,7 +73,7 @@ class Publications:
 
     async def watch(self, every: Callable[[], Awaitable[None]] | None = None) -> None:
         """Look at the file for ever, and call `every` each time."""
-        if self._signature() is None:
+        if state_of(self._path) is None:
             self._tell(f"nothing is published in {self._path.parent} yet; it is served as soon as it is")
         while True:
             self.look()
@@ -132,10 +133,3 @@ class Publications:
                 kind = " (simulated)" if symbol.simulated else ""
                 days = f"{model.first_day} .. {model.last_day}"
                 self._tell(f"serving {name} {days}, {', '.join(symbol.models)}{kind}")
-
-    def _signature(self) -> tuple[int, int, int] | None:
-        try:
-            found = self._path.stat()
-        except OSError:
-            return None
-        return found.st_ino, found.st_mtime_ns, found.st_size

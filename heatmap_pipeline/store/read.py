@@ -18,6 +18,7 @@ from threading import Lock
 import duckdb
 from cachetools import LRUCache
 
+from heatmap_pipeline.files import state_of
 from heatmap_pipeline.model.book import located_share
 from heatmap_pipeline.store.migrate import READABLE
 from heatmap_pipeline.store.origin import stored_command
@@ -197,26 +198,21 @@ _lock = Lock()
 def _histories(warehouse: Warehouse, symbols: Sequence[str] | None, any_version: bool) -> dict[str, PublishedHistory]:
     if symbols is None:
         return _read_histories(warehouse, None, any_version)[0]
-    file = _state_of(warehouse.published)  # before it is read: one that replaces it meanwhile is another
+    file = _version(warehouse.published)
     with _lock:
         found = {symbol: _known[file, symbol] for symbol in symbols if (file, symbol) in _known}
     if lacking := [symbol for symbol in symbols if symbol not in found]:
         there, readable = _read_histories(warehouse, lacking, any_version)
         found |= {symbol: there.get(symbol) for symbol in lacking}
-        if readable:
+        if readable and _version(warehouse.published) == file:  # else it is not known which of the two was read
             with _lock:
                 _known.update({(file, symbol): found[symbol] for symbol in lacking})
     return {symbol: history for symbol, history in sorted(found.items()) if history is not None}
 
 
-def _state_of(path: Path) -> tuple[object, ...]:
-    """Return what differs whenever a file was replaced or written, also where it was not put into the file yet."""
-    state: list[object] = []
-    for part in (path, path.with_name(f"{path.name}.wal")):
-        with suppress(FileNotFoundError):
-            seen = part.stat()
-            state += [part.name, seen.st_dev, seen.st_ino, seen.st_mtime_ns, seen.st_size]
-    return tuple(state)
+def _version(published: Path) -> tuple[object, ...]:
+    """Return what differs whenever the file was replaced or written, also where a client's log waits beside it."""
+    return published, state_of(published), state_of(published.with_name(f"{published.name}.wal"))
 
 
 def _read_histories(
