@@ -10,10 +10,12 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import duckdb
 
@@ -139,22 +141,42 @@ def fingerprints(con: Connection, schema: str = "main", *, symbols: Sequence[str
 
     `schema` is where the tables are, for an attached database `name.main`; `symbols` are those asked for, None for all.
     """
+    if symbols is not None and not symbols:
+        return {}
+    wanted = "" if symbols is None else f"WHERE symbol IN ({', '.join(map(quoted, symbols))}) "
+
+    def select(place: int, name: str) -> str:
+        # Summed in the database: a hundred symbols of some years have a quarter of a million of these rows.
+        return (
+            f"SELECT {place}, symbol, count(*), sum(hash(r)::HUGEINT) FROM {schema}.{name} AS r {wanted}GROUP BY symbol"  # noqa: S608
+        )
+
     digests: dict[str, hashlib.blake2b] = {}
-    there = columns_there(con, schema.removesuffix("main").rstrip(".") or None)
-    # The small ones, one of which changes whatever changes; of an earlier version some are not there.
-    small = [table.name for table in symbol_tables(private=False) if table.vouches or table.time_column is None]
-    # Summed in the database: a hundred symbols of some years have a quarter of a million of these rows.
-    wanted = "" if symbols is None else "WHERE symbol IN (SELECT unnest(?::VARCHAR[])) "
-    parts = [
-        f"SELECT {place}, symbol, count(*), sum(hash(r)::HUGEINT) FROM {schema}.{name} AS r {wanted}GROUP BY symbol"  # noqa: S608
-        for place, name in enumerate(small)
-        if name in there
-    ]
-    given = [] if symbols is None else [[*symbols]] * len(parts)
-    for place, symbol, count, total in rows(con, f"{' UNION ALL '.join(parts)} ORDER BY 1", given):
+    for place, symbol, count, total in sorted(_of_small(con, schema, select)):
         digest = digests.setdefault(symbol, hashlib.blake2b(digest_size=16))
-        digest.update(repr((small[place], count, int(total))).encode())
+        digest.update(repr((_small()[place], count, int(total))).encode())
     return {symbol: digest.hexdigest() for symbol, digest in sorted(digests.items())}
+
+
+@cache
+def _small() -> tuple[str, ...]:
+    """Return the names of the small tables, one of which changes whatever changes."""
+    return tuple(table.name for table in symbol_tables(private=False) if table.vouches or table.time_column is None)
+
+
+def _of_small(con: Connection, schema: str, select: Callable[[int, str], str]) -> list[tuple[Any, ...]]:
+    """Return the rows of a query of each small table, given its place and name, in any order.
+
+    Of an earlier version some are not there. That is asked only where they are missed: it takes as long as the rest.
+    """
+
+    def query(there: Container[str]) -> str:
+        return " UNION ALL ".join(select(place, name) for place, name in enumerate(_small()) if name in there)
+
+    try:
+        return rows(con, query(_small()))
+    except duckdb.CatalogException:
+        return rows(con, query(columns_there(con, schema.removesuffix("main").rstrip(".") or None)))
 
 
 def _published(warehouse: Warehouse, symbols: Sequence[str]) -> _Published | None:
@@ -177,10 +199,8 @@ def _published(warehouse: Warehouse, symbols: Sequence[str]) -> _Published | Non
 def _read_published(warehouse: Warehouse, path: Path, symbols: Sequence[str]) -> _Published:
     with warehouse.opened() as con:
         _attach(con, path)
-        there = columns_there(con, "old")
-        small = [table.name for table in symbol_tables(private=False) if table.vouches or table.time_column is None]
-        names = " UNION ".join(f"SELECT symbol FROM old.main.{name}" for name in small if name in there)  # noqa: S608
-        others = tuple(name for (name,) in rows(con, f"{names} ORDER BY symbol") if name not in symbols)
+        names = _of_small(con, "old.main", lambda _, name: f"SELECT DISTINCT symbol FROM old.main.{name}")  # noqa: S608
+        others = tuple(sorted({name for (name,) in names} - {*symbols}))
         return _Published(fingerprints(con, "old.main", symbols=symbols), others)
 
 

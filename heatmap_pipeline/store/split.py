@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from heatmap_pipeline.files import sync
+from heatmap_pipeline.store.instances import NOTHING
 from heatmap_pipeline.store.moving_in import FORMER, PRIVATE, release
 from heatmap_pipeline.store.schema import schema_text, symbol_tables, tables
 from heatmap_pipeline.store.sql import Connection, quoted, rows, scalar, transaction
@@ -34,7 +35,7 @@ def symbols_in(con: Connection) -> list[str]:
 
 def show_only(con: Connection, symbol: str) -> None:
     """Let a connection to an old database, attached as `warehouse`, see the rows of one symbol in every table."""
-    con.execute("USE memory")
+    con.execute(f"USE {NOTHING}")
     for table in symbol_tables():
         con.execute(f"CREATE VIEW {table.name} AS FROM warehouse.main.{table.name} WHERE symbol = {quoted(symbol)}")
     for statement in con.extract_statements(schema_text()):
