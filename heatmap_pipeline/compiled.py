@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import pickle
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -49,10 +50,34 @@ def compiled(function: Any) -> Any:
     return dispatcher
 
 
+def load_numba() -> None:
+    """Load what numba loads when it first compiles or finds a function, but not scipy's linear algebra.
+
+    That takes a quarter of a second in every process, only to be told that there could be products of matrices, which
+    no function here has. Where numba asks in another way than it does today, all of it is loaded.
+    """
+    from numba.np import linalg  # noqa: PLC0415  # as the rest, loaded by whoever computes
+
+    asked = getattr(linalg, "ensure_blas", None)
+    if asked is None or asked is _no_blas or "numba.np.arraymath" in sys.modules:
+        return
+    linalg.ensure_blas = _no_blas
+    try:
+        import numba.np.arraymath  # noqa: F401, PLC0415
+    finally:
+        linalg.ensure_blas = asked
+
+
+def _no_blas() -> None:
+    """Say to numba what it hears where scipy is not installed."""
+    raise ImportError("scipy's linear algebra is not loaded")
+
+
 def _borne(method: Callable[..., Any]) -> Callable[..., Any]:
     """Return a method that finds or keeps nothing where it fails for the sake of its files."""
 
     def bear(*arguments: Any) -> Any:
+        load_numba()
         try:
             return method(*arguments)
         except _UNUSABLE as error:

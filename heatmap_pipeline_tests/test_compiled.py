@@ -122,3 +122,11 @@ def test_the_functions_of_the_package_are_kept() -> None:
         file = sys.modules.get(f"heatmap_pipeline.{name}") or importlib.import_module(f"heatmap_pipeline.{name}")
         functions = [value for value in vars(file).values() if hasattr(value, "py_func")]
         assert functions, name
+
+
+def test_linear_algebra_is_not_loaded_for_what_has_none(tmp_path: Path) -> None:
+    """A quarter of a second in every process, if numba asks for it; where its names change, this says so."""
+    assert loaded(tmp_path)(3) == 6
+    arrays, linalg = (importlib.import_module(f"numba.np.{name}") for name in ("arraymath", "linalg"))
+    assert arrays._HAVE_BLAS is False
+    assert linalg.ensure_blas is not module._no_blas, "what has products of matrices is told the truth"
