@@ -62,7 +62,7 @@ def publish_symbols(
     kept = [symbol for symbol in symbols if symbol not in results]
     while kept:
         try:
-            report = publish(warehouse, kept)
+            report = publish(warehouse, kept, tables_up_to=settings.most_of_tables)
         except UnusableError as error:
             damaged = [symbol for symbol in kept if warehouse.path(symbol) == error.path]
             if not damaged:

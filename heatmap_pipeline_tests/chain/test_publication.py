@@ -52,9 +52,9 @@ def published_symbols(settings: Settings) -> list[str]:
 def test_the_file_is_written_once_for_all(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple[str, ...]] = []
 
-    def counted(warehouse: Warehouse, symbols: list[str]) -> PublishReport:
+    def counted(warehouse: Warehouse, symbols: list[str], **more: float) -> PublishReport:
         calls.append(tuple(symbols))
-        return publish(warehouse, symbols)
+        return publish(warehouse, symbols, **more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(publication, "publish", counted)
     warehouse = Warehouse(settings.home)

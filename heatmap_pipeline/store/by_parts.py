@@ -1,0 +1,263 @@
+"""Publication of a large home by parts: files of what changed, links to all else, and views over them.
+
+    HOME/parts/NAME/manifests/BTCUSDT.json                              which parts hold the rows of a symbol
+    HOME/parts/NAME/raw_candles/symbol=BTCUSDT/2024-01-<hash>.parquet   a part, the same file in each folder that has it
+    HOME/heatmap.duckdb                                                 views over one of these folders
+
+What belongs here: what is in such a folder, and making the next one out of it. What does not: whether a home is
+published so (`publish.py`). Which folder counts is said by heatmap.duckdb alone, so a kill leaves what was published.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence, Set
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from heatmap_pipeline import __version__
+from heatmap_pipeline.commands import at, command
+from heatmap_pipeline.files import state_of, sync
+from heatmap_pipeline.store.catalogue import build
+from heatmap_pipeline.store.generations import (
+    PARTS_FOLDER,
+    built_note,
+    generations,
+    link,
+    mark_built,
+    new_generation,
+    remove_all_but,
+)
+from heatmap_pipeline.store.leftovers import temporary
+from heatmap_pipeline.store.manifest import PARTS, Days, Manifest, ManifestError, Part, manifest_path, now, understood
+from heatmap_pipeline.store.migrate import SCHEMA_VERSION
+from heatmap_pipeline.store.parts import cut, days_of, load
+from heatmap_pipeline.store.sql import Connection, transaction
+from heatmap_pipeline.store.warehouse import StoreError, Warehouse
+
+
+class LostPartsError(StoreError):
+    """Parts that are published are not there any more.
+
+    Attributes:
+        symbols: that lack some.
+    """
+
+    def __init__(self, warehouse: Warehouse, symbols: Sequence[str]) -> None:
+        self.symbols = tuple(symbols)
+        line = command(at(warehouse.home), "forget", symbols[0])
+        super().__init__(
+            f"the parts of {', '.join(symbols)} in {parts_folder(warehouse)} are gone or damaged, and so is what they "
+            f"were made of; put them back from a backup, or `{line}`"
+        )
+
+
+def parts_folder(warehouse: Warehouse) -> Path:
+    """Return the folder of a home that holds its parts."""
+    return warehouse.home.resolve() / PARTS_FOLDER
+
+
+@dataclass(frozen=True)
+class Generation:
+    """The parts that a published file is made of.
+
+    Attributes:
+        warehouse: of the home.
+        named: the folder that its views name; the home may have been somewhere else then.
+    """
+
+    warehouse: Warehouse
+    named: Path
+
+    @property
+    def folder(self) -> Path:
+        """Where the folder is now."""
+        return parts_folder(self.warehouse) / self.named.name
+
+    @property
+    def moved(self) -> bool:
+        """Whether views name a place that is not that of the folder."""
+        return self.named != self.folder
+
+    def manifest(self, symbol: str) -> Manifest | None:
+        """Return which parts a symbol has, None where any of them is not there or has another size."""
+        path = self.folder / manifest_path(symbol)
+        try:
+            manifest = understood(path.read_bytes(), str(path))
+            sizes = {file.stat().st_size - part.bytes for part, file in _files(self.folder, manifest).items()}
+        except (OSError, ManifestError):
+            return None
+        return manifest if sizes <= {0} else None
+
+    def files(self, symbol: str) -> dict[Part, Path]:
+        """Return where the parts of a symbol are.
+
+        Raises:
+            LostPartsError: if any is not there.
+        """
+        manifest = self.manifest(symbol)
+        if manifest is None:
+            raise LostPartsError(self.warehouse, [symbol])
+        return _files(self.folder, manifest)
+
+
+Opening = Callable[[str], AbstractContextManager[Connection]]
+"""Opens a database that holds the rows of a symbol."""
+
+
+def publish_by_parts(
+    warehouse: Warehouse, sources: Mapping[str, Opening], kept: Sequence[str], former: Generation | None
+) -> Generation:
+    """Put a published file in place whose large tables are views over a new folder of parts.
+
+    The caller holds the locks of the publication and of what it opens.
+
+    Args:
+        warehouse: of the home.
+        sources: what opens the database with the rows of each symbol that is cut.
+        kept: symbols whose parts are those that they have in `former`.
+        former: what is published by parts; None where nothing is.
+
+    Raises:
+        StoreError: if the home cannot be written, its disk is full, or a database or part cannot be used; what is
+            published is then as it was.
+    """
+    home = parts_folder(warehouse)
+    place = home / f"{time.time_ns():x}"
+    with warehouse.explaining():
+        home.mkdir(exist_ok=True)
+        with new_generation(home) as new:
+            made = _Making(warehouse, new, former)
+            for symbol in kept:
+                made.keep(symbol)
+            for symbol, opening in sources.items():
+                with opening(symbol) as con:
+                    made.cut(con, symbol)
+            sync(new)
+            new.rename(place)
+        before = state_of(warehouse.published)
+        try:
+            files = {
+                symbol: {part: _place(place, symbol, part) for part in parts} for symbol, parts in made.parts.items()
+            }
+            build(warehouse, files, views_over=place)
+        finally:
+            if state_of(warehouse.published) == before:
+                shutil.rmtree(place, ignore_errors=True)
+        mark_built(place)
+    return Generation(warehouse, place)
+
+
+@dataclass
+class _Making:
+    """A folder of parts that is being filled.
+
+    Attributes:
+        warehouse: of the home.
+        new: the folder.
+        former: what is published by parts; None where nothing is.
+        parts: of each symbol that is done.
+    """
+
+    warehouse: Warehouse
+    new: Path
+    former: Generation | None
+    parts: dict[str, tuple[Part, ...]] = field(default_factory=dict)
+
+    def keep(self, symbol: str) -> None:
+        """Give a symbol the parts that it has."""
+        manifest = self.former.manifest(symbol) if self.former is not None else None
+        if self.former is None or manifest is None:
+            raise LostPartsError(self.warehouse, [symbol])
+        files = _files(self.former.folder, manifest)
+        if manifest.schema_version != SCHEMA_VERSION:
+            self._bring_up_to_date(symbol, files)
+            return
+        for part, file in files.items():
+            link(file, self._target(symbol, part))
+        self._name(symbol, manifest)
+
+    def cut(self, con: Connection, symbol: str) -> None:
+        """Give a symbol the parts that its rows are now; of those that are as before no file is written."""
+        before = self.former.manifest(symbol) if self.former is not None else None
+        there = _files(self.former.folder, before) if self.former is not None and before is not None else {}
+        scratch = self.new.with_name(f".{os.getpid()}.cut.new")
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir()
+        try:
+            pieces = cut(con, symbol, scratch, tuple(there), before.fingerprints if before else None, private=False)
+            for part in pieces.parts:
+                if file := pieces.files.get(part.hash):
+                    sync(file)
+                    file.replace(self._target(symbol, part))
+                else:
+                    link(there[part], self._target(symbol, part))
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+        days = {
+            model: Days(first=first, last=last, count=n) for model, (first, last, n) in days_of(con, symbol).items()
+        }
+        manifest = Manifest(
+            program=__version__,
+            symbol=symbol,
+            committed=now(),
+            days=days,
+            fingerprints=dict(pieces.fingerprints),
+            parts=pieces.parts,
+        )
+        self._name(symbol, manifest)
+
+    def _name(self, symbol: str, manifest: Manifest) -> None:
+        path = self.new / manifest_path(symbol)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(manifest.written())
+        self.parts[symbol] = manifest.parts
+
+    def _target(self, symbol: str, part: Part) -> Path:
+        target = _place(self.new, symbol, part)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        return target
+
+    def _bring_up_to_date(self, symbol: str, files: Mapping[Part, Path]) -> None:
+        """Cut the rows of parts of an earlier version of the tables anew."""
+        path = temporary(self.warehouse, "earlier")
+        try:
+            with self.warehouse.opened(path) as con:
+                with transaction(con):
+                    load(con, symbol, files)
+                self.cut(con, symbol)
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def remove_unfinished(warehouse: Warehouse, present: Generation | None) -> None:
+    """Remove the folders of parts of killed publications, at the start of one."""
+    home = parts_folder(warehouse)
+    if home.is_dir():
+        built = {path for path in generations(home) if built_note(path) is not None}
+        _remove_others(warehouse, built | ({present.folder} if present else set()))
+
+
+def remove_older(warehouse: Warehouse, *used: Generation | None) -> None:
+    """Remove the folders of parts that nobody needs, at the end of a publication.
+
+    Args:
+        warehouse: of the home.
+        used: by what is published, and by what was published before, which readers may still have open.
+    """
+    _remove_others(warehouse, {one.folder for one in used if one is not None})
+
+
+def _remove_others(warehouse: Warehouse, used: Set[Path]) -> None:
+    remove_all_but(parts_folder(warehouse), used)
+
+
+def _place(folder: Path, symbol: str, part: Part) -> Path:
+    return folder / part.path(symbol).removeprefix(PARTS)
+
+
+def _files(folder: Path, manifest: Manifest) -> dict[Part, Path]:
+    return {part: _place(folder, manifest.symbol, part) for part in manifest.parts}
