@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -88,24 +89,27 @@ def pull(settings: Settings, folder: Path, *, tables_up_to: int = TABLES_UP_TO) 
     if not symbols:
         line = command(settings, "run", "SYMBOL", days=("DAY", "DAY"))
         raise PullError(f"nothing is stored in {bucket.address} yet; begin with `{line}`")
-    home = folder / PARTS_FOLDER
+    home = folder.resolve() / PARTS_FOLDER
     with _alone(folder, settings.lock_timeout), new_generation(home) as new:
         before = generations(home)
         parts = _fetched(bucket, symbols, new, before)
         views = sum(part.bytes for files in parts.values() for part in files) > tables_up_to
         place = home / _name_of(parts)
         fetched, removed = _difference(parts, new, before)
-        unchanged = built_note(place) == _mark(warehouse, views=views)
+        moved = {
+            symbol: {part: place / file.relative_to(new) for part, file in files.items()}
+            for symbol, files in parts.items()
+        }
+        whole = all(file.is_file() for files in moved.values() for file in files.values())
+        unchanged = whole and built_note(place) == _mark(warehouse, place if views else None)
         if not unchanged:
+            if not whole:
+                shutil.rmtree(place, ignore_errors=True)  # somebody has removed some of it
             if not place.exists():
                 new.rename(place)
-            moved = {
-                symbol: {part: place / file.relative_to(new) for part, file in files.items()}
-                for symbol, files in parts.items()
-            }
             with warehouse.publishing():
                 build(warehouse, moved, views_over=place if views else None)
-            mark_built(place, _mark(warehouse, views=views))
+            mark_built(place, _mark(warehouse, place if views else None))
         # The folder of the former database stays, which readers of it may still use.
         former = newest_built([path for path in before if path != place])
         remove_all_but(home, {place, former or place})
@@ -130,13 +134,16 @@ def _name_of(parts: Mapping[str, Mapping[Part, Path]]) -> str:
     return digest.hexdigest()
 
 
-def _mark(warehouse: Warehouse, *, views: bool) -> str:
-    """Return what tells the database that was made from any other, '' where there is none."""
+def _mark(warehouse: Warehouse, views_over: Path | None) -> str:
+    """Return what tells the database that was made from any other, '' where there is none.
+
+    A folder that was moved is another one to its views.
+    """
     try:
         said = warehouse.published.stat()
     except OSError:
         return ""
-    return f"{said.st_ino} {said.st_size} {said.st_mtime_ns} {'views' if views else 'tables'}"
+    return f"{said.st_ino} {said.st_size} {said.st_mtime_ns} {views_over or 'tables'}"
 
 
 def _difference(parts: Mapping[str, Mapping[Part, Path]], new: Path, before: list[Path]) -> tuple[int, int]:

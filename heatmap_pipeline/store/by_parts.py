@@ -14,7 +14,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence, Set
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -61,6 +61,14 @@ def parts_folder(warehouse: Warehouse) -> Path:
 
 
 @dataclass(frozen=True)
+class Held:
+    """What is published of a symbol: which parts, and where each is."""
+
+    manifest: Manifest
+    files: Mapping[Part, Path]
+
+
+@dataclass(frozen=True)
 class Generation:
     """The parts that a published file is made of.
 
@@ -71,6 +79,7 @@ class Generation:
 
     warehouse: Warehouse
     named: Path
+    _known: dict[str, Held | None] = field(default_factory=dict)
 
     @property
     def folder(self) -> Path:
@@ -82,26 +91,32 @@ class Generation:
         """Whether views name a place that is not that of the folder."""
         return self.named != self.folder
 
-    def manifest(self, symbol: str) -> Manifest | None:
-        """Return which parts a symbol has, None where any of them is not there or has another size."""
-        path = self.folder / manifest_path(symbol)
-        try:
-            manifest = understood(path.read_bytes(), str(path))
-            sizes = {file.stat().st_size - part.bytes for part, file in _files(self.folder, manifest).items()}
-        except (OSError, ManifestError):
-            return None
-        return manifest if sizes <= {0} else None
+    def lacks(self, symbol: str) -> bool:
+        """Return whether any part of a symbol is not there, or has another size."""
+        return self._look(symbol) is None
 
-    def files(self, symbol: str) -> dict[Part, Path]:
-        """Return where the parts of a symbol are.
+    def held(self, symbol: str) -> Held:
+        """Return the parts of a symbol.
 
         Raises:
             LostPartsError: if any is not there.
         """
-        manifest = self.manifest(symbol)
-        if manifest is None:
+        held = self._look(symbol)
+        if held is None:
             raise LostPartsError(self.warehouse, [symbol])
-        return _files(self.folder, manifest)
+        return held
+
+    def _look(self, symbol: str) -> Held | None:
+        """Look at the files of a symbol, once: in a hundred symbols of three years there are 30,000."""
+        if symbol not in self._known:
+            path = self.folder / manifest_path(symbol)
+            self._known[symbol] = None
+            with suppress(OSError, ManifestError):
+                manifest = understood(path.read_bytes(), str(path))
+                files = {part: _place(self.folder, symbol, part) for part in manifest.parts}
+                if all(file.stat().st_size == part.bytes for part, file in files.items()):
+                    self._known[symbol] = Held(manifest, files)
+        return self._known[symbol]
 
 
 Opening = Callable[[str], AbstractContextManager[Connection]]
@@ -122,6 +137,7 @@ def publish_by_parts(
         former: what is published by parts; None where nothing is.
 
     Raises:
+        LostPartsError: if a symbol that is kept lacks parts.
         StoreError: if the home cannot be written, its disk is full, or a database or part cannot be used; what is
             published is then as it was.
     """
@@ -130,25 +146,28 @@ def publish_by_parts(
     with warehouse.explaining():
         home.mkdir(exist_ok=True)
         with new_generation(home) as new:
-            made = _Making(warehouse, new, former)
-            for symbol in kept:
-                made.keep(symbol)
+            made = _Making(warehouse, new)
+            if former is not None:
+                for symbol in kept:
+                    made.keep(symbol, former.held(symbol))
             for symbol, opening in sources.items():
                 with opening(symbol) as con:
-                    made.cut(con, symbol)
+                    made.cut(con, symbol, None if former is None or former.lacks(symbol) else former.held(symbol))
             sync(new)
             new.rename(place)
         before = state_of(warehouse.published)
         try:
-            files = {
-                symbol: {part: _place(place, symbol, part) for part in parts} for symbol, parts in made.parts.items()
-            }
-            build(warehouse, files, views_over=place)
+            build(warehouse, {each.symbol: _small_parts(place, each) for each in made.manifests}, views_over=place)
         finally:
             if state_of(warehouse.published) == before:
                 shutil.rmtree(place, ignore_errors=True)
         mark_built(place)
     return Generation(warehouse, place)
+
+
+def _small_parts(folder: Path, manifest: Manifest) -> dict[Part, Path]:
+    """Return where the parts are whose tables are no views."""
+    return {part: _place(folder, manifest.symbol, part) for part in manifest.parts if not part.month}
 
 
 @dataclass
@@ -158,37 +177,32 @@ class _Making:
     Attributes:
         warehouse: of the home.
         new: the folder.
-        former: what is published by parts; None where nothing is.
-        parts: of each symbol that is done.
+        manifests: of the symbols that are done.
     """
 
     warehouse: Warehouse
     new: Path
-    former: Generation | None
-    parts: dict[str, tuple[Part, ...]] = field(default_factory=dict)
+    manifests: list[Manifest] = field(default_factory=list)
+    _folders: set[Path] = field(default_factory=set)
 
-    def keep(self, symbol: str) -> None:
+    def keep(self, symbol: str, held: Held) -> None:
         """Give a symbol the parts that it has."""
-        manifest = self.former.manifest(symbol) if self.former is not None else None
-        if self.former is None or manifest is None:
-            raise LostPartsError(self.warehouse, [symbol])
-        files = _files(self.former.folder, manifest)
-        if manifest.schema_version != SCHEMA_VERSION:
-            self._bring_up_to_date(symbol, files)
+        if held.manifest.schema_version != SCHEMA_VERSION:
+            self._bring_up_to_date(symbol, held)
             return
-        for part, file in files.items():
+        for part, file in held.files.items():
             link(file, self._target(symbol, part))
-        self._name(symbol, manifest)
+        self._name(held.manifest)
 
-    def cut(self, con: Connection, symbol: str) -> None:
-        """Give a symbol the parts that its rows are now; of those that are as before no file is written."""
-        before = self.former.manifest(symbol) if self.former is not None else None
-        there = _files(self.former.folder, before) if self.former is not None and before is not None else {}
+    def cut(self, con: Connection, symbol: str, held: Held | None) -> None:
+        """Give a symbol the parts that its rows are now; of those that are as they were no file is written."""
+        there = held.files if held else {}
+        prints = held.manifest.fingerprints if held else None
         scratch = self.new.with_name(f".{os.getpid()}.cut.new")
         shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir()
         try:
-            pieces = cut(con, symbol, scratch, tuple(there), before.fingerprints if before else None, private=False)
+            pieces = cut(con, symbol, scratch, tuple(there), prints, private=False)
             for part in pieces.parts:
                 if file := pieces.files.get(part.hash):
                     sync(file)
@@ -208,27 +222,29 @@ class _Making:
             fingerprints=dict(pieces.fingerprints),
             parts=pieces.parts,
         )
-        self._name(symbol, manifest)
+        self._name(manifest)
 
-    def _name(self, symbol: str, manifest: Manifest) -> None:
-        path = self.new / manifest_path(symbol)
+    def _name(self, manifest: Manifest) -> None:
+        path = self.new / manifest_path(manifest.symbol)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(manifest.written())
-        self.parts[symbol] = manifest.parts
+        self.manifests.append(manifest)
 
     def _target(self, symbol: str, part: Part) -> Path:
         target = _place(self.new, symbol, part)
-        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.parent not in self._folders:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            self._folders.add(target.parent)
         return target
 
-    def _bring_up_to_date(self, symbol: str, files: Mapping[Part, Path]) -> None:
+    def _bring_up_to_date(self, symbol: str, held: Held) -> None:
         """Cut the rows of parts of an earlier version of the tables anew."""
         path = temporary(self.warehouse, "earlier")
         try:
             with self.warehouse.opened(path) as con:
                 with transaction(con):
-                    load(con, symbol, files)
-                self.cut(con, symbol)
+                    load(con, symbol, held.files)
+                self.cut(con, symbol, None)
         finally:
             path.unlink(missing_ok=True)
 
@@ -257,7 +273,3 @@ def _remove_others(warehouse: Warehouse, used: Set[Path]) -> None:
 
 def _place(folder: Path, symbol: str, part: Part) -> Path:
     return folder / part.path(symbol).removeprefix(PARTS)
-
-
-def _files(folder: Path, manifest: Manifest) -> dict[Part, Path]:
-    return {part: _place(folder, manifest.symbol, part) for part in manifest.parts}

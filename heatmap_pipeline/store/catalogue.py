@@ -17,7 +17,7 @@ from heatmap_pipeline.store.leftovers import remove_leftovers, temporary
 from heatmap_pipeline.store.manifest import Part
 from heatmap_pipeline.store.parts import by_month, load
 from heatmap_pipeline.store.schema import Table, symbol_tables
-from heatmap_pipeline.store.sql import Connection, quoted, rows, transaction
+from heatmap_pipeline.store.sql import Connection, quoted, rows, scalar, transaction
 from heatmap_pipeline.store.warehouse import Warehouse
 
 
@@ -54,10 +54,15 @@ def build(warehouse: Warehouse, parts: Mapping[str, Mapping[Part, Path]], *, vie
             remove_leftovers(warehouse)
 
 
-def views_over(con: Connection, database: str) -> Path | None:
-    """Return the folder that the views of an attached database are over, None where all its tables are real ones."""
+def views_over(con: Connection, database: str | None = None) -> Path | None:
+    """Return the folder that the views of a database are over, None where all its tables are real ones.
+
+    Args:
+        con: with it attached.
+        database: its name; None: the one in use.
+    """
     query = "SELECT view_name, sql FROM duckdb_views() WHERE database_name = ? AND NOT internal"
-    for name, statement in rows(con, query, [database]):
+    for name, statement in rows(con, query, [database or scalar(con, "SELECT current_database()")]):
         if found := re.search(rf"'((?:[^']|'')*)/{re.escape(name)}/symbol=\*/\*\.parquet'", statement):
             return Path(re.sub(r"\[([*?[])\]", r"\1", found[1].replace("''", "'")))
     return None

@@ -96,7 +96,7 @@ class _Published:
 
     def lost(self) -> list[str]:
         """Return the symbols that lack parts."""
-        return [] if self.parts is None else [name for name in self.symbols if self.parts.manifest(name) is None]
+        return [] if self.parts is None else [name for name in self.symbols if self.parts.lacks(name)]
 
 
 def publish(
@@ -426,7 +426,7 @@ def _write_rows(made: _New, con: Connection, old: Path | None) -> None:
                 con.execute(f"INSERT INTO {name} {query} WHERE symbol IN (SELECT unnest(?))", [[*made.kept]])
         if made.parts is not None:
             for symbol in made.kept:
-                load(con, symbol, made.parts.files(symbol))
+                load(con, symbol, made.parts.held(symbol).files)
 
 
 def _set_aside(warehouse: Warehouse) -> None:
