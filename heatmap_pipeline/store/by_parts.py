@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +21,7 @@ from pathlib import Path
 from heatmap_pipeline import __version__
 from heatmap_pipeline.commands import at, command
 from heatmap_pipeline.files import state_of, sync
-from heatmap_pipeline.store.catalogue import build
+from heatmap_pipeline.store.catalogue import build, views_over
 from heatmap_pipeline.store.generations import (
     PARTS_FOLDER,
     built_note,
@@ -34,8 +34,10 @@ from heatmap_pipeline.store.generations import (
 from heatmap_pipeline.store.leftovers import temporary
 from heatmap_pipeline.store.manifest import PARTS, Days, Manifest, ManifestError, Part, manifest_path, now, understood
 from heatmap_pipeline.store.migrate import SCHEMA_VERSION
+from heatmap_pipeline.store.months import folder_of
 from heatmap_pipeline.store.parts import cut, days_of, load
-from heatmap_pipeline.store.sql import Connection, transaction
+from heatmap_pipeline.store.schema import symbol_tables
+from heatmap_pipeline.store.sql import Connection, quoted, transaction
 from heatmap_pipeline.store.warehouse import StoreError, Warehouse
 
 
@@ -90,6 +92,10 @@ class Generation:
     def moved(self) -> bool:
         """Whether views name a place that is not that of the folder."""
         return self.named != self.folder
+
+    def size(self, symbols: Iterable[str]) -> int:
+        """Return the bytes of the parts of symbols."""
+        return sum(held.manifest.size for held in map(self._look, symbols) if held is not None)
 
     def lacks(self, symbol: str) -> bool:
         """Return whether any part of a symbol is not there, or has another size."""
@@ -257,18 +263,34 @@ def remove_unfinished(warehouse: Warehouse, present: Generation | None) -> None:
         _remove_others(warehouse, built | ({present.folder} if present else set()))
 
 
-def remove_older(warehouse: Warehouse, *used: Generation | None) -> None:
+def remove_older(
+    warehouse: Warehouse, present: Generation | None, former: Generation | None, forgotten: Collection[str]
+) -> None:
     """Remove the folders of parts that nobody needs, at the end of a publication.
 
     Args:
         warehouse: of the home.
-        used: by what is published, and by what was published before, which readers may still have open.
+        present: what is published.
+        former: what was published before, which readers may still have open.
+        forgotten: symbols of which nothing is to be left in it either.
     """
-    _remove_others(warehouse, {one.folder for one in used if one is not None})
+    _remove_others(warehouse, {one.folder for one in (present, former) if one is not None})
+    if former is not None:
+        for symbol in forgotten:
+            for table in symbol_tables():
+                shutil.rmtree(former.folder / folder_of(table.name, symbol), ignore_errors=True)
+            (former.folder / manifest_path(symbol)).unlink(missing_ok=True)
 
 
 def _remove_others(warehouse: Warehouse, used: Set[Path]) -> None:
-    remove_all_but(parts_folder(warehouse), used)
+    """Remove all folders but some, and those that files of earlier versions, which were set aside, are over."""
+    kept = set(used)
+    for path in warehouse.home.glob("heatmap.schema-*.duckdb"):
+        with suppress(StoreError), warehouse.opened() as con:
+            con.execute(f"ATTACH {quoted(path)} AS other (READ_ONLY)")
+            if (named := views_over(con, "other")) is not None:
+                kept.add(named)
+    remove_all_but(parts_folder(warehouse), kept)
 
 
 def _place(folder: Path, symbol: str, part: Part) -> Path:

@@ -74,7 +74,7 @@ class PublishReport:
 
 
 @dataclass(frozen=True)
-class _Published:
+class Published:
     """What heatmap.duckdb holds.
 
     Attributes:
@@ -147,8 +147,8 @@ def _publish(warehouse: Warehouse, symbols: Sequence[str], keep_former: bool, ta
                 private |= fingerprints(con, symbols=[name])
                 if has_room(con):
                     roomy.append(name)
-        published = _published(warehouse, names)
-        before = published or _Published()
+        there = _published(warehouse, names)
+        before = there or Published()
         lost = before.lost()
         if others := [name for name in lost if name in before.others]:
             raise LostPartsError(warehouse, others)
@@ -156,20 +156,20 @@ def _publish(warehouse: Warehouse, symbols: Sequence[str], keep_former: bool, ta
         views = _views_wanted(warehouse, [*private, *before.others], before, tables_up_to)
         whole, changed = False, bool(differ) or _has_another_form(before, views)
         if changed:
-            if published is not None or not warehouse.published.exists():
+            if there is not None or not warehouse.published.exists():
                 remove_unfinished(warehouse, before.parts)
             for name in roomy:
                 compact(warehouse, name)
             held = [name for name in names if name in before.prints and name not in differ]
             wanted = {name: private.get(name) for name in differ}
-            new = _New(warehouse, wanted, [*held, *before.others], published is not None, before.parts)
+            new = _New(warehouse, wanted, [*held, *before.others], there is not None, before.parts)
             whole = _replace_by_parts(new) if views else _replace(new, keep=keep_former)
         size = warehouse.published.stat().st_size if warehouse.published.exists() else 0
     done = tuple(name for name in names if name in private)
     return PublishReport(changed, done, before.others, size, time.monotonic() - started, whole)
 
 
-def _views_wanted(warehouse: Warehouse, symbols: Sequence[str], before: _Published, tables_up_to: float) -> bool:
+def _views_wanted(warehouse: Warehouse, symbols: Sequence[str], before: Published, tables_up_to: float) -> bool:
     """Return whether large tables are to be views over parts."""
     if before.parts is None and before.others and not before.can_be_cut:
         return False  # the next time
@@ -178,7 +178,7 @@ def _views_wanted(warehouse: Warehouse, symbols: Sequence[str], before: _Publish
     return size > tables_up_to * (1 if before.parts is None else _BACK_BELOW)
 
 
-def _has_another_form(before: _Published, views: bool) -> bool:
+def _has_another_form(before: Published, views: bool) -> bool:
     """Return whether what is published is not as it should be, though its rows are."""
     if not before.symbols:
         return False
@@ -188,13 +188,20 @@ def _has_another_form(before: _Published, views: bool) -> bool:
 def published_prints(warehouse: Warehouse, symbols: Sequence[str]) -> Mapping[str, str]:
     """Return the fingerprints of those of the symbols that are published, for `is_published`.
 
+    None where parts are gone, or the home was moved: a publication has to make them anew.
+
     Raises:
         StoreError: as `publish` does, for a published file that cannot be read.
     """
-    published = _published(warehouse, symbols)
-    if published is None or published.lost() or (published.parts is not None and published.parts.moved):
+    there = _published(warehouse, symbols)
+    if there is None or there.lost() or (there.parts is not None and there.parts.moved):
         return {}  # to be made anew
-    return published.prints
+    return there.prints
+
+
+def publication(warehouse: Warehouse) -> Published | None:
+    """Return what is published, None where it is of another version; raises as `published_prints`."""
+    return _published(warehouse, ())
 
 
 def is_published(con: Connection, symbol: str, prints: Mapping[str, str]) -> bool:
@@ -225,7 +232,7 @@ def fingerprints(con: Connection, schema: str = "main", *, symbols: Sequence[str
     return {symbol: digest.hexdigest() for symbol, digest in sorted(digests.items())}
 
 
-def _published(warehouse: Warehouse, symbols: Sequence[str]) -> _Published | None:
+def _published(warehouse: Warehouse, symbols: Sequence[str]) -> Published | None:
     """Return what is published, None where none of it can be carried over."""
     if not warehouse.published.exists():
         return None
@@ -242,7 +249,7 @@ def _published(warehouse: Warehouse, symbols: Sequence[str]) -> _Published | Non
     return None
 
 
-def _read_published(warehouse: Warehouse, path: Path, symbols: Sequence[str]) -> _Published:
+def _read_published(warehouse: Warehouse, path: Path, symbols: Sequence[str]) -> Published:
     with warehouse.opened() as con:
         version = _attach(con, path)
         named = views_over(con, "old")
@@ -250,7 +257,7 @@ def _read_published(warehouse: Warehouse, path: Path, symbols: Sequence[str]) ->
         small = [table.name for table in symbol_tables(private=False) if table.vouches or table.time_column is None]
         names = " UNION ".join(f"SELECT symbol FROM old.main.{name}" for name in small if name in there)  # noqa: S608
         others = tuple(name for (name,) in rows(con, f"{names} ORDER BY symbol") if name not in symbols)
-        return _Published(
+        return Published(
             fingerprints(con, "old.main", symbols=symbols),
             others,
             Generation(warehouse, named) if named is not None else None,
@@ -342,7 +349,7 @@ def _replace(made: _New, *, keep: bool) -> bool:
         new.replace(warehouse.published)
         _sync(warehouse.home)
         spare.remember(warehouse)
-        remove_older(warehouse, made.parts)
+        remove_older(warehouse, None, made.parts, made.gone)
         return whole
     finally:
         remove_leftovers(warehouse)
@@ -374,7 +381,7 @@ def _replace_by_parts(made: _New) -> bool:
         _set_aside(warehouse)
     new = publish_by_parts(warehouse, sources, kept, made.parts)
     spare.forget(warehouse)
-    remove_older(warehouse, new, made.parts)
+    remove_older(warehouse, new, made.parts, made.gone)
     return made.parts is None
 
 
