@@ -482,10 +482,13 @@ class Warehouse:
 
     def _about_parts(self, error: Exception) -> StoreError:
         """Say what to do where files that the published database has views over cannot be read."""
-        line = command(at(self.home), "refresh" if any(self.folder.glob("*.duckdb")) else "catalogue")
+        if any(self.folder.glob("*.duckdb")):
+            anew = f"`{command(at(self.home), 'refresh')}` makes it anew"
+        else:  # a copy, or pulled from a store
+            anew = f"open it where it was published, or pull it anew with `{command(at(self.home), 'catalogue')}`"
         return StoreError(
             f"{self.published} shows files that are gone or damaged (was the home moved, or {PARTS_FOLDER}/ removed?); "
-            f"`{line}` makes it anew ({' '.join(str(error).split())})"
+            f"{anew} ({' '.join(str(error).split())})"
         )
 
     def _explained(self, error: Exception, path: Path) -> StoreError:
