@@ -127,6 +127,8 @@ def test_views_show_what_tables_do(twins: Twins) -> None:
     assert_same(twins.tables, twins.views)
     filled = {name for name in LARGE if list(generations(twins.views)[0].glob(f"{name}/*/*.parquet"))}
     assert views(twins.views) == filled > {"raw_candles", "position_events", "liquidation_snapshots"}
+    private = {table.name for table in symbol_tables() if table.private}
+    assert not private & {path.name for path in generations(twins.views)[0].iterdir()}
     twins.change("ETHUSDT")
     twins.change("BTCUSDT")
     before = inodes(twins.views, "ETHUSDT")
@@ -277,6 +279,33 @@ def test_a_kill_leaves_what_was_published_or_what_is_new(
     twins.publish("BTCUSDT")
     assert len(generations(twins.views)) <= 2
     assert not list(twins.views.home.glob(".heatmap.duckdb.*"))
+
+
+def test_what_a_killed_one_left_goes_first_and_what_readers_use_stays_though_one_fails(
+    twins: Twins, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    twins.publish("BTCUSDT")
+    with twins.views.read() as con:
+        twins.change("BTCUSDT")
+        twins.publish("BTCUSDT")
+        used = generations(twins.views)
+
+        def publish_and_die() -> None:
+            monkeypatch.setattr(by_parts, "build", _dying(by_parts.build, 1, "before"))
+            publish(twins.views, ["BTCUSDT"], tables_up_to=ALWAYS)
+
+        twins.change("BTCUSDT", day=DAYS[2])
+        assert ended(publish_and_die) == -signal.SIGKILL
+        assert len(generations(twins.views)) == 3
+
+        def full(*_: object, **__: object) -> None:
+            assert [path for path in generations(twins.views) if not path.name.startswith(".")] == used
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(by_parts, "cut", full)
+        with pytest.raises(StoreError, match="is full; make room"):
+            publish(twins.views, ["BTCUSDT"], tables_up_to=ALWAYS)
+        assert con.execute("SELECT count(*) FROM raw_candles").fetchall() > [(0,)]
 
 
 @pytest.mark.parametrize("step", ["link", "sync", "build", "rename"])
@@ -496,7 +525,7 @@ def test_a_folder_that_only_lets_read_is_read(twins: Twins, monkeypatch: pytest.
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(tries(1)))
+@pytest.mark.parametrize("seed", range(tries(12, 12)))
 def test_whatever_happens_in_whatever_order(twins: Twins, seed: int) -> None:
     choose = random.Random(seed)
     symbols = ["BTCUSDT", "ETHUSDT", "SOLUSDT"]
