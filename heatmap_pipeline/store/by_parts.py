@@ -50,10 +50,12 @@ class LostPartsError(StoreError):
 
     def __init__(self, warehouse: Warehouse, symbols: Sequence[str]) -> None:
         self.symbols = tuple(symbols)
-        line = command(at(warehouse.home), "forget", symbols[0])
+        again = command(at(warehouse.home), "run", *symbols, days=("DAY", "DAY"))
+        others = command(at(warehouse.home), "refresh")
         super().__init__(
-            f"the parts of {', '.join(symbols)} in {parts_folder(warehouse)} are gone or damaged, and so is what they "
-            f"were made of; put them back from a backup, or `{line}`"
+            f"the parts of {', '.join(symbols)} in {parts_folder(warehouse)} are gone or damaged, and so are their private "
+            f"files; compute these again with `{again}`, or move {warehouse.published} away and "
+            f"`{others}`, which publishes all others"
         )
 
 
@@ -151,6 +153,7 @@ def publish_by_parts(
     place = home / f"{time.time_ns():x}"
     with warehouse.explaining():
         home.mkdir(exist_ok=True)
+        home.chmod(0o755)
         with new_generation(home) as new:
             made = _Making(warehouse, new)
             if former is not None:
@@ -211,6 +214,7 @@ class _Making:
             pieces = cut(con, symbol, scratch, tuple(there), prints, private=False)
             for part in pieces.parts:
                 if file := pieces.files.get(part.hash):
+                    file.chmod(0o644)  # as the published file, whatever the umask
                     sync(file)
                     file.replace(self._target(symbol, part))
                 else:
@@ -240,6 +244,8 @@ class _Making:
         target = _place(self.new, symbol, part)
         if target.parent not in self._folders:
             target.parent.mkdir(parents=True, exist_ok=True)
+            for folder in (target.parent, target.parent.parent, self.new):
+                folder.chmod(0o755)
             self._folders.add(target.parent)
         return target
 

@@ -7,6 +7,7 @@ import os
 import random
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 from collections.abc import Callable
@@ -370,12 +371,24 @@ def test_parts_that_are_gone_are_made_anew(twins: Twins, loss: str) -> None:
     twins.assert_same()
 
 
+def test_everybody_may_read_parts_as_everybody_may_read_the_file(warehouse: Warehouse) -> None:
+    before = os.umask(0o077)
+    try:
+        publish(warehouse, ["BTCUSDT"], tables_up_to=ALWAYS)
+    finally:
+        os.umask(before)
+    shown = [path for path in (warehouse.home / "parts").rglob("*") if "manifests" not in path.parts]
+    modes = {(path.is_dir(), stat.S_IMODE(path.stat().st_mode)) for path in [warehouse.home / "parts", *shown]}
+    assert modes - {(False, 0o600)} == {(True, 0o755), (False, 0o644)}
+    assert [path.name for path in shown if stat.S_IMODE(path.stat().st_mode) == 0o600] == ["built"]
+
+
 def test_parts_that_nobody_can_make_anew_are_named_until_the_symbol_is_forgotten(twins: Twins) -> None:
     twins.publish("BTCUSDT", "ETHUSDT")
     shutil.rmtree(generations(twins.views)[0] / "position_events" / "symbol=ETHUSDT")
     twins.views.path("ETHUSDT").unlink()
     twins.change("BTCUSDT", "UPDATE symbols SET bucket = 50")
-    with pytest.raises(StoreError, match=r"the parts of ETHUSDT in .* are gone.*`heatmap forget ETHUSDT --home"):
+    with pytest.raises(StoreError, match=r"the parts of ETHUSDT in .* are gone.*`heatmap run ETHUSDT --start DAY"):
         publish(twins.views, ["BTCUSDT"], tables_up_to=ALWAYS)
     twins.forget("ETHUSDT")
     twins.publish("BTCUSDT")
