@@ -53,8 +53,8 @@ class LostPartsError(StoreError):
         again = command(at(warehouse.home), "run", *symbols, days=("DAY", "DAY"))
         others = command(at(warehouse.home), "refresh")
         super().__init__(
-            f"the parts of {', '.join(symbols)} in {parts_folder(warehouse)} are gone or damaged, and so are their private "
-            f"files; compute these again with `{again}`, or move {warehouse.published} away and "
+            f"the parts of {', '.join(symbols)} in {parts_folder(warehouse)} are gone or damaged, and so are their "
+            f"private files; compute these again with `{again}`, or move {warehouse.published} away and "
             f"`{others}`, which publishes all others"
         )
 
