@@ -155,9 +155,9 @@ def _publish(warehouse: Warehouse, symbols: Sequence[str], keep_former: bool, ta
         differ = [name for name in names if private.get(name) != before.prints.get(name) or name in lost]
         views = _views_wanted(warehouse, [*private, *before.others], before, tables_up_to)
         whole, changed = False, bool(differ) or _has_another_form(before, views)
+        if there is not None or not warehouse.published.exists():
+            remove_unfinished(warehouse, before.parts)
         if changed:
-            if there is not None or not warehouse.published.exists():
-                remove_unfinished(warehouse, before.parts)
             for name in roomy:
                 compact(warehouse, name)
             held = [name for name in names if name in before.prints and name not in differ]
