@@ -124,8 +124,8 @@ def publish(
     try:
         return _publish(warehouse, symbols, keep_former, tables_up_to)
     except LostPartsError as error:
-        if not all(warehouse.path(symbol).exists() for symbol in error.symbols):
-            raise
+        if nowhere := [symbol for symbol in error.symbols if not warehouse.path(symbol).exists()]:
+            raise LostPartsError(warehouse, nowhere) from None
         _log.warning("parts of %s are gone: they are made anew", ", ".join(error.symbols))
         return _publish(warehouse, [*symbols, *error.symbols], keep_former, tables_up_to)
 
@@ -170,11 +170,13 @@ def _publish(warehouse: Warehouse, symbols: Sequence[str], keep_former: bool, ta
 
 
 def _views_wanted(warehouse: Warehouse, symbols: Sequence[str], before: Published, tables_up_to: float) -> bool:
-    """Return whether large tables are to be views over parts."""
+    """Return whether large tables are to be views over parts; as before while nobody knows how much there is."""
     if before.parts is None and before.others and not before.can_be_cut:
         return False  # the next time
     paths = [warehouse.path(symbol) for symbol in symbols]
-    size = sum(path.stat().st_size for path in paths if path.exists())
+    if not all(path.exists() for path in paths):  # lost: what is published of it may be most of it
+        return before.parts is not None
+    size = sum(path.stat().st_size for path in paths)
     return size > tables_up_to * (1 if before.parts is None else _BACK_BELOW)
 
 

@@ -185,6 +185,19 @@ def test_between_the_two_sizes_nothing_switches(warehouse: Warehouse) -> None:
     assert not views(warehouse)
 
 
+def test_while_a_private_file_is_lost_nothing_switches(twins: Twins) -> None:
+    twins.publish("BTCUSDT", "ETHUSDT")
+    private = twins.views.path("ETHUSDT")
+    aside = private.rename(private.with_suffix(".aside"))
+    twins.limit = NEVER
+    twins.change("BTCUSDT")
+    twins.publish("BTCUSDT")
+    assert views(twins.views)
+    aside.rename(private)
+    twins.publish("BTCUSDT")
+    assert not views(twins.views)
+
+
 def test_of_a_month_that_did_not_change_no_file_is_written(warehouse: Warehouse) -> None:
     with warehouse.connect("BTCUSDT") as con:
         for table in symbol_tables(private=False):
