@@ -19,11 +19,13 @@ from heatmap_pipeline.chain.status import status_lines
 from heatmap_pipeline.cli.days import execute
 from heatmap_pipeline.orchestration.runs import stored_spans
 from heatmap_pipeline.settings import Settings, load_settings
+from heatmap_pipeline.store.backup import back_up
 from heatmap_pipeline.store.publish import PublishReport, fingerprints, publish
 from heatmap_pipeline.store.read import published_histories
 from heatmap_pipeline.store.sql import rows
 from heatmap_pipeline.store.warehouse import StoreError, Warehouse
 from heatmap_pipeline_tests._forked import Fork, Say
+from heatmap_pipeline_tests._homes import done
 from heatmap_pipeline_tests.orchestration.homes import copy_home
 from heatmap_pipeline_tests.store.tiny import DAYS, fill
 
@@ -147,6 +149,17 @@ def test_a_command_with_nothing_to_do_makes_parts_anew(settings: Settings) -> No
     shutil.rmtree(settings.home / "parts")
     execute(settings, lambda _: ({}, {}), "heatmap refresh")
     with Warehouse(settings.home).read() as con:
+        assert rows(con, "SELECT count(DISTINCT symbol) FROM raw_candles") == [(len(SYMBOLS),)]
+
+
+def test_a_restore_makes_parts_anew(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = settings.model_copy(update={"tables_up_to": 0.0})
+    publish_symbols(settings, Warehouse(settings.home), SYMBOLS)
+    folder = back_up(Warehouse(settings.home), tmp_path / "backups", {}).folder
+    shutil.rmtree(settings.home / "parts")
+    monkeypatch.setenv("HEATMAP_TABLES_UP_TO", "0")
+    done("restore", folder, "--home", tmp_path / "restored")
+    with Warehouse(tmp_path / "restored").read() as con:
         assert rows(con, "SELECT count(DISTINCT symbol) FROM raw_candles") == [(len(SYMBOLS),)]
 
 
