@@ -145,6 +145,7 @@ class Settings(BaseSettings):
     keep_runs: int = Field(default=500, ge=0, le=1_000_000)
     keep_archive_days: int = Field(default=0, ge=0, le=36500)
     keep_cells: int = Field(default=0, ge=0, le=36500)
+    tables_up_to: float = Field(default=20.0, ge=0, allow_inf_nan=False)
     webhook: str | None = None
     alerts: Path | None = None
     export: Path | None = None
@@ -314,6 +315,11 @@ class Settings(BaseSettings):
         """The home as its user knows it: of a scratch home of a run over HEATMAP_STORE, the one that it lies in."""
         folder = self.home.parent
         return folder.parent if self.store and folder.name == SCRATCH else self.home
+
+    @property
+    def most_of_tables(self) -> float:
+        """Bytes up to which what a home publishes are real tables; a scratch home never publishes anything else."""
+        return float("inf") if self.store else self.tables_up_to * 1e9
 
     def of(self, symbol: str) -> SymbolSettings:
         """Return the settings of one symbol."""

@@ -381,6 +381,7 @@ TABLE: dict[str, tuple[str, str | None]] = {
     "HEATMAP_KEEP_RUNS": ("100", "all"),
     "HEATMAP_KEEP_ARCHIVE_DAYS": ("90", "for ever"),
     "HEATMAP_KEEP_CELLS": ("90", "1"),
+    "HEATMAP_TABLES_UP_TO": ("2.5", "-1"),
     "HEATMAP_CATALOGUE": ("false", "perhaps"),
     "HEATMAP_SHARDS": ("20", "0"),
     "HEATMAP_SHARD": ("1", "0"),

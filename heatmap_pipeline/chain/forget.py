@@ -80,7 +80,7 @@ def forget_data(settings: Settings, symbol: str) -> None:
     warehouse = _warehouse(settings)
     if warehouse.symbols() or warehouse.published.exists():
         with naming_the_rebuild(settings):
-            forget_symbol(warehouse, symbol)
+            forget_symbol(warehouse, symbol, tables_up_to=settings.most_of_tables)
     for folder in _archives(settings, symbol):
         try:
             shutil.rmtree(folder) if folder.is_dir() else folder.unlink(missing_ok=True)

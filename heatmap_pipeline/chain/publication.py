@@ -15,7 +15,7 @@ from heatmap_pipeline.chain.recovery import naming_the_rebuild, refuse_loss
 from heatmap_pipeline.errors import HeatmapError
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store.alerts import StoredAlert
-from heatmap_pipeline.store.publish import PublishReport, publish
+from heatmap_pipeline.store.publish import PublishReport, publication, publish
 from heatmap_pipeline.store.warehouse import UnusableError, Warehouse
 
 
@@ -62,7 +62,7 @@ def publish_symbols(
     kept = [symbol for symbol in symbols if symbol not in results]
     while kept:
         try:
-            report = publish(warehouse, kept)
+            report = publish(warehouse, kept, tables_up_to=settings.most_of_tables)
         except UnusableError as error:
             damaged = [symbol for symbol in kept if warehouse.path(symbol) == error.path]
             if not damaged:
@@ -73,3 +73,20 @@ def publish_symbols(
             results |= {symbol: Publication(report, alerts.get(symbol, ())) for symbol in kept}
             break
     return results
+
+
+def bring_parts_back(settings: Settings) -> bool:
+    """Make the parts anew that what is published shows, where they are not there; return whether there was need to.
+
+    Backups have none of them, and a home may have been moved.
+
+    Raises:
+        StoreError: as `publish` does.
+    """
+    warehouse = Warehouse(settings.home, lock_timeout=settings.lock_timeout)
+    if not warehouse.published.exists():
+        return False
+    there = publication(warehouse)
+    if there is None or there.parts is None or not (there.lost() or there.parts.moved):
+        return False
+    return publish(warehouse, [], tables_up_to=settings.most_of_tables).changed

@@ -27,6 +27,7 @@ from heatmap_pipeline.store import read
 from heatmap_pipeline.store.ended import Ended, ended_symbols
 from heatmap_pipeline.store.odd import odd_days
 from heatmap_pipeline.store.origin import as_stored
+from heatmap_pipeline.store.publish import publication
 from heatmap_pipeline.store.read import PublishedHistory, SymbolStatus, published_histories
 from heatmap_pipeline.store.warehouse import StoreError, UnusableError, Warehouse
 from heatmap_pipeline.store.whole import days_not_whole
@@ -45,9 +46,6 @@ _HEADER = (
     "located",
     "newest data (UTC)",
 )
-LARGE = 20_000_000_000
-"""Bytes of heatmap.duckdb from which on views over immutable parts are better than one file of real tables."""
-
 _WIDTHS = (12, 9, 5, 10, 10, 5, 6, 6, 5, 8, 17)
 
 
@@ -78,7 +76,9 @@ def status_lines(settings: Settings) -> Iterator[str]:
     yield from (f"closed  {words}" for words in dict.fromkeys(closed) if words)
     yield from (f"ended   {name} {end.day}: {end.reason}" for name, end in ends.items())
     yield from dict.fromkeys(of_home.fits)
-    yield from (*of_home.cut, *of_home.odd, *of_home.not_kept, *_size(warehouse))
+    yield from (*of_home.cut, *of_home.odd, *of_home.not_kept)
+    shown, damaged_parts = _parts(settings, warehouse)
+    yield from shown
     problems: set[str] = set()
     if published is None and (line := _unusable(warehouse)):
         problems.add(line)
@@ -99,7 +99,7 @@ def status_lines(settings: Settings) -> Iterator[str]:
             if line not in problems:
                 problems.add(line)
                 yield line
-    for line in dict.fromkeys(of_home.silent):
+    for line in dict.fromkeys([*damaged_parts, *of_home.silent]):
         problems.add(line)
         yield line
     if behind := words_for_old_export(settings):
@@ -288,13 +288,23 @@ def _days(what: str, symbol: str, days: Mapping[date, str]) -> Iterator[str]:
         yield f"{what:<7} {symbol} {newest}: {days[newest]}{more}"
 
 
-def _size(warehouse: Warehouse) -> Iterator[str]:
-    """Yield a line where what is published has become so large that parts are better; no problem, it goes on."""
-    if warehouse.published.exists() and (size := warehouse.published.stat().st_size) > LARGE:
-        yield (
-            f"size    {warehouse.published.name} has {size / 1e9:.1f} GB, and is copied whole now and then; above "
-            f"{LARGE / 1e9:.0f} GB keep parts instead, with HEATMAP_STORE=file:///FOLDER (docs/fleet.md)"
-        )
+def _parts(settings: Settings, warehouse: Warehouse) -> tuple[list[str], list[str]]:
+    """Return a line where what is published shows parts, and one where these are not as they should be."""
+    try:
+        there = publication(warehouse)
+    except StoreError:  # said by itself
+        there = None
+    if there is None or there.parts is None:
+        return [], []
+    parts, lost = there.parts, there.lost()
+    shown = (
+        f"size    {warehouse.published.name} shows {parts.size(there.symbols) / 1e9:.1f} GB of files in "
+        f"{parts.folder.parent}: what is published has over {settings.tables_up_to:g} GB (HEATMAP_TABLES_UP_TO)"
+    )
+    if not lost and not parts.moved:
+        return [shown], []
+    why = f"files of {', '.join(lost)} are gone" if lost else f"the home was moved from {parts.named.parents[1]}"
+    return [shown], [f"parts   {parts.folder}: {why}; make them anew with `{command(settings, 'refresh')}`"]
 
 
 def _row(entry: SymbolStatus, stale: int, held: int) -> tuple[str, ...]:

@@ -241,6 +241,7 @@ def execute(
         since: first day asked for of symbols of which days before those that are run are stored and unchanged.
         running: given how days are run, says how they are run here; None: as they are.
     """
+    from heatmap_pipeline.chain.publication import bring_parts_back  # noqa: PLC0415
     from heatmap_pipeline.notices import Failure  # noqa: PLC0415
     from heatmap_pipeline.orchestration.processes import started  # noqa: PLC0415
     from heatmap_pipeline.orchestration.retention import tidy_up  # noqa: PLC0415
@@ -273,6 +274,8 @@ def execute(
                 else:
                     with started(settings, requests, again, restart=restart) as finish, progress():
                         outcome = finish()
+            elif bring_parts_back(settings):
+                click.echo("what is published was made anew, as files that it shows were not there")
             tidy_up(settings)
         except (Exception, KeyboardInterrupt) as error:
             write_last_run(settings.home, settings.symbols, settings.symbols, began=began, failed=True, count=False)

@@ -383,6 +383,7 @@ def restore(folder: Path, yes: bool, home: Path | None) -> None:
       heatmap restore /mnt/backups/2026-11-26T040000Z --yes
     """
     settings = settings_of(home=home)
+    from heatmap_pipeline.chain.publication import bring_parts_back  # noqa: PLC0415
     from heatmap_pipeline.orchestration.ui.front import nobody_else  # noqa: PLC0415
     from heatmap_pipeline.settings import environment_shown  # noqa: PLC0415
     from heatmap_pipeline.store.backup import chosen, restore  # noqa: PLC0415
@@ -392,6 +393,7 @@ def restore(folder: Path, yes: bool, home: Path | None) -> None:
     with nobody_else(settings, lambda text: click.echo(text, err=True)):
         warehouse = Warehouse(settings.home, lock_timeout=settings.lock_timeout)
         done = restore(warehouse, backup_folder, manifest, replace=yes)
+        bring_parts_back(settings)
     click.echo(f"{done.files} files of {done.folder}, {done.size / 1e6:.1f} MB, are in {settings.home}")
     if done.replaced is not None:
         click.echo(f"what they replaced is in {done.replaced}; remove it when you do not need it")

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -25,14 +24,20 @@ from heatmap_pipeline.locks import LockHeldError, file_lock
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store.bucket import Bucket
 from heatmap_pipeline.store.catalogue import build
+from heatmap_pipeline.store.generations import (
+    PARTS_FOLDER,
+    built_note,
+    generations,
+    mark_built,
+    new_generation,
+    newest_built,
+    remove_all_but,
+)
 from heatmap_pipeline.store.manifest import Part
 from heatmap_pipeline.store.warehouse import StoreError, Warehouse
 
 TABLES_UP_TO = 1 << 30
 """Bytes of parts up to which all tables are real ones; beyond, the large ones are views over the parts."""
-
-_BUILT = "built"
-"""File in a folder of parts that says that heatmap.duckdb was made of it."""
 
 
 class PullError(HeatmapError):
@@ -84,31 +89,30 @@ def pull(settings: Settings, folder: Path, *, tables_up_to: int = TABLES_UP_TO) 
     if not symbols:
         line = command(settings, "run", "SYMBOL", days=("DAY", "DAY"))
         raise PullError(f"nothing is stored in {bucket.address} yet; begin with `{line}`")
-    with _alone(folder, settings.lock_timeout):
-        before = [path for path in (folder / "parts").iterdir() if not path.name.startswith(".")]
-        new = folder / "parts" / f".{os.getpid()}.new"
-        for left in new.parent.glob(".*.new"):  # of pulls that were killed
-            shutil.rmtree(left, ignore_errors=True)
-        try:
-            parts = _fetched(bucket, symbols, new, before)
-            name = _name_of(parts)
-            views = sum(part.bytes for files in parts.values() for part in files) > tables_up_to
-            place = folder / "parts" / name
-            done = place / _BUILT
-            fetched, removed = _difference(parts, new, before)
-            unchanged = done.exists() and done.read_text() == _mark(warehouse, views=views)
-            if not unchanged:
-                if not place.exists():
-                    new.rename(place)
-                moved = {
-                    symbol: {part: place / file.relative_to(new) for part, file in files.items()}
-                    for symbol, files in parts.items()
-                }
+    home = folder.resolve() / PARTS_FOLDER
+    with _alone(folder, settings.lock_timeout), new_generation(home) as new:
+        before = generations(home)
+        parts = _fetched(bucket, symbols, new, before)
+        views = sum(part.bytes for files in parts.values() for part in files) > tables_up_to
+        place = home / _name_of(parts)
+        fetched, removed = _difference(parts, new, before)
+        moved = {
+            symbol: {part: place / file.relative_to(new) for part, file in files.items()}
+            for symbol, files in parts.items()
+        }
+        whole = all(file.is_file() for files in moved.values() for file in files.values())
+        unchanged = whole and built_note(place) == _mark(warehouse, place if views else None)
+        if not unchanged:
+            if not whole:
+                shutil.rmtree(place, ignore_errors=True)  # somebody has removed some of it
+            if not place.exists():
+                new.rename(place)
+            with warehouse.publishing():
                 build(warehouse, moved, views_over=place if views else None)
-                done.write_text(_mark(warehouse, views=views))
-            _remove_older(before, place)
-        finally:
-            shutil.rmtree(new, ignore_errors=True)
+            mark_built(place, _mark(warehouse, place if views else None))
+        # The folder of the former database stays, which readers of it may still use.
+        former = newest_built([path for path in before if path != place])
+        remove_all_but(home, {place, former or place})
     every = [part for files in parts.values() for part in files]
     size = sum(part.bytes for part in every)
     return Pulled(warehouse.published, len(symbols), len(every), size, fetched, removed, not unchanged)
@@ -130,13 +134,16 @@ def _name_of(parts: Mapping[str, Mapping[Part, Path]]) -> str:
     return digest.hexdigest()
 
 
-def _mark(warehouse: Warehouse, *, views: bool) -> str:
-    """Return what tells the database that was made from any other, '' where there is none."""
+def _mark(warehouse: Warehouse, views_over: Path | None) -> str:
+    """Return what tells the database that was made from any other, '' where there is none.
+
+    A folder that was moved is another one to its views.
+    """
     try:
         said = warehouse.published.stat()
     except OSError:
         return ""
-    return f"{said.st_ino} {said.st_size} {said.st_mtime_ns} {'views' if views else 'tables'}"
+    return f"{said.st_ino} {said.st_size} {said.st_mtime_ns} {views_over or 'tables'}"
 
 
 def _difference(parts: Mapping[str, Mapping[Part, Path]], new: Path, before: list[Path]) -> tuple[int, int]:
@@ -147,24 +154,11 @@ def _difference(parts: Mapping[str, Mapping[Part, Path]], new: Path, before: lis
     return len(now - then), len(then - now)
 
 
-def _remove_older(before: list[Path], place: Path) -> None:
-    """Remove the folders of before but that of the former database, which readers of it may still use."""
-
-    def built(path: Path) -> int:
-        """Return when a database was made of a folder, 0 where none was."""
-        note = path / _BUILT
-        return note.stat().st_mtime_ns if note.exists() else 0
-
-    others = sorted((path for path in before if path != place), key=built)
-    for path in others[:-1]:
-        shutil.rmtree(path, ignore_errors=True)
-
-
 @contextmanager
 def _alone(folder: Path, timeout: float) -> Iterator[None]:
     """Hold the folder while it is brought up to date, and say in words why it cannot be."""
     try:
-        (folder / "parts").mkdir(parents=True, exist_ok=True)
+        (folder / PARTS_FOLDER).mkdir(parents=True, exist_ok=True)
         with file_lock(folder / "pull.lock", timeout=timeout, patience=0.0, waiting=lambda _: None):
             yield
     except LockHeldError as error:

@@ -188,7 +188,8 @@ class Shard:
         sound = tuple(symbol for symbol in self.settings.symbols if symbol not in self.refused)
         self.settings = self.settings.model_copy(update={"symbols": sound})
         if stored := [symbol for symbol in sound if self._seen[symbol] is not None]:
-            publish(_warehouse(self.settings), stored, keep_former=False)
+            limit = self.settings.most_of_tables
+            publish(_warehouse(self.settings), stored, keep_former=False, tables_up_to=limit)
 
     def _take(self, symbol: str) -> None:
         folder = self.settings.home / "parts"

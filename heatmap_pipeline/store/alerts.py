@@ -113,7 +113,7 @@ def last_alerts(con: Connection, symbol: str | None, limit: int, since: int = 0)
         found = rows(
             con,
             "SELECT * FROM alerts WHERE (symbol = ? OR ? IS NULL) AND known_at >= ? "
-            "ORDER BY known_at DESC, rowid DESC LIMIT ?",
+            "ORDER BY known_at DESC, symbol DESC, rowid DESC LIMIT ?",
             [symbol, symbol, as_moment(since), limit],
         )
     except duckdb.CatalogException:

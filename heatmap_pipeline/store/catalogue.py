@@ -7,39 +7,34 @@ views over the files, whose `symbol=` folders let a query of one symbol open onl
 
 from __future__ import annotations
 
-import os
+import re
 from collections.abc import Mapping
 from glob import escape
 from pathlib import Path
 
 from heatmap_pipeline.files import sync
+from heatmap_pipeline.store.leftovers import remove_leftovers, temporary
 from heatmap_pipeline.store.manifest import Part
 from heatmap_pipeline.store.parts import by_month, load
-from heatmap_pipeline.store.publish import remove_leftovers
 from heatmap_pipeline.store.schema import Table, symbol_tables
-from heatmap_pipeline.store.sql import Connection, quoted, transaction
-from heatmap_pipeline.store.warehouse import StoreError, Warehouse
+from heatmap_pipeline.store.sql import Connection, quoted, rows, scalar, transaction
+from heatmap_pipeline.store.warehouse import Warehouse
 
 
 def build(warehouse: Warehouse, parts: Mapping[str, Mapping[Part, Path]], *, views_over: Path | None = None) -> None:
-    """Make the published database of parts, and put it in the place of the one before.
+    """Make the published database of parts, and put it in the place of the one before; the caller holds its lock.
 
     Args:
-        warehouse: of the folder; it has no private database.
+        warehouse: of the folder.
         parts: by symbol, where each part is.
         views_over: the folder TABLE/symbol=SYMBOL/... that they are in, and nothing else is, where large tables are to
             be views; it has to stay. None: all tables are real ones.
 
     Raises:
-        StoreError: if the folder has a private database, cannot be written, or its disk is full; heatmap.duckdb is as
-            it was.
+        StoreError: if the folder cannot be written, or its disk is full; heatmap.duckdb is as it was.
     """
-    if warehouse.symbols():
-        raise StoreError(
-            f"{warehouse.home} has a warehouse of its own, whose publication would be lost; choose another"
-        )
-    new = warehouse.home / f".{warehouse.published.name}.{os.getpid()}.catalogue"
-    with warehouse.publishing(), warehouse.explaining():
+    new = temporary(warehouse, "catalogue")
+    with warehouse.explaining():
         remove_leftovers(warehouse)  # one of a killed process of the same number would be filled a second time
         try:
             with warehouse.opened(new) as con:
@@ -57,6 +52,20 @@ def build(warehouse: Warehouse, parts: Mapping[str, Mapping[Part, Path]], *, vie
             sync(warehouse.home)
         finally:
             remove_leftovers(warehouse)
+
+
+def views_over(con: Connection, database: str | None = None) -> Path | None:
+    """Return the folder that the views of a database are over, None where all its tables are real ones.
+
+    Args:
+        con: with it attached.
+        database: its name; None: the one in use.
+    """
+    query = "SELECT view_name, sql FROM duckdb_views() WHERE database_name = ? AND NOT internal"
+    for name, statement in rows(con, query, [database or scalar(con, "SELECT current_database()")]):
+        if found := re.search(rf"'((?:[^']|'')*)/{re.escape(name)}/symbol=\*/\*\.parquet'", statement):
+            return Path(re.sub(r"\[([*?[])\]", r"\1", found[1].replace("''", "'")))
+    return None
 
 
 def _is_real(part: Part, views_over: Path | None) -> bool:

@@ -31,9 +31,11 @@ from heatmap_pipeline.commands import at, command
 from heatmap_pipeline.errors import HeatmapError
 from heatmap_pipeline.files import open_regular, replace_file, sync
 from heatmap_pipeline.locks import LockHeldError, file_lock
+from heatmap_pipeline.store.catalogue import views_over
 from heatmap_pipeline.store.export_guide import guide, opening
 from heatmap_pipeline.store.migrate import SCHEMA_VERSION
 from heatmap_pipeline.store.months import AS_PARQUET, Group, fingerprints, folder_of, rows_of
+from heatmap_pipeline.store.parts import by_month
 from heatmap_pipeline.store.schema import Table, tables
 from heatmap_pipeline.store.sql import Connection, quoted, scalar
 from heatmap_pipeline.store.warehouse import Warehouse
@@ -227,9 +229,10 @@ def _write_groups(
     temporary = folder / _TEMPORARY
     temporary.mkdir(exist_ok=True)
     con.execute(f"SET temp_directory = {quoted(temporary / 'memory')}")
+    views = views_over(con)
     months, done = Counter(symbol for symbol, month in groups if month), Counter[str]()
     for symbol, month in groups:
-        yield _write_group(con, folder, temporary / "part.parquet", symbol, month)
+        yield _write_group(con, folder, temporary / "part.parquet", symbol, month, views)
         if report is not None and month:
             done[symbol] += 1
             report(symbol, done[symbol], months[symbol])
@@ -241,13 +244,23 @@ def _path(table: Table, symbol: str, month: str) -> str:
     return "/".join([folder, *([f"month={month}"] if month else []), "part.parquet"])
 
 
-def _write_group(con: Connection, folder: Path, new: Path, symbol: str, month: str) -> dict[str, _Part]:
-    """Put the files of a group in their place, each written as `new` before; return them, by path."""
+def _write_group(
+    con: Connection, folder: Path, new: Path, symbol: str, month: str, views: Path | None
+) -> dict[str, _Part]:
+    """Put the files of a group in their place, each written as `new` before; return them, by path.
+
+    Large tables may be views over files below a folder.
+    """
     parts = {}
     for table in exported_tables():
         if bool(symbol) != ("symbol" in table.types) or bool(month) != (table.time_column is not None):
             continue
-        count = scalar(con, f"COPY ({rows_of(table, symbol, month)}) TO {quoted(new)} {AS_PARQUET}")
+        files: list[Path] = []
+        if views is not None and by_month(table):
+            files = sorted((views / folder_of(table.name, symbol)).glob(f"{month}-*.parquet"))
+            if not files:
+                continue
+        count = scalar(con, f"COPY ({rows_of(table, symbol, month, files)}) TO {quoted(new)} {AS_PARQUET}")
         if count:
             sync(new)
             path = _path(table, symbol, month)

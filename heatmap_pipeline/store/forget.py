@@ -6,7 +6,7 @@ from heatmap_pipeline.store import spare
 from heatmap_pipeline.store.compact import remove_part
 from heatmap_pipeline.store.migrate import columns_there
 from heatmap_pipeline.store.origin import forget_archive
-from heatmap_pipeline.store.publish import publish
+from heatmap_pipeline.store.publish import TABLES_UP_TO, publish
 from heatmap_pipeline.store.reading import forget_readings
 from heatmap_pipeline.store.schema import symbol_tables
 from heatmap_pipeline.store.sql import Connection, rows
@@ -23,10 +23,15 @@ def holds_symbol(con: Connection, symbol: str) -> bool:
     )
 
 
-def forget_symbol(warehouse: Warehouse, symbol: str) -> None:
+def forget_symbol(warehouse: Warehouse, symbol: str, *, tables_up_to: float = TABLES_UP_TO) -> None:
     """Remove the private database of a symbol, then its rows from what is published.
 
     Rows of other symbols stay as they are. Killed in between, it is simply done again.
+
+    Args:
+        warehouse: of the home.
+        symbol: id of the market.
+        tables_up_to: as `publish`.
 
     Raises:
         StoreError: if the disk is full, or a database is held by another process or cannot be used.
@@ -41,4 +46,4 @@ def forget_symbol(warehouse: Warehouse, symbol: str) -> None:
     with warehouse.publishing(), warehouse.explaining():
         spare.spare_path(warehouse).unlink(missing_ok=True)  # the file published before holds it still
     if warehouse.published.exists():
-        publish(warehouse, [symbol], keep_former=False)
+        publish(warehouse, [symbol], keep_former=False, tables_up_to=tables_up_to)

@@ -7,7 +7,9 @@ where the files are, and what stands beside them.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from glob import escape
+from pathlib import Path
 from typing import TypeAlias
 from urllib.parse import quote
 
@@ -59,7 +61,7 @@ def fingerprints(
     return {group: digest.hexdigest() for group, digest in digests.items()}
 
 
-def rows_of(table: Table, symbol: str, month: str) -> str:
+def rows_of(table: Table, symbol: str, month: str, files: Sequence[Path] = ()) -> str:
     """Return the query for the rows of a file, in an order that does not depend on when which day was stored.
 
     The column `symbol` is in the path. An ENUM is written as text.
@@ -68,17 +70,23 @@ def rows_of(table: Table, symbol: str, month: str) -> str:
         table: of schema.sql.
         symbol: '' for those of all, of a table that has no symbols.
         month: YYYY-MM, '' for those of all months.
+        files: that hold these rows and no others, in this order, where the table is a view over such.
     """
     columns = [
         f'CAST("{name}" AS VARCHAR) AS "{name}"' if kind.startswith("ENUM") else f'"{name}"'
         for name, kind in table.types.items()
         if name != "symbol"
     ]
+    if files:
+        read = f"read_parquet([{', '.join(quoted(escape(str(file))) for file in files)}], hive_partitioning = false)"
+        return f"SELECT {', '.join(columns)} FROM {read}"  # noqa: S608 - names of ours
     conditions = [f"symbol = {quoted(symbol)}"] if symbol else []
     if month:
         first = f"DATE '{month}-01'"
         conditions.append(f"{table.time_column} >= {first} AND {table.time_column} < {first} + INTERVAL 1 MONTH")
-    if table.time_column is None or table.vouches:
+    if table.time_column is None:  # few, whose order may mean something: that of a score, of alerts of an instant
+        order = "rowid"
+    elif table.vouches:
         order = "ALL"
     else:  # of a large one: in the order in which a day was stored, which means something, as of events in a candle
         order = ", ".join([*(["model"] if "model" in table.types else []), table.time_column, "rowid"])

@@ -45,30 +45,38 @@ def by_month(table: Table) -> bool:
 
 
 def cut(
-    con: Connection, symbol: str, folder: Path, parts: tuple[Part, ...] = (), before: Mapping[str, str] | None = None
+    con: Connection,
+    symbol: str,
+    folder: Path,
+    parts: tuple[Part, ...] = (),
+    before: Mapping[str, str] | None = None,
+    *,
+    private: bool = True,
 ) -> Cut:
     """Return the rows of a symbol as parts; files are made of those that differ from the ones before.
 
     Args:
-        con: the private database, open.
+        con: the private database, or a published one, open.
         symbol: id of the market.
         folder: where new files are put; there, and empty.
         parts: that the rows were in before.
         before: the fingerprints they had.
+        private: whether the rows that readers never get are among them.
 
     Raises:
         RuntimeError: if a month has rows that none vouch for: a defect of ours.
     """
-    by_months = fingerprints(con, symbol_tables(), _how(), symbol=symbol)
+    tables = symbol_tables(private=private)
+    by_months = fingerprints(con, tables, _how(), symbol=symbol)
     prints = {month: print_ for (_, month), print_ in by_months.items() if month}
     months = sorted(prints)
-    prints |= {table.name: _print_of(con, table, symbol) for table in symbol_tables() if not by_month(table)}
+    prints |= {table.name: _print_of(con, table, symbol) for table in tables if not by_month(table)}
     same = {name for name, print_ in prints.items() if (before or {}).get(name) == print_}
     known = {part.hash for part in parts}
     kept = {(part.table, part.month): part for part in parts if (part.month or part.table) in same}
     every: list[Part] = []
     files: dict[str, Path] = {}
-    for table in symbol_tables():
+    for table in tables:
         for month in months if by_month(table) else [""]:
             if (month or table.name) in same:
                 part = kept.get((table.name, month))

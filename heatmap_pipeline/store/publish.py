@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import shutil
 import time
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,11 +21,22 @@ import duckdb
 from heatmap_pipeline.commands import first_commands
 from heatmap_pipeline.files import sync as _sync
 from heatmap_pipeline.store import spare
+from heatmap_pipeline.store.by_parts import (
+    Generation,
+    LostPartsError,
+    Opening,
+    publish_by_parts,
+    remove_older,
+    remove_unfinished,
+)
+from heatmap_pipeline.store.catalogue import views_over
 from heatmap_pipeline.store.compact import compact, has_room
-from heatmap_pipeline.store.migrate import READABLE, columns_there, rows_as_today
+from heatmap_pipeline.store.leftovers import remove_leftovers, temporary
+from heatmap_pipeline.store.migrate import READABLE, SCHEMA_VERSION, columns_there, rows_as_today
+from heatmap_pipeline.store.parts import load
 from heatmap_pipeline.store.schema import symbol_tables
 from heatmap_pipeline.store.sql import Connection, quoted, rows, transaction
-from heatmap_pipeline.store.warehouse import READER_PREFIX, StoreError, Warehouse, free_name
+from heatmap_pipeline.store.warehouse import StoreError, Warehouse, free_name
 
 
 class _OtherVersionError(StoreError):
@@ -34,9 +44,11 @@ class _OtherVersionError(StoreError):
 
 
 _log = logging.getLogger(__name__)
-_READER_SECONDS = 600
-"""A reader's own name for the file is older than this only if the reader was killed."""
+TABLES_UP_TO = 20_000_000_000
+"""Bytes of private files of published symbols up to which all tables are real ones; beyond, large ones are views."""
 
+_BACK_BELOW = 0.8
+"""Share of that size below which they are real ones again: each change writes everything."""
 
 _WITHOUT_LOG = {"checkpoint_threshold": "1B"}
 """Settings under which what is committed goes into the file at once, and not into a log before: half of the bytes."""
@@ -64,31 +76,63 @@ class PublishReport:
 
 
 @dataclass(frozen=True)
-class _Published:
-    """What heatmap.duckdb holds: fingerprints of the symbols asked for, and the names of all others."""
+class Published:
+    """What heatmap.duckdb holds.
 
-    prints: Mapping[str, str]
-    others: tuple[str, ...]
+    Attributes:
+        prints: fingerprints of the symbols asked for.
+        others: names of all others.
+        parts: those that its large tables are views over, None where these are real ones.
+        can_be_cut: whether the rows of others can be read out of its tables as they are.
+    """
+
+    prints: Mapping[str, str] = field(default_factory=dict)
+    others: tuple[str, ...] = ()
+    parts: Generation | None = None
+    can_be_cut: bool = True
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """All of them."""
+        return (*self.prints, *self.others)
+
+    def lost(self) -> list[str]:
+        """Return the symbols that lack parts."""
+        return [] if self.parts is None else [name for name in self.symbols if self.parts.lacks(name)]
 
 
-def publish(warehouse: Warehouse, symbols: Sequence[str], *, keep_former: bool = True) -> PublishReport:
+def publish(
+    warehouse: Warehouse, symbols: Sequence[str], *, keep_former: bool = True, tables_up_to: float = TABLES_UP_TO
+) -> PublishReport:
     """Publish the newest rows of these symbols; of every other symbol what is published already stays.
 
     A symbol that is named but has no rows any more is removed; one that was never published and is not named stays
     private. Nothing is written where nothing differs. A published file of a schema version that is not readable gives
     no rows to the new one; it stays beside it as `heatmap.schema-N.duckdb`, so that nothing of it is lost.
 
-    The private databases of these symbols are locked all the time, those of others are not touched.
+    The private databases of these symbols are locked all the time, those of others are not touched; but where parts of
+    another symbol are gone (`by_parts.py`), its newest rows are published, too.
 
     Args:
         warehouse: of the home.
         symbols: whose newest rows are published.
         keep_former: whether the file published before may wait to become the next one (`spare.py`).
+        tables_up_to: bytes of the private files of what is published beyond which large tables are views over parts.
 
     Raises:
         StoreError: if the disk is full, a private database is held by another process or damaged, or the published file
             cannot be read; heatmap.duckdb is then as it was.
     """
+    try:
+        return _publish(warehouse, symbols, keep_former, tables_up_to)
+    except LostPartsError as error:
+        if nowhere := [symbol for symbol in error.symbols if not warehouse.path(symbol).exists()]:
+            raise LostPartsError(warehouse, nowhere) from None
+        _log.warning("parts of %s are gone: they are made anew", ", ".join(error.symbols))
+        return _publish(warehouse, [*symbols, *error.symbols], keep_former, tables_up_to)
+
+
+def _publish(warehouse: Warehouse, symbols: Sequence[str], keep_former: bool, tables_up_to: float) -> PublishReport:
     started = time.monotonic()
     names = list(dict.fromkeys(symbols))
     if not warehouse.symbols() and not warehouse.published.exists():
@@ -105,30 +149,63 @@ def publish(warehouse: Warehouse, symbols: Sequence[str], *, keep_former: bool =
                 private |= fingerprints(con, symbols=[name])
                 if has_room(con):
                     roomy.append(name)
-        published = _published(warehouse, names)
-        before = published or _Published({}, ())
-        differ = [name for name in names if private.get(name) != before.prints.get(name)]
-        whole = False
-        if differ:
+        there = _published(warehouse, names)
+        before = there or Published()
+        lost = before.lost()
+        if others := [name for name in lost if name in before.others]:
+            raise LostPartsError(warehouse, others)
+        differ = [name for name in names if private.get(name) != before.prints.get(name) or name in lost]
+        views = _views_wanted(warehouse, [*private, *before.others], before, tables_up_to)
+        whole, changed = False, bool(differ) or _has_another_form(before, views)
+        if there is not None or not warehouse.published.exists():
+            remove_unfinished(warehouse, before.parts)
+        if changed:
             for name in roomy:
                 compact(warehouse, name)
             held = [name for name in names if name in before.prints and name not in differ]
             wanted = {name: private.get(name) for name in differ}
-            new = _New(warehouse, wanted, [*held, *before.others], carry=published is not None)
-            whole = _replace(new, keep=keep_former)
+            new = _New(warehouse, wanted, [*held, *before.others], there is not None, before.parts)
+            whole = _replace_by_parts(new) if views else _replace(new, keep=keep_former)
         size = warehouse.published.stat().st_size if warehouse.published.exists() else 0
     done = tuple(name for name in names if name in private)
-    return PublishReport(bool(differ), done, before.others, size, time.monotonic() - started, whole)
+    return PublishReport(changed, done, before.others, size, time.monotonic() - started, whole)
+
+
+def _views_wanted(warehouse: Warehouse, symbols: Sequence[str], before: Published, tables_up_to: float) -> bool:
+    """Return whether large tables are to be views over parts; as before while nobody knows how much there is."""
+    if before.parts is None and before.others and not before.can_be_cut:
+        return False  # the next time
+    paths = [warehouse.path(symbol) for symbol in symbols]
+    if not all(path.exists() for path in paths):  # lost: what is published of it may be most of it
+        return before.parts is not None
+    size = sum(path.stat().st_size for path in paths)
+    return size > tables_up_to * (1 if before.parts is None else _BACK_BELOW)
+
+
+def _has_another_form(before: Published, views: bool) -> bool:
+    """Return whether what is published is not as it should be, though its rows are."""
+    if not before.symbols:
+        return False
+    return views != (before.parts is not None) or (before.parts is not None and before.parts.moved)
 
 
 def published_prints(warehouse: Warehouse, symbols: Sequence[str]) -> Mapping[str, str]:
     """Return the fingerprints of those of the symbols that are published, for `is_published`.
 
+    None where parts are gone, or the home was moved: a publication has to make them anew.
+
     Raises:
         StoreError: as `publish` does, for a published file that cannot be read.
     """
-    published = _published(warehouse, symbols)
-    return {} if published is None else published.prints
+    there = _published(warehouse, symbols)
+    if there is None or there.lost() or (there.parts is not None and there.parts.moved):
+        return {}  # to be made anew
+    return there.prints
+
+
+def publication(warehouse: Warehouse) -> Published | None:
+    """Return what is published, None where it is of another version; raises as `published_prints`."""
+    return _published(warehouse, ())
 
 
 def is_published(con: Connection, symbol: str, prints: Mapping[str, str]) -> bool:
@@ -179,7 +256,7 @@ def _of_small(con: Connection, schema: str, select: Callable[[int, str], str]) -
         return rows(con, query(columns_there(con, schema.removesuffix("main").rstrip(".") or None)))
 
 
-def _published(warehouse: Warehouse, symbols: Sequence[str]) -> _Published | None:
+def _published(warehouse: Warehouse, symbols: Sequence[str]) -> Published | None:
     """Return what is published, None where none of it can be carried over."""
     if not warehouse.published.exists():
         return None
@@ -192,19 +269,25 @@ def _published(warehouse: Warehouse, symbols: Sequence[str]) -> _Published | Non
             raise
     # Someone has opened it for writing, as the command-line client does unless told otherwise: read a copy.
     with _copied(warehouse) as copy, suppress(_OtherVersionError):
-        return _read_published(warehouse, copy, symbols)
+        return replace(_read_published(warehouse, copy, symbols), can_be_cut=False)
     return None
 
 
-def _read_published(warehouse: Warehouse, path: Path, symbols: Sequence[str]) -> _Published:
+def _read_published(warehouse: Warehouse, path: Path, symbols: Sequence[str]) -> Published:
     with warehouse.opened() as con:
-        _attach(con, path)
+        version = _attach(con, path)
+        named = views_over(con, "old")
         names = _of_small(con, "old.main", lambda _, name: f"SELECT DISTINCT symbol FROM old.main.{name}")  # noqa: S608
-        others = tuple(sorted({name for (name,) in names} - {*symbols}))
-        return _Published(fingerprints(con, "old.main", symbols=symbols), others)
+        return Published(
+            fingerprints(con, "old.main", symbols=symbols),
+            tuple(sorted({name for (name,) in names} - {*symbols})),
+            Generation(warehouse, named) if named is not None else None,
+            version == SCHEMA_VERSION,
+        )
 
 
-def _attach(con: Connection, path: Path) -> None:
+def _attach(con: Connection, path: Path) -> int:
+    """Attach a published file as `old`; return the version of its tables."""
     con.execute(f"ATTACH {quoted(path)} AS old (READ_ONLY)")
     try:
         ((version,),) = rows(con, "SELECT max(version) FROM old.main.schema_version")
@@ -212,11 +295,12 @@ def _attach(con: Connection, path: Path) -> None:
         raise StoreError(f"{path} holds no tables of this program; move it away, or choose another --home") from None
     if version not in READABLE:
         raise _OtherVersionError(version)
+    return int(version)
 
 
 @contextmanager
 def _copied(warehouse: Warehouse) -> Iterator[Path]:
-    copy = _temporary(warehouse, "old")
+    copy = temporary(warehouse, "old")
     try:
         _copy(warehouse.published, copy)
         yield copy
@@ -241,12 +325,14 @@ class _New:
         wanted: fingerprint of each symbol whose rows are to be those of its private database; None: it has no rows.
         kept: symbols that keep the rows they have in the published file.
         carry: whether that one has anything for the new one.
+        parts: those that its large tables are views over, None where these are real ones.
     """
 
     warehouse: Warehouse
     wanted: Mapping[str, str | None]
     kept: Sequence[str]
     carry: bool
+    parts: Generation | None
 
     @property
     def differ(self) -> list[str]:
@@ -266,9 +352,9 @@ class _New:
 def _replace(made: _New, *, keep: bool) -> bool:
     """Put a new file in the place of the published one; return whether all of it had to be written."""
     warehouse, whole = made.warehouse, False
-    new = _temporary(warehouse, "new")
+    new = temporary(warehouse, "new")
     try:
-        there = spare.take(warehouse, new) and made.carry
+        there = spare.take(warehouse, new) and made.carry and made.parts is None
         if not (there and spare.bring_up_to_date(warehouse, new, made.differ, made.is_in, of_others=True)):
             remove_leftovers(warehouse)
             whole = _written(made, new)
@@ -284,9 +370,40 @@ def _replace(made: _New, *, keep: bool) -> bool:
         new.replace(warehouse.published)
         _sync(warehouse.home)
         spare.remember(warehouse)
+        remove_older(warehouse, None, made.parts, made.gone)
         return whole
     finally:
         remove_leftovers(warehouse)
+
+
+def _replace_by_parts(made: _New) -> bool:
+    """Put a file with views over parts in the place of the published one; return whether all of it had to be written.
+
+    Symbols that are kept have their parts; where real tables are published, their rows are cut out of these.
+    """
+    warehouse = made.warehouse
+
+    @contextmanager
+    def private(symbol: str) -> Iterator[Connection]:
+        with warehouse.opened(warehouse.path(symbol)) as con:
+            yield con
+
+    @contextmanager
+    def published(_: str) -> Iterator[Connection]:
+        with warehouse.read() as con:
+            yield con
+
+    sources: dict[str, Opening] = {symbol: private for symbol in made.differ if symbol not in made.gone}
+    kept = made.kept
+    if made.parts is None:
+        sources |= dict.fromkeys(made.kept, published)
+        kept = []
+    if not made.carry and warehouse.published.exists():
+        _set_aside(warehouse)
+    new = publish_by_parts(warehouse, sources, kept, made.parts)
+    spare.forget(warehouse)
+    remove_older(warehouse, new, made.parts, made.gone)
+    return made.parts is None
 
 
 def _written(made: _New, new: Path) -> bool:
@@ -305,14 +422,14 @@ def _written(made: _New, new: Path) -> bool:
                     con.execute(f"DELETE FROM {table.name} WHERE ? OR symbol <> ?", [table.private, symbol])  # noqa: S608
             con.execute("CHECKPOINT")
         return whole
-    if made.carry and not made.gone and spare.is_unchanged(warehouse):
+    if made.carry and not made.gone and made.parts is None and spare.is_unchanged(warehouse):
         whole = _copy(warehouse.published, new)
         if spare.bring_up_to_date(warehouse, new, made.differ, made.is_in, of_others=False):
             return whole
         remove_leftovers(warehouse)
     with ExitStack() as stack:
         con = stack.enter_context(warehouse.opened(new, config=_WITHOUT_LOG, fault=warehouse.published))
-        old = stack.enter_context(_copied(warehouse)) if made.kept else None
+        old = stack.enter_context(_copied(warehouse)) if made.kept and made.parts is None else None
         _write_rows(made, con, old)
         con.execute("CHECKPOINT")
     return True
@@ -335,6 +452,9 @@ def _write_rows(made: _New, con: Connection, old: Path | None) -> None:
                     con.execute(f"INSERT INTO {name} FROM private{number}.main.{name} WHERE symbol = ?", [symbol])
             if query := rows_as_today(name, "old.main", there):
                 con.execute(f"INSERT INTO {name} {query} WHERE symbol IN (SELECT unnest(?))", [[*made.kept]])
+        if made.parts is not None:
+            for symbol in made.kept:
+                load(con, symbol, made.parts.held(symbol).files)
 
 
 def _set_aside(warehouse: Warehouse) -> None:
@@ -343,24 +463,7 @@ def _set_aside(warehouse: Warehouse) -> None:
         ((version,),) = rows(con, "SELECT max(version) FROM schema_version")
     aside = free_name(warehouse.home / f"heatmap.schema-{version}.duckdb")
     _log.warning("%s has schema version %s: it is kept as %s", warehouse.published, version, aside.name)
-    copy = _temporary(warehouse, "aside")
+    copy = temporary(warehouse, "aside")
     shutil.copyfile(warehouse.published, copy)
     _sync(copy)
     copy.replace(aside)
-
-
-def _temporary(warehouse: Warehouse, use: str) -> Path:
-    return warehouse.home / f".heatmap.duckdb.{os.getpid()}.{use}"
-
-
-def remove_leftovers(warehouse: Warehouse) -> None:
-    """Remove the temporary files of this and of killed publications; only who publishes makes any."""
-    for path in warehouse.home.glob(".heatmap.duckdb.*"):
-        if path.is_dir():  # what DuckDB put there when its memory was full
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
-    for path in warehouse.home.glob(f"{READER_PREFIX}*"):  # of readers that were killed
-        with suppress(FileNotFoundError):
-            if time.time() - path.lstat().st_ctime > _READER_SECONDS:
-                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)

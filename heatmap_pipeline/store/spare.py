@@ -142,6 +142,12 @@ def _is_local(folder: Path) -> bool:
     return bool(kinds) and kinds <= _LOCAL
 
 
+def forget(warehouse: Warehouse) -> None:
+    """Remove the spare file, and the note of which one is published: what is now is no file to bring up to date."""
+    spare_path(warehouse).unlink(missing_ok=True)
+    _note(warehouse).unlink(missing_ok=True)
+
+
 def remember(warehouse: Warehouse) -> None:
     """Note which file is published now; a kill before that leaves a note of another one."""
     with suppress(OSError):  # all rows are written the next time

@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import re
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -26,6 +27,7 @@ from heatmap_pipeline.errors import HeatmapError
 from heatmap_pipeline.locks import LockHeldError, file_lock
 from heatmap_pipeline.store import instances
 from heatmap_pipeline.store.blank import put_blank
+from heatmap_pipeline.store.generations import PARTS_FOLDER
 from heatmap_pipeline.store.migrate import READABLE, SCHEMA_VERSION, migrate
 from heatmap_pipeline.store.moving_in import FORMER, PRIVATE, READY, move_in, release
 from heatmap_pipeline.store.schema import schema_text, table_statements
@@ -412,6 +414,8 @@ class Warehouse:
         try:
             yield
         except (duckdb.Error, OSError) as error:
+            if _of_a_part(error):
+                raise self._about_parts(error) from error
             of_the_file = (duckdb.IOException, duckdb.FatalException, duckdb.SerializationException, OSError)
             uncommitted = isinstance(error, duckdb.TransactionException) and "Failed to commit" in str(error)
             damaged = type(error) is duckdb.Error  # bare: a damaged block
@@ -476,6 +480,17 @@ class Warehouse:
             reason = f"{fault} is damaged: it was cut off at {length} bytes, and holds {needed} by what it says"
             raise UnusableError(fault, reason, self.home)
 
+    def _about_parts(self, error: Exception) -> StoreError:
+        """Say what to do where files that the published database has views over cannot be read."""
+        if any(self.folder.glob("*.duckdb")):
+            anew = f"`{command(at(self.home), 'refresh')}` makes it anew"
+        else:  # a copy, or pulled from a store
+            anew = f"open it where it was published, or pull it anew with `{command(at(self.home), 'catalogue')}`"
+        return StoreError(
+            f"{self.published} shows files that are gone or damaged (was the home moved, or {PARTS_FOLDER}/ removed?); "
+            f"{anew} ({' '.join(str(error).split())})"
+        )
+
     def _explained(self, error: Exception, path: Path) -> StoreError:
         """Return the same failure as a sentence that says what to do."""
         text = " ".join(str(error).split())
@@ -499,6 +514,13 @@ class Warehouse:
         if any(part in text for part in _DAMAGED):
             return UnusableError(path, f"{path} is damaged or of another version of DuckDB ({text})", self.home)
         return StoreError(f"a database in {self.home} failed: {text}")
+
+
+def _of_a_part(error: Exception) -> bool:
+    """Whether DuckDB could not read a file that a published view is over; one in the making has a hidden folder."""
+    text = str(error)
+    named = re.search(rf"/{PARTS_FOLDER}/[^./][^/]*/\w+/symbol=[^/]*/[^/]*\.parquet", text)
+    return isinstance(error, duckdb.Error) and named is not None and "Permission denied" not in text
 
 
 def schema_version(con: Connection) -> int | None:

@@ -10,19 +10,22 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from heatmap_pipeline.chain import publication, status
+from heatmap_pipeline.chain import publication
 from heatmap_pipeline.chain.due import due_days, of_earlier_version
 from heatmap_pipeline.chain.ends import retired
-from heatmap_pipeline.chain.publication import Publication, publish_symbols
+from heatmap_pipeline.chain.publication import Publication, bring_parts_back, publish_symbols
 from heatmap_pipeline.chain.recovery import RecoveryError
 from heatmap_pipeline.chain.status import status_lines
+from heatmap_pipeline.cli.days import execute
 from heatmap_pipeline.orchestration.runs import stored_spans
 from heatmap_pipeline.settings import Settings, load_settings
+from heatmap_pipeline.store.backup import back_up
 from heatmap_pipeline.store.publish import PublishReport, fingerprints, publish
 from heatmap_pipeline.store.read import published_histories
 from heatmap_pipeline.store.sql import rows
 from heatmap_pipeline.store.warehouse import StoreError, Warehouse
 from heatmap_pipeline_tests._forked import Fork, Say
+from heatmap_pipeline_tests._homes import done
 from heatmap_pipeline_tests.orchestration.homes import copy_home
 from heatmap_pipeline_tests.store.tiny import DAYS, fill
 
@@ -52,9 +55,9 @@ def published_symbols(settings: Settings) -> list[str]:
 def test_the_file_is_written_once_for_all(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple[str, ...]] = []
 
-    def counted(warehouse: Warehouse, symbols: list[str]) -> PublishReport:
+    def counted(warehouse: Warehouse, symbols: list[str], **more: float) -> PublishReport:
         calls.append(tuple(symbols))
-        return publish(warehouse, symbols)
+        return publish(warehouse, symbols, **more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(publication, "publish", counted)
     warehouse = Warehouse(settings.home)
@@ -112,14 +115,52 @@ def test_one_that_is_damaged_is_named_with_its_line_and_holds_back_nobody(settin
         list(lines)
 
 
-def test_status_says_where_what_is_published_has_become_large(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    publish(Warehouse(settings.home), SYMBOLS)
-    assert not [line for line in status_lines(settings) if line.startswith("size")]
-    monkeypatch.setattr(status, "LARGE", 1000)
-    (line,) = [line for line in status_lines(settings) if line.startswith("size")]
-    assert "with HEATMAP_STORE=file:///FOLDER (docs/fleet.md)" in line
+def test_status_says_where_parts_are_shown_and_where_they_are_gone(settings: Settings) -> None:
+    def said() -> list[str]:
+        return [line for line in status_lines(settings) if line.startswith(("size", "parts"))]
+
+    publish_symbols(settings, Warehouse(settings.home), SYMBOLS)
+    assert not said()
+    before = sum(not line.startswith(("size", "parts")) for line in status_lines(settings))
+    settings = settings.model_copy(update={"tables_up_to": 0.001})
+    publish_symbols(settings, Warehouse(settings.home), SYMBOLS)
+    (line,) = said()
+    assert f"of files in {settings.home}/parts: what is published has over 0.001 GB (HEATMAP_TABLES_UP_TO)" in line
+    assert sum(not line.startswith(("size", "parts")) for line in status_lines(settings)) == before
+    shutil.rmtree(settings.home / "parts")
+    lines = list(status_lines(settings))
+    (line,) = [line for line in lines if line.startswith("parts")]
+    assert f"files of {', '.join(SYMBOLS)} are gone; make them anew with `heatmap refresh" in line
+    assert lines[-1].endswith("to look at")
+    assert bring_parts_back(settings)
+    assert not bring_parts_back(settings)
+    assert len(said()) == 1
+
+
+def test_over_a_store_a_scratch_home_has_no_parts(settings: Settings) -> None:
+    settings = settings.model_copy(update={"tables_up_to": 0.0, "store": "file:///store"})
+    publish_symbols(settings, Warehouse(settings.home), SYMBOLS)
+    assert not (settings.home / "parts").exists()
+
+
+def test_a_command_with_nothing_to_do_makes_parts_anew(settings: Settings) -> None:
+    settings = settings.model_copy(update={"tables_up_to": 0.0})
+    publish_symbols(settings, Warehouse(settings.home), SYMBOLS)
+    shutil.rmtree(settings.home / "parts")
+    execute(settings, lambda _: ({}, {}), "heatmap refresh")
+    with Warehouse(settings.home).read() as con:
+        assert rows(con, "SELECT count(DISTINCT symbol) FROM raw_candles") == [(len(SYMBOLS),)]
+
+
+def test_a_restore_makes_parts_anew(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = settings.model_copy(update={"tables_up_to": 0.0})
+    publish_symbols(settings, Warehouse(settings.home), SYMBOLS)
+    folder = back_up(Warehouse(settings.home), tmp_path / "backups", {}).folder
+    shutil.rmtree(settings.home / "parts")
+    monkeypatch.setenv("HEATMAP_TABLES_UP_TO", "0")
+    done("restore", folder, "--home", tmp_path / "restored")
+    with Warehouse(tmp_path / "restored").read() as con:
+        assert rows(con, "SELECT count(DISTINCT symbol) FROM raw_candles") == [(len(SYMBOLS),)]
 
 
 def test_histories_are_those_asked_for(settings: Settings) -> None:

@@ -19,6 +19,7 @@ from heatmap_pipeline.fleet.pull import PullError, pull
 from heatmap_pipeline.fleet.worker import open_bucket, shard
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store.bucket import Bucket, BucketError
+from heatmap_pipeline.store.export import export
 from heatmap_pipeline.store.manifest import Manifest
 from heatmap_pipeline.store.parts import by_month
 from heatmap_pipeline.store.schema import View, comments, relations, symbol_tables
@@ -219,6 +220,26 @@ def test_what_a_killed_pull_left_is_removed_and_not_filled_again(
     assert pull(settings, folder).replaced
     assert contents(published) == rows
     assert [path for path in (*folder.iterdir(), *(folder / "parts").iterdir()) if path.name.startswith(".")] == []
+
+
+def test_a_folder_that_was_moved_or_lost_parts_is_made_anew(settings_of: Machine, begin: Begin, tmp_path: Path) -> None:
+    settings = settings_of(BTC, models=("delta",))
+    begin(settings, "1")
+    pull(settings, tmp_path / "reader", tables_up_to=0)
+    published = Warehouse(tmp_path / "reader").published
+    rows = contents(published)
+    moved = (tmp_path / "reader").rename(tmp_path / "moved")
+    with pytest.raises(StoreError, match=r"`heatmap fleet catalogue --home .*moved`"), Warehouse(moved).read() as con:
+        con.execute("FROM position_events").fetchall()
+    assert pull(settings, moved, tables_up_to=0).replaced
+    assert contents(Warehouse(moved).published) == rows
+    assert not pull(settings, moved, tables_up_to=0).replaced
+    for path in moved.glob("parts/*/position_events/*/*"):
+        path.unlink()
+    assert pull(settings, moved, tables_up_to=0).replaced
+    assert contents(Warehouse(moved).published) == rows
+    report = export(Warehouse(moved), tmp_path / "tree")
+    assert report.written == report.files > 0
 
 
 def test_the_folder_of_the_former_file_stays_though_a_pull_failed_between(

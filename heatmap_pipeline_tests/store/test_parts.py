@@ -38,6 +38,17 @@ def months() -> Iterator[Connection]:
         for number, symbol in enumerate((SYMBOL, "ETHUSDT")):
             fill(con, symbol, seed=number + 1)
         con.execute("INSERT INTO failed_days VALUES (?, 'raw_candles', '2024-01-07', 'why', '2024-01-08')", [SYMBOL])
+        for words in ("second", "first"):  # in the order in which they were told, of one instant
+            con.execute(
+                "INSERT INTO alerts VALUES (?, 'delta', '2024-03-02', 'r', 'near', 'long', 1, 1, 1, 1, 1, ?)",
+                [SYMBOL, words],
+            )
+        for window in ("24h", "1h"):  # in the order of `score`
+            con.execute(
+                'INSERT INTO map_scores (symbol, model, source, "window", side, horizon, measure, baseline, hours, '
+                "parameters) VALUES (?, 'delta', 'source', ?, 'long', '1h', 'measure', '', 1, '{}')",
+                [SYMBOL, window],
+            )
         for table in symbol_tables(private=False):
             if time := table.time_column:
                 later = f"CAST({time} + INTERVAL 1 MONTH AS {table.types[time]})"
@@ -49,7 +60,7 @@ def rows(con: Connection, symbol: str = SYMBOL) -> dict[str, list[tuple[Any, ...
     """Return the rows of every table, large ones in the order in which they are stored within a model."""
     found = {}
     for table in symbol_tables():
-        order = "ALL"
+        order = "ALL" if table.time_column else "rowid"
         if by_month(table):
             order = ", ".join([*(["model"] if "model" in table.types else []), str(table.time_column), "rowid"])
         query = f"SELECT * FROM {table.name} WHERE symbol = ? ORDER BY {order}"
