@@ -61,7 +61,7 @@ READERS = {
     "locks.py": locks,
     "store/days.py": stored,
     "store/liquidations.py": liquidations,
-    "store/publish.py": publish,
+    "store/leftovers.py": publish,
     "store/raw.py": raw,
     "store/spare.py": spare,
 }
