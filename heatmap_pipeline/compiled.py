@@ -11,6 +11,8 @@ import logging
 import pickle
 import sys
 from collections.abc import Callable
+from contextlib import suppress
+from importlib import import_module
 from typing import Any
 
 from numba import njit
@@ -50,22 +52,24 @@ def compiled(function: Any) -> Any:
     return dispatcher
 
 
-def load_numba() -> None:
+def _load_numba() -> None:
     """Load what numba loads when it first compiles or finds a function, but not scipy's linear algebra.
 
     That takes a quarter of a second in every process, only to be told that there could be products of matrices, which
-    no function here has. Where numba asks in another way than it does today, all of it is loaded.
+    no function here has. Where numba's modules or names are others than today, all of it is loaded, by numba itself.
     """
-    from numba.np import linalg  # noqa: PLC0415  # as the rest, loaded by whoever computes
-
-    asked = getattr(linalg, "ensure_blas", None)
-    if asked is None or asked is _no_blas or "numba.np.arraymath" in sys.modules:
+    if "numba.np.arraymath" in sys.modules:
         return
-    linalg.ensure_blas = _no_blas
-    try:
-        import numba.np.arraymath  # noqa: F401, PLC0415
-    finally:
-        linalg.ensure_blas = asked
+    with suppress(ImportError):
+        linalg: Any = import_module("numba.np.linalg")
+        asked = getattr(linalg, "ensure_blas", None)
+        if asked in (None, _no_blas):  # the latter: another thread is at it
+            return
+        linalg.ensure_blas = _no_blas
+        try:
+            import_module("numba.np.arraymath")
+        finally:
+            linalg.ensure_blas = asked
 
 
 def _no_blas() -> None:
@@ -77,7 +81,7 @@ def _borne(method: Callable[..., Any]) -> Callable[..., Any]:
     """Return a method that finds or keeps nothing where it fails for the sake of its files."""
 
     def bear(*arguments: Any) -> Any:
-        load_numba()
+        _load_numba()
         try:
             return method(*arguments)
         except _UNUSABLE as error:

@@ -34,8 +34,9 @@ def open_regular(path: Path) -> BufferedReader:
 
 def replace_file(path: Path, content: bytes) -> None:
     """Write `content` under a temporary name beside `path`, then put it in place; leave an equal file alone."""
-    if path.is_file() and path.stat().st_size == len(content) and path.read_bytes() == content:
-        return
+    with suppress(FileNotFoundError):  # another may move it away between two looks
+        if path.is_file() and path.stat().st_size == len(content) and path.read_bytes() == content:
+            return
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
     try:
         temporary.write_bytes(content)

@@ -93,6 +93,36 @@ def test_several_who_notice_the_same_at_once_tell_it_once(hook: Webhook, setting
     assert len(hook.bodies) == 1
 
 
+@pytest.mark.parametrize("look", ["stat", "read_bytes"])
+def test_what_another_sends_between_two_looks_is_told_once(
+    hook: Webhook, settings: Settings, monkeypatch: pytest.MonkeyPatch, look: str
+) -> None:
+    """The other one has written down the same and delivers it while this one looks whether it is written down."""
+    hook.answers = [404]
+    announce(settings, NOTICE)
+    (waiting,) = (settings.home / "notices").glob("*.waiting")
+    looking = getattr(Path, look)
+
+    def delivered_before(path: Path, **more: bool) -> object:
+        if path == waiting:
+            monkeypatch.undo()
+            deliver(settings)
+            assert not waiting.exists()
+        return looking(path, **more)
+
+    is_file = Path.is_file
+
+    def seen(path: Path) -> bool:
+        there = is_file(path)
+        if path == waiting:
+            monkeypatch.setattr(Path, look, delivered_before)
+        return there
+
+    monkeypatch.setattr(Path, "is_file", seen)
+    announce(settings, NOTICE)
+    assert len(hook.bodies) == 1
+
+
 @pytest.mark.parametrize("status", [429, 500, 503])
 def test_a_webhook_that_is_busy_is_asked_again_soon(hook: Webhook, settings: Settings, status: int) -> None:
     hook.answers = [status] * (notices.TRIES - 1)

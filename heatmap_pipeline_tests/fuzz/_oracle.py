@@ -258,7 +258,7 @@ def check_samples(clean: CleanDay, said: Said, day: date, seconds: int, after: i
 
 
 def load_json(data: bytes) -> Any:
-    """Return JSON whose keys are unique and whose numbers are numbers; raises ValueError."""
+    """Return JSON whose keys are unique and whose numbers can be told; raises ValueError."""
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         if len({key for key, _ in pairs}) != len(pairs):
@@ -268,7 +268,12 @@ def load_json(data: bytes) -> Any:
     def none(name: str) -> None:
         raise ValueError(name)
 
-    return json.loads(data, parse_float=Decimal, parse_constant=none, object_pairs_hook=unique)
+    def finite(text: str) -> Decimal:
+        if not math.isfinite(float(text)):
+            raise ValueError(text)
+        return Decimal(text)
+
+    return json.loads(data, parse_float=finite, parse_constant=none, object_pairs_hook=unique)
 
 
 def json_number(value: Any, said: Said) -> float:

@@ -168,6 +168,14 @@ def test_open_interest(seeds: list[Seed], tally: Tally, record_property: Any, re
     tally.check(record_property, request.node.name, refused=15, repaired=2, accepted=2)
 
 
+def is_no_perpetual(answer: Any, symbol: str) -> bool:
+    """Whether an answer calls the contract of a symbol something else."""
+    listed = answer.get("symbols") if isinstance(answer, dict) else None
+    known = [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
+    kinds = [one.get("contractType") for one in known if one.get("symbol") == symbol]
+    return any(isinstance(kind, str) and "PERPETUAL" not in kind for kind in kinds)
+
+
 def test_what_the_exchange_says_of_itself(seeds: list[Seed], tally: Tally, record_property: Any, request: Any) -> None:
     """Its clock and its symbols: what is taken from them is what the text says, in bounds."""
 
@@ -182,7 +190,10 @@ def test_what_the_exchange_says_of_itself(seeds: list[Seed], tally: Tally, recor
         answer, _ = answer_said(data)
         found: Any = outcome(mine.now if clock else lambda: mine.symbol(seed.symbol))
         if isinstance(found, HeatmapError):
-            tally.refused(found, HOST + (TIME if clock else INFO))
+            names = [HOST + (TIME if clock else INFO)]
+            if not clock and is_no_perpetual(answer, seed.symbol):  # the answer is sound, the symbol is refused
+                names.append(f"symbol {seed.symbol} is a delivery contract")
+            tally.refused(found, *names)
             return
         if clock:
             assert timedelta(0) <= found - utc(answer["serverTime"]) < timedelta(seconds=5)

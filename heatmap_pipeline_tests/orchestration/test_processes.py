@@ -100,9 +100,9 @@ def _publications(patch: pytest.MonkeyPatch) -> list[list[str]]:
     written: list[list[str]] = []
     publish = publishing.publish
 
-    def noted(warehouse: Any, symbols: list[str]) -> Any:
+    def noted(warehouse: Any, symbols: list[str], **more: float) -> Any:
         written.append(sorted(symbols))
-        return publish(warehouse, symbols)
+        return publish(warehouse, symbols, **more)
 
     patch.setattr(publication, "publish", noted)
     return written

@@ -63,9 +63,9 @@ def test_a_failing_symbol_does_not_hold_back_another(
     both = real(home, files, BTC, ETH)
     written: list[set[str]] = []
 
-    def counted(warehouse: Warehouse, symbols: Sequence[str]) -> PublishReport:
+    def counted(warehouse: Warehouse, symbols: Sequence[str], **more: float) -> PublishReport:
         written.append(set(symbols))
-        return publish(warehouse, symbols)
+        return publish(warehouse, symbols, **more)
 
     monkeypatch.setattr("heatmap_pipeline.chain.publication.publish", counted)
     ran = run_job(both, 1, 2, dagster=True).ok()  # it is an order of steps
