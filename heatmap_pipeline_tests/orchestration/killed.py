@@ -28,6 +28,8 @@ from typing import Any
 import pytest
 
 from heatmap_pipeline.settings import SCRATCH
+from heatmap_pipeline.store import blank
+from heatmap_pipeline_tests._forked import ended
 from heatmap_pipeline_tests._homes import load_no_picture
 from heatmap_pipeline_tests.orchestration import light as lightly
 from heatmap_pipeline_tests.orchestration.clocked import follow
@@ -192,7 +194,9 @@ def _import_everything() -> None:
     import heatmap_pipeline.chain.status
     import heatmap_pipeline.cli
     import heatmap_pipeline.definitions
-    import heatmap_pipeline.market.binance  # noqa: F401
+    import heatmap_pipeline.market.binance
+    import heatmap_pipeline.orchestration.processes  # noqa: F401
+    from heatmap_pipeline.chain.reading import program
     from heatmap_pipeline.model.heatmap import calculate_time_evolving_heatmap
     from heatmap_pipeline.orchestration import jobs
     from heatmap_pipeline.orchestration.build import build_defs
@@ -207,11 +211,19 @@ def _import_everything() -> None:
     # What Dagster and DuckDB make when they are first used is made here, or every fork would make it.
     symbol_tables()
     lightly._history()
+    program()
     with tempfile.TemporaryDirectory() as home:
+        _make_blank(Path(home) / "blank.duckdb")
         settings = load_settings(home=Path(home))
         with open_history(prepare_home(settings)):
             build_defs(settings).resolve_job_def(jobs.NAME)
     del os.environ["DAGSTER_HOME"]
+
+
+def _make_blank(path: Path) -> None:
+    """Have a fork make the database that every new one is a copy of: DuckDB starts threads, and no fork has them."""
+    assert ended(lambda: blank.put_blank(path, {})) == 0
+    blank._made.append(path.read_bytes())
 
 
 def _watch(child: int, reader: int, death: Death | None) -> tuple[bool, dict[str, int]]:
