@@ -67,9 +67,7 @@ def with_history(settings: Settings, monkeypatch: pytest.MonkeyPatch, variables:
 def test_a_run_of_the_command_line_is_in_postgres_and_nothing_of_it_in_the_home(
     server: Postgres, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    settings = with_history(
-        real(tmp_path / "home", files, BTC, models=("delta",)), monkeypatch, server.database("one")
-    )
+    settings = with_history(real(tmp_path / "home", files, BTC, models=("delta",)), monkeypatch, server.database("one"))
     with caplog.at_level(logging.WARNING):
         outcome = run_days(settings, {BTC: (day(1), day(2))})
     assert (outcome.published, outcome.failures) == ({BTC: (day(1), day(2))}, {})
