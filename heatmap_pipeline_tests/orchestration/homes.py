@@ -110,12 +110,12 @@ def break_file(path: Path) -> None:
 
 
 def of_the_exchange(patch: pytest.MonkeyPatch, server: ExchangeServer, **more: str) -> None:
-    """Let commands ask a local exchange, compute `turnover` with a snapshot an hour, and draw nothing.
+    """Let commands ask a local exchange, compute `delta` with a snapshot an hour, and draw nothing.
 
     `more` are further settings, by their names without HEATMAP_.
     """
     values = {"SOURCE": "binance", "ARCHIVE_URL": server.url, "REST_URL": server.url}
-    for name, value in {**values, "MODELS": "turnover", "SNAPSHOT_INTERVAL": "1h", **more}.items():
+    for name, value in {**values, "MODELS": "delta", "SNAPSHOT_INTERVAL": "1h", **more}.items():
         patch.setenv(f"HEATMAP_{name}", value)
     draw_nothing(patch)
     load_no_picture(patch)

@@ -28,9 +28,11 @@ from typing import Any
 import pytest
 
 from heatmap_pipeline.settings import SCRATCH
-from heatmap_pipeline_tests._homes import load_no_picture
+from heatmap_pipeline.store import instances
+from heatmap_pipeline_tests._homes import done, load_no_picture, work_little
 from heatmap_pipeline_tests.orchestration import light as lightly
 from heatmap_pipeline_tests.orchestration.clocked import follow
+from heatmap_pipeline_tests.orchestration.homes import BTC, day, write_archive
 
 _LONGEST = 180.0
 """Seconds after which a command hangs."""
@@ -171,7 +173,7 @@ def serve(folder: Path, requests: Iterator[str], clock: Path | None = None) -> N
         request = json.loads(line)
         death = None if request["death"] is None else Death(**request["death"])
         reader, writer = os.pipe()
-        child = os.fork()  # nothing has started a thread yet
+        child = os.fork()  # what threads there are wait for work, and their libraries know of forks
         if child == 0:
             os.close(reader)
             os._exit(_command(folder, request, death, writer))
@@ -192,7 +194,8 @@ def _import_everything() -> None:
     import heatmap_pipeline.chain.status
     import heatmap_pipeline.cli
     import heatmap_pipeline.definitions
-    import heatmap_pipeline.market.binance  # noqa: F401
+    import heatmap_pipeline.market.binance
+    import heatmap_pipeline.orchestration.processes  # noqa: F401
     from heatmap_pipeline.model.heatmap import calculate_time_evolving_heatmap
     from heatmap_pipeline.orchestration import jobs
     from heatmap_pipeline.orchestration.build import build_defs
@@ -204,14 +207,25 @@ def _import_everything() -> None:
     candle = pd.DataFrame({"open_time": pd.to_datetime(["2024-01-01"])})
     candle[["open", "high", "low", "close", "volume"]] = 100.0
     calculate_time_evolving_heatmap(candle, [1.0])  # loads the compiled engine
-    # What Dagster and DuckDB make when they are first used is made here, or every fork would make it.
     symbol_tables()
-    lightly._history()
     with tempfile.TemporaryDirectory() as home:
+        _run_once(Path(home))
         settings = load_settings(home=Path(home))
         with open_history(prepare_home(settings)):
             build_defs(settings).resolve_job_def(jobs.NAME)
     del os.environ["DAGSTER_HOME"]
+
+
+def _run_once(home: Path) -> None:
+    """Run two days in this process: what a run makes when it first needs it, every fork would make anew.
+
+    It is a light run, as a run of Dagster spares the forks no more.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        work_little(patch)
+        files = write_archive(home / "archive", 2, BTC)
+        done("run", BTC, "--archive", files, "--start", day(1), "--end", day(2), "--home", home)
+    instances._waiting.clear()  # a DuckDB has threads, and no fork has them
 
 
 def _watch(child: int, reader: int, death: Death | None) -> tuple[bool, dict[str, int]]:

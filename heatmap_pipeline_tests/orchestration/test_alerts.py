@@ -33,7 +33,7 @@ def test_a_run_tells_what_its_rules_find_once_and_the_endpoint_lists_it(
     rules = tmp_path / "alerts.toml"
     rules.write_text(RULES)
     archive = write_archive(tmp_path / "archive", 3, BTC)
-    more = {"models": ("turnover",), "alerts": rules}
+    more = {"models": ("delta",), "alerts": rules}
     with listening() as hook:
         settings = real(tmp_path / "home", archive, webhook=hook.url, **more)
         run_job(settings, 1, 2).ok()

@@ -25,7 +25,7 @@ DATABASES = ("warehouse", "heatmap.duckdb")
 def later(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home with days 1 to 3. Nobody changes it."""
     home = tmp_path_factory.mktemp("later")
-    compute(real(home, archive, models=("turnover",), snapshot_interval="1h"), 1, 3)
+    compute(real(home, archive, models=("delta",), snapshot_interval="1h"), 1, 3)
     return home
 
 
@@ -34,7 +34,7 @@ def published(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home with days 1 and 2, as `heatmap run` leaves it. Nobody changes it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HEATMAP_SNAPSHOT_INTERVAL", "1h")
-        patch.setenv("HEATMAP_MODELS", "turnover")
+        patch.setenv("HEATMAP_MODELS", "delta")
         patch.setattr("heatmap_pipeline.render.page.write_page", lambda *_: None)
         patch.setattr("heatmap_pipeline.render.picture.small_png", lambda *_: b"")
         home = tmp_path_factory.mktemp("published")
@@ -44,7 +44,7 @@ def published(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _one_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HEATMAP_MODELS", "turnover")
+    monkeypatch.setenv("HEATMAP_MODELS", "delta")
 
 
 def all_tables(home: Path) -> dict[str, Any]:

@@ -88,7 +88,7 @@ def test_a_redenominated_symbol_starts_anew_in_everything(redenominated: Path, t
 
 
 def test_a_rebuild_from_before_begins_anew_on_the_same_day(redenominated: Path, tmp_path: Path) -> None:
-    settings = compute(real(tmp_path / "home", redenominated, models=("turnover",)), 1, 3)
+    settings = compute(real(tmp_path / "home", redenominated, models=("delta",)), 1, 3)
     run_job(settings, 4, 5, restart=True).ok()
     rows = tables(settings.home / "warehouse")
     with Warehouse(settings.home).connect(BTC) as con:

@@ -52,14 +52,14 @@ def both_models() -> None:
 @pytest.fixture(autouse=True)
 def _one_model(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if "both_models" not in request.fixturenames:
-        monkeypatch.setenv("HEATMAP_MODELS", "turnover")
+        monkeypatch.setenv("HEATMAP_MODELS", "delta")
 
 
 @pytest.fixture(scope="module")
 def single(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """A home with days 1 to 5 of one model. Nobody changes it; `its_copy` is one."""
     home = tmp_path_factory.mktemp("single")
-    return compute_home(real(home, archive, models=("turnover",), snapshot_interval="1h"), day(1), day(5))
+    return compute_home(real(home, archive, models=("delta",), snapshot_interval="1h"), day(1), day(5))
 
 
 @pytest.fixture
@@ -333,11 +333,11 @@ def test_dated_brackets_give_each_day_its_parameters(archive: Path, tmp_path: Pa
     brackets(folder, "2024-01-01", 100)
     brackets(folder, str(day(3)), 50)
     settings = compute_home(real(tmp_path / "home", archive, leverage_brackets=folder), day(1), day(4))
-    query = "SELECT day, parameters FROM heatmap_days WHERE model = 'turnover' ORDER BY day"
+    query = "SELECT day, parameters FROM heatmap_days WHERE model = 'delta' ORDER BY day"
     used = [json.loads(text) for _, text in ask(settings, query, published=True)]
     assert [one["max_leverage"] for one in used] == [100, 100, 50, 50]
     assert {one["maintenance_margin_rate"] for one in used} == {0.005}
-    highest = "SELECT max(leverage) FROM position_events WHERE event_type = 'open' AND model = 'turnover' "
+    highest = "SELECT max(leverage) FROM position_events WHERE event_type = 'open' AND model = 'delta' "
     highest += "GROUP BY CAST(timestamp AS DATE) ORDER BY CAST(timestamp AS DATE)"
     assert ask(settings, highest, published=True) == [(100,), (100,), (50,), (50,)]
     # A new file only concerns the days from its date on.

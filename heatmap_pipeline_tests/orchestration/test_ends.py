@@ -79,7 +79,7 @@ def server(_server: ExchangeServer, monkeypatch: pytest.MonkeyPatch) -> Exchange
 
 def set_environment(patch: pytest.MonkeyPatch, server: ExchangeServer) -> None:
     as_if_yesterday_were(patch, YESTERDAY)
-    named = {"SOURCE": "binance", "ARCHIVE_URL": server.url, "REST_URL": server.url, "MODELS": "turnover"}
+    named = {"SOURCE": "binance", "ARCHIVE_URL": server.url, "REST_URL": server.url, "MODELS": "delta"}
     for name, value in {**named, "SYMBOLS": f"{BTC},{ETH}", "SNAPSHOT_INTERVAL": "4h"}.items():
         patch.setenv(f"HEATMAP_{name}", value)
 
@@ -129,9 +129,9 @@ def test_refresh_says_it_once_and_goes_on_with_the_others(ended: tuple[Path, lis
 
 def test_page_and_endpoint_say_that_it_ended_and_health_does_not_count_it(ended: tuple[Path, list[str]]) -> None:
     home, _ = ended
-    script = (home / "renders" / ETH / "turnover.js").read_text()
+    script = (home / "renders" / ETH / "delta.js").read_text()
     assert json.loads(script.removeprefix("heatmapData(").removesuffix(");\n"))["meta"]["ended"] == str(ENDS)
-    version = published_version(Warehouse(home), None, ("turnover",))
+    version = published_version(Warehouse(home), None, ("delta",))
     try:
         midnight = datetime.combine(TODAY, time(), UTC).timestamp()
         status, body = health(version, "", Settings(api_stale_hours=36), midnight + 3600)
@@ -364,7 +364,7 @@ def test_a_folder_of_the_user_stays(files: Path, tmp_path: Path, monkeypatch: py
     own = tmp_path / "own"
     shutil.copytree(files, own)
     (own / SIMULATED_MARKER).unlink()
-    monkeypatch.setenv("HEATMAP_MODELS", "turnover")
+    monkeypatch.setenv("HEATMAP_MODELS", "delta")
     done("run", ETH, "--archive", own, "--start", DAYS[0], "--end", DAYS[0], "--home", tmp_path / "home")
     before = sorted(own.rglob("*"))
     done("forget", ETH, "--yes", "--home", tmp_path / "home")

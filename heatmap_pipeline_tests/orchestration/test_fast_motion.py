@@ -16,16 +16,21 @@ from __future__ import annotations
 import os
 import pickle
 import resource
-import subprocess
+import sqlite3
 import sys
+import time
 from datetime import UTC, timedelta
 from pathlib import Path
 from typing import Any
 
+import dagster._time
 import pytest
 
+from heatmap_pipeline.chain import calendar, due
+from heatmap_pipeline.store import spare
+from heatmap_pipeline_tests._forked import Fork, Say
 from heatmap_pipeline_tests._webhook import Webhook, listening
-from heatmap_pipeline_tests.orchestration.clocked import Clock
+from heatmap_pipeline_tests.orchestration.clocked import Clock, follow
 from heatmap_pipeline_tests.orchestration.fast_motion import (
     FIRST,
     KEEP_RUNS,
@@ -212,23 +217,24 @@ def test_a_full_disk_has_room_for_what_is_left_and_for_no_more(tmp_path: Path) -
         home.with_name("file").write_bytes(1000 * page)
 
 
-@pytest.mark.slow
 def test_a_process_goes_by_the_clock(tmp_path: Path) -> None:
-    """All that a process may ask, in one that was started for it."""
-    ask = (
-        "import sqlite3, sys, time; from pathlib import Path; "
-        "from heatmap_pipeline.chain import calendar, due; from heatmap_pipeline.store import spare; "
-        "import dagster._time; "
-        "from heatmap_pipeline_tests.orchestration.clocked import follow; real = time.time(); "
-        "follow(Path(sys.argv[1]), 'heatmap_pipeline.chain'); "
-        "print(calendar.today(), int(time.time()), f'{dagster._time.get_current_datetime():%F %T}', "
-        "sqlite3.connect('').execute('SELECT CURRENT_TIMESTAMP').fetchone()[0], due.datetime(2024, 1, 2).year, "
-        "isinstance(dagster._time.get_current_datetime(), due.datetime), spare.time.time() >= real)"
-    )
+    """All that a process may ask, in one that was forked for it, as `Forks` does."""
     clock = Clock(tmp_path / "clock", FIRST, RATE)
-    done = subprocess.run([sys.executable, "-c", ask, str(clock.path)], capture_output=True, text=True, check=True)
+
+    def ask(say: Say) -> None:
+        before = time.time()
+        follow(clock.path, "heatmap_pipeline.chain")
+        now = dagster._time.get_current_datetime()
+        (by_sqlite,) = sqlite3.connect("").execute("SELECT CURRENT_TIMESTAMP").fetchone()
+        say(f"{calendar.today()} {int(time.time())} {now:%F %T} {by_sqlite}")
+        kind, this_machine = vars(due)["datetime"], vars(spare)["time"]
+        say(f"{kind(2024, 1, 2).year} {isinstance(now, kind)} {this_machine.time() >= before}")
+
+    with Fork(ask) as fork:
+        said = fork.said.read().split("\n")
+        assert fork.wait() == 0
     seconds = round(FIRST.replace(tzinfo=UTC).timestamp())
-    assert done.stdout.strip() == f"{FIRST:%F} {seconds} {FIRST:%F %T} {FIRST:%F %T} 2024 True True"
+    assert said == [f"{FIRST:%F} {seconds} {FIRST:%F %T} {FIRST:%F %T}", "2024 True True", ""]
 
 
 def test_a_clock_runs_to_where_it_is_told_to_wait(tmp_path: Path) -> None:

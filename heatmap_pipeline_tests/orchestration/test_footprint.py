@@ -44,7 +44,7 @@ TABLES = {
 def test_a_refresh_of_one_day_touches_that_day_alone(
     archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = compute(real(tmp_path, archive, models=("turnover",)), 1, 3)
+    settings = compute(real(tmp_path, archive, models=("delta",)), 1, 3)
     before, made = rows_before(settings, 4), created(settings)
     looked_at: dict[str, set[date]] = {}
     deleted: set[date] = set()

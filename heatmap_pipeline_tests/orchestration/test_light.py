@@ -65,13 +65,13 @@ def assert_alike(settings: Settings, tmp_path: Path, first: int, last: int | Non
 
 def test_of_two_symbols_one_stops_at_a_day_that_cannot_be_had(files: Path, tmp_path: Path) -> None:
     break_file(candles_file(files, 2))
-    run = assert_alike(real(tmp_path / "new", files, BTC, ETH, models=("turnover",)), tmp_path, 1, 2)
+    run = assert_alike(real(tmp_path / "new", files, BTC, ETH, models=("delta",)), tmp_path, 1, 2)
     assert run.failures.keys() == {f"{BTC}__raw_candles"}
     assert f"{ETH}/published_database" in run.materialised
 
 
 def test_a_check_that_blocks(files: Path, tmp_path: Path) -> None:
-    settings = compute(real(tmp_path / "home", files, models=("turnover",)), 1, 3)
+    settings = compute(real(tmp_path / "home", files, models=("delta",)), 1, 3)
     rewrite(candles_file(files, 2), wilder)
     assert assert_alike(settings, tmp_path, 2).failed_checks() == {f"{BTC}/position_events:chain_unbroken"}
 
@@ -100,7 +100,7 @@ def test_each_stage_follows_the_one_before(archive: Path, tmp_path: Path) -> Non
 
 
 def test_a_command_and_the_run_of_the_days_before(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HEATMAP_MODELS", "turnover")
+    monkeypatch.setenv("HEATMAP_MODELS", "delta")
     break_file(metrics_file(files, 2))
 
     def command(home: Path) -> tuple[list[str], dict[str, Any]]:

@@ -100,7 +100,7 @@ def tables_without_empty(path: Path) -> dict[str, Any]:
 def test_again_and_in_parts_it_is_the_same_to_the_last_bit(
     finished: Settings, home: Path, archive: Path, tmp_path: Path, files: Path
 ) -> None:
-    more: dict[str, Any] = {"liquidations_folder": files, "models": ("turnover",)}
+    more: dict[str, Any] = {"liquidations_folder": files, "models": ("delta",)}
     at_once = real(home, archive, **more)
     run_job(at_once, 1, 4, stages=STAGES).ok()
     in_parts = real(copy_home(finished.home, tmp_path / "in_parts"), archive, **more)
@@ -125,7 +125,7 @@ def test_what_is_wrong_with_a_source_stops_nothing(archive: Path, tmp_path: Path
 
 
 def test_new_liquidations_of_an_old_day_are_published(home: Path, archive: Path, files: Path) -> None:
-    settings = real(home, archive, liquidations_folder=files)
+    settings = real(home, archive, liquidations_folder=files, models=("delta",))
     run_job(settings, 1, 5, stages=STAGES).ok()
     path = files / f"{BTC}-1h.csv"
     path.write_text(path.read_text().replace("long,2.07", "long,200.07"))

@@ -216,8 +216,11 @@ def test_a_file_of_both_sides_is_halved_and_said(begun: Settings, files: Path, t
 
 
 @pytest.mark.usefixtures("light_commands")
-def test_the_command_says_it_and_the_other_symbol_goes_on(files: Path, tmp_path: Path) -> None:
+def test_the_command_says_it_and_the_other_symbol_goes_on(
+    files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The wiring: exit code and last line, `status`, the check, for a refused day and for one whose samples go."""
+    monkeypatch.setenv("HEATMAP_MODELS", "delta")
     rewrite(metrics_file(files, 2), swapped)
     rewrite(candles_file(files, 3, ETH), lambda rows: [[*row[:5], f"{float(row[5]) * 1000}", *row[6:]] for row in rows])
     settings = real(tmp_path / "home", files, BTC, ETH)

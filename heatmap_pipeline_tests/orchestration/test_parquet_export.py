@@ -61,6 +61,7 @@ def test_a_failed_export_is_told_and_what_was_published_stands(
 ) -> None:
     home, tree = tmp_path / "home", tmp_path / "a tree"
     tree.write_text("mine")
+    monkeypatch.setenv("HEATMAP_MODELS", "delta")
     monkeypatch.setenv("HEATMAP_EXPORT", str(tree))
     failed = heatmap("run", BTC, "--archive", archive, "--start", day(1), "--end", day(2), "--home", home)
     words = f"{BTC} is published, but not exported: {tree} is a file; an export needs a folder, choose another name"

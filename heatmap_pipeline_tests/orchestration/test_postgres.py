@@ -67,9 +67,7 @@ def with_history(settings: Settings, monkeypatch: pytest.MonkeyPatch, variables:
 def test_a_run_of_the_command_line_is_in_postgres_and_nothing_of_it_in_the_home(
     server: Postgres, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    settings = with_history(
-        real(tmp_path / "home", files, BTC, models=("turnover",)), monkeypatch, server.database("one")
-    )
+    settings = with_history(real(tmp_path / "home", files, BTC, models=("delta",)), monkeypatch, server.database("one"))
     with caplog.at_level(logging.WARNING):
         outcome = run_days(settings, {BTC: (day(1), day(2))})
     assert (outcome.published, outcome.failures) == ({BTC: (day(1), day(2))}, {})
@@ -82,7 +80,7 @@ def test_a_run_of_the_command_line_is_in_postgres_and_nothing_of_it_in_the_home(
     )
     assert days == [str(day(1)), str(day(2))]
     assert not list((settings.home / "dagster").rglob("*.db")), "no SQLite beside it"
-    embedded = compute(real(tmp_path / "embedded", files, BTC, models=("turnover",)), 1, 2)
+    embedded = compute(real(tmp_path / "embedded", files, BTC, models=("delta",)), 1, 2)
     assert_same(tables(settings.home / "heatmap.duckdb"), tables(embedded.home / "heatmap.duckdb"))
 
 

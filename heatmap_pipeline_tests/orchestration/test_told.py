@@ -45,7 +45,7 @@ from heatmap_pipeline_tests.orchestration.light import light_runs
 
 @pytest.fixture(autouse=True)
 def _one_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HEATMAP_MODELS", "turnover")
+    monkeypatch.setenv("HEATMAP_MODELS", "delta")
 
 
 @pytest.fixture

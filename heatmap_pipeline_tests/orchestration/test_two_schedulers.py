@@ -42,7 +42,7 @@ def test_two_commands_on_one_home_work_one_after_the_other(
     """Both want all three days of an empty home; the second comes while the first one draws its page."""
     home = tmp_path / "home"
     monkeypatch.setenv("HEATMAP_SNAPSHOT_INTERVAL", "1h")
-    monkeypatch.setenv("HEATMAP_MODELS", "turnover")
+    monkeypatch.setenv("HEATMAP_MODELS", "delta")
     alone = compute(real(tmp_path / "alone", archive), 1, 3)
     words = ("run", BTC, "--start", day(1), "--end", day(3), "--archive", archive, "--home", home)
     waits = f"waiting for process {os.getpid()} (since "

@@ -29,7 +29,7 @@ def test_each_way_in_which_a_day_is_not_whole_is_said(archive: Path, tmp_path: P
     rewrite(candles_file(files, 5), lambda rows: rows[: 12 * 7])
     checksum_of(metrics_file(files, 4)).write_text(f"{'0' * 64}  {metrics_file(files, 4).name}\n")
     accepted = (metrics_file(files, 4).stem,)
-    settings = real(tmp_path / "home", files, accept_checksum=accepted, models=("turnover",))
+    settings = real(tmp_path / "home", files, accept_checksum=accepted, models=("delta",))
     run = run_job(settings, 1, 5)
     with Warehouse(settings.home).connect(BTC) as con:
         found = days_not_whole(con, BTC)
