@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 
 from heatmap_pipeline.chain import scoring
-from heatmap_pipeline.model.score.table import ScoreRow
+from heatmap_pipeline.model.score.table import ScoreRow, score
 from heatmap_pipeline_tests._homes import clean_environment, done, draw_nothing, draw_only_the_page, published
 from heatmap_pipeline_tests._once import only_here
 from heatmap_pipeline_tests.orchestration.light import run_lightly
@@ -106,17 +106,16 @@ class RealRuns:
 def score_once(patch: pytest.MonkeyPatch) -> None:
     """Take the score of equal hours from before, where there is one: each takes a second, and gives the same bits."""
 
-    def score(*hours: Any, **options: Any) -> list[ScoreRow]:
+    def scored(*hours: Any, **options: Any) -> list[ScoreRow]:
         inputs = pickle.dumps((hours, options))
         if inputs not in _SCORES:
-            _SCORES[inputs] = _score(*hours, **options)
+            _SCORES[inputs] = score(*hours, **options)
         return _SCORES[inputs]
 
-    patch.setattr(scoring, "score", score)
+    patch.setattr(scoring, "score", scored)
 
 
 _SCORES: dict[bytes, list[ScoreRow]] = {}
-_score = scoring.score
 _CHECKED = dg.DagsterEventType.ASSET_CHECK_EVALUATION
 
 
