@@ -99,7 +99,7 @@ def test_the_run_is_published_and_its_facts_are_recorded(case: tuple[Ran, str, s
     rules = [json.loads(text)["clock"]["rule"] for text in days["repairs"]]
     measured = {"A": len(rules) - 2, "B": len(rules), "C": 0}[name]
     assert (rules.count("price"), rules.count("convention")) == (measured, len(rules) - measured)
-    if one.drawn:
+    if one.whole:
         assert symbol in (ran.home / "renders" / "index.html").read_text()
         assert (ran.home / "renders" / symbol / "heatmap.png").read_bytes().startswith(b"\x89PNG")
     status = done("status", "--home", ran.home).stdout

@@ -11,7 +11,7 @@ import pytest
 
 from heatmap_pipeline.views.score import reference_score
 from heatmap_pipeline_tests._homes import clean_environment, done
-from heatmap_pipeline_tests._real_sets import BTC, ETH, RealRuns
+from heatmap_pipeline_tests._real_sets import BTC, ETH, RealRuns, score_once
 
 SIDES = [(symbol, side) for symbol in (BTC, ETH) for side in ("long", "short")]
 DOCS = Path(__file__).parents[1] / "docs" / "score.md"
@@ -75,6 +75,7 @@ def scores(market_dir: Path, run_of: RealRuns) -> dict[tuple[str, str], dict[str
     folder = market_dir / "liquidations"
     with pytest.MonkeyPatch.context() as patch:
         clean_environment(patch)
+        score_once(patch)
         out = done("score", BTC, ETH, "--liquidations", folder, "--json", "--home", run_of("A").home).stdout
     return {(score["symbol"], score["model"]): score for score in json.loads(out)["scores"]}
 

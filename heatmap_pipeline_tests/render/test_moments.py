@@ -259,7 +259,6 @@ def test_zooming_in_brings_finer_columns_and_out_coarser_ones(page: Any, server:
     page.mouse.move(600, 450)
     for _ in range(18):
         page.mouse.wheel(0, -400)
-        page.wait_for_timeout(30)
     page.wait_for_function("() => heatmapPage.state().map.width === 300000")
     settle(page)
     near = held(page, server)
@@ -267,7 +266,6 @@ def test_zooming_in_brings_finer_columns_and_out_coarser_ones(page: Any, server:
     page.mouse.move(600, 450)
     for _ in range(26):
         page.mouse.wheel(0, 400)
-        page.wait_for_timeout(30)
     page.wait_for_function("() => heatmapPage.state().map.width > 900000")
     settle(page)
     far = held(page, server)

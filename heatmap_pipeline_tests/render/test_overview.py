@@ -184,15 +184,16 @@ def test_the_page_in_a_browser(browser: Any) -> None:
         page.goto(f"{server.url}/#symbol=BTCUSDT&range=30d")
         page.wait_for_url(f"{server.url}/map#symbol=BTCUSDT&range=30d")
 
-    with overview_server() as server, opened(browser) as page:
-        server.broken = 503
-        page.goto(f"{server.url}/overview")
-        page.wait_for_selector("#notice:not([hidden])")
-        assert page.locator("#notice").inner_text() == "nothing is published yet; run `heatmap demo`"
-        assert page.locator("table").is_hidden()
-        server.broken = 0
-        page.evaluate("() => document.dispatchEvent(new Event('visibilitychange'))")
-        page.wait_for_selector("tbody tr")
-        assert page.locator("#notice").is_hidden()
-        assert [words for words in page.troubles if "503" not in words] == []
-        page.troubles.clear()
+        page.set_viewport_size({"width": 1440, "height": 900})
+        with overview_server() as other:
+            other.broken = 503
+            page.goto(f"{other.url}/overview")
+            page.wait_for_selector("#notice:not([hidden])")
+            assert page.locator("#notice").inner_text() == "nothing is published yet; run `heatmap demo`"
+            assert page.locator("table").is_hidden()
+            other.broken = 0
+            page.evaluate("() => document.dispatchEvent(new Event('visibilitychange'))")
+            page.wait_for_selector("tbody tr")
+            assert page.locator("#notice").is_hidden()
+            assert [words for words in page.troubles if "503" not in words] == []
+            page.troubles.clear()

@@ -257,37 +257,38 @@ def test_the_picture_is_what_the_screen_shows(page: Any, renders: Path) -> None:
     assert (np.abs(saved - screen[inner]).max(axis=2) > 40).mean() < 0.05
 
 
-def test_a_phone_shows_the_map_first_and_folds_the_controls(browser: Any, renders: Path) -> None:
-    with opened(browser, 390, 844, has_touch=True, is_mobile=True, device_scale_factor=2) as page:
-        visit(page, renders)
-        assert page.evaluate("() => document.documentElement.scrollWidth") <= 390
-        box = page.locator("#map").bounding_box()
-        assert box["y"] < 844 * 0.25
-        assert box["height"] > 844 * 0.5
-        assert page.locator("#side").is_hidden()
-        page.locator("#more").tap()
-        assert page.locator("#side").is_visible()
-        assert page.evaluate("() => document.documentElement.scrollWidth") <= 390
-        page.locator('#side [data-value="long"]').tap()
-        settle(page)
-        assert state(page)["choice"]["side"] == "long"
-        page.locator("#more").tap()
-        page.touchscreen.tap(150, box["y"] + 200)
-        assert "UTC" in page.locator("#tip").inner_text()
-        tip = page.locator("#tip").bounding_box()
-        assert tip["x"] >= 0
-        assert tip["x"] + tip["width"] <= 390
-        wide = state(page)["view"]
-        fingers = page.context.new_cdp_session(page)
-        for kind, apart in (("touchStart", 50), ("touchMove", 80), ("touchMove", 110), ("touchEnd", 0)):
-            points = [{"x": 170 + side * apart, "y": box["y"] + 250, "id": side + 1} for side in (-1, 1) if apart]
-            fingers.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
-            page.wait_for_timeout(120)
-        zoomed = state(page)["view"]["x"]
-        assert zoomed[1] - zoomed[0] == pytest.approx((wide["x"][1] - wide["x"][0]) * 50 / 110, rel=0.1)
-        assert wide["x"][0] < zoomed[0] < zoomed[1] < wide["x"][1]
-        page.set_viewport_size({"width": 1200, "height": 800})
-        page.wait_for_function("() => document.getElementById('chart').data.some(one => one.name === 'long profile')")
+def test_a_phone_shows_the_map_first_and_folds_the_controls(phone: Any, renders: Path) -> None:
+    page = phone
+    page.goto("about:blank")
+    visit(page, renders)
+    assert page.evaluate("() => document.documentElement.scrollWidth") <= 390
+    box = page.locator("#map").bounding_box()
+    assert box["y"] < 844 * 0.25
+    assert box["height"] > 844 * 0.5
+    assert page.locator("#side").is_hidden()
+    page.locator("#more").tap()
+    assert page.locator("#side").is_visible()
+    assert page.evaluate("() => document.documentElement.scrollWidth") <= 390
+    page.locator('#side [data-value="long"]').tap()
+    settle(page)
+    assert state(page)["choice"]["side"] == "long"
+    page.locator("#more").tap()
+    page.touchscreen.tap(150, box["y"] + 200)
+    assert "UTC" in page.locator("#tip").inner_text()
+    tip = page.locator("#tip").bounding_box()
+    assert tip["x"] >= 0
+    assert tip["x"] + tip["width"] <= 390
+    wide = state(page)["view"]
+    fingers = page.context.new_cdp_session(page)
+    for kind, apart in (("touchStart", 50), ("touchMove", 80), ("touchMove", 110), ("touchEnd", 0)):
+        points = [{"x": 170 + side * apart, "y": box["y"] + 250, "id": side + 1} for side in (-1, 1) if apart]
+        fingers.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+        page.wait_for_timeout(120)
+    zoomed = state(page)["view"]["x"]
+    assert zoomed[1] - zoomed[0] == pytest.approx((wide["x"][1] - wide["x"][0]) * 50 / 110, rel=0.1)
+    assert wide["x"][0] < zoomed[0] < zoomed[1] < wide["x"][1]
+    page.set_viewport_size({"width": 1200, "height": 800})
+    page.wait_for_function("() => document.getElementById('chart').data.some(one => one.name === 'long profile')")
 
 
 def test_cells_stay_at_their_prices_while_the_window_changes_its_size(page: Any, renders: Path) -> None:
@@ -311,14 +312,13 @@ def test_cells_stay_at_their_prices_while_the_window_changes_its_size(page: Any,
     assert page.locator("#density").bounding_box()["height"] == 400
 
 
-def test_a_tap_on_a_badge_says_why(browser: Any, renders: Path) -> None:
-    with opened(browser, 390, 844, has_touch=True, is_mobile=True) as page:
-        visit(page, renders, "#symbol=ETHUSDT")
-        badge = page.locator(".badge").first
-        badge.tap()
-        shown = badge.evaluate("badge => ['content', 'display'].map(name => getComputedStyle(badge, '::after')[name])")
-        assert shown == ['"A made-up market, for trying things out. Not real prices."', "block"]
-        assert page.evaluate("() => document.documentElement.scrollWidth") <= 390
+def test_a_tap_on_a_badge_says_why(phone: Any, renders: Path) -> None:
+    visit(phone, renders, "#symbol=ETHUSDT")
+    badge = phone.locator(".badge").first
+    badge.tap()
+    shown = badge.evaluate("badge => ['content', 'display'].map(name => getComputedStyle(badge, '::after')[name])")
+    assert shown == ['"A made-up market, for trying things out. Not real prices."', "block"]
+    assert phone.evaluate("() => document.documentElement.scrollWidth") <= 390
 
 
 def test_missing_files_are_explained(page: Any, tmp_path: Path) -> None:

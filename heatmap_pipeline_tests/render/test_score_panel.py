@@ -10,7 +10,7 @@ import pytest
 
 from heatmap_pipeline.render.page import write_page
 from heatmap_pipeline.views.score import reference_score
-from heatmap_pipeline_tests.render.browser import LiveServer, follow, opened, press, settle, visit
+from heatmap_pipeline_tests.render.browser import LiveServer, follow, press, settle, visit
 from heatmap_pipeline_tests.render.sample import sample, ten_days
 from heatmap_pipeline_tests.render.scores import not_scored, scored
 
@@ -223,13 +223,14 @@ def test_the_panel_is_reached_and_left_by_the_keyboard(shown: Any) -> None:
     assert shown.locator("#truth").is_hidden()
 
 
-def test_the_panel_fits_a_phone(browser: Any, renders: Path) -> None:
-    with opened(browser, 390, 844, has_touch=True, is_mobile=True) as page:
-        visit(page, renders)
-        page.wait_for_function("() => document.getElementById('truth-short').textContent.includes(' / ')")
-        page.locator("#truth-button").tap()
-        box = page.locator("#truth").bounding_box()
-        assert box["x"] >= 0
-        assert box["x"] + box["width"] <= 390
-        assert page.locator("#truth").evaluate("panel => panel.scrollWidth <= panel.clientWidth")
-        assert page.evaluate("() => document.documentElement.scrollWidth") <= 390
+def test_the_panel_fits_a_phone(phone: Any, renders: Path) -> None:
+    visit(phone, renders)
+    phone.wait_for_function("() => document.getElementById('truth-short').textContent.includes(' / ')")
+    phone.locator("#truth-button").tap()
+    box = phone.locator("#truth").bounding_box()
+    assert box["x"] >= 0
+    assert box["x"] + box["width"] <= 390
+    assert phone.locator("#truth").evaluate("panel => panel.scrollWidth <= panel.clientWidth")
+    assert phone.evaluate("() => document.documentElement.scrollWidth") <= 390
+    phone.locator("#truth-close").tap()
+    assert phone.locator("#truth").is_hidden()
