@@ -24,6 +24,7 @@ import pytest
 import heatmap_pipeline
 from heatmap_pipeline.orchestration.shard_job import NAME
 from heatmap_pipeline_tests._postgres import Postgres
+from heatmap_pipeline_tests.fleet._programs import PACKAGE, Programs
 from heatmap_pipeline_tests.orchestration.homes import day
 from heatmap_pipeline_tests.orchestration.ui.running import free_port
 
@@ -46,10 +47,25 @@ class Run:
 
 
 class Fleet:
-    """Code servers of shards and a daemon, each a process group; they are on one home, Postgres and store."""
+    """Code servers of shards and a daemon, each a process group; they are on one home, Postgres and store.
 
-    def __init__(self, folder: Path, server: Postgres, variables: Mapping[str, str], shards: int) -> None:
-        self.folder, self.server = folder, server
+    Args:
+        folder: of the home, and of what the processes print.
+        server: with no database of that name yet.
+        variables: of their environment.
+        shards: how many there are.
+        programs: starts all of them but code servers after the first of a shard; without it each is a new process.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        server: Postgres,
+        variables: Mapping[str, str],
+        shards: int,
+        programs: Programs | None = None,
+    ) -> None:
+        self.folder, self.server, self._programs = folder, server, programs
         self.home = folder / "home"
         (self.home / "dagster").mkdir(parents=True)
         shutil.copyfile(OURS, self.home / "dagster" / "dagster.yaml")
@@ -68,19 +84,25 @@ class Fleet:
         ]
         self.workspace = folder / "workspace.yaml"
         self.workspace.write_text(json.dumps({"load_from": servers}))
-        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.processes: dict[str, subprocess.Popen[bytes] | int] = {}
+        """The number of those that are forks, by name."""
         self.given_up: set[str] = set()
         """First runs of what nobody waits for any more."""
 
     def _begin(self, name: str, *arguments: str, **variables: str) -> None:
         """Start a module of ours in a process group of its own."""
-        with (self.folder / f"{name}.log").open("ab") as log:
+        module, *words = arguments
+        environment, log = {**self.environment, **variables}, self.folder / f"{name}.log"
+        if self._programs is not None and not (name.startswith("shard") and log.exists()):
+            self.processes[name] = self._programs.begin(module, words, environment, log)
+            return
+        with log.open("ab") as file:
             self.processes[name] = subprocess.Popen(
-                [sys.executable, "-m", f"heatmap_pipeline.orchestration.{arguments[0]}", *arguments[1:]],
-                env={**self.environment, **variables},
+                [sys.executable, "-m", f"{PACKAGE}.{module}", *words],
+                env=environment,
                 cwd=self.folder,
-                stdout=log,
-                stderr=log,
+                stdout=file,
+                stderr=file,
                 start_new_session=True,
             )
 
@@ -101,19 +123,22 @@ class Fleet:
         """Kill a process and all that it started, as the end of its container does."""
         process = self.processes.pop(name)
         with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait(timeout=20)
+            os.killpg(process if isinstance(process, int) else process.pid, signal.SIGKILL)
+        if not isinstance(process, int):
+            process.wait(timeout=20)
+        elif self._programs is not None:
+            self._programs.wait(process)
 
     def close(self) -> None:
         for name in list(self.processes):
             self.kill(name)
 
     def workers(self) -> dict[int, int]:
-        """Return the processes of runs that live, each with the shard that it is of."""
+        """Return the processes of runs that live, each with the shard that it is of; not those of forks."""
         return {
             worker: shard
             for shard in self.ports
-            if (process := self.processes.get(f"shard{shard}")) is not None
+            if isinstance(process := self.processes.get(f"shard{shard}"), subprocess.Popen)
             for worker in _children(process.pid)
         }
 

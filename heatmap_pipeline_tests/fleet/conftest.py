@@ -97,13 +97,13 @@ def embedded(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         compute_home(settings, day(1), day(2))
         compute_home(settings, day(3))
 
-    with _at_the_hour():
+    with at_the_hour():
         return copied_once(tmp_path_factory, "embedded", make)
 
 
 @pytest.fixture(scope="session")
 def begun(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Stores as runs leave them, in folders: BTC of `delta` after day "1" and "2"; all after days "1-2" and "1-3"."""
+    """Stores as runs leave them, in folders: BTC of `delta` after day "1", "2" and "3"; all after "1-2" and "1-3"."""
 
     def make(folder: Path) -> None:
         def after(name: str, days: tuple[int, ...], *symbols: str, **more: object) -> None:
@@ -112,16 +112,18 @@ def begun(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
         after("1", (1,), BTC, models=("delta",))
         after("2", (2,), BTC, models=("delta",))
+        after("3", (3,), BTC, models=("delta",))
         shutil.rmtree(folder / "now")
         after("1-2", (1, 2), BTC, ETH)
         after("1-3", (3,), BTC, ETH)
 
-    with _at_the_hour():
+    with at_the_hour():
         return made_once(tmp_path_factory, "begun", make)
 
 
 @contextmanager
-def _at_the_hour() -> Iterator[None]:
+def at_the_hour() -> Iterator[None]:
+    """Have no settings but a snapshot an hour, for fixtures that live longer than a test."""
     with pytest.MonkeyPatch.context() as patch:
         clean_environment(patch)
         patch.setenv("HEATMAP_SNAPSHOT_INTERVAL", "1h")

@@ -84,9 +84,9 @@ def test_who_is_overtaken_says_so_and_ends_with_1(
 
 
 def test_what_goes_wrong_names_verbs_of_the_fleet_and_the_home_of_the_user(
-    machine: Path, light_commands: None, monkeypatch: pytest.MonkeyPatch
+    machine: Path, settings_of: Machine, begin: Begin, light_commands: None
 ) -> None:
-    done("fleet", "run", BTC, "--start", day(1), "--end", day(1))
+    begin(settings_of(), "1")
     gap = refused(heatmap("fleet", "run", BTC, "--start", day(4), "--end", day(4)), 1, f"`heatmap fleet run {BTC}")
     assert "scratch" not in gap
     other = refused(
@@ -124,8 +124,10 @@ def test_status_says_what_there_is_beside_a_damaged_manifest(machine: Path, sett
     assert said.stdout.splitlines()[2].split()[:3] == [BTC, "delta", "1"]
 
 
-def test_a_source_that_does_not_fit_is_told_of_the_store(machine: Path, store: str, light_commands: None) -> None:
-    done("fleet", "run", BTC, "--start", day(1), "--end", day(1))
+def test_a_source_that_does_not_fit_is_told_of_the_store(
+    machine: Path, settings_of: Machine, store: str, begin: Begin, light_commands: None
+) -> None:
+    begin(settings_of(), "1")
     words = (f"{BTC}: {store} holds real history", "use another HEATMAP_STORE, or --source archive (HEATMAP_SOURCE)")
     assert "scratch" not in refused(heatmap("fleet", "refresh", BTC, "--source", "demo"), 1, *words)
 

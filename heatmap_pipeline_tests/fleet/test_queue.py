@@ -34,6 +34,7 @@ from heatmap_pipeline.store.manifest import manifest_path
 from heatmap_pipeline_tests._postgres import postgres
 from heatmap_pipeline_tests.fleet import _s3
 from heatmap_pipeline_tests.fleet._processes import Disturbances, Fleet
+from heatmap_pipeline_tests.fleet._programs import Programs
 from heatmap_pipeline_tests.fleet.stores import assert_like, parts_named, parts_there
 from heatmap_pipeline_tests.orchestration.computed import compute_home
 from heatmap_pipeline_tests.orchestration.homes import BTC, ETH, assert_same, day, real, tables, write_archive
@@ -92,7 +93,7 @@ def fleet_of(faults: Faults, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callab
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         server = stack.enter_context(postgres())
 
-        def begin(settings: Settings, shards: int) -> Fleet:
+        def begin(settings: Settings, shards: int, *, forked: bool = False) -> Fleet:
             variables = {
                 "HEATMAP_SOURCE": "archive",
                 "HEATMAP_ARCHIVE": str(settings.archive),
@@ -101,7 +102,10 @@ def fleet_of(faults: Faults, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callab
                 "HEATMAP_SYMBOLS": ",".join(settings.symbols),
                 "HEATMAP_STORE": settings.store,
             }
-            fleet = Fleet(folder, server, variables, shards)
+            programs = Programs() if forked else None
+            if programs is not None:
+                stack.callback(programs.close)
+            fleet = Fleet(folder, server, variables, shards, programs)
             stack.callback(fleet.close)
             fleet.begin_shards()
             return fleet
@@ -119,7 +123,7 @@ def test_killed_worker_server_and_daemon_and_a_restart_of_postgres_end_right(
     settings = real(tmp_path / "third", archive, BTC, ETH, models=MODELS, store=a_prefix())
     of_btc, of_eth = shard_of(BTC, 2), shard_of(ETH, 2)
     assert {of_btc, of_eth} == {1, 2}
-    fleet = fleet_of(settings, 2)
+    fleet = fleet_of(settings, 2, forked=True)
     fleet.submit(monkeypatch, of_btc, 1, 2)
     fleet.submit(monkeypatch, of_eth, 1, 2)
     fleet.submit(monkeypatch, of_btc, 1, 2)  # the same again, which has to wait and find nothing to do

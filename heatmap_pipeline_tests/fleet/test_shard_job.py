@@ -25,7 +25,6 @@ from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store.manifest import manifest_path
 from heatmap_pipeline_tests.fleet.stores import assert_like
 from heatmap_pipeline_tests.orchestration.homes import BTC, ETH, assert_same, candles_file, day, tables
-from heatmap_pipeline_tests.orchestration.light import light_runs
 
 Machine = Callable[..., Settings]
 
@@ -49,21 +48,18 @@ def committed(result: Any) -> dict[str, tuple[Any, Any]]:
 @pytest.mark.slow
 @pytest.mark.fleet
 def test_a_run_leaves_what_an_embedded_home_has_and_its_catalogue(
-    settings_of: Machine, embedded: Path, monkeypatch: pytest.MonkeyPatch
+    settings_of: Machine, begin: Callable[[Settings, str], None], embedded: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = settings_of(BTC, ETH)
-    result, instance = run(settings, start=day(1), end=day(2))
+    begin(settings, "1-2")
+    monkeypatch.setattr(calendar, "yesterday", lambda: day(3))
+    monkeypatch.setattr(calendar, "today", lambda: day(4))
+    result, instance = run(settings)
     assert result.success
-    assert committed(result) == dict.fromkeys((BTC, ETH), (str(day(1)), str(day(2))))
+    assert committed(result) == dict.fromkeys((BTC, ETH), (str(day(3)), str(day(3)))), "what is due, from day 3 on"
     (kept,) = instance.get_runs()  # of the symbols' stages nothing is
     again = get_reexecution_strategy(kept, instance)
     assert again == ReexecutionStrategy.ALL_STEPS, "killed it begins from the beginning: its steps share a memory"
-    monkeypatch.setattr(calendar, "yesterday", lambda: day(3))
-    monkeypatch.setattr(calendar, "today", lambda: day(4))
-    with light_runs():  # the symbols' stages without Dagster from here on
-        result, _ = run(settings)
-    assert result.success
-    assert committed(result) == dict.fromkeys((BTC, ETH), (str(day(3)), str(day(3)))), "what is due, from day 3 on"
     result, _ = run(settings, only_missing=True)
     assert result.success
     assert committed(result) == {}, "the store has yesterday"
@@ -92,9 +88,9 @@ def test_a_symbol_that_fails_fails_the_run_after_the_others_are_there(
             target.parent.mkdir(parents=True, exist_ok=True)
             target.hardlink_to(path)
     settings = settings_of(BTC, ETH, models=("delta",)).model_copy(update={"archive": broken})
-    result, _ = run(settings, start=day(1))
+    result, _ = run(settings, start=day(1), end=day(2))
     assert not result.success
-    assert committed(result).keys() == {BTC}
+    assert committed(result) == {BTC: (str(day(1)), str(day(2)))}
     (failure,) = [event for event in result.all_events if event.event_type_value == "STEP_FAILURE"]
     words = failure.step_failure_data.user_failure_data.description
     assert failure.step_key == "failures"
