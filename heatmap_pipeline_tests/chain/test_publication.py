@@ -6,6 +6,7 @@ import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
@@ -55,9 +56,9 @@ def published_symbols(settings: Settings) -> list[str]:
 def test_the_file_is_written_once_for_all(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple[str, ...]] = []
 
-    def counted(warehouse: Warehouse, symbols: list[str], **more: float) -> PublishReport:
+    def counted(warehouse: Warehouse, symbols: list[str], **more: Any) -> PublishReport:
         calls.append(tuple(symbols))
-        return publish(warehouse, symbols, **more)  # type: ignore[arg-type]
+        return publish(warehouse, symbols, **more)
 
     monkeypatch.setattr(publication, "publish", counted)
     warehouse = Warehouse(settings.home)

@@ -100,7 +100,7 @@ def _publications(patch: pytest.MonkeyPatch) -> list[list[str]]:
     written: list[list[str]] = []
     publish = publishing.publish
 
-    def noted(warehouse: Any, symbols: list[str], **more: float) -> Any:
+    def noted(warehouse: Any, symbols: list[str], **more: Any) -> Any:
         written.append(sorted(symbols))
         return publish(warehouse, symbols, **more)
 

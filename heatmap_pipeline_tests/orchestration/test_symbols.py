@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -63,7 +64,7 @@ def test_a_failing_symbol_does_not_hold_back_another(
     both = real(home, files, BTC, ETH)
     written: list[set[str]] = []
 
-    def counted(warehouse: Warehouse, symbols: Sequence[str], **more: float) -> PublishReport:
+    def counted(warehouse: Warehouse, symbols: Sequence[str], **more: Any) -> PublishReport:
         written.append(set(symbols))
         return publish(warehouse, symbols, **more)
 
