@@ -44,16 +44,36 @@ def _opened(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
 def become_version_5(path: Path) -> None:
     """Take away what version 5 did not have: a view."""
     with _opened(path) as con:
-        con.execute("DROP VIEW heatmap_by_base")
-        con.execute("UPDATE schema_version SET version = 5")
+        _be_5(con)
 
 
 def become_version_4(path: Path) -> None:
     """Take away what version 4 did not have: what a market is besides its name."""
-    become_version_5(path)
     with _opened(path) as con:
-        _drop_columns(con, _COLUMNS_SINCE_4)
-        con.execute("UPDATE schema_version SET version = 4")
+        _be_4(con)
+
+
+def become_version_3(path: Path) -> None:
+    """Take away what version 3 did not have: views, columns of views, and what most columns hold."""
+    with _opened(path) as con:
+        _be_3(con)
+
+
+def become_version_1(path: Path) -> None:
+    """Take away what version 1 did not have, and say of every computed day that it was made by its rules."""
+    with _opened(path) as con:
+        _be_1(con)
+
+
+def _be_5(con: duckdb.DuckDBPyConnection) -> None:
+    con.execute("DROP VIEW heatmap_by_base")
+    con.execute("UPDATE schema_version SET version = 5")
+
+
+def _be_4(con: duckdb.DuckDBPyConnection) -> None:
+    _be_5(con)
+    _drop_columns(con, _COLUMNS_SINCE_4)
+    con.execute("UPDATE schema_version SET version = 4")
 
 
 def _drop_columns(con: duckdb.DuckDBPyConnection, columns_since: Mapping[str, Sequence[str]]) -> None:
@@ -62,44 +82,40 @@ def _drop_columns(con: duckdb.DuckDBPyConnection, columns_since: Mapping[str, Se
             con.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
 
 
-def become_version_3(path: Path) -> None:
-    """Take away what version 3 did not have: views, columns of views, and what most columns hold."""
-    become_version_4(path)
-    with _opened(path) as con:
-        for view in _VIEWS_SINCE_3:
-            con.execute(f"DROP VIEW {view}")
-        for table in _TABLES_SINCE_3:
-            con.execute(f"DROP TABLE {table}")
-        for view in ("heatmap", "liquidation_map"):
-            con.execute(f"CREATE OR REPLACE VIEW {view} AS SELECT 1 AS symbol")
-        columns = con.execute(
-            "SELECT table_name, column_name FROM duckdb_columns() WHERE NOT internal AND comment IS NOT NULL"
-        ).fetchall()
-        for table, column in columns:
-            con.execute(f'COMMENT ON COLUMN {table}."{column}" IS NULL')
-        con.execute("UPDATE schema_version SET version = 3")
+def _be_3(con: duckdb.DuckDBPyConnection) -> None:
+    _be_4(con)
+    for view in _VIEWS_SINCE_3:
+        con.execute(f"DROP VIEW {view}")
+    for table in _TABLES_SINCE_3:
+        con.execute(f"DROP TABLE {table}")
+    for view in ("heatmap", "liquidation_map"):
+        con.execute(f"CREATE OR REPLACE VIEW {view} AS SELECT 1 AS symbol")
+    columns = con.execute(
+        "SELECT table_name, column_name FROM duckdb_columns() WHERE NOT internal AND comment IS NOT NULL"
+    ).fetchall()
+    for table, column in columns:
+        con.execute(f'COMMENT ON COLUMN {table}."{column}" IS NULL')
+    con.execute("UPDATE schema_version SET version = 3")
 
 
-def become_version_1(path: Path) -> None:
-    """Take away what version 1 did not have, and say of every computed day that it was made by its rules."""
-    become_version_3(path)
-    with _opened(path) as con:
-        _drop_columns(con, _COLUMNS_SINCE)
-        for table in _TABLES_SINCE:
-            con.execute(f"DROP TABLE {table}")
-        for view in _VIEWS_SINCE:
-            con.execute(f"DROP VIEW {view}")
-        con.execute("UPDATE schema_version SET version = 1")
-        days = con.execute("SELECT symbol, model, day, parameters, state FROM heatmap_days").fetchall()
-        for symbol, model, day, parameters, state in days:
-            now = json.loads(parameters)
-            then = {name: now[name] for name in _SAME_THEN} | {"unlevered": 0.0} | _RULES_THEN[model]
-            left = json.loads(state)
-            left["carried"] = {name: left["carried"][name] for name in _STATE_THEN if name in left["carried"]}
-            con.execute(
-                "UPDATE heatmap_days SET parameters = ?, state = ? WHERE symbol = ? AND model = ? AND day = ?",
-                [json.dumps(then, sort_keys=True), json.dumps(left, sort_keys=True), symbol, model, day],
-            )
+def _be_1(con: duckdb.DuckDBPyConnection) -> None:
+    _be_3(con)
+    _drop_columns(con, _COLUMNS_SINCE)
+    for table in _TABLES_SINCE:
+        con.execute(f"DROP TABLE {table}")
+    for view in _VIEWS_SINCE:
+        con.execute(f"DROP VIEW {view}")
+    con.execute("UPDATE schema_version SET version = 1")
+    days = con.execute("SELECT symbol, model, day, parameters, state FROM heatmap_days").fetchall()
+    for symbol, model, day, parameters, state in days:
+        now = json.loads(parameters)
+        then = {name: now[name] for name in _SAME_THEN} | {"unlevered": 0.0} | _RULES_THEN[model]
+        left = json.loads(state)
+        left["carried"] = {name: left["carried"][name] for name in _STATE_THEN if name in left["carried"]}
+        con.execute(
+            "UPDATE heatmap_days SET parameters = ?, state = ? WHERE symbol = ? AND model = ? AND day = ?",
+            [json.dumps(then, sort_keys=True), json.dumps(left, sort_keys=True), symbol, model, day],
+        )
 
 
 def become_one_file(home: Path) -> Path:

@@ -19,7 +19,7 @@ from heatmap_pipeline.store import moving_in
 from heatmap_pipeline.store.backup import BackupError, Report, back_up, backups, chosen, restore
 from heatmap_pipeline.store.publish import publish
 from heatmap_pipeline.store.warehouse import StoreError, Warehouse
-from heatmap_pipeline_tests.store.tiny import dump, forget_symbol
+from heatmap_pipeline_tests.store.tiny import digest_but_times, forget_symbol
 
 MADE = datetime(2026, 11, 26, 4, tzinfo=UTC)
 NAME = "2026-11-26T040000Z"
@@ -71,9 +71,9 @@ def put_back(target: Path, home: Path, *, replace: bool = False) -> Report:
 def contents(warehouse: Warehouse) -> tuple[Any, Any]:
     """Return the rows of both databases."""
     with warehouse.connect("BTCUSDT") as con:
-        private = dump(con)
+        private = digest_but_times(con)
     with warehouse.read() as con:
-        return private, dump(con)
+        return private, digest_but_times(con)
 
 
 def files(home: Path) -> dict[str, bytes]:

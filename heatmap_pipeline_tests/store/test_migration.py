@@ -26,8 +26,9 @@ from heatmap_pipeline.views.errors import ViewError
 from heatmap_pipeline.views.window import find_symbol
 from heatmap_pipeline_tests._forked import die, ended
 from heatmap_pipeline_tests._homes import heatmap, refused
+from heatmap_pipeline_tests.orchestration.light import run_lightly
 from heatmap_pipeline_tests.store.earlier import become_version_1, become_version_3, become_version_4, become_version_5
-from heatmap_pipeline_tests.store.tiny import DAYS, MODELS_USED, dump, fill, forget_symbol
+from heatmap_pipeline_tests.store.tiny import DAYS, MODELS_USED, digest_but_times, dump, fill, forget_symbol
 
 OLDER, NEWER = min(READABLE) - 1, SCHEMA_VERSION + 1
 
@@ -47,8 +48,9 @@ def rows_of(path: Path) -> list[tuple[Any, ...]]:
 
 @pytest.mark.parametrize("version", [OLDER, NEWER])
 def test_a_warehouse_of_another_version_is_refused_with_the_line_that_rebuilds_it(
-    warehouse: Warehouse, version: int
+    warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch, version: int
 ) -> None:
+    run_lightly(monkeypatch)
     publish(warehouse, ["BTCUSDT"])
     become(warehouse.path("BTCUSDT"), version)
     before = warehouse.path("BTCUSDT").read_bytes(), warehouse.published.read_bytes()
@@ -103,7 +105,7 @@ def test_a_published_file_of_another_version_blocks_nothing_and_nothing_of_it_is
     publish(warehouse, ["ETHUSDT"])
     for symbol in ("BTCUSDT", "ETHUSDT"):
         with warehouse.read() as con, warehouse.connect(symbol) as private:
-            assert dump(con, symbol) == dump(private)
+            assert digest_but_times(con, symbol) == digest_but_times(private)
     assert aside.read_bytes() == old, "it is kept, once"
     assert sorted(path.name for path in warehouse.home.glob("*.duckdb")) == [
         "heatmap.duckdb", aside.name
@@ -162,16 +164,16 @@ def test_a_warehouse_of_version_3_gets_the_views_and_what_its_columns_hold(wareh
     publish(warehouse, ["BTCUSDT"])
     today = schema_of(warehouse.path("BTCUSDT"))
     with warehouse.connect("BTCUSDT") as con:
-        rows = dump(con)
+        rows = digest_but_times(con)
     for path in (warehouse.path("BTCUSDT"), warehouse.published):
         become_version_3(path)
     with warehouse.read() as con:
-        as_it_is = dump(con)
+        as_it_is = digest_but_times(con)
         assert {name: as_it_is[name] for name in as_it_is if name != "symbols"} == {
             name: rows[name] for name in rows if name not in ("symbols", "lot_days")
         }, "what version 3 published is read as it is"
     with warehouse.connect("BTCUSDT") as con:
-        assert dump(con) == rows
+        assert digest_but_times(con) == rows
         con.execute("UPDATE heatmap_days SET created_at = created_at + INTERVAL 1 DAY")
     assert schema_of(warehouse.path("BTCUSDT")) == today
     assert publish(warehouse, ["BTCUSDT"]).changed
@@ -182,7 +184,7 @@ def test_a_warehouse_of_version_5_learns_whose_liquidations_are_a_market_s_own(w
     """Its view took every market for one of Binance."""
     today = schema_of(warehouse.path("BTCUSDT"))
     with warehouse.connect("BTCUSDT") as con:
-        rows = dump(con)
+        rows = digest_but_times(con)
     with duckdb.connect(str(warehouse.path("BTCUSDT"))) as con:
         ((view,),) = con.execute("SELECT sql FROM duckdb_views() WHERE view_name = 'liquidation_sources'").fetchall()
         then = view.replace("COALESCE(y.exchange, 'binance')", "'binance'").replace("CREATE", "CREATE OR REPLACE", 1)
@@ -191,7 +193,7 @@ def test_a_warehouse_of_version_5_learns_whose_liquidations_are_a_market_s_own(w
     assert schema_of(warehouse.path("BTCUSDT")) != today
     assert then.count("y.exchange") == 0
     with warehouse.connect("BTCUSDT") as con:
-        assert dump(con) == rows
+        assert digest_but_times(con) == rows
     assert schema_of(warehouse.path("BTCUSDT")) == today
 
 
@@ -200,7 +202,7 @@ def test_a_home_of_version_4_says_of_its_markets_what_they_are(warehouse: Wareho
     with warehouse.connect("1000SHIBUSDC") as con:
         fill(con, "1000SHIBUSDC", seed=5)
     with warehouse.connect("BTCUSDT") as con:
-        rows = dump(con)
+        rows = digest_but_times(con)
         put_symbol(con, SymbolRecord("NOSUCH", 300, 1.0, "archive", simulated=False))
     publish(warehouse, ["BTCUSDT", "1000SHIBUSDC"])
     today = schema_of(warehouse.path("BTCUSDT"))
@@ -213,7 +215,7 @@ def test_a_home_of_version_4_says_of_its_markets_what_they_are(warehouse: Wareho
     with warehouse.connect("BTCUSDT") as con:
         unknown = get_symbol(con, "NOSUCH")
         forget_symbol(con, "NOSUCH")
-        assert dump(con) == rows
+        assert digest_but_times(con) == rows
     assert unknown is not None
     assert (unknown.native_symbol, unknown.base, unknown.quote) == ("NOSUCH", "", "")
     assert schema_of(warehouse.path("BTCUSDT")) == today
@@ -223,13 +225,13 @@ def test_a_home_of_version_5_gets_the_map_of_a_base_as_a_view(warehouse: Warehou
     publish(warehouse, ["BTCUSDT"])
     today = schema_of(warehouse.path("BTCUSDT"))
     with warehouse.connect("BTCUSDT") as con:
-        rows = dump(con)
+        rows = digest_but_times(con)
     for path in (warehouse.path("BTCUSDT"), warehouse.published):
         become_version_5(path)
     with warehouse.read() as con:
         assert [record.symbol for record, _ in served_symbols(con)] == ["BTCUSDT"], "readers see it as it is"
     with warehouse.connect("BTCUSDT") as con:
-        assert dump(con) == rows
+        assert digest_but_times(con) == rows
     assert schema_of(warehouse.path("BTCUSDT")) == today
 
 

@@ -35,8 +35,8 @@ def empty() -> Iterator[Connection]:
 def months() -> Iterator[Connection]:
     """A database with three days of two symbols, each of them again a month later."""
     with empty() as con:
-        for number, symbol in enumerate((SYMBOL, "ETHUSDT")):
-            fill(con, symbol, seed=number + 1)
+        for symbol, seed in ((SYMBOL, 1), ("ETHUSDT", 5)):
+            fill(con, symbol, seed=seed)
         con.execute("INSERT INTO failed_days VALUES (?, 'raw_candles', '2024-01-07', 'why', '2024-01-08')", [SYMBOL])
         for words in ("second", "first"):  # in the order in which they were told, of one instant
             con.execute(
@@ -56,15 +56,15 @@ def months() -> Iterator[Connection]:
         yield con
 
 
-def rows(con: Connection, symbol: str = SYMBOL) -> dict[str, list[tuple[Any, ...]]]:
-    """Return the rows of every table, large ones in the order in which they are stored within a model."""
+def rows(con: Connection, symbol: str = SYMBOL) -> dict[str, Any]:
+    """Return the rows of every table as Arrow, large ones in the order in which they are stored within a model."""
     found = {}
     for table in symbol_tables():
         order = "ALL" if table.time_column else "rowid"
         if by_month(table):
             order = ", ".join([*(["model"] if "model" in table.types else []), str(table.time_column), "rowid"])
         query = f"SELECT * FROM {table.name} WHERE symbol = ? ORDER BY {order}"
-        found[table.name] = con.execute(query, [symbol]).fetchall()
+        found[table.name] = con.sql(query, params=[symbol]).to_arrow_table()
     return found
 
 
@@ -85,7 +85,7 @@ def whole(months: Connection, tmp_path_factory: pytest.TempPathFactory) -> Cut:
 
 
 def test_every_table_has_rows(months: Connection) -> None:
-    filled = {name for name, found in rows(months).items() if found}
+    filled = {name for name, found in rows(months).items() if found.num_rows}
     assert filled >= {table.name for table in symbol_tables() if by_month(table)} - {"coarse_days", "score_hours"}
 
 
@@ -94,7 +94,7 @@ def test_what_is_put_together_is_what_was_cut(months: Connection, whole: Cut, tm
     with empty() as con:
         load(con, SYMBOL, files_of(whole))
         assert rows(con) == rows(months)
-        assert rows(con, "ETHUSDT") == {table.name: [] for table in symbol_tables()}
+        assert not any(found.num_rows for found in rows(con, "ETHUSDT").values())
         assert days_of(con, SYMBOL) == days_of(months, SYMBOL)
         again = cut_into(con, tmp_path / "again", whole)
     assert again.files == {}

@@ -10,7 +10,7 @@ from heatmap_pipeline.model.levels import HeatmapCell, HeatmapSnapshot
 from heatmap_pipeline.store.checks import snapshots_current
 from heatmap_pipeline.store.snapshots import load_snapshots, save_snapshots
 from heatmap_pipeline.store.sql import Connection, micros
-from heatmap_pipeline_tests.store.tiny import DAYS, INTERVAL, dump
+from heatmap_pipeline_tests.store.tiny import DAYS, INTERVAL, digest_but_times
 
 _START = datetime(2024, 3, 1, tzinfo=UTC)
 _FIELDS = ("price_buckets", "sides", "active_volumes", "consumed_volumes")
@@ -52,14 +52,14 @@ def test_out_as_they_went_in(con: Connection) -> None:
 def test_saving_again_changes_nothing_and_saving_others_replaces(con: Connection) -> None:
     made = _snapshots(20)
     save_snapshots(con, "BTCUSDT", "mine", made)
-    before = dump(con)
+    before = digest_but_times(con)
     save_snapshots(con, "BTCUSDT", "mine", made)
-    assert dump(con) == before
+    assert digest_but_times(con) == before
     other = _snapshots(20, seed=2)
     save_snapshots(con, "BTCUSDT", "mine", [other[5], other[11]])
     loaded = load_snapshots(con, "BTCUSDT", _START, made[-1].time, model="mine")
     assert all(_same(loaded[n], (other if n in (5, 11) else made)[n]) for n in range(20))
-    assert dump(con, "BTCUSDT")["saved_snapshots"] != before["saved_snapshots"]
+    assert digest_but_times(con, "BTCUSDT")["saved_snapshots"] != before["saved_snapshots"]
 
 
 def test_the_pipelines_own_snapshots_load_too(con: Connection) -> None:

@@ -58,8 +58,8 @@ def contents(warehouse: Warehouse) -> dict[str, Any]:
     found = {}
     for symbol in warehouse.symbols():
         with warehouse.connect(symbol) as con:
-            assert digest(con) == digest(con, symbol), "no row of another symbol"
             found[symbol] = digest(con)
+            assert digest(con, symbol) == found[symbol], "no row of another symbol"
     return found
 
 

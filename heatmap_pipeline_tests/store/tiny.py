@@ -5,7 +5,8 @@ Not the model: three leverages, no renormalising, written for reading. The store
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
 from itertools import product
@@ -260,15 +261,19 @@ def make_record(model: str, day: date, previous_hash: str, result: DayResult, **
     return DayRecord(**{**values, **changes})
 
 
-@cache
 def compute(symbol: str, model: str, seed: int = 1) -> list[tuple[DayRecord, DayResult]]:
     """Return the records and results of all days."""
-    candles, samples = market(symbol, seed)
+    return [(replace(record, symbol=symbol), result) for record, result in _compute(model, seed)]
+
+
+@cache
+def _compute(model: str, seed: int) -> list[tuple[DayRecord, DayResult]]:
+    candles, samples = market("BTCUSDT", seed)
     state, previous, made = start_state(model, float(samples[0].table["contracts"].iloc[0])), "", []
     for bars, taken in zip(candles, samples, strict=True):
         levels = taken.table["contracts"].to_numpy()[-len(bars.table) :]
         result = run_day(model, state, bars.table, levels)
-        record = make_record(model, bars.day, previous, result, symbol=symbol)
+        record = make_record(model, bars.day, previous, result)
         made.append((record, result))
         state, previous = result.state, record.state_hash
     return made
@@ -326,11 +331,26 @@ def change(con: Connection, symbol: str, day: date, number: int) -> None:
 
 def digest(con: Connection, symbol: str | None = None) -> dict[str, tuple[Any, ...]]:
     """Return the number of rows of each table, and a sum over all their values that no order changes: quicker."""
+    return _sums(con, {table.name: ["t"] for table in symbol_tables()}, symbol)
+
+
+def digest_but_times(con: Connection, symbol: str | None = None) -> dict[str, tuple[Any, ...]]:
+    """Return the same of every table that there is, without created_at and failed_at."""
+    columns = con.execute(
+        "SELECT table_name, list('\"' || column_name || '\"' ORDER BY column_index) FROM duckdb_columns() "
+        "WHERE table_name IN (SELECT table_name FROM duckdb_tables()) AND table_name <> 'schema_version' "
+        "AND column_name NOT IN ('created_at', 'failed_at') GROUP BY 1"
+    ).fetchall()
+    return _sums(con, dict(columns), symbol)
+
+
+def _sums(con: Connection, hashed: Mapping[str, Sequence[str]], symbol: str | None) -> dict[str, tuple[Any, ...]]:
     where = f"WHERE symbol = '{symbol}'" if symbol else ""
-    return {
-        table.name: con.execute(f"SELECT count(*), sum(hash(t)::HUGEINT) FROM {table.name} AS t {where}").fetchall()[0]
-        for table in symbol_tables()
-    }
+    queries = [
+        f"SELECT '{table}', count(*), sum(hash({', '.join(what)})::HUGEINT) FROM {table} AS t {where}"
+        for table, what in hashed.items()
+    ]
+    return {name: tuple(of_table) for name, *of_table in con.execute(" UNION ALL ".join(queries)).fetchall()}
 
 
 def dump(con: Connection, symbol: str | None = None) -> dict[str, list[tuple[Any, ...]]]:
