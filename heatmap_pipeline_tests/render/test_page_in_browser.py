@@ -321,6 +321,28 @@ def test_a_tap_on_a_badge_says_why(phone: Any, renders: Path) -> None:
     assert phone.evaluate("() => document.documentElement.scrollWidth") <= 390
 
 
+def test_a_window_that_changes_its_size_while_another_symbol_is_on_its_way(page: Any, renders: Path) -> None:
+    """Of a symbol whose data are not there nothing is said, not even from when to when they are."""
+    page.goto("about:blank")  # what was read once is there at once
+    visit(page, renders)
+    page.evaluate("() => { document.head.append = script => { window.read = () => document.body.append(script); }; }")
+    try:
+        page.evaluate("() => { location.hash = 'symbol=ETHUSDT'; }")
+        page.wait_for_function("() => heatmapPage.state().choice.symbol === 'ETHUSDT' && window.read")
+        page.set_viewport_size({"width": 1100, "height": 800})
+        page.wait_for_timeout(200)
+        assert page.troubles == []
+        assert state(page)["map"]["symbol"] == "BTCUSDT"
+        page.evaluate("() => read()")
+        page.wait_for_function("() => heatmapPage.state().map.symbol === 'ETHUSDT'")
+        settle(page)
+        width = page.evaluate("() => document.getElementById('chart')._fullLayout.width")
+        assert width == page.locator("#chart").bounding_box()["width"] < 1100
+    finally:
+        page.set_viewport_size({"width": 1440, "height": 900})
+        page.goto("about:blank")
+
+
 def test_missing_files_are_explained(page: Any, tmp_path: Path) -> None:
     write_page(tmp_path, "BTCUSDT", {"turnover": sample()})
     numbers = tmp_path / "BTCUSDT" / "turnover.js"

@@ -386,8 +386,9 @@ class Page {
     return this.#draw();
   }
 
-  /** Draws what is there anew, as the choice or the room for it changed. */
+  /** Draws what is there anew, as the choice or the room for it changed; what is on its way is drawn when it comes. */
   #redraw() {
+    if (!this.#state.isDrawn) return undefined;
     this.#controls();
     this.legend.update(this.#state.map, this.#state.choice, this.#state.fitted);
     return this.#drawMoment();
