@@ -46,6 +46,8 @@ RUN_IN = 0.14
 """Share of the colours between the background and the first of viridis."""
 
 _DPI = 100
+_PACKED = 4
+"""How hard a PNG is packed, 0 to 9: in half the time of 6, which is usual, it is a twentieth larger."""
 _CANDLES_SHOWN = 400
 _BUBBLES_SHOWN = 160
 _CELLS_LOOKED_AT = 200_000
@@ -137,8 +139,15 @@ def _family_with(text: str) -> str:
 
 
 def _png(figure: Figure) -> bytes:
+    """Draw it and return the bytes of the file: without opacity, as nothing shines through, and packed quickly."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
+    from PIL import Image  # noqa: PLC0415
+
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
     out = io.BytesIO()
-    figure.savefig(out, format="png", metadata={"Software": None})
+    pixels = np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[:, :, :3])
+    Image.fromarray(pixels).save(out, "PNG", compress_level=_PACKED)
     return out.getvalue()
 
 
