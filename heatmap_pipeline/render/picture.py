@@ -143,7 +143,7 @@ def _png(figure: Figure) -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
     from PIL import Image  # noqa: PLC0415
 
-    canvas = FigureCanvasAgg(figure)
+    canvas: Any = FigureCanvasAgg(figure)  # whose buffer has no type
     canvas.draw()
     out = io.BytesIO()
     pixels = np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[:, :, :3])

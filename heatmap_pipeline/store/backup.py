@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
 from filelock import FileLock, Timeout
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictInt
 
 from heatmap_pipeline import __version__
 from heatmap_pipeline.commands import first_commands
@@ -69,7 +69,7 @@ class BackupError(HeatmapError):
 class _File(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    size: int = Field(ge=0)
+    size: StrictInt = Field(ge=0)
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
 
@@ -88,9 +88,9 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    format: int
+    format: StrictInt
     program: str
-    schema_version: int
+    schema_version: StrictInt
     made: datetime
     home: str
     settings: dict[str, str]

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 import duckdb
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, StrictInt, ValidationError
 
 from heatmap_pipeline.commands import at, command
 from heatmap_pipeline.errors import HeatmapError
@@ -63,8 +63,8 @@ class ExportError(HeatmapError):
 
 
 class _Part(BaseModel):
-    rows: int
-    bytes: int
+    rows: StrictInt
+    bytes: StrictInt
 
 
 class _Group(BaseModel):
@@ -75,7 +75,7 @@ class _Group(BaseModel):
 
 
 class _Manifest(BaseModel):
-    format: int = _FORMAT
+    format: StrictInt = _FORMAT
     complete: bool = False
     groups: list[_Group] = []
 

@@ -15,7 +15,7 @@ from datetime import UTC, date, datetime
 from typing import Annotated
 from urllib.parse import quote
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictInt
 
 from heatmap_pipeline.errors import HeatmapError
 from heatmap_pipeline.market.strict_json import load_json
@@ -51,8 +51,8 @@ class Part(BaseModel):
     table: Annotated[str, Field(pattern=r"^[a-z_]+$")]
     month: Annotated[str, Field(pattern=_MONTH)]
     hash: Annotated[str, Field(pattern=_HASH)]
-    rows: Annotated[int, Field(ge=1)]
-    bytes: Annotated[int, Field(ge=1)]
+    rows: Annotated[StrictInt, Field(ge=1)]
+    bytes: Annotated[StrictInt, Field(ge=1)]
 
     def path(self, symbol: str) -> str:
         """Return where it is, below the address of the store."""
@@ -66,7 +66,7 @@ class Days(BaseModel):
 
     first: date
     last: date
-    count: int
+    count: StrictInt
 
 
 class Manifest(BaseModel):
@@ -87,8 +87,8 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    format: int = _FORMAT
-    schema_version: int = SCHEMA_VERSION
+    format: StrictInt = _FORMAT
+    schema_version: StrictInt = SCHEMA_VERSION
     program: str
     symbol: str
     committed: datetime

@@ -152,6 +152,7 @@ Harm = Callable[[Path], object]
         (lambda path: path.write_text(path.read_text()[:-1] + ', "format": 1}'), "cannot be used"),
         (lambda path: path.write_text(path.read_text().replace('"size": 7', f'"size": {"9" * 5000}')), "cannot be"),
         (lambda path: path.write_text(path.read_text().replace('"size": 7', '"size": 1e999')), "cannot be used"),
+        (lambda path: path.write_text(path.read_text().replace('"size": 7', '"size": "7"')), "not as it was written"),
         (lambda path: (path.parent / "extra").symlink_to("/dev/zero"), ""),
         (lambda path: replaced_by_link(path.parent / "last_run.json", Path("/dev/zero")), "it is a device, not a file"),
         (lambda path: replaced_by_link(path.parent / "renders", path.parents[1]), "index.html: No such file"),
