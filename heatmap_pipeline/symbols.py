@@ -211,21 +211,23 @@ def why_not_computed(contract: Contract) -> str:
     name, end = typed_name(contract.symbol), _end(contract.symbol)
     prefix = f"{name.partition(':')[0]}:" if ":" in name else ""
     between = "_" if prefix.rstrip(":") in UNDERLINED else ""
-    near = f"{prefix}{contract.base or 'BTC'}{between}USDT"
+    quote = (contract.kind == "delivery" and contract.quote) or "USDT"
+    near = f"{prefix}{contract.base or 'BTC'}{between}{quote}"
+    # An exchange may call a contract something else than its name says.
+    choose = "choose another" if near == name else f"choose one, such as {near}"
     if contract.kind == "coin-margined":
         return (
             f"symbol {name} is coin-margined (COIN-M: its contracts are US dollars, paid in {contract.base or 'coins'}"
-            f"), and only contracts margined in dollars are computed; choose one, such as {near}"
+            f"), and only contracts margined in dollars are computed; {choose}"
         )
     if contract.kind == "delivery":
         return (
             f"symbol {name} is a delivery contract, which ends{end}, and only perpetual contracts are computed; "
-            f"choose one, such as {prefix}{contract.base}{between}{contract.quote or 'USDT'}"
+            f"{choose}"
         )
     if contract.quote and not is_dollar(contract.quote):
         return (
-            f"symbol {name} is quoted in {contract.quote}, and only contracts quoted in dollars are computed; choose "
-            f"one, such as {near}"
+            f"symbol {name} is quoted in {contract.quote}, and only contracts quoted in dollars are computed; {choose}"
         )
     return ""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -75,6 +76,13 @@ def test_what_ends_is_refused_with_the_day_and_the_contract_that_does_not(base: 
     words = why_no_symbol(f"{base}{quote}_{day:%y%m%d}")
     assert f"is a delivery contract, which ends on {day}, and only perpetual contracts" in words
     assert words.endswith(f"choose one, such as {base}{quote}")
+
+
+@pytest.mark.parametrize("name", ["BTCUSDT", "BYBIT_ETHUSDT", "GATE_BTC_USDT"])
+@pytest.mark.parametrize("kind", ["delivery", "coin-margined"])
+def test_what_is_none_against_its_name_is_not_named_as_the_way_out(name: str, kind: str) -> None:
+    words = why_not_computed(replace(contract_of(name), kind=kind))  # type: ignore[arg-type]
+    assert words.endswith(" are computed; choose another")
 
 
 @pytest.mark.parametrize(
