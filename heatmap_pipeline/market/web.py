@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import calendar
 import email.utils
+import logging
 import random
 import re
 import threading
@@ -30,6 +31,9 @@ MAX_REDIRECTS = 5
 LONGEST_BACKOFF = 30.0
 """Seconds between two tries where the server does not say how long to wait."""
 
+QUIET_SECONDS = 10.0
+"""Longest time in which nothing is said of a server that is asked over and over."""
+
 UNSAID_BAN = 600.0
 """Seconds that a ban lasts of which the server does not say when it ends; the exchange's shortest takes two minutes."""
 
@@ -42,6 +46,8 @@ CLOSED = frozenset({202, 403, 451})
 """Statuses of a server that does not serve this place; 202 is how a firewall before it puts a riddle to browsers."""
 _PROXY_SCHEMES = ("http", "https", "socks4", "socks4a", "socks5", "socks5h")
 _SCHEMES = ("http", "https")
+
+_log = logging.getLogger(__name__)
 
 Taken = TypeVar("Taken")
 
@@ -171,8 +177,9 @@ class WebClient:
     """Asks one server, over and over if need be; threads may share it.
 
     Tries again after a connection that cannot be made, hangs or is cut, after 408, 418, 425, 429 and 5xx: as late as
-    `Retry-After` says (then every thread waits), else after a pause that doubles, with jitter. Follows redirects
-    within http and https, never from https to http. Proxies (SOCKS too) and certificates are set the usual way
+    `Retry-After` says (then every thread waits), else after a pause that doubles, with jitter. Where that lasts, a
+    warning says so, for all threads together one in `QUIET_SECONDS`. Follows redirects within http and https, never
+    from https to http. Proxies (SOCKS too) and certificates are set the usual way
     (HTTPS_PROXY, ALL_PROXY, REQUESTS_CA_BUNDLE).
 
     Args:
@@ -217,6 +224,7 @@ class WebClient:
         self._session.mount("https://", adapter)
         self._turn = threading.Lock()
         self._not_before = 0.0
+        self._said_until = 0.0
 
     def __enter__(self) -> WebClient:
         return self
@@ -257,7 +265,7 @@ class WebClient:
             WebError: when nothing more can be tried; says what was asked for, what happened and what to do.
         """
         where = self.name(path)
-        tries = 0
+        begun, tries = time.monotonic(), 0
         while True:
             self._wait_for_turn(where, patience)
             asked_with = headers()
@@ -274,7 +282,7 @@ class WebClient:
                         "address",
                         status=error.status,
                     ) from None
-                self._put_off(where, error, tries, patience)
+                self._put_off(where, error, tries, patience, begun)
 
     def _wait_for_turn(self, where: str, patience: Patience) -> None:
         """Wait while the server has asked for a pause, whoever it told so."""
@@ -287,7 +295,7 @@ class WebClient:
         if not patience.left:
             raise _out_of_time(where, patience, "has not been asked yet")
 
-    def _put_off(self, where: str, error: TryAgainError, tries: int, patience: Patience) -> None:
+    def _put_off(self, where: str, error: TryAgainError, tries: int, patience: Patience, begun: float) -> None:
         """Wait before the next try, or set the time before which no thread asks again."""
         pause = error.wait
         if pause is None:
@@ -300,6 +308,13 @@ class WebClient:
                 f"{error.cause}; the next try would be in {pause:.0f} s, at {then:%Y-%m-%d %H:%M:%S} UTC",
                 error,
             ) from None
+        with self._turn:
+            until = time.monotonic() + pause
+            lasts = until - max(begun, self._said_until) > QUIET_SECONDS
+            self._said_until = until if lasts else self._said_until
+        if lasts:
+            again = f"trying again in {pause:.0f} s ({tries + 1} of {self._retries + 1})"
+            _log.warning("%s: %s; %s", where, error.cause, again)
         if error.wait is None:
             patience.wait(pause)
         else:

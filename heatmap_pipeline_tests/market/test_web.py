@@ -8,6 +8,7 @@ import threading
 import time
 import tracemalloc
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 
@@ -75,6 +76,52 @@ def test_an_answer_within_its_time_is_left_alone() -> None:
         time.sleep(0.5)
         served.set()
         assert client.get("a", body, patience=Patience(5)) == b"hi"
+
+
+def busy(count: int) -> Callable[[socket.socket, threading.Event], None]:
+    """Answer 503 so often, on connections of their own, then with a body."""
+    left = [count]
+
+    def talk(client: socket.socket, _: threading.Event) -> None:
+        left[0] -= 1
+        none = left[0] < 0
+        client.sendall((OK if none else b"HTTP/1.1 503 No\r\n") + b"Connection: close\r\nContent-Length: 2\r\n\r\nhi")
+
+    return talk
+
+
+def test_what_lasts_is_said_once_in_a_while(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    for quiet, words in (
+        (60.0, []),
+        (0.0, [f"the server answered 503; trying again in 0 s ({number} of 5)" for number in (2, 3, 4)]),
+    ):
+        monkeypatch.setattr("heatmap_pipeline.market.web.QUIET_SECONDS", quiet)
+        caplog.clear()
+        with HostileServer(busy(3)) as server:
+            assert ask(server, 5, retries=4) == b"hi"
+            where = server.url.removeprefix("http://").rstrip("/")
+        assert caplog.messages == [f"{where}/a: {one}" for one in words]
+
+
+def test_many_threads_that_wait_say_it_once(caplog: pytest.LogCaptureFixture) -> None:
+    """A pause that is longer than `QUIET_SECONDS` is said before it, for the others as well."""
+
+    def talk(client: socket.socket, _: threading.Event) -> None:
+        client.sendall(b"HTTP/1.1 503 No\r\nConnection: close\r\nContent-Length: 0\r\nRetry-After: 11\r\n\r\n")
+
+    def asked(client: WebClient) -> None:
+        patience = Patience(12, lambda _: patience.stop())
+        with suppress(WebError):
+            client.get("a", body, patience=patience)
+
+    with HostileServer(talk) as server, WebClient(server.url, setting="HEATMAP_REST_URL") as client:
+        threads = [threading.Thread(target=asked, args=(client,)) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    (words,) = caplog.messages
+    assert words.endswith("/a: the server answered 503; trying again in 11 s (2 of 6)")
 
 
 @pytest.mark.parametrize(
