@@ -297,9 +297,11 @@ def _parts(settings: Settings, warehouse: Warehouse) -> tuple[list[str], list[st
     if there is None or there.parts is None:
         return [], []
     parts, lost = there.parts, there.lost()
+    bytes_shown = parts.size(there.symbols)
+    size = f"{bytes_shown / 1e9:.1f} GB" if bytes_shown >= 1e8 else f"{bytes_shown / 1e6:.1f} MB"
     shown = (
-        f"size    {warehouse.published.name} shows {parts.size(there.symbols) / 1e9:.1f} GB of files in "
-        f"{parts.folder.parent}: what is published has over {settings.tables_up_to:g} GB (HEATMAP_TABLES_UP_TO)"
+        f"size    {warehouse.published.name} shows {size} of files in {parts.folder.parent}, as that of a home of "
+        f"more than {settings.tables_up_to:g} GB does (HEATMAP_TABLES_UP_TO)"
     )
     if not lost and not parts.moved:
         return [shown], []

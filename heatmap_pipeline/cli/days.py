@@ -241,7 +241,6 @@ def execute(
         since: first day asked for of symbols of which days before those that are run are stored and unchanged.
         running: given how days are run, says how they are run here; None: as they are.
     """
-    from heatmap_pipeline.chain.publication import bring_parts_back  # noqa: PLC0415
     from heatmap_pipeline.notices import Failure  # noqa: PLC0415
     from heatmap_pipeline.orchestration.processes import started  # noqa: PLC0415
     from heatmap_pipeline.orchestration.retention import tidy_up  # noqa: PLC0415
@@ -274,8 +273,8 @@ def execute(
                 else:
                     with started(settings, requests, again, restart=restart) as finish, progress():
                         outcome = finish()
-            elif bring_parts_back(settings):
-                click.echo("what is published was made anew, as files that it shows were not there")
+            if _brought_back(settings, outcome if requests else None):
+                click.echo("what is published was made anew, as its parts were not where it names them")
             tidy_up(settings)
         except (Exception, KeyboardInterrupt) as error:
             write_last_run(settings.home, settings.symbols, settings.symbols, began=began, failed=True, count=False)
@@ -290,6 +289,20 @@ def execute(
         if failures:
             tell_of_command(settings, list({**failures, **outcome.details}.values()), outcome.run_ids, again)
     _report(settings, outcome, refused, since or {})
+
+
+def _brought_back(settings: Settings, outcome: Outcome | None) -> bool:
+    """Make the parts anew of what is published where a publication did not: without a run, or where one failed."""
+    from heatmap_pipeline.chain.publication import bring_parts_back  # noqa: PLC0415
+
+    if outcome is None:
+        return bring_parts_back(settings)
+    if not outcome.failures:
+        return False
+    try:
+        return bring_parts_back(settings)
+    except HeatmapError:  # the run has failed, and what it says comes first; `status` says this
+        return False
 
 
 def say_where(settings: Settings) -> None:

@@ -393,10 +393,10 @@ def restore(folder: Path, yes: bool, home: Path | None) -> None:
     with nobody_else(settings, lambda text: click.echo(text, err=True)):
         warehouse = Warehouse(settings.home, lock_timeout=settings.lock_timeout)
         done = restore(warehouse, backup_folder, manifest, replace=yes)
+        click.echo(f"{done.files} files of {done.folder}, {done.size / 1e6:.1f} MB, are in {settings.home}")
+        if done.replaced is not None:
+            click.echo(f"what they replaced is in {done.replaced}; remove it when you do not need it")
         bring_parts_back(settings)
-    click.echo(f"{done.files} files of {done.folder}, {done.size / 1e6:.1f} MB, are in {settings.home}")
-    if done.replaced is not None:
-        click.echo(f"what they replaced is in {done.replaced}; remove it when you do not need it")
     _say_old_export(settings)
     here = environment_shown()
     if other := [f"{name}={value}" for name, value in manifest.settings.items() if here.get(name) != value]:

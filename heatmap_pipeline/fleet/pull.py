@@ -23,7 +23,7 @@ from heatmap_pipeline.fleet.worker import open_bucket, read_symbol
 from heatmap_pipeline.locks import LockHeldError, file_lock
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store.bucket import Bucket
-from heatmap_pipeline.store.catalogue import build
+from heatmap_pipeline.store.catalogue import build, can_be_shown
 from heatmap_pipeline.store.generations import (
     PARTS_FOLDER,
     built_note,
@@ -93,7 +93,8 @@ def pull(settings: Settings, folder: Path, *, tables_up_to: int = TABLES_UP_TO) 
     with _alone(folder, settings.lock_timeout), new_generation(home) as new:
         before = generations(home)
         parts = _fetched(bucket, symbols, new, before)
-        views = sum(part.bytes for files in parts.values() for part in files) > tables_up_to
+        large = sum(part.bytes for files in parts.values() for part in files) > tables_up_to
+        views = large and can_be_shown(home)
         place = home / _name_of(parts)
         fetched, removed = _difference(parts, new, before)
         moved = {

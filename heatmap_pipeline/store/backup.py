@@ -13,7 +13,7 @@ import errno
 import hashlib
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,14 +23,16 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field, StrictInt
 
 from heatmap_pipeline import __version__
-from heatmap_pipeline.commands import first_commands
+from heatmap_pipeline.commands import at, command, first_commands
 from heatmap_pipeline.errors import HeatmapError
 from heatmap_pipeline.files import open_regular, sync
 from heatmap_pipeline.market.archive_names import checksum_beside
 from heatmap_pipeline.market.strict_json import load_json
+from heatmap_pipeline.store.catalogue import views_over
 from heatmap_pipeline.store.migrate import READABLE, SCHEMA_VERSION
 from heatmap_pipeline.store.moving_in import PRIVATE
 from heatmap_pipeline.store.spare import clone
+from heatmap_pipeline.store.sql import rows
 from heatmap_pipeline.store.warehouse import Warehouse
 
 MANIFEST = "manifest.json"
@@ -284,6 +286,7 @@ def _contents(home: Path) -> list[str]:
 def _copied_databases(warehouse: Warehouse, part: Path) -> Iterator[str]:
     """Copy the databases as they are between two commits; yield their paths below the home."""
     with warehouse.standing_still() as symbols:
+        _refuse_what_parts_alone_hold(warehouse, symbols)
         private = [warehouse.path(symbol) for symbol in symbols]
         for path in private:
             with warehouse.opened(path) as con:
@@ -296,6 +299,21 @@ def _copied_databases(warehouse: Warehouse, part: Path) -> Iterator[str]:
                 if not clone(path, part / name):
                     shutil.copyfile(path, part / name)
                 yield name
+
+
+def _refuse_what_parts_alone_hold(warehouse: Warehouse, symbols: Collection[str]) -> None:
+    """Refuse a home of which a backup would lose what is published: parts are in none, as private files make them."""
+    if not (symbols and warehouse.published.exists()):
+        return
+    with warehouse.read() as con:
+        published = [name for (name,) in rows(con, "SELECT symbol FROM symbols ORDER BY symbol")]
+        lost = [name for name in published if name not in symbols] if views_over(con) is not None else []
+    if lost:
+        anew, out = (command(at(warehouse.home), verb, *lost) for verb in ("refresh", "forget"))
+        raise BackupError(
+            f"the private files of {', '.join(lost)} are gone, and a backup does not hold the parts that still show "
+            f"what is published of them; compute them anew with `{anew}`, or take them out with `{out}`"
+        )
 
 
 def _copied_files(home: Path, part: Path, target: Path) -> Iterator[str]:

@@ -30,6 +30,7 @@ from heatmap_pipeline.store.generations import (
     mark_built,
     new_generation,
     remove_all_but,
+    remove_half_made,
 )
 from heatmap_pipeline.store.leftovers import temporary
 from heatmap_pipeline.store.manifest import PARTS, Days, Manifest, ManifestError, Part, manifest_path, now, understood
@@ -162,15 +163,18 @@ def publish_by_parts(
             for symbol, opening in sources.items():
                 with opening(symbol) as con:
                     made.cut(con, symbol, None if former is None or former.lacks(symbol) else former.held(symbol))
-            sync(new)
+            for folder in [*(path for path in new.rglob("*") if path.is_dir()), new]:
+                sync(folder)
             new.rename(place)
+            sync(home)
         before = state_of(warehouse.published)
         try:
             build(warehouse, {each.symbol: _small_parts(place, each) for each in made.manifests}, views_over=place)
         finally:
             if state_of(warehouse.published) == before:
                 shutil.rmtree(place, ignore_errors=True)
-        mark_built(place)
+        with suppress(OSError):  # a full disk: it is published all the same, and what names it is heatmap.duckdb
+            mark_built(place)
     return Generation(warehouse, place)
 
 
@@ -238,6 +242,9 @@ class _Making:
         path = self.new / manifest_path(manifest.symbol)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(manifest.written())
+        path.parent.chmod(0o755)
+        path.chmod(0o644)
+        sync(path)
         self.manifests.append(manifest)
 
     def _target(self, symbol: str, part: Part) -> Path:
@@ -265,6 +272,7 @@ def remove_unfinished(warehouse: Warehouse, present: Generation | None) -> None:
     """Remove the folders of parts of killed publications, at the start of one."""
     home = parts_folder(warehouse)
     if home.is_dir():
+        remove_half_made(home)
         built = {path for path in generations(home) if built_note(path) is not None}
         _remove_others(warehouse, built | ({present.folder} if present else set()))
 
@@ -281,11 +289,18 @@ def remove_older(
         forgotten: symbols of which nothing is to be left in it either.
     """
     _remove_others(warehouse, {one.folder for one in (present, former) if one is not None})
-    if former is not None:
+    remove_forgotten(warehouse, present, forgotten)
+
+
+def remove_forgotten(warehouse: Warehouse, present: Generation | None, forgotten: Collection[str]) -> None:
+    """Remove what is there of symbols that are published no more: what was published before may still have it."""
+    home = parts_folder(warehouse)
+    others = [path for path in generations(home) if not present or path != present.folder] if home.is_dir() else []
+    for folder in others:
         for symbol in forgotten:
             for table in symbol_tables():
-                shutil.rmtree(former.folder / folder_of(table.name, symbol), ignore_errors=True)
-            (former.folder / manifest_path(symbol)).unlink(missing_ok=True)
+                shutil.rmtree(folder / folder_of(table.name, symbol), ignore_errors=True)
+            (folder / manifest_path(symbol)).unlink(missing_ok=True)
 
 
 def _remove_others(warehouse: Warehouse, used: Set[Path]) -> None:

@@ -68,6 +68,11 @@ def views_over(con: Connection, database: str | None = None) -> Path | None:
     return None
 
 
+def can_be_shown(folder: Path) -> bool:
+    """Whether views may be over files in a folder: of `symbol=` in its own path DuckDB would take their symbol."""
+    return not any(name.lower().startswith("symbol=") for name in folder.parts)
+
+
 def _is_real(part: Part, views_over: Path | None) -> bool:
     table = next((table for table in symbol_tables(private=False) if table.name == part.table), None)
     return table is not None and (views_over is None or not by_month(table))

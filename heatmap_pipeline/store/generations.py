@@ -35,12 +35,17 @@ def new_generation(parts: Path) -> Iterator[Path]:
     The caller lets nobody else make one meanwhile.
     """
     new = parts / f".{os.getpid()}.new"
-    for left in parts.glob(".*.new"):
-        shutil.rmtree(left, ignore_errors=True)
+    remove_half_made(parts)
     try:
         yield new
     finally:
         shutil.rmtree(new, ignore_errors=True)
+
+
+def remove_half_made(parts: Path) -> None:
+    """Remove what killed processes left of a folder; the caller lets nobody make one meanwhile."""
+    for left in parts.glob(".*.new"):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def link(source: Path, target: Path) -> None:
@@ -60,6 +65,7 @@ def link(source: Path, target: Path) -> None:
 def mark_built(generation: Path, note: str = "") -> None:
     """Say that a database was made of a folder, which is the newest one then."""
     (generation / _BUILT).write_text(note)
+    (generation / _BUILT).chmod(0o644)
 
 
 def built_note(generation: Path) -> str | None:

@@ -25,11 +25,13 @@ from heatmap_pipeline.store.by_parts import (
     Generation,
     LostPartsError,
     Opening,
+    parts_folder,
     publish_by_parts,
+    remove_forgotten,
     remove_older,
     remove_unfinished,
 )
-from heatmap_pipeline.store.catalogue import views_over
+from heatmap_pipeline.store.catalogue import can_be_shown, views_over
 from heatmap_pipeline.store.compact import compact, has_room
 from heatmap_pipeline.store.leftovers import remove_leftovers, temporary
 from heatmap_pipeline.store.migrate import READABLE, SCHEMA_VERSION, columns_there, rows_as_today
@@ -166,6 +168,8 @@ def _publish(warehouse: Warehouse, symbols: Sequence[str], keep_former: bool, ta
             wanted = {name: private.get(name) for name in differ}
             new = _New(warehouse, wanted, [*held, *before.others], there is not None, before.parts)
             whole = _replace_by_parts(new) if views else _replace(new, keep=keep_former)
+        elif gone := [name for name in names if name not in private]:  # one that was killed may have left some of it
+            remove_forgotten(warehouse, before.parts, gone)
         size = warehouse.published.stat().st_size if warehouse.published.exists() else 0
     done = tuple(name for name in names if name in private)
     return PublishReport(changed, done, before.others, size, time.monotonic() - started, whole)
@@ -175,6 +179,8 @@ def _views_wanted(warehouse: Warehouse, symbols: Sequence[str], before: Publishe
     """Return whether large tables are to be views over parts; as before while nobody knows how much there is."""
     if before.parts is None and before.others and not before.can_be_cut:
         return False  # the next time
+    if not can_be_shown(parts_folder(warehouse)):
+        return False
     paths = [warehouse.path(symbol) for symbol in symbols]
     if not all(path.exists() for path in paths):  # lost: what is published of it may be most of it
         return before.parts is not None

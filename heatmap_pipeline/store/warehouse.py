@@ -483,7 +483,7 @@ class Warehouse:
     def _about_parts(self, error: Exception) -> StoreError:
         """Say what to do where files that the published database has views over cannot be read."""
         if any(self.folder.glob("*.duckdb")):
-            anew = f"`{command(at(self.home), 'refresh')}` makes it anew"
+            anew = f"remove those that are damaged, then `{command(at(self.home), 'refresh')}` makes them anew"
         else:  # a copy, or pulled from a store
             anew = f"open it where it was published, or pull it anew with `{command(at(self.home), 'catalogue')}`"
         return StoreError(

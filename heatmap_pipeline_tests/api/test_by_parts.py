@@ -54,4 +54,4 @@ def test_where_parts_are_gone_it_is_said_what_to_type(in_views: Settings) -> Non
         shutil.rmtree(in_views.home / "parts")
         answer = one.get(PATHS[0])
     assert answer.status_code == 503
-    assert f"`heatmap refresh --home {in_views.home}` makes it anew" in answer.json()["detail"]
+    assert f"`heatmap refresh --home {in_views.home}` makes them anew" in answer.json()["detail"]

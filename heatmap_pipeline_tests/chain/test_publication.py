@@ -18,7 +18,7 @@ from heatmap_pipeline.chain.publication import Publication, bring_parts_back, pu
 from heatmap_pipeline.chain.recovery import RecoveryError
 from heatmap_pipeline.chain.status import status_lines
 from heatmap_pipeline.cli.days import execute
-from heatmap_pipeline.orchestration.runs import stored_spans
+from heatmap_pipeline.orchestration.runs import Outcome, stored_spans
 from heatmap_pipeline.settings import Settings, load_settings
 from heatmap_pipeline.store.backup import back_up
 from heatmap_pipeline.store.publish import PublishReport, fingerprints, publish
@@ -26,7 +26,7 @@ from heatmap_pipeline.store.read import published_histories
 from heatmap_pipeline.store.sql import rows
 from heatmap_pipeline.store.warehouse import StoreError, Warehouse
 from heatmap_pipeline_tests._forked import Fork, Say
-from heatmap_pipeline_tests._homes import done
+from heatmap_pipeline_tests._homes import done, heatmap, refused
 from heatmap_pipeline_tests.orchestration.homes import copy_home
 from heatmap_pipeline_tests.store.tiny import DAYS, fill
 
@@ -126,7 +126,8 @@ def test_status_says_where_parts_are_shown_and_where_they_are_gone(settings: Set
     settings = settings.model_copy(update={"tables_up_to": 0.001})
     publish_symbols(settings, Warehouse(settings.home), SYMBOLS)
     (line,) = said()
-    assert f"of files in {settings.home}/parts: what is published has over 0.001 GB (HEATMAP_TABLES_UP_TO)" in line
+    assert f"of files in {settings.home}/parts, as that of a home of more than 0.001 GB does (HEATMAP_" in line
+    assert "shows 0.0 " not in line
     assert sum(not line.startswith(("size", "parts")) for line in status_lines(settings)) == before
     shutil.rmtree(settings.home / "parts")
     lines = list(status_lines(settings))
@@ -151,6 +152,42 @@ def test_a_command_with_nothing_to_do_makes_parts_anew(settings: Settings) -> No
     execute(settings, lambda _: ({}, {}), "heatmap refresh")
     with Warehouse(settings.home).read() as con:
         assert rows(con, "SELECT count(DISTINCT symbol) FROM raw_candles") == [(len(SYMBOLS),)]
+
+
+def test_a_command_whose_run_failed_makes_parts_anew_all_the_same(settings: Settings) -> None:
+    """Else a home that was moved could not be read for as long as the source cannot be had."""
+    settings = settings.model_copy(update={"tables_up_to": 0.0})
+    publish_symbols(settings, Warehouse(settings.home), SYMBOLS)
+    moved = settings.home.with_name(f"{settings.home.name} moved")
+    settings.home.rename(moved)
+    settings = settings.model_copy(update={"home": moved})
+    failed = Outcome({}, {"BTCUSDT": "BTCUSDT: no file"})
+    days = {"BTCUSDT": (DAYS[-1], DAYS[-1])}
+    for lost in (False, True):
+        with pytest.raises(SystemExit) as ended:
+            execute(settings, lambda _: (days, {}), "heatmap refresh", running=lambda _: lambda *_, **__: failed)
+        assert ended.value.code == 1
+        if not lost:
+            with Warehouse(settings.home).read() as con:
+                assert rows(con, "SELECT count(DISTINCT symbol) FROM raw_candles") == [(len(SYMBOLS),)]
+        shutil.rmtree(settings.home / "parts", ignore_errors=True)
+        Warehouse(settings.home).path("ETHUSDT").unlink(missing_ok=True)
+
+
+def test_a_restore_that_cannot_make_parts_anew_says_first_what_it_did(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish_symbols(settings, Warehouse(settings.home), SYMBOLS)
+    folder = back_up(Warehouse(settings.home), tmp_path / "backups", {}).folder
+
+    def lost(_: Settings) -> bool:
+        raise StoreError("the parts are gone")
+
+    monkeypatch.setattr(publication, "bring_parts_back", lost)
+    said = heatmap("restore", folder, "--home", settings.home, "--yes")
+    refused(said, 1, "the parts are gone")
+    assert f"are in {settings.home}" in said.stdout
+    assert "what they replaced is in " in said.stdout
 
 
 def test_a_restore_makes_parts_anew(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ import pytest
 
 from heatmap_pipeline.files import state_of
 from heatmap_pipeline.store import by_parts, catalogue
-from heatmap_pipeline.store.backup import back_up, chosen, restore
+from heatmap_pipeline.store.backup import BackupError, back_up, chosen, restore
 from heatmap_pipeline.store.export import export
 from heatmap_pipeline.store.forget import forget_symbol
 from heatmap_pipeline.store.manifest import Manifest
@@ -228,6 +228,63 @@ def test_a_forgotten_symbol_is_in_no_folder(twins: Twins) -> None:
     twins.assert_same()
 
 
+def test_a_forget_that_was_killed_after_the_new_file_was_in_place_is_ended_by_the_next(twins: Twins) -> None:
+    twins.publish("BTCUSDT", "ETHUSDT")
+
+    def forget_and_die() -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("heatmap_pipeline.store.publish.remove_older", lambda *_: die())
+            forget_symbol(twins.views, "ETHUSDT", tables_up_to=ALWAYS)
+
+    assert ended(forget_and_die) == -signal.SIGKILL
+    assert list(twins.views.home.glob("parts/*/*/symbol=ETHUSDT/*.parquet"))
+    twins.forget("ETHUSDT")
+    twins.assert_same()
+    assert not [path for path in twins.views.home.rglob("*") if "ETHUSDT" in path.name and path.suffix != ".lock"]
+
+
+def test_a_disk_that_is_full_once_the_new_file_is_in_place_harms_nothing(
+    twins: Twins, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, *_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    twins.publish("BTCUSDT", "ETHUSDT")
+    with monkeypatch.context() as patch:
+        patch.setattr(by_parts, "mark_built", full)
+        twins.forget("ETHUSDT")
+    twins.assert_same()
+    assert not [path for path in twins.views.home.rglob("*") if "ETHUSDT" in path.name and path.suffix != ".lock"]
+    twins.change("BTCUSDT")
+    twins.publish("BTCUSDT")
+
+
+def test_a_switch_that_was_killed_leaves_nothing_where_tables_stay(twins: Twins) -> None:
+    def publish_and_die() -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(by_parts, "build", lambda *_, **__: die())
+            publish(twins.views, ["BTCUSDT"], tables_up_to=ALWAYS)
+
+    publish(twins.views, ["BTCUSDT"], tables_up_to=NEVER)
+    assert ended(publish_and_die) == -signal.SIGKILL
+    (twins.views.home / "parts" / ".1.new" / "raw_candles").mkdir(parents=True)  # of one that was killed before
+    assert len(generations(twins.views)) == 2
+    publish(twins.views, ["BTCUSDT"], tables_up_to=NEVER)
+    assert not (twins.views.home / "parts").exists()
+
+
+def test_below_a_folder_whose_name_says_a_symbol_tables_are_real(three: Warehouse, tmp_path: Path) -> None:
+    """DuckDB would take the symbol of every row from it."""
+    home = tmp_path / "symbol=X" / "home"
+    shutil.copytree(three.home, home)
+    below = Warehouse(home)
+    publish(below, ["BTCUSDT", "ETHUSDT"], tables_up_to=ALWAYS)
+    assert not views(below)
+    with below.read() as con:
+        found = con.execute("SELECT DISTINCT symbol FROM raw_candles ORDER BY symbol").fetchall()
+    assert found == [("BTCUSDT",), ("ETHUSDT",)]
+
+
 def test_who_has_the_former_file_open_goes_on_reading(warehouse: Warehouse) -> None:
     publish(warehouse, ["BTCUSDT"], tables_up_to=ALWAYS)
     query = "SELECT sum(close) FROM raw_candles"
@@ -351,7 +408,7 @@ def test_a_home_that_was_moved_says_what_to_type_and_is_made_anew(twins: Twins) 
     twins.publish("BTCUSDT", "ETHUSDT")
     old = twins.views
     twins.views = Warehouse(old.home.rename(old.home.with_name("it's [moved]")), lock_timeout=20)
-    with pytest.raises(StoreError, match=r"was the home moved.*; `heatmap refresh --home .*moved.*` makes it anew"):  # noqa: SIM117
+    with pytest.raises(StoreError, match=r"was the home moved.*; remove .* `heatmap refresh --home .*moved.*` makes"):  # noqa: SIM117
         with twins.views.read() as con:
             con.execute("SELECT count(*) FROM raw_candles").fetchall()
     with pytest.raises(StoreError, match="was the home moved"):
@@ -381,7 +438,7 @@ def test_parts_that_are_gone_are_made_anew(twins: Twins) -> None:
             case "all":
                 shutil.rmtree(twins.views.home / "parts")
         if loss in ("cut off", "all"):
-            with pytest.raises(StoreError, match="makes it anew"), twins.views.read() as con:
+            with pytest.raises(StoreError, match="makes them anew"), twins.views.read() as con:
                 con.execute("SELECT * FROM position_events").fetchall()
         assert published_prints(twins.views, ["BTCUSDT"]) == {}, loss
         assert publish(twins.views, ["BTCUSDT"], tables_up_to=ALWAYS).changed, loss
@@ -394,10 +451,9 @@ def test_everybody_may_read_parts_as_everybody_may_read_the_file(warehouse: Ware
         publish(warehouse, ["BTCUSDT"], tables_up_to=ALWAYS)
     finally:
         os.umask(before)
-    shown = [path for path in (warehouse.home / "parts").rglob("*") if "manifests" not in path.parts]
-    modes = {(path.is_dir(), stat.S_IMODE(path.stat().st_mode)) for path in [warehouse.home / "parts", *shown]}
-    assert modes - {(False, 0o600)} == {(True, 0o755), (False, 0o644)}
-    assert [path.name for path in shown if stat.S_IMODE(path.stat().st_mode) == 0o600] == ["built"]
+    parts = warehouse.home / "parts"
+    modes = {(path.is_dir(), stat.S_IMODE(path.stat().st_mode)) for path in [parts, *parts.rglob("*")]}
+    assert modes == {(True, 0o755), (False, 0o644)}, "and what `status` reads: manifests"
 
 
 def test_parts_that_nobody_can_make_anew_are_named_until_the_symbol_is_forgotten(twins: Twins) -> None:
@@ -421,6 +477,21 @@ def test_a_backup_has_no_parts_and_a_restored_home_makes_them_anew(twins: Twins,
     twins.assert_same()
     with twins.views.read() as con:
         assert con.execute("SELECT symbol FROM symbols ORDER BY 1").fetchall() == [("BTCUSDT",), ("ETHUSDT",)]
+
+
+def test_a_backup_that_would_hold_less_than_is_published_is_refused(twins: Twins, tmp_path: Path) -> None:
+    twins.publish("BTCUSDT", "ETHUSDT")
+    for warehouse in (twins.tables, twins.views):
+        warehouse.path("ETHUSDT").unlink()
+    back_up(twins.tables, tmp_path / "backups", settings={})
+    words = (
+        r"private files of ETHUSDT are gone, .*`heatmap refresh ETHUSDT.*`, or take them out with `heatmap forget ETH"
+    )
+    with pytest.raises(BackupError, match=words):
+        back_up(twins.views, tmp_path / "of views", settings={})
+    assert not list((tmp_path / "of views").glob("*/*"))
+    twins.forget("ETHUSDT")
+    back_up(twins.views, tmp_path / "of views", settings={})
 
 
 def test_an_export_is_the_same_tree(twins: Twins, tmp_path: Path) -> None:
