@@ -10,6 +10,7 @@ published so (`publish.py`). Which folder counts is said by heatmap.duckdb alone
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import time
@@ -114,6 +115,16 @@ class Generation:
         if held is None:
             raise LostPartsError(self.warehouse, [symbol])
         return held
+
+    def damaged(self, symbol: str) -> list[Path]:
+        """Return the files of a symbol that are not as they were written, though as large; reads all of them."""
+        held = self._look(symbol)
+        found = []
+        for part, file in held.files.items() if held is not None else ():
+            with file.open("rb") as stream:
+                if hashlib.file_digest(stream, "sha256").hexdigest() != part.hash:
+                    found.append(file)
+        return found
 
     def _look(self, symbol: str) -> Held | None:
         """Look at the files of a symbol, once: in a hundred symbols of three years there are 30,000."""

@@ -113,7 +113,8 @@ def publish(
     no rows to the new one; it stays beside it as `heatmap.schema-N.duckdb`, so that nothing of it is lost.
 
     The private databases of these symbols are locked all the time, those of others are not touched; but where parts of
-    another symbol are gone (`by_parts.py`), its newest rows are published, too.
+    another symbol are gone (`by_parts.py`), its newest rows are published, too. A part that cannot be read counts as
+    gone, if its bytes are not those that were written.
 
     Args:
         warehouse: of the home.
@@ -126,7 +127,14 @@ def publish(
             cannot be read; heatmap.duckdb is then as it was.
     """
     try:
-        return _publish(warehouse, symbols, keep_former, tables_up_to)
+        try:
+            return _publish(warehouse, symbols, keep_former, tables_up_to)
+        except LostPartsError:
+            raise
+        except StoreError as error:
+            if ".parquet" in str(error) and (damaged := _damaged(warehouse)):
+                raise LostPartsError(warehouse, damaged) from None
+            raise
     except LostPartsError as error:
         if nowhere := [symbol for symbol in error.symbols if not warehouse.path(symbol).exists()]:
             raise LostPartsError(warehouse, nowhere) from None
@@ -173,6 +181,20 @@ def _publish(warehouse: Warehouse, symbols: Sequence[str], keep_former: bool, ta
         size = warehouse.published.stat().st_size if warehouse.published.exists() else 0
     done = tuple(name for name in names if name in private)
     return PublishReport(changed, done, before.others, size, time.monotonic() - started, whole)
+
+
+def _damaged(warehouse: Warehouse) -> list[str]:
+    """Return the symbols with parts that are not as they were written; those that can be made anew are removed."""
+    with warehouse.publishing(), warehouse.explaining():
+        there = _published(warehouse, ())
+        if there is None or there.parts is None:
+            return []
+        found = {symbol: files for symbol in there.symbols if (files := there.parts.damaged(symbol))}
+        for symbol, files in found.items():
+            if warehouse.path(symbol).exists():
+                for file in files:
+                    file.unlink(missing_ok=True)
+    return list(found)
 
 
 def _views_wanted(warehouse: Warehouse, symbols: Sequence[str], before: Published, tables_up_to: float) -> bool:

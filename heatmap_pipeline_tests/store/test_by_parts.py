@@ -445,6 +445,40 @@ def test_parts_that_are_gone_are_made_anew(twins: Twins) -> None:
         twins.assert_same()
 
 
+@pytest.mark.parametrize("harm", [bytes, lambda size: b"PAR1" + b"x" * (size - 8) + b"PAR1"], ids=["zeros", "a shell"])
+def test_parts_that_are_damaged_are_made_anew_where_they_are_read(twins: Twins, harm: Callable[[int], bytes]) -> None:
+    twins.publish("BTCUSDT", "ETHUSDT")
+    for table in ("position_events", "raw_candles"):
+        (part, *_) = generations(twins.views)[0].glob(f"{table}/symbol=ETHUSDT/*.parquet")
+        part.write_bytes(harm(part.stat().st_size))
+    twins.limit = NEVER  # so that all of them are read
+    twins.change("BTCUSDT")
+    twins.publish("BTCUSDT")
+    assert not views(twins.views)
+
+
+def test_parts_that_are_damaged_stay_where_nobody_can_make_them_anew(twins: Twins) -> None:
+    twins.publish("BTCUSDT", "ETHUSDT")
+    (part, *_) = generations(twins.views)[0].glob("raw_candles/symbol=ETHUSDT/*.parquet")
+    part.write_bytes(bytes(part.stat().st_size))
+    hidden = twins.views.path("ETHUSDT").rename(twins.views.home / "hidden")
+    twins.change("BTCUSDT", "UPDATE symbols SET bucket = 50")
+    with pytest.raises(StoreError, match=r"the parts of ETHUSDT in .* are gone or damaged, and so are their private"):
+        by_hand(twins.views)
+    assert part.exists()
+    hidden.rename(twins.views.path("ETHUSDT"))
+    by_hand(twins.views)
+    publish(twins.tables, ["BTCUSDT"], tables_up_to=NEVER)
+    twins.assert_same()
+
+
+def by_hand(warehouse: Warehouse) -> None:
+    """Publish as if nobody had looked how large the home is: in tables."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("heatmap_pipeline.store.publish._views_wanted", lambda *_: False)
+        publish(warehouse, ["BTCUSDT"])
+
+
 def test_everybody_may_read_parts_as_everybody_may_read_the_file(warehouse: Warehouse) -> None:
     before = os.umask(0o077)
     try:
