@@ -309,10 +309,11 @@ def _refuse_what_parts_alone_hold(warehouse: Warehouse, symbols: Collection[str]
         published = [name for (name,) in rows(con, "SELECT symbol FROM symbols ORDER BY symbol")]
         lost = [name for name in published if name not in symbols] if views_over(con) is not None else []
     if lost:
-        anew, out = (command(at(warehouse.home), verb, *lost) for verb in ("refresh", "forget"))
+        anew = command(at(warehouse.home), "refresh", *lost)
+        out = ", ".join(f"`{command(at(warehouse.home), 'forget', symbol)}`" for symbol in lost)
         raise BackupError(
             f"the private files of {', '.join(lost)} are gone, and a backup does not hold the parts that still show "
-            f"what is published of them; compute them anew with `{anew}`, or take them out with `{out}`"
+            f"what is published of them; compute them anew with `{anew}`, or take them out with {out}"
         )
 
 

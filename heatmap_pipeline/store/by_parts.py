@@ -53,11 +53,12 @@ class LostPartsError(StoreError):
     def __init__(self, warehouse: Warehouse, symbols: Sequence[str]) -> None:
         self.symbols = tuple(symbols)
         again = command(at(warehouse.home), "run", *symbols, days=("DAY", "DAY"))
+        out = ", ".join(f"`{command(at(warehouse.home), 'forget', symbol)}`" for symbol in symbols)
         others = command(at(warehouse.home), "refresh")
         super().__init__(
             f"the parts of {', '.join(symbols)} in {parts_folder(warehouse)} are gone or damaged, and so are their "
-            f"private files; compute these again with `{again}`, or move {warehouse.published} away and "
-            f"`{others}`, which publishes all others"
+            f"private files; compute these again with `{again}`, take them out with {out}, or move "
+            f"{warehouse.published} away and `{others}`, which publishes all others"
         )
 
 
@@ -315,14 +316,21 @@ def remove_forgotten(warehouse: Warehouse, present: Generation | None, forgotten
 
 
 def _remove_others(warehouse: Warehouse, used: Set[Path]) -> None:
-    """Remove all folders but some, and those that files of earlier versions, which were set aside, are over."""
-    kept = set(used)
+    """Remove all folders but some, and those that files of earlier versions, which were set aside, are over.
+
+    Nothing is removed while nobody can tell which these are.
+    """
+    home, kept = parts_folder(warehouse), set(used)
     for path in warehouse.home.glob("heatmap.schema-*.duckdb"):
-        with suppress(StoreError), warehouse.opened() as con:
-            con.execute(f"ATTACH {quoted(path)} AS other (READ_ONLY)")
-            if (named := views_over(con, "other")) is not None:
-                kept.add(named)
-    remove_all_but(parts_folder(warehouse), kept)
+        try:
+            with warehouse.opened() as con:
+                con.execute(f"ATTACH {quoted(path)} AS other (READ_ONLY)")
+                named = views_over(con, "other")
+        except StoreError:  # open elsewhere, or damaged
+            return
+        if named is not None:
+            kept.add(home / named.name)  # the home may have been somewhere else then
+    remove_all_but(home, kept)
 
 
 def _place(folder: Path, symbol: str, part: Part) -> Path:

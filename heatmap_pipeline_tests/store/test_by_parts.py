@@ -629,6 +629,25 @@ def test_what_another_version_shows_is_kept_with_what_it_shows(twins: Twins) -> 
     with duckdb.connect(str(twins.views.home / "heatmap.schema-99.duckdb"), read_only=True) as con:
         assert con.execute("SELECT count(*) FROM raw_candles").fetchall() > [(0,)]
     assert len(generations(twins.views)) == 3
+    aside = twins.views.home / "heatmap.schema-99.duckdb"
+    with duckdb.connect(str(aside), read_only=True) as con:
+        named = catalogue.views_over(con)
+    assert named is not None
+    hold = f"import duckdb, sys; c = duckdb.connect({str(aside)!r}); print(1, flush=True); sys.stdin.read()"
+    with subprocess.Popen([sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        for day in DAYS:
+            twins.change("BTCUSDT", day=day, number=8)
+            twins.publish("BTCUSDT")
+        other.communicate()
+    assert named.is_dir(), "open elsewhere"
+    twins.views = Warehouse(twins.views.home.rename(twins.views.home.with_name("moved")), lock_timeout=20)
+    for day in DAYS:
+        twins.change("BTCUSDT", day=day, number=9)
+        twins.publish("BTCUSDT")
+    assert (twins.views.home / "parts" / named.name).is_dir(), "moved"
+    assert len(generations(twins.views)) == 3
 
 
 def test_a_file_system_without_links_gets_copies(twins: Twins, monkeypatch: pytest.MonkeyPatch) -> None:
