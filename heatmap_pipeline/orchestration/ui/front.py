@@ -171,7 +171,11 @@ def _no_leftovers(folder: Path) -> Iterator[int]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[int]:
-    lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        why = f"{path} cannot be used ({error.strerror})"
+        raise RunError(f"{why}; mend its permissions, or choose another home with --home or HEATMAP_HOME") from None
     try:
         yield lock
     finally:

@@ -22,3 +22,13 @@ def test_what_does_not_end_is_not_waited_for_for_ever(tmp_path: Path, monkeypatc
             pytest.fail("the lock is held by another")
     with front._no_leftovers(tmp_path):
         pass
+
+
+def test_a_lock_that_cannot_be_used_is_a_sentence(tmp_path: Path) -> None:
+    """As in a home that can only be read, in which somebody has worked before."""
+    (tmp_path / "services.lock").mkdir()
+    with (
+        pytest.raises(RunError, match=r"services\.lock cannot be used \(Is a directory\); .* another home with --home"),
+        front._no_leftovers(tmp_path),
+    ):
+        pass
