@@ -84,9 +84,7 @@ def bring_parts_back(settings: Settings) -> bool:
         StoreError: as `publish` does.
     """
     warehouse = Warehouse(settings.home, lock_timeout=settings.lock_timeout)
-    if not warehouse.published.exists():
-        return False
-    there = publication(warehouse)
+    there = publication(warehouse)  # None also while somebody has it open for writing: the next time
     if there is None or there.parts is None or not (there.lost() or there.parts.moved):
         return False
     return publish(warehouse, [], tables_up_to=settings.most_of_tables).changed

@@ -32,7 +32,7 @@ LONGEST_BACKOFF = 30.0
 """Seconds between two tries where the server does not say how long to wait."""
 
 QUIET_SECONDS = 10.0
-"""Longest time in which nothing is said of a server that is asked over and over."""
+"""Seconds of tries and pauses after which a server that is asked over and over is named, and then once in that time."""
 
 UNSAID_BAN = 600.0
 """Seconds that a ban lasts of which the server does not say when it ends; the exchange's shortest takes two minutes."""

@@ -14,7 +14,7 @@ import hashlib
 import re
 import shutil
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
@@ -28,12 +28,11 @@ from heatmap_pipeline.errors import HeatmapError
 from heatmap_pipeline.files import open_regular, sync
 from heatmap_pipeline.market.archive_names import checksum_beside
 from heatmap_pipeline.market.strict_json import load_json
-from heatmap_pipeline.store.catalogue import views_over
 from heatmap_pipeline.store.migrate import READABLE, SCHEMA_VERSION
 from heatmap_pipeline.store.moving_in import PRIVATE
+from heatmap_pipeline.store.publish import publication
 from heatmap_pipeline.store.spare import clone
-from heatmap_pipeline.store.sql import rows
-from heatmap_pipeline.store.warehouse import Warehouse
+from heatmap_pipeline.store.warehouse import StoreError, Warehouse
 
 MANIFEST = "manifest.json"
 
@@ -302,12 +301,16 @@ def _copied_databases(warehouse: Warehouse, part: Path) -> Iterator[str]:
 
 
 def _refuse_what_parts_alone_hold(warehouse: Warehouse, symbols: Collection[str]) -> None:
-    """Refuse a home of which a backup would lose what is published: parts are in none, as private files make them."""
-    if not (symbols and warehouse.published.exists()):
+    """Refuse a home of which a backup would lose what is published: parts are in none, as private files make them.
+
+    A published file that nobody can read now stops no backup: it is copied as it is.
+    """
+    there = None
+    with suppress(StoreError):
+        there = publication(warehouse)
+    if not symbols or there is None or there.parts is None:
         return
-    with warehouse.read() as con:
-        published = [name for (name,) in rows(con, "SELECT symbol FROM symbols ORDER BY symbol")]
-        lost = [name for name in published if name not in symbols] if views_over(con) is not None else []
+    lost = [name for name in there.symbols if name not in symbols]
     if lost:
         anew = command(at(warehouse.home), "refresh", *lost)
         out = ", ".join(f"`{command(at(warehouse.home), 'forget', symbol)}`" for symbol in lost)

@@ -10,7 +10,6 @@ published so (`publish.py`). Which folder counts is said by heatmap.duckdb alone
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import time
@@ -37,7 +36,7 @@ from heatmap_pipeline.store.leftovers import temporary
 from heatmap_pipeline.store.manifest import PARTS, Days, Manifest, ManifestError, Part, manifest_path, now, understood
 from heatmap_pipeline.store.migrate import SCHEMA_VERSION
 from heatmap_pipeline.store.months import folder_of
-from heatmap_pipeline.store.parts import cut, days_of, load
+from heatmap_pipeline.store.parts import cut, days_of, load, sha256_of
 from heatmap_pipeline.store.schema import symbol_tables
 from heatmap_pipeline.store.sql import Connection, quoted, transaction
 from heatmap_pipeline.store.warehouse import StoreError, Warehouse
@@ -120,12 +119,8 @@ class Generation:
     def damaged(self, symbol: str) -> list[Path]:
         """Return the files of a symbol that are not as they were written, though as large; reads all of them."""
         held = self._look(symbol)
-        found = []
-        for part, file in held.files.items() if held is not None else ():
-            with file.open("rb") as stream:
-                if hashlib.file_digest(stream, "sha256").hexdigest() != part.hash:
-                    found.append(file)
-        return found
+        files = {} if held is None else held.files
+        return [file for part, file in files.items() if sha256_of(file) != part.hash]
 
     def _look(self, symbol: str) -> Held | None:
         """Look at the files of a symbol, once: in a hundred symbols of three years there are 30,000."""

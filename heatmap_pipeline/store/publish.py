@@ -127,19 +127,15 @@ def publish(
             cannot be read; heatmap.duckdb is then as it was.
     """
     try:
-        try:
-            return _publish(warehouse, symbols, keep_former, tables_up_to)
-        except LostPartsError:
+        return _publish(warehouse, symbols, keep_former, tables_up_to)
+    except StoreError as error:
+        lost = error.symbols if isinstance(error, LostPartsError) else _damaged(warehouse, error)
+        if not lost:
             raise
-        except StoreError as error:
-            if ".parquet" in str(error) and (damaged := _damaged(warehouse)):
-                raise LostPartsError(warehouse, damaged) from None
-            raise
-    except LostPartsError as error:
-        if nowhere := [symbol for symbol in error.symbols if not warehouse.path(symbol).exists()]:
-            raise LostPartsError(warehouse, nowhere) from None
-        _log.warning("parts of %s are gone: they are made anew", ", ".join(error.symbols))
-        return _publish(warehouse, [*symbols, *error.symbols], keep_former, tables_up_to)
+    if nowhere := [symbol for symbol in lost if not warehouse.path(symbol).exists()]:
+        raise LostPartsError(warehouse, nowhere)
+    _log.warning("parts of %s are gone: they are made anew", ", ".join(lost))
+    return _publish(warehouse, [*symbols, *lost], keep_former, tables_up_to)
 
 
 def _publish(warehouse: Warehouse, symbols: Sequence[str], keep_former: bool, tables_up_to: float) -> PublishReport:
@@ -183,18 +179,23 @@ def _publish(warehouse: Warehouse, symbols: Sequence[str], keep_former: bool, ta
     return PublishReport(changed, done, before.others, size, time.monotonic() - started, whole)
 
 
-def _damaged(warehouse: Warehouse) -> list[str]:
-    """Return the symbols with parts that are not as they were written; those that can be made anew are removed."""
+def _damaged(warehouse: Warehouse, error: StoreError) -> tuple[str, ...]:
+    """Return the symbols with parts that are not as they were written, if an error is about a part.
+
+    What of them can be made anew is removed.
+    """
+    if ".parquet" not in str(error):
+        return ()
     with warehouse.publishing(), warehouse.explaining():
         there = _published(warehouse, ())
         if there is None or there.parts is None:
-            return []
+            return ()
         found = {symbol: files for symbol in there.symbols if (files := there.parts.damaged(symbol))}
         for symbol, files in found.items():
             if warehouse.path(symbol).exists():
                 for file in files:
                     file.unlink(missing_ok=True)
-    return list(found)
+    return tuple(found)
 
 
 def _views_wanted(warehouse: Warehouse, symbols: Sequence[str], before: Published, tables_up_to: float) -> bool:
@@ -232,8 +233,21 @@ def published_prints(warehouse: Warehouse, symbols: Sequence[str]) -> Mapping[st
 
 
 def publication(warehouse: Warehouse) -> Published | None:
-    """Return what is published, None where it is of another version; raises as `published_prints`."""
-    return _published(warehouse, ())
+    """Return what is published; None where it is of another version, or somebody has it open for writing.
+
+    Raises:
+        StoreError: for a published file that cannot be read.
+    """
+    if not warehouse.published.exists():
+        return None
+    try:
+        return _read_published(warehouse, warehouse.published, ())
+    except _OtherVersionError:
+        return None
+    except StoreError as error:
+        if _open_for_writing(error):
+            return None
+        raise
 
 
 def is_published(con: Connection, symbol: str, prints: Mapping[str, str]) -> bool:
@@ -293,12 +307,16 @@ def _published(warehouse: Warehouse, symbols: Sequence[str]) -> Published | None
     except _OtherVersionError:
         return None
     except StoreError as error:
-        if "lock on file" not in str(error.__cause__):
+        if not _open_for_writing(error):
             raise
     # Someone has opened it for writing, as the command-line client does unless told otherwise: read a copy.
     with _copied(warehouse) as copy, suppress(_OtherVersionError):
         return replace(_read_published(warehouse, copy, symbols), can_be_cut=False)
     return None
+
+
+def _open_for_writing(error: StoreError) -> bool:
+    return "lock on file" in str(error.__cause__)
 
 
 def _read_published(warehouse: Warehouse, path: Path, symbols: Sequence[str]) -> Published:

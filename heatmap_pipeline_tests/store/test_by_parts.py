@@ -10,7 +10,8 @@ import signal
 import stat
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,21 @@ def assert_same(one: Warehouse, other: Warehouse) -> None:
             ).fetchall()  # fmt: skip
             words = {(of, column): text for of, column, text in said if text}
             assert words == {key: text for key, text in comments().items() if text}
+
+
+@contextmanager
+def open_elsewhere(path: Path, statement: str = "SELECT 1") -> Iterator[None]:
+    """Have another process hold a database open for writing, as an analyst's client does."""
+    script = (
+        f"import duckdb; con = duckdb.connect({str(path)!r}); con.execute({statement!r}); "
+        "print('open', flush=True); input()"
+    )
+    command = [sys.executable, "-c", script]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "open\n"
+        yield
+        other.communicate("\n", timeout=30)
 
 
 class Twins:
@@ -528,6 +544,23 @@ def test_a_backup_that_would_hold_less_than_is_published_is_refused(twins: Twins
     back_up(twins.views, tmp_path / "of views", settings={})
 
 
+def test_what_cannot_be_read_of_what_is_published_stops_no_backup(warehouse: Warehouse, tmp_path: Path) -> None:
+    """And nobody copies all of it to say what it is: it may be large."""
+    publish(warehouse, ["BTCUSDT"])
+    with open_elsewhere(warehouse.published), pytest.MonkeyPatch.context() as patch:
+        patch.setattr("heatmap_pipeline.store.publish._copied", lambda _: pytest.fail("it is copied"))
+        assert publication(warehouse) is None
+        back_up(warehouse, tmp_path / "open", {})
+    there = publication(warehouse)
+    assert there is not None
+    assert there.symbols == ("BTCUSDT",)
+    harmed = bytes(warehouse.published.stat().st_size)
+    warehouse.published.write_bytes(harmed)
+    folder = back_up(warehouse, tmp_path / "damaged", {}).folder
+    assert (folder / "heatmap.duckdb").read_bytes() == harmed
+    assert (folder / "warehouse" / "BTCUSDT.duckdb").exists()
+
+
 def test_an_export_is_the_same_tree(twins: Twins, tmp_path: Path) -> None:
     twins.publish("BTCUSDT", "ETHUSDT")
     trees = []
@@ -546,19 +579,8 @@ def test_an_export_is_the_same_tree(twins: Twins, tmp_path: Path) -> None:
 def test_somebody_who_writes_into_what_is_published_stops_nothing(twins: Twins) -> None:
     twins.publish("BTCUSDT", "ETHUSDT")
     twins.change("BTCUSDT")
-    script = f"""
-import duckdb
-con = duckdb.connect({str(twins.views.published)!r})
-con.execute("CREATE TABLE mine (a INTEGER)")
-print("open", flush=True)
-input()
-"""
-    command = [sys.executable, "-c", script]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as analyst:
-        assert analyst.stdout is not None
-        assert analyst.stdout.readline() == "open\n"
+    with open_elsewhere(twins.views.published, "CREATE TABLE mine (a INTEGER)"):
         twins.publish("BTCUSDT")
-        analyst.communicate("\n", timeout=30)
     twins.assert_same()
     assert not twins.views.published.with_name("heatmap.duckdb.wal").exists()
 
@@ -568,14 +590,9 @@ def test_while_somebody_has_real_tables_open_for_writing_they_stay(twins: Twins)
     twins.publish("BTCUSDT", "ETHUSDT")
     twins.change("BTCUSDT")
     twins.limit = ALWAYS
-    script = f"import duckdb; con = duckdb.connect({str(twins.views.published)!r}); print('open', flush=True); input()"
-    command = [sys.executable, "-c", script]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as analyst:
-        assert analyst.stdout is not None
-        assert analyst.stdout.readline() == "open\n"
+    with open_elsewhere(twins.views.published):
         twins.publish("BTCUSDT")
         assert not views(twins.views)
-        analyst.communicate("\n", timeout=30)
     twins.publish("BTCUSDT")
     assert views(twins.views)
 
@@ -633,14 +650,10 @@ def test_what_another_version_shows_is_kept_with_what_it_shows(twins: Twins) -> 
     with duckdb.connect(str(aside), read_only=True) as con:
         named = catalogue.views_over(con)
     assert named is not None
-    hold = f"import duckdb, sys; c = duckdb.connect({str(aside)!r}); print(1, flush=True); sys.stdin.read()"
-    with subprocess.Popen([sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
-        assert other.stdout is not None
-        other.stdout.readline()
+    with open_elsewhere(aside):
         for day in DAYS:
             twins.change("BTCUSDT", day=day, number=8)
             twins.publish("BTCUSDT")
-        other.communicate()
     assert named.is_dir(), "open elsewhere"
     twins.views = Warehouse(twins.views.home.rename(twins.views.home.with_name("moved")), lock_timeout=20)
     for day in DAYS:
