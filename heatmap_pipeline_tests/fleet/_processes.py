@@ -179,6 +179,20 @@ class Fleet:
         last = {run.root: run for run in self.runs()}
         return {root: run for root, run in last.items() if run.status != "SUCCESS" and root not in self.given_up}
 
+    def give_up(self) -> list[Run]:
+        """Return what failed by itself, as by a restart of Postgres, which Dagster leaves at that; nobody waits for it.
+
+        Whoever operates it asks for the same again, as the next day's run does.
+        """
+        seconds_ago = time.time() - 10  # until then it may be repeated
+        left = {
+            root: run
+            for root, run in self.unfinished().items()
+            if run.status == "FAILURE" and not run.will_retry and run.ended < seconds_ago
+        }
+        self.given_up |= left.keys()
+        return list(left.values())
+
     def wait(self, what: str, seconds: float, there: Callable[[], Any]) -> None:
         end = time.monotonic() + seconds
         while not there():
@@ -221,8 +235,8 @@ class Disturbances:
     restarts: int = 0
     lives: Sequence[float] = ()
 
-    def until_all_is_done(self, seconds: float) -> Iterator[dict[str, Run]]:
-        """Disturb until all that was asked for has succeeded; yield, twice a second, what has not.
+    def until_all_is_done(self, seconds: float) -> Iterator[None]:
+        """Disturb until all that was asked for has succeeded; yield, twice a second, while some has not.
 
         Args:
             seconds: that this may take.
@@ -240,10 +254,10 @@ class Disturbances:
                     self._kill(worker, shard)
                     break  # the others may be gone
             if now - asked > 0.5:
-                unfinished, asked = self.fleet.unfinished(), now
-                if not unfinished:
+                asked = now
+                if not self.fleet.unfinished():
                     return
-                yield unfinished
+                yield
             assert now < end, f"it did not end within {seconds:g} s: {self.fleet.said()}"
             time.sleep(0.1)
 
