@@ -53,6 +53,11 @@ class Postgres:
         done = subprocess.run(words, env=environment, capture_output=True, text=True, check=True, timeout=60)
         return done.stdout.splitlines()
 
+    def connected(self, database: str) -> Any:
+        """Return a connection of psycopg2, to hold a transaction open; to be closed."""
+        psycopg2 = pytest.importorskip("psycopg2")
+        return psycopg2.connect(host="127.0.0.1", port=self.port, user=USER, password=PASSWORD, dbname=database)
+
     def _run(self, program: str, *arguments: str) -> None:
         done = subprocess.run(
             [str(self.programs / program), *arguments],

@@ -49,6 +49,12 @@ _KEPT = ("_db_lock", "_initialized_dbs")
 _BATCH = "DAGSTER_EVENT_BATCH_SIZE"
 """Variable by which Dagster keeps the events of a range of days back until there are so many, or it is over."""
 
+_BEGINNINGS = 30
+"""How often a history is opened at most: more often than it has tables, each of which another process may make."""
+
+_THERE_BY_NOW = {"42P07", "42710", "23505"}
+"""What Postgres calls a table, its type, and its name in the catalogue that is there already."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -74,12 +80,26 @@ def open_history(folder: Path) -> Iterator[dg.DagsterInstance]:
 
 
 def _opened(folder: Path) -> dg.DagsterInstance:
-    try:
-        return dg.DagsterInstance.from_config(str(folder))
-    except Exception as error:  # whatever a storage of the user's choice raises: a module, a server, a password
-        if is_the_users(folder):
-            raise unusable(folder, error) from None
-        raise
+    begun = 0
+    while True:
+        begun += 1
+        try:
+            return dg.DagsterInstance.from_config(str(folder))
+        except Exception as error:  # whatever a storage of the user's choice raises: a module, a server, a password
+            if begun < _BEGINNINGS and _others_made_it(error):
+                continue
+            if is_the_users(folder):
+                raise unusable(folder, error) from None
+            raise
+
+
+def _others_made_it(error: Exception) -> bool:
+    """Whether Postgres refused to make a table which another process has made since it was looked for.
+
+    Processes of a fleet that begin at the same moment do so; Dagster tries again for some tables, and not for others.
+    """
+    cause = error.orig if isinstance(error, sqlalchemy.exc.DBAPIError) else None
+    return getattr(cause, "pgcode", None) in _THERE_BY_NOW
 
 
 def _do_not_wait(connection: Any, _record: Any) -> None:

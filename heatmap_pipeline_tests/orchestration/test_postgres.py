@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -107,6 +109,30 @@ def test_a_run_over_a_store_that_was_killed_is_marked_as_failed_by_the_next_one_
     with scratch_home(here) as scratch:
         run_days(scratch, {})
     assert status_of(server, ours, theirs) == ["FAILURE", "STARTED"]
+
+
+def test_a_table_that_another_process_makes_meanwhile_is_not_in_the_way(
+    server: Postgres, shared: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = with_history(at(tmp_path / "home"), monkeypatch, shared)
+    folder = prepare_home(settings)
+    with opened_history(folder):
+        pass
+    with closing(server.connected("two")) as other, ThreadPoolExecutor(1) as threads:
+        other.cursor().execute("DROP TABLE instance_info")
+        other.commit()
+        other.cursor().execute("CREATE TABLE instance_info (id BIGSERIAL PRIMARY KEY, run_storage_id TEXT)")
+
+        def opened() -> int:
+            with opened_history(folder) as instance:
+                return instance.get_runs_count()
+
+        opening = threads.submit(opened)
+        waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%instance_info%'"
+        while server.ask("two", waits) != ["1"]:  # until it has looked, and is about to make the table
+            assert not opening.done()
+        other.commit()
+        assert opening.result() >= 0
 
 
 def test_a_postgres_that_is_restarted_is_found_again_and_one_that_is_gone_is_said(
