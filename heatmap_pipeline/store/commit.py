@@ -8,7 +8,7 @@ which days have to be computed (`chain/`).
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any
@@ -26,7 +26,7 @@ from heatmap_pipeline.store.sql import (
     Connection,
     constant,
     dates,
-    insert,
+    insert_parts,
     naive,
     rows,
     scalar,
@@ -98,10 +98,11 @@ def _replace_days(con: Connection, computed: Sequence[tuple[DayRecord, DayResult
     books = [BOOKS[one["books"]] for one in parameters]
     for name in ("position_events", "book_ledger", "open_positions", "lot_days", "heatmap_days", "snapshot_days"):
         _delete_days(con, name, records)
-    _append(con, "position_events", (_events(*one, sides_of) for one, sides_of in zip(computed, books, strict=True)))
+    events = (_events(*one, sides_of) for one, sides_of in zip(computed, books, strict=True))
+    insert_parts(con, "position_events", events)
     _replace_lots(con, computed)
     ledgers = (_ledger(one[0], one[1].ledger, sides_of) for one, sides_of in zip(computed, books, strict=True))
-    _append(con, "book_ledger", ledgers)
+    insert_parts(con, "book_ledger", ledgers)
     con.executemany(
         "INSERT INTO heatmap_days VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", [_row(*one) for one in computed]
     )
@@ -119,7 +120,7 @@ def _replace_lots(con: Connection, computed: Sequence[tuple[DayRecord, DayResult
         oldest[key] = max(day for day in days if day is not None) - timedelta(days=LOT_DAYS - 1)
     kept = [(one, result) for one, result in computed if one.day >= oldest[_key(one)] or _ends_a_month(one.day)]
     if kept:
-        _append(con, "open_positions", (_positions(record, result.state.lots) for record, result in kept))
+        insert_parts(con, "open_positions", (_positions(record, result.state.lots) for record, result in kept))
         con.executemany(
             "INSERT INTO lot_days VALUES (?, ?, ?, ?)", [[*_key(one), one.day, one.state_hash] for one, _ in kept]
         )
@@ -183,12 +184,6 @@ def _delete_days(con: Connection, name: str, days: Iterable[DayRecord | DayCells
                 last += ONE_DAY
             within, bounds = table(name).within(first, last)
             con.execute(f"DELETE FROM {name} WHERE symbol = ? AND model = ? AND {within}", [*key, *bounds])  # noqa: S608
-
-
-def _append(con: Connection, name: str, parts: Iterable[Mapping[str, Arrow]]) -> None:
-    """Append the rows of several days to a table in one statement."""
-    batch = pa.concat_tables([pa.table(dict(part)) for part in parts]).unify_dictionaries()
-    insert(con, name, dict(zip(batch.column_names, batch.columns, strict=True)))
 
 
 def _first_unfit(con: Connection, records: Sequence[DayRecord]) -> tuple[int, ChainError] | None:
@@ -313,7 +308,7 @@ def commit_cells(con: Connection, days: Sequence[DayCells]) -> None:
     with transaction(con):
         for name in ("liquidation_snapshots", "saved_snapshots", "snapshot_days", "coarse_days"):
             _delete_days(con, name, days)
-        _append(con, "liquidation_snapshots", (_cells(one) for one in days))
+        insert_parts(con, "liquidation_snapshots", (_cells(one) for one in days))
         for one in days:
             key = [one.symbol, one.model, one.day]
             count = len(one.cells["timestamp"])

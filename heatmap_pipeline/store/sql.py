@@ -6,10 +6,11 @@ What belongs here: how a value travels between numpy and DuckDB. What does not: 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -26,6 +27,9 @@ Arrow: TypeAlias = Any
 """An Arrow array; pyarrow has no types."""
 
 _SIDES = ("long", "short")
+
+_ROW_GROUP = 122_880
+"""Rows that DuckDB compresses together. Of fewer at a time it makes as many first, a third more work."""
 
 
 @contextmanager
@@ -99,6 +103,29 @@ def insert(con: Connection, table: str, columns: Mapping[str, Arrow]) -> int:
         con.execute(f"INSERT INTO {table} BY NAME SELECT * FROM batch")  # noqa: S608 - a table name of ours
         con.unregister("batch")  # not after an error: it would fail too, and hide what went wrong
     return int(batch.num_rows)
+
+
+def insert_parts(con: Connection, table: str, parts: Iterable[Mapping[str, Arrow]]) -> None:
+    """Append rows to a table by column name in one statement; a part at a time is made of the columns, in order."""
+    tables = (pa.table(dict(part)) for part in parts)
+    first = next(tables, None)
+    if first is not None:
+        batches = _row_groups(chain([first], tables))
+        con.register("batch", pa.RecordBatchReader.from_batches(first.schema, batches))
+        con.execute(f"INSERT INTO {table} BY NAME SELECT * FROM batch")  # noqa: S608 - a table name of ours
+        con.unregister("batch")  # not after an error: it would fail too, and hide what went wrong
+
+
+def _row_groups(tables: Iterable[Arrow]) -> Iterator[Arrow]:
+    """Yield the rows of tables as batches that each fill a row group, but for the last one."""
+    waiting: list[Arrow] = []
+    for part in tables:
+        waiting.append(part)
+        while sum(one.num_rows for one in waiting) >= _ROW_GROUP:
+            joined = pa.concat_tables(waiting).unify_dictionaries()
+            yield from joined.slice(0, _ROW_GROUP).combine_chunks().to_batches()
+            waiting = [joined.slice(_ROW_GROUP)]
+    yield from pa.concat_tables(waiting).unify_dictionaries().combine_chunks().to_batches()
 
 
 def timestamps(microseconds: Ints) -> Arrow:

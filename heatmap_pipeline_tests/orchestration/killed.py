@@ -365,8 +365,8 @@ def _plant(steps: _Steps, *, draw: bool, in_place: bool) -> None:
         before_and_after(name)
     setattr(Reply, "blocks", pieces)  # noqa: B010
     setattr(compute, "_FLUSH_SECONDS", -1.0)  # noqa: B010  # each day for itself, so that one can die between two
-    for module in (raw, commit):
-        counted(module, "insert", "")
+    counted(raw, "insert", "")
+    counted(commit, "insert_parts", "")
     for name in ("_written", "_sync"):
         counted(publish, name, "publication")
     counted(spare, "bring_up_to_date", "in place")

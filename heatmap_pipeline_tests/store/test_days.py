@@ -25,7 +25,7 @@ from heatmap_pipeline.store.days import (
     record_failure,
     snapshot_days,
 )
-from heatmap_pipeline.store.sql import Connection, insert
+from heatmap_pipeline.store.sql import Connection, insert_parts
 from heatmap_pipeline.store.warehouse import Warehouse
 from heatmap_pipeline_tests._examples import examples
 from heatmap_pipeline_tests._forked import die, ended
@@ -253,11 +253,11 @@ def test_a_killed_commit_leaves_the_day_as_it_was(warehouse: Warehouse) -> None:
 
     def commit_and_die() -> None:
         def dying(con: Connection, table: str, columns: Any) -> None:
-            insert(con, table, columns)
+            insert_parts(con, table, columns)
             if table == "book_ledger":
                 die()
 
-        setattr(commits, "insert", dying)  # noqa: B010
+        setattr(commits, "insert_parts", dying)  # noqa: B010
         with warehouse.connect("BTCUSDT") as con:
             commit_days(con, later)
 
