@@ -179,6 +179,10 @@ def test_the_page_in_a_browser(browser: Any) -> None:
         assert below.is_visible()
         box = page.locator("[data-sort=below]").bounding_box()
         assert box["x"] + box["width"] <= 390, "both zones without scrolling"
+        stick_out = """() => [...document.querySelectorAll("tbody th")].filter(one =>
+            one.firstChild.getBoundingClientRect().right > one.getBoundingClientRect().right)
+            .map(one => one.textContent)"""
+        assert page.evaluate(stick_out) == [], "long names end where the prices begin"
         page.get_by_role("link", name="ETHUSDT").click()
         assert page.url == f"{server.url}/map#symbol=ETHUSDT"
         page.goto(f"{server.url}/#symbol=BTCUSDT&range=30d")

@@ -312,6 +312,14 @@ def test_cells_stay_at_their_prices_while_the_window_changes_its_size(page: Any,
     assert page.locator("#density").bounding_box()["height"] == 400
 
 
+def test_the_help_opens_at_its_beginning(phone: Any, renders: Path) -> None:
+    visit(phone, renders)
+    phone.locator("#help-button").tap()
+    assert phone.locator("#help").evaluate("help => help.scrollHeight > help.clientHeight && help.scrollTop === 0")
+    phone.locator("#help").get_by_role("button", name="Close").tap()
+    assert phone.locator("#help").is_hidden()
+
+
 def test_a_tap_on_a_badge_says_why(phone: Any, renders: Path) -> None:
     visit(phone, renders, "#symbol=ETHUSDT")
     badge = phone.locator(".badge").first

@@ -229,14 +229,14 @@ export function fillHelp(dialog) {
     line.insertCell().append(...drawn);
     line.insertCell().textContent = words;
   }
-  const close = make("button", { type: "button", textContent: "Close" });
+  // At the top, as a dialog opens scrolled to what has the focus, which is its first button.
+  const close = make("button", { type: "button", className: "end", ariaLabel: "Close", textContent: "✕" });
   close.addEventListener("click", () => dialog.close());
   dialog.replaceChildren(
-    make("h2", { textContent: "How to read the map" }),
+    make("div", { className: "line" }, make("h2", { textContent: "How to read the map" }), close),
     ...HELP.map(([title, words]) => make("p", {}, make("b", { textContent: `${title} ` }), words)),
     make("h2", { textContent: "Keys" }),
     table,
-    close,
   );
   dialog.addEventListener("click", (event) => {
     if (event.target === dialog) dialog.close();
