@@ -735,6 +735,7 @@ class Market(BaseModel):
     """A symbol and its first model."""
 
     symbol: str
+    market: str = Field(description="How it is typed.")
     model: str
     quote: str = Field(description="Quote asset, which its prices and volumes are in.")
     price: float

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from heatmap_pipeline.bins import Candles, Floats, Ints, resample
 from heatmap_pipeline.files import replace_file
 from heatmap_pipeline.instants import MICROSECONDS, day_start
-from heatmap_pipeline.symbols import EXCHANGES, is_dollar, safe_name
+from heatmap_pipeline.symbols import EXCHANGES, is_dollar, safe_name, typed_name
 from heatmap_pipeline.views.columns import Columns, Dense
 from heatmap_pipeline.views.reported import Reported
 
@@ -529,7 +529,7 @@ class _Canvas:
 
     def _header(self) -> None:
         meta = self.data.meta
-        name, fonts = drawable(meta["symbol"])
+        name, fonts = drawable(typed_name(meta["symbol"]))
         last = self._text(28, 34, name, fontsize=19, fontweight="bold", color="white", fontfamily=fonts)
         last = self._text(self._after(last) + 14, 36, "Liquidation heatmap", color=MUTED)
         for name, words, colour in (

@@ -15,6 +15,7 @@ from heatmap_pipeline.chain.scoring import NotScored, Scored
 from heatmap_pipeline.commands import command
 from heatmap_pipeline.model.score.table import ScoreRow
 from heatmap_pipeline.settings import Settings
+from heatmap_pipeline.symbols import typed_name
 from heatmap_pipeline.views.score import score_body, verdict, words_if_short, words_of_record, words_why_not
 
 _WIDTH = 120
@@ -42,7 +43,8 @@ def score_tables(outcome: Iterable[Scored | NotScored]) -> Iterator[str]:
     for result in outcome:
         if isinstance(result, NotScored):
             continue
-        yield f"{result.symbol} {result.model}: {words_of_record(result.symbol, result.parameters)}; {result.source}"
+        words = words_of_record(result.symbol, result.parameters)
+        yield f"{typed_name(result.symbol)} {result.model}: {words}; {result.source}"
         windows = dict.fromkeys(row.window for row in result.rows)
         for window in windows:
             rows = [row for row in result.rows if row.window == window]

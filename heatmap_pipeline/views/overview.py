@@ -16,6 +16,7 @@ from heatmap_pipeline.instants import DAY, MICROSECONDS, iso
 from heatmap_pipeline.model.zones import NEAR, Zone, find_zones, landmarks
 from heatmap_pipeline.store.columns import BookCells
 from heatmap_pipeline.store.scores import Agreement
+from heatmap_pipeline.symbols import typed_name
 from heatmap_pipeline.views.data import ModelSummary, SymbolSummary, Version
 from heatmap_pipeline.views.heatmap import title_record
 
@@ -29,9 +30,10 @@ WINDOWS = ("28d", "all")
 def market_records(version: Version) -> list[dict[str, Any]]:
     """Return one record per symbol and its first model, in the order of symbols; what is not known is None.
 
-    Keys: `symbol`, `model`, `quote`, `price`, `as_of`, `change_24h_percent`, `sparkline` (`start`, `interval_seconds`,
-    `closes`), `nearest` (`above`, `below`: a zone each), `located_share`, `score` (`long`, `short`, `window`,
-    `hours`, `source`, `own_exchange`), `simulated`, `provisional`, `newest_day` (the newest complete one), `ended`.
+    Keys: `symbol`, `market` (how it is typed), `model`, `quote`, `price`, `as_of`, `change_24h_percent`, `sparkline`
+    (`start`, `interval_seconds`, `closes`), `nearest` (`above`, `below`: a zone each), `located_share`, `score`
+    (`long`, `short`, `window`, `hours`, `source`, `own_exchange`), `simulated`, `provisional`, `newest_day` (the
+    newest complete one), `ended`.
     """
     markets = [(symbol, next(iter(symbol.models.values()))) for symbol in version.symbols.values()]
     books = version.newest_books(
@@ -61,6 +63,7 @@ def _record(symbol: SymbolSummary, model: ModelSummary, scores: Mapping[str, Agr
     window = next((name for name in WINDOWS if name in scores), None)
     return {
         "symbol": symbol.name,
+        "market": typed_name(symbol.name),
         "model": model.name,
         "quote": symbol.quote,
         "price": model.price,

@@ -20,6 +20,7 @@ from heatmap_pipeline.store.origin import stored_command
 from heatmap_pipeline.store.raw import get_symbol
 from heatmap_pipeline.store.scores import has_record, load_score, load_scored_hours, newest_day
 from heatmap_pipeline.store.sql import Connection
+from heatmap_pipeline.symbols import typed_name
 from heatmap_pipeline.views.errors import ViewError
 
 _WHY_NOT: Mapping[str, str] = {
@@ -59,7 +60,7 @@ def words_why_not(symbol: str, model: str, reason: str, line: str, run: str) -> 
         >>> words_why_not("BTCUSDT", "delta", "nothing stored", "heatmap score BTCUSDT", "heatmap run BTCUSDT")
         'nothing is stored of BTCUSDT delta; compute its days first, with `heatmap run BTCUSDT`'
     """
-    return _WHY_NOT[reason].format(symbol=symbol, model=model, line=line, run=run)
+    return _WHY_NOT[reason].format(symbol=typed_name(symbol), model=model, line=line, run=run)
 
 
 def words_of_record(symbol: str, parameters: Mapping[str, Any]) -> str:
@@ -69,13 +70,13 @@ def words_of_record(symbol: str, parameters: Mapping[str, Any]) -> str:
         >>> words_of_record("BTCUSDT", {"exchange": "bybit", "own_exchange": False, "complete": True})
         'held against the liquidations of bybit, another exchange than that of BTCUSDT: ranks only, no level'
     """
-    exchange = parameters["exchange"]
+    exchange, name = parameters["exchange"], typed_name(symbol)
     if not parameters["own_exchange"]:
         return (
-            f"held against the liquidations of {exchange}, another exchange than that of {symbol}: ranks only, no level"
+            f"held against the liquidations of {exchange}, another exchange than that of {name}: ranks only, no level"
         )
     complete = "a complete record" if parameters["complete"] else "not every one is printed, so reported is a floor"
-    return f"held against the liquidations of {symbol} on its own exchange, {exchange}; {complete}"
+    return f"held against the liquidations of {name} on its own exchange, {exchange}; {complete}"
 
 
 def words_if_short(rows: Sequence[ScoreRow]) -> str:

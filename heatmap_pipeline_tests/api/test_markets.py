@@ -47,6 +47,7 @@ def test_each_market_says_what_the_other_answers_say(served: TestClient) -> None
     assert body["version"] == symbols["version"]
     assert [one["symbol"] for one in body["markets"]] == [one["symbol"] for one in symbols["symbols"]] == [BTC, ETH]
     for market, entry in zip(body["markets"], symbols["symbols"], strict=True):
+        assert market["market"] == market["symbol"], "typed like this on Binance"
         for name in ("quote", "price", "as_of", "simulated", "exchange", "title", "provisional", "ended"):
             assert market[name] == entry[name], name
         assert market["model"] == entry["models"][0]
@@ -127,7 +128,7 @@ def test_many_markets_cost_four_questions_and_no_replay(version: Version, monkey
     assert len(records) == MANY + 1
     ether = next(one for one in records if one["symbol"] == ETH)
     for copied in (one for one in records if one["symbol"].startswith("C")):
-        assert {**copied, "symbol": ETH} == ether
+        assert {**copied, "symbol": ETH, "market": ETH} == ether
 
 
 def test_books_of_different_days_are_those_that_were_stored(version: Version) -> None:

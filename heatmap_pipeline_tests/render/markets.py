@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from heatmap_pipeline.render.overview import overview_page
+from heatmap_pipeline.symbols import typed_name
 from heatmap_pipeline_tests.render.browser import POLICY
 
 NAMES = (
@@ -47,6 +48,7 @@ def market(number: int, **changes: Any) -> dict[str, Any]:
     }
     return {
         "symbol": symbol,
+        "market": typed_name(symbol),
         "model": "turnover",
         "quote": "USDC" if symbol.endswith("USDC") else "USDT",
         "price": price,

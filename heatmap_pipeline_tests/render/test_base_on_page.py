@@ -12,7 +12,7 @@ import pytest
 from heatmap_pipeline.api.encode import dump
 from heatmap_pipeline.render.page import write_page
 from heatmap_pipeline_tests.render.browser import LiveServer, follow, settle, state, visit
-from heatmap_pipeline_tests.render.sample import BASE_MARKETS, LATE_COLUMNS, base_days, ten_days
+from heatmap_pipeline_tests.render.sample import BASE_MARKETS, LATE_COLUMNS, base_days, sample, ten_days
 
 pytestmark = pytest.mark.slow
 
@@ -27,6 +27,7 @@ def server() -> Iterator[LiveServer]:
     for names in ((BINANCE, BYBIT), (BYBIT, GATE)):
         server.payloads[",".join(names), "turnover"] = dump(base_days(*names).record())
     server.payloads[BINANCE, "turnover"] = dump(ten_days().record())
+    server.payloads[BYBIT, "turnover"] = dump(sample(BYBIT).record())
     yield server
     server.close()
 
@@ -175,6 +176,10 @@ def test_each_market_alone_stays_and_old_links_work(page: Any, server: LiveServe
     assert state(page)["map"]["symbol"] == "BTCUSDT"
     assert page.locator("#exchanges").is_hidden()
     assert profile(page) == {}
+    page.locator("#symbol").select_option(BYBIT)
+    settle(page)
+    assert page.title().startswith("bybit:BTCUSDT "), "as it is typed, wherever it is named"
+    assert page.locator("#truth-of").text_content() == "bybit:BTCUSDT, turnover model"
     page.locator("#symbol").select_option("BTC")
     settle(page)
     assert state(page)["map"]["symbol"] == "BTC"

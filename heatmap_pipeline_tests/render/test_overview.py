@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from heatmap_pipeline.render.overview import overview_page
+from heatmap_pipeline.symbols import typed_name
 from heatmap_pipeline_tests.render.browser import opened
 from heatmap_pipeline_tests.render.markets import NAMES, market, markets, overview_server
 from heatmap_pipeline_tests.render.node import of_node
@@ -74,7 +75,7 @@ def test_the_address_holds_order_and_search() -> None:
         "writeChoice({ column: 'below', order: 'descending', find: 'a b&c' }), "
         "[pressed({ column: 'symbol', order: 'ascending' }, 'score'), "
         "pressed({ column: 'score', order: 'descending' }, 'score')], "
-        "found(given, ' btc').map(({ symbol }) => symbol)]",
+        "[' btc', 'BYBIT_', 'bybit:'].map(words => found(given, words).map(({ symbol }) => symbol))]",
         markets()["markets"],
     )
     first = {"column": "symbol", "order": "ascending", "find": ""}
@@ -86,7 +87,7 @@ def test_the_address_holds_order_and_search() -> None:
     ]
     assert told[1] == "#sort=below&order=descending&find=a+b%26c"
     assert [one["order"] for one in told[2]] == ["descending", "ascending"]
-    assert told[3] == ["BTCUSDT", "BYBIT_BTCUSDT"]
+    assert told[3] == [["BTCUSDT", "BYBIT_BTCUSDT"], ["BYBIT_BTCUSDT"], ["BYBIT_BTCUSDT"]], "its id or as it is typed"
 
 
 def test_the_page_names_its_parts_by_content_and_nothing_from_elsewhere() -> None:
@@ -131,7 +132,7 @@ def test_the_page_in_a_browser(browser: Any) -> None:
     with overview_server() as server, opened(browser) as page:
         page.goto(f"{server.url}/")
         page.wait_for_selector("tbody tr")
-        assert page.evaluate(names) == sorted(NAMES)
+        assert page.evaluate(names) == [typed_name(symbol) for symbol in sorted(NAMES)]
         assert page.locator("#summary").inner_text() == "9 markets, 1 stale, 1 ended"
         assert page.get_by_role("columnheader").count() == 10
         assert page.get_by_role("rowheader").count() == 9
@@ -164,13 +165,13 @@ def test_the_page_in_a_browser(browser: Any) -> None:
         assert page.evaluate(CONTRAST) == []
 
         page.locator("#find").fill("btc")
-        assert page.evaluate(names) == ["BYBIT_BTCUSDT", "BTCUSDT"]
+        assert page.evaluate(names) == ["bybit:BTCUSDT", "BTCUSDT"]
         assert page.locator("#summary").inner_text() == "2 of 9 markets, 1 stale, 1 ended"
-        page.get_by_role("link", name="BYBIT_BTCUSDT").focus()
+        page.get_by_role("link", name="bybit:BTCUSDT").focus()
         server.body["markets"][0]["price"] = 65_000.0
         page.evaluate("() => document.dispatchEvent(new Event('visibilitychange'))")
         page.wait_for_function("() => document.querySelector('tbody').innerText.includes('65,000')")
-        assert page.evaluate("() => document.activeElement.textContent") == "BYBIT_BTCUSDT"
+        assert page.evaluate("() => document.activeElement.textContent") == "bybit:BTCUSDT"
 
         page.set_viewport_size({"width": 390, "height": 844})
         page.locator("#find").fill("")

@@ -30,6 +30,7 @@ from heatmap_pipeline.render.picture import (
     stacks,
     write_png,
 )
+from heatmap_pipeline.symbols import typed_name
 from heatmap_pipeline.views.columns import Columns
 from heatmap_pipeline_tests.render.sample import (
     BUCKET,
@@ -102,7 +103,11 @@ def written(monkeypatch: pytest.MonkeyPatch) -> list[Text]:
 
 @pytest.mark.parametrize(
     ("symbol", "simulated", "title"),
-    [("BTCUSDC", False, "Binance USDC-M perpetual"), ("BTCUSDT", True, "Simulated USDT-M perpetual")],
+    [
+        ("BTCUSDC", False, "Binance USDC-M perpetual"),
+        ("BTCUSDT", True, "Simulated USDT-M perpetual"),
+        ("BYBIT_BTCUSDT", False, "Bybit USDT-M perpetual"),
+    ],
 )
 def test_the_title_says_exchange_contract_and_model(
     tmp_path: Path, written: list[Text], symbol: str, simulated: bool, title: str
@@ -111,6 +116,7 @@ def test_the_title_says_exchange_contract_and_model(
     words = [text.get_text() for text in written]
     assert sum(one.startswith(f"{title}, delta   ·   as of ") for one in words) == 1
     assert "Liquidation heatmap" in words
+    assert typed_name(symbol) in words
 
 
 @pytest.mark.parametrize("symbol", ["BTCUSDT", "1000000MOGUSDC"])

@@ -81,8 +81,8 @@ def test_a_symbol_without_a_record_says_what_it_needs(con: Connection) -> None:
     assert found["reference"] == reference_score()
     con.execute("UPDATE symbols SET simulated = true")
     assert "never scored" in score_record(con, BTC, "turnover")["words"]
-    with pytest.raises(ViewError, match="nothing is stored of XRPUSDT turnover"):
-        score_record(con, "XRPUSDT", "turnover")
+    with pytest.raises(ViewError, match="nothing is stored of bybit:XRPUSDT turnover"):
+        score_record(con, "BYBIT_XRPUSDT", "turnover")
 
 
 @pytest.mark.slow

@@ -1,6 +1,6 @@
 // Everything that can be chosen, and how the address bar holds it: a link opens exactly what its sender saw.
 
-import { idOf, readMarkets } from "./bases.js";
+import { idOf, readMarkets, typedName } from "./bases.js";
 import { readTiers } from "./leverage.js";
 import { RANGES } from "./time.js";
 import { instantText, iso } from "./words.js";
@@ -80,8 +80,9 @@ export function troublesOf(hash, symbols) {
   const unread = (name, word) => `${name} = ${word} cannot be read.`;
   const troubles = [];
   const { symbol = choice.symbol, model = choice.model, ...rest } = Object.fromEntries(given);
-  if (idOf(symbol) !== choice.symbol) troubles.push(`${symbol} is not here; shown is ${choice.symbol}.`);
-  else if (model !== choice.model) troubles.push(`There is no model ${model} of ${symbol}; shown is ${choice.model}.`);
+  if (idOf(symbol) !== choice.symbol) troubles.push(`${symbol} is not here; shown is ${typedName(choice.symbol)}.`);
+  else if (model !== choice.model)
+    troubles.push(`There is no model ${model} of ${typedName(choice.symbol)}; shown is ${choice.model}.`);
   for (const name of ["range", "side", "scale"]) {
     const shown = /** @type {any} */ (choice)[name];
     if (rest[name] && rest[name] !== shown) troubles.push(`${unread(name, rest[name])} Shown is ${shown}.`);

@@ -1,5 +1,6 @@
 // What is said in words around the map: its facts in the head, badges, notices, and words in its place.
 
+import { typedName } from "./bases.js";
 import { ABOUT_LOCATED } from "./controls.js";
 import { byId, make } from "./dom.js";
 import { marksOf, reportedWords } from "./marks.js";
@@ -68,7 +69,7 @@ export function showFacts(map, stale, newest) {
     ...(stale ? [badge(`STALE ${stale.age}`, "old", stale.about)] : []),
   );
   const when = isPast ? ` at ${instantText(map.asOf)}` : "";
-  document.title = `${map.symbol} ${priceText(map.price)}${when} · liquidation heatmap`;
+  document.title = `${typedName(map.symbol)} ${priceText(map.price)}${when} · liquidation heatmap`;
 }
 
 /** The legend of the hollow circles. */
@@ -95,6 +96,6 @@ export function staleness(map, health, newest) {
   if (!old) return null;
   const reason =
     known.map((one) => one.reason).find(Boolean) ??
-    `run heatmap refresh ${map.symbol}; heatmap status says what is missing`;
+    `run heatmap refresh ${typedName(map.symbol)}; heatmap status says what is missing`;
   return { age: ageText(Math.max(0, seconds)), about: `The newest data end ${instantText(newest)}: ${reason}` };
 }

@@ -1,5 +1,6 @@
 // What can be taken away as a picture: the view with everything one needs to know to read it.
 
+import { typedName } from "./bases.js";
 import { COLOURS, copyCells, FONT, roundVolumes, STOPS, scaleText, scaleWords } from "./colours.js";
 import { make } from "./dom.js";
 import { marksOf, reportedWords } from "./marks.js";
@@ -24,7 +25,7 @@ function headOf(context, map, width) {
   const wide = isNarrow ? width - 28 : Math.max(360, Math.min(420, 0.3 * width));
   const left = width - wide - 14;
   const right = isNarrow ? width - 14 : left - 14;
-  const price = 14 + widthOf(context, map.symbol, NAME) + 12;
+  const price = 14 + widthOf(context, typedName(map.symbol), NAME) + 12;
   let [x, y] = [price + widthOf(context, priceText(map.price), PRICE) + 12, 22];
   const marks = marksOf(map).map(({ words, colour }) => {
     const room = widthOf(context, words, MARK) + 14;
@@ -134,7 +135,7 @@ function colourBar(context, map, choice, scale, { left, top, wide }) {
 
 export function caption(context, map, choice, scale, width, height) {
   const { head, price, marks, facts: below, bar } = headOf(context, map, width);
-  write(context, map.symbol, 14, 22, NAME);
+  write(context, typedName(map.symbol), 14, 22, NAME);
   write(context, priceText(map.price), price, 22, PRICE);
   for (const { words, colour, left, y, wide } of marks) {
     context.fillStyle = colour;

@@ -1,6 +1,7 @@
 // "How true is this?": what the score says of a map, beside the rules it has to beat, and what to say where there is
 // none. A record is the answer of the endpoint's /score; docs/score.md says how its numbers are made.
 
+import { typedName } from "./bases.js";
 import { byId, make } from "./dom.js";
 
 const TRUTH_SIDES = ["long", "short"];
@@ -249,7 +250,7 @@ function truthParts(record, chosen, onWindow) {
       parts.push(
         truthTable(
           rows,
-          `${record.symbol}, ${record.model} model, ${windowWords(name)}${spanWords(record.days?.[name])}`,
+          `${typedName(record.symbol)}, ${record.model} model, ${windowWords(name)}${spanWords(record.days?.[name])}`,
         ),
       );
   }
@@ -312,7 +313,8 @@ export function truthPanel() {
     const mine = `${symbol}/${model}`;
     if (asked !== mine) say("…", "Loading …");
     asked = mine;
-    byId("truth-of").textContent = `${symbol}, ${model} model`;
+    const name = typedName(symbol);
+    byId("truth-of").textContent = `${name}, ${model} model`;
     try {
       const record = await answer;
       if (asked !== mine) return;
@@ -323,7 +325,7 @@ export function truthPanel() {
       } else
         say(
           none ? "by market" : "no score",
-          none ?? `There is no score of ${symbol} beside this page. Run: heatmap refresh ${symbol}`,
+          none ?? `There is no score of ${name} beside this page. Run: heatmap refresh ${name}`,
         );
     } catch (error) {
       if (asked === mine) say("no score", `The score cannot be shown. ${error.message}`);

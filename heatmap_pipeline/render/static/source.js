@@ -2,7 +2,7 @@
 // `alerts(query)` and `health()`; a query is { symbol, model, bin, entry, window }, what `load` gives is a payload of
 // the endpoint's format=columns, what `score` gives an answer of its /score, or null where there is none.
 
-import { labelled } from "./bases.js";
+import { labelled, typedName } from "./bases.js";
 import { make } from "./dom.js";
 
 /** A failure with a sentence for people. */
@@ -42,7 +42,7 @@ export function fileSource(manifest) {
         script.remove();
         reject(
           new SourceError(
-            `${file} is missing beside this page. Copy the whole folder, or run: heatmap refresh ${symbol}`,
+            `${file} is missing beside this page. Copy the whole folder, or run: heatmap refresh ${typedName(symbol)}`,
           ),
         );
       };
@@ -63,8 +63,8 @@ export function fileSource(manifest) {
       if (!loaded.has(key)) await run(address, symbol);
       if (loaded.has(key)) return loaded.get(key);
       throw new SourceError(
-        `${decodeURI(address.split("?")[0])} holds no data of ${symbol} and model ${model}. Run: heatmap ` +
-          `refresh ${symbol}`,
+        `${decodeURI(address.split("?")[0])} holds no data of ${typedName(symbol)} and model ${model}. ` +
+          `Run: heatmap refresh ${typedName(symbol)}`,
       );
     },
     async score({ symbol, model, entry }) {

@@ -81,6 +81,7 @@ for (const [hash, expected] of [
   ["#low=much", ["low = much cannot be read."]],
   ["#bin=-3&high=1,5", ["bin = -3 cannot be read.", "high = 1,5 cannot be read."]],
   ["#low=5&high=2e0", ["low = 5 is not below high = 2e0."]],
+  ["#symbol=BYBIT_BTCUSDT&model=delta", ["There is no model delta of bybit:BTCUSDT; shown is turnover."]],
   ["#at=yesterday", ["at = yesterday cannot be read. Write it like 2024-07-04T23:30Z."]],
   ["#view=1,2,3", ["view = 1,2,3 cannot be read. Shown is the whole range."]],
 ]) {

@@ -74,6 +74,11 @@ for (const [shown, expected] of [
   });
 }
 
+test("a market of another exchange is called as it is typed", () => {
+  const texts = written(CHOICE, 1200, { ...map, symbol: "BYBIT_BTCUSDT" }).map(({ text }) => text);
+  assert.ok(texts.includes("bybit:BTCUSDT"), texts.join(" | "));
+});
+
 test("a located share that nobody knows is not 0", () => {
   const words = written(CHOICE, 1200, { ...map, locatedShare: null });
   assert.ok(words.some(({ text }) => text.endsWith("located share not known")));

@@ -50,7 +50,9 @@ export function sorted(markets, column, order) {
 }
 
 export const found = (markets, words) =>
-  markets.filter(({ symbol }) => symbol.toUpperCase().includes(words.trim().toUpperCase()));
+  markets.filter(({ symbol, market }) =>
+    [symbol, market].some((name) => name.toUpperCase().includes(words.trim().toUpperCase())),
+  );
 
 /** The next order when the head of a column is pressed. */
 export function pressed(now, column) {
@@ -177,11 +179,10 @@ const badge = (words, style = "") => make("span", { className: `badge ${style}`,
 
 /** The name, which leads to the map, and what has to be said of the market. */
 function nameCell(market) {
-  const link = make("a", {
-    textContent: market.symbol,
-    title: `${market.title}, ${market.model}`,
-    href: `map#${new URLSearchParams({ symbol: market.symbol })}`,
-  });
+  const address = `map#${new URLSearchParams({ symbol: market.symbol })}`;
+  const link = make("a", { title: `${market.title}, ${market.model}`, href: address });
+  const [exchange, name] = market.market.split(":");
+  link.append(...(name ? [`${exchange}:`, make("wbr"), name] : [exchange]));
   const marks = [
     market.ended && badge(`ended on ${market.ended}`),
     market.simulated && badge("simulated", "warn"),
