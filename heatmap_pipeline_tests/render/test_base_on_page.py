@@ -13,6 +13,7 @@ from heatmap_pipeline.api.encode import dump
 from heatmap_pipeline.render.page import write_page
 from heatmap_pipeline_tests.render.browser import LiveServer, follow, settle, state, visit
 from heatmap_pipeline_tests.render.sample import BASE_MARKETS, LATE_COLUMNS, base_days, sample, ten_days
+from heatmap_pipeline_tests.render.scores import scored
 
 pytestmark = pytest.mark.slow
 
@@ -184,6 +185,31 @@ def test_each_market_alone_stays_and_old_links_work(page: Any, server: LiveServe
     settle(page)
     assert state(page)["map"]["symbol"] == "BTC"
     assert page.locator("#exchanges").is_visible()
+
+
+def test_the_score_of_a_base_is_that_of_each_market_which_can_be_chosen(page: Any, server: LiveServer) -> None:
+    record = scored(BYBIT)
+    server.scores[BYBIT, "turnover"] = record
+    page.goto("about:blank")
+    open_page(page, server)
+    page.wait_for_function("() => document.getElementById('truth-short').textContent === 'by market'")
+    page.locator("#truth-button").click()
+    rows = record["windows"]["28d"]
+    own = [
+        row["value"] for row in rows if (row["measure"], row["horizon"], row["baseline"]) == ("spearman", "nowcast", "")
+    ]
+    assert page.locator("#truth-content p").all_inner_texts() == [
+        "A score is of one market: choose one.",
+        "BTCUSDT not scored here",
+        f"bybit:BTCUSDT {own[0]:.2f} / {own[1]:.2f} longs / shorts",
+        "gate:BTCUSDT not scored here",
+    ]
+    page.get_by_role("button", name="bybit:BTCUSDT").click()
+    page.locator("table.truth caption", has_text="bybit:BTCUSDT, turnover model").wait_for()
+    assert page.evaluate("() => document.activeElement.id") == "truth-close"
+    settle(page)
+    assert state(page)["map"]["symbol"] == BYBIT
+    page.keyboard.press("Escape")
 
 
 def test_on_a_phone_the_markets_are_there_and_nothing_sticks_out(page: Any, server: LiveServer) -> None:

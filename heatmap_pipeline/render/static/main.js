@@ -2,7 +2,7 @@
 
 import { OPTIONS } from "./address.js";
 import { alertsPanel } from "./alerts.js";
-import { entryText, typedName } from "./bases.js";
+import { entryText } from "./bases.js";
 import { Chart } from "./chart.js";
 import {
   ABOUT,
@@ -82,7 +82,7 @@ class Page {
     const asker = this.lots ? new LotsAsker(this.lots) : new NewestLots();
     this.hand = pointer(this.#element, this.chart, (time) => this.#pin(time), asker);
     this.levels = ladder(byId("ladder"), this.chart);
-    this.truth = truthPanel();
+    this.truth = truthPanel((symbol) => this.#choose({ symbol }));
     this.alerts = alertsPanel();
     this.legend = new Legend(
       (change) => this.#recolour(change),
@@ -394,17 +394,16 @@ class Page {
     return this.#drawMoment();
   }
 
-  /** The score of what is drawn, once for each symbol, model and publication. */
+  /** The score of what is drawn, of a base those of its markets, once for each symbol, model and publication. */
   #askTruth() {
-    const { choice, entry, version } = this.#state;
+    const { choice, entry, symbols, version } = this.#state;
     const wanted = `${choice.symbol}/${choice.model}/${version}`;
     if (wanted === this.#judged) return;
     this.#judged = wanted;
-    const { markets } = entry;
-    const none =
-      markets && `A score is of one market: choose ${markets.map((one) => typedName(one.symbol)).join(" or ")}.`;
-    const score = markets ? Promise.resolve(null) : this.#source.score({ ...choice, entry });
-    this.truth.show(choice.symbol, choice.model, score, none);
+    const score = (one) => this.#source.score({ ...choice, symbol: one.symbol, entry: one });
+    const each = async (one) => ({ symbol: one.symbol, record: await score(one).catch(() => null) });
+    const of = entry.markets && symbols.filter((one) => entry.markets.some(({ symbol }) => symbol === one.symbol));
+    this.truth.show(choice.symbol, choice.model, of ? Promise.all(of.map(each)) : score(entry));
   }
 
   #failed(error) {

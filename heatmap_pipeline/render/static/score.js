@@ -283,11 +283,22 @@ function truthShort(record) {
   ).join(" / ");
 }
 
+/** What the panel says of a base: the score of each market in short, and a button that chooses it. */
+function marketParts(markets, onPick) {
+  const lines = markets.map(({ symbol, record }) => {
+    const button = make("button", { type: "button", textContent: typedName(symbol) });
+    button.addEventListener("click", () => onPick(symbol));
+    const sides = record?.scored ? " longs / shorts" : "";
+    return make("p", {}, button, " ", make("b", { textContent: truthShort(record) }), sides);
+  });
+  return [make("p", { className: "verdict", textContent: "A score is of one market: choose one." }), ...lines];
+}
+
 /**
- * The panel and the button that opens it. `show(symbol, model, answer, none)` takes the promise of a record, or of
- * null, and words for that.
+ * The panel and the button that opens it. `show(symbol, model, answer)` takes the promise of a record, of null, or of
+ * the symbols and records of a base's markets, one of which `onPick(symbol)` chooses.
  */
-export function truthPanel() {
+export function truthPanel(onPick) {
   const [button, dialog, content] = ["truth-button", "truth", "truth-content"].map(byId);
   let asked = "";
   let chosen = "";
@@ -309,24 +320,29 @@ export function truthPanel() {
     if (words) content.replaceChildren(make("p", { className: "verdict", textContent: words }));
   }
 
-  async function show(symbol, model, answer, none) {
+  function pick(symbol) {
+    onPick(symbol);
+    byId("truth-close").focus(); // what had it is replaced
+  }
+
+  async function show(symbol, model, answer) {
     const mine = `${symbol}/${model}`;
     if (asked !== mine) say("…", "Loading …");
     asked = mine;
     const name = typedName(symbol);
     byId("truth-of").textContent = `${name}, ${model} model`;
     try {
-      const record = await answer;
+      const found = await answer;
       if (asked !== mine) return;
-      shown = record;
-      if (record) {
-        say(truthShort(record));
+      const isBase = Array.isArray(found);
+      shown = isBase ? null : found;
+      if (isBase) {
+        say("by market");
+        content.replaceChildren(...marketParts(found, pick));
+      } else if (found) {
+        say(truthShort(found));
         fill();
-      } else
-        say(
-          none ? "by market" : "no score",
-          none ?? `There is no score of ${name} beside this page. Run: heatmap refresh ${name}`,
-        );
+      } else say("no score", `There is no score of ${name} beside this page. Run: heatmap refresh ${name}`);
     } catch (error) {
       if (asked === mine) say("no score", `The score cannot be shown. ${error.message}`);
     }
