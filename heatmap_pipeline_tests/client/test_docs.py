@@ -6,6 +6,7 @@ import inspect
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,7 @@ from heatmap_pipeline.client import Heatmap
 from heatmap_pipeline.mcp_server.server import NAMES
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline_tests.api.homes import BTC
+from heatmap_pipeline_tests.tables_page import PAGE
 
 CHECKOUT = Path(room.__file__).parents[2]
 
@@ -40,6 +42,34 @@ def test_the_lines_of_the_readme_run_as_printed(
     text = (CHECKOUT / "README.md").read_text("utf-8")
     (shown,) = re.findall(r"<!-- client -->.*?```text\n(.*?)```", text, re.DOTALL)
     assert shape(said) == shape(shown)
+
+
+def test_the_lines_for_candles_of_ones_own_run_as_printed() -> None:
+    names: dict[str, Any] = {}
+    exec(printed("README.md", "model", "python"), names)  # noqa: S102
+    first, second = names["snapshots"]
+    assert first.total_long_volume > 0
+    assert second.consumed_long > 0
+
+
+def test_what_the_pages_ask_is_answered_in_any_home(
+    published: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """None of their lines names a day, which another home would not have."""
+    monkeypatch.setenv("HEATMAP_HOME", str(published.home))
+    monkeypatch.chdir(tmp_path)
+    exec(printed("docs/client.md", "figure", "python"), {})  # noqa: S102
+    assert (tmp_path / "map.html").stat().st_size > 1_000_000, "a figure with the library that draws it"
+    monkeypatch.chdir(published.home)
+    names: dict[str, Any] = {}
+    (lines,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    exec(lines, names)  # noqa: S102
+    assert len(names["cells"]) > 1000
+    documented = re.findall(r"```sql\n(.*?)```", PAGE.read_text() + (CHECKOUT / "README.md").read_text(), re.DOTALL)
+    assert len(documented) >= 13
+    unanswered = [query for query in documented if not names["con"].sql(query).fetchall()]
+    assert ["AND recorded" in query for query in unanswered] == [True], "all but that of a record, which a demo lacks"
+    names["con"].close()
 
 
 def shape(text: str) -> list[list[str]]:
