@@ -52,7 +52,6 @@ _CANDLES_SHOWN = 400
 _BUBBLES_SHOWN = 160
 _CELLS_LOOKED_AT = 200_000
 _NOTE: dict[str, Any] = {"color": MUTED, "fontsize": 9.5}
-_PLATE = {"boxstyle": "round,pad=0.2", "facecolor": BACKGROUND, "edgecolor": "none", "alpha": 0.75}
 _CANDLE_SECONDS = (300, 900, 1800, 3600, 7200, 14400, 21600, 43200, 86400, 172800, 604800)
 
 
@@ -488,25 +487,9 @@ class _Canvas:
         self.side.set_yticks([])
         self._text(1330, 36, "Newest book", fontsize=11)
         self._text(1330, 56, "line: sum from price outward", **_NOTE)
-        self._text(1330, 884, "bars: volume per bucket", **_NOTE)
-        # Just beside the price the book is thin, so there is room for words.
-        for offset, align, words, colour in (
-            (5, "bottom", "shorts, if price rises", SHORT),
-            (-6, "top", "longs, if price falls", LONG),
-        ):
-            sums.annotate(
-                words,
-                (0.97, self.data.meta["price"]),
-                xycoords=("axes fraction", "data"),
-                xytext=(0, offset),
-                textcoords="offset points",
-                color=colour,
-                fontsize=9,
-                ha="right",
-                va=align,
-                bbox=_PLATE,
-                zorder=6,
-            )
+        self._text(1330, 884, "bars: per bucket", **_NOTE)
+        self._text(1572, 36, "shorts, if price rises", ha="right", **{**_NOTE, "color": SHORT})
+        self._text(1572, 884, "longs, if price falls", ha="right", **{**_NOTE, "color": LONG})
 
     def _price(self) -> None:
         price = self.data.meta["price"]

@@ -134,6 +134,15 @@ def test_the_words_at_the_head_leave_each_other_and_the_colour_bar_their_places(
             assert words == others or not box.overlaps(other), (words, others)
 
 
+def test_the_words_of_the_profile_stand_above_and_below_it(tmp_path: Path, written: list[Text]) -> None:
+    """On bars nobody could read them: beside the price the book may be as thick as anywhere."""
+    write_png(sample(), tmp_path / "one.png")
+    boxes = {text.get_text(): text.get_window_extent() for text in written}
+    for words, beside in (("shorts, if price rises", "Newest book"), ("longs, if price falls", "bars: per bucket")):
+        assert boxes[words].y0 > 900 - 60 or boxes[words].y1 < 30
+        assert boxes[beside].x1 + 10 < boxes[words].x0 < boxes[words].x1 < 1600 - 20
+
+
 def test_the_small_picture_stays_small_and_looks_like_the_large_one(tmp_path: Path) -> None:
     write_png(sample(days=20), tmp_path / "large.png")
     content = small_png(tmp_path / "large.png")
