@@ -237,6 +237,23 @@ def test_a_bad_file_of_open_interest(home: Path, archive: Path, spoil: Callable[
         refused_without_a_run(real(home, archive), path.name, said)
 
 
+def test_a_run_in_vain_leaves_nothing(home: Path, archive: Path) -> None:
+    """A symbol that does not exist, and one whose days are not there."""
+    before = sorted((home / "warehouse").glob("*.duckdb"))
+    refused(run(home, archive, symbol="NOPEUSDT"), 1, "does not know the symbol NOPEUSDT")
+    refused(run(home, archive, 8, 9, symbol=ETH), 1, f"no candles of {ETH}")
+    assert sorted((home / "warehouse").glob("*.duckdb")) == before
+    assert "nothing is failed, stale or missing" in done("status", "--home", home).stdout
+
+
+def test_a_day_asked_for_in_vain_is_forgotten_with_the_next_success(made: Path, archive: Path, tmp_path: Path) -> None:
+    home = Path(shutil.copytree(made, tmp_path / "home"))
+    last_line(run(home, archive, 2, 7).stderr, 1, "add the file or choose other days")
+    assert "failed  " in done("status", "--home", home).stdout
+    assert run(home, archive, 1, 3).exit_code == 0
+    assert "nothing is failed, stale or missing" in done("status", "--home", home).stdout
+
+
 def test_good_days_before_a_bad_one_are_published_and_the_rest_follows(
     made: Path, archive: Path, tmp_path: Path
 ) -> None:

@@ -15,6 +15,7 @@ from heatmap_pipeline.chain.publication import Publication
 from heatmap_pipeline.errors import HeatmapError
 from heatmap_pipeline.market.sources import Market, open_market
 from heatmap_pipeline.settings import Settings
+from heatmap_pipeline.store.forget import drop_if_nothing
 from heatmap_pipeline.store.sql import Connection
 from heatmap_pipeline.store.warehouse import StoreError, Warehouse
 
@@ -75,6 +76,14 @@ class WarehouseResource(DuckDBResource):
         opened = warehouse.read() if symbol is None else warehouse.connect(symbol, config=self.connection_config)
         with opened as con:
             yield con
+
+    def drop_if_nothing(self, symbol: str) -> bool:
+        """Remove the private database of a symbol of which nothing is stored; raises as `store.forget` does.
+
+        Returns:
+            Whether there is none now.
+        """
+        return drop_if_nothing(self.warehouse, symbol)
 
 
 def market_resource(settings: Settings) -> dg.ResourceDefinition:

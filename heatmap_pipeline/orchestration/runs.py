@@ -59,6 +59,7 @@ from heatmap_pipeline.orchestration.turns import RunError, goes_on, if_no_run_go
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store import days as stored
 from heatmap_pipeline.store.sql import Connection
+from heatmap_pipeline.store.warehouse import Warehouse
 
 Days: TypeAlias = tuple[date, date]
 """First and last day, both included."""
@@ -462,7 +463,17 @@ def _run_groups(
                 outcome.failures[symbol] = failure.message
                 outcome.details[symbol] = Failure(symbol, failure.message, failure.day, failure.stage)
         waiting.extend(_grouped(before))
+    if stages != _PUBLISHING:  # which knows nothing of the days that were to be computed
+        _forget_what_was_asked_in_vain(settings, outcome)
     return outcome
+
+
+def _forget_what_was_asked_in_vain(settings: Settings, outcome: Outcome) -> None:
+    """Forget that days failed which are not stored, of symbols that got all that was asked for this time."""
+    warehouse = Warehouse(settings.home, lock_timeout=settings.lock_timeout)
+    for symbol in outcome.published.keys() - outcome.failures.keys():
+        with suppress(HeatmapError), warehouse.connect(symbol) as con:  # the run is no worse for it
+            stored.clear_failures_outside(con, symbol)
 
 
 def _grouped(requests: Mapping[str, Days]) -> list[tuple[Days, list[str]]]:

@@ -183,3 +183,12 @@ def clear_failures(con: Connection, symbol: str, stage: str, first: date, last: 
     con.execute(
         "DELETE FROM failed_days WHERE symbol = ? AND stage = ? AND day BETWEEN ? AND ?", [symbol, stage, first, last]
     )
+
+
+def clear_failures_outside(con: Connection, symbol: str) -> None:
+    """Forget failures of days before the first stored one and after the last: days that a request asked for in vain."""
+    con.execute(
+        "DELETE FROM failed_days USING (SELECT min(day) AS first, max(day) AS last FROM raw_days "
+        "WHERE symbol = $symbol) WHERE symbol = $symbol AND day NOT BETWEEN first AND last",
+        {"symbol": symbol},
+    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from heatmap_pipeline.store import spare
 from heatmap_pipeline.store.compact import remove_part
 from heatmap_pipeline.store.migrate import columns_there
@@ -14,13 +16,32 @@ from heatmap_pipeline.store.warehouse import Warehouse
 
 
 def holds_symbol(con: Connection, symbol: str) -> bool:
-    """Whether any table of a database, private or published, has a row of a symbol."""
-    there = columns_there(con)
+    """Whether any table of a database, private or published, has a row of a symbol; that it failed is nothing of it."""
+    there = columns_there(con).keys() - {"failed_days"}
     return any(
         rows(con, f"SELECT 1 FROM {table.name} WHERE symbol = ? LIMIT 1", [symbol])  # noqa: S608 - a name of ours
         for table in symbol_tables()
         if table.name in there
     )
+
+
+def drop_if_nothing(warehouse: Warehouse, symbol: str) -> bool:
+    """Remove the private database of a symbol of which nothing is stored, as a run in vain leaves one.
+
+    Returns:
+        Whether there is none now.
+
+    Raises:
+        StoreError: as `Warehouse.connect` does.
+    """
+    path = warehouse.path(symbol)
+    with warehouse.locked(symbol), warehouse.explaining(path):
+        if path.exists():
+            with warehouse.opened(path) as con:
+                if holds_symbol(con, symbol):
+                    return False
+            _remove(path)
+        return True
 
 
 def forget_symbol(warehouse: Warehouse, symbol: str, *, tables_up_to: float = TABLES_UP_TO) -> None:
@@ -38,12 +59,17 @@ def forget_symbol(warehouse: Warehouse, symbol: str, *, tables_up_to: float = TA
     """
     path = warehouse.path(symbol)
     with warehouse.locked(symbol), warehouse.explaining(path):
-        path.unlink(missing_ok=True)
-        path.with_name(f"{path.name}.wal").unlink(missing_ok=True)
-        remove_part(path)
+        _remove(path)
         forget_archive(warehouse.home, symbol)
         forget_readings(warehouse.home, symbol)
     with warehouse.publishing(), warehouse.explaining():
         spare.spare_path(warehouse).unlink(missing_ok=True)  # the file published before holds it still
     if warehouse.published.exists():
         publish(warehouse, [symbol], keep_former=False, tables_up_to=tables_up_to)
+
+
+def _remove(path: Path) -> None:
+    """Remove a private database, with what DuckDB and a killed run left beside it; under its lock."""
+    path.unlink(missing_ok=True)
+    path.with_name(f"{path.name}.wal").unlink(missing_ok=True)
+    remove_part(path)

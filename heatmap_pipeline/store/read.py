@@ -77,12 +77,11 @@ def newest_located_share(con: Connection, symbol: str, model: str) -> float:
 
 
 def status(con: Connection) -> list[SymbolStatus]:
-    """Return one entry per symbol and model, and one per symbol of which only raw data or failures are stored."""
+    """Return one entry per symbol and model, and one per symbol of which only raw data are stored."""
     pairs = rows(
         con,
         "WITH models AS (SELECT DISTINCT symbol, model FROM heatmap_days), "
-        "names AS (SELECT symbol FROM symbols UNION SELECT symbol FROM raw_days UNION SELECT symbol FROM failed_days "
-        "UNION SELECT symbol FROM models) "
+        "names AS (SELECT symbol FROM symbols UNION SELECT symbol FROM raw_days UNION SELECT symbol FROM models) "
         "SELECT n.symbol, m.model FROM names AS n LEFT JOIN models AS m ON n.symbol = m.symbol "
         "ORDER BY n.symbol, m.model DESC",
     )

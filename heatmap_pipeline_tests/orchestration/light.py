@@ -128,6 +128,11 @@ class _KeptOpen(WarehouseResource):
             with self._once.connect(symbol) as con:
                 yield con
 
+    def drop_if_nothing(self, symbol: str) -> bool:
+        if self._once is not None:
+            self._once.close()  # it holds the lock
+        return super().drop_if_nothing(symbol)
+
 
 @dataclass(frozen=True)
 class Job:

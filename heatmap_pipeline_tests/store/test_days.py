@@ -16,10 +16,12 @@ from hypothesis import strategies as st
 
 from heatmap_pipeline.model.book import LONG, Lots, ModelState
 from heatmap_pipeline.store import commit as commits
+from heatmap_pipeline.store import read
 from heatmap_pipeline.store.commit import DayCells, commit_cells, commit_days, drop_cells
 from heatmap_pipeline.store.days import (
     ChainError,
     clear_failures,
+    clear_failures_outside,
     day_records,
     load_state,
     record_failure,
@@ -335,3 +337,10 @@ def test_failures_are_remembered_once(tmp_path: Path) -> None:
         assert len(con.execute(query).fetchall()) == 1
         clear_failures(con, "BTCUSDT", "raw_candles", DAYS[0], DAYS[0])
         assert con.execute(query).fetchall() == []
+
+
+def test_failures_of_days_that_were_asked_for_in_vain_are_forgotten(con: Connection) -> None:
+    for day in (DAYS[0] - timedelta(days=1), *DAYS, DAYS[-1] + timedelta(days=1)):
+        record_failure(con, "BTCUSDT", "raw_candles", day, "no file")
+    clear_failures_outside(con, "BTCUSDT")
+    assert [day for _, day, _ in read.failed_days(con, "BTCUSDT")] == list(DAYS)

@@ -64,6 +64,8 @@ def test_status(con: Connection) -> None:
     assert turnover.gaps == (DAYS[1],)
     assert delta.provisional_days == (DAYS[2],)
     assert delta.failed == (("raw_candles", DAYS[2] + timedelta(days=1), "corrupt file"),)
+    record_failure(con, "NOPEUSDT", "raw_candles", DAYS[2], "no such symbol")
+    assert "NOPEUSDT" not in {one.symbol for one in read.status(con)}, "nothing of it is stored"
 
 
 def test_missing_days_are_those_between_the_first_and_the_last() -> None:

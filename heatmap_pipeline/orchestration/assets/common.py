@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import date, timedelta
+from datetime import date
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import dagster as dg
 
-from heatmap_pipeline.chain.calendar import today, yesterday
+from heatmap_pipeline.chain.calendar import yesterday
 from heatmap_pipeline.chain.progress import tell
 from heatmap_pipeline.chain.recovery import naming_the_rebuild
 from heatmap_pipeline.commands import at
@@ -158,8 +158,6 @@ def failing_clearly(
         yield track
         with warehouse.get_connection(symbol) as con:
             stored.clear_failures(con, symbol, stage, *span)
-            # Days that have not begun failed because this machine's clock was ahead; nobody will ask for them soon.
-            stored.clear_failures(con, symbol, stage, today() + timedelta(days=1), date.max)
     except (HeatmapError, OSError) as error:
         message = in_words(warehouse, symbol, stage, error)
         if not isinstance(error, UnusableError):  # a damaged file is left as it is
@@ -207,8 +205,13 @@ def _of_disk(warehouse: WarehouseResource, symbol: str, stage: str, error: OSErr
 
 
 def _note(warehouse: WarehouseResource, symbol: str, stage: str, day: date, message: str) -> None:
-    """Record a failure; a warehouse that cannot be written must not hide the failure itself."""
+    """Record a failure of a symbol that has anything; a warehouse that cannot be written must not hide it itself.
+
+    Of one that never began there is nothing to keep: it was mistyped, or asked for where the source has nothing.
+    """
     try:
+        if warehouse.drop_if_nothing(symbol):
+            return
         with warehouse.get_connection(symbol) as con:
             stored.record_failure(con, symbol, stage, day, message)
     except HeatmapError as error:
