@@ -24,6 +24,7 @@ from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store import days as stored
 from heatmap_pipeline.store import raw as stored_raw
 from heatmap_pipeline.store import read
+from heatmap_pipeline.store.catalogue import is_catalogue
 from heatmap_pipeline.store.ended import Ended, ended_symbols
 from heatmap_pipeline.store.odd import odd_days
 from heatmap_pipeline.store.origin import as_stored
@@ -194,7 +195,13 @@ def _read_home(
 
 
 def _without_private(settings: Settings, warehouse: Warehouse) -> Iterator[str]:
-    if commands := rebuild_commands(settings):
+    if is_catalogue(warehouse):
+        yield f"home {settings.home}"
+        yield (
+            f"fleet   {warehouse.published.name} is made of what is in a store by `{command(settings, 'catalogue')}`; "
+            f"set HEATMAP_STORE, and `{command(settings, 'status')}` says what that holds"
+        )
+    elif commands := rebuild_commands(settings):
         yield (
             f"lost    {warehouse.folder} has no file; heatmap.duckdb serves what was published: compute it again from "
             f"the archive files with `{' && '.join(commands)}`"

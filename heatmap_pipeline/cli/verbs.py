@@ -72,6 +72,7 @@ def demo(days: int, models: tuple[str, ...], home: Path | None) -> None:
       heatmap demo --days 90 --home /tmp/heatmap
     """
     settings = settings_of(home=home, source="demo", models=models)
+    _refuse_catalogue(settings)
     from heatmap_pipeline.chain.calendar import yesterday  # noqa: PLC0415
 
     end = yesterday()
@@ -131,6 +132,7 @@ def run(
     settings = settings_of(symbols=symbols_of(symbols), **options)
     check_days(settings, first, last, "--check-files " if check_files else "")
     _refuse_store(settings, "run")
+    _refuse_catalogue(settings)
     run_span(settings, first, last, check_files=check_files is not None, restart=restart)
 
 
@@ -148,6 +150,7 @@ def refresh(symbols: tuple[str, ...], **options: Any) -> None:
     """
     settings = settings_of(symbols=symbols_of(symbols), **options)
     _refuse_store(settings, "refresh")
+    _refuse_catalogue(settings)
     run_due(settings, symbols)
 
 
@@ -288,6 +291,8 @@ def ui(host: str, port: int, source: str | None, archive: Path | None, home: Pat
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a script's background commands begin with it ignored
     settings = home_settings(home=home, source=source, archive=archive)
+    if not settings.store:
+        _refuse_catalogue(settings)
     from heatmap_pipeline.api import server  # noqa: PLC0415
     from heatmap_pipeline.orchestration.ui import front  # noqa: PLC0415
 
@@ -483,6 +488,14 @@ def _refuse_store(settings: Settings, verb: str) -> None:
         raise click.UsageError(
             f"HEATMAP_STORE is set, and this verb computes into a home; type `{command(settings, verb)}`, or unset it"
         )
+
+
+def _refuse_catalogue(settings: Settings) -> None:
+    """Refuse to compute into a home whose heatmap.duckdb is made of what is in a store."""
+    from heatmap_pipeline.store.catalogue import refuse_catalogue  # noqa: PLC0415
+    from heatmap_pipeline.store.warehouse import Warehouse  # noqa: PLC0415
+
+    refuse_catalogue(Warehouse(settings.home))
 
 
 def _say_store_stays(settings: Settings, symbol: str) -> None:

@@ -23,7 +23,7 @@ from heatmap_pipeline.fleet.worker import open_bucket, read_symbol
 from heatmap_pipeline.locks import LockHeldError, file_lock
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store.bucket import Bucket
-from heatmap_pipeline.store.catalogue import build, can_be_shown
+from heatmap_pipeline.store.catalogue import build, can_be_shown, made_of
 from heatmap_pipeline.store.generations import (
     PARTS_FOLDER,
     built_note,
@@ -102,7 +102,7 @@ def pull(settings: Settings, folder: Path, *, tables_up_to: int = TABLES_UP_TO) 
             for symbol, files in parts.items()
         }
         whole = all(file.is_file() for files in moved.values() for file in files.values())
-        unchanged = whole and built_note(place) == _mark(warehouse, place if views else None)
+        unchanged = whole and built_note(place) == made_of(warehouse, place if views else None)
         if not unchanged:
             if not whole:
                 shutil.rmtree(place, ignore_errors=True)  # somebody has removed some of it
@@ -110,7 +110,7 @@ def pull(settings: Settings, folder: Path, *, tables_up_to: int = TABLES_UP_TO) 
                 new.rename(place)
             with warehouse.publishing():
                 build(warehouse, moved, views_over=place if views else None)
-            mark_built(place, _mark(warehouse, place if views else None))
+            mark_built(place, made_of(warehouse, place if views else None))
         # The folder of the former database stays, which readers of it may still use.
         former = newest_built([path for path in before if path != place])
         remove_all_but(home, {place, former or place})
@@ -133,18 +133,6 @@ def _name_of(parts: Mapping[str, Mapping[Part, Path]]) -> str:
     for symbol, files in parts.items():
         digest.update(repr((symbol, [(part.table, part.month, part.hash) for part in files])).encode())
     return digest.hexdigest()
-
-
-def _mark(warehouse: Warehouse, views_over: Path | None) -> str:
-    """Return what tells the database that was made from any other, '' where there is none.
-
-    A folder that was moved is another one to its views.
-    """
-    try:
-        said = warehouse.published.stat()
-    except OSError:
-        return ""
-    return f"{said.st_ino} {said.st_size} {said.st_mtime_ns} {views_over or 'tables'}"
 
 
 def _difference(parts: Mapping[str, Mapping[Part, Path]], new: Path, before: list[Path]) -> tuple[int, int]:

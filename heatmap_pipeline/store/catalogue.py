@@ -13,12 +13,13 @@ from glob import escape
 from pathlib import Path
 
 from heatmap_pipeline.files import sync
+from heatmap_pipeline.store.generations import PARTS_FOLDER, built_note, generations
 from heatmap_pipeline.store.leftovers import remove_leftovers, temporary
 from heatmap_pipeline.store.manifest import Part
 from heatmap_pipeline.store.parts import by_month, load
 from heatmap_pipeline.store.schema import Table, symbol_tables
 from heatmap_pipeline.store.sql import Connection, quoted, rows, scalar, transaction
-from heatmap_pipeline.store.warehouse import Warehouse
+from heatmap_pipeline.store.warehouse import StoreError, Warehouse
 
 
 def build(warehouse: Warehouse, parts: Mapping[str, Mapping[Part, Path]], *, views_over: Path | None = None) -> None:
@@ -52,6 +53,39 @@ def build(warehouse: Warehouse, parts: Mapping[str, Mapping[Part, Path]], *, vie
             sync(warehouse.home)
         finally:
             remove_leftovers(warehouse)
+
+
+def made_of(warehouse: Warehouse, views_over: Path | None) -> str:
+    """Return what tells the database that was made of parts from any other, '' where there is none.
+
+    A folder that was moved is another one to its views.
+    """
+    try:
+        said = warehouse.published.stat()
+    except OSError:
+        return ""
+    return f"{said.st_ino} {said.st_size} {said.st_mtime_ns} {views_over or 'tables'}"
+
+
+def is_catalogue(warehouse: Warehouse) -> bool:
+    """Whether what is published in a folder was made of a store's parts, and not of private databases."""
+    parts = warehouse.home / PARTS_FOLDER
+    notes = {place: built_note(place) for place in generations(parts)} if parts.is_dir() else {}
+    return any(note and note in {made_of(warehouse, None), made_of(warehouse, place)} for place, note in notes.items())
+
+
+def refuse_catalogue(warehouse: Warehouse) -> None:
+    """Let nobody compute days into the catalogue of a store, whose rows they would take the place of.
+
+    Raises:
+        StoreError: saying what the home is, and which other one or verb to take.
+    """
+    if is_catalogue(warehouse):
+        raise StoreError(
+            f"home {warehouse.home} is the catalogue of a fleet: its heatmap.duckdb is made of what is in a store "
+            "(HEATMAP_STORE), so no days are computed into it; choose another home with --home or HEATMAP_HOME, or set "
+            "HEATMAP_STORE and compute into the store with `heatmap fleet`"
+        )
 
 
 def views_over(con: Connection, database: str | None = None) -> Path | None:

@@ -157,6 +157,20 @@ def test_verbs_of_a_home_are_refused_where_the_store_is_set(machine: Path) -> No
     assert not machine.exists()
 
 
+def test_into_a_catalogue_nothing_is_computed(
+    machine: Path, settings_of: Machine, begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin(settings_of(), "1")
+    done("fleet", "catalogue")
+    before = (machine / "heatmap.duckdb").read_bytes()
+    monkeypatch.delenv("HEATMAP_STORE")
+    days = ("--start", day(1), "--end", day(1))
+    for words in (("demo", "--days", 1), ("run", BTC, *days), ("refresh",), ("ui",)):
+        refused(heatmap(*words), 1, f"home {machine} is the catalogue of a fleet", "choose another home")
+    assert "made of what is in a store by `heatmap fleet catalogue`" in done("status").stdout
+    assert (machine / "heatmap.duckdb").read_bytes() == before
+
+
 @pytest.mark.parametrize(
     "words",
     [("run", BTC, "--start", day(1), "--end", day(1)), ("refresh",), ("catalogue",), ("pull", "DIR"), ("collect",)],
