@@ -15,14 +15,13 @@ from heatmap_pipeline.cli.days import check_days, run_due, run_span
 from heatmap_pipeline.cli.options import (
     DAY,
     computing_options,
-    fail,
     home_option,
     models_option,
     settings_of,
     symbols_of,
     tell,
 )
-from heatmap_pipeline.errors import HeatmapError, listed
+from heatmap_pipeline.errors import HeatmapError
 
 if TYPE_CHECKING:
     from heatmap_pipeline.fleet.worker import Shard
@@ -157,11 +156,13 @@ def _shard(settings: Settings, again: str) -> Iterator[Shard]:
             raise
         if own.refused:
             tell_of_command(settings, [Failure(*each) for each in own.refused.items()], [], again)
-        for words in own.refused.values():
-            tell(words)
-        yield own
+        try:
+            yield own
+        finally:  # also where what was run has failed
+            for words in own.refused.values():
+                tell(words)
     if own.refused:
-        fail(f"{listed([*own.refused])} not run, as said above")
+        raise SystemExit(1)
 
 
 def _pull(settings: Settings, folder: Path) -> None:

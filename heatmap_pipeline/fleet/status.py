@@ -30,7 +30,14 @@ def store_lines(settings: Settings) -> Iterator[str]:
         for model, days in manifest.days.items():
             size, moment = f"{manifest.size / 1e6:.1f}", f"{manifest.committed:%Y-%m-%d %H:%M}"
             yield layout.format(
-                symbol, model, days.count, str(days.first), str(days.last), len(manifest.parts), size, moment
+                symbol,
+                model,
+                days.count,
+                str(days.first),
+                str(days.last),
+                len(manifest.parts),
+                size,
+                moment + " simulated" * manifest.simulated,
             )
     if damaged:
         raise ManifestError("; ".join(map(str, damaged)))

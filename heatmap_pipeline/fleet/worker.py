@@ -27,6 +27,7 @@ from heatmap_pipeline.store.manifest import PARTS, Days, Manifest, ManifestError
 from heatmap_pipeline.store.months import folder_of
 from heatmap_pipeline.store.parts import cut, days_of, load, sha256_of
 from heatmap_pipeline.store.publish import publish
+from heatmap_pipeline.store.raw import get_symbol
 from heatmap_pipeline.store.reading import put_readings, readings_of
 from heatmap_pipeline.store.schema import symbol_tables
 from heatmap_pipeline.store.sql import transaction
@@ -149,13 +150,14 @@ class Shard:
         warehouse = _warehouse(self.settings)
         with warehouse.connect(symbol) as con:
             pieces = cut(con, symbol, folder, before.parts if before else (), before.fingerprints if before else None)
-            days = days_of(con, symbol)
+            days, record = days_of(con, symbol), get_symbol(con, symbol)
         moment = now()
         manifest = Manifest(
             program=__version__,
             symbol=symbol,
             committed=moment,
             days={model: Days(first=first, last=last, count=count) for model, (first, last, count) in days.items()},
+            simulated=record is not None and record.simulated,
             fingerprints=dict(pieces.fingerprints),
             parts=pieces.parts,
             readings=readings_of(self.settings.home, symbol),

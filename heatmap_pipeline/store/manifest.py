@@ -15,7 +15,7 @@ from datetime import UTC, date, datetime
 from typing import Annotated
 from urllib.parse import quote
 
-from pydantic import BaseModel, ConfigDict, Field, StrictInt
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt
 
 from heatmap_pipeline.errors import HeatmapError
 from heatmap_pipeline.market.strict_json import load_json
@@ -79,6 +79,7 @@ class Manifest(BaseModel):
         symbol: id of the market.
         committed: when, UTC.
         days: computed, by model.
+        simulated: whether the market is made up.
         fingerprints: of each month a hash of the rows that vouch for all of it, of each small table one of its rows.
         parts: that hold its rows.
         readings: by kind of data, which reader read the files of which days (`reading.py`).
@@ -93,6 +94,7 @@ class Manifest(BaseModel):
     symbol: str
     committed: datetime
     days: dict[str, Days]
+    simulated: StrictBool = False
     fingerprints: dict[str, str]
     parts: tuple[Part, ...]
     readings: dict[str, dict[str, str]] = {}

@@ -17,7 +17,7 @@ from heatmap_pipeline.fleet.worker import open_bucket
 from heatmap_pipeline.orchestration import runs
 from heatmap_pipeline.settings import Settings, load_settings
 from heatmap_pipeline.store.manifest import manifest_path
-from heatmap_pipeline_tests._homes import done, heatmap, refused
+from heatmap_pipeline_tests._homes import done, heatmap, last_line, refused
 from heatmap_pipeline_tests._webhook import listening
 from heatmap_pipeline_tests.fleet.stores import assert_like, parts_named, run
 from heatmap_pipeline_tests.orchestration.computed import compute_home
@@ -106,8 +106,8 @@ def test_what_is_damaged_in_the_store_is_said_and_told_and_the_others_are_run(
     with listening() as hook:
         monkeypatch.setenv("HEATMAP_WEBHOOK", hook.url)
         ran = heatmap("fleet", "run", BTC, ETH, "--start", day(1), "--end", day(1))
-        assert (ran.exit_code, ran.stderr.splitlines()[-1]) == (1, f"heatmap: {BTC} not run, as said above")
-        assert f"{settings.store}/{lost} is missing" in ran.stderr
+        assert ran.exit_code == 1
+        last_line(ran.stderr, 1, f"{settings.store}/{lost} is missing", "put it back from a backup")
         assert f"{ETH}: {day(1)} .. {day(1)} computed and published" in ran.stdout
         assert manifests(open_bucket(settings)).keys() == {BTC, ETH}
         assert [(body["kind"], body["symbol"]) for body in hook.bodies] == [("failed", BTC)]
@@ -122,6 +122,11 @@ def test_status_says_what_there_is_beside_a_damaged_manifest(machine: Path, sett
     said = heatmap("status")
     refused(said, 1, f"{settings.store}/manifests/{ETH}.json is not as it was written")
     assert said.stdout.splitlines()[2].split()[:3] == [BTC, "delta", "1"]
+
+
+def test_what_is_made_up_is_marked_in_the_store_too(machine: Path, light_commands: None) -> None:
+    done("fleet", "run", BTC, "--start", day(1), "--end", day(1), "--source", "demo")
+    assert done("status").stdout.splitlines()[2].endswith(" simulated")
 
 
 def test_a_source_that_does_not_fit_is_told_of_the_store(
