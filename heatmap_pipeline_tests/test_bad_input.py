@@ -246,6 +246,15 @@ def test_a_run_in_vain_leaves_nothing(home: Path, archive: Path) -> None:
     assert "nothing is failed, stale or missing" in done("status", "--home", home).stdout
 
 
+def test_a_symbol_that_is_wanted_by_name_and_has_no_data_is_named(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEATMAP_SYMBOLS", f"{BTC},{ETH}")
+    status = done("status", "--home", home).stdout.splitlines()
+    begin = f"begin with `heatmap run {ETH} --start DAY --end DAY --home {home}`, or take it out of HEATMAP_SYMBOLS"
+    assert status[-2:] == [f"missing {ETH}: nothing of it is stored; {begin}", "1 to look at"]
+    monkeypatch.setenv("HEATMAP_START", str(day(1)))
+    assert f"begin with `heatmap refresh {ETH} --home" in done("status", "--home", home).stdout
+
+
 def test_a_day_asked_for_in_vain_is_forgotten_with_the_next_success(made: Path, archive: Path, tmp_path: Path) -> None:
     home = Path(shutil.copytree(made, tmp_path / "home"))
     last_line(run(home, archive, 2, 7).stderr, 1, "add the file or choose other days")

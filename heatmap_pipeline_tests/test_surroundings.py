@@ -27,6 +27,11 @@ VERBS: Mapping[str, tuple[str, ...]] = {
     "serve": ("--port", "0"),
     "mcp": (),
     "record": ("BTCUSDT",),
+    "forget": ("BTCUSDT", "--yes"),
+    "backup": ("DIR",),
+    "restore": (".", "--yes"),
+    "export": ("DIR",),
+    "fleet": ("catalogue",),
 }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from typing import Any, TypeAlias
@@ -19,7 +19,7 @@ from heatmap_pipeline.chain.history import Stale, outdated_days, read_history
 from heatmap_pipeline.chain.liquidations import feed_lines, recorded_lines
 from heatmap_pipeline.chain.reach import closed_words, last_expected
 from heatmap_pipeline.chain.recovery import loss, naming_the_rebuild
-from heatmap_pipeline.commands import command, first_commands
+from heatmap_pipeline.commands import command, environment, first_commands
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store import days as stored
 from heatmap_pipeline.store import raw as stored_raw
@@ -100,7 +100,8 @@ def status_lines(settings: Settings) -> Iterator[str]:
             if line not in problems:
                 problems.add(line)
                 yield line
-    for line in dict.fromkeys([*damaged_parts, *of_home.silent]):
+    begun = {entry.symbol for entry in entries} | lost.keys() | of_home.unusable.keys()
+    for line in dict.fromkeys([*_not_begun(settings, begun), *damaged_parts, *of_home.silent]):
         problems.add(line)
         yield line
     if behind := words_for_old_export(settings):
@@ -216,6 +217,15 @@ def _nothing_stored(settings: Settings) -> Iterator[str]:
     yield f"nothing is stored in {settings.home} yet; begin with {first_commands(settings.home)}"
     if behind := words_for_old_export(settings):  # which holds what was forgotten here
         yield f"export  {behind}"
+
+
+def _not_begun(settings: Settings, begun: Set[str]) -> Iterator[str]:
+    """Yield a line for each symbol that somebody wants by name and of which nothing is stored."""
+    wanted = settings.symbols if "symbols" in environment().model_fields_set else ()
+    for name in [name for name in wanted if name not in begun]:
+        days = None if settings.start else ("DAY", "DAY")
+        line = command(settings, "run" if days else "refresh", name, days=days)
+        yield f"missing {name}: nothing of it is stored; begin with `{line}`, or take it out of HEATMAP_SYMBOLS"
 
 
 def _unusable(warehouse: Warehouse) -> str | None:

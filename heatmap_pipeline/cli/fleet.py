@@ -16,6 +16,7 @@ from heatmap_pipeline.cli.options import (
     DAY,
     computing_options,
     home_option,
+    home_settings,
     models_option,
     settings_of,
     symbols_of,
@@ -92,7 +93,7 @@ def fleet_catalogue(home: Path | None) -> None:
     Example:
       heatmap fleet catalogue && heatmap serve
     """
-    settings = settings_of(home=home)
+    settings = home_settings(home=home)
     _pull(settings, settings.home)
 
 

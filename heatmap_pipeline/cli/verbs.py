@@ -169,7 +169,7 @@ def forget(symbol: str, yes: bool, home: Path | None) -> None:
       heatmap forget LUNAUSDT
       heatmap forget LUNAUSDT --yes --home /srv/heatmap
     """
-    settings, (name,) = settings_of(home=home), symbols_of((symbol,), computed=False)
+    settings, (name,) = home_settings(home=home), symbols_of((symbol,), computed=False)
     from heatmap_pipeline.chain.forget import kept_of  # noqa: PLC0415
     from heatmap_pipeline.commands import command  # noqa: PLC0415
     from heatmap_pipeline.errors import listed  # noqa: PLC0415
@@ -363,7 +363,7 @@ def backup(folder: Path, keep: int | None, home: Path | None) -> None:
       heatmap backup /mnt/backups
       heatmap backup /mnt/backups --keep 7
     """
-    settings = settings_of(home=home)
+    settings = home_settings(home=home)
     from heatmap_pipeline.settings import environment_shown  # noqa: PLC0415
     from heatmap_pipeline.store.backup import back_up  # noqa: PLC0415
     from heatmap_pipeline.store.warehouse import Warehouse  # noqa: PLC0415
@@ -387,7 +387,7 @@ def restore(folder: Path, yes: bool, home: Path | None) -> None:
       heatmap restore /mnt/backups --home /srv/heatmap
       heatmap restore /mnt/backups/2026-11-26T040000Z --yes
     """
-    settings = settings_of(home=home)
+    settings = home_settings(home=home)
     from heatmap_pipeline.chain.publication import bring_parts_back  # noqa: PLC0415
     from heatmap_pipeline.orchestration.ui.front import nobody_else  # noqa: PLC0415
     from heatmap_pipeline.settings import environment_shown  # noqa: PLC0415
@@ -423,7 +423,7 @@ def export(folder: Path | None, _format: str, home: Path | None) -> None:
       heatmap export --format parquet /srv/share/heatmap
       HEATMAP_EXPORT=/srv/share/heatmap heatmap refresh
     """
-    settings = settings_of(home=home, export=folder)
+    settings = home_settings(home=home, export=folder)
     if settings.export is None:
         raise click.UsageError("Missing argument 'DIR'; give it, or set HEATMAP_EXPORT.")
     from heatmap_pipeline.chain.exporting import export_published  # noqa: PLC0415

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from glob import escape
 from pathlib import Path
 
@@ -69,8 +70,9 @@ def made_of(warehouse: Warehouse, views_over: Path | None) -> str:
 
 def is_catalogue(warehouse: Warehouse) -> bool:
     """Whether what is published in a folder was made of a store's parts, and not of private databases."""
-    parts = warehouse.home / PARTS_FOLDER
-    notes = {place: built_note(place) for place in generations(parts)} if parts.is_dir() else {}
+    notes: dict[Path, str | None] = {}
+    with suppress(OSError):  # no parts, or none to be seen
+        notes = {place: built_note(place) for place in generations(warehouse.home / PARTS_FOLDER)}
     return any(note and note in {made_of(warehouse, None), made_of(warehouse, place)} for place, note in notes.items())
 
 
@@ -82,9 +84,9 @@ def refuse_catalogue(warehouse: Warehouse) -> None:
     """
     if is_catalogue(warehouse):
         raise StoreError(
-            f"home {warehouse.home} is the catalogue of a fleet: its heatmap.duckdb is made of what is in a store "
-            "(HEATMAP_STORE), so no days are computed into it; choose another home with --home or HEATMAP_HOME, or set "
-            "HEATMAP_STORE and compute into the store with `heatmap fleet`"
+            f"home {warehouse.home} is the catalogue of a fleet: its heatmap.duckdb is made of what is in a store, and "
+            "no days are computed into it; choose another home with --home or HEATMAP_HOME, or set HEATMAP_STORE to "
+            "compute into the store"
         )
 
 

@@ -93,7 +93,7 @@ def test_refusals(published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     refused(heatmap("restore", target, "--home", home), 1, f"{home} is not empty", "--yes")
     refused(heatmap("restore", tmp_path / "home", "--home", home), 1, "is no backup, and holds none")
     (tmp_path / "file").write_text("")
-    refused(heatmap("restore", target, "--home", tmp_path / "file" / "home"), 1, "cannot be written")
+    refused(heatmap("restore", target, "--home", tmp_path / "file" / "home"), 1, "cannot be made")
     refused(heatmap("backup", tmp_path / "file" / "backups", "--home", home), 1, str(tmp_path / "file"))
     monkeypatch.setenv("HEATMAP_LOCK_TIMEOUT", "0.1")
     with FileLock(home / "run.lock"):

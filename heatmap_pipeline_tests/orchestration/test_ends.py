@@ -324,7 +324,9 @@ def test_killed_anywhere_it_ends_as_if_it_had_not_been(
     assert materialised(home) == {BTC}
     for name in ("warehouse", "heatmap.duckdb"):
         assert_same(tables(home / name), tables(undisturbed / name))
-    assert "nothing is failed, stale or missing" in done("status", "--home", home).stdout
+    status = done("status", "--home", home).stdout.splitlines()
+    assert status[-2].startswith(f"missing {ETH}: nothing of it is stored; "), "HEATMAP_SYMBOLS names it still"
+    assert status[-1] == "1 to look at"
 
 
 def test_a_run_of_the_ui_that_goes_on_is_waited_for_and_nothing_is_removed_beside_it(
