@@ -218,7 +218,7 @@ class Settings(BaseSettings):
     @classmethod
     def _source(cls, value: str) -> str:
         if value not in SOURCES:
-            raise ValueError(f"Input should be {listed([repr(name) for name in sorted(SOURCES)], 'or')}")
+            raise ValueError(f"write {listed([repr(name) for name in sorted(SOURCES)], 'or')}")
         return value
 
     @field_validator("models", "liquidations")
@@ -426,7 +426,7 @@ def load_settings(**overrides: Any) -> Settings:
         suffix = ""
         return Settings(per_symbol=symbols, **given)
     except ValidationError as error:
-        sentence = _sentence(error, suffix)
+        sentence = _sentence(error, given, suffix)
     # Raised out here because an error of pydantic holds the error of a validator, which holds every frame below it, out
     # of the garbage collector's sight: as the context of ours it would live for ever, and DuckDB print what it leaks.
     raise SettingsError(sentence)
@@ -447,16 +447,36 @@ def _refuse_unknown(names: Iterable[str]) -> None:
             raise SettingsError(f"{name} is not a setting{hint} README.md lists them all; unset it or mend its name")
 
 
-def _sentence(error: ValidationError, suffix: str = "") -> str:
+_LEGAL = {
+    "literal_error": "{expected}",
+    "greater_than": "a number above {gt:g}",
+    "greater_than_equal": "a number from {ge:g} on",
+    "less_than": "a number below {lt:g}",
+    "less_than_equal": "a number up to {le:g}",
+    "finite_number": "a number",
+    "float_parsing": "a number",
+    "int_parsing": "a whole number",
+    "bool_parsing": "true or false",
+    "date_parsing": "a day that there is, such as 2026-11-21",
+    "date_from_datetime_parsing": "a day that there is, such as 2026-11-21",
+}
+"""What a value may be, by what pydantic calls the error; its own words are for programmers."""
+
+
+def _sentence(error: ValidationError, given: Mapping[str, Any], suffix: str = "") -> str:
+    """Say which value cannot be, and what is allowed; `given` came with the command, and is no setting's fault."""
     first = error.errors()[0]
     name = str(first["loc"][0]) if first["loc"] else "settings"
-    message = first["msg"].removeprefix("Value error, ")
-    given = "***" if name in _SECRETS else _short(first["input"])
-    return f"setting HEATMAP_{name.upper()}{suffix} = {given}: {message}"
+    words = _LEGAL.get(first["type"])
+    message = f"write {words.format(**first.get('ctx', {}))}" if words else first["msg"].removeprefix("Value error, ")
+    shown = "***" if name in _SECRETS else _short(first["input"])
+    place = "" if name in given and not suffix else f"setting HEATMAP_{name.upper()}{suffix} = "
+    return f"{place}{shown}: {message}"
 
 
 def _short(value: Any) -> str:
-    text = repr(str(value) if isinstance(value, Path) else value)
+    written = ",".join(map(str, value)) if isinstance(value, tuple) else value
+    text = repr(str(written) if isinstance(written, Path) else written)
     return text if len(text) <= 100 else f"{text[:100]}…"
 
 

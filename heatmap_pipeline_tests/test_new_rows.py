@@ -110,9 +110,7 @@ def test_the_choices_and_the_sentences_list_them(rows: Any, tmp_path: Path, monk
     wrong = rows("refresh", "--source", "mirror", "--archive", tmp_path, "--home", tmp_path)
     assert "--archive and --source mirror exclude each other" in wrong.stderr
     monkeypatch.setenv("HEATMAP_SOURCE", "miror")
-    with pytest.raises(
-        SettingsError, match=r"'miror': Input should be 'archive', 'binance', 'demo', 'exchange' or 'mirror'$"
-    ):
+    with pytest.raises(SettingsError, match=r"'miror': write 'archive', 'binance', 'demo', 'exchange' or 'mirror'$"):
         load_settings()
     monkeypatch.setenv("HEATMAP_SOURCE", "mirror")
     monkeypatch.setenv("HEATMAP_MODELS", "gentle, gentel")

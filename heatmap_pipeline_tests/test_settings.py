@@ -96,25 +96,28 @@ def test_paths_are_absolute_and_the_tilde_is_the_users_home(monkeypatch: pytest.
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
-        ("SOURCE", "binanze", "HEATMAP_SOURCE = 'binanze': Input should be 'archive', 'binance', 'demo' or 'exchange'"),
+        ("SOURCE", "binanze", "HEATMAP_SOURCE = 'binanze': write 'archive', 'binance', 'demo' or 'exchange'"),
         ("SYMBOLS", "BTCUSDT,../etc", "'../etc' is not a symbol"),
         ("SYMBOLS", " , ", "at least one symbol"),
         ("MODELS", "delta,gamma", "unknown model gamma; allowed are delta and turnover"),
         ("MODELS", " , ", "unknown model (none); allowed are delta and turnover"),
-        ("START", "2024-02-30", "date"),
-        ("CANDLE_INTERVAL", "3m", "'5m'"),
+        ("START", "2024-02-30", "write a day that there is, such as 2026-11-21"),
+        ("CANDLE_INTERVAL", "3m", "write '1m', '5m' or '15m'"),
         ("SNAPSHOT_INTERVAL", "7m", "'15m'"),
-        ("DEMO_SEED", "x", "integer"),
-        ("LOCK_TIMEOUT", "0", "greater than 0"),
+        ("DEMO_SEED", "x", "write a whole number"),
+        ("JOBS", "100", "write a number up to 64"),
+        ("CATALOGUE", "maybe", "write true or false"),
+        ("INTRADAY_MINUTES", "7", "write 5 or 15"),
+        ("LOCK_TIMEOUT", "0", "write a number above 0"),
         ("BUCKET_BTCUSDT", "abc", "number"),
-        ("BUCKET_BTCUSDT", "0", "greater than or equal to"),
+        ("BUCKET_BTCUSDT", "0", "write a number from 1e-08 on"),
         ("BUCKET_BTCUSDT", "inf", "number"),
         ("BUCKET_BTCUSDT", "nan", ""),
         ("CANDLE_INTERVAL_BTCUSDT", "2m", "'5m'"),
         ("SNAPSHOT_INTERVAL_BTCUSDT", "2m", "'15m'"),
-        ("MAINTENANCE_MARGIN_RATE_BTCUSDT", "1", "less than 1"),
+        ("MAINTENANCE_MARGIN_RATE_BTCUSDT", "1", "write a number below 1"),
         ("MAINTENANCE_MARGIN_RATE_BTCUSDT", "nan", ""),
-        ("MAX_LEVERAGE_BTCUSDT", "1", "greater than 1"),
+        ("MAX_LEVERAGE_BTCUSDT", "1", "write a number above 1"),
         ("MAX_LEVERAGE_BTCUSDT", "nan", ""),
     ],
 )
@@ -128,7 +131,17 @@ def test_a_refusal_names_variable_value_and_what_is_allowed(
     assert f"HEATMAP_{name} = '" in text
     assert value.strip(" ,") in text
     assert said in text
+    assert "Input should" not in text, "the words of the library are for programmers"
     assert "\n" not in text
+
+
+def test_what_came_with_the_command_is_blamed_on_no_setting() -> None:
+    with pytest.raises(
+        SettingsError, match=r"^'BTCUSDT,bybit:BTCUSDT': source binance has the markets of one exchange"
+    ):
+        load_settings(source="binance", symbols=("BTCUSDT", "bybit:BTCUSDT"))
+    with pytest.raises(SettingsError, match=r"^'abc': it is not an address"):
+        load_settings(rest_url="abc")
 
 
 def test_variables_of_a_symbol_are_that_symbols_only(monkeypatch: pytest.MonkeyPatch) -> None:
