@@ -295,7 +295,9 @@ def _without_sources(path: Path) -> dict[str, Any]:
 def test_an_empty_archive(home: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     refused(run(home, tmp_path / "empty"), 1, BTC, tmp_path / "empty", "futures/um/daily")
-    refused(run(tmp_path / "new", tmp_path / "nowhere", 1, 1), 1, tmp_path / "nowhere", "is empty", "give the folder")
+    refused(
+        run(tmp_path / "new", tmp_path / "nowhere", 1, 1), 1, tmp_path / "nowhere", "is not there", "give the folder"
+    )
     assert not published(tmp_path / "new").exists()
 
 
@@ -362,9 +364,9 @@ TODAY = datetime.now(UTC).date()
         (day(2), day(1), (f"--start {day(2)}", f"after --end {day(1)}")),
         (day(2), TODAY, (f"--end {TODAY}", "not complete yet", "last complete day")),
         (day(2), TODAY + timedelta(days=400), ("--end", "not complete yet", "last complete day")),
-        ("2024-02-30", day(1), ("--start", "'2024-02-30'", "%Y-%m-%d")),
-        ("yesterday", day(1), ("--start", "'yesterday'", "%Y-%m-%d")),
-        (day(2), "2024-3", ("--end", "'2024-3'", "%Y-%m-%d")),
+        ("2024-02-30", day(1), ("--start", "'2024-02-30'", "is no day that there is")),
+        ("yesterday", day(1), ("--start", "'yesterday'", "is no day that there is")),
+        (day(2), "2024-3", ("--end", "'2024-3'", "is no day that there is")),
         (date(1999, 1, 1), day(1), ("--start 1999-01-01", "before 2019-01-01")),
     ],
 )

@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import click
 import dagster as dg
 import duckdb
 import pytest
@@ -101,6 +102,25 @@ def test_the_command_itself() -> None:
     assert all(re.search(rf"^  {verb} +\w", text, re.M) for verb in VERBS)
     assert done("--version").stdout.strip() == f"heatmap, version {heatmap_pipeline.__version__}"
     assert set(cli.main.commands) == {*VERBS, "fleet"}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("run", BTC, "--start", "2026-11-31"), "'2026-11-31' is no day that there is; write one such as 2026-11-21"),
+        (("run", BTC, "--jobs", "abc"), "'abc' is not allowed; write a whole number from 1 to 64"),
+        (("backup", "DIR", "--keep", "0"), "'0' is not allowed; write a whole number from 1 on"),
+        (("fleet", "collect", "--grace", "x"), "'x' is not allowed; write a number from 0 to 720"),
+    ],
+)
+def test_a_value_that_an_option_cannot_have_is_refused_with_what_is_allowed(words: tuple[str, ...], said: str) -> None:
+    refused(heatmap(*words), 2, said)
+
+
+def test_every_number_and_day_of_an_option_is_refused_in_our_words() -> None:
+    verbs = [*cli.main.commands.values(), *cli.main.commands["fleet"].commands.values()]  # type: ignore[attr-defined]
+    kinds = {type(parameter.type) for verb in verbs for parameter in verb.params}
+    assert not kinds & {click.IntRange, click.FloatRange, click.DateTime, type(click.INT), type(click.FLOAT)}
 
 
 def test_help_loads_nothing_heavy() -> None:

@@ -14,6 +14,7 @@ from heatmap_pipeline import surroundings
 from heatmap_pipeline.cli.days import check_days, run_due, run_span
 from heatmap_pipeline.cli.options import (
     DAY,
+    Number,
     computing_options,
     home_option,
     home_settings,
@@ -112,7 +113,7 @@ def fleet_pull(folder: Path) -> None:
 @fleet.command("collect")
 @click.option(
     "--grace",
-    type=click.FloatRange(0, 720),
+    type=Number(0, 720),
     default=24.0,
     show_default=True,
     help="Hours that what nobody names any more stays: longer than any run or reader takes.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -18,7 +19,47 @@ from heatmap_pipeline.source_kinds import SOURCES, folder_sources
 if TYPE_CHECKING:
     from heatmap_pipeline.settings import Settings
 
-DAY = click.DateTime(["%Y-%m-%d"])
+
+class _Day(click.ParamType):  # type: ignore[type-arg]  # generic in the newest click only
+    """A day as YYYY-MM-DD."""
+
+    name = "day"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        """Return the start of the day; fails for what is none."""
+        try:
+            return datetime.strptime(value, "%Y-%m-%d")
+        except ValueError:
+            self.fail(f"{value!r} is no day that there is; write one such as 2026-11-21", param, ctx)
+
+
+DAY = _Day()
+
+
+class Whole(click.IntRange):
+    """A whole number from one to another, or of one and more."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the number; fails for what is none of them."""
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter:
+            self.fail(f"{value!r} is not allowed; write a whole number {_between(self.min, self.max)}", param, ctx)
+
+
+class Number(click.FloatRange):
+    """A number from one to another."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the number; fails for what is none of them."""
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter:
+            self.fail(f"{value!r} is not allowed; write a number {_between(self.min, self.max)}", param, ctx)
+
+
+def _between(least: float | None, most: float | None) -> str:
+    return f"from {least} on" if most is None else f"from {least} to {most}"
 
 
 def _options(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -79,7 +120,7 @@ computing_options = _options(market_options, liquidations_option, home_option, c
 
 jobs_option = click.option(
     "--jobs",
-    type=click.IntRange(1, 64),
+    type=Whole(1, 64),
     metavar="N",
     help="Processes that share the symbols out among them (HEATMAP_JOBS; 1).",
 )

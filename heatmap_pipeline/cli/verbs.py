@@ -16,6 +16,7 @@ from heatmap_pipeline.cli.days import changed, check_days, days_asked, days_of, 
 from heatmap_pipeline.cli.options import (
     DAY,
     Verbs,
+    Whole,
     collecting_seldom,
     computing_options,
     fail,
@@ -59,7 +60,7 @@ def main() -> None:
 
 
 @main.command()
-@click.option("--days", type=click.IntRange(1, 1000), default=30, show_default=True, help="Days up to yesterday.")
+@click.option("--days", type=Whole(1, 1000), default=30, show_default=True, help="Days up to yesterday.")
 @models_option
 @home_option
 @collecting_seldom()
@@ -226,9 +227,7 @@ def status(home: Path | None) -> None:
 
 @main.command()
 @click.argument("symbols", nargs=-1, metavar="[SYMBOL...]")
-@click.option(
-    "--days", default=28, show_default=True, type=click.IntRange(1, 3650), help="Length of the trailing window."
-)
+@click.option("--days", default=28, show_default=True, type=Whole(1, 3650), help="Length of the trailing window.")
 @click.option(
     "--liquidations",
     "folder",
@@ -278,7 +277,7 @@ def score(
 
 @main.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", default=3000, show_default=True, type=click.IntRange(1, 65535), help="Port to listen on.")
+@click.option("--port", default=3000, show_default=True, type=Whole(1, 65535), help="Port to listen on.")
 @market_options
 @home_option
 def ui(host: str, port: int, source: str | None, archive: Path | None, home: Path | None) -> None:
@@ -306,14 +305,14 @@ def ui(host: str, port: int, source: str | None, archive: Path | None, home: Pat
     "--port",
     default=8888,
     show_default=True,
-    type=click.IntRange(0, 65535),
+    type=Whole(0, 65535),
     help="Port to listen on; 0 = any free one.",
 )
 @click.option(
     "--workers",
     default=1,
     show_default=True,
-    type=click.IntRange(1, 64),
+    type=Whole(1, 64),
     help="Processes that answer; each has its own caches, shares of HEATMAP_API_CACHE_MB and _SYMBOLS_MB.",
 )
 @home_option
@@ -353,7 +352,7 @@ def mcp(url: str | None, home: Path | None) -> None:
 
 @main.command()
 @click.argument("folder", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
-@click.option("--keep", type=click.IntRange(1), help="Remove older backups in DIR but for so many.")
+@click.option("--keep", type=Whole(1), help="Remove older backups in DIR but for so many.")
 @home_option
 def backup(folder: Path, keep: int | None, home: Path | None) -> None:
     """Copy this home to a new folder below DIR, also while runs go on; it appears when it is whole.

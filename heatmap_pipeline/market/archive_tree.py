@@ -106,9 +106,9 @@ def _no_archive(root: Path) -> str:
     needed = "give the folder that holds futures/um/daily"
     names = names_in(root)
     if not names:
-        what = "is empty" if root.is_dir() else "is no folder" if root.exists() else "is empty"
-        missing = "" if root.exists() else " (there is no such folder)"
-        return f"archive {root} {what}: no {CANDLES_FOLDER}/SYMBOL/ in it{missing}; {needed}"
+        if not root.is_dir():
+            return f"archive {root} {'is no folder' if root.exists() else 'is not there'}; {needed}"
+        return f"archive {root} is empty: no {CANDLES_FOLDER}/SYMBOL/ in it; {needed}"
     loose = next((file for name in names if (file := ArchiveFile.named(name))), None)
     put = (
         f", or put {Path(loose.path).name} into {Path(loose.path).parent} below one, the others alike" if loose else ""

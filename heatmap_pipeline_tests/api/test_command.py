@@ -88,7 +88,7 @@ def test_open_to_others_without_a_token_is_warned_of(told: list[str], tmp_path: 
 
 
 def test_wrong_usage() -> None:
-    assert "0<=x<=65535" in heatmap("serve", "--port", 70000).output
+    assert "write a whole number from 0 to 65535" in heatmap("serve", "--port", 70000).output
     refused(heatmap("serve", "--host", "192.0.2.1", "--port", 0), 1, "cannot listen on 192.0.2.1", "--host")
 
 

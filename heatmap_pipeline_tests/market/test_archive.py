@@ -402,7 +402,7 @@ def test_a_strict_choice_takes_nothing_else(tmp_path: Path) -> None:
 @pytest.mark.parametrize("wanted", [None, "5m"])
 def test_nothing_to_choose_from_says_what_there_is(tmp_path: Path, wanted: Interval | None) -> None:
     reader = ArchiveReader(tmp_path / "none")
-    with pytest.raises(NoDataError, match="none is empty: no futures/um/daily/klines/SYMBOL/"):
+    with pytest.raises(NoDataError, match="none is not there; give the folder that holds futures/um/daily"):
         reader.choose_interval("BTCUSDT", [DAY], wanted, False)
     reader = ArchiveReader(tmp_path)
     place(tmp_path, "ETHUSDT", "1h", DAY)
