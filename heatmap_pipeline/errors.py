@@ -38,3 +38,25 @@ def listed(names: Iterable[str], conjunction: str = "and") -> str:
     """
     *others, last = names
     return f"{', '.join(others)} {conjunction} {last}" if others else last
+
+
+def counted(number: int, name: str) -> str:
+    """Return how many of something there are.
+
+    Example:
+        >>> counted(1, "part"), counted(2, "older backup")
+        ('1 part', '2 older backups')
+    """
+    return f"{number} {name}{'' if number == 1 else 's'}"
+
+
+def reason(error: Exception) -> str:
+    """Return what an error says, on one line; of one of the system without its number.
+
+    Example:
+        >>> reason(PermissionError(13, "Permission denied", "/srv/heatmap"))
+        'Permission denied: /srv/heatmap'
+    """
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    return " ".join(str(error).split())

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from heatmap_pipeline.chain.history import closes
+from heatmap_pipeline.errors import counted
 from heatmap_pipeline.model.parameters import bucket_misfit, choose_bucket, follow_bucket
 from heatmap_pipeline.settings import Settings, setting_of
 from heatmap_pipeline.store import days as stored
@@ -46,6 +47,6 @@ def fit_lines(con: Any, settings: Settings, symbol: str, model: str) -> Iterator
     if coarse:
         day = max(coarse)
         cells, digits = coarse[day]
-        more = f"; {len(coarse) - 1} more days, the first {min(coarse)}" if len(coarse) > 1 else ""
+        more = f"; {counted(len(coarse) - 1, 'more day')}, the first {min(coarse)}" if len(coarse) > 1 else ""
         what = f"of {cells:,} cells those far from the price are put together ({digits} digits)"
         yield f"coarse  {symbol} {model} {day}: {what}{more}"

@@ -20,6 +20,7 @@ from heatmap_pipeline.chain.liquidations import feed_lines, recorded_lines
 from heatmap_pipeline.chain.reach import closed_words, last_expected
 from heatmap_pipeline.chain.recovery import loss, naming_the_rebuild
 from heatmap_pipeline.commands import command, environment, first_commands
+from heatmap_pipeline.errors import counted
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store import days as stored
 from heatmap_pipeline.store import raw as stored_raw
@@ -301,7 +302,11 @@ def _days(what: str, symbol: str, days: Mapping[date, str]) -> Iterator[str]:
     """
     if days:
         newest = max(days)
-        more = f"; {len(days) - 1} more days, the first {min(days)} (GET /health lists them)" if len(days) > 1 else ""
+        more = (
+            f"; {counted(len(days) - 1, 'more day')}, the first {min(days)} (GET /health lists them)"
+            if len(days) > 1
+            else ""
+        )
         yield f"{what:<7} {symbol} {newest}: {days[newest]}{more}"
 
 
@@ -393,6 +398,6 @@ def _problems(settings: Settings, entry: SymbolStatus, stale: list[Stale], ended
         yield f"missing {entry.symbol} {missing}: not computed yet; catch up with `{line}`"
     if entry.gaps:
         yield (
-            f"gap     {entry.symbol} {entry.gaps[0]} .. {entry.gaps[-1]}: {len(entry.gaps)} days without data between "
-            f"two histories"
+            f"gap     {entry.symbol} {entry.gaps[0]} .. {entry.gaps[-1]}: "
+            f"{counted(len(entry.gaps), 'day')} without data between two histories"
         )

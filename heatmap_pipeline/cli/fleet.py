@@ -23,7 +23,7 @@ from heatmap_pipeline.cli.options import (
     symbols_of,
     tell,
 )
-from heatmap_pipeline.errors import HeatmapError
+from heatmap_pipeline.errors import HeatmapError, counted
 
 if TYPE_CHECKING:
     from heatmap_pipeline.fleet.worker import Shard
@@ -130,7 +130,8 @@ def fleet_collect(grace: float) -> None:
 
     report = collect(settings, timedelta(hours=grace))
     click.echo(
-        f"{settings.store}: {report.removed} parts removed, {report.bytes / 1e6:.1f} MB; {report.kept} parts stay"
+        f"{settings.store}: {counted(report.removed, 'part')} removed, {report.bytes / 1e6:.1f} MB; "
+        f"{counted(report.kept, 'part')} left"
     )
 
 
@@ -173,8 +174,9 @@ def _pull(settings: Settings, folder: Path) -> None:
 
     report = pull(settings, folder)
     click.echo(
-        f"{report.database}: {report.symbols} symbols, {report.parts} parts, {report.bytes / 1e6:.1f} MB; "
-        f"{report.fetched} fetched, {report.removed} removed, {'replaced' if report.replaced else 'unchanged'}"
+        f"{report.database}: {counted(report.symbols, 'symbol')}, {counted(report.parts, 'part')}, "
+        f"{report.bytes / 1e6:.1f} MB; {report.fetched} fetched, {report.removed} removed, "
+        f"{'written' if report.replaced else 'unchanged'}"
     )
 
 

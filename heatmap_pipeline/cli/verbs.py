@@ -30,7 +30,7 @@ from heatmap_pipeline.cli.options import (
     tell,
 )
 from heatmap_pipeline.cli.showing import progress, recording
-from heatmap_pipeline.errors import printable
+from heatmap_pipeline.errors import counted, printable
 from heatmap_pipeline.source_kinds import RECORDED_EXCHANGES
 
 if TYPE_CHECKING:
@@ -371,7 +371,7 @@ def backup(folder: Path, keep: int | None, home: Path | None) -> None:
     done = back_up(warehouse, folder.expanduser().resolve(), environment_shown(), keep=keep)
     click.echo(f"{done.files} files, {done.size / 1e6:.1f} MB, are in {done.folder}")
     if done.removed:
-        click.echo(f"{done.removed} older ones were removed")
+        click.echo(f"{counted(done.removed, 'older backup')} removed")
 
 
 @main.command()

@@ -22,7 +22,7 @@ from uuid import UUID
 from filelock import FileLock, Timeout
 
 from heatmap_pipeline.chain.old_files import remove_old_files
-from heatmap_pipeline.errors import HeatmapError
+from heatmap_pipeline.errors import HeatmapError, reason
 from heatmap_pipeline.settings import Settings
 
 _DAY = 86400.0
@@ -103,7 +103,7 @@ def tidy_up(settings: Settings, warn: Callable[[str], object] = _log.warning) ->
     except Timeout:
         return None
     except (sqlite3.Error, OSError, HeatmapError) as error:
-        warn(f"nothing more was removed of what is too old: {error}; it is tried again")
+        warn(f"nothing more was removed of what is too old: {reason(error)}; it is tried again")
         return None
     return Removed(runs, files, more)
 

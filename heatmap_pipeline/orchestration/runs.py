@@ -27,7 +27,7 @@ from heatmap_pipeline.chain.commands import run_command
 from heatmap_pipeline.chain.due import clock_is_behind, words_for_clock
 from heatmap_pipeline.chain.recovery import ask_each
 from heatmap_pipeline.commands import command
-from heatmap_pipeline.errors import HeatmapError
+from heatmap_pipeline.errors import HeatmapError, reason
 from heatmap_pipeline.instants import ONE_DAY
 from heatmap_pipeline.market.sources import open_market
 from heatmap_pipeline.notices import Failure, announce, told_failed
@@ -496,9 +496,9 @@ def _explaining(folder: Path) -> Iterator[None]:
     try:
         yield
     except (SQLAlchemyError, OSError) as error:
-        reason = " ".join(str(getattr(error, "orig", None) or error).split())
+        why = reason(getattr(error, "orig", None) or error)
         raise RunError(
-            f"Dagster's history in {folder} cannot be used ({reason}); make room on its disk or choose another --home, "
+            f"Dagster's history in {folder} cannot be used ({why}); make room on its disk or choose another --home, "
             "and run again"
         ) from None
 

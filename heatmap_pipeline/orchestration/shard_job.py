@@ -18,7 +18,7 @@ from pydantic import Field
 from heatmap_pipeline.chain import calendar
 from heatmap_pipeline.chain.due import last_due, of_earlier_version, wrong_clock
 from heatmap_pipeline.chain.reach import plan_due
-from heatmap_pipeline.errors import HeatmapError
+from heatmap_pipeline.errors import HeatmapError, counted
 from heatmap_pipeline.fleet.pull import pull
 from heatmap_pipeline.fleet.worker import Requests, open_bucket, run_symbols
 from heatmap_pipeline.orchestration.assets.common import OWNERS, asset_key
@@ -137,7 +137,7 @@ def _pulled(settings: Settings, say: Callable[[str], object]) -> dict[str, str]:
         made = pull(settings, settings.home)
     except HeatmapError as error:
         return {"heatmap.duckdb": str(error)}
-    say(f"{made.symbols} symbols, {made.fetched} parts fetched")
+    say(f"{counted(made.symbols, 'symbol')}, {counted(made.fetched, 'part')} fetched")
     return {}
 
 

@@ -28,7 +28,7 @@ import duckdb
 from pydantic import BaseModel, StrictInt, ValidationError
 
 from heatmap_pipeline.commands import at, command
-from heatmap_pipeline.errors import HeatmapError
+from heatmap_pipeline.errors import HeatmapError, reason
 from heatmap_pipeline.files import open_regular, replace_file, sync
 from heatmap_pipeline.locks import LockHeldError, file_lock
 from heatmap_pipeline.store.catalogue import views_over
@@ -403,7 +403,7 @@ def _explaining(folder: Path) -> Iterator[None]:
     try:
         yield
     except (duckdb.Error, OSError) as error:
-        text = " ".join(str(error).split())
+        text = reason(error)
         number = error.errno if isinstance(error, OSError) else None
         full = ("No space left", "Disk quota exceeded", "File too large")
         if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or any(part in text for part in full):

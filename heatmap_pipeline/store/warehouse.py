@@ -23,7 +23,7 @@ from pathlib import Path
 import duckdb
 
 from heatmap_pipeline.commands import at, command, first_commands
-from heatmap_pipeline.errors import HeatmapError
+from heatmap_pipeline.errors import HeatmapError, reason
 from heatmap_pipeline.locks import LockHeldError, file_lock
 from heatmap_pipeline.store import instances
 from heatmap_pipeline.store.blank import put_blank
@@ -488,12 +488,12 @@ class Warehouse:
             anew = f"open it where it was published, or pull it anew with `{command(at(self.home), 'catalogue')}`"
         return StoreError(
             f"{self.published} shows files that are gone or damaged (was the home moved, or {PARTS_FOLDER}/ removed?); "
-            f"{anew} ({' '.join(str(error).split())})"
+            f"{anew} ({reason(error)})"
         )
 
     def _explained(self, error: Exception, path: Path) -> StoreError:
         """Return the same failure as a sentence that says what to do."""
-        text = " ".join(str(error).split())
+        text = reason(error)
         number = error.errno if isinstance(error, OSError) else None
         full = ("No space left", "Disk quota exceeded", "File too large")
         if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or any(part in text for part in full):

@@ -81,7 +81,7 @@ def test_days_with_too_many_cells_are_named_until_they_are_made_again(settings: 
             commit(con, day, (500_000, 3))
         assert list(fit_lines(con, settings, BTC, "delta")) == [
             f"coarse  {BTC} delta {DAYS[1]}: of 500,000 cells those far from the price are put together (3 digits); "
-            f"1 more days, the first {DAYS[0]}"
+            f"1 more day, the first {DAYS[0]}"
         ]
         for day in DAYS[:2]:
             commit(con, day, None)

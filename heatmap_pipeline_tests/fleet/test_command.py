@@ -53,8 +53,8 @@ def test_a_run_of_dagster_over_the_store_is_one_of_any_home(
     assert said[0] == f"store {store}"
     assert said[2].split()[:5] == [BTC, "delta", "3", str(day(1)), str(day(3))]
     catalogue = done("fleet", "catalogue").stdout
-    assert catalogue.startswith(f"{machine / 'heatmap.duckdb'}: 1 symbols, ")
-    assert catalogue.endswith(" 0 removed, replaced\n")
+    assert catalogue.startswith(f"{machine / 'heatmap.duckdb'}: 1 symbol, ")
+    assert catalogue.endswith(" 0 removed, written\n")
     monkeypatch.setattr("heatmap_pipeline.render.page.is_drawn", lambda *_: True)  # nothing is drawn in tests
     again = done("fleet", "run", BTC, "--start", day(1), "--end", day(3))
     assert again.stdout.startswith(f"{BTC}: {day(1)} .. {day(3)} stored, unchanged and published: nothing to do")
@@ -152,7 +152,7 @@ def test_forgetting_says_that_the_store_is_left_as_it_is(
     assert f"\n{ETH} " in done("status").stdout
     open_bucket(settings_of()).remove([f"manifests/{ETH}.json"])
     assert f"\n{ETH} " not in done("status").stdout
-    assert done("fleet", "catalogue").stdout.startswith(f"{machine / 'heatmap.duckdb'}: 1 symbols, ")
+    assert done("fleet", "catalogue").stdout.startswith(f"{machine / 'heatmap.duckdb'}: 1 symbol, ")
 
 
 def test_verbs_of_a_home_are_refused_where_the_store_is_set(machine: Path) -> None:
@@ -191,7 +191,7 @@ def test_an_empty_store_says_how_to_begin(machine: Path, store: str) -> None:
         "nothing is stored in it yet; begin with `heatmap fleet run SYMBOL --start DAY --end DAY`",
     ]
     refused(heatmap("fleet", "catalogue"), 1, f"nothing is stored in {store} yet")
-    assert done("fleet", "collect").stdout == f"{store}: 0 parts removed, 0.0 MB; 0 parts stay\n"
+    assert done("fleet", "collect").stdout == f"{store}: 0 parts removed, 0.0 MB; 0 parts left\n"
 
 
 def test_a_command_names_the_home_that_a_scratch_home_is_of(tmp_path: Path) -> None:

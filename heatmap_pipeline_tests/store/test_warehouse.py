@@ -269,7 +269,7 @@ def test_a_home_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monke
     file = tmp_path / "file"
     file.write_text("")
     with (
-        pytest.raises(StoreError, match="cannot be written; choose another with --home"),
+        pytest.raises(StoreError, match=r"cannot be written; choose another with --home \(Not a directory: "),
         Warehouse(file).connect("BTCUSDT"),
     ):
         pass
