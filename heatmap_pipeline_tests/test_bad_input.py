@@ -25,6 +25,7 @@ from contextlib import nullcontext
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import dagster as dg
@@ -486,16 +487,17 @@ def _full_below(folder: Path, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Path, "write_bytes", write_bytes)
 
 
-def _full_table(module: str, table: str, patch: pytest.MonkeyPatch) -> None:
-    """Let no row be inserted into a table, as DuckDB says it."""
-    from heatmap_pipeline.store.sql import insert
+def _full_table(inserting: str, table: str, patch: pytest.MonkeyPatch) -> None:
+    """Let a function of the store insert no row into a table, as DuckDB says it."""
+    place = f"heatmap_pipeline.store.{inserting}"
+    insert: Callable[..., Any] = resolve_name(place)
 
-    def refuse(con: Any, name: str, columns: Any) -> int:
+    def refuse(con: Any, name: str, columns: Any) -> Any:
         if name == table:
             raise duckdb.IOException('IO Error: Could not write to file "BTCUSDT.duckdb": No space left on device')
         return insert(con, name, columns)
 
-    patch.setattr(f"heatmap_pipeline.store.{module}.insert", refuse)
+    patch.setattr(place, refuse)
 
 
 def _full_history(patch: pytest.MonkeyPatch, place: str) -> None:
@@ -507,10 +509,16 @@ FULL: dict[str, tuple[Callable[[Path, pytest.MonkeyPatch], Any], str]] = {
     "dagster.yaml": (lambda home, patch: _full_below(home / "dagster", patch), "cannot be written"),
     "opening the history": (lambda _, patch: _full_history(patch, "from_config"), "disk is full"),
     "an event": (lambda _, patch: _full_history(patch, "handle_new_event"), "disk is full"),
-    "raw candles": (lambda _, patch: _full_table("raw", "raw_candles", patch), "disk that holds"),
-    "raw open interest": (lambda _, patch: _full_table("raw", "raw_open_interest", patch), "disk that holds"),
-    "a day's events": (lambda _, patch: _full_table("commit", "position_events", patch), "disk that holds"),
-    "snapshots": (lambda _, patch: _full_table("commit", "liquidation_snapshots", patch), "disk that holds"),
+    "raw candles": (lambda _, patch: _full_table("raw.insert", "raw_candles", patch), "disk that holds"),
+    "raw open interest": (lambda _, patch: _full_table("raw.insert", "raw_open_interest", patch), "disk that holds"),
+    "a day's events": (
+        lambda _, patch: _full_table("commit.insert_parts", "position_events", patch),
+        "disk that holds",
+    ),
+    "snapshots": (
+        lambda _, patch: _full_table("commit.insert_parts", "liquidation_snapshots", patch),
+        "disk that holds",
+    ),
     "publication, copying": (
         lambda _, patch: patch.setattr("heatmap_pipeline.store.publish.shutil.copyfile", _full),
         "disk that holds",
