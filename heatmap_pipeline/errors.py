@@ -56,7 +56,10 @@ def reason(error: Exception) -> str:
     Example:
         >>> reason(PermissionError(13, "Permission denied", "/srv/heatmap"))
         'Permission denied: /srv/heatmap'
+        >>> reason(OSError(28, "No space left on device", "a.duckdb", None, "b.duckdb"))
+        'No space left on device: a.duckdb -> b.duckdb'
     """
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+        files = " -> ".join(str(name) for name in (error.filename, error.filename2) if name)
+        return f"{error.strerror}: {files}" if files else error.strerror
     return " ".join(str(error).split())

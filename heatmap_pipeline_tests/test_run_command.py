@@ -174,7 +174,7 @@ def test_a_new_history_may_begin_where_the_source_has_no_data(files: Path, tmp_p
     done(*arguments, "--restart")
     assert days(home, BTC) == {"delta": [day(2), day(4)]}
     status = done("status", "--home", home).stdout
-    assert f"gap     {BTC} {day(3)} .. {day(3)}: 1 days without data" in status
+    assert f"gap     {BTC} {day(3)} .. {day(3)}: 1 day without data" in status
 
 
 def test_a_repairing_command_repairs(files: Path, tmp_path: Path) -> None:
