@@ -23,6 +23,13 @@ from heatmap_pipeline.store.months import AS_PARQUET, fingerprints, rows_of
 from heatmap_pipeline.store.schema import Table, symbol_tables
 from heatmap_pipeline.store.sql import Connection, quoted, rows, scalar
 
+_OF_CHANCE = {"liquidation_snapshots", "open_positions"}
+"""Tables that are mostly numbers of which none is like another."""
+
+_BYTES_APART = "(FORMAT parquet, PARQUET_VERSION v2, COMPRESSION zstd)"
+"""The first bytes of such numbers stand together, as they are alike: a tenth less than `AS_PARQUET`. Where numbers come
+again, as in events, it would be a tenth more."""
+
 
 @dataclass(frozen=True)
 class Cut:
@@ -138,7 +145,8 @@ def _print_of(con: Connection, table: Table, symbol: str) -> str:
 def _write(con: Connection, table: Table, symbol: str, month: str, folder: Path) -> tuple[Part | None, Path]:
     """Write the rows of a part; None where there are none."""
     new = folder / f"{table.name}.new"
-    count = scalar(con, f"COPY ({rows_of(table, symbol, month)}) TO {quoted(new)} {AS_PARQUET}")
+    how = _BYTES_APART if table.name in _OF_CHANCE else AS_PARQUET
+    count = scalar(con, f"COPY ({rows_of(table, symbol, month)}) TO {quoted(new)} {how}")
     if not count:
         new.unlink()
         return None, new

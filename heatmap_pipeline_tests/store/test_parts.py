@@ -101,6 +101,16 @@ def test_what_is_put_together_is_what_was_cut(months: Connection, whole: Cut, tm
     assert (again.parts, again.fingerprints) == (whole.parts, whole.fingerprints)
 
 
+def test_numbers_of_chance_have_their_bytes_apart_where_that_is_less(whole: Cut) -> None:
+    apart = {}
+    for part, file in files_of(whole).items():
+        query = "SELECT DISTINCT encodings FROM parquet_metadata(?) WHERE type = 'DOUBLE'"
+        with duckdb.connect() as con:
+            encodings = {one for (one,) in con.execute(query, [str(file)]).fetchall()}
+        apart[part.table] = any("BYTE_STREAM_SPLIT" in one for one in encodings)
+    assert {table for table, is_apart in apart.items() if is_apart} == {"liquidation_snapshots", "open_positions"}
+
+
 def test_a_change_of_a_month_is_cut_anew_and_nothing_of_others(whole: Cut, tmp_path: Path) -> None:
     with empty() as con:
         load(con, SYMBOL, files_of(whole))
