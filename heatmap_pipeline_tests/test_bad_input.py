@@ -264,6 +264,21 @@ def test_a_day_asked_for_in_vain_is_forgotten_with_the_next_success(made: Path, 
     assert "nothing is failed, stale or missing" in done("status", "--home", home).stdout
 
 
+def test_what_lies_in_the_place_of_a_symbol_is_left_by_a_run_in_vain(made: Path, archive: Path, tmp_path: Path) -> None:
+    """A database of another program, and a copy of another symbol's."""
+    folder = tmp_path / "home" / "warehouse"
+    folder.mkdir(parents=True)
+    with duckdb.connect(str(folder / "NOPEUSDT.duckdb")) as con:
+        con.execute("CREATE TABLE of_somebody AS SELECT 1 AS number")
+    shutil.copyfile(made / "warehouse" / f"{BTC}.duckdb", folder / f"{ETH}.duckdb")
+    refused(run(folder.parent, archive, symbol="NOPEUSDT"), 1, "holds no tables of this program; move it away")
+    refused(run(folder.parent, archive, 8, 9, symbol=ETH), 1, f"no candles of {ETH}")
+    with duckdb.connect(str(folder / "NOPEUSDT.duckdb")) as con:
+        assert con.execute("FROM of_somebody").fetchall() == [(1,)]
+    with duckdb.connect(str(folder / f"{ETH}.duckdb")) as con:
+        assert con.execute("SELECT DISTINCT symbol FROM raw_days").fetchall() == [(BTC,)]
+
+
 def test_good_days_before_a_bad_one_are_published_and_the_rest_follows(
     made: Path, archive: Path, tmp_path: Path
 ) -> None:
