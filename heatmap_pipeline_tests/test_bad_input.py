@@ -264,6 +264,20 @@ def test_a_day_asked_for_in_vain_is_forgotten_with_the_next_success(made: Path, 
     assert "nothing is failed, stale or missing" in done("status", "--home", home).stdout
 
 
+def test_a_day_that_is_damaged_is_said_until_it_is_mended(made: Path, archive: Path, tmp_path: Path) -> None:
+    home = Path(shutil.copytree(made, tmp_path / "home"))
+    path = candles_file(archive, 3)
+    good = path.read_bytes(), checksum_of(path).read_bytes()
+    cut_zip(path)
+    last_line(run(home, archive, 2, 3).stderr, 1, path.name)
+    assert run(home, archive, 1, 2).exit_code == 0
+    assert f"failed  {BTC} {day(3)} raw_candles: " in done("status", "--home", home).stdout
+    path.write_bytes(good[0])
+    checksum_of(path).write_bytes(good[1])
+    assert run(home, archive, 3, 3).exit_code == 0
+    assert "nothing is failed, stale or missing" in done("status", "--home", home).stdout
+
+
 def test_what_lies_in_the_place_of_a_symbol_is_left_by_a_run_in_vain(made: Path, archive: Path, tmp_path: Path) -> None:
     """A database of another program, and a copy of another symbol's."""
     folder = tmp_path / "home" / "warehouse"
