@@ -293,6 +293,16 @@ def test_what_lies_in_the_place_of_a_symbol_is_left_by_a_run_in_vain(made: Path,
         assert con.execute("SELECT DISTINCT symbol FROM raw_days").fetchall() == [(BTC,)]
 
 
+def test_a_published_database_that_nobody_can_read_is_said(made: Path, tmp_path: Path) -> None:
+    home = Path(shutil.copytree(made, tmp_path / "home"))
+    published(home).unlink()
+    published(home).mkdir()
+    status = done("status", "--home", home).stdout.splitlines()
+    assert status[-2].startswith(f"failed  a database in {home} failed: ")
+    assert "Is a directory" in status[-2]
+    assert status[-1] == "1 to look at"
+
+
 def test_good_days_before_a_bad_one_are_published_and_the_rest_follows(
     made: Path, archive: Path, tmp_path: Path
 ) -> None:
