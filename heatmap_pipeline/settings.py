@@ -456,9 +456,11 @@ _LEGAL = {
     "finite_number": "a number",
     "float_parsing": "a number",
     "int_parsing": "a whole number",
+    "int_parsing_size": "a whole number",
     "bool_parsing": "true or false",
     "date_parsing": "a day that there is, such as 2026-11-21",
     "date_from_datetime_parsing": "a day that there is, such as 2026-11-21",
+    "date_from_datetime_inexact": "a day that there is, such as 2026-11-21",
 }
 """What a value may be, by what pydantic calls the error; its own words are for programmers."""
 

@@ -264,6 +264,45 @@ def test_a_day_asked_for_in_vain_is_forgotten_with_the_next_success(made: Path, 
     assert "nothing is failed, stale or missing" in done("status", "--home", home).stdout
 
 
+def test_a_day_that_is_damaged_is_said_until_it_is_mended(made: Path, archive: Path, tmp_path: Path) -> None:
+    home = Path(shutil.copytree(made, tmp_path / "home"))
+    path = candles_file(archive, 3)
+    good = path.read_bytes(), checksum_of(path).read_bytes()
+    cut_zip(path)
+    last_line(run(home, archive, 2, 3).stderr, 1, path.name)
+    assert run(home, archive, 1, 2).exit_code == 0
+    assert f"failed  {BTC} {day(3)} raw_candles: " in done("status", "--home", home).stdout
+    path.write_bytes(good[0])
+    checksum_of(path).write_bytes(good[1])
+    assert run(home, archive, 3, 3).exit_code == 0
+    assert "nothing is failed, stale or missing" in done("status", "--home", home).stdout
+
+
+def test_what_lies_in_the_place_of_a_symbol_is_left_by_a_run_in_vain(made: Path, archive: Path, tmp_path: Path) -> None:
+    """A database of another program, and a copy of another symbol's."""
+    folder = tmp_path / "home" / "warehouse"
+    folder.mkdir(parents=True)
+    with duckdb.connect(str(folder / "NOPEUSDT.duckdb")) as con:
+        con.execute("CREATE TABLE of_somebody AS SELECT 1 AS number")
+    shutil.copyfile(made / "warehouse" / f"{BTC}.duckdb", folder / f"{ETH}.duckdb")
+    refused(run(folder.parent, archive, symbol="NOPEUSDT"), 1, "holds no tables of this program; move it away")
+    refused(run(folder.parent, archive, 8, 9, symbol=ETH), 1, f"no candles of {ETH}")
+    with duckdb.connect(str(folder / "NOPEUSDT.duckdb")) as con:
+        assert con.execute("FROM of_somebody").fetchall() == [(1,)]
+    with duckdb.connect(str(folder / f"{ETH}.duckdb")) as con:
+        assert con.execute("SELECT DISTINCT symbol FROM raw_days").fetchall() == [(BTC,)]
+
+
+def test_a_published_database_that_nobody_can_read_is_said(made: Path, tmp_path: Path) -> None:
+    home = Path(shutil.copytree(made, tmp_path / "home"))
+    published(home).unlink()
+    published(home).mkdir()
+    status = done("status", "--home", home).stdout.splitlines()
+    assert status[-2].startswith(f"failed  a database in {home} failed: ")
+    assert "Is a directory" in status[-2]
+    assert status[-1] == "1 to look at"
+
+
 def test_good_days_before_a_bad_one_are_published_and_the_rest_follows(
     made: Path, archive: Path, tmp_path: Path
 ) -> None:

@@ -111,6 +111,7 @@ def test_the_command_itself() -> None:
         (("run", BTC, "--jobs", "abc"), "'abc' is not allowed; write a whole number from 1 to 64"),
         (("backup", "DIR", "--keep", "0"), "'0' is not allowed; write a whole number from 1 on"),
         (("fleet", "collect", "--grace", "x"), "'x' is not allowed; write a number from 0 to 720"),
+        (("fleet", "collect", "--grace", "nan"), "'nan' is not allowed; write a number from 0 to 720"),
     ],
 )
 def test_a_value_that_an_option_cannot_have_is_refused_with_what_is_allowed(words: tuple[str, ...], said: str) -> None:

@@ -93,6 +93,12 @@ def test_paths_are_absolute_and_the_tilde_is_the_users_home(monkeypatch: pytest.
     assert load_settings().home == tmp_path / "market"
 
 
+def test_a_number_that_is_too_long_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEATMAP_JOBS", "9" * 5000)
+    with pytest.raises(SettingsError, match=r"^setting HEATMAP_JOBS = '9+…: write a whole number$"):
+        load_settings()
+
+
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
@@ -102,6 +108,7 @@ def test_paths_are_absolute_and_the_tilde_is_the_users_home(monkeypatch: pytest.
         ("MODELS", "delta,gamma", "unknown model gamma; allowed are delta and turnover"),
         ("MODELS", " , ", "unknown model (none); allowed are delta and turnover"),
         ("START", "2024-02-30", "write a day that there is, such as 2026-11-21"),
+        ("START", "2024-02-03T05:00", "write a day that there is, such as 2026-11-21"),
         ("CANDLE_INTERVAL", "3m", "write '1m', '5m' or '15m'"),
         ("SNAPSHOT_INTERVAL", "7m", "'15m'"),
         ("DEMO_SEED", "x", "write a whole number"),

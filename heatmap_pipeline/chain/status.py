@@ -31,7 +31,7 @@ from heatmap_pipeline.store.odd import odd_days
 from heatmap_pipeline.store.origin import as_stored
 from heatmap_pipeline.store.publish import publication
 from heatmap_pipeline.store.read import PublishedHistory, SymbolStatus, published_histories
-from heatmap_pipeline.store.warehouse import StoreError, UnusableError, Warehouse
+from heatmap_pipeline.store.warehouse import OpenElsewhereError, StoreError, UnusableError, Warehouse
 from heatmap_pipeline.store.whole import days_not_whole
 from heatmap_pipeline.symbols import contract_of, own_exchange
 
@@ -231,13 +231,17 @@ def _not_begun(settings: Settings, begun: Set[str]) -> Iterator[str]:
 
 def _unusable(warehouse: Warehouse) -> str | None:
     """Say what is wrong with a published database that cannot be read; nothing if someone just has it open."""
+    if not warehouse.published.exists():
+        return None
     try:
         with warehouse.read():
             return None
     except UnusableError as error:
         return f"damaged {error}"
-    except StoreError:
+    except OpenElsewhereError:
         return None
+    except StoreError as error:
+        return f"failed  {error}"
 
 
 def _as_stored(settings: Settings, symbol: str, entries: Sequence[SymbolStatus]) -> Settings:

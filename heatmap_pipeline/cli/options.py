@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -51,11 +52,14 @@ class Number(click.FloatRange):
     """A number from one to another."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the number; fails for what is none of them."""
+        """Return the number; fails for what is none of them, as `nan` is none."""
         try:
-            return super().convert(value, param, ctx)
+            number = super().convert(value, param, ctx)
         except click.BadParameter:
+            number = math.nan
+        if math.isnan(number):
             self.fail(f"{value!r} is not allowed; write a number {_between(self.min, self.max)}", param, ctx)
+        return number
 
 
 def _between(least: float | None, most: float | None) -> str:

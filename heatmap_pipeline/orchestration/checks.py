@@ -113,7 +113,10 @@ def up_to_date(con: Any, settings: Settings, symbol: str, _model: str = "", *_: 
     histories = published_histories(Warehouse(settings.home), [symbol])
     first = first_due(con, settings, symbol, until, histories, again=ended is None)
     catch_up = f"catch up with `{command(settings, 'refresh', symbol)}`"
-    missing = 0 if first is None else (until - first).days + 1
+    if first is None:
+        begin = command(settings, "run", symbol, days=("DAY", "DAY"))
+        return CheckReport(False, f"nothing of it is stored; begin with `{begin}`", {**numbers, "failed_days": 0})
+    missing = (until - first).days + 1
     if missing > 0 and settings.kind.grows:
         text = f"{first} .. {until} are missing or not final; {catch_up}"
         return CheckReport(False, text, {**numbers, "failed_days": 0, "missing_days": missing})

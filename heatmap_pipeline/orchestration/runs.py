@@ -23,6 +23,7 @@ import dagster as dg
 from sqlalchemy.exc import SQLAlchemyError
 
 import heatmap_pipeline
+from heatmap_pipeline.chain.calendar import today
 from heatmap_pipeline.chain.commands import run_command
 from heatmap_pipeline.chain.due import clock_is_behind, words_for_clock
 from heatmap_pipeline.chain.recovery import ask_each
@@ -469,11 +470,20 @@ def _run_groups(
 
 
 def _forget_what_was_asked_in_vain(settings: Settings, outcome: Outcome) -> None:
-    """Forget that days failed which are not stored, of symbols that got all that was asked for this time."""
+    """Forget that days could not be read that the source has not, of symbols that got all they were asked for.
+
+    Of a day that it has, as of one whose file is damaged, it is true still.
+    """
     warehouse = Warehouse(settings.home, lock_timeout=settings.lock_timeout)
     for symbol in outcome.published.keys() - outcome.failures.keys():
-        with suppress(HeatmapError), warehouse.connect(symbol) as con:  # the run is no worse for it
-            stored.clear_failures_outside(con, symbol)
+        with suppress(HeatmapError):  # the run is no worse for it
+            with warehouse.connect(symbol) as con:
+                failed = set(stored.failed_outside(con, symbol))
+            begun = [day for day in failed if day <= today()]
+            had = open_market(settings).available(symbol, begun) if begun else set()
+            if in_vain := failed - had:
+                with warehouse.connect(symbol) as con:
+                    stored.clear_failures_to_read(con, symbol, in_vain)
 
 
 def _grouped(requests: Mapping[str, Days]) -> list[tuple[Days, list[str]]]:

@@ -69,11 +69,15 @@ def made_of(warehouse: Warehouse, views_over: Path | None) -> str:
 
 
 def is_catalogue(warehouse: Warehouse) -> bool:
-    """Whether what is published in a folder was made of a store's parts, and not of private databases."""
-    notes: dict[Path, str | None] = {}
+    """Whether what is published in a folder was made of a store's parts, and not of private databases.
+
+    Its size and its time tell, which a folder keeps that was moved or copied as a whole.
+    """
+    notes: list[str | None] = []
     with suppress(OSError):  # no parts, or none to be seen
-        notes = {place: built_note(place) for place in generations(warehouse.home / PARTS_FOLDER)}
-    return any(note and note in {made_of(warehouse, None), made_of(warehouse, place)} for place, note in notes.items())
+        notes = [built_note(place) for place in generations(warehouse.home / PARTS_FOLDER)]
+    _, *published = made_of(warehouse, None).split()[:3] or [""]
+    return bool(published) and any(note.split()[1:3] == published for note in notes if note)
 
 
 def refuse_catalogue(warehouse: Warehouse) -> None:

@@ -7,6 +7,7 @@ not: writing them (`commit.py`), and which days have to be computed (`chain/`).
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any
@@ -185,10 +186,19 @@ def clear_failures(con: Connection, symbol: str, stage: str, first: date, last: 
     )
 
 
-def clear_failures_outside(con: Connection, symbol: str) -> None:
-    """Forget failures of days before the first stored one and after the last: days that a request asked for in vain."""
-    con.execute(
-        "DELETE FROM failed_days USING (SELECT min(day) AS first, max(day) AS last FROM raw_days "
-        "WHERE symbol = $symbol) WHERE symbol = $symbol AND day NOT BETWEEN first AND last",
-        {"symbol": symbol},
+def failed_outside(con: Connection, symbol: str) -> list[date]:
+    """Return days before the first stored one and after the last that could not be read, rising."""
+    found = rows(
+        con,
+        "SELECT DISTINCT day FROM failed_days, (SELECT min(day) AS first, max(day) AS last FROM raw_days "
+        "WHERE symbol = ?) WHERE symbol = ? AND stage LIKE 'raw%' AND day NOT BETWEEN first AND last ORDER BY day",
+        [symbol, symbol],
+    )
+    return [day for (day,) in found]
+
+
+def clear_failures_to_read(con: Connection, symbol: str, days: Collection[date]) -> None:
+    """Forget that these days could not be read."""
+    con.executemany(
+        "DELETE FROM failed_days WHERE symbol = ? AND stage LIKE 'raw%' AND day = ?", [[symbol, day] for day in days]
     )

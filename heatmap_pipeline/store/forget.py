@@ -10,7 +10,7 @@ from heatmap_pipeline.store.migrate import columns_there
 from heatmap_pipeline.store.origin import forget_archive
 from heatmap_pipeline.store.publish import TABLES_UP_TO, publish
 from heatmap_pipeline.store.reading import forget_readings
-from heatmap_pipeline.store.schema import symbol_tables
+from heatmap_pipeline.store.schema import symbol_tables, tables
 from heatmap_pipeline.store.sql import Connection, rows
 from heatmap_pipeline.store.warehouse import Warehouse
 
@@ -28,6 +28,8 @@ def holds_symbol(con: Connection, symbol: str) -> bool:
 def drop_if_nothing(warehouse: Warehouse, symbol: str) -> bool:
     """Remove the private database of a symbol of which nothing is stored, as a run in vain leaves one.
 
+    A file in its place that holds anything else, as that of another program or of another symbol, stays.
+
     Returns:
         Whether there is none now.
 
@@ -38,10 +40,19 @@ def drop_if_nothing(warehouse: Warehouse, symbol: str) -> bool:
     with warehouse.locked(symbol), warehouse.explaining(path):
         if path.exists():
             with warehouse.opened(path) as con:
-                if holds_symbol(con, symbol):
+                if not _is_empty(con):
                     return False
             _remove(path)
         return True
+
+
+def _is_empty(con: Connection) -> bool:
+    """Whether a database holds no row of any symbol but that it failed, and no table that is none of ours."""
+    there = columns_there(con).keys()
+    return there <= {table.name for table in tables()} and not any(
+        rows(con, f"SELECT 1 FROM {name} LIMIT 1")  # noqa: S608 - a name of ours
+        for name in there - {"schema_version", "failed_days"}
+    )
 
 
 def forget_symbol(warehouse: Warehouse, symbol: str, *, tables_up_to: float = TABLES_UP_TO) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,10 +14,13 @@ import pytest
 from heatmap_pipeline.cli.days import say_where
 from heatmap_pipeline.commands import command
 from heatmap_pipeline.fleet.collect import manifests
+from heatmap_pipeline.fleet.pull import pull
 from heatmap_pipeline.fleet.worker import open_bucket
 from heatmap_pipeline.orchestration import runs
 from heatmap_pipeline.settings import Settings, load_settings
+from heatmap_pipeline.store.catalogue import is_catalogue
 from heatmap_pipeline.store.manifest import manifest_path
+from heatmap_pipeline.store.warehouse import Warehouse
 from heatmap_pipeline_tests._homes import done, heatmap, last_line, refused
 from heatmap_pipeline_tests._webhook import listening
 from heatmap_pipeline_tests.fleet.stores import assert_like, parts_named, run
@@ -174,6 +178,21 @@ def test_into_a_catalogue_nothing_is_computed(
         refused(heatmap(*words), 1, f"home {machine} is the catalogue of a fleet", "choose another home")
     assert "made of what is in a store by `heatmap fleet catalogue`" in done("status").stdout
     assert (machine / "heatmap.duckdb").read_bytes() == before
+    copy = shutil.copytree(machine, machine.with_name("copy"))
+    refused(heatmap("run", BTC, *days, "--home", copy), 1, f"home {copy} is the catalogue of a fleet")
+
+
+def test_a_catalogue_in_views_that_was_moved_is_one_still(settings_of: Machine, begin: Begin, tmp_path: Path) -> None:
+    begin(settings_of(), "1")
+    home = tmp_path / "pulled"
+    pull(settings_of(), home, tables_up_to=0)
+    assert is_catalogue(Warehouse(home))
+    moved = home.rename(tmp_path / "moved")
+    assert is_catalogue(Warehouse(moved))
+    (moved / "heatmap.duckdb").touch()
+    assert not is_catalogue(Warehouse(moved)), "as one that was put in its place"
+    (moved / "heatmap.duckdb").unlink()
+    assert not is_catalogue(Warehouse(moved))
 
 
 @pytest.mark.parametrize(

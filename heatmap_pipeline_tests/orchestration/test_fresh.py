@@ -10,9 +10,10 @@ import pytest
 
 from heatmap_pipeline.orchestration import checks
 from heatmap_pipeline.orchestration.build import build_defs
-from heatmap_pipeline.orchestration.checks import RULES
+from heatmap_pipeline.orchestration.checks import RULES, up_to_date
 from heatmap_pipeline.orchestration.sensors import IDLE_DAYS, freshness
 from heatmap_pipeline.settings import Settings, load_settings
+from heatmap_pipeline.store.warehouse import Warehouse
 from heatmap_pipeline_tests._homes import as_if_yesterday_were
 from heatmap_pipeline_tests.orchestration.homes import BTC, ETH, day, real
 
@@ -39,6 +40,14 @@ def test_data_age_while_nothing_runs(growing: Settings, monkeypatch: pytest.Monk
     assert f"{day(6)} .. {day(7)} are missing" in (then.description or "")
     assert f"heatmap refresh {BTC}" in (then.description or "")
     assert aged != words
+
+
+def test_a_symbol_of_which_nothing_is_stored_is_not_up_to_date(growing: Settings) -> None:
+    """As one whose runs were all in vain, and left no failure."""
+    with Warehouse(growing.home).look(ETH) as con:
+        report = up_to_date(con, growing.model_copy(update={"start": None}), ETH)
+    assert not report.passed
+    assert f"nothing of it is stored; begin with `heatmap run {ETH} --start DAY --end DAY" in report.description
 
 
 def test_the_sensor_says_so_in_dagster(growing: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,8 +21,9 @@ from heatmap_pipeline.store.commit import DayCells, commit_cells, commit_days, d
 from heatmap_pipeline.store.days import (
     ChainError,
     clear_failures,
-    clear_failures_outside,
+    clear_failures_to_read,
     day_records,
+    failed_outside,
     load_state,
     record_failure,
     snapshot_days,
@@ -339,8 +340,12 @@ def test_failures_are_remembered_once(tmp_path: Path) -> None:
         assert con.execute(query).fetchall() == []
 
 
-def test_failures_of_days_that_were_asked_for_in_vain_are_forgotten(con: Connection) -> None:
-    for day in (DAYS[0] - timedelta(days=1), *DAYS, DAYS[-1] + timedelta(days=1)):
+def test_days_that_could_not_be_read_beside_what_is_stored_can_be_forgotten(con: Connection) -> None:
+    outside = [DAYS[0] - timedelta(days=1), DAYS[-1] + timedelta(days=1)]
+    for day in (*outside, *DAYS):
         record_failure(con, "BTCUSDT", "raw_candles", day, "no file")
-    clear_failures_outside(con, "BTCUSDT")
-    assert [day for _, day, _ in read.failed_days(con, "BTCUSDT")] == list(DAYS)
+    record_failure(con, "BTCUSDT", "parquet_export", outside[1], "no room")
+    assert failed_outside(con, "BTCUSDT") == outside
+    clear_failures_to_read(con, "BTCUSDT", outside)
+    left = [*(("raw_candles", day) for day in DAYS), ("parquet_export", outside[1])]
+    assert [(stage, day) for stage, day, _ in read.failed_days(con, "BTCUSDT")] == left

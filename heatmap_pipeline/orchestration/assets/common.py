@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 import dagster as dg
 
-from heatmap_pipeline.chain.calendar import yesterday
+from heatmap_pipeline.chain.calendar import today, yesterday
 from heatmap_pipeline.chain.progress import tell
 from heatmap_pipeline.chain.recovery import naming_the_rebuild
 from heatmap_pipeline.commands import at
@@ -158,6 +158,8 @@ def failing_clearly(
         yield track
         with warehouse.get_connection(symbol) as con:
             stored.clear_failures(con, symbol, stage, *span)
+            # Days that have not begun failed because this machine's clock was ahead; nobody will ask for them soon.
+            stored.clear_failures(con, symbol, stage, today() + ONE_DAY, date.max)
     except (HeatmapError, OSError) as error:
         message = in_words(warehouse, symbol, stage, error)
         if not isinstance(error, UnusableError):  # a damaged file is left as it is
