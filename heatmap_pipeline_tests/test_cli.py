@@ -111,6 +111,7 @@ def test_the_command_itself() -> None:
         (("run", BTC, "--jobs", "abc"), "'abc' is not allowed; write a whole number from 1 to 64"),
         (("backup", "DIR", "--keep", "0"), "'0' is not allowed; write a whole number from 1 on"),
         (("fleet", "collect", "--grace", "x"), "'x' is not allowed; write a number from 0 to 720"),
+        (("status", "--home", ""), "nothing is given; write a path"),
         (("fleet", "collect", "--grace", "nan"), "'nan' is not allowed; write a number from 0 to 720"),
     ],
 )
@@ -118,10 +119,17 @@ def test_a_value_that_an_option_cannot_have_is_refused_with_what_is_allowed(word
     refused(heatmap(*words), 2, said)
 
 
-def test_every_number_and_day_of_an_option_is_refused_in_our_words() -> None:
+def test_every_number_day_and_path_of_an_option_is_refused_in_our_words() -> None:
     verbs = [*cli.main.commands.values(), *cli.main.commands["fleet"].commands.values()]  # type: ignore[attr-defined]
     kinds = {type(parameter.type) for verb in verbs for parameter in verb.params}
-    assert not kinds & {click.IntRange, click.FloatRange, click.DateTime, type(click.INT), type(click.FLOAT)}
+    assert not kinds & {
+        click.IntRange,
+        click.FloatRange,
+        click.DateTime,
+        click.Path,
+        type(click.INT),
+        type(click.FLOAT),
+    }
 
 
 def test_help_loads_nothing_heavy() -> None:

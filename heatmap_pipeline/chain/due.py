@@ -19,7 +19,7 @@ from heatmap_pipeline.store import days as stored
 from heatmap_pipeline.store import raw as stored_raw
 from heatmap_pipeline.store.days import DayRecord
 from heatmap_pipeline.store.raw import RawDay
-from heatmap_pipeline.store.read import PublishedHistory, published_histories
+from heatmap_pipeline.store.read import PublishedHistory, failed_days, published_histories
 from heatmap_pipeline.store.warehouse import FileError, Warehouse
 
 _WAITING = timedelta(days=7)
@@ -104,6 +104,9 @@ def first_due(
     first = min(known) + ONE_DAY if len(known) == len(records) else min(raw["candles"])
     kinds = ("candles", "open_interest") if again else ()
     sooner = [day for kind in kinds for day in _to_read_again(raw[kind], until)]
+    # What failed after it was read can succeed though nothing of the source is another: a full disk, an export.
+    late = [day for stage, day, _ in failed_days(con, symbol) if not stage.startswith("raw_")]
+    sooner += [min(day, max(known)) for day in late]
     if unpublished(records, history):
         sooner.append(max(known))
     return min([first, *sooner, *lost])

@@ -15,6 +15,7 @@ from heatmap_pipeline.cli.days import check_days, run_due, run_span
 from heatmap_pipeline.cli.options import (
     DAY,
     Number,
+    Place,
     computing_options,
     home_option,
     home_settings,
@@ -99,7 +100,7 @@ def fleet_catalogue(home: Path | None) -> None:
 
 
 @fleet.command("pull")
-@click.argument("folder", type=click.Path(file_okay=False, path_type=Path), metavar="DIR")
+@click.argument("folder", type=Place(file_okay=False, path_type=Path), metavar="DIR")
 def fleet_pull(folder: Path) -> None:
     """Make heatmap.duckdb in a folder of what is in the store; what did not change is not fetched again.
 

@@ -62,6 +62,16 @@ class Number(click.FloatRange):
         return number
 
 
+class Place(click.Path):
+    """A path; the words '' are none, as a variable of a shell that is not set gives them."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path; fails for what cannot be one."""
+        if not str(value):
+            self.fail("nothing is given; write a path, as . for the folder you are in", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 def _between(least: float | None, most: float | None) -> str:
     return f"from {least} on" if most is None else f"from {least} to {most}"
 
@@ -76,7 +86,7 @@ def _options(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 
 home_option = click.option(
-    "--home", type=click.Path(file_okay=False, path_type=Path), help="Folder of all data (HEATMAP_HOME; ~/heatmap)."
+    "--home", type=Place(file_okay=False, path_type=Path), help="Folder of all data (HEATMAP_HOME; ~/heatmap)."
 )
 
 
@@ -84,7 +94,7 @@ market_options = _options(
     click.option("--source", type=click.Choice(list(SOURCES)), help="Where from (HEATMAP_SOURCE)."),
     click.option(
         "--archive",
-        type=click.Path(file_okay=False, path_type=Path),
+        type=Place(file_okay=False, path_type=Path),
         help="Folder of Binance's public archive, futures/um/daily/... below it; "
         f"implies --source {folder_sources()[0]}.",
     ),
@@ -94,7 +104,7 @@ market_options = _options(
 liquidations_option = click.option(
     "--liquidations",
     "liquidations_folder",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    type=Place(exists=True, file_okay=False, path_type=Path),
     help="Folder of files of real liquidations by symbol (HEATMAP_LIQUIDATIONS_FOLDER).",
 )
 

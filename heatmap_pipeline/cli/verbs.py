@@ -15,6 +15,7 @@ from heatmap_pipeline import __version__
 from heatmap_pipeline.cli.days import changed, check_days, days_asked, days_of, execute, run_due, run_span
 from heatmap_pipeline.cli.options import (
     DAY,
+    Place,
     Verbs,
     Whole,
     collecting_seldom,
@@ -231,7 +232,7 @@ def status(home: Path | None) -> None:
 @click.option(
     "--liquidations",
     "folder",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    type=Place(exists=True, file_okay=False, path_type=Path),
     help="Folder of files of real liquidations by symbol, in place of those that are stored.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the rows as JSON.")
@@ -351,7 +352,7 @@ def mcp(url: str | None, home: Path | None) -> None:
 
 
 @main.command()
-@click.argument("folder", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
+@click.argument("folder", metavar="DIR", type=Place(file_okay=False, path_type=Path))
 @click.option("--keep", type=Whole(1), help="Remove older backups in DIR but for so many.")
 @home_option
 def backup(folder: Path, keep: int | None, home: Path | None) -> None:
@@ -375,7 +376,7 @@ def backup(folder: Path, keep: int | None, home: Path | None) -> None:
 
 
 @main.command()
-@click.argument("folder", metavar="DIR", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("folder", metavar="DIR", type=Place(exists=True, file_okay=False, path_type=Path))
 @click.option("--yes", is_flag=True, help="Also into a home that is not empty; what is replaced is kept in it.")
 @home_option
 def restore(folder: Path, yes: bool, home: Path | None) -> None:
@@ -408,7 +409,7 @@ def restore(folder: Path, yes: bool, home: Path | None) -> None:
 
 
 @main.command()
-@click.argument("folder", required=False, metavar="[DIR]", type=click.Path(path_type=Path))
+@click.argument("folder", required=False, metavar="[DIR]", type=Place(path_type=Path))
 @click.option("--format", "_format", type=click.Choice(["parquet"]), default="parquet", show_default=True)
 @home_option
 def export(folder: Path | None, _format: str, home: Path | None) -> None:

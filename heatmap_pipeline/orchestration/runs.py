@@ -366,7 +366,7 @@ def run_days(
         RunError: if Dagster's history cannot be opened.
     """
     folder = prepare_home(settings)
-    with loading(), (history or opened_history)(folder) as instance:
+    with (history or opened_history)(folder) as instance, loading():
         _close_killed(settings, instance)
         return _run_groups(settings, instance, requests, restart=restart)
 
@@ -390,7 +390,7 @@ def compute_days(settings: Settings, requests: Mapping[str, Days], *, restart: b
     Raises:
         RunError: if Dagster's history cannot be opened.
     """
-    with loading(), opened_history(settings.home / "dagster") as instance:
+    with opened_history(settings.home / "dagster") as instance, loading():
         return _run_groups(settings, instance, requests, restart=restart, stages=_COMPUTING)
 
 

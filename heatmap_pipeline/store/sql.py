@@ -106,25 +106,45 @@ def insert(con: Connection, table: str, columns: Mapping[str, Arrow]) -> int:
 
 
 def insert_parts(con: Connection, table: str, parts: Iterable[Mapping[str, Arrow]]) -> None:
-    """Append rows to a table by column name in one statement; a part at a time is made of the columns, in order."""
+    """Append rows to a table by column name in one statement; a part at a time is made of the columns, in order.
+
+    Whatever making a part raises is raised; rows may have been appended then, to be rolled back.
+    """
+    raised: list[BaseException] = []
     tables = (pa.table(dict(part)) for part in parts)
     first = next(tables, None)
-    if first is not None:
-        batches = _row_groups(chain([first], tables))
-        con.register("batch", pa.RecordBatchReader.from_batches(first.schema, batches))
+    if first is None:
+        return
+    batches = _keeping_errors(_row_groups(chain([first], tables)), raised)
+    con.register("batch", pa.RecordBatchReader.from_batches(first.schema, batches))
+    try:
         con.execute(f"INSERT INTO {table} BY NAME SELECT * FROM batch")  # noqa: S608 - a table name of ours
-        con.unregister("batch")  # not after an error: it would fail too, and hide what went wrong
+    except duckdb.Error:
+        if raised:  # of which DuckDB makes an error of its own, with a traceback in its words
+            raise raised[0] from None
+        raise
+    con.unregister("batch")  # not after an error: it would fail too, and hide what went wrong
+
+
+def _keeping_errors(batches: Iterator[Arrow], raised: list[BaseException]) -> Iterator[Arrow]:
+    try:
+        yield from batches
+    except BaseException as error:
+        raised.append(error)
+        raise
 
 
 def _row_groups(tables: Iterable[Arrow]) -> Iterator[Arrow]:
     """Yield the rows of tables as batches that each fill a row group, but for the last one."""
     waiting: list[Arrow] = []
+    count = 0
     for part in tables:
         waiting.append(part)
-        while sum(one.num_rows for one in waiting) >= _ROW_GROUP:
+        count += part.num_rows
+        while count >= _ROW_GROUP:
             joined = pa.concat_tables(waiting).unify_dictionaries()
             yield from joined.slice(0, _ROW_GROUP).combine_chunks().to_batches()
-            waiting = [joined.slice(_ROW_GROUP)]
+            waiting, count = [joined.slice(_ROW_GROUP)], count - _ROW_GROUP
     yield from pa.concat_tables(waiting).unify_dictionaries().combine_chunks().to_batches()
 
 

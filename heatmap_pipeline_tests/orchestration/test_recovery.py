@@ -338,3 +338,21 @@ def test_parameters_that_changed_in_the_code_are_published_whole_or_not_at_all(
     assert json.loads(now[0])["leverage_weights"] != json.loads(former[0][0])["leverage_weights"]
     opened = "SELECT DISTINCT leverage FROM position_events WHERE model = 'delta' AND event_type = 'open' ORDER BY 1"
     assert ask(settings, opened, published=True) == [(5.0,), (10.0,)]
+
+
+def test_what_failed_after_it_was_read_is_tried_again_by_refresh(
+    pair: Path, archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    as_if_yesterday_were(monkeypatch, day(3))
+    monkeypatch.setenv("HEATMAP_MODELS", "delta")
+    published = pair / "heatmap.duckdb"
+    kept = published.rename(pair / "kept")
+    published.mkdir()
+    days = ("--start", day(3), "--end", day(3))
+    refused(heatmap("run", BTC, "--archive", archive, *days, "--home", pair), 1, BTC, published)
+    published.rmdir()
+    kept.rename(published)
+    assert f"failed  {BTC}" in done("status", "--home", pair).stdout
+    done("refresh", BTC, "--archive", archive, "--home", pair)
+    assert f"failed  {BTC}" not in done("status", "--home", pair).stdout
+    assert "up to date" in done("refresh", BTC, "--archive", archive, "--home", pair).stdout

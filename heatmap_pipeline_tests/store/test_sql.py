@@ -49,11 +49,13 @@ def test_all_batches_but_the_last_fill_a_row_group() -> None:
     assert sizes == [122_880, 122_880, 7 * 50_000 - 2 * 122_880]
 
 
-def test_a_part_that_cannot_be_made_leaves_nothing_and_is_the_error(con: Connection) -> None:
+@pytest.mark.parametrize("error", [OSError("of a part"), MemoryError("of a part"), KeyboardInterrupt("of a part")])
+def test_a_part_that_cannot_be_made_leaves_nothing_and_is_the_error(con: Connection, error: BaseException) -> None:
     def parts() -> Iterator[Mapping[str, Any]]:
         yield part("one", 0, 3)
-        raise ZeroDivisionError("of a part")
+        raise error
 
-    with pytest.raises(Exception, match="of a part"), transaction(con):
+    with pytest.raises(type(error), match="of a part") as raised, transaction(con):
         insert_parts(con, "numbers", parts())
+    assert raised.value is error
     assert scalar(con, "SELECT count(*) FROM numbers") == 0
