@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidURI, WebSocketException
 
-from heatmap_pipeline.errors import printable
+from heatmap_pipeline.errors import printable, reason
 from heatmap_pipeline.market.liquidations.recording import RecordingWriter, fsync
 from heatmap_pipeline.market.liquidations.streams import STREAMS, Stream
 from heatmap_pipeline.market.tables import MarketError
@@ -357,4 +357,4 @@ def _words(error: Exception) -> str:
         return f"the connection ended ({printable(str(error))})"
     if isinstance(error, TimeoutError):
         return "no connection in time"
-    return f"no connection ({printable(str(error) or type(error).__name__)})"
+    return f"no connection ({printable(reason(error) or type(error).__name__)})"
