@@ -27,6 +27,7 @@ from heatmap_pipeline.orchestration import runs
 from heatmap_pipeline.orchestration.loading import loading
 from heatmap_pipeline.orchestration.runs import STOPPED, Days, Outcome
 from heatmap_pipeline.settings import Settings
+from heatmap_pipeline.store.warehouse import share_cores
 
 Step: TypeAlias = tuple[str, str, int, int]
 """What `progress.tell` is told: symbol, stage, steps done, steps in all."""
@@ -80,7 +81,7 @@ def started(
     # What processes that are copies of this one then have, too.
     with loading() if context.get_start_method() == "fork" else nullcontext():
         runs.begin_history(settings)
-    children = [_Child(context, settings, group, restart) for group in groups]
+    children = [_Child(context, settings, group, restart, len(groups)) for group in groups]
     try:
         yield partial(_gathered, settings, requests, children, again)
     finally:
@@ -144,7 +145,7 @@ def _forwarding(children: list[_Child]) -> Iterator[list[int]]:
 
 
 class _Child:
-    """A process that computes some symbols, and what is known of it.
+    """A process that computes some symbols, one `of` so many, and what is known of it.
 
     Attributes:
         process: it.
@@ -153,12 +154,12 @@ class _Child:
         killed: whether it ended without one.
     """
 
-    def __init__(self, context: Any, settings: Settings, requests: Mapping[str, Days], restart: bool) -> None:
+    def __init__(self, context: Any, settings: Settings, requests: Mapping[str, Days], restart: bool, of: int) -> None:
         self._symbols = list(requests)
         self.outcome: Outcome | None = None
         self.killed = False
         self.channel, other = context.Pipe(duplex=False)
-        self.process: BaseProcess = context.Process(target=_work, args=(settings, requests, restart, other))
+        self.process: BaseProcess = context.Process(target=_work, args=(settings, requests, restart, of, other))
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # until it has a group of its own
         try:
             self.process.start()
@@ -210,8 +211,9 @@ def _context() -> Any:
     return multiprocessing.get_context("fork" if copies else "spawn")
 
 
-def _work(settings: Settings, requests: Mapping[str, Days], restart: bool, channel: Connection) -> None:
-    """Do the work of a process."""
+def _work(settings: Settings, requests: Mapping[str, Days], restart: bool, of: int, channel: Connection) -> None:
+    """Do the work of a process, one of so many."""
+    share_cores(of)
     gc.freeze()  # what it has from its parent stays, and is not to be copied for being looked at
     os.setpgrp()
     signal.signal(signal.SIGINT, signal.default_int_handler)

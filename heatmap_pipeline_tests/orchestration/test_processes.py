@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import threading
@@ -27,6 +28,7 @@ from heatmap_pipeline.orchestration.processes import groups_of
 from heatmap_pipeline.orchestration.runs import STOPPED, Outcome, prepare_home
 from heatmap_pipeline.settings import load_settings
 from heatmap_pipeline.store import publish as publishing
+from heatmap_pipeline.store import warehouse
 from heatmap_pipeline.store.warehouse import Warehouse
 from heatmap_pipeline_tests._forked import Fork, Say, die
 from heatmap_pipeline_tests._homes import heatmap, last_line
@@ -177,7 +179,7 @@ def test_where_copies_are_not_safe_a_process_imports_everything_anew_and_does_th
     assert context.get_start_method() == "spawn"
     settings = load_settings(home=tmp_path, source="archive", archive=files, symbols=(ETH,), models=("delta",))
     prepare_home(settings)
-    child = processes._Child(context, settings, {ETH: (FIRST + timedelta(1), FIRST + timedelta(1))}, False)
+    child = processes._Child(context, settings, {ETH: (FIRST + timedelta(1), FIRST + timedelta(1))}, False, 2)
     said: list[tuple[Any, ...]] = []
     with hearing(lambda *step: said.append(step)):
         while child.outcome is None:
@@ -186,6 +188,18 @@ def test_where_copies_are_not_safe_a_process_imports_everything_anew_and_does_th
     assert not child.killed
     assert child.outcome.published == {}
     assert candles_file(files, 2, ETH).name in child.outcome.failures[ETH]
+
+
+def test_a_process_has_its_share_of_the_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 6)
+    said = lambda *_, **__: Outcome({}, {ETH: warehouse._SETTINGS["threads"]})  # noqa: E731
+    monkeypatch.setattr(runs, "compute_days", said)
+    settings = load_settings(home=tmp_path, source="demo", symbols=(ETH,))
+    child = processes._Child(multiprocessing.get_context("fork"), settings, {ETH: (FIRST, FIRST)}, False, 2)
+    while child.outcome is None:
+        child.hear()
+    child.end()
+    assert child.outcome.failures == {ETH: "3"}
 
 
 # -- stopped, or alone

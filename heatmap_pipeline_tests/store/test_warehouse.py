@@ -368,3 +368,14 @@ def test_a_home_that_cannot_be_written_is_looked_at_without_a_trace(
     monkeypatch.setattr(module, "SCHEMA_VERSION", SCHEMA_VERSION + 1)
     with pytest.raises(StoreError, match=r"where home .* can be written"), warehouse.look(LUNA):
         pass
+
+
+@pytest.mark.parametrize(("processes", "threads"), [(1, 6), (2, 3), (4, 1), (64, 1)])
+def test_processes_at_work_at_a_time_share_the_cores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, processes: int, threads: int
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 6)
+    monkeypatch.setattr(module, "_SETTINGS", {**module._SETTINGS})
+    module.share_cores(processes)
+    with Warehouse(tmp_path).connect("BTCUSDT") as con:
+        assert rows(con, "SELECT current_setting('threads')") == [(threads,)]
