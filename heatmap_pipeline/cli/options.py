@@ -63,7 +63,7 @@ class Number(click.FloatRange):
 
 
 class Place(click.Path):
-    """A path; the words '' are none, as a variable of a shell that is not set gives them."""
+    """A path; an empty one is refused, as a shell gives it for a variable that is not set."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the path; fails for what cannot be one."""

@@ -145,7 +145,7 @@ def _forwarding(children: list[_Child]) -> Iterator[list[int]]:
 
 
 class _Child:
-    """A process that computes some symbols, one `of` so many, and what is known of it.
+    """A process that computes some symbols, one of so many at work, and what is known of it.
 
     Attributes:
         process: it.
@@ -154,12 +154,14 @@ class _Child:
         killed: whether it ended without one.
     """
 
-    def __init__(self, context: Any, settings: Settings, requests: Mapping[str, Days], restart: bool, of: int) -> None:
+    def __init__(
+        self, context: Any, settings: Settings, requests: Mapping[str, Days], restart: bool, processes: int
+    ) -> None:
         self._symbols = list(requests)
         self.outcome: Outcome | None = None
         self.killed = False
         self.channel, other = context.Pipe(duplex=False)
-        self.process: BaseProcess = context.Process(target=_work, args=(settings, requests, restart, of, other))
+        self.process: BaseProcess = context.Process(target=_work, args=(settings, requests, restart, processes, other))
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # until it has a group of its own
         try:
             self.process.start()
@@ -211,9 +213,9 @@ def _context() -> Any:
     return multiprocessing.get_context("fork" if copies else "spawn")
 
 
-def _work(settings: Settings, requests: Mapping[str, Days], restart: bool, of: int, channel: Connection) -> None:
+def _work(settings: Settings, requests: Mapping[str, Days], restart: bool, processes: int, channel: Connection) -> None:
     """Do the work of a process, one of so many."""
-    share_cores(of)
+    share_cores(processes)
     gc.freeze()  # what it has from its parent stays, and is not to be copied for being looked at
     os.setpgrp()
     signal.signal(signal.SIGINT, signal.default_int_handler)

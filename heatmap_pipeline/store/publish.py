@@ -38,7 +38,7 @@ from heatmap_pipeline.store.migrate import READABLE, SCHEMA_VERSION, columns_the
 from heatmap_pipeline.store.parts import load
 from heatmap_pipeline.store.schema import symbol_tables
 from heatmap_pipeline.store.sql import Connection, quoted, rows, transaction
-from heatmap_pipeline.store.warehouse import StoreError, Warehouse, free_name
+from heatmap_pipeline.store.warehouse import OpenElsewhereError, StoreError, Warehouse, free_name
 
 
 class _OtherVersionError(StoreError):
@@ -242,12 +242,8 @@ def publication(warehouse: Warehouse) -> Published | None:
         return None
     try:
         return _read_published(warehouse, warehouse.published, ())
-    except _OtherVersionError:
+    except (_OtherVersionError, OpenElsewhereError):
         return None
-    except StoreError as error:
-        if _open_for_writing(error):
-            return None
-        raise
 
 
 def is_published(con: Connection, symbol: str, prints: Mapping[str, str]) -> bool:
@@ -306,17 +302,11 @@ def _published(warehouse: Warehouse, symbols: Sequence[str]) -> Published | None
         return _read_published(warehouse, warehouse.published, symbols)
     except _OtherVersionError:
         return None
-    except StoreError as error:
-        if not _open_for_writing(error):
-            raise
-    # Someone has opened it for writing, as the command-line client does unless told otherwise: read a copy.
+    except OpenElsewhereError:
+        pass  # for writing, as the command-line client does unless told otherwise: read a copy
     with _copied(warehouse) as copy, suppress(_OtherVersionError):
         return replace(_read_published(warehouse, copy, symbols), can_be_cut=False)
     return None
-
-
-def _open_for_writing(error: StoreError) -> bool:
-    return "lock on file" in str(error.__cause__)
 
 
 def _read_published(warehouse: Warehouse, path: Path, symbols: Sequence[str]) -> Published:
