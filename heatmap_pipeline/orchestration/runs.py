@@ -192,22 +192,23 @@ def close_killed_runs(settings: Settings) -> None:
 
 
 def look_back(settings: Settings, notes: Sequence[Path], *, daily: bool) -> None:
-    """Tell the webhook, if one is set, of what went wrong unnoticed; under `turns.one_run_at_a_time`.
+    """Mark killed runs as failed, and tell the webhook, if one is set, of what went wrong unnoticed.
 
-    Where history or warehouse cannot be read nothing is told: the command that goes on says so, if it needs them.
+    Under `turns.one_run_at_a_time`. A command that is killed leaves a note: without one, and nobody to tell, there is
+    nothing to look for, and Dagster's history is not opened. Where history or warehouse cannot be read nothing is told:
+    the command that goes on says so, if it needs them.
 
     Args:
         settings: of the home.
         notes: that killed commands left (`told.notes_left`).
         daily: whether this home is to be kept current, so that a day without any run is worth telling.
     """
-    if not settings.webhook:  # nobody is told, and the notes go
-        tell_of_killed_commands(settings, notes, ())
-    else:
-        with suppress(HeatmapError), opened_history(prepare_home(settings)) as instance:
-            _tell_of_killed(settings, instance, notes)
-            if daily:
-                tell_of_idle_days(settings, instance)
+    if not settings.webhook and not notes:
+        return
+    with suppress(HeatmapError), opened_history(prepare_home(settings)) as instance:
+        _tell_of_killed(settings, instance, notes)
+        if daily and settings.webhook:
+            tell_of_idle_days(settings, instance)
 
 
 def _tell_of_killed(settings: Settings, instance: dg.DagsterInstance, notes: Sequence[Path]) -> None:

@@ -246,6 +246,26 @@ def test_a_command_that_ends_by_itself_leaves_no_note_whatever_it_comes_to(
     assert notes_left(settings) == [], "nobody is to be told, now or later"
 
 
+def test_a_command_with_nothing_to_do_closes_the_run_of_one_that_was_killed(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its last day was published already; in the list it counts against the runs that Dagster allows at a time."""
+    monkeypatch.delenv("HEATMAP_WEBHOOK", raising=False)
+    settings = real(tmp_path / "home", archive)
+    folder = prepare_home(settings)
+    with open_history(folder) as instance:
+        left = stored_run(instance, settings, began=True, **LAUNCHED_HERE, **{SYMBOLS_TAG: BTC})
+    look_back(settings, notes_left(settings), daily=True)
+    with open_history(folder) as instance:
+        assert instance.get_runs()[0].status == dg.DagsterRunStatus.STARTED, "no note, no killed command"
+    (folder / "command-x.json").write_text(json.dumps({"command": f"heatmap refresh {BTC}", "symbols": [BTC]}))
+    look_back(settings, notes_left(settings), daily=True)
+    with open_history(folder) as instance:
+        (closed,) = instance.get_runs()
+    assert (closed.run_id, closed.status) == (left.run_id, dg.DagsterRunStatus.FAILURE)
+    assert notes_left(settings) == []
+
+
 def stored_run(instance: dg.DagsterInstance, settings: Settings, *, began: bool, **tags: str) -> dg.DagsterRun:
     """Put a run that nobody works on into the history, as a killed process leaves it."""
     job = build_defs(settings, start=day(1)).resolve_job_def("heatmap_daily")
