@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from heatmap_pipeline.chain.history import ChainError, read_history, resolve_parameters
+from heatmap_pipeline.chain.reading import reader
 from heatmap_pipeline.chain.settings import load_checked_settings
 from heatmap_pipeline.definitions import defs
 from heatmap_pipeline.market.sources import OPENERS, ArchiveMarket, open_market
@@ -134,6 +135,13 @@ def test_what_a_source_can_do_decides_and_not_its_name(rows: Any, tmp_path: Path
         assert isinstance(op, dg.OpDefinition)
         assert (op.retry_policy is not None) == network
         assert type(open_market(settings)).__name__ in {"ArchiveMarket", "BinanceSource", "DemoMarket"}
+
+
+def test_another_seed_reads_every_made_up_market_anew_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SOURCES, "dream", SourceKind("dream", grows=True, simulated=True))
+    for source, anew in (("dream", True), ("demo", True), ("binance", False)):
+        digests = {reader(load_settings(source=source, demo_seed=seed), BTC) for seed in (1, 2)}
+        assert (len(digests) == 2) == anew, source
 
 
 def test_dagster_loads_no_unknown_model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def reader(settings: Settings, symbol: str, *more: str) -> str:
         more: what else it depends on.
     """
     of_symbol = sorted(name for name in settings.accept_implausible if name.startswith(f"{symbol}-"))
-    seed = settings.demo_seed if settings.source == "demo" else None
+    seed = settings.demo_seed if settings.kind.simulated else None
     known = repr((program(), settings.source, of_symbol, seed, more))
     return hashlib.blake2b(known.encode(), digest_size=16).hexdigest()
 

@@ -72,7 +72,7 @@ class Provenance:
         kind: `modelled`: estimated by a model from real candles and open interest; `simulated`: these are made up too.
         exchange: whose contract the symbol is; None of a market that is made up.
         title: what the symbol is: exchange and kind of contract.
-        source: where candles and open interest come from: binance, archive, demo, exchange (the market's own).
+        source: where candles and open interest come from, as `HEATMAP_SOURCE` says it; `exchange` is the market's own.
         as_of: end of the newest candle in the answer, UTC.
         parameters: what the newest day of symbol and model was computed with, as recorded (docs/model.md); bucket and
             leverage bracket may have been others on earlier days.

@@ -145,7 +145,7 @@ def save_raw(con: Connection, kind: Kind, days: Sequence[CleanDay], source: str)
         con: an open warehouse.
         kind: 'candles' or 'open_interest'.
         days: of one or several symbols, each day once; the later of two of the same day wins.
-        source: where they came from: archive, demo.
+        source: where they came from, as `HEATMAP_SOURCE` names it.
 
     Returns:
         the days that were new or different, rising.

@@ -35,7 +35,7 @@ COMMENT ON TABLE symbols IS 'One row per market, what was chosen once and what i
 COMMENT ON COLUMN symbols.symbol IS 'Id of the market, in every table: a contract of Binance as it is written there (BTCUSDT), of another exchange with that before it (BYBIT_BTCUSDT)';
 COMMENT ON COLUMN symbols.candle_interval_seconds IS 'Width of the candles the model runs over, seconds';
 COMMENT ON COLUMN symbols.bucket IS 'Height of a price bucket on the newest computed day, quote asset; the view buckets has that of every day';
-COMMENT ON COLUMN symbols.source IS 'Where candles and open interest come from: binance, archive, demo, exchange (another one than Binance: symbols.exchange)';
+COMMENT ON COLUMN symbols.source IS 'Where candles and open interest come from, as HEATMAP_SOURCE says it; exchange = of the one in symbols.exchange';
 COMMENT ON COLUMN symbols.simulated IS 'Whether the demo market made its data up';
 COMMENT ON COLUMN symbols.quote IS 'The asset (USDT, USDC, ...) that all prices, volumes and buckets of the symbol are in, in every table; empty = nobody said';
 COMMENT ON COLUMN symbols.exchange IS 'Where it is traded: binance, bybit, gate';
@@ -78,7 +78,7 @@ COMMENT ON COLUMN raw_days.step_seconds IS 'Distance of the rows, seconds';
 COMMENT ON COLUMN raw_days.rows IS 'Number of clean rows';
 COMMENT ON COLUMN raw_days.repairs IS 'JSON: how often each repair was made';
 COMMENT ON COLUMN raw_days.facts IS 'JSON: what else is known of the files: names, the clock of the samples, what was missing';
-COMMENT ON COLUMN raw_days.source IS 'Where it came from: binance, archive, demo, exchange; of liquidations exchange_kind';
+COMMENT ON COLUMN raw_days.source IS 'Where it came from, as in symbols; of liquidations exchange_kind';
 COMMENT ON COLUMN raw_days.created_at IS 'When it was stored, UTC';
 
 CREATE TABLE raw_candles (
@@ -176,7 +176,7 @@ CREATE TABLE position_events (
 );
 COMMENT ON TABLE position_events IS 'What opened (per candle, side, leverage and entry price), closed (per candle and book) and was liquidated (per lot); modelled';
 COMMENT ON COLUMN position_events.symbol IS 'Id of the market, as in symbols';
-COMMENT ON COLUMN position_events.model IS 'Model that made the row: turnover, delta';
+COMMENT ON COLUMN position_events.model IS 'Model that made the row; its numbers are in model_parameters';
 COMMENT ON COLUMN position_events.timestamp IS 'Start of the candle in which it happened, UTC';
 COMMENT ON COLUMN position_events.event_type IS 'liquidate, close or open, in the order in which they happen within a candle';
 COMMENT ON COLUMN position_events.side IS 'Of the positions; NULL where a closing took from a book that holds both sides';
@@ -201,7 +201,7 @@ CREATE TABLE open_positions (
 );
 COMMENT ON TABLE open_positions IS 'The lots at the end of the days of lot_days: the newest 31 and each last of a month; quantity contracts, volume quote asset at entry, opened_at the earliest opening; modelled';
 COMMENT ON COLUMN open_positions.symbol IS 'Id of the market, as in symbols';
-COMMENT ON COLUMN open_positions.model IS 'Model that made the row: turnover, delta';
+COMMENT ON COLUMN open_positions.model IS 'Model that made the row; its numbers are in model_parameters';
 COMMENT ON COLUMN open_positions.day IS 'The day at whose end (the next midnight, UTC) the lot was open';
 COMMENT ON COLUMN open_positions.side IS 'Of the positions';
 COMMENT ON COLUMN open_positions.leverage IS 'How many times the margin the position is';
@@ -230,7 +230,7 @@ CREATE TABLE book_ledger (
 );
 COMMENT ON TABLE book_ledger IS 'One row per model candle and book; contracts, active_volume and consumed_volume in the quote asset; modelled but for open_interest';
 COMMENT ON COLUMN book_ledger.symbol IS 'Id of the market, as in symbols';
-COMMENT ON COLUMN book_ledger.model IS 'Model that made the row: turnover, delta';
+COMMENT ON COLUMN book_ledger.model IS 'Model that made the row; its numbers are in model_parameters';
 COMMENT ON COLUMN book_ledger.timestamp IS 'Start of the candle, UTC; the state is the one at its end';
 COMMENT ON COLUMN book_ledger.side IS 'Of the book; NULL where one book holds both sides';
 COMMENT ON COLUMN book_ledger.open_interest IS 'Open interest of the exchange at the end of the candle, contracts';
@@ -256,7 +256,7 @@ CREATE TABLE liquidation_snapshots (
 );
 COMMENT ON TABLE liquidation_snapshots IS 'Cells of the heatmap: volume in the quote asset per interval (by its start), price bucket (lower edge, quote asset) and side; of the days of snapshot_days only (HEATMAP_KEEP_CELLS); modelled';
 COMMENT ON COLUMN liquidation_snapshots.symbol IS 'Id of the market, as in symbols';
-COMMENT ON COLUMN liquidation_snapshots.model IS 'Model that made the row: turnover, delta';
+COMMENT ON COLUMN liquidation_snapshots.model IS 'Model that made the row; its numbers are in model_parameters';
 COMMENT ON COLUMN liquidation_snapshots.timestamp IS 'Start of the interval, UTC; active_volume is known at its end only: join candles by state_at of the view heatmap';
 COMMENT ON COLUMN liquidation_snapshots.price_bucket IS 'Lower edge of the price bucket, quote asset';
 COMMENT ON COLUMN liquidation_snapshots.side IS 'Of the positions';
@@ -278,7 +278,7 @@ CREATE TABLE heatmap_days (
 );
 COMMENT ON TABLE heatmap_days IS 'The chain: each computed day with the hashes of its input, of the state it started from and of the state it left';
 COMMENT ON COLUMN heatmap_days.symbol IS 'Id of the market, as in symbols';
-COMMENT ON COLUMN heatmap_days.model IS 'Model that made the row: turnover, delta';
+COMMENT ON COLUMN heatmap_days.model IS 'Model that made the row; its numbers are in model_parameters';
 COMMENT ON COLUMN heatmap_days.day IS 'The computed day, UTC';
 COMMENT ON COLUMN heatmap_days.input_hash IS 'Hash of what the day was computed from besides the state before it';
 COMMENT ON COLUMN heatmap_days.previous_hash IS 'state_hash of the day before; empty at the start of a history';
@@ -299,7 +299,7 @@ CREATE TABLE snapshot_days (
 );
 COMMENT ON TABLE snapshot_days IS 'The days whose cells are stored in liquidation_snapshots, and the state each was made from; of a computed day that is missing here no cells are kept';
 COMMENT ON COLUMN snapshot_days.symbol IS 'Id of the market, as in symbols';
-COMMENT ON COLUMN snapshot_days.model IS 'Model that made the row: turnover, delta';
+COMMENT ON COLUMN snapshot_days.model IS 'Model that made the row; its numbers are in model_parameters';
 COMMENT ON COLUMN snapshot_days.day IS 'The day of the cells, UTC';
 COMMENT ON COLUMN snapshot_days.state_hash IS 'state_hash of the computed day the cells show';
 COMMENT ON COLUMN snapshot_days.interval_seconds IS 'Width of an interval, seconds';
@@ -313,7 +313,7 @@ CREATE TABLE lot_days (
 );
 COMMENT ON TABLE lot_days IS 'The days whose lots are stored in open_positions; those of any other computed day follow from the nearest of these before it';
 COMMENT ON COLUMN lot_days.symbol IS 'Id of the market, as in symbols';
-COMMENT ON COLUMN lot_days.model IS 'Model that made the row: turnover, delta';
+COMMENT ON COLUMN lot_days.model IS 'Model that made the row; its numbers are in model_parameters';
 COMMENT ON COLUMN lot_days.day IS 'The day at whose end (the next midnight, UTC) the lots were open';
 COMMENT ON COLUMN lot_days.state_hash IS 'state_hash of the computed day that left them';
 
@@ -326,7 +326,7 @@ CREATE TABLE coarse_days (
 );
 COMMENT ON TABLE coarse_days IS 'Days that had more cells than are stored of one, and how many: those far from the price are put together in liquidation_snapshots';
 COMMENT ON COLUMN coarse_days.symbol IS 'Id of the market, as in symbols';
-COMMENT ON COLUMN coarse_days.model IS 'Model that made the row: turnover, delta';
+COMMENT ON COLUMN coarse_days.model IS 'Model that made the row; its numbers are in model_parameters';
 COMMENT ON COLUMN coarse_days.day IS 'The day of the cells, UTC';
 COMMENT ON COLUMN coarse_days.cells IS 'Number of cells before they were put together';
 COMMENT ON COLUMN coarse_days.digits IS 'Leading digits that are kept of the number of a bucket, price_bucket / bucket of the day; the rest are 0';
@@ -367,7 +367,7 @@ CREATE TABLE map_scores (
 );
 COMMENT ON TABLE map_scores IS 'How well predicted and really reported liquidations agree (docs/score.md), in long form; NULL = undefined; parameters JSON';
 COMMENT ON COLUMN map_scores.symbol IS 'Id of the market, as in symbols';
-COMMENT ON COLUMN map_scores.model IS 'Model that is scored: turnover, delta';
+COMMENT ON COLUMN map_scores.model IS 'Model that is scored; its numbers are in model_parameters';
 COMMENT ON COLUMN map_scores.source IS 'exchange_kind: whose liquidations it was held against';
 COMMENT ON COLUMN map_scores."window" IS 'Which hours: 28d (the newest 28 days, UTC) or all';
 COMMENT ON COLUMN map_scores.side IS 'Of the positions';
@@ -404,7 +404,7 @@ CREATE TABLE score_hours (
 );
 COMMENT ON TABLE score_hours IS 'Per hour (by its start) and side of the position, what map_scores is computed from: contracts, prices in the quote asset, NULL = unknown';
 COMMENT ON COLUMN score_hours.symbol IS 'Id of the market, as in symbols';
-COMMENT ON COLUMN score_hours.model IS 'Model that is scored: turnover, delta';
+COMMENT ON COLUMN score_hours.model IS 'Model that is scored; its numbers are in model_parameters';
 COMMENT ON COLUMN score_hours.source IS 'exchange_kind: whose liquidations it was held against';
 COMMENT ON COLUMN score_hours.hour IS 'Start of the hour, UTC';
 COMMENT ON COLUMN score_hours.side IS 'Of the positions';
@@ -429,7 +429,7 @@ CREATE TABLE score_days (
 );
 COMMENT ON TABLE score_days IS 'A hash of each day of score_hours';
 COMMENT ON COLUMN score_days.symbol IS 'Id of the market, as in symbols';
-COMMENT ON COLUMN score_days.model IS 'Model that is scored: turnover, delta';
+COMMENT ON COLUMN score_days.model IS 'Model that is scored; its numbers are in model_parameters';
 COMMENT ON COLUMN score_days.day IS 'The day of the hours, UTC';
 COMMENT ON COLUMN score_days.hours_hash IS 'Hash of its rows of score_hours';
 
@@ -464,7 +464,7 @@ CREATE TABLE alerts (
 );
 COMMENT ON TABLE alerts IS 'What the rules of HEATMAP_ALERTS told, each once (docs/alerts.md); the newest 1,000 of each symbol';
 COMMENT ON COLUMN alerts.symbol IS 'Id of the market, as in symbols';
-COMMENT ON COLUMN alerts.model IS 'Model that made the row: turnover, delta';
+COMMENT ON COLUMN alerts.model IS 'Model that made the row; its numbers are in model_parameters';
 COMMENT ON COLUMN alerts.known_at IS 'When it was known: the end of a candle, UTC';
 COMMENT ON COLUMN alerts.rule IS 'Name of the rule in the file';
 COMMENT ON COLUMN alerts.kind IS 'near, appears, consumed or cascade';
@@ -509,7 +509,7 @@ WITH last_days AS (
 SELECT symbol, model, max(timestamp) AS timestamp FROM instants GROUP BY symbol, model;
 COMMENT ON VIEW newest_states IS 'Start of the newest interval per symbol and model';
 COMMENT ON COLUMN newest_states.symbol IS 'Id of the market, as in symbols';
-COMMENT ON COLUMN newest_states.model IS 'Model that made the row: turnover, delta';
+COMMENT ON COLUMN newest_states.model IS 'Model that made the row; its numbers are in model_parameters';
 COMMENT ON COLUMN newest_states.timestamp IS 'Start of the newest interval, UTC';
 
 -- Longs lie below the price and shorts above it, but for the bucket that holds the price, which may hold both. So
@@ -543,7 +543,7 @@ WINDOW downward AS (PARTITION BY c.symbol, c.model ORDER BY c.price_bucket DESC)
 ORDER BY c.symbol, c.model, c.price_bucket;
 COMMENT ON VIEW liquidation_map IS 'The newest heatmap column: volume in the quote asset per price bucket, distance of its lower edge from the close in percent, cumulative volume from the price outward; modelled';
 COMMENT ON COLUMN liquidation_map.symbol IS 'Id of the market, as in symbols';
-COMMENT ON COLUMN liquidation_map.model IS 'Model that made the row: turnover, delta';
+COMMENT ON COLUMN liquidation_map.model IS 'Model that made the row; its numbers are in model_parameters';
 COMMENT ON COLUMN liquidation_map.timestamp IS 'Start of the newest interval, UTC';
 COMMENT ON COLUMN liquidation_map.price_bucket IS 'Lower edge of the price bucket, quote asset';
 COMMENT ON COLUMN liquidation_map.long_volume IS 'Longs that would be liquidated in it, quote asset at entry';
@@ -591,7 +591,7 @@ WHERE i.lowest_short <= i.highest_long AND s.price_bucket BETWEEN i.lowest_short
 GROUP BY s.symbol, s.model, s.timestamp, s.price_bucket;
 COMMENT ON VIEW heatmap IS 'liquidation_snapshots with long and short side by side, in the quote asset; of the days whose cells are kept (snapshot_days); modelled';
 COMMENT ON COLUMN heatmap.symbol IS 'Id of the market, as in symbols';
-COMMENT ON COLUMN heatmap.model IS 'Model that made the row: turnover, delta';
+COMMENT ON COLUMN heatmap.model IS 'Model that made the row; its numbers are in model_parameters';
 COMMENT ON COLUMN heatmap.timestamp IS 'Start of the interval, UTC';
 COMMENT ON COLUMN heatmap.price_bucket IS 'Lower edge of the price bucket, quote asset';
 COMMENT ON COLUMN heatmap.long_volume IS 'Longs still open at the end of the interval, quote asset at entry';
@@ -606,7 +606,7 @@ CREATE VIEW buckets AS
 SELECT symbol, model, day, CAST(json_extract(parameters, '$.bucket') AS DOUBLE) AS bucket FROM heatmap_days;
 COMMENT ON VIEW buckets IS 'Height of a price bucket of each computed day, quote asset; put days together in the largest of theirs';
 COMMENT ON COLUMN buckets.symbol IS 'Id of the market, as in symbols';
-COMMENT ON COLUMN buckets.model IS 'Model that made the row: turnover, delta';
+COMMENT ON COLUMN buckets.model IS 'Model that made the row; its numbers are in model_parameters';
 COMMENT ON COLUMN buckets.day IS 'The computed day, UTC';
 COMMENT ON COLUMN buckets.bucket IS 'Height of a price bucket, quote asset';
 
@@ -636,7 +636,7 @@ WHERE h.own < h.units
 GROUP BY h.base, h.exchange, c.symbol, c.model, c.timestamp, c.side, h.units, CAST(round(c.price_bucket * 1e8) AS BIGINT) // h.units;
 COMMENT ON VIEW heatmap_by_base IS 'liquidation_snapshots of all markets of a base in the largest bucket of theirs that day: the sum over exchange and symbol is the map of the base, as docs/api.md has it; a market without rows at a timestamp is missing or empty there; of the days whose cells are kept (snapshot_days); modelled';
 COMMENT ON COLUMN heatmap_by_base.base IS 'The asset that one contract is, as in symbols; markets of which nobody said it are left out';
-COMMENT ON COLUMN heatmap_by_base.model IS 'Model that made the row: turnover, delta';
+COMMENT ON COLUMN heatmap_by_base.model IS 'Model that made the row; its numbers are in model_parameters';
 COMMENT ON COLUMN heatmap_by_base.timestamp IS 'Start of the interval, UTC';
 COMMENT ON COLUMN heatmap_by_base.price_bucket IS 'Lower edge of the price bucket, quote asset; its height is the largest of the markets of the base on that day';
 COMMENT ON COLUMN heatmap_by_base.exchange IS 'Where the market is traded, as in symbols';
@@ -728,7 +728,7 @@ LEFT JOIN watched AS w ON w.symbol = h.symbol AND w.hour = h.hour
 LEFT JOIN reported AS r ON r.symbol = h.symbol AND r.hour = h.hour AND r.side = s.side;
 COMMENT ON VIEW liquidations_hourly IS 'Liquidated per hour and side: by the model, of that opened before the hour, and reported by the chosen source (NULL = not recorded)';
 COMMENT ON COLUMN liquidations_hourly.symbol IS 'Id of the market, as in symbols';
-COMMENT ON COLUMN liquidations_hourly.model IS 'Model that made the row: turnover, delta';
+COMMENT ON COLUMN liquidations_hourly.model IS 'Model that made the row; its numbers are in model_parameters';
 COMMENT ON COLUMN liquidations_hourly.hour IS 'Start of the hour, UTC';
 COMMENT ON COLUMN liquidations_hourly.side IS 'Of the positions';
 COMMENT ON COLUMN liquidations_hourly.predicted IS 'What the model liquidated in the hour, contracts';
@@ -750,7 +750,7 @@ FROM ends AS e JOIN book_ledger AS l ON l.symbol = e.symbol AND l.model = e.mode
 GROUP BY e.symbol, e.model, e.day;
 COMMENT ON VIEW located_shares IS 'How much of the open interest the map puts at a liquidation price, per day; modelled';
 COMMENT ON COLUMN located_shares.symbol IS 'Id of the market, as in symbols';
-COMMENT ON COLUMN located_shares.model IS 'Model that made the row: turnover, delta';
+COMMENT ON COLUMN located_shares.model IS 'Model that made the row; its numbers are in model_parameters';
 COMMENT ON COLUMN located_shares.day IS 'The day at the end of whose last candle this is, UTC';
 COMMENT ON COLUMN located_shares.open_interest IS 'Open interest of the exchange, contracts';
 COMMENT ON COLUMN located_shares.located IS 'What has a liquidation price, contracts; where there is a book per side the mean of the two';
@@ -762,7 +762,7 @@ SELECT symbol, model, day, side, leverage, count(*) AS lots, sum(quantity) AS qu
 FROM open_positions GROUP BY symbol, model, day, side, leverage;
 COMMENT ON VIEW leverage_mix IS 'Open lots at the end of each day of lot_days by side and leverage; modelled';
 COMMENT ON COLUMN leverage_mix.symbol IS 'Id of the market, as in symbols';
-COMMENT ON COLUMN leverage_mix.model IS 'Model that made the row: turnover, delta';
+COMMENT ON COLUMN leverage_mix.model IS 'Model that made the row; its numbers are in model_parameters';
 COMMENT ON COLUMN leverage_mix.day IS 'The day at whose end (the next midnight, UTC) the lots were open';
 COMMENT ON COLUMN leverage_mix.side IS 'Of the positions';
 COMMENT ON COLUMN leverage_mix.leverage IS 'How many times the margin the positions are';
@@ -787,7 +787,7 @@ SELECT symbol, model, day, p.books, p.turnover, p.liquidable,
 FROM told;
 COMMENT ON VIEW model_parameters IS 'heatmap_days.parameters as columns: the numbers each day was computed with; NULL = an earlier version did not know it';
 COMMENT ON COLUMN model_parameters.symbol IS 'Id of the market, as in symbols';
-COMMENT ON COLUMN model_parameters.model IS 'Model that made the row: turnover, delta';
+COMMENT ON COLUMN model_parameters.model IS 'Model whose numbers they are';
 COMMENT ON COLUMN model_parameters.day IS 'The computed day, UTC';
 COMMENT ON COLUMN model_parameters.books IS 'Its books: one (both sides in it) or two (one per side)';
 COMMENT ON COLUMN model_parameters.turnover IS 'Share of the volume of a candle that opens and closes besides the change of open interest, 0 to 1';
@@ -844,7 +844,7 @@ LEFT JOIN liquidation_snapshots AS c ON c.symbol = b.symbol AND c.model = b.mode
     AND c.price_bucket = b.price_bucket AND c.timestamp = b.gone;
 COMMENT ON VIEW band_lives IS 'Bands of the heatmap: from when to when a bucket and side held anything without a break, and how it ended; of the days whose cells are kept (snapshot_days), so that one of before begins with the first of them; modelled';
 COMMENT ON COLUMN band_lives.symbol IS 'Id of the market, as in symbols';
-COMMENT ON COLUMN band_lives.model IS 'Model that made the row: turnover, delta';
+COMMENT ON COLUMN band_lives.model IS 'Model that made the row; its numbers are in model_parameters';
 COMMENT ON COLUMN band_lives.side IS 'Of the positions';
 COMMENT ON COLUMN band_lives.price_bucket IS 'Lower edge of the price bucket, quote asset';
 COMMENT ON COLUMN band_lives.began IS 'Start of the interval in which it opened, UTC';
@@ -928,7 +928,7 @@ FROM zones AS z JOIN near AS n ON n.symbol = z.symbol AND n.model = z.model AND 
 WHERE z.volume >= 0.03 * coalesce(n.volume, 0);
 COMMENT ON VIEW daily_zones IS 'Zones of the book at the end of each day: stretches of price where it is thick (docs/api.md); none of a day of which neither lots (lot_days) nor cells (snapshot_days) are kept; modelled';
 COMMENT ON COLUMN daily_zones.symbol IS 'Id of the market, as in symbols';
-COMMENT ON COLUMN daily_zones.model IS 'Model that made the row: turnover, delta';
+COMMENT ON COLUMN daily_zones.model IS 'Model that made the row; its numbers are in model_parameters';
 COMMENT ON COLUMN daily_zones.day IS 'The day at whose end (the next midnight, UTC) the zone stood';
 COMMENT ON COLUMN daily_zones.side IS 'Of the positions; those of longs lie below the price';
 COMMENT ON COLUMN daily_zones.rank IS 'Number of the zone among those of its day and side within 10 % of the price, 1 = most volume; NULL beyond';
@@ -975,7 +975,7 @@ LEFT JOIN firsts AS f ON f.symbol = z.symbol AND f.model = z.model AND f.day = z
 LEFT JOIN usual AS u ON u.symbol = z.symbol AND u.model = z.model AND u.day = z.day AND u.side = z.side AND u.peak = z.peak;
 COMMENT ON VIEW zone_hits IS 'Whether each of daily_zones was reached within the next 24 hours, and how often any price as far away was; zones modelled, prices real';
 COMMENT ON COLUMN zone_hits.symbol IS 'Id of the market, as in symbols';
-COMMENT ON COLUMN zone_hits.model IS 'Model that made the row: turnover, delta';
+COMMENT ON COLUMN zone_hits.model IS 'Model that made the row; its numbers are in model_parameters';
 COMMENT ON COLUMN zone_hits.day IS 'The day at whose end (the next midnight, UTC) the zone stood';
 COMMENT ON COLUMN zone_hits.side IS 'Of the positions; those of longs lie below the price';
 COMMENT ON COLUMN zone_hits.rank IS 'Number of the zone among those of its day and side within 10 % of the price, 1 = most volume; NULL beyond';

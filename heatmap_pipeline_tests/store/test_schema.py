@@ -10,6 +10,8 @@ import pytest
 from heatmap_pipeline.market.liquidations.tables import LIQUIDATION_COLUMNS
 from heatmap_pipeline.market.sources import EXCHANGES
 from heatmap_pipeline.market.tables import CANDLE_COLUMNS, OPEN_INTEREST_COLUMNS
+from heatmap_pipeline.model.parameters import MODELS
+from heatmap_pipeline.source_kinds import SOURCES
 from heatmap_pipeline.store.dictionary import dictionary, published_relations
 from heatmap_pipeline.store.raw import SYMBOL_COLUMNS
 from heatmap_pipeline.store.schema import Relation, amounts, column_types, comments, relations, symbol_tables, tables
@@ -45,6 +47,15 @@ def test_a_column_that_lists_exchanges_lists_all_of_them() -> None:
     assert lists
     for words in lists:
         assert words >= set(EXCHANGES)
+
+
+def test_no_column_lists_the_models_or_the_sources() -> None:
+    """A third model is a new row of `MODELS`, another source one of `SOURCES`, and the dictionary stays true."""
+    for relation in relations():
+        for column, note in relation.notes.items():
+            words = set(re.findall("[a-z]+", note))
+            assert len(words & MODELS.keys()) < 2, f"{relation.name}.{column}: {note}"
+            assert len(words & SOURCES.keys()) < 2, f"{relation.name}.{column}: {note}"
 
 
 def test_small_tables_vouch_for_the_large_ones() -> None:
