@@ -15,7 +15,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from heatmap_pipeline.errors import HeatmapError, listed
@@ -58,6 +67,10 @@ _PER_SYMBOL = re.compile(
 _ARCHIVE_FILE = re.compile(r"([^-]+)-(metrics|1m|5m|15m)-\d{4}-\d{2}(-\d{2})?", re.ASCII)
 _SECRETS = {"api_token", "webhook"}
 """Settings whose values do not belong on a screen; whoever has the address of a chat's webhook may write there."""
+
+
+CELLS_IN_A_STORE = 90
+"""Days of cells that are kept over a store unless somebody says how many: a run takes all of a symbol that is there."""
 
 
 class SettingsError(HeatmapError):
@@ -233,6 +246,13 @@ class Settings(BaseSettings):
         if value is not None and shards is not None and value > shards:
             raise ValueError(f"there are HEATMAP_SHARDS = {shards}, counted from 1")
         return value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _cells_in_a_store(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("store") and "keep_cells" not in values:
+            return {**values, "keep_cells": CELLS_IN_A_STORE}
+        return values
 
     @field_validator("keep_cells")
     @classmethod

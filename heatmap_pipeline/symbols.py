@@ -52,7 +52,6 @@ UNDERLINED = frozenset({"gate"})
 _ENDING = re.compile(r"(.+)_(PERP|\d{6})")
 _ENDING_ALONE = re.compile(r"PERP|\d{6}")
 _USDC_PERPETUAL = re.compile(r"(.+)PERP")
-_ESCAPE = re.compile(r"u([0-9A-F]{4})")
 _SAFE = re.compile(r"(?:[A-Z0-9]|u[0-9A-F]{4})+")
 
 

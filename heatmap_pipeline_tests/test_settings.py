@@ -453,6 +453,16 @@ def test_an_illegal_value_is_one_sentence_that_names_it(monkeypatch: pytest.Monk
     assert (value in text) is (name not in SECRET)
 
 
+def test_a_home_keeps_all_cells_and_a_store_those_of_90_days(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_settings().keep_cells == 0
+    assert load_settings(store="file:///srv/store").keep_cells == 90
+    monkeypatch.setenv("HEATMAP_STORE", "file:///srv/store")
+    assert load_settings().keep_cells == 90
+    for said in ("0", "400"):
+        monkeypatch.setenv("HEATMAP_KEEP_CELLS", said)
+        assert load_settings().keep_cells == int(said)
+
+
 @pytest.mark.parametrize("minutes", ["5", "15"])
 def test_minutes_of_the_intraday_schedule_are_numbers(monkeypatch: pytest.MonkeyPatch, minutes: str) -> None:
     monkeypatch.setenv("HEATMAP_INTRADAY_MINUTES", minutes)
