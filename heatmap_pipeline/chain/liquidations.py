@@ -23,7 +23,7 @@ from heatmap_pipeline.commands import command
 from heatmap_pipeline.files import open_regular
 from heatmap_pipeline.instants import iso
 from heatmap_pipeline.market.liquidations.sources import REACH, LiquidationSource, Places, open_liquidations
-from heatmap_pipeline.market.liquidations.tables import HOUR, Liquidations, superseded
+from heatmap_pipeline.market.liquidations.tables import HOUR, LEAST_RECORDED, Liquidations, superseded
 from heatmap_pipeline.market.tables import MarketError, NoDataError
 from heatmap_pipeline.settings import FILES, Settings
 from heatmap_pipeline.store import liquidations as stored
@@ -40,9 +40,6 @@ QUIET_HOURS = 6
 
 _USUAL = timedelta(days=28)
 """How far back the hours reach whose median says how much a market usually moves."""
-
-_WHOLE = 0.98
-"""Share of an hour that makes it a recorded one, as in `liquidations_hourly`."""
 
 _LATE = 2
 """Hours by which a record may not end before the candles."""
@@ -270,7 +267,7 @@ def _pulse(hours: WatchedHours, first: date) -> tuple[str, dict[str, Any]]:
         return "", numbers
     begin = int(hours.hour[quiet - QUIET_HOURS + 1])
     numbers |= {"quiet_from": iso(begin), "quiet_until": iso(int(hours.hour[quiet]) + HOUR)}
-    unrecorded = hours.recorded[quiet - QUIET_HOURS + 1 : quiet + 1] < _WHOLE
+    unrecorded = hours.recorded[quiet - QUIET_HOURS + 1 : quiet + 1] < LEAST_RECORDED
     what = "was not recorded" if unrecorded.all() else "printed nothing"
     return f"{what} from {iso(begin)} for {QUIET_HOURS} hours in which the market moved more than usual", numbers
 

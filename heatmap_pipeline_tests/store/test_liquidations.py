@@ -13,7 +13,13 @@ import pandas as pd
 import pytest
 
 from heatmap_pipeline.instants import DAY, day_start
-from heatmap_pipeline.market.liquidations.tables import HOUR, Liquidations, clean_liquidations, raw_rows
+from heatmap_pipeline.market.liquidations.tables import (
+    HOUR,
+    LEAST_RECORDED,
+    Liquidations,
+    clean_liquidations,
+    raw_rows,
+)
 from heatmap_pipeline.store import liquidations as stored
 from heatmap_pipeline.store.liquidations import (
     days_recorded_whole,
@@ -25,7 +31,7 @@ from heatmap_pipeline.store.liquidations import (
 )
 from heatmap_pipeline.store.publish import publish
 from heatmap_pipeline.store.raw import SymbolRecord, put_symbol, save_raw
-from heatmap_pipeline.store.schema import amounts
+from heatmap_pipeline.store.schema import amounts, schema_text
 from heatmap_pipeline.store.sql import Connection, insert, rows
 from heatmap_pipeline.store.warehouse import Warehouse
 from heatmap_pipeline.symbols import own_exchange
@@ -281,6 +287,10 @@ def test_sums_of_a_day_alone_are_chosen_for_no_hour(empty: Connection) -> None:
     save_liquidations(empty, {FIRST: told((0, "long", 9.0, 4.0), resolution=86400)})
     assert [one.chosen for one in liquidation_sources(empty)] == [False]
     assert {row[4] for row in hourly(empty)} == {None}
+
+
+def test_the_view_of_hours_takes_the_same_share_for_a_recorded_one_as_the_program() -> None:
+    assert f">= {LEAST_RECORDED} * 3.6e9" in schema_text()
 
 
 def test_hours_of_a_real_little_history(con: Connection) -> None:

@@ -21,6 +21,9 @@ from heatmap_pipeline.instants import DAY, day_start
 from heatmap_pipeline.market.repair import MAX_CONTRACTS, MAX_PRICE, MAX_VALUE, MIN_PRICE
 from heatmap_pipeline.market.tables import MarketError
 
+LEAST_RECORDED = 0.98
+"""Share of an hour that makes it a recorded one: a recorder loses some seconds where it connects again."""
+
 LIQUIDATION_COLUMNS = ("timestamp", "side", "price", "quantity", "volume", "resolution_seconds", "complete")
 """Columns of clean liquidations; `Liquidations` says what they hold."""
 
@@ -313,7 +316,7 @@ def recorded_share(recorded: NDArray[np.int64], hours: NDArray[np.int64]) -> NDA
 
 
 def hourly_sums(
-    table: pd.DataFrame, recorded: NDArray[np.int64], *, start: int, hours: int, least_recorded: float = 0.98
+    table: pd.DataFrame, recorded: NDArray[np.int64], *, start: int, hours: int, least_recorded: float = LEAST_RECORDED
 ) -> HourlySums:
     """Return liquidated quantity and volume per hour and side, NaN where the hour was not recorded.
 
