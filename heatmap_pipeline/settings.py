@@ -29,6 +29,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from heatmap_pipeline.errors import HeatmapError, listed
 from heatmap_pipeline.instants import SECONDS, Interval, SnapshotInterval
+from heatmap_pipeline.prices import MAX_PRICE, PRICE_UNIT
 from heatmap_pipeline.source_kinds import SOURCES, SourceKind
 from heatmap_pipeline.symbols import (
     HOME_EXCHANGE,
@@ -117,7 +118,7 @@ class SymbolSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    bucket: float | None = Field(default=None, ge=1e-8, le=1e7, allow_inf_nan=False)
+    bucket: float | None = Field(default=None, ge=PRICE_UNIT, le=MAX_PRICE, allow_inf_nan=False)
     candle_interval: Interval | None = None
     snapshot_interval: SnapshotInterval | None = None
     maintenance_margin_rate: float | None = Field(default=None, gt=0, lt=1)

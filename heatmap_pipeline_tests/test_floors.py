@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 import heatmap_pipeline
+from heatmap_pipeline.prices import MAX_PRICE
 
 HOUSE = Path(heatmap_pipeline.__file__).parent
 FLOORS = (
     {"", "errors", "source_kinds"},  # "" is the package itself: its version
-    {"instants", "files", "locks", "compiled", "surroundings", "symbols"},
+    {"instants", "prices", "files", "locks", "compiled", "surroundings", "symbols"},
     {"settings", "alert_rules"},
     {"commands"},
     {"model"},
@@ -141,6 +142,16 @@ def test_the_imports_that_are_known_to_be_there_are_read(there: list[Import]) ->
         ("market/sources.py", "heatmap_pipeline.market.download.Outcome"),
     } <= read
     assert {each.room for each in there} >= set().union(*FLOORS) - {"", "errors"}
+
+
+def test_the_largest_price_is_said_once() -> None:
+    said = [
+        str(file.relative_to(HOUSE))
+        for file in sorted(HOUSE.rglob("*.py"))
+        for node in ast.walk(ast.parse(file.read_text(), str(file)))
+        if isinstance(node, ast.Constant) and node.value == MAX_PRICE
+    ]
+    assert said == ["prices.py"]
 
 
 CLEAN = {

@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import PydanticCustomError
 
 from heatmap_pipeline.instants import SECONDS
-from heatmap_pipeline.model.parameters import MAX_PRICE
+from heatmap_pipeline.prices import MAX_PRICE
 from heatmap_pipeline.symbols import market_id, why_no_symbol, why_not_written
 from heatmap_pipeline.views.base import MAX_MARKETS
 from heatmap_pipeline.views.replay import Tiers, Weights

@@ -24,12 +24,7 @@ from numpy.typing import NDArray
 from heatmap_pipeline.instants import DAY, MICROSECONDS, day_start
 from heatmap_pipeline.market.clock import Clock, measure_clock
 from heatmap_pipeline.market.tables import CANDLE_COLUMNS, OPEN_INTEREST_COLUMNS, CleanDay, MarketError, RawRows, frame
-
-MAX_PRICE = 1e7
-"""Largest price accepted, USDT: up to here every liquidation price is an exact integer of 1e-8 in float64."""
-
-MIN_PRICE = 1e-8
-"""Smallest price accepted, USDT: the model's unit of price."""
+from heatmap_pipeline.prices import MAX_PRICE, PRICE_UNIT
 
 MAX_CONTRACTS = 1e18
 """Largest volume and open interest accepted, contracts: a thousand times the supply of the cheapest coin."""
@@ -102,7 +97,7 @@ def _refuse_bad_candles(values: dict[str, NDArray[np.generic]], day: date, inter
         (since % (interval * MICROSECONDS) != 0, f"the candle does not open on the grid of {interval} s"),
     ]
     for name, price in (("open", opened), ("high", high), ("low", low), ("close", close)):
-        bad.append((~(price >= MIN_PRICE), f"{name} is blank, zero, negative or below {MIN_PRICE:g}"))
+        bad.append((~(price >= PRICE_UNIT), f"{name} is blank, zero, negative or below {PRICE_UNIT:g}"))
         bad.append((price > MAX_PRICE, f"{name} is above {MAX_PRICE:g}"))
     bad += [
         (high < low, "high is below low"),

@@ -32,7 +32,8 @@ from heatmap_pipeline.model.book import (
     ModelState,
 )
 from heatmap_pipeline.model.liquidation import price_factor
-from heatmap_pipeline.model.parameters import MAX_PRICE, ModelError, ModelParameters
+from heatmap_pipeline.model.parameters import ModelError, ModelParameters
+from heatmap_pipeline.prices import MAX_PRICE
 
 _DENSE = 1 << 19
 """Up to this many cells from the lowest lot to the highest are numbered through a table; beyond, by sorting."""

@@ -16,7 +16,8 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from heatmap_pipeline.model.book import LONG, SHORT, SIDE_NAMES, Floats, Sides
-from heatmap_pipeline.model.parameters import MAX_PRICE, ModelError, ModelParameters
+from heatmap_pipeline.model.parameters import ModelError, ModelParameters
+from heatmap_pipeline.prices import MAX_PRICE
 
 Side: TypeAlias = Literal["long", "short"]
 Key: TypeAlias = tuple[Side, float, int]

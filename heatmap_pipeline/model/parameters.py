@@ -16,12 +16,7 @@ from itertools import count
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 from heatmap_pipeline.errors import HeatmapError
-
-PRICE_UNIT = 1e-8
-"""USDT per unit of an integer price."""
-
-MAX_PRICE = 1e7
-"""Largest candle price accepted, USDT: up to twice this, integer prices survive the way through float64 in USDT."""
+from heatmap_pipeline.prices import PRICE_UNIT
 
 DEFAULT_MAINTENANCE_MARGIN_RATE = 0.004
 DEFAULT_MAX_LEVERAGE = 125.0

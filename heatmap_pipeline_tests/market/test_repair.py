@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from heatmap_pipeline.market.repair import MAX_PRICE, clean_candles, clean_samples, step_of_labels
+from heatmap_pipeline.market.repair import clean_candles, clean_samples, step_of_labels
 from heatmap_pipeline.market.tables import CANDLE_COLUMNS, OPEN_INTEREST_COLUMNS, CleanDay, MarketError
-from heatmap_pipeline.model import parameters
+from heatmap_pipeline.prices import MAX_PRICE
 from heatmap_pipeline_tests.market._files import DAY, at, raw_candles, raw_samples
 
 NAN = float("nan")
@@ -121,10 +121,6 @@ def test_candles_outside_the_day_or_grid_are_refused(second: int, reason: str) -
 def test_a_day_without_candles_is_refused() -> None:
     with pytest.raises(MarketError, match=r"f\.zip: holds no candles of 2024-09-14"):
         candles(raw_candles(0))
-
-
-def test_the_largest_price_is_the_models() -> None:
-    assert MAX_PRICE == parameters.MAX_PRICE
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,6 @@ from heatmap_pipeline.model.engine import run_day, start_state
 from heatmap_pipeline.model.levels import Candle
 from heatmap_pipeline.model.liquidation import price_factor, round_liq_price
 from heatmap_pipeline.model.parameters import (
-    MAX_PRICE,
     MODELS,
     VOLUME_ONLY,
     Bracket,
@@ -30,6 +29,7 @@ from heatmap_pipeline.model.parameters import (
     ModelSpec,
 )
 from heatmap_pipeline.model.stepwise import StepwiseRun, run_stepwise
+from heatmap_pipeline.prices import MAX_PRICE
 from heatmap_pipeline_tests._examples import examples
 
 DAY = 86_400_000_000

@@ -18,8 +18,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from heatmap_pipeline.instants import DAY, day_start
-from heatmap_pipeline.market.repair import MAX_CONTRACTS, MAX_PRICE, MAX_VALUE, MIN_PRICE
+from heatmap_pipeline.market.repair import MAX_CONTRACTS, MAX_VALUE
 from heatmap_pipeline.market.tables import MarketError
+from heatmap_pipeline.prices import MAX_PRICE, PRICE_UNIT
 
 LEAST_RECORDED = 0.98
 """Share of an hour that makes it a recorded one: a recorder loses some seconds where it connects again."""
@@ -362,7 +363,7 @@ def _refuse_bad_rows(raw: pd.DataFrame, place: str) -> None:
     known_price, known_volume = ~np.isnan(price), ~np.isnan(volume)
     bad: list[tuple[NDArray[np.bool_], str]] = [
         (~raw["side"].isin(SIDES).to_numpy(), "the side is neither long nor short"),
-        (known_price & ~(price >= MIN_PRICE), f"the price is zero, negative or below {MIN_PRICE:g}"),
+        (known_price & ~(price >= PRICE_UNIT), f"the price is zero, negative or below {PRICE_UNIT:g}"),
         (known_price & (price > MAX_PRICE), f"the price is above {MAX_PRICE:g}"),
         (~(np.isfinite(quantity) & (quantity >= 0)), "the quantity is blank, negative or not finite"),
         (quantity > MAX_CONTRACTS, f"the quantity is above {MAX_CONTRACTS:g}"),
