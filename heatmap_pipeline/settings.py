@@ -51,6 +51,8 @@ _ORIGIN = re.compile(r"https?://[A-Za-z0-9.\-\[\]:]+")
 _ADDRESS = re.compile(r"https?://[^\s/?#][^\s]*")
 _STREAM = re.compile(r"wss?://[^\s/?#][^\s]*")
 _STORE = re.compile(r"s3://[a-z0-9][a-z0-9.\-]{1,61}[a-z0-9](/[^\s/?#]+)*/?|file:///[^\s?#/][^\s?#]*")
+_READ_OTHERWISE = re.compile(r"[\\?]|%[0-9A-Fa-f]{2}")
+"""What SQLite's addresses and DuckDB's paths give a meaning to, in the path of a home."""
 _HOST = re.compile(r"([A-Za-z0-9.\-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
 _PER_SYMBOL = re.compile(
     r"HEATMAP_(BUCKET|CANDLE_INTERVAL|SNAPSHOT_INTERVAL|MAINTENANCE_MARGIN_RATE|MAX_LEVERAGE)_(.+)", re.DOTALL
@@ -309,6 +311,16 @@ class Settings(BaseSettings):
             return None if value is None else value.expanduser().resolve()
         except RuntimeError:  # nobody, as in a container: no HOME, and no entry among the users
             raise ValueError("no home folder is known here; write a whole path, for example /srv/heatmap") from None
+
+    @field_validator("home")
+    @classmethod
+    def _home(cls, value: Path) -> Path:
+        if found := _READ_OTHERWISE.search(str(value)):
+            raise ValueError(
+                f"{value} has {found[0]} in its path, which a database would read as something else; choose another "
+                "folder"
+            )
+        return value
 
     @property
     def named_home(self) -> Path:

@@ -163,8 +163,8 @@ def refresh(symbols: tuple[str, ...], **options: Any) -> None:
 def forget(symbol: str, yes: bool, home: Path | None) -> None:
     """Remove a symbol: its private file, its rows in heatmap.duckdb, its pictures, archive files and assets of the UI.
 
-    Folders named by --archive, recordings, and every other symbol stay as they are, and so does HEATMAP_STORE. Killed
-    in the middle, it can be run again.
+    Folders named by --archive, recordings, and every other symbol stay as they are, and so do HEATMAP_STORE and a
+    catalogue of it. Killed in the middle, it can be run again.
 
     \b
     Examples:
@@ -197,7 +197,11 @@ def forget(symbol: str, yes: bool, home: Path | None) -> None:
 
     with one_run_at_a_time(settings.model_copy(update={"symbols": (name,)}), waiting):
         remove(settings, name, waiting, answers)
-    click.echo(f"{name} is removed from {settings.home}")
+    from heatmap_pipeline.store.catalogue import is_catalogue  # noqa: PLC0415
+    from heatmap_pipeline.store.warehouse import Warehouse  # noqa: PLC0415
+
+    but = ", but for its heatmap.duckdb, the catalogue of a store" if is_catalogue(Warehouse(settings.home)) else ""
+    click.echo(f"{name} is removed from {settings.home}{but}")
     _say_old_export(settings)
     _say_store_stays(settings, name)
     if name in settings.symbols:

@@ -152,7 +152,11 @@ def test_forgetting_says_that_the_store_is_left_as_it_is(
     stays = f"what {store} has of {ETH} stays; removing manifests/{ETH}.json there takes it out"
     assert done("forget", ETH, "--yes").stdout.splitlines()[1] == stays, "of a home that has nothing of it"
     assert done("fleet", "catalogue").stdout.startswith(f"{machine / 'heatmap.duckdb'}: 2 symbols, ")
-    assert done("forget", ETH, "--yes").stdout.splitlines()[1] == stays
+    catalogue = (machine / "heatmap.duckdb").read_bytes()
+    removed, *rest = done("forget", ETH, "--yes").stdout.splitlines()
+    assert removed == f"{ETH} is removed from {machine}, but for its heatmap.duckdb, the catalogue of a store"
+    assert rest[0] == stays
+    assert (machine / "heatmap.duckdb").read_bytes() == catalogue
     assert f"\n{ETH} " in done("status").stdout
     open_bucket(settings_of()).remove([f"manifests/{ETH}.json"])
     assert f"\n{ETH} " not in done("status").stdout
