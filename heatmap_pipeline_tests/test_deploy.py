@@ -18,7 +18,7 @@ from heatmap_pipeline.chain.settings import load_checked_settings
 from heatmap_pipeline.orchestration.runs import packaged_file
 from heatmap_pipeline.orchestration.shards import SHARD_TAG, workspace
 from heatmap_pipeline.orchestration.ui import webserver
-from heatmap_pipeline.settings import Settings
+from heatmap_pipeline.settings import Settings, SettingsError
 from heatmap_pipeline_tests.orchestration.ui.running import free_port
 
 DEPLOY = Path(heatmap_pipeline.__file__).parents[1] / "deploy"
@@ -165,13 +165,41 @@ def test_kubernetes_has_the_same_queue_and_legal_settings() -> None:
         settings = settings_of({variable["name"]: variable["value"] for variable in deployment["env"]})
         assert (settings.shard, settings.shards) == (shard, len(deployments))
         assert not settings.catalogue, "of which a pod has no use"
-        assert deployment["name"] == f"heatmap-shard-{shard}"
+        assert deployment["name"] == f"shard-{shard}"
+        assert deployment["dagsterApiGrpcArgs"] == ["-m", "heatmap_pipeline.definitions"]
+        assert deployment["includeConfigInLaunchedRuns"] == {"enabled": True}, "a run is of its shard by that alone"
         assert deployment["securityContext"]["readOnlyRootFilesystem"]
         assert {mount["name"] for mount in deployment["volumeMounts"]} == {
             each["name"] for each in deployment["volumes"]
         }
         written = {mount["mountPath"] for mount in deployment["volumeMounts"]}
         assert {str(settings.home), "/tmp"} <= written  # noqa: S108
+
+
+INSTALL = re.compile(r"helm upgrade --install (\S+) dagster/dagster --version (\S+) --values deploy/helm-values\.yaml")
+KUBERNETES = (DEPLOY.parent / "docs" / "deploy.md").read_text()
+
+
+def told_of(service: str, port: int) -> dict[str, str]:
+    """Return the variables by which Kubernetes tells every pod of a service of its namespace."""
+    name, address = service.upper().replace("-", "_"), "10.0.0.1"
+    return {
+        f"{name}_SERVICE_HOST": address,
+        f"{name}_SERVICE_PORT": str(port),
+        f"{name}_PORT": f"tcp://{address}:{port}",
+        f"{name}_PORT_{port}_TCP_ADDR": address,
+    }
+
+
+def test_no_service_of_kubernetes_is_called_as_if_it_were_a_setting_of_ours() -> None:
+    ((release, _),) = set(INSTALL.findall(KUBERNETES))
+    deployments = HELM["dagster-user-deployments"]["deployments"]
+    services = {deployment["name"]: deployment["port"] for deployment in deployments}
+    services |= {f"{release}-dagster-webserver": 80, f"{release}-postgresql": 5432}
+    for service, port in services.items():
+        settings_of(told_of(service, port))
+    with pytest.raises(SettingsError, match="HEATMAP_SHARD_1_PORT is not a setting"):
+        settings_of(told_of("heatmap-shard-1", 4000))
 
 
 @pytest.fixture
