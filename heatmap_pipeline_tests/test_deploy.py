@@ -176,6 +176,14 @@ def test_kubernetes_has_the_same_queue_and_legal_settings() -> None:
         assert {str(settings.home), "/tmp"} <= written  # noqa: S108
 
 
+def test_a_pod_of_a_run_has_no_more_privilege_than_its_code_server_and_the_same_room() -> None:
+    pod = HELM["runLauncher"]["config"]["k8sRunLauncher"]["runK8sConfig"]
+    assert "resources" not in pod["containerConfig"], "those of the code server, which are handed on, go before them"
+    for deployment in HELM["dagster-user-deployments"]["deployments"]:
+        assert pod["containerConfig"]["securityContext"] == deployment["securityContext"]
+        assert pod["podSpecConfig"]["securityContext"] == deployment["podSecurityContext"]
+
+
 INSTALL = re.compile(r"helm upgrade --install (\S+) dagster/dagster --version (\S+) --values deploy/helm-values\.yaml")
 KUBERNETES = (DEPLOY.parent / "docs" / "deploy.md").read_text()
 
