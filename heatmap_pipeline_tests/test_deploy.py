@@ -157,6 +157,10 @@ def test_kubernetes_has_the_same_queue_and_legal_settings() -> None:
         "max_retries": retries["maxRetries"],
         "retry_on_asset_or_op_failure": retries["retryOnAssetOrOpFailure"],
     }
+    for kind in ("schedule", "sensor"):
+        kept = DAGSTER["retention"][kind]["purge_after_days"]
+        assert HELM["retention"][kind]["purgeAfterDays"] == kept
+    assert HELM["retention"]["enabled"], "else the chart leaves the days out"
     assert HELM["global"]["postgresqlSecretName"], "where it is empty the chart makes one secret and looks for another"
     scheme = DAGSTER["storage"]["postgres"]["postgres_db"]["scheme"]
     assert HELM["postgresql"]["postgresqlScheme"] == scheme == "postgresql+psycopg2"
@@ -208,6 +212,15 @@ def test_no_service_of_kubernetes_is_called_as_if_it_were_a_setting_of_ours() ->
         settings_of(told_of(service, port))
     with pytest.raises(SettingsError, match="HEATMAP_SHARD_1_PORT is not a setting"):
         settings_of(told_of("heatmap-shard-1", 4000))
+
+
+def test_every_secret_that_kubernetes_is_to_have_is_made_before() -> None:
+    made = set(re.findall(r"kubectl create secret generic (\S+)", KUBERNETES))
+    asked = {
+        secret["name"] for each in HELM["dagster-user-deployments"]["deployments"] for secret in each["envSecrets"]
+    }
+    assert asked <= made
+    assert HELM["global"]["postgresqlSecretName"] in made
 
 
 @pytest.fixture
