@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -212,6 +213,14 @@ def test_no_service_of_kubernetes_is_called_as_if_it_were_a_setting_of_ours() ->
         settings_of(told_of(service, port))
     with pytest.raises(SettingsError, match="HEATMAP_SHARD_1_PORT is not a setting"):
         settings_of(told_of("heatmap-shard-1", 4000))
+
+
+def test_chart_and_launcher_are_those_of_the_dagster_that_is_installed() -> None:
+    assert INSTALL.findall(KUBERNETES) == INSTALL.findall((DEPLOY / "helm-values.yaml").read_text())
+    ((_, chart),) = INSTALL.findall(KUBERNETES)
+    assert chart == version("dagster")
+    for text in (KUBERNETES, (DEPLOY / "Dockerfile").read_text()):
+        assert re.findall(r"dagster-k8s==(\S+)", text) == [version("dagster-postgres")]
 
 
 def test_every_secret_that_kubernetes_is_to_have_is_made_before() -> None:
