@@ -199,20 +199,30 @@ def told_of(service: str, port: int) -> dict[str, str]:
     return {
         f"{name}_SERVICE_HOST": address,
         f"{name}_SERVICE_PORT": str(port),
+        f"{name}_SERVICE_PORT_GRPC": str(port),
         f"{name}_PORT": f"tcp://{address}:{port}",
+        f"{name}_PORT_{port}_TCP": f"tcp://{address}:{port}",
+        f"{name}_PORT_{port}_TCP_PROTO": "tcp",
+        f"{name}_PORT_{port}_TCP_PORT": str(port),
         f"{name}_PORT_{port}_TCP_ADDR": address,
     }
 
 
-def test_no_service_of_kubernetes_is_called_as_if_it_were_a_setting_of_ours() -> None:
+def test_a_service_of_kubernetes_may_be_called_as_we_are() -> None:
     ((release, _),) = set(INSTALL.findall(KUBERNETES))
     deployments = HELM["dagster-user-deployments"]["deployments"]
     services = {deployment["name"]: deployment["port"] for deployment in deployments}
     services |= {f"{release}-dagster-webserver": 80, f"{release}-postgresql": 5432}
+    services |= {"heatmap": 8888, "heatmap-serve": 80, "heatmap-shard-1": 4000}
+    told: dict[str, str] = {}
     for service, port in services.items():
-        settings_of(told_of(service, port))
-    with pytest.raises(SettingsError, match="HEATMAP_SHARD_1_PORT is not a setting"):
-        settings_of(told_of("heatmap-shard-1", 4000))
+        told |= told_of(service, port)
+    assert settings_of(told) == settings_of({})
+    for alone in ("HEATMAP_PORT", "HEATMAP_SHARD_1_PORT", "HEATMAP_SHARD_1_SERVICE_PORT_GRPC"):
+        with pytest.raises(SettingsError, match=f"{alone} is not a setting"):
+            settings_of({alone: "4000"})
+    with pytest.raises(SettingsError, match="HEATMAP_SERVE_PORTS is not a setting"):
+        settings_of(told | {"HEATMAP_SERVE_PORTS": "80"})
 
 
 def test_chart_and_launcher_are_those_of_the_dagster_that_is_installed() -> None:
