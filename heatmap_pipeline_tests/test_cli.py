@@ -112,6 +112,9 @@ def test_the_command_itself() -> None:
         (("backup", "DIR", "--keep", "0"), "'0' is not allowed; write a whole number from 1 on"),
         (("fleet", "collect", "--grace", "x"), "'x' is not allowed; write a number from 0 to 720"),
         (("status", "--home", ""), "nothing is given; write a path"),
+        (("status", "--home", "~who/x"), "'~who/x': no such home folder is known here; write a whole path"),
+        (("backup", "~who/x"), "'~who/x': no such home folder is known here; write a whole path"),
+        (("fleet", "pull", "~who/x"), "'~who/x': no such home folder is known here; write a whole path"),
         (("fleet", "collect", "--grace", "nan"), "'nan' is not allowed; write a number from 0 to 720"),
     ],
 )

@@ -108,7 +108,7 @@ def fleet_pull(folder: Path) -> None:
     Example:
       heatmap fleet pull /srv/heatmap && heatmap serve --home /srv/heatmap
     """
-    _pull(settings_of(), folder.expanduser().resolve())
+    _pull(settings_of(), folder.resolve())
 
 
 @fleet.command("collect")
