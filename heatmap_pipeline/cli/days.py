@@ -161,7 +161,11 @@ def changed(settings: Settings, first: date, last: date) -> tuple[Settings, dict
     """
     from heatmap_pipeline.store.warehouse import Warehouse  # noqa: PLC0415
 
-    if not Warehouse(settings.home).symbols():
+    try:
+        begun = Warehouse(settings.home).symbols()
+    except OSError:  # a home that cannot be entered, which the run says
+        begun = []
+    if not begun:
         return settings, {}
     from heatmap_pipeline.chain.unchanged import find_changes  # noqa: PLC0415
     from heatmap_pipeline.render.page import is_drawn  # noqa: PLC0415
