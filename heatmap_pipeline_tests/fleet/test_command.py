@@ -210,6 +210,8 @@ def test_an_empty_store_says_how_to_begin(machine: Path, store: str) -> None:
         "nothing is stored in it yet; begin with `heatmap fleet run SYMBOL --start DAY --end DAY`",
     ]
     refused(heatmap("fleet", "catalogue"), 1, f"nothing is stored in {store} yet")
+    none = machine.parent / ("too long" * 99)
+    refused(heatmap("fleet", "pull", none), 1, f"{none} cannot be used (File name too long); choose another folder")
     assert done("fleet", "collect").stdout == f"{store}: 0 parts removed, 0.0 MB; 0 parts left\n"
 
 
