@@ -371,7 +371,7 @@ class KlinesQuery(_SumQuery):
 
 PARAMETERS = frozenset(
     name
-    for query in (HeatmapQuery, LotsQuery, MapQuery, LevelsQuery, ScoreQuery, AlertsQuery, KlinesQuery)
+    for query in (HeatmapQuery, LotsQuery, MapQuery, LevelsQuery, HealthQuery, ScoreQuery, AlertsQuery, KlinesQuery)
     for name in query.model_fields
 )
 """Names of all parameters there are."""

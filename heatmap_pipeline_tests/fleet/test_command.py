@@ -117,6 +117,9 @@ def test_what_is_damaged_in_the_store_is_said_and_told_and_the_others_are_run(
         assert [(body["kind"], body["symbol"]) for body in hook.bodies] == [("failed", BTC)]
         refused(heatmap("fleet", "refresh", BTC), 1, f"{settings.store}/{lost} is missing")
         assert hook.kinds() == ["failed", "failed"], "also where nothing could be taken"
+    both = [lost, min(name for name in parts_named(settings) if ETH in name)]
+    open_bucket(settings).remove(both[1:])
+    refused(heatmap("fleet", "refresh", BTC, ETH), 1, *(f"{settings.store}/{name} is missing" for name in both))
 
 
 def test_status_says_what_there_is_beside_a_damaged_manifest(machine: Path, settings_of: Machine, begin: Begin) -> None:
