@@ -78,7 +78,7 @@ def _nested(summed: Summed) -> encode.Body:
     keep = (grid.long > 0) | (grid.short > 0)
     interval = grid.interval[keep]
     played = [heatmap.played for heatmap in summed.heatmaps if heatmap is not None]
-    created, liquidated = [one.created for one in played], [one.liquidated for one in played]
+    created, liquidated = [replay.created for replay in played], [replay.liquidated for replay in played]
     missing = [encode.dump(summed.missing_in(int(number))).decode() for number in present]
     return encode.nested(
         stamps=[iso(window.first + int(number) * window.step) for number in present],
