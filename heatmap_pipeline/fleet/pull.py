@@ -118,7 +118,7 @@ def pull(settings: Settings, folder: Path, *, tables_up_to: int = TABLES_UP_TO) 
         remove_all_but(home, {place, former or place})
     every = [part for files in parts.values() for part in files]
     size = sum(part.bytes for part in every)
-    return Pulled(warehouse.published, len(symbols), len(every), size, fetched, removed, not unchanged)
+    return Pulled(warehouse.published, len(parts), len(every), size, fetched, removed, not unchanged)
 
 
 def _fetched(bucket: Bucket, symbols: list[str], new: Path, before: list[Path]) -> dict[str, Mapping[Part, Path]]:
