@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
@@ -41,8 +42,9 @@ QUIET_HOURS = 6
 _USUAL = timedelta(days=28)
 """How far back the hours reach whose median says how much a market usually moves."""
 
-_WHOLE = 0.98
-"""Share of an hour that makes it a recorded one, as in `liquidations_hourly`."""
+LEAST_RECORDED = 0.98
+"""Share of an hour that makes it a recorded one, as in `liquidations_hourly`: a recorder loses some seconds where it
+connects again."""
 
 _LATE = 2
 """Hours by which a record may not end before the candles."""
@@ -134,7 +136,7 @@ def files_digest(settings: Settings) -> str:
     for path in sorted(folder.rglob("*")) if settings.liquidations_folder is not None else ():
         try:
             if path.is_file():
-                digest.update(f"{path.relative_to(folder)}\n".encode())
+                digest.update(os.fsencode(path.relative_to(folder)) + b"\n")  # a name may be any bytes
                 with open_regular(path) as stream:
                     digest.update(hashlib.file_digest(stream, "blake2b").digest())
         except OSError as error:
@@ -270,7 +272,7 @@ def _pulse(hours: WatchedHours, first: date) -> tuple[str, dict[str, Any]]:
         return "", numbers
     begin = int(hours.hour[quiet - QUIET_HOURS + 1])
     numbers |= {"quiet_from": iso(begin), "quiet_until": iso(int(hours.hour[quiet]) + HOUR)}
-    unrecorded = hours.recorded[quiet - QUIET_HOURS + 1 : quiet + 1] < _WHOLE
+    unrecorded = hours.recorded[quiet - QUIET_HOURS + 1 : quiet + 1] < LEAST_RECORDED
     what = "was not recorded" if unrecorded.all() else "printed nothing"
     return f"{what} from {iso(begin)} for {QUIET_HOURS} hours in which the market moved more than usual", numbers
 

@@ -19,6 +19,7 @@ import numpy as np
 from heatmap_pipeline import __version__
 from heatmap_pipeline.chain.again import cells_again
 from heatmap_pipeline.chain.history import Connect, restarted
+from heatmap_pipeline.chain.liquidations import LEAST_RECORDED
 from heatmap_pipeline.instants import DAY, ONE_DAY, day_of, day_start, iso
 from heatmap_pipeline.market.liquidations.sources import Places, open_liquidations
 from heatmap_pipeline.market.liquidations.tables import merge_ranges, microseconds, recorded_share
@@ -54,9 +55,6 @@ from heatmap_pipeline.symbols import own_exchange
 
 Reason: TypeAlias = Literal["nothing stored", "simulated", "no record", "coarse record", "wrong record"]
 """Why there is no score. A coarse record is of sums that no hour can be told from, a wrong one cannot be read."""
-
-LEAST_RECORDED = 0.98
-"""Share of an hour that makes it a recorded one: a recorder loses some seconds where it connects again."""
 
 _HOUR_SECONDS = 3600
 

@@ -373,7 +373,7 @@ def backup(folder: Path, keep: int | None, home: Path | None) -> None:
     from heatmap_pipeline.store.warehouse import Warehouse  # noqa: PLC0415
 
     warehouse = Warehouse(settings.home, lock_timeout=settings.lock_timeout)
-    done = back_up(warehouse, folder.expanduser().resolve(), environment_shown(), keep=keep)
+    done = back_up(warehouse, folder.resolve(), environment_shown(), keep=keep)
     click.echo(f"{done.files} files, {done.size / 1e6:.1f} MB, are in {done.folder}")
     if done.removed:
         click.echo(f"{counted(done.removed, 'older backup')} removed")
@@ -398,7 +398,7 @@ def restore(folder: Path, yes: bool, home: Path | None) -> None:
     from heatmap_pipeline.store.backup import chosen, restore  # noqa: PLC0415
     from heatmap_pipeline.store.warehouse import Warehouse  # noqa: PLC0415
 
-    backup_folder, manifest = chosen(folder.expanduser().resolve())
+    backup_folder, manifest = chosen(folder.resolve())
     with nobody_else(settings, lambda text: click.echo(text, err=True)):
         warehouse = Warehouse(settings.home, lock_timeout=settings.lock_timeout)
         done = restore(warehouse, backup_folder, manifest, replace=yes)
