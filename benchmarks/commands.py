@@ -44,7 +44,7 @@ def run(setting: Setting) -> Sequence[Measured]:
             first,
             name=f"heatmap run, {count} days",
             what=f"one symbol, both models, from zips to page and database, start included ({max(memory):,.0f} MB)",
-            expected=setting.target(25.0),
+            expected=setting.target(10.0),
             limit="imports, pictures and page, files to tables, checks, Dagster's events",
         ),
         row(

@@ -39,16 +39,16 @@ def file_lock(
         LockHeldError: if somebody else holds it all the time.
         OSError: if there can be no such file; with `must_name` also if the name cannot be written.
     """
-    holder = path.with_name(f"{path.name}.holder")
+    holder = _beside(path)
     lock = FileLock(path, poll_interval=_POLL)
     try:
         lock.acquire(timeout=min(patience, timeout))
     except Timeout:
-        waiting(_name_in(holder))
+        waiting(holder_of(path))
         try:
             lock.acquire(timeout=max(timeout - patience, 0.0))
         except Timeout:
-            raise LockHeldError(_name_in(holder)) from None
+            raise LockHeldError(holder_of(path)) from None
     try:
         # The name is for others to read, the lock is what counts.
         with suppress(*(() if must_name else (OSError,))):
@@ -71,8 +71,13 @@ def notes_lock(home: Path) -> Iterator[None]:
         yield
 
 
-def _name_in(holder: Path) -> str:
+def holder_of(path: Path) -> str:
+    """Return in words who holds the lock of a file."""
     try:
-        return holder.read_text().strip() or "another process"
+        return _beside(path).read_text().strip() or "another process"
     except OSError:
         return "another process"
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f"{path.name}.holder")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from datetime import date
 from difflib import get_close_matches
 from pathlib import Path
@@ -61,11 +61,16 @@ _ORIGIN = re.compile(r"https?://[A-Za-z0-9.\-\[\]:]+")
 _ADDRESS = re.compile(r"https?://[^\s/?#][^\s]*")
 _STREAM = re.compile(r"wss?://[^\s/?#][^\s]*")
 _STORE = re.compile(r"s3://[a-z0-9][a-z0-9.\-]{1,61}[a-z0-9](/[^\s/?#]+)*/?|file:///[^\s?#/][^\s?#]*")
+_READ_OTHERWISE = re.compile(r"[\\?]|%[0-9A-Fa-f]{2}")
+"""What SQLite's addresses and DuckDB's paths give a meaning to, in the path of a home."""
 _HOST = re.compile(r"([A-Za-z0-9.\-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
 _PER_SYMBOL = re.compile(
     r"HEATMAP_(BUCKET|CANDLE_INTERVAL|SNAPSHOT_INTERVAL|MAINTENANCE_MARGIN_RATE|MAX_LEVERAGE)_(.+)", re.DOTALL
 )
 _ARCHIVE_FILE = re.compile(r"([^-]+)-(metrics|1m|5m|15m)-\d{4}-\d{2}(-\d{2})?", re.ASCII)
+_OF_A_SERVICE = re.compile(
+    r"_SERVICE_HOST|_SERVICE_PORT(_[A-Z0-9_]+)?|_PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?", re.ASCII
+)
 _SECRETS = {"api_token", "webhook"}
 """Settings whose values do not belong on a screen; whoever has the address of a chat's webhook may write there."""
 
@@ -331,6 +336,16 @@ class Settings(BaseSettings):
         except RuntimeError:  # nobody, as in a container: no HOME, and no entry among the users
             raise ValueError("no home folder is known here; write a whole path, for example /srv/heatmap") from None
 
+    @field_validator("home")
+    @classmethod
+    def _home(cls, value: Path) -> Path:
+        if found := _READ_OTHERWISE.search(str(value)):
+            raise ValueError(
+                f"{value} has {found[0]} in its path, which a database would read as something else; choose another "
+                "folder"
+            )
+        return value
+
     @property
     def named_home(self) -> Path:
         """The home as its user knows it: of a scratch home of a run over HEATMAP_STORE, the one that it lies in."""
@@ -454,9 +469,12 @@ def load_settings(**overrides: Any) -> Settings:
 
 
 def _refuse_unknown(names: Iterable[str]) -> None:
-    """Raise for a variable that would be ignored, most likely a typing error. HEATMAP_TEST_* belong to the tests."""
+    """Raise for a variable that would be ignored, most likely a typing error.
+
+    HEATMAP_TEST_* belong to the tests, and what is called after a service of Kubernetes to that.
+    """
     known = [name.upper() for name in Settings.model_fields if name != "per_symbol"]
-    for name in sorted(names):
+    for name in sorted({*names} - _of_services({*names})):
         own = name.removeprefix("HEATMAP_")
         ours = own != name and not own.startswith("TEST_")
         match = _PER_SYMBOL.fullmatch(name)
@@ -466,6 +484,18 @@ def _refuse_unknown(names: Iterable[str]) -> None:
             if match and not why_not_written(match[2]):  # as the exchange writes it
                 hint = f", do you mean {setting_of(match[1], match[2])}?"
             raise SettingsError(f"{name} is not a setting{hint} README.md lists them all; unset it or mend its name")
+
+
+def _of_services(names: Set[str]) -> set[str]:
+    """Return the variables by which Kubernetes tells a pod of the services of its namespace; one may be `heatmap…`."""
+    host = "_SERVICE_HOST"
+    services = {name.removesuffix(host) for name in names if name.endswith(host)}
+    return {
+        name
+        for service in services
+        for name in names
+        if name.startswith(service) and _OF_A_SERVICE.fullmatch(name.removeprefix(service))
+    }
 
 
 _LEGAL = {

@@ -28,7 +28,7 @@ from heatmap_pipeline.orchestration.runs import packaged_file
 from heatmap_pipeline.orchestration.turns import RunError
 from heatmap_pipeline.orchestration.ui import front
 from heatmap_pipeline.render.picture import write_png
-from heatmap_pipeline.settings import load_settings
+from heatmap_pipeline.settings import Settings, load_settings
 from heatmap_pipeline_tests._homes import (
     as_if_yesterday_were,
     clean_environment,
@@ -112,6 +112,9 @@ def test_the_command_itself() -> None:
         (("backup", "DIR", "--keep", "0"), "'0' is not allowed; write a whole number from 1 on"),
         (("fleet", "collect", "--grace", "x"), "'x' is not allowed; write a number from 0 to 720"),
         (("status", "--home", ""), "nothing is given; write a path"),
+        (("status", "--home", "~who/x"), "'~who/x': no such home folder is known here; write a whole path"),
+        (("backup", "~who/x"), "'~who/x': no such home folder is known here; write a whole path"),
+        (("fleet", "pull", "~who/x"), "'~who/x': no such home folder is known here; write a whole path"),
         (("fleet", "collect", "--grace", "nan"), "'nan' is not allowed; write a number from 0 to 720"),
     ],
 )
@@ -413,7 +416,11 @@ def test_ui_refuses_a_taken_port_and_a_second_one_on_its_home(tmp_path: Path, mo
 
     monkeypatch.setattr(front, "_kept", keep)
     done("ui", "--port", free_port(), "--home", tmp_path)
-    refused(second[0], 1, f"process {os.getpid()} runs the UI and the schedule of {tmp_path} already")
+    refused(second[0], 1, f"process {os.getpid()} runs the UI and the schedule of {tmp_path} already; use that")
+    with front.nobody_else(Settings(home=tmp_path), lambda _: None):
+        during = heatmap("ui", "--port", free_port(), "--home", tmp_path)
+    words = f"process {os.getpid()} restores a backup into {tmp_path}; wait for it, or choose another --home"
+    refused(during, 1, words)
 
 
 def test_a_host_that_is_an_address_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

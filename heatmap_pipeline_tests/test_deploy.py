@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from heatmap_pipeline.chain.settings import load_checked_settings
 from heatmap_pipeline.orchestration.runs import packaged_file
 from heatmap_pipeline.orchestration.shards import SHARD_TAG, workspace
 from heatmap_pipeline.orchestration.ui import webserver
-from heatmap_pipeline.settings import Settings
+from heatmap_pipeline.settings import Settings, SettingsError
 from heatmap_pipeline_tests.orchestration.ui.running import free_port
 
 DEPLOY = Path(heatmap_pipeline.__file__).parents[1] / "deploy"
@@ -157,6 +158,10 @@ def test_kubernetes_has_the_same_queue_and_legal_settings() -> None:
         "max_retries": retries["maxRetries"],
         "retry_on_asset_or_op_failure": retries["retryOnAssetOrOpFailure"],
     }
+    for kind in ("schedule", "sensor"):
+        kept = DAGSTER["retention"][kind]["purge_after_days"]
+        assert HELM["retention"][kind]["purgeAfterDays"] == kept
+    assert HELM["retention"]["enabled"], "else the chart leaves the days out"
     assert HELM["global"]["postgresqlSecretName"], "where it is empty the chart makes one secret and looks for another"
     scheme = DAGSTER["storage"]["postgres"]["postgres_db"]["scheme"]
     assert HELM["postgresql"]["postgresqlScheme"] == scheme == "postgresql+psycopg2"
@@ -165,13 +170,76 @@ def test_kubernetes_has_the_same_queue_and_legal_settings() -> None:
         settings = settings_of({variable["name"]: variable["value"] for variable in deployment["env"]})
         assert (settings.shard, settings.shards) == (shard, len(deployments))
         assert not settings.catalogue, "of which a pod has no use"
-        assert deployment["name"] == f"heatmap-shard-{shard}"
+        assert deployment["name"] == f"shard-{shard}"
+        assert deployment["dagsterApiGrpcArgs"] == ["-m", "heatmap_pipeline.definitions"]
+        assert deployment["includeConfigInLaunchedRuns"] == {"enabled": True}, "a run is of its shard by that alone"
         assert deployment["securityContext"]["readOnlyRootFilesystem"]
         assert {mount["name"] for mount in deployment["volumeMounts"]} == {
             each["name"] for each in deployment["volumes"]
         }
         written = {mount["mountPath"] for mount in deployment["volumeMounts"]}
         assert {str(settings.home), "/tmp"} <= written  # noqa: S108
+
+
+def test_a_pod_of_a_run_has_no_more_privilege_than_its_code_server_and_the_same_room() -> None:
+    pod = HELM["runLauncher"]["config"]["k8sRunLauncher"]["runK8sConfig"]
+    assert "resources" not in pod["containerConfig"], "those of the code server, which are handed on, go before them"
+    for deployment in HELM["dagster-user-deployments"]["deployments"]:
+        assert pod["containerConfig"]["securityContext"] == deployment["securityContext"]
+        assert pod["podSpecConfig"]["securityContext"] == deployment["podSecurityContext"]
+
+
+INSTALL = re.compile(r"helm upgrade --install (\S+) dagster/dagster --version (\S+) --values deploy/helm-values\.yaml")
+KUBERNETES = (DEPLOY.parent / "docs" / "deploy.md").read_text()
+
+
+def told_of(service: str, port: int) -> dict[str, str]:
+    """Return the variables by which Kubernetes tells every pod of a service of its namespace."""
+    name, address = service.upper().replace("-", "_"), "10.0.0.1"
+    return {
+        f"{name}_SERVICE_HOST": address,
+        f"{name}_SERVICE_PORT": str(port),
+        f"{name}_SERVICE_PORT_GRPC": str(port),
+        f"{name}_PORT": f"tcp://{address}:{port}",
+        f"{name}_PORT_{port}_TCP": f"tcp://{address}:{port}",
+        f"{name}_PORT_{port}_TCP_PROTO": "tcp",
+        f"{name}_PORT_{port}_TCP_PORT": str(port),
+        f"{name}_PORT_{port}_TCP_ADDR": address,
+    }
+
+
+def test_a_service_of_kubernetes_may_be_called_as_we_are() -> None:
+    ((release, _),) = set(INSTALL.findall(KUBERNETES))
+    deployments = HELM["dagster-user-deployments"]["deployments"]
+    services = {deployment["name"]: deployment["port"] for deployment in deployments}
+    services |= {f"{release}-dagster-webserver": 80, f"{release}-postgresql": 5432}
+    services |= {"heatmap": 8888, "heatmap-serve": 80, "heatmap-shard-1": 4000}
+    told: dict[str, str] = {}
+    for service, port in services.items():
+        told |= told_of(service, port)
+    assert settings_of(told) == settings_of({})
+    for alone in ("HEATMAP_PORT", "HEATMAP_SHARD_1_PORT", "HEATMAP_SHARD_1_SERVICE_PORT_GRPC"):
+        with pytest.raises(SettingsError, match=f"{alone} is not a setting"):
+            settings_of({alone: "4000"})
+    with pytest.raises(SettingsError, match="HEATMAP_SERVE_PORTS is not a setting"):
+        settings_of(told | {"HEATMAP_SERVE_PORTS": "80"})
+
+
+def test_chart_and_launcher_are_those_of_the_dagster_that_is_installed() -> None:
+    assert INSTALL.findall(KUBERNETES) == INSTALL.findall((DEPLOY / "helm-values.yaml").read_text())
+    ((_, chart),) = INSTALL.findall(KUBERNETES)
+    assert chart == version("dagster")
+    for text in (KUBERNETES, (DEPLOY / "Dockerfile").read_text()):
+        assert re.findall(r"dagster-k8s==(\S+)", text) == [version("dagster-postgres")]
+
+
+def test_every_secret_that_kubernetes_is_to_have_is_made_before() -> None:
+    made = set(re.findall(r"kubectl create secret generic (\S+)", KUBERNETES))
+    asked = {
+        secret["name"] for each in HELM["dagster-user-deployments"]["deployments"] for secret in each["envSecrets"]
+    }
+    assert asked <= made
+    assert HELM["global"]["postgresqlSecretName"] in made
 
 
 @pytest.fixture

@@ -85,6 +85,19 @@ def test_an_empty_variable_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
     assert load_settings() == Settings()
 
 
+@pytest.mark.parametrize(("folder", "what"), [("a?b", "?"), ("a\\b/c", "\\"), ("a%20b", "%20"), ("a/%fFb", "%fF")])
+def test_a_home_that_a_database_would_look_for_elsewhere_is_refused(tmp_path: Path, folder: str, what: str) -> None:
+    words = f"{tmp_path / folder} has {what} in its path, which a database would read as something else; choose another"
+    with pytest.raises(SettingsError, match=re.escape(words)):
+        load_settings(home=tmp_path / folder)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("folder", ["a*b", "a[b]c", "100%", "a%zz", "a'b", 'a"b', "a;b", "a b", "ä€", "a#b", "a:b"])
+def test_any_other_home_is_taken(tmp_path: Path, folder: str) -> None:
+    assert load_settings(home=tmp_path / folder).home == tmp_path / folder
+
+
 def test_paths_are_absolute_and_the_tilde_is_the_users_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)

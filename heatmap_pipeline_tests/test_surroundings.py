@@ -64,7 +64,8 @@ def nobody(monkeypatch: pytest.MonkeyPatch) -> None:
 def not_to_be_made(tmp_path: Path) -> list[Path]:
     file = tmp_path / "file"
     file.touch()
-    return [file, file / "below", Path("/dev/null/home"), *([Path("/proc/x")] if sys.platform == "linux" else [])]
+    none = [file, file / "below", tmp_path / ("too long" * 99), Path("/dev/null/home")]
+    return [*none, *([Path("/proc/x")] if sys.platform == "linux" else [])]
 
 
 @pytest.mark.parametrize("verb", VERBS)

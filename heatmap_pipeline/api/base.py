@@ -12,10 +12,9 @@ from heatmap_pipeline.api.parameters import (
     MapQuery,
     read_tiers,
     read_weights,
-    seconds_of,
 )
 from heatmap_pipeline.api.plan import Plan
-from heatmap_pipeline.instants import iso
+from heatmap_pipeline.instants import SECONDS, iso
 from heatmap_pipeline.views.base import Base, base_window, find_base, is_base, parts_of_moment, without_ended
 from heatmap_pipeline.views.data import Version
 from heatmap_pipeline.views.errors import ViewError
@@ -57,7 +56,7 @@ def plan_base_heatmap(version: Version, books: Books, query: HeatmapQuery, most:
         ViewError: of any kind, naming the parameter and what is allowed.
     """
     base = base_of(version, books, query)
-    seconds = seconds_of(query.interval)
+    seconds = SECONDS[query.interval]
     window = base_window(base, seconds, query.interval, query.start_time, query.end_time)
     base = without_ended(base, window.first)
     units = bin_units(query.price_bin_size, base.bucket(window.first, window.last), base.quote)
@@ -79,7 +78,7 @@ def _nested(summed: Summed) -> encode.Body:
     keep = (grid.long > 0) | (grid.short > 0)
     interval = grid.interval[keep]
     played = [heatmap.played for heatmap in summed.heatmaps if heatmap is not None]
-    created, liquidated = [one.created for one in played], [one.liquidated for one in played]
+    created, liquidated = [replay.created for replay in played], [replay.liquidated for replay in played]
     missing = [encode.dump(summed.missing_in(int(number))).decode() for number in present]
     return encode.nested(
         stamps=[iso(window.first + int(number) * window.step) for number in present],

@@ -137,12 +137,18 @@ def _route_html(path: str, route: dict[str, Any], schema: dict[str, Any]) -> lis
     parts = [f"<h2><code>GET {escape(path)}</code>{old}</h2><p>{escape(route['description'])}</p>"]
     if route.get("parameters"):
         parts.append("<table><tr><th>parameter</th><th>allowed</th><th>default</th><th>meaning</th></tr>")
-        for one in route["parameters"]:
-            default = one["schema"].get("default")
-            shown = "required" if one["required"] else "" if default is None else f"<code>{escape(str(default))}</code>"
+        for parameter in route["parameters"]:
+            default = parameter["schema"].get("default")
+            shown = (
+                "required"
+                if parameter["required"]
+                else ""
+                if default is None
+                else f"<code>{escape(str(default))}</code>"
+            )
             parts.append(
-                f"<tr><td><code>{escape(one['name'])}</code></td><td>{escape(_allowed(one['schema']))}</td>"
-                f"<td>{shown}</td><td>{escape(one.get('description', ''))}</td></tr>"
+                f"<tr><td><code>{escape(parameter['name'])}</code></td><td>{escape(_allowed(parameter['schema']))}</td>"
+                f"<td>{shown}</td><td>{escape(parameter.get('description', ''))}</td></tr>"
             )
         parts.append("</table>")
     parts.append("<table><tr><th>status</th><th>meaning</th><th>body</th></tr>")
@@ -166,10 +172,10 @@ def _allowed(kind: dict[str, Any]) -> str:
 
 def _fields(body: dict[str, Any], schema: dict[str, Any]) -> str:
     """Return the names of a body's fields; of several shapes one after the other."""
-    found = []
-    for one in body.get("anyOf", [body]):
-        name = one.get("$ref", "").rsplit("/", 1)[-1]
+    shapes = []
+    for shape in body.get("anyOf", [body]):
+        name = shape.get("$ref", "").rsplit("/", 1)[-1]
         fields = schema["components"]["schemas"].get(name, {}).get("properties", {})
         if fields:
-            found.append(f"{{{', '.join(fields)}}}")
-    return " or ".join(found)
+            shapes.append(f"{{{', '.join(fields)}}}")
+    return " or ".join(shapes)

@@ -52,18 +52,18 @@ def health(
         for model in symbol.models.values()
     ]
     reasons = [*version.outdated.values(), *version.damaged.values()]
-    reasons += [f"{one['symbol']} {one['model']}: {one['reason']}" for one in reports if one["stale"]]
+    reasons += [f"{report['symbol']} {report['model']}: {report['reason']}" for report in reports if report["stale"]]
     if problem:
         reasons.insert(0, f"an older version is served: {problem}")
     # The oldest of the newest: what is served is as fresh as the symbol that is furthest behind.
-    going = [one for one in reports if one["ended"] is None] or reports
-    newest = min((one["newest_day"] for one in going if one["newest_day"]), default=None)
+    going = [report for report in reports if report["ended"] is None] or reports
+    newest = min((report["newest_day"] for report in going if report["newest_day"]), default=None)
     body: dict[str, Any] = {
         "status": "stale" if reasons else "ok",
         "version": version.name,
         "newest_day": newest,
-        "as_of": min(one["as_of"] for one in going),
-        "age_seconds": max(one["age_seconds"] for one in going),
+        "as_of": min(report["as_of"] for report in going),
+        "age_seconds": max(report["age_seconds"] for report in going),
         "symbols": reports,
     }
     if reasons:

@@ -6,9 +6,9 @@ import numpy as np
 
 from heatmap_pipeline.api import encode
 from heatmap_pipeline.api.base import asks_for_base, plan_base_heatmap
-from heatmap_pipeline.api.parameters import Format, HeatmapQuery, read_tiers, read_weights, seconds_of
+from heatmap_pipeline.api.parameters import Format, HeatmapQuery, read_tiers, read_weights
 from heatmap_pipeline.api.plan import Plan
-from heatmap_pipeline.instants import iso
+from heatmap_pipeline.instants import SECONDS, iso
 from heatmap_pipeline.views.columns import as_columns, lots_of, reports_of
 from heatmap_pipeline.views.data import Version
 from heatmap_pipeline.views.errors import ViewError
@@ -39,7 +39,7 @@ def plan_heatmap(version: Version, books: Books, query: HeatmapQuery) -> Plan:
         return plan_base_heatmap(version, books, query, MAX_LEVELS[query.format])
     symbol = find_symbol(version, query.market)
     model = find_model(symbol, query.model)
-    seconds = seconds_of(query.interval)
+    seconds = SECONDS[query.interval]
     check_interval(seconds, query.interval, symbol.candles)
     weights = own_or_other(model, read_weights(query.leverage_weights))
     source = only_tiers(Source(version, symbol, model, weights, books), read_tiers(query.leverage_tiers))

@@ -85,10 +85,15 @@ def _levels(record: dict[str, Any]) -> dict[str, Any]:
     return {
         **{name: record[name] for name in ("symbol", "model", "time", "price", "price_bin_size")},
         "levels": [
-            {"price": one["price"], "side": side, "volume": one[side], "distance_percent": one["distance_percent"]}
-            for one in record["buckets"]
+            {
+                "price": bucket["price"],
+                "side": side,
+                "volume": bucket[side],
+                "distance_percent": bucket["distance_percent"],
+            }
+            for bucket in record["buckets"]
             for side in ("long", "short")
-            if one[side] > 0
+            if bucket[side] > 0
         ],
         **{name: record[name] for name in ("located_share", "coverage", "as_of", "simulated", "units")},
     }

@@ -11,10 +11,10 @@ import numpy as np
 
 from heatmap_pipeline.api import encode
 from heatmap_pipeline.api.base import asks_for_base
-from heatmap_pipeline.api.parameters import AlertsQuery, KlinesQuery, ScoreQuery, seconds_of
+from heatmap_pipeline.api.parameters import AlertsQuery, KlinesQuery, ScoreQuery
 from heatmap_pipeline.api.plan import Plan
 from heatmap_pipeline.bins import resample
-from heatmap_pipeline.instants import MICROSECONDS, iso
+from heatmap_pipeline.instants import MICROSECONDS, SECONDS, iso
 from heatmap_pipeline.model.parameters import MODELS
 from heatmap_pipeline.symbols import own_exchange
 from heatmap_pipeline.views.base import bases, candles_record, find_base, leading, parts_of_moment, provenance
@@ -91,7 +91,7 @@ def plan_klines(version: Version, books: Books, query: KlinesQuery) -> Plan:
 def _plan_candles(symbol: SymbolData, query: KlinesQuery, said: Mapping[str, Any]) -> Plan:
     """Find out which candles of a symbol a request means; `said` is what the answer says of itself besides."""
     candles = symbol.candles
-    seconds = seconds_of(query.interval)
+    seconds = SECONDS[query.interval]
     check_interval(seconds, query.interval, candles)
     step = seconds * MICROSECONDS
     begin, end = int(candles.open_time[0]), int(candles.open_time[-1]) + candles.step

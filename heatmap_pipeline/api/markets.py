@@ -22,7 +22,7 @@ def plan_markets(version: Version, settings: Settings, now: float | None = None)
     """
     _, state = health(version, "", settings, now)
     reasons: dict[tuple[str, str], str | None] = {
-        (one["symbol"], one["model"]): one.get("reason") for one in state["symbols"]
+        (report["symbol"], report["model"]): report.get("reason") for report in state["symbols"]
     }
 
     def make() -> bytes:

@@ -14,7 +14,6 @@ from typing import Annotated, Any, Literal, Self, TypeAlias
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
-from heatmap_pipeline.instants import SECONDS
 from heatmap_pipeline.prices import MAX_PRICE
 from heatmap_pipeline.symbols import market_id, why_no_symbol, why_not_written
 from heatmap_pipeline.views.base import MAX_MARKETS
@@ -371,15 +370,10 @@ class KlinesQuery(_SumQuery):
 
 PARAMETERS = frozenset(
     name
-    for query in (HeatmapQuery, LotsQuery, MapQuery, LevelsQuery, ScoreQuery, AlertsQuery, KlinesQuery)
+    for query in (HeatmapQuery, LotsQuery, MapQuery, LevelsQuery, HealthQuery, ScoreQuery, AlertsQuery, KlinesQuery)
     for name in query.model_fields
 )
 """Names of all parameters there are."""
-
-
-def seconds_of(interval: str) -> int:
-    """Return the width of an interval that has a name."""
-    return SECONDS[interval]
 
 
 def sentence(errors: Sequence[Mapping[str, Any]], allowed: Sequence[str]) -> str:

@@ -44,13 +44,16 @@ def listen(host: str, port: int) -> socket.socket:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except (socket.gaierror, UnicodeError):
         raise ServeError(f"host {host!r} is not known; choose an address of this machine with --host") from None
-    bound = socket.socket(family, kind, protocol)
     try:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind(address)
-        bound.listen(BACKLOG)
+        bound = socket.socket(family, kind, protocol)
+        try:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            bound.bind(address)
+            bound.listen(BACKLOG)
+        except OSError:
+            bound.close()
+            raise
     except OSError as error:
-        bound.close()
         if error.errno == errno.EADDRINUSE:
             raise ServeError(f"port {port} on {host} is taken by another program; choose one with --port") from None
         if error.errno == errno.EACCES:
@@ -73,7 +76,7 @@ def serve(settings: Settings, host: str, port: int, tell: Callable[[str], None],
         workers: processes that answer; the caches are divided among them, everything else each has.
 
     Raises:
-        ServeError: as `listen`.
+        ServeError: as `listen`; if so many processes cannot be begun.
     """
     with listen(host, port) as bound, printer(tell, settings.log_format) as line:
         say = notices(line, settings.log_format)
@@ -85,9 +88,14 @@ def serve(settings: Settings, host: str, port: int, tell: Callable[[str], None],
         else:
             shared = ("api_cache_mb", "api_symbols_mb")
             each = settings.model_copy(update={name: max(1, getattr(settings, name) // workers) for name in shared})
-            with ExitStack() as open_sockets:
-                sockets = [open_sockets.enter_context(own) for own in sockets_for(bound, workers)]
-                run_workers(partial(_work, each, most, tell), sockets, say)
+            try:
+                with ExitStack() as open_sockets:
+                    sockets = [open_sockets.enter_context(own) for own in sockets_for(bound, workers)]
+                    run_workers(partial(_work, each, most, tell), sockets, say)
+            except OSError as error:
+                raise ServeError(
+                    f"{workers} processes cannot be begun ({error.strerror}); serve with fewer, by --workers"
+                ) from None
 
 
 def _work(settings: Settings, most: int, tell: Callable[[str], None], bound: socket.socket) -> None:

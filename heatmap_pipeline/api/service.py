@@ -128,11 +128,11 @@ class Service:
             ApiError: 503 if too many bodies are being made.
         """
         key = (plan.fingerprint, plan.key)
-        found = self.cache.get((*key, encoding))
+        kept = self.cache.get((*key, encoding))
         stats = self.cache.stats
-        if found is not None:
+        if kept is not None:
             stats.hits += 1
-            return found
+            return kept
 
         if (*key, encoding) in self._flights:
             stats.coalesced += 1

@@ -59,18 +59,41 @@ def run_workers(work: Work, sockets: Sequence[socket.socket], tell: Callable[[st
         work: what each does.
         sockets: that listen; open as long as this runs.
         tell: is given a line for each process that is replaced.
+
+    Raises:
+        OSError: if a process cannot be begun; the others are ended.
     """
-    processes = [_begin(work, own) for own in sockets]
-    with _told_to_end() as told:
-        began = [time.monotonic()] * len(processes)
-        while not told.is_set():
-            wait([process.sentinel for process in processes], timeout=0.2)
-            told.wait(0.02)  # one that died and may not be replaced yet would have this go round without a rest
-            for number, process in enumerate(processes):
-                if process.is_alive() or told.is_set() or time.monotonic() - began[number] < _LEAST_SECONDS:
-                    continue
-                tell(f"worker process {process.pid} ended by itself ({process.exitcode}); another takes its place")
-                processes[number], began[number] = _begin(work, sockets[number]), time.monotonic()
+    processes: list[SpawnProcess] = []
+    try:
+        with _told_to_end() as told:
+            for own in sockets:
+                processes.append(_begin(work, own))
+            _replace_dead(work, sockets, processes, told, tell)
+    finally:
+        _end(processes)
+
+
+def _replace_dead(
+    work: Work,
+    sockets: Sequence[socket.socket],
+    processes: list[SpawnProcess],
+    told: threading.Event,
+    tell: Callable[[str], None],
+) -> None:
+    """Put another process in the place of each that dies, until told to end."""
+    began = [time.monotonic()] * len(processes)
+    while not told.is_set():
+        wait([process.sentinel for process in processes], timeout=0.2)
+        told.wait(0.02)  # one that died and may not be replaced yet would have this go round without a rest
+        for number, process in enumerate(processes):
+            if process.is_alive() or told.is_set() or time.monotonic() - began[number] < _LEAST_SECONDS:
+                continue
+            tell(f"worker process {process.pid} ended by itself ({process.exitcode}); another takes its place")
+            processes[number], began[number] = _begin(work, sockets[number]), time.monotonic()
+
+
+def _end(processes: Sequence[SpawnProcess]) -> None:
+    """Tell processes to end, and kill who does not in time."""
     for process in processes:
         process.terminate()
     until = time.monotonic() + _END_SECONDS

@@ -43,7 +43,7 @@ def watch_symbol(connect: Connect, symbol: str, models: Sequence[str], rules: Se
     Returns:
         What they told, oldest first, and what they told within the last day before, which may not be delivered yet.
     """
-    mine = [rule.model_copy(update={"model": rule.model or models[0]}) for rule in rules if rule.is_for(symbol)]
+    mine = _rules_for(symbol, models, rules)
     with connect() as con:
         watches = stored.load_watches(con, symbol)
         told: list[StoredAlert] = []
@@ -56,7 +56,7 @@ def watch_symbol(connect: Connect, symbol: str, models: Sequence[str], rules: Se
             newest = max(newest, end)
             group = [rule for rule in mine if rule.model == model]
             known = {rule.name: _still_valid(rule, watches.get(rule.name)) for rule in group}
-            begin = min((one.evaluated for one in known.values() if one is not None), default=end)
+            begin = min((seen.evaluated for seen in known.values() if seen is not None), default=end)
             hours = any(isinstance(rule, CascadeRule) for rule in group)
             instants = list(_instants(con, symbol, model, max(begin, end - LOOK_BACK), end, hours=hours))
             for rule in group:
@@ -75,13 +75,18 @@ def watch_symbol(connect: Connect, symbol: str, models: Sequence[str], rules: Se
 def has_to_look(con: Connection, symbol: str, models: Sequence[str], rules: Sequence[Rule]) -> bool:
     """Whether `watch_symbol` would store anything else: a rule is new, changed or gone, or has not seen the newest."""
     watches = stored.load_watches(con, symbol)
-    mine = [rule.model_copy(update={"model": rule.model or models[0]}) for rule in rules if rule.is_for(symbol)]
+    mine = _rules_for(symbol, models, rules)
     for rule in mine:
         end = stored.newest_end(con, symbol, str(rule.model))
         known = _still_valid(rule, watches.get(rule.name))
         if end is not None and (known is None or known.evaluated < end):
             return True
     return not watches.keys() <= {rule.name for rule in mine}
+
+
+def _rules_for(symbol: str, models: Sequence[str], rules: Sequence[Rule]) -> list[Rule]:
+    """Return the rules of a symbol, each with its model: the first one where it names none."""
+    return [rule.model_copy(update={"model": rule.model or models[0]}) for rule in rules if rule.is_for(symbol)]
 
 
 def _definition(rule: Rule) -> str:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
 
+EARLIEST = date(2019, 1, 1)
+"""A day before there were such perpetuals."""
+
 FIRST_CANDLE = timedelta(minutes=20)
 """How long after midnight a day is first asked for: its first candle has closed by then, also one of 15 minutes, and
 also where this machine's clock is some minutes ahead."""

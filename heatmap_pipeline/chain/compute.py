@@ -283,7 +283,7 @@ class _Walk:
                 here = records.get(here.day - ONE_DAY)
                 if here is None:
                     raise self._not_as_recorded(again[-1])
-            days = [one.day for one in reversed(again)]
+            days = [record.day for record in reversed(again)]
             inputs = _load_inputs(con, self.settings, self.history, days) if days else {}
         if known is not None:
             self._here = known[0], Carried.from_json(known[0].open_interest, known[1])

@@ -162,6 +162,6 @@ def unpublished(records: Mapping[str, Mapping[date, DayRecord]], history: Publis
 def _to_read_again(days: Mapping[date, RawDay], until: date) -> list[date]:
     return [
         day
-        for day, one in days.items()
-        if one.facts.get("provisional") or (one.facts.get("via") == "rest" and until - day <= _WAITING)
+        for day, raw in days.items()
+        if raw.facts.get("provisional") or (raw.facts.get("via") == "rest" and until - day <= _WAITING)
     ]

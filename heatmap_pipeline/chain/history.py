@@ -316,10 +316,10 @@ def check_start(settings: Settings, history: History, model: str, day: date, res
         ChainError: for a gap, and for a predecessor that is stale; with the command that repairs it.
     """
     records = history.days[model]
-    earlier = [one for one in records if one < day]
+    earlier = [known for known in records if known < day]
     name = history.symbol.symbol
     if not earlier:
-        others = min((one for days in history.days.values() for one in days), default=day)
+        others = min((known for days in history.days.values() for known in days), default=day)
         if others < day and not restart:
             first = run_command(settings, name, others, max(history.tip or day, day))
             raise ChainError(
@@ -372,7 +372,7 @@ def check_gap(
     """
     with connect() as con:
         history = read_history(con, settings, symbol)
-    last = max((one for days in history.days.values() for one in days if one < day), default=None)
+    last = max((known for days in history.days.values() for known in days if known < day), default=None)
     if last is None:
         return
     gap = [last + timedelta(days=step) for step in range(1, (day - last).days)]

@@ -84,7 +84,7 @@ def ingest_candles(
     given = _kept_if_gone(market.candles(symbol, wanted, interval), set(wanted) - known)
     read: set[date] = set()
     for chunk in _chunks(_judged_candles(connect, settings, symbol, given, interval, anew)):
-        read |= {one.day for one in chunk}
+        read |= {clean.day for clean in chunk}
         with connect() as con:
             if record is None:
                 bucket = day_bucket(settings, symbol, None, float(chunk[0].table["close"].iloc[0]))
@@ -132,9 +132,11 @@ def ingest_open_interest(
         )
         for days_read in _chunks(judged):
             chunk = [
-                one for one in days_read if not (_nothing_read(one) and _has_rows(known["open_interest"].get(one.day)))
+                clean
+                for clean in days_read
+                if not (_nothing_read(clean) and _has_rows(known["open_interest"].get(clean.day)))
             ]
-            read |= {one.day for one in chunk}
+            read |= {clean.day for clean in chunk}
             with connect() as con:
                 changed = set(stored.save_raw(con, "open_interest", chunk, settings.source_of(symbol)))
                 _record_how_counted(con, symbol, chunk)
@@ -159,7 +161,7 @@ def _contract(chosen: SymbolRecord | None, market: Market, symbol: str) -> Contr
 
 def _record_how_counted(con: Any, symbol: str, chunk: Sequence[CleanDay]) -> None:
     """Record of a market how its newest samples were understood: the sides they count, and what told their time."""
-    newest = max((one for one in chunk if "clock" in one.facts), key=lambda one: one.day, default=None)
+    newest = max((clean for clean in chunk if "clock" in clean.facts), key=lambda clean: clean.day, default=None)
     record = stored.get_symbol(con, symbol)
     if newest is None or record is None or newest.day < max(stored.raw_days(con, symbol)["open_interest"]):
         return
@@ -300,8 +302,8 @@ def _chunks(days: Iterable[CleanDay]) -> Iterator[list[CleanDay]]:
 
 
 def _reports(chunk: Sequence[CleanDay], changed: set[date]) -> Iterator[RawReport]:
-    for one in chunk:
-        yield RawReport(one.day, len(one.table), one.day in changed, one.repairs, one.facts)
+    for clean in chunk:
+        yield RawReport(clean.day, len(clean.table), clean.day in changed, clean.repairs, clean.facts)
 
 
 def check_kind(record: SymbolRecord | None, settings: Settings, symbol: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
@@ -131,7 +132,7 @@ def files_digest(settings: Settings) -> str:
     for path in sorted(folder.rglob("*")) if settings.liquidations_folder is not None else ():
         try:
             if path.is_file():
-                digest.update(f"{path.relative_to(folder)}\n".encode())
+                digest.update(os.fsencode(path.relative_to(folder)) + b"\n")  # a name may be any bytes
                 with open_regular(path) as stream:
                     digest.update(hashlib.file_digest(stream, "blake2b").digest())
         except OSError as error:

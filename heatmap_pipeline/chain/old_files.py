@@ -58,13 +58,13 @@ def remove_old_files(settings: Settings) -> int:
 def _computed(settings: Settings, symbol: str) -> set[date]:
     """Return the finished days that every model has computed; none where its file cannot be used."""
     warehouse = Warehouse(settings.home, lock_timeout=settings.lock_timeout)
-    found: list[set[date]] = [set()]
+    computed: list[set[date]] = [set()]
     with suppress(FileError), warehouse.look(symbol) as con:
-        found = [
+        computed = [
             {day for day, record in day_records(con, symbol, model).items() if not record.provisional}
             for model in settings.models
         ]
-    return set.intersection(*found)
+    return set.intersection(*computed)
 
 
 def _can_be_had_again(path: Path) -> bool:

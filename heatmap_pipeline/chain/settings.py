@@ -71,7 +71,10 @@ def alert_rules(settings: Settings) -> tuple[Rule, ...]:
 def _of_one_exchange(settings: Settings) -> bool:
     """Whether the demo wrote files into this home, and none of a second exchange."""
     folder = settings.archive_root / CANDLES_FOLDER
-    return (folder / DEMO_MARKETS[-1]).is_dir() and not all((folder / symbol).is_dir() for symbol in DEMO_MARKETS)
+    try:
+        return (folder / DEMO_MARKETS[-1]).is_dir() and not all((folder / symbol).is_dir() for symbol in DEMO_MARKETS)
+    except OSError:  # a home that cannot be entered, which whoever uses it says
+        return False
 
 
 def _check_liquidations(settings: Settings) -> None:

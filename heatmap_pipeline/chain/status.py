@@ -72,7 +72,8 @@ def status_lines(settings: Settings) -> Iterator[str]:
     again, ends = of_home.again, of_home.ends
     earlier = words_for_earlier_version(settings, of_home.earlier)
     yield f"home {settings.home}"
-    yield from _table([(one, len(stale[key]), held[key]) for one in entries for key in [(one.symbol, one.model)]])
+    keys = [(entry.symbol, entry.model) for entry in entries]
+    yield from _table([(entry, len(stale[key]), held[key]) for entry, key in zip(entries, keys, strict=True)])
     yield from (*_titles(entries), *of_home.recorded)
     closed = [closed_words(stored_as, name) for name, stored_as in again.items()]
     yield from (f"closed  {words}" for words in dict.fromkeys(closed) if words)

@@ -30,9 +30,6 @@ Running: TypeAlias = "Callable[[Callable[..., Outcome]], Callable[..., Outcome]]
 """What makes of a run of days another one, that does something besides."""
 
 
-_FIRST_DAY = date(2019, 1, 1)
-
-
 def run_span(
     settings: Settings,
     first: date,
@@ -138,6 +135,7 @@ def _corrected(settings: Settings, spans: dict[str, Span], first: date, last: da
 
 def check_days(settings: Settings, start: date, end: date, option: str) -> None:
     """Refuse days that no run can mean; `option` is '' where each day has an option of its own."""
+    from heatmap_pipeline.chain.calendar import EARLIEST  # noqa: PLC0415
     from heatmap_pipeline.chain.due import last_due  # noqa: PLC0415
 
     first, last = (f"{option}START {start}", f"{option}END {end}") if option else (f"--start {start}", f"--end {end}")
@@ -146,8 +144,8 @@ def check_days(settings: Settings, start: date, end: date, option: str) -> None:
     if end > last_due(settings):
         newest = "the day going on" if settings.kind.has_today else "the last complete day"
         raise click.UsageError(f"{last} is not complete yet; {newest} is {last_due(settings)} (UTC)")
-    if start < _FIRST_DAY:
-        raise click.UsageError(f"{first} is before {_FIRST_DAY}, when there were no such perpetuals")
+    if start < EARLIEST:
+        raise click.UsageError(f"{first} is before {EARLIEST}, when there were no such perpetuals")
 
 
 def changed(settings: Settings, first: date, last: date) -> tuple[Settings, dict[str, date]]:
@@ -161,7 +159,11 @@ def changed(settings: Settings, first: date, last: date) -> tuple[Settings, dict
     """
     from heatmap_pipeline.store.warehouse import Warehouse  # noqa: PLC0415
 
-    if not Warehouse(settings.home).symbols():
+    try:
+        begun = Warehouse(settings.home).symbols()
+    except OSError:  # a home that cannot be entered, which the run says
+        begun = []
+    if not begun:
         return settings, {}
     from heatmap_pipeline.chain.unchanged import find_changes  # noqa: PLC0415
     from heatmap_pipeline.render.page import is_drawn  # noqa: PLC0415

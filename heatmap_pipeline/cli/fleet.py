@@ -108,7 +108,7 @@ def fleet_pull(folder: Path) -> None:
     Example:
       heatmap fleet pull /srv/heatmap && heatmap serve --home /srv/heatmap
     """
-    _pull(settings_of(), folder.expanduser().resolve())
+    _pull(settings_of(), folder.resolve())
 
 
 @fleet.command("collect")
@@ -127,6 +127,7 @@ def fleet_collect(grace: float) -> None:
       heatmap fleet collect --grace 24
     """
     settings = settings_of()
+    _open_store(settings)
     from heatmap_pipeline.fleet.collect import collect  # noqa: PLC0415
 
     report = collect(settings, timedelta(hours=grace))
@@ -142,14 +143,13 @@ def _shard(settings: Settings, again: str) -> Iterator[Shard]:
 
     What cannot be taken from the store is told, as is what fails of a run; `again` is the command line that goes on.
     """
-    from heatmap_pipeline.fleet.worker import open_bucket, shard  # noqa: PLC0415
+    from heatmap_pipeline.fleet.worker import shard  # noqa: PLC0415
     from heatmap_pipeline.notices import Failure  # noqa: PLC0415
     from heatmap_pipeline.orchestration.runs import prepare_home  # noqa: PLC0415
     from heatmap_pipeline.orchestration.told import tell_of_command  # noqa: PLC0415
     from heatmap_pipeline.orchestration.turns import one_run_at_a_time  # noqa: PLC0415
 
-    _need_store(settings)
-    open_bucket(settings)
+    _open_store(settings)
     surroundings.check_home(settings.home)
     prepare_home(settings)
     with one_run_at_a_time(settings, lambda text: click.echo(text, err=True)), ExitStack() as stack:
@@ -170,7 +170,7 @@ def _shard(settings: Settings, again: str) -> Iterator[Shard]:
 
 
 def _pull(settings: Settings, folder: Path) -> None:
-    _need_store(settings)
+    _open_store(settings)
     from heatmap_pipeline.fleet.pull import pull  # noqa: PLC0415
 
     report = pull(settings, folder)
@@ -181,6 +181,12 @@ def _pull(settings: Settings, folder: Path) -> None:
     )
 
 
-def _need_store(settings: Settings) -> None:
-    if not settings.store:
-        raise click.UsageError("HEATMAP_STORE is not set; name s3://bucket/prefix or file:///folder")
+def _open_store(settings: Settings) -> None:
+    """Look that the store can be opened, before anything is made or asked of it."""
+    from heatmap_pipeline.fleet.worker import open_bucket  # noqa: PLC0415
+    from heatmap_pipeline.settings import SettingsError  # noqa: PLC0415
+
+    try:
+        open_bucket(settings)
+    except SettingsError as error:  # it is not set
+        raise click.UsageError(str(error)) from None

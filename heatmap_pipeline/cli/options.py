@@ -63,12 +63,17 @@ class Number(click.FloatRange):
 
 
 class Place(click.Path):
-    """A path; an empty one is refused, as a shell gives it for a variable that is not set."""
+    """A path, ~ in it written out; an empty one is refused, as a shell gives it for a variable that is not set."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the path; fails for what cannot be one."""
         if not str(value):
             self.fail("nothing is given; write a path, as . for the folder you are in", param, ctx)
+        if str(value).startswith("~"):  # as a shell hands it on that knows no such user
+            try:
+                value = str(Path(value).expanduser())
+            except RuntimeError:
+                self.fail(f"{str(value)!r}: no such home folder is known here; write a whole path", param, ctx)
         return super().convert(value, param, ctx)
 
 

@@ -163,8 +163,8 @@ def refresh(symbols: tuple[str, ...], **options: Any) -> None:
 def forget(symbol: str, yes: bool, home: Path | None) -> None:
     """Remove a symbol: its private file, its rows in heatmap.duckdb, its pictures, archive files and assets of the UI.
 
-    Folders named by --archive, recordings, and every other symbol stay as they are, and so does HEATMAP_STORE. Killed
-    in the middle, it can be run again.
+    Folders named by --archive, recordings, and every other symbol stay as they are, and so do HEATMAP_STORE and a
+    catalogue of it. Killed in the middle, it can be run again.
 
     \b
     Examples:
@@ -197,7 +197,11 @@ def forget(symbol: str, yes: bool, home: Path | None) -> None:
 
     with one_run_at_a_time(settings.model_copy(update={"symbols": (name,)}), waiting):
         remove(settings, name, waiting, answers)
-    click.echo(f"{name} is removed from {settings.home}")
+    from heatmap_pipeline.store.catalogue import is_catalogue  # noqa: PLC0415
+    from heatmap_pipeline.store.warehouse import Warehouse  # noqa: PLC0415
+
+    but = ", but for its heatmap.duckdb, the catalogue of a store" if is_catalogue(Warehouse(settings.home)) else ""
+    click.echo(f"{name} is removed from {settings.home}{but}")
     _say_old_export(settings)
     _say_store_stays(settings, name)
     if name in settings.symbols:
@@ -369,7 +373,7 @@ def backup(folder: Path, keep: int | None, home: Path | None) -> None:
     from heatmap_pipeline.store.warehouse import Warehouse  # noqa: PLC0415
 
     warehouse = Warehouse(settings.home, lock_timeout=settings.lock_timeout)
-    done = back_up(warehouse, folder.expanduser().resolve(), environment_shown(), keep=keep)
+    done = back_up(warehouse, folder.resolve(), environment_shown(), keep=keep)
     click.echo(f"{done.files} files, {done.size / 1e6:.1f} MB, are in {done.folder}")
     if done.removed:
         click.echo(f"{counted(done.removed, 'older backup')} removed")
@@ -394,7 +398,7 @@ def restore(folder: Path, yes: bool, home: Path | None) -> None:
     from heatmap_pipeline.store.backup import chosen, restore  # noqa: PLC0415
     from heatmap_pipeline.store.warehouse import Warehouse  # noqa: PLC0415
 
-    backup_folder, manifest = chosen(folder.expanduser().resolve())
+    backup_folder, manifest = chosen(folder.resolve())
     with nobody_else(settings, lambda text: click.echo(text, err=True)):
         warehouse = Warehouse(settings.home, lock_timeout=settings.lock_timeout)
         done = restore(warehouse, backup_folder, manifest, replace=yes)

@@ -124,13 +124,13 @@ class Provenance:
         there = [part.market for part in self.parts if not part.missing]
         gone = [f"{part.market} is missing" for part in self.parts if part.missing] + list(self.not_shown.values())
         every = len(self.parts) + len(self.not_shown)
-        return f", the sum of {len(there)} of {every} markets ({', '.join(there)}{''.join(f'; {one}' for one in gone)})"
+        return f", the sum of {len(there)} of {every} markets ({'; '.join([', '.join(there), *gone])})"
 
     def record(self) -> dict[str, Any]:
         """Return it as values of JSON."""
-        found = {**asdict(self), "as_of": text_of(self.as_of), "parts": [part.record() for part in self.parts]}
+        every = {**asdict(self), "as_of": text_of(self.as_of), "parts": [part.record() for part in self.parts]}
         of_a_base = ("parts", "candles_of", "not_shown")
-        return found if self.parts else {name: value for name, value in found.items() if name not in of_a_base}
+        return every if self.parts else {name: value for name, value in every.items() if name not in of_a_base}
 
 
 @dataclass(frozen=True)

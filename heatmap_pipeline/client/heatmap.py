@@ -381,7 +381,11 @@ def _access(source: str | Path | None, token: str | None, timeout: float) -> Acc
         return Remote(source, token, timeout)
     from heatmap_pipeline.client.local import Local  # noqa: PLC0415
 
-    return Local(None if source is None else Path(source).expanduser())
+    try:
+        path = None if source is None else Path(source).expanduser()
+    except RuntimeError:
+        raise ClientError(f"{source}: no such home folder is known here; write a whole path") from None
+    return Local(path)
 
 
 def _market(entry: Mapping[str, Any]) -> Market:

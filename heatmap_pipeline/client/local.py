@@ -5,6 +5,7 @@ What belongs here: finding the file, following its publications. What does not: 
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -39,8 +40,10 @@ class Local:
     """
 
     def __init__(self, path: Path | None) -> None:
-        self._settings = load_settings(home=path if path is not None and path.is_dir() else None)
-        self._file = self._settings.home / "heatmap.duckdb" if path is None or path.is_dir() else path.resolve()
+        # Not pathlib's, which raises where it may not look.
+        home = path if path is not None and os.path.isdir(path) else None  # noqa: PTH112
+        self._settings = load_settings(home=home)
+        self._file = self._settings.home / "heatmap.duckdb" if path is None or home is not None else path.resolve()
         self.where = str(self._file)
         _check_file(self._file)
         surroundings.settle(self._file.parent)  # before numba is imported

@@ -9,6 +9,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 import orjson
 import requests
 from requests.adapters import HTTPAdapter
+from urllib3.exceptions import HTTPError
 from urllib3.util.retry import Retry
 
 from heatmap_pipeline import __version__
@@ -75,7 +76,7 @@ class Remote:
             answer = self._session.get(f"{self.where}{path}", params=query, timeout=self._timeout)
         except requests.Timeout:
             raise ClientError(f"{self.where} does not answer within {self._timeout:g} s; try again later") from None
-        except requests.RequestException as error:
+        except (requests.RequestException, HTTPError) as error:  # the latter for a name that no host can have
             raise ClientError(
                 f"{self.where} cannot be reached ({_cause(error)}); is a server of this program running there?"
             ) from None

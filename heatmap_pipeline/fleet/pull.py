@@ -76,14 +76,16 @@ def pull(settings: Settings, folder: Path, *, tables_up_to: int = TABLES_UP_TO) 
         tables_up_to: bytes of parts beyond which large tables are views.
 
     Raises:
-        PullError: if nothing is committed yet, or the folder cannot be written.
+        PullError: if nothing is committed yet, or the folder cannot be read or written.
         StoreError: if the folder is a home with a warehouse, or the database cannot be written.
         BucketError: if the store cannot be read, or a part is missing or not what its manifest says (`PartError`).
         ManifestError: if a manifest cannot be used.
     """
     bucket = open_bucket(settings)
     warehouse = Warehouse(folder, lock_timeout=settings.lock_timeout)
-    if warehouse.symbols():
+    with _explaining(folder):
+        stored_symbols = warehouse.symbols()
+    if stored_symbols:
         raise StoreError(f"{folder} has a warehouse of its own, whose publication would be lost; choose another")
     symbols = sorted(manifests(bucket))
     if not symbols:
@@ -116,7 +118,7 @@ def pull(settings: Settings, folder: Path, *, tables_up_to: int = TABLES_UP_TO) 
         remove_all_but(home, {place, former or place})
     every = [part for files in parts.values() for part in files]
     size = sum(part.bytes for part in every)
-    return Pulled(warehouse.published, len(symbols), len(every), size, fetched, removed, not unchanged)
+    return Pulled(warehouse.published, len(parts), len(every), size, fetched, removed, not unchanged)
 
 
 def _fetched(bucket: Bucket, symbols: list[str], new: Path, before: list[Path]) -> dict[str, Mapping[Part, Path]]:
@@ -147,12 +149,20 @@ def _difference(parts: Mapping[str, Mapping[Part, Path]], new: Path, before: lis
 def _alone(folder: Path, timeout: float) -> Iterator[None]:
     """Hold the folder while it is brought up to date, and say in words why it cannot be."""
     try:
-        (folder / PARTS_FOLDER).mkdir(parents=True, exist_ok=True)
-        with file_lock(folder / "pull.lock", timeout=timeout, patience=0.0, waiting=lambda _: None):
-            yield
+        with _explaining(folder):
+            (folder / PARTS_FOLDER).mkdir(parents=True, exist_ok=True)
+            with file_lock(folder / "pull.lock", timeout=timeout, patience=0.0, waiting=lambda _: None):
+                yield
     except LockHeldError as error:
         raise PullError(f"{error.holder} brings {folder} up to date already; wait for it") from None
+
+
+@contextmanager
+def _explaining(folder: Path) -> Iterator[None]:
+    """Say in words that the folder cannot be used."""
+    try:
+        yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise PullError(f"the disk that holds {folder} is full; make room and run again") from None
-        raise PullError(f"{folder} cannot be written ({error.strerror}); choose another folder") from None
+        raise PullError(f"{folder} cannot be used ({error.strerror}); choose another folder") from None

@@ -48,9 +48,10 @@ def scratch_home(settings: Settings) -> Iterator[Settings]:
     lock = FileLock(home / SCRATCH / f"{name}.lock")
     before = os.environ.get("DAGSTER_HOME")
     with explaining(home):
-        folder.mkdir(parents=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
         with notes_lock(home):  # a lock that is made but not held yet would be taken for that of a killed run
             lock.acquire(timeout=0)
+            folder.mkdir()  # not before: one without a lock nobody would remove
             _remove_abandoned(home / SCRATCH)
         for shared in (*_SHARED, *(each for each in _IF_THERE if (home / each).is_dir())):
             (home / shared).mkdir(exist_ok=True)

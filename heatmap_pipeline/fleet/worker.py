@@ -186,7 +186,7 @@ class Shard:
             except (PartError, ManifestError) as error:
                 self.refused[symbol] = str(error)
                 if len(self.refused) == len(self.settings.symbols):
-                    raise
+                    raise type(error)("; ".join(self.refused.values())) from None
         sound = tuple(symbol for symbol in self.settings.symbols if symbol not in self.refused)
         self.settings = self.settings.model_copy(update={"symbols": sound})
         if stored := [symbol for symbol in sound if self._seen[symbol] is not None]:

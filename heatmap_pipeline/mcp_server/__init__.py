@@ -23,15 +23,15 @@ def serve(source: str | Path, token: str | None = None) -> None:
         token: of the endpoint.
 
     Raises:
-        McpError: if the SDK is not installed.
+        McpError: if the SDK is not installed, or is one of another version.
         ClientError: for an address that is none.
     """
     try:
         from heatmap_pipeline.mcp_server.server import run  # noqa: PLC0415
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != "mcp":
+    except ImportError as error:
+        if (error.name or "").partition(".")[0] not in {"mcp", "mcp_types"}:
             raise
-        raise McpError(
-            f"the package mcp is not installed, which this server needs; install it with `pip install '{NEEDS}'`"
-        ) from None
+        missing = isinstance(error, ModuleNotFoundError)
+        what = "not installed, which this server needs" if missing else "another version than this server needs"
+        raise McpError(f"the package mcp is {what}; install it with `pip install '{NEEDS}'`") from None
     run(source, token)

@@ -56,22 +56,22 @@ def markets(every: Sequence[Market], part: str, bases: Mapping[str, Sequence[str
     }
 
 
-def book(found: BookMap, within_percent: float, most: int) -> dict[str, Any]:
+def book(book_map: BookMap, within_percent: float, most: int) -> dict[str, Any]:
     """Return the levels within a distance of the price, in bins wide enough that there are at most `most`.
 
     Bins are whole multiples of the map's own, from 0; sums are exact.
     """
-    near = np.abs(found.prices / found.price - 1) * 100 <= within_percent
-    units = np.rint(found.prices[near] * _UNITS).astype(np.int64)
-    own = round(found.price_bin_size * _UNITS)
+    near = np.abs(book_map.prices / book_map.price - 1) * 100 <= within_percent
+    units = np.rint(book_map.prices[near] * _UNITS).astype(np.int64)
+    own = round(book_map.price_bin_size * _UNITS)
     height = next(
         size for size in (own * times for times in round_multiples()) if len(np.unique(units // size)) <= most
     )
     bins, place = np.unique(units // height, return_inverse=True)
-    long, short = (np.bincount(place, side[near], len(bins)) for side in (found.long, found.short))
+    long, short = (np.bincount(place, side[near], len(bins)) for side in (book_map.long, book_map.short))
     return {
-        "state_at": text_of(found.time),
-        "price": found.price,
+        "state_at": text_of(book_map.time),
+        "price": book_map.price,
         "within_percent": within_percent,
         "price_bin_size": height / _UNITS,
         "levels": [
@@ -84,29 +84,29 @@ def book(found: BookMap, within_percent: float, most: int) -> dict[str, Any]:
             for number, in_long, in_short in zip(bins, long, short, strict=True)
         ],
         "within": {"long": _volume(long.sum()), "short": _volume(short.sum())},
-        "in_all": {"long": found.total_long, "short": found.total_short},
-        "located_share": found.located_share,
-        "provisional": found.provisional,
-        "provenance": about(found.provenance),
+        "in_all": {"long": book_map.total_long, "short": book_map.total_short},
+        "located_share": book_map.located_share,
+        "provisional": book_map.provisional,
+        "provenance": about(book_map.provenance),
     }
 
 
-def zones(found: Zones) -> dict[str, Any]:
+def zones(shown: Zones) -> dict[str, Any]:
     """Return what stands out, the nearest and at most `MOST_ZONES` of the largest on each side."""
 
     def record(zone: Zone | None) -> dict[str, Any] | None:
         return None if zone is None else zone.record()
 
     return {
-        "state_at": text_of(found.time),
-        "price": found.price,
-        "within_percent": found.within_percent,
-        "nearest": {"above": record(found.nearest_above), "below": record(found.nearest_below)},
+        "state_at": text_of(shown.time),
+        "price": shown.price,
+        "within_percent": shown.within_percent,
+        "nearest": {"above": record(shown.nearest_above), "below": record(shown.nearest_below)},
         "largest": {
-            "above": [record(zone) for zone in found.above[:MOST_ZONES]],
-            "below": [record(zone) for zone in found.below[:MOST_ZONES]],
+            "above": [record(zone) for zone in shown.above[:MOST_ZONES]],
+            "below": [record(zone) for zone in shown.below[:MOST_ZONES]],
         },
-        "provenance": about(found.provenance),
+        "provenance": about(shown.provenance),
     }
 
 
@@ -152,17 +152,17 @@ def summary(series: Series) -> dict[str, Any]:
     }
 
 
-def score(found: Score) -> dict[str, Any]:
+def score(result: Score) -> dict[str, Any]:
     """Return a score, the trailing window before all days, at most `MOST_ROWS` numbers of it; without its hours."""
-    rows = [{"window": window, **row} for window, rows in found.windows.items() for row in rows]
+    rows = [{"window": window, **row} for window, rows in result.windows.items() for row in rows]
     return {
-        "scored": found.scored,
-        "words": found.words,
-        "record": found.source,
-        "days": dict(found.days),
+        "scored": result.scored,
+        "words": result.words,
+        "record": result.source,
+        "days": dict(result.days),
         "rows": rows[:MOST_ROWS],
         "left_out": max(len(rows) - MOST_ROWS, 0),
-        "provenance": about(found.provenance),
+        "provenance": about(result.provenance),
     }
 
 

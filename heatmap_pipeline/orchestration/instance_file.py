@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -123,10 +123,7 @@ def _say_what_is_missing(path: Path, content: bytes) -> None:
     for place, (wanted, otherwise) in _RELIED_ON.items():
         if place == _RUNS_AT_A_TIME and _limits_each_shard(settings):
             continue
-        found: Any = settings
-        for name in place:
-            found = found.get(name) if isinstance(found, dict) else None
-        if found != wanted:
+        if _at(settings, place) != wanted:
             _log.warning(
                 "%s is your own and does not set %s: %s; without that, %s",
                 path,
@@ -138,15 +135,23 @@ def _say_what_is_missing(path: Path, content: bytes) -> None:
 
 def _limits_each_shard(settings: Mapping[str, Any]) -> bool:
     """Whether one run of a shard goes on at a time, which is as good: no other works on its symbols."""
-    runs = (settings.get("concurrency") or {}).get("runs") or {}
-    one = {"key": SHARD_TAG, "value": {"applyLimitPerUniqueValue": True}, "limit": 1}
-    return one in (runs.get("tag_concurrency_limits") or [])
+    limits = _at(settings, ("concurrency", "runs", "tag_concurrency_limits"))
+    one_each = {"key": SHARD_TAG, "value": {"applyLimitPerUniqueValue": True}, "limit": 1}
+    return isinstance(limits, list) and one_each in limits
+
+
+def _at(settings: Mapping[str, Any], place: Sequence[str]) -> Any:
+    """Return what stands at a place of a file that may hold anything; None where nothing does."""
+    value: Any = settings
+    for name in place:
+        value = value.get(name) if isinstance(value, dict) else None
+    return value
 
 
 def _settings(path: Path, content: bytes) -> dict[str, Any]:
     try:
         settings = yaml.safe_load(content)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # the latter for no UTF-8, or no day of the calendar
         raise unusable(path.parent, error) from None
     if not isinstance(settings, dict):
         raise unusable(path.parent, ValueError("it holds no settings"))

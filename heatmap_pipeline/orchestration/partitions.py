@@ -7,7 +7,7 @@ from datetime import date, timedelta
 
 import dagster as dg
 
-from heatmap_pipeline.chain.calendar import yesterday
+from heatmap_pipeline.chain.calendar import EARLIEST, yesterday
 from heatmap_pipeline.instants import ONE_DAY
 from heatmap_pipeline.market.sources import open_market
 from heatmap_pipeline.market.tables import NoDataError
@@ -19,9 +19,6 @@ RANGE_TAGS = ("dagster/asset_partition_range_start", "dagster/asset_partition_ra
 
 LAUNCHED_HERE = {"heatmap/launched_by": "command line"}
 """Tag of the runs that a command makes in its own process."""
-
-_EARLIEST = date(2019, 1, 1)
-"""Before there were such perpetuals."""
 
 DAYS_SHOWN = 30
 """Days before yesterday at which the partitions begin when neither HEATMAP_START nor stored data say more."""
@@ -44,7 +41,7 @@ def there(settings: Settings) -> tuple[date, date] | None:
     if settings.kind.grows:
         return None
     last = yesterday()
-    days = [_EARLIEST + ONE_DAY * number for number in range((last - _EARLIEST).days + 1)]
+    days = [EARLIEST + ONE_DAY * number for number in range((last - EARLIEST).days + 1)]
     try:
         market = open_market(settings)
     except NoDataError:

@@ -26,6 +26,7 @@ from heatmap_pipeline.notices import Failure
 from heatmap_pipeline.orchestration import runs
 from heatmap_pipeline.orchestration.loading import loading
 from heatmap_pipeline.orchestration.runs import STOPPED, Days, Outcome
+from heatmap_pipeline.orchestration.turns import RunError
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.store.warehouse import share_cores
 
@@ -71,7 +72,7 @@ def started(
         restart: whether a new history begins after a gap.
 
     Raises:
-        RunError: if Dagster's history cannot be opened; raised by what is given, too.
+        RunError: if Dagster's history cannot be opened, which what is given raises, too; if a process cannot be begun.
     """
     groups = groups_of(requests, settings.jobs)
     if len(groups) < 2:
@@ -81,12 +82,24 @@ def started(
     # What processes that are copies of this one then have, too.
     with loading() if context.get_start_method() == "fork" else nullcontext():
         runs.begin_history(settings)
-    children = [_Child(context, settings, group, restart, len(groups)) for group in groups]
+    children: list[_Child] = []
     try:
+        for group in groups:
+            children.append(_begun(context, settings, group, restart, len(groups)))
         yield partial(_gathered, settings, requests, children, again)
     finally:
         for child in children:
             child.end()
+
+
+def _begun(context: Any, settings: Settings, requests: Mapping[str, Days], restart: bool, processes: int) -> _Child:
+    """Begin a process, one of so many; raise RunError where the system allows no more of them."""
+    try:
+        return _Child(context, settings, requests, restart, processes)
+    except OSError as error:
+        raise RunError(
+            f"{processes} processes cannot be begun ({error.strerror}); run it with fewer, by --jobs or HEATMAP_JOBS"
+        ) from None
 
 
 def _gathered(settings: Settings, requests: Mapping[str, Days], children: list[_Child], again: str) -> Outcome:

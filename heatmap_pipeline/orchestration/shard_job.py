@@ -147,9 +147,10 @@ def _due(settings: Settings, refused: dict[str, str], say: Callable[[str], objec
     current = [symbol for symbol in settings.symbols if symbol not in refused]
     plan = plan_due(settings, current, calendar.yesterday())
     spans = stored_spans(settings, current)
+    begin = f"nothing is stored yet and HEATMAP_START is {settings.start or 'not set'}; set it to a day that is over"
     for symbol in current:
         if symbol not in plan.days and symbol not in spans and symbol not in plan.ended:
-            refused[symbol] = f"{symbol}: nothing is stored yet and HEATMAP_START is not set; set it"
+            refused[symbol] = f"{symbol}: {begin}"
     for words in (*plan.news, *plan.words_for_closed(), *plan.refused):
         say(words)
     return plan.days

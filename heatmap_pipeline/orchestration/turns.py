@@ -13,13 +13,13 @@ import fcntl
 import os
 import time
 from collections.abc import Callable, Collection, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from heatmap_pipeline.errors import HeatmapError
-from heatmap_pipeline.locks import LockHeldError, file_lock
+from heatmap_pipeline.locks import LockHeldError, file_lock, holder_of
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline.symbols import safe_name
 
@@ -38,12 +38,8 @@ def one_run_at_a_time(settings: Settings, tell: Callable[[str], None]) -> Iterat
     Raises:
         RunError: if one is still held after `lock_timeout` seconds.
     """
-
-    def waiting(holder: str) -> None:
-        tell(f"waiting for {holder} to finish its run on {settings.home}")
-
     with ExitStack() as stack:
-        path = settings.home / "run.lock"
+        path, waiting = settings.home / "run.lock", _waiting(settings, tell)
         try:
             stack.enter_context(_shared(path, settings.lock_timeout, waiting))
             for symbol in sorted(set(settings.symbols)):
@@ -58,11 +54,7 @@ def one_run_at_a_time(settings: Settings, tell: Callable[[str], None]) -> Iterat
 @contextmanager
 def no_run_at_all(settings: Settings, tell: Callable[[str], None]) -> Iterator[None]:
     """Hold a home against every run of the command line; raises as `one_run_at_a_time`."""
-    path = settings.home / "run.lock"
-
-    def waiting(holder: str) -> None:
-        tell(f"waiting for {holder} to finish its run on {settings.home}")
-
+    path, waiting = settings.home / "run.lock", _waiting(settings, tell)
     with ExitStack() as stack:
         try:
             stack.enter_context(file_lock(path, timeout=settings.lock_timeout, patience=0.0, waiting=waiting))
@@ -73,13 +65,20 @@ def no_run_at_all(settings: Settings, tell: Callable[[str], None]) -> Iterator[N
 
 @contextmanager
 def if_no_run_goes_on(settings: Settings) -> Iterator[bool]:
-    """Hold a home against every run of the command line if none goes on now; say whether it is held."""
+    """Hold a home against every run of the command line if none goes on now; say whether it is held.
+
+    Raises:
+        RunError: if its lock is not this user's to take.
+    """
+    path = settings.home / "run.lock"
     with ExitStack() as stack:
         alone = True
         try:
-            stack.enter_context(FileLock(settings.home / "run.lock").acquire(timeout=0))
+            stack.enter_context(FileLock(path).acquire(timeout=0))
         except Timeout:
             alone = False
+        except OSError as error:
+            raise _refusal(path, settings, error) from None
         yield alone
 
 
@@ -87,19 +86,24 @@ def goes_on(settings: Settings, symbols: Collection[str]) -> bool:
     """Return whether another command works on one of these symbols now; the caller holds those of the settings.
 
     A command holds the locks of all its symbols until it ends: one whose symbols the caller holds, or nobody, is gone.
+
+    Raises:
+        RunError: if a lock is not this user's to take.
     """
     if set(symbols) & set(settings.symbols):
         return False
-    return any(_is_held(_lock_of(settings.named_home, symbol)) for symbol in symbols)
+    return any(_is_held(settings, _lock_of(settings.named_home, symbol)) for symbol in symbols)
 
 
-def _is_held(path: Path) -> bool:
+def _is_held(settings: Settings, path: Path) -> bool:
     if path.exists():
         try:
             with FileLock(path).acquire(timeout=0):
                 return False
         except Timeout:
             return True
+        except OSError as error:
+            raise _refusal(path, settings, error) from None
     return False
 
 
@@ -118,6 +122,11 @@ def drawing(settings: Settings, base: str) -> Iterator[None]:
 
 def _lock_of(home: Path, symbol: str) -> Path:
     return home / "running" / f"{safe_name(symbol)}.lock"
+
+
+def _waiting(settings: Settings, tell: Callable[[str], None]) -> Callable[[str], None]:
+    """Return what is told who holds a lock that is waited for."""
+    return lambda holder: tell(f"waiting for {holder} to finish its run on {settings.home}")
 
 
 def _refusal(path: Path, settings: Settings, error: LockHeldError | OSError) -> RunError:
@@ -145,7 +154,7 @@ def _shared(path: Path, timeout: float, waiting: Callable[[str], None]) -> Itera
                 fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
-                holder = _holder(path)
+                holder = holder_of(path)
                 if time.monotonic() > end:
                     raise LockHeldError(holder) from None
                 if not told:
@@ -155,9 +164,3 @@ def _shared(path: Path, timeout: float, waiting: Callable[[str], None]) -> Itera
         yield
     finally:
         os.close(handle)
-
-
-def _holder(path: Path) -> str:
-    with suppress(OSError):
-        return path.with_name(f"{path.name}.holder").read_text().strip() or "another process"
-    return "another process"

@@ -166,8 +166,7 @@ def remove_symbol(folder: Path, symbol: str) -> None:
     Raises:
         RenderError: for a name that cannot be a folder's, or a damaged file of an earlier page.
     """
-    if why_not_written(symbol):
-        raise RenderError(f"symbol {symbol!r} cannot name a folder; write it as the exchange does, for example BTCUSDT")
+    _check_symbol(symbol)
     home = folder / symbol
     for base in folder.glob(f"*/{_META}"):  # a sum that it is part of is another one without it
         if _is_market_of(symbol, base):
@@ -271,9 +270,13 @@ def _pack_reported(record: dict[str, Any]) -> None:
             sums[name] = _packed(sums[name], "f8")
 
 
-def _check_names(symbol: str, models: Mapping[str, Columns]) -> None:
+def _check_symbol(symbol: str) -> None:
     if why_not_written(symbol):
         raise RenderError(f"symbol {symbol!r} cannot name a folder; write it as the exchange does, for example BTCUSDT")
+
+
+def _check_names(symbol: str, models: Mapping[str, Columns]) -> None:
+    _check_symbol(symbol)
     if not models:
         raise RenderError(f"models is empty for {symbol}; give at least one model to draw")
     for name in models:

@@ -239,17 +239,17 @@ def stacks(data: Columns, part: Shown) -> dict[str, list[Floats]]:
     """Return what each market of a base has of each row shown of the newest book, by side; one that is missing, 0."""
     rows = len(part.edges) - 1
     bottom = int(np.searchsorted(data.edges, part.edges[0] - data.bin_size / 2))
-    found: dict[str, list[Floats]] = {}
+    held_by: dict[str, list[Floats]] = {}
     for side in ("long", "short"):
         cells = data.cells[side]
         newest = (cells.column == len(data.times) - 1) & (cells.row >= bottom) & (cells.row < bottom + rows)
         row = cells.row[newest] - bottom
-        found[side] = []
+        held_by[side] = []
         for market in data.by_market:
             held = np.zeros(rows)
             np.add.at(held, row, np.nan_to_num(market.volumes[side][newest]))
-            found[side].append(held)
-    return found
+            held_by[side].append(held)
+    return held_by
 
 
 def profile(part: Shown) -> Profile:

@@ -107,7 +107,7 @@ def any_scored(outcome: Iterable[Scored | NotScored]) -> bool:
 
 def refusals(settings: Settings, outcome: Iterable[Scored | NotScored]) -> list[str]:
     """Return a sentence for each symbol and model without a score; models that share a sentence share it."""
-    found = [
+    sentences = [
         result.words
         or words_why_not(
             result.symbol,
@@ -119,7 +119,7 @@ def refusals(settings: Settings, outcome: Iterable[Scored | NotScored]) -> list[
         for result in outcome
         if isinstance(result, NotScored)
     ]
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(sentences))
 
 
 def scores_as_json(outcome: Iterable[Scored | NotScored]) -> str:

@@ -17,6 +17,7 @@ from heatmap_pipeline.files import sync
 from heatmap_pipeline.store.generations import PARTS_FOLDER, built_note, generations
 from heatmap_pipeline.store.leftovers import remove_leftovers, temporary
 from heatmap_pipeline.store.manifest import Part
+from heatmap_pipeline.store.months import from_part
 from heatmap_pipeline.store.parts import by_month, load
 from heatmap_pipeline.store.schema import Table, symbol_tables
 from heatmap_pipeline.store.sql import Connection, quoted, rows, scalar, transaction
@@ -120,7 +121,7 @@ def _is_real(part: Part, views_over: Path | None) -> bool:
 
 def _make_view(con: Connection, table: Table, folder: Path) -> None:
     """Put a view over the files in the place of a table, with its columns and what is said of them."""
-    columns = ", ".join(f'CAST("{name}" AS {kind}) AS "{name}"' for name, kind in _named_types(table))
+    columns = ", ".join(f'CAST({from_part(table, name)} AS {kind}) AS "{name}"' for name, kind in _named_types(table))
     files = Path(escape(str(folder))) / table.name / "symbol=*" / "*.parquet"
     con.execute(f"DROP TABLE {table.name}")
     con.execute(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from heatmap_pipeline.store import spare
+from heatmap_pipeline.store.catalogue import is_catalogue
 from heatmap_pipeline.store.compact import remove_part
 from heatmap_pipeline.store.migrate import columns_there
 from heatmap_pipeline.store.origin import forget_archive
@@ -58,7 +59,8 @@ def _is_empty(con: Connection) -> bool:
 def forget_symbol(warehouse: Warehouse, symbol: str, *, tables_up_to: float = TABLES_UP_TO) -> None:
     """Remove the private database of a symbol, then its rows from what is published.
 
-    Rows of other symbols stay as they are. Killed in between, it is simply done again.
+    Rows of other symbols stay as they are, and all of a catalogue: what is in that is said by the store. Killed in
+    between, it is simply done again.
 
     Args:
         warehouse: of the home.
@@ -73,6 +75,8 @@ def forget_symbol(warehouse: Warehouse, symbol: str, *, tables_up_to: float = TA
         _remove(path)
         forget_archive(warehouse.home, symbol)
         forget_readings(warehouse.home, symbol)
+    if is_catalogue(warehouse):
+        return
     with warehouse.publishing(), warehouse.explaining():
         spare.spare_path(warehouse).unlink(missing_ok=True)  # the file published before holds it still
     if warehouse.published.exists():

@@ -25,7 +25,8 @@ from heatmap_pipeline.store.months import folder_of
 MANIFESTS, PARTS = "manifests/", "parts/"
 """Where manifests and parts are, below the address of the store."""
 
-_FORMAT = 1
+_FORMATS = (1, 2)
+"""That can be read; the last is written. With 2 came parts that leave out what follows from other columns."""
 _HASH = r"^[0-9a-f]{64}$"
 _MONTH = r"^(\d{4,}-\d{2})?$"
 _PATH = re.compile(r"parts/[a-z_]+/symbol=[^/\x00]+/(all|\d{4,}-\d{2})-[0-9a-f]{32}\.parquet")
@@ -88,7 +89,7 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    format: StrictInt = _FORMAT
+    format: StrictInt = _FORMATS[-1]
     schema_version: StrictInt = SCHEMA_VERSION
     program: str
     symbol: str
@@ -153,10 +154,13 @@ def understood(content: bytes, place: str) -> Manifest:
         said = load_json(content)
         if isinstance(said, Mapping):
             version = said.get("schema_version")
-            if said.get("format") != _FORMAT or version not in READABLE:
+            form = said.get("format")
+            if form not in _FORMATS or version not in READABLE:
+                later = f"schema version {version}" if form in _FORMATS else f"format {form}"
+                known = SCHEMA_VERSION if form in _FORMATS else _FORMATS[-1]
                 raise ManifestError(
-                    f"{place} has schema version {version}, this program knows {SCHEMA_VERSION}: use the program that "
-                    f"wrote it ({said.get('program')}), or a newer one"
+                    f"{place} has {later}, this program knows {known}: use the program that wrote it "
+                    f"({said.get('program')}), or a newer one"
                 )
         manifest = Manifest.model_validate(said)
         if not place.endswith(f"/{manifest_path(manifest.symbol)}"):

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from heatmap_pipeline.store.manifest import Part
 from heatmap_pipeline.store.migrate import SCHEMA_VERSION, select_as_today
-from heatmap_pipeline.store.months import AS_PARQUET, fingerprints, rows_of
+from heatmap_pipeline.store.months import AS_PARQUET, fingerprints, from_part, rows_of
 from heatmap_pipeline.store.schema import Table, symbol_tables
 from heatmap_pipeline.store.sql import Connection, quoted, rows, scalar
 
@@ -113,7 +113,8 @@ def load(con: Connection, symbol: str, files: Mapping[Part, Path]) -> None:
             continue
         read = f"read_parquet([{', '.join(map(quoted, paths))}], hive_partitioning = false)"
         have = [name for name, *_ in rows(con, f"DESCRIBE SELECT * FROM {read}")]  # noqa: S608 - paths of ours
-        source = f"(SELECT {quoted(symbol)} AS symbol, * FROM {read})"  # noqa: S608 - paths of ours
+        columns = ", ".join(f'{from_part(table, name)} AS "{name}"' for name in have)
+        source = f"(SELECT {quoted(symbol)} AS symbol, {columns} FROM {read})"  # noqa: S608 - paths of ours
         con.execute(f"INSERT INTO {table.name} {select_as_today(table.name, source, ['symbol', *have])}")
 
 
@@ -146,7 +147,7 @@ def _write(con: Connection, table: Table, symbol: str, month: str, folder: Path)
     """Write the rows of a part; None where there are none."""
     new = folder / f"{table.name}.new"
     how = _BYTES_APART if table.name in _OF_CHANCE else AS_PARQUET
-    count = scalar(con, f"COPY ({rows_of(table, symbol, month)}) TO {quoted(new)} {how}")
+    count = scalar(con, f"COPY ({rows_of(table, symbol, month, as_part=True)}) TO {quoted(new)} {how}")
     if not count:
         new.unlink()
         return None, new

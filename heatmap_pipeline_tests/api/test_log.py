@@ -64,6 +64,11 @@ def test_a_line_of_json_for_each_request(published: Settings) -> None:
     assert all(before.timestamp() - 1 < datetime.fromisoformat(entry["time"]).timestamp() for entry in entries)
 
 
+def test_the_values_of_all_parameters_that_there_are_are_shown(published: Settings) -> None:
+    paths = create_app(published).openapi()["paths"].values()
+    assert {parameter["name"] for path in paths for parameter in path["get"].get("parameters", ())} == PARAMETERS
+
+
 def test_a_line_of_text_for_each_request_or_none(published: Settings) -> None:
     (line,) = logged(published, "text", ("GET", "/symbols?a=b%0Ac", {}))
     time, client, method, address, status, size, *rest = line.split(" ")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import httpx
 import pytest
@@ -281,3 +283,12 @@ def test_addresses_that_cannot_be_listened_on() -> None:
         listen("192.0.2.1", 0)
     with pytest.raises(ServeError, match="host 'no such host' is not known"):
         listen("no such host", 0)
+
+
+def test_a_machine_without_ipv6_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_family(*_: object) -> NoReturn:
+        raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+
+    monkeypatch.setattr(socket, "socket", no_family)
+    with pytest.raises(ServeError, match=r"cannot listen on ::1 port 0 \(Address family not supported .*--host"):
+        listen("::1", 0)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from unittest.mock import Mock
 
 import httpx
 import pytest
 
-from heatmap_pipeline.api import server
+from heatmap_pipeline.api import server, workers
+from heatmap_pipeline.api.server import ServeError
 from heatmap_pipeline.settings import Settings
 from heatmap_pipeline_tests._forked import Fork, Say
 from heatmap_pipeline_tests._homes import heatmap, refused
@@ -40,6 +43,24 @@ def processes(address: str, *, least: int, without: int = 0) -> set[int]:
             answers = threads.map(lambda _: httpx.get(f"{address}/cache/stats", timeout=PATIENCE).json(), range(16))
         seen |= {answer["process"] for answer in answers} - {without}
     return seen
+
+
+def test_where_a_process_cannot_be_begun_those_before_it_end(
+    published: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[Mock] = []
+
+    def begin(*_: object) -> Mock:
+        if begun:
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        begun.append(Mock())
+        return begun[0]
+
+    monkeypatch.setattr(workers, "_begin", begin)
+    words = r"3 processes cannot be begun \(Resource temporarily unavailable\); serve with fewer, by --workers"
+    with pytest.raises(ServeError, match=words):
+        server.serve(published, HOST, 0, lambda _: None, workers=3)
+    begun[0].terminate.assert_called_once()
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
 from datetime import date, timedelta
 from functools import partial
@@ -21,6 +22,7 @@ from heatmap_pipeline.chain.liquidations import (
     SourceDay,
     feed_lines,
     feeds,
+    files_digest,
     ingest_liquidations,
     quiet_stretch,
     recorded_lines,
@@ -50,6 +52,13 @@ from heatmap_pipeline_tests.store.tiny import market
 BTC = "BTCUSDT"
 DAYS = tuple(date(2024, 3, 1) + timedelta(days=n) for n in range(3))
 START = day_start(DAYS[0])
+
+
+def test_a_file_of_any_name_counts(tmp_path: Path) -> None:
+    settings = load_settings(home=tmp_path / "home", liquidations_folder=tmp_path)
+    before = files_digest(settings)
+    (tmp_path / os.fsdecode(b"\xff.csv")).touch()
+    assert files_digest(settings) != before
 
 
 class Told:

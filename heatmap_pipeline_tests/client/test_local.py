@@ -51,10 +51,13 @@ def test_files_that_are_none_are_refused(published: Settings, tmp_path: Path) ->
         ("warehouse.duckdb", f"is private to the pipeline; give {tmp_path}/heatmap.duckdb"),
         ("other.duckdb", f"{tmp_path}/other.duckdb is a database of something else; give heatmap.duckdb"),
         ("half.duckdb", f"{tmp_path}/half.duckdb"),
+        ("too long" * 99, "cannot be read (File name too long); give heatmap.duckdb"),
     ):
         with pytest.raises(ClientError) as refusal:
             Heatmap(tmp_path / name).markets()
         assert words in str(refusal.value)
+    with pytest.raises(ClientError, match="~who/x: no such home folder is known here; write a whole path"):
+        Heatmap("~who/x")
 
 
 def test_new_publications_are_followed(published: Settings, tmp_path: Path) -> None:

@@ -176,6 +176,7 @@ def test_nobody_there_is_said() -> None:
     assert str(error).startswith("http://nobody.invalid cannot be reached (")
     assert "object at 0x" not in str(error)
     assert error.status is None
+    assert str(refused(Heatmap("http://two..dots"))).startswith("http://two..dots cannot be reached (")
 
 
 def test_a_silent_server_is_given_up() -> None:

@@ -117,6 +117,9 @@ def test_what_is_damaged_in_the_store_is_said_and_told_and_the_others_are_run(
         assert [(body["kind"], body["symbol"]) for body in hook.bodies] == [("failed", BTC)]
         refused(heatmap("fleet", "refresh", BTC), 1, f"{settings.store}/{lost} is missing")
         assert hook.kinds() == ["failed", "failed"], "also where nothing could be taken"
+    both = [lost, min(name for name in parts_named(settings) if ETH in name)]
+    open_bucket(settings).remove(both[1:])
+    refused(heatmap("fleet", "refresh", BTC, ETH), 1, *(f"{settings.store}/{name} is missing" for name in both))
 
 
 def test_status_says_what_there_is_beside_a_damaged_manifest(machine: Path, settings_of: Machine, begin: Begin) -> None:
@@ -152,7 +155,11 @@ def test_forgetting_says_that_the_store_is_left_as_it_is(
     stays = f"what {store} has of {ETH} stays; removing manifests/{ETH}.json there takes it out"
     assert done("forget", ETH, "--yes").stdout.splitlines()[1] == stays, "of a home that has nothing of it"
     assert done("fleet", "catalogue").stdout.startswith(f"{machine / 'heatmap.duckdb'}: 2 symbols, ")
-    assert done("forget", ETH, "--yes").stdout.splitlines()[1] == stays
+    catalogue = (machine / "heatmap.duckdb").read_bytes()
+    removed, *rest = done("forget", ETH, "--yes").stdout.splitlines()
+    assert removed == f"{ETH} is removed from {machine}, but for its heatmap.duckdb, the catalogue of a store"
+    assert rest[0] == stays
+    assert (machine / "heatmap.duckdb").read_bytes() == catalogue
     assert f"\n{ETH} " in done("status").stdout
     open_bucket(settings_of()).remove([f"manifests/{ETH}.json"])
     assert f"\n{ETH} " not in done("status").stdout
@@ -201,7 +208,7 @@ def test_a_catalogue_in_views_that_was_moved_is_one_still(settings_of: Machine, 
 )
 def test_without_a_store_each_verb_says_what_to_set(words: tuple[object, ...], tmp_path: Path) -> None:
     place = () if words[0] in ("pull", "collect") else ("--home", tmp_path)
-    refused(heatmap("fleet", *words, *place), 1 if words[0] == "collect" else 2, "HEATMAP_STORE is not set")
+    refused(heatmap("fleet", *words, *place), 2, "HEATMAP_STORE is not set")
 
 
 def test_an_empty_store_says_how_to_begin(machine: Path, store: str) -> None:
@@ -210,6 +217,8 @@ def test_an_empty_store_says_how_to_begin(machine: Path, store: str) -> None:
         "nothing is stored in it yet; begin with `heatmap fleet run SYMBOL --start DAY --end DAY`",
     ]
     refused(heatmap("fleet", "catalogue"), 1, f"nothing is stored in {store} yet")
+    none = machine.parent / ("too long" * 99)
+    refused(heatmap("fleet", "pull", none), 1, f"{none} cannot be used (File name too long); choose another folder")
     assert done("fleet", "collect").stdout == f"{store}: 0 parts removed, 0.0 MB; 0 parts left\n"
 
 

@@ -282,6 +282,15 @@ def test_the_folder_of_the_former_file_stays_though_a_pull_failed_between(
     assert len(list((folder / "parts").iterdir())) == 2
 
 
+def test_a_symbol_that_is_removed_this_moment_is_not_counted(
+    settings_of: Machine, begin: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = settings_of(BTC, models=("delta",))
+    begin(settings, "1")
+    monkeypatch.setattr("heatmap_pipeline.fleet.pull.manifests", lambda bucket: {**manifests(bucket), ETH: None})
+    assert pull(settings, tmp_path / "reader").symbols == 1
+
+
 def test_a_full_disk_of_the_reader_is_not_blamed_on_the_store(
     settings_of: Machine, begin: Begin, tmp_path: Path, full_disk: None
 ) -> None:

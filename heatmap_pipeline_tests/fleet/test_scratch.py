@@ -7,10 +7,11 @@ import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
+from heatmap_pipeline.fleet import scratch
 from heatmap_pipeline.fleet.scratch import scratch_home
 from heatmap_pipeline.settings import Settings, load_settings
 from heatmap_pipeline.store.origin import archive_folders, remember_archive
@@ -74,6 +75,18 @@ def test_a_note_that_a_run_did_not_change_is_that_of_the_newest(settings_of: Cal
     with scratch_home(settings_of(BTC)), scratch_home(settings_of(ETH)) as second:
         (second.home / "last_run.json").write_text("2")
     assert (settings_of(BTC).home / "last_run.json").read_text() == "2"
+
+
+def test_who_is_killed_before_the_home_is_locked_leaves_none(
+    settings_of: Callable[[str], Settings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(_: Path) -> NoReturn:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(scratch, "notes_lock", killed)
+    with pytest.raises(KeyboardInterrupt), scratch_home(settings_of(BTC)):
+        pass
+    assert list((tmp_path / "home" / "scratch").iterdir()) == []
 
 
 def test_a_home_that_is_being_made_is_not_taken_for_a_killed_runs(

@@ -106,12 +106,14 @@ def _symbols(settings: Settings) -> list[Any]:
 
 
 @pytest.mark.usefixtures("light_commands")
-def test_a_symbol_that_nobody_began_is_named_and_nothing_is_made(settings_of: Machine) -> None:
-    settings = settings_of(BTC)
+@pytest.mark.parametrize("start", [None, date(2100, 1, 1)])
+def test_a_symbol_that_nobody_began_is_named_and_nothing_is_made(settings_of: Machine, start: date | None) -> None:
+    settings = settings_of(BTC, start=start)
     result, _ = run(settings)
     (failure,) = [event for event in result.all_events if event.event_type_value == "STEP_FAILURE"]
     words = failure.step_failure_data.user_failure_data.description
-    assert words == f"{BTC}: nothing is stored yet and HEATMAP_START is not set; set it"
+    begin = start or "not set"
+    assert words == f"{BTC}: nothing is stored yet and HEATMAP_START is {begin}; set it to a day that is over"
     assert not (settings.home / "heatmap.duckdb").exists()
 
 

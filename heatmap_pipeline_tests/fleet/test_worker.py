@@ -219,7 +219,7 @@ def test_parts_that_go_while_they_are_read_are_those_of_before(
     ("content", "words"),
     [
         (b'{"format": 1, "schema_version": 99, "program": "9.9", "parts": []}', "has schema version 99"),
-        (b'{"format": 2, "schema_version": 6, "program": "9.9"}', "use the program that wrote it"),
+        (b'{"format": 3, "schema_version": 6, "program": "9.9"}', "has format 3, .*use the program that wrote it"),
         (b'{"format": 1, "schema_version": 6, "prog', "is not as it was written"),
         (b"[]", "is not as it was written"),
         (b'{"format": 1, "schema_version": 6, "program": "0"}', "is not as it was written"),

@@ -9,6 +9,7 @@ import tomllib
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -300,6 +301,15 @@ def test_without_the_extra_one_sentence_says_how_to_install_it(
         monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.delitem(sys.modules, "heatmap_pipeline.mcp_server.server")
     line = refused(heatmap("mcp", "--home", published.home), 1, "the package mcp is not installed")
+    assert line.endswith(f"install it with `pip install '{NEEDS}'`")
+
+
+def test_with_another_version_of_the_extra_the_same_is_said(
+    monkeypatch: pytest.MonkeyPatch, published: Settings
+) -> None:
+    monkeypatch.setitem(sys.modules, "mcp.server", ModuleType("mcp.server"))  # that of version 1 has no MCPServer
+    monkeypatch.delitem(sys.modules, "heatmap_pipeline.mcp_server.server")
+    line = refused(heatmap("mcp", "--home", published.home), 1, "the package mcp is another version than this server")
     assert line.endswith(f"install it with `pip install '{NEEDS}'`")
 
 

@@ -104,6 +104,9 @@ def test_nothing_is_said_of_a_file_that_has_all(tmp_path: Path, caplog: pytest.L
         (b"- 1\n", "no settings"),
         (b"\xff\xfe", ""),
         (b"no_such_setting: 1\n", "no_such_setting"),
+        (b"concurrency: 5\n", ""),
+        (b"concurrency:\n  runs:\n    tag_concurrency_limits: 3\n", "concurrency"),
+        (b"begun: 2024-13-45\n", "month must be in 1..12"),
         (b"run_storage:\n  module: no_such_module\n  class: Storage\n  config: {}\n", "no_such_module"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import signal
@@ -26,6 +27,7 @@ from heatmap_pipeline.orchestration.assets import position_events
 from heatmap_pipeline.orchestration.instance import open_history
 from heatmap_pipeline.orchestration.processes import groups_of
 from heatmap_pipeline.orchestration.runs import STOPPED, Outcome, prepare_home
+from heatmap_pipeline.orchestration.turns import RunError
 from heatmap_pipeline.settings import load_settings
 from heatmap_pipeline.store import publish as publishing
 from heatmap_pipeline.store import warehouse
@@ -188,6 +190,27 @@ def test_where_copies_are_not_safe_a_process_imports_everything_anew_and_does_th
     assert not child.killed
     assert child.outcome.published == {}
     assert candles_file(files, 2, ETH).name in child.outcome.failures[ETH]
+
+
+def test_where_a_process_cannot_be_begun_those_before_it_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended: list[str] = []
+
+    class Child:
+        def __init__(self, _context: object, _settings: object, requests: dict[str, object], *_: object) -> None:
+            (self.symbol,) = requests
+            if self.symbol == ETH:
+                raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+        def end(self) -> None:
+            ended.append(self.symbol)
+
+    monkeypatch.setattr(processes, "_Child", Child)
+    settings = load_settings(home=tmp_path, jobs=2)
+    words = r"2 processes cannot be begun \(Resource temporarily unavailable\); run it with fewer, by --jobs"
+    requests = dict.fromkeys((BTC, ETH), (FIRST, FIRST))
+    with pytest.raises(RunError, match=words), processes.started(settings, requests, ""):
+        pass
+    assert ended == [BTC]
 
 
 def test_a_process_has_its_share_of_the_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

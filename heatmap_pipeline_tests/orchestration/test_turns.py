@@ -83,6 +83,16 @@ def test_a_restore_waits_for_all_and_all_for_a_restore(tmp_path: Path) -> None:
         assert alone
 
 
+def test_a_lock_that_cannot_be_taken_is_named(tmp_path: Path) -> None:
+    here = of(tmp_path, ETH)
+    for lock in (tmp_path / "run.lock", tmp_path / "running" / f"{BTC}.lock"):
+        lock.mkdir(parents=True)  # root may open any file
+    with pytest.raises(RunError, match=r"run\.lock cannot be locked \(Is a directory\); mend"), if_no_run_goes_on(here):
+        pass
+    with pytest.raises(RunError, match=r"BTCUSDT\.lock cannot be locked \(Is a directory\); mend"):
+        goes_on(here, [BTC])
+
+
 def test_what_goes_on_is_not_taken_for_killed(tmp_path: Path) -> None:
     here = of(tmp_path, ETH)
     with ExitStack() as stack:

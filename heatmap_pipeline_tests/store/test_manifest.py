@@ -25,6 +25,12 @@ def test_what_was_written_is_understood() -> None:
     assert understood(WRITTEN.written(), PLACE) == WRITTEN
 
 
+def test_what_was_written_before_parts_left_anything_out_is_understood_and_stays_so() -> None:
+    assert json.loads(WRITTEN.written())["format"] == 2
+    earlier = WRITTEN.model_copy(update={"format": 1}).written()
+    assert understood(earlier, PLACE).written() == earlier
+
+
 @pytest.mark.parametrize("number", [json.dumps("700"), "700.0", "true", "-1", "0", "1e999"])
 @pytest.mark.parametrize("name", ["rows", "bytes"])
 def test_a_number_that_no_program_of_ours_wrote_is_none(name: str, number: str) -> None:

@@ -111,6 +111,39 @@ def test_numbers_of_chance_have_their_bytes_apart_where_that_is_less(whole: Cut)
     assert {table for table, is_apart in apart.items() if is_apart} == {"liquidation_snapshots", "open_positions"}
 
 
+@pytest.mark.parametrize("table", ["position_events", "open_positions"])
+def test_what_follows_from_other_columns_is_left_out_of_a_part(whole: Cut, table: str, tmp_path: Path) -> None:
+    with empty() as con:
+        load(con, SYMBOL, files_of(whole))
+        con.execute(f"UPDATE {table} SET volume = quantity * entry_price WHERE entry_price IS NOT NULL")
+        con.execute(f"UPDATE {table} SET volume = nextafter(volume, 1e300) WHERE leverage = 10")
+        pieces = cut_into(con, tmp_path / "new")
+        files = [str(file) for part, file in files_of(pieces).items() if part.table == table]
+        said = "SELECT leverage, count(volume), count(*) FROM read_parquet(?) GROUP BY ALL"
+        left_out = 0
+        for leverage, there, every in con.execute(said, [files]).fetchall():
+            assert there == (every if leverage in {None, 10} else 0), f"leverage {leverage}"
+            left_out += every - there
+        assert left_out
+        with empty() as again:
+            load(again, SYMBOL, files_of(pieces))
+            assert rows(again) == rows(con)
+
+
+def test_a_part_of_before_that_leaves_nothing_out_is_read_as_it_is(
+    months: Connection, whole: Cut, tmp_path: Path
+) -> None:
+    files = files_of(whole)
+    for part, file in files.items():
+        if part.table in {"position_events", "open_positions"}:
+            files[part] = tmp_path / file.name
+            product = "* REPLACE (coalesce(volume, quantity * entry_price) AS volume)"
+            months.execute(f"COPY (SELECT {product} FROM read_parquet('{file}')) TO '{files[part]}'")
+    with empty() as con:
+        load(con, SYMBOL, files)
+        assert rows(con) == rows(months)
+
+
 def test_a_change_of_a_month_is_cut_anew_and_nothing_of_others(whole: Cut, tmp_path: Path) -> None:
     with empty() as con:
         load(con, SYMBOL, files_of(whole))

@@ -28,8 +28,8 @@ def markets_by_base(settings: Settings) -> Mapping[str, Sequence[str]]:
     drawn = [path.parent.name for path in (settings.home / "renders").glob("*/meta.json")]
     known = sorted({*settings.symbols, *(name for name in drawn if not why_not_written(name))})
     bases = {contract_of(symbol).base for symbol in settings.symbols} - {"", *known}
-    found = {base: [symbol for symbol in known if contract_of(symbol).base == base] for base in sorted(bases)}
-    return {base: markets for base, markets in found.items() if len(markets) > 1 and not why_not_written(base)}
+    markets_of = {base: [symbol for symbol in known if contract_of(symbol).base == base] for base in sorted(bases)}
+    return {base: markets for base, markets in markets_of.items() if len(markets) > 1 and not why_not_written(base)}
 
 
 def build(settings: Settings, base: str, markets: Sequence[str]) -> dg.AssetsDefinition:

@@ -32,6 +32,10 @@ from heatmap_pipeline.settings import Settings
 _ENDING = 10.0
 """Seconds that what is left of a killed UI has to end before it is killed; three times as long, and it is given up."""
 
+_RUNS = "runs the UI and the schedule of {} already; use that, stop it"
+_RESTORES = "restores a backup into {}; wait for it"
+"""What the holder of a home does, and what to do about it."""
+
 
 def run_ui(settings: Settings, host: str, bound: socket.socket, tell: Callable[[str], None]) -> int:
     """Run the Dagster UI with the daily schedule until SIGINT, SIGTERM or SIGHUP; return the exit code.
@@ -48,7 +52,7 @@ def run_ui(settings: Settings, host: str, bound: socket.socket, tell: Callable[[
     """
     folder = prepare_home(settings)
     port = bound.getsockname()[1]
-    with _only_one(settings, folder), _no_leftovers(folder) as lock:
+    with _only_one(settings, folder, _RUNS), _no_leftovers(folder) as lock:
         close_killed_runs(settings)
         close_killed_runs_of_the_ui(settings, answers)
         location = yaml.safe_load(packaged_file("workspace.yaml").read_text())["load_from"][0]["python_module"]
@@ -122,22 +126,19 @@ def nobody_else(settings: Settings, tell: Callable[[str], None]) -> Iterator[Non
         ) from None
     with no_run_at_all(settings, tell), ExitStack() as stack:
         if (settings.home / "dagster").is_dir():
-            stack.enter_context(_only_one(settings, settings.home / "dagster"))
+            stack.enter_context(_only_one(settings, settings.home / "dagster", _RESTORES))
         yield
 
 
 @contextmanager
-def _only_one(settings: Settings, folder: Path) -> Iterator[None]:
-    """Hold the lock of this command itself; it ends with it."""
+def _only_one(settings: Settings, folder: Path, doing: str) -> Iterator[None]:
+    """Hold the lock of this command itself, in which stands for others what it is doing; it ends with it."""
     with _opened(folder / "ui.lock") as lock:
         if not _locked(lock):
-            holder = os.pread(lock, 200, 0).decode().strip() or "another process"
-            raise RunError(
-                f"{holder} runs the UI and the schedule of {settings.home} already; use that, stop it, or choose "
-                "another --home"
-            )
+            said = os.fsdecode(os.pread(lock, 8192, 0)) or f"another process {_RUNS.format(settings.home)}"
+            raise RunError(f"{said}, or choose another --home")
         os.ftruncate(lock, 0)
-        os.pwrite(lock, f"process {os.getpid()}".encode(), 0)
+        os.pwrite(lock, os.fsencode(f"process {os.getpid()} {doing.format(settings.home)}"), 0)
         yield
 
 

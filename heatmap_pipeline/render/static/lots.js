@@ -196,6 +196,7 @@ export class LotsAsker {
     }
     if (signal.aborted) return;
     this.#isRefused = isRefused;
+    if (!isRefused) this.#key = ""; // an answer of another publication is not kept, and this asks again
     onCome();
   }
 }

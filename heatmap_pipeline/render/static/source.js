@@ -94,11 +94,11 @@ export function liveSource() {
         headers: { Accept: "application/json" },
         cache: "no-cache",
       });
+      if (answer.ok) return await answer.json(); // which may be cut as well
     } catch (error) {
-      if (error.name === "AbortError") throw error;
+      if (error.name === "AbortError" || error instanceof SyntaxError) throw error;
       throw new SourceError("The server does not answer. It may be restarting, or the network is down.");
     }
-    if (answer.ok) return answer.json();
     throw new SourceError(await reason(answer), { status: answer.status });
   }
 

@@ -162,6 +162,23 @@ test("a refusal is said and not asked for again until the pointer was elsewhere"
   mock.timers.reset();
 });
 
+test("an answer that was on its way when there was a publication is asked for again", async () => {
+  mock.timers.enable({ apis: ["setTimeout"] });
+  const { asked, asker, kept } = asking();
+  const come = () => asker.ask(map, 0, come);
+  assert.equal(come(), "asked");
+  mock.timers.tick(200);
+  kept.forget();
+  asked[0].answer(ANSWER);
+  await settle();
+  mock.timers.tick(200);
+  assert.equal(asked.length, 2);
+  asked[1].answer(ANSWER);
+  await settle();
+  assert.equal(typeof come(), "object");
+  mock.timers.reset();
+});
+
 test("a publication makes all be asked for again, and as many columns are kept as are worth it", async () => {
   const kept = new LotsKept(() => Promise.resolve(ANSWER));
   const { signal } = new AbortController();

@@ -261,10 +261,10 @@ async function ask() {
   let answer;
   try {
     answer = await fetch("markets", { signal: AbortSignal.timeout(60000), cache: "no-cache" });
+    if (answer.ok) return await answer.text(); // which may be cut as well
   } catch {
     throw new Error("The server does not answer. It may be restarting, or the network is down.");
   }
-  if (answer.ok) return answer.text();
   const { detail } = await answer.json().catch(() => ({}));
   throw new Error(detail ?? `The server answered ${answer.status}.`);
 }
