@@ -192,6 +192,27 @@ def test_refusals_are_sentences(
     assert "\n" not in str(error.value)
 
 
+def test_an_exchange_that_is_closed_is_not_asked_again(server: BybitServer, market: BybitMarket) -> None:
+    server.fault("/kline", Fault(status=451))
+    for number in (1, 2):
+        with pytest.raises(ClosedError, match="it answered 451"):
+            list(market.candles(BTC, [day(number)], 300))
+    assert len(server.paths("/kline")) == 1
+
+
+def test_a_bad_candle_is_named_by_its_row(server: BybitServer, market: BybitMarket) -> None:
+    server.candles[4][2] = "1"
+    with pytest.raises(MarketError, match=r"row 5: high is below low"):
+        list(market.candles(BTC, [day(1)], 300))
+
+
+def test_the_clock_of_the_exchange_is_asked_for_once_and_counted_on(server: BybitServer, tmp_path: Path) -> None:
+    seconds = iter((100.0, 100.0, 190.5))
+    market = BybitMarket(tmp_path, server.url, gap=0.0, elapsed=lambda: next(seconds))
+    assert [market.now(), market.now()] == [NOON, NOON + timedelta(seconds=90.5)]
+    assert len(server.paths("/time")) == 1
+
+
 def test_a_busy_exchange_is_asked_once_more(server: BybitServer, market: BybitMarket) -> None:
     server.fault("/open-interest", Fault(body=b'{"retCode": 10006, "retMsg": "Too many visits!"}'))
     server.fault("/kline", Fault(body=b'{"retCode": 10016, "retMsg": "Server error."}'))

@@ -126,6 +126,17 @@ def test_today_so_far_leaves_out_what_may_still_change(server: GateMarketServer,
     assert samples.facts["provisional"]
 
 
+@pytest.mark.parametrize(("now", "over"), [((0, 4, 59), False), ((0, 5, 0), True)])
+def test_a_day_is_over_once_the_row_of_its_last_midnight_is(
+    server: GateMarketServer, market: GateMarket, now: tuple[int, int, int], over: bool
+) -> None:
+    """That row is there from midnight on, and rewritten for five minutes: kept before that it would stay wrong."""
+    server.now = datetime(2024, 3, 4, *now)
+    _, (samples,) = read(market, day(3))
+    assert samples.facts.get("provisional", False) is not over
+    assert len(samples.table) == 288
+
+
 def test_a_page_may_hold_fewer_rows_than_were_asked_for(server: GateMarketServer, market: GateMarket) -> None:
     server.rows_per_page = 100
     _, (samples,) = read(market, day(1))
