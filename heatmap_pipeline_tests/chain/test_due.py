@@ -74,9 +74,9 @@ def asked(
     monkeypatch.setattr(stored_raw, "raw_days", lambda _con, _symbol: kinds)
     monkeypatch.setattr(due, "failed_days", lambda *_: [(stage, day(number), "why") for stage, number in failed])
     record: Any = None
-    history = PublishedHistory(record, frozenset(), shown)
+    histories = {BTC: PublishedHistory(record, frozenset(), shown)} if shown else None
     settings = load_settings(models=("turnover", "delta"), start=start)
-    return first_due(None, settings, BTC, day(LAST + 1), {BTC: history}, again=again)
+    return first_due(None, settings, BTC, day(LAST + 1), histories, again=again)
 
 
 @pytest.mark.parametrize(
@@ -96,6 +96,7 @@ def asked(
         pytest.param({"failed": [("export", 28)]}, LAST, id="a failure of a day that is not there"),
         pytest.param({"unlike": 9}, LAST, id="stored otherwise than it is published"),
         pytest.param({"published": {"turnover": range(1, 21)}}, LAST, id="a model is not published"),
+        pytest.param({"published": {}}, LAST, id="nothing is published"),
         pytest.param(
             {"computed": {"turnover": range(1, 21), "delta": range(5, 21)},
              "published": {"turnover": range(1, 21), "delta": range(3, 21)}}, 3, id="a published day is lost",
