@@ -113,6 +113,50 @@ def test_one_place_is_left_for_the_others_while_there_are_some() -> None:
     run(test)
 
 
+@pytest.mark.parametrize("places", [2, 3])
+def test_nobody_has_the_last_place_while_another_was_there_just_now(places: int) -> None:
+    """Neither who came first nor who came last, whichever of the two it is that has more to ask."""
+
+    async def test() -> None:
+        for many, few in (("first", "last"), ("last", "first")):
+            now = 0.0
+            turns = Turns(places, 8, clock=lambda: now)  # noqa: B023  # used up within the round
+            asked = [turns.line_up("first"), turns.line_up("last")]
+            for ticket in asked:
+                turns.done(ticket)
+            tickets = [turns.line_up(many) for _ in range(places)]
+            assert [may_work(ticket) for ticket in tickets] == [True] * (places - 1) + [False]
+            assert may_work(turns.line_up(few))
+
+    run(test)
+
+
+def test_who_asks_later_does_not_begin_before_what_waits() -> None:
+    async def test() -> None:
+        now = 0.0
+        turns = Turns(2, 8, clock=lambda: now)
+        turns.done(turns.line_up("modest"))
+        first, waiting = turns.line_up("greedy"), turns.line_up("greedy")
+        assert [may_work(first), may_work(waiting)] == [True, False]
+        now += COMPANY_SECONDS + 1  # nobody has said so to whoever waits
+        later = turns.line_up("greedy")
+        assert [may_work(waiting), may_work(later)] == [True, False]
+
+    run(test)
+
+
+def test_a_question_begins_as_soon_as_somebody_joins_who_may() -> None:
+    async def test() -> None:
+        turns = Turns(2, 8, lambda client: client != "slow")
+        ticket = turns.line_up("slow")
+        assert not may_work(ticket)
+        turns.join(ticket, "quick")
+        assert may_work(ticket)
+        assert (ticket.whose, len(turns)) == ("quick", 0)
+
+    run(test)
+
+
 def test_who_may_not_begin_waits_and_keeps_nobody_else() -> None:
     async def test() -> None:
         barred = {"slow"}
