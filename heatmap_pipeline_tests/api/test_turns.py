@@ -127,6 +127,19 @@ def test_what_several_wait_for_makes_room_for_nobody() -> None:
     run(test)
 
 
+def test_who_asks_the_same_twice_waits_once() -> None:
+    async def test() -> None:
+        turns = Turns(1, 8)
+        first, ticket = turns.line_up("one"), turns.line_up("one")
+        turns.join(ticket, "one")
+        turns.done(first)
+        assert may_work(ticket)
+        turns.done(ticket)
+        assert (turns.taken, len(turns)) == (0, 0)
+
+    run(test)
+
+
 def test_who_asked_again_was_there_just_now() -> None:
     async def test() -> None:
         now = 0.0
