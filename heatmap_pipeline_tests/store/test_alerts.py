@@ -92,8 +92,9 @@ def test_the_newest_candle_ends_after_its_start_and_the_first_whole_hour_begins_
     assert newest_end(con, BTC, "turnover") == THIRD + DAY
     assert newest_end(con, BTC, "nosuch") is None
     assert first_hour(con, BTC, "turnover") == FIRST
-    con.execute("DELETE FROM book_ledger WHERE epoch_us(timestamp) = ?", [FIRST])
+    con.execute("DELETE FROM book_ledger WHERE epoch_us(timestamp) = ? AND model = 'turnover'", [FIRST])
     assert first_hour(con, BTC, "turnover") == FIRST + HOUR, "00:30 begins no whole hour"
+    assert first_hour(con, BTC, "delta") == FIRST
 
 
 def test_books_are_those_of_the_intervals_between_two_instants(con: Connection) -> None:

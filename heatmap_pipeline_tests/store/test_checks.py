@@ -278,6 +278,17 @@ def test_a_day_of_today_may_end_early(con: Connection) -> None:
     assert _check(con, "candles_complete").passed
 
 
+def test_a_candle_may_open_and_close_at_its_low_and_high(con: Connection) -> None:
+    con.execute("UPDATE raw_candles SET low = least(open, close), high = greatest(open, close), volume = 0")
+    assert _check(con, "candles_valid").passed
+
+
+def test_a_day_that_is_not_computed_yet_may_lack_candles_all_the_same(con: Connection) -> None:
+    con.execute(f"DELETE FROM raw_candles WHERE open_time = {_MIDDAY}")
+    con.execute("DELETE FROM heatmap_days")
+    assert _check(con, "candles_complete").numbers["missing_candles"] == 1
+
+
 def test_an_empty_range_has_nothing_wrong(con: Connection) -> None:
     later = DAYS[-1] + timedelta(days=40)
     for name, check in CHECKS.items():
