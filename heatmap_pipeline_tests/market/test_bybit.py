@@ -162,6 +162,21 @@ def test_what_the_exchange_says_of_a_contract(server: BybitServer, market: Bybit
         market.contract("BYBIT_NOSUCHUSDT")
 
 
+def test_a_market_begins_on_the_day_it_was_listed(server: BybitServer, market: BybitMarket) -> None:
+    server.instrument["launchTime"] = server.candles[288 + 100][0]  # in the middle of the second day
+    assert market.available(BTC, [day(1), day(2)]) == {day(2)}
+    assert len(next(market.candles(BTC, [day(2)], 300)).table) == 288
+    with pytest.raises(NoDataError, match="2024-03-01 is before the day it was listed, 2024-03-02"):
+        list(market.candles(BTC, [day(1)], 300))
+
+
+def test_of_several_contracts_the_one_that_was_asked_for_is_read(server: BybitServer, market: BybitMarket) -> None:
+    rows = [{**server.instrument, "symbol": "BTCPERP", "quoteCoin": "USDC"}, server.instrument]
+    assert market.read_contract(rows, BTC, "place").contract.quote == "USDT"
+    with pytest.raises(NotTradedError, match="does not know this contract"):
+        market.read_contract(rows[:1], BTC, "place")
+
+
 def test_days_that_nobody_can_have(server: BybitServer, market: BybitMarket) -> None:
     with pytest.raises(NoDataError, match="before the day it was listed, 2020-03-25"):
         list(market.candles(BTC, [date(2020, 3, 24)], 300))

@@ -199,6 +199,21 @@ def test_what_the_exchange_says_of_a_contract(server: GateMarketServer, market: 
     assert ending.reason == "the exchange does not list it any more"
 
 
+@pytest.mark.parametrize(
+    ("label", "words", "kind"),
+    [
+        ("CONTRACT_NOT_FOUND", "no such thing", NotTradedError),
+        ("INVALID_PARAM_VALUE", "contract XYZ Not Found", NotTradedError),
+        ("INVALID_PARAM_VALUE", "Candlestick too long ago", NoDataError),
+        ("INVALID_PARAM_VALUE", "limit", MarketError),
+    ],
+)
+def test_refusals_are_told_apart_by_label_and_words(
+    market: GateMarket, label: str, words: str, kind: type[MarketError]
+) -> None:
+    assert type(market.in_words("place", (label, words))) is kind
+
+
 def test_days_that_nobody_can_have(server: GateMarketServer, market: GateMarket) -> None:
     with pytest.raises(NoDataError, match="before the day it was listed, 2020-03-25"):
         list(market.candles(BTC, [date(2020, 3, 24)], 300))

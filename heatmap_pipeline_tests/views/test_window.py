@@ -1,4 +1,4 @@
-"""Heights of bins and buckets of a window, to the last row and the last microsecond."""
+"""Heights of bins and buckets of windows and moments, to the last row and the last microsecond."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from heatmap_pipeline.instants import DAY, day_start
+from heatmap_pipeline.views.base import candles_record
 from heatmap_pipeline.views.errors import ViewError
+from heatmap_pipeline.views.summed_map import bucket_of_moment
 from heatmap_pipeline.views.symbol import ModelData
 from heatmap_pipeline.views.window import MAX_ROWS, choose_bins
 
@@ -60,3 +62,26 @@ def test_a_window_has_the_largest_bucket_of_its_days(first: int, last: int, buck
     )
     begin = day_start(days[0])
     assert ModelData.bucket(model, begin + first, begin + last) == bucket
+
+
+def part(present: bool, at: int | None, *times: int) -> Any:
+    """Return what a market has of a moment: whether it is there, and its newest candle among some."""
+    model = SimpleNamespace(times=times)
+    return SimpleNamespace(
+        at=at,
+        present=[present],
+        source=SimpleNamespace(model=model),
+        record=lambda missing, *_: {"missing": missing, "bucket": 1.0, "share": 0.5},
+    )
+
+
+def test_the_bucket_of_a_moment_is_that_of_the_candles_of_all_markets_that_are_there() -> None:
+    """Just after midnight the newest candle of one may be of the day before."""
+    asked: Any = SimpleNamespace(bucket=lambda first, last: (first, last))
+    parts = [part(True, 0, 500), part(True, 1, 0, 900), part(False, 0, 100), part(True, None)]
+    stretch: Any = bucket_of_moment(asked, parts)
+    assert stretch == (500, 901)
+
+
+def test_of_candles_a_market_is_missing_that_is_not_there() -> None:
+    assert [candles_record(part(there, 0, 0)) for there in (True, False)] == [{"missing": False}, {"missing": True}]
