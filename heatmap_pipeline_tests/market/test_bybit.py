@@ -73,6 +73,25 @@ def test_today_so_far_is_provisional_and_nothing_of_it_is_kept(server: BybitServ
     assert "provisional" not in candles.facts | samples.facts
 
 
+@pytest.mark.parametrize(("minutes", "over"), [(0, False), (59, False), (60, True)])
+def test_a_last_sample_that_does_not_come_is_waited_for_an_hour(
+    server: BybitServer, market: BybitMarket, minutes: int, over: bool
+) -> None:
+    del server.samples[3 * 288 - 1]
+    server.now = datetime(2024, 3, 4, minutes // 60, minutes % 60)
+    _, (samples,) = read(market, day(3))
+    assert (len(samples.table), samples.facts.get("provisional", False)) == (287, not over)
+
+
+def test_between_two_requests_passes_the_time_that_the_exchange_wants(server: BybitServer, tmp_path: Path) -> None:
+    waited: list[float] = []
+    market = BybitMarket(tmp_path, server.url, gap=50.0, pause=waited.append)
+    market.ask_now()
+    market.ask_now()
+    market.ask_now()
+    assert [round(seconds / 50) for seconds in waited] == [1, 2], "each has its own turn"
+
+
 def test_what_is_over_is_asked_for_once_and_needs_no_network_again(server: BybitServer, tmp_path: Path) -> None:
     before = read(opened(server, tmp_path), day(1), day(2), day(3))
     assert len(server.paths("/kline")) == 3

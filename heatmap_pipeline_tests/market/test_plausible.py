@@ -303,6 +303,7 @@ def test_yesterdays_rows_under_todays_labels(markets: dict[tuple[str, int], Mark
     ("rows", "earlier", "repeated"),
     [
         (np.arange(12.0), np.arange(12.0), True),
+        (np.linspace(0, 1e-3, 12), np.linspace(0, 1e-3, 12), True),
         (np.arange(11.0), np.arange(11.0), False),  # too few to say so
         (np.arange(12.0), np.arange(13.0), False),
         (np.arange(12.0), np.append(np.arange(11.0), 12.0), False),
