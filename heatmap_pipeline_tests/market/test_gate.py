@@ -64,8 +64,8 @@ def test_contracts_are_made_units_of_the_base_by_hand(server: GateMarketServer, 
     assert (contract.base, contract.quote, contract.kind) == ("BTC", "USDT", "perpetual")
     assert (contract.lot, contract.contract_size) == (0.0001, 0.0001)
     for least, lot in ((5, 0.0005), (0, 0.0001)):
-        row = {**server.contract, "order_size_min": least}
-        assert market.read_contract([row], BTC, "place").contract.lot == pytest.approx(lot, rel=1e-15)
+        told = {**server.contract, "order_size_min": least}
+        assert market.read_contract([told], BTC, "place").contract.lot == pytest.approx(lot, rel=1e-15)
 
 
 @pytest.mark.market
