@@ -332,7 +332,7 @@ def _score(
     predicted, at_start = hourly_predicted(start, *known.liquidated)
     for series in (predicted, at_start):
         series[:, start < known.begin] = np.nan
-    watched = start[recorded_share(merge_ranges(record.recorded), start) >= LEAST_RECORDED]
+    watched = watched_hours(record.recorded, start)
     reported, recorded = hourly_reported(start, record.timestamp, record.side, record.quantity, watched, watched + HOUR)
     without, without_at_start = hourly_predicted(start, *volume_only.liquidated(known))
     hours = ScoreHours(known.market, predicted, at_start, reported, recorded, without, without_at_start)
@@ -359,6 +359,16 @@ def _score(
         "inputs": inputs,
     }
     return Scored(symbol, model, record.source, rows, hours, parameters)
+
+
+def watched_hours(recorded: Ints, start: Ints) -> Ints:
+    """Return the hours that count as recorded.
+
+    Args:
+        recorded: shape (k, 2), starts and ends of what was recorded, microseconds.
+        start: of the hours, microseconds.
+    """
+    return start[recorded_share(merge_ranges(recorded), start) >= LEAST_RECORDED]
 
 
 def _windows(hours: ScoreHours, trailing_days: int) -> dict[str, list[str]]:

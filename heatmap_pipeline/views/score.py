@@ -129,7 +129,7 @@ def score_body(
         windows.setdefault(row.window, []).append({name: _known(value) for name, value in kept.items()})
     short = {window: words_if_short([row for row in rows if row.window == window]) for window in windows}
     words = [words_of_record(symbol, parameters)]
-    if (trailing := next(iter(short.values()), "")) and any(short.values()):
+    if trailing := next(iter(short.values()), ""):
         words.append(trailing)
     return {
         "symbol": symbol,

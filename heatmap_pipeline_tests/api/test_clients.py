@@ -36,6 +36,7 @@ def test_a_client_is_an_address_or_a_network_of_64_bits(address: str | None, cli
         pytest.param([], "127.0.0.1", ["192.0.2.66"], "127.0.0.1", id="not even this machine"),
         pytest.param(["10.0.0.0/8"], HERE, ["192.0.2.66"], HERE, id="not from elsewhere"),
         pytest.param(["10.0.0.0/8"], PROXY, ["192.0.2.66"], "192.0.2.66", id="the proxy's word"),
+        pytest.param(["10.0.0.7/8"], PROXY, ["192.0.2.66"], "192.0.2.66", id="a network by one of its addresses"),
         pytest.param(["10.0.0.0/8"], PROXY, ["1.2.3.4, 192.0.2.66"], "192.0.2.66", id="not what stood there before"),
         pytest.param(["10.0.0.0/8"], PROXY, ["1.2.3.4", "192.0.2.66,10.9.9.9"], "192.0.2.66", id="two proxies"),
         pytest.param(["10.0.0.0/8"], PROXY, ["2001:db8::7"], "2001:db8::", id="one machine has 64 bits"),

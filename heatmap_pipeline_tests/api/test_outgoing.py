@@ -78,6 +78,20 @@ def test_nobody_is_cut_while_there_is_room() -> None:
     assert connections.cut == []
 
 
+def test_what_fills_the_room_to_the_last_byte_leaves_none() -> None:
+    now = 0.0
+    connections = Connections(Outgoing(100, lambda: now))
+    connections.take("late", bytes(100))
+    assert not connections.outgoing.room_for("other")
+    now += PATIENCE_SECONDS + 0.1
+    connections.outgoing.make_room()
+    assert connections.cut == ["late"]
+    connections.stalled.add("still")
+    connections.take("still", bytes(100))
+    connections.outgoing.make_room()
+    assert connections.cut == ["late", "still"]
+
+
 def test_room_that_is_made_is_said() -> None:
     outgoing, times = Outgoing(100), []
     outgoing.freed = lambda: times.append(outgoing.size)

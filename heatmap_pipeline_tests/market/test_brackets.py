@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from heatmap_pipeline.market import brackets
 from heatmap_pipeline.market.brackets import load_bracket
 from heatmap_pipeline.market.tables import MarketError
 
@@ -72,6 +73,7 @@ def test_an_edited_file_is_read_again(tmp_path: Path) -> None:
         json.dumps([entry("BTCUSDT", "0.004", 125)]),
         json.dumps([entry("BTCUSDT", True, 125)]),
         json.dumps([entry("BTCUSDT", 1.5, 125)]),
+        json.dumps([entry("BTCUSDT", 0.004, True)]),
         json.dumps([entry("BTCUSDT", 0.004, 0)]),
         json.dumps([entry("BTCUSDT", 0.004, float("nan"))]),
         json.dumps([entry("BTCUSDT", 0.004, 10**400)]),
@@ -83,6 +85,15 @@ def test_other_files_are_refused_by_name(tmp_path: Path, text: str) -> None:
     file.write_text(text)
     with pytest.raises(MarketError, match=r"b\.json: .*(is not JSON|is not a list|is not in the exchange's shape)"):
         load_bracket(file, "BTCUSDT", DAY)
+
+
+def test_a_file_that_is_too_large_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = save(tmp_path / "b.json", entry("BTCUSDT", 0.004, 125))
+    monkeypatch.setattr(brackets, "MAX_BYTES", file.stat().st_size - 1)
+    with pytest.raises(MarketError, match=r"b\.json: is larger than \d+ bytes"):
+        load_bracket(file, "BTCUSDT", DAY)
+    monkeypatch.setattr(brackets, "MAX_BYTES", file.stat().st_size)
+    assert load_bracket(file, "BTCUSDT", DAY) == (0.004, 125.0)
 
 
 def test_missing_files_are_named(tmp_path: Path) -> None:

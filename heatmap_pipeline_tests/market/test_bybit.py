@@ -73,6 +73,25 @@ def test_today_so_far_is_provisional_and_nothing_of_it_is_kept(server: BybitServ
     assert "provisional" not in candles.facts | samples.facts
 
 
+@pytest.mark.parametrize(("minutes", "over"), [(0, False), (59, False), (60, True)])
+def test_a_last_sample_that_does_not_come_is_waited_for_an_hour(
+    server: BybitServer, market: BybitMarket, minutes: int, over: bool
+) -> None:
+    del server.samples[3 * 288 - 1]
+    server.now = datetime(2024, 3, 4, minutes // 60, minutes % 60)
+    _, (samples,) = read(market, day(3))
+    assert (len(samples.table), samples.facts.get("provisional", False)) == (287, not over)
+
+
+def test_between_two_requests_passes_the_time_that_the_exchange_wants(server: BybitServer, tmp_path: Path) -> None:
+    waited: list[float] = []
+    market = BybitMarket(tmp_path, server.url, gap=50.0, pause=waited.append)
+    market.ask_now()
+    market.ask_now()
+    market.ask_now()
+    assert [round(seconds / 50) for seconds in waited] == [1, 2], "each has its own turn"
+
+
 def test_what_is_over_is_asked_for_once_and_needs_no_network_again(server: BybitServer, tmp_path: Path) -> None:
     before = read(opened(server, tmp_path), day(1), day(2), day(3))
     assert len(server.paths("/kline")) == 3
@@ -162,6 +181,21 @@ def test_what_the_exchange_says_of_a_contract(server: BybitServer, market: Bybit
         market.contract("BYBIT_NOSUCHUSDT")
 
 
+def test_a_market_begins_on_the_day_it_was_listed(server: BybitServer, market: BybitMarket) -> None:
+    server.instrument["launchTime"] = server.candles[288 + 100][0]  # in the middle of the second day
+    assert market.available(BTC, [day(1), day(2)]) == {day(2)}
+    assert len(next(market.candles(BTC, [day(2)], 300)).table) == 288
+    with pytest.raises(NoDataError, match="2024-03-01 is before the day it was listed, 2024-03-02"):
+        list(market.candles(BTC, [day(1)], 300))
+
+
+def test_of_several_contracts_the_one_that_was_asked_for_is_read(server: BybitServer, market: BybitMarket) -> None:
+    rows = [{**server.instrument, "symbol": "BTCPERP", "quoteCoin": "USDC"}, server.instrument]
+    assert market.read_contract(rows, BTC, "place").contract.quote == "USDT"
+    with pytest.raises(NotTradedError, match="does not know this contract"):
+        market.read_contract(rows[:1], BTC, "place")
+
+
 def test_days_that_nobody_can_have(server: BybitServer, market: BybitMarket) -> None:
     with pytest.raises(NoDataError, match="before the day it was listed, 2020-03-25"):
         list(market.candles(BTC, [date(2020, 3, 24)], 300))
@@ -190,6 +224,27 @@ def test_refusals_are_sentences(
     with pytest.raises(kind, match=words) as error:
         list(market.candles(BTC, [day(1)], 300))
     assert "\n" not in str(error.value)
+
+
+def test_an_exchange_that_is_closed_is_not_asked_again(server: BybitServer, market: BybitMarket) -> None:
+    server.fault("/kline", Fault(status=451))
+    for number in (1, 2):
+        with pytest.raises(ClosedError, match="it answered 451"):
+            list(market.candles(BTC, [day(number)], 300))
+    assert len(server.paths("/kline")) == 1
+
+
+def test_a_bad_candle_is_named_by_its_row(server: BybitServer, market: BybitMarket) -> None:
+    server.candles[4][2] = "1"
+    with pytest.raises(MarketError, match=r"row 5: high is below low"):
+        list(market.candles(BTC, [day(1)], 300))
+
+
+def test_the_clock_of_the_exchange_is_asked_for_once_and_counted_on(server: BybitServer, tmp_path: Path) -> None:
+    seconds = iter((100.0, 100.0, 190.5))
+    market = BybitMarket(tmp_path, server.url, gap=0.0, elapsed=lambda: next(seconds))
+    assert [market.now(), market.now()] == [NOON, NOON + timedelta(seconds=90.5)]
+    assert len(server.paths("/time")) == 1
 
 
 def test_a_busy_exchange_is_asked_once_more(server: BybitServer, market: BybitMarket) -> None:

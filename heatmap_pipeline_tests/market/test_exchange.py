@@ -445,6 +445,7 @@ def test_during_a_ban_nobody_asks(server: ExchangeServer, tmp_path: Path) -> Non
     for changed in (
         {"server": "other.example"},
         {"until": "2024-01-01T00:00:00+00:00"},
+        {"until": "2999-01-01T00:00:00+00:00"},
         {"until": "soon"},
         {"until": 7},
     ):
@@ -460,6 +461,10 @@ def test_a_long_pause_of_a_server_that_is_down_is_no_ban(server: ExchangeServer,
     with pytest.raises(MarketError, match=r"the server answered 503; the next try would be in 7200 s") as down:
         reader(server, ban_file=kept).now()
     assert down.value.temporary
+    then = re.search(r"in 7200 s, at (\S+ \S+) UTC;", str(down.value))
+    assert then is not None
+    left = datetime.fromisoformat(then[1]).replace(tzinfo=UTC) - datetime.now(UTC)
+    assert 7100 < left.total_seconds() <= 7200
     assert not kept.exists()
 
 
@@ -477,6 +482,18 @@ def test_a_ban_is_as_long_as_it_is_said_to_be_within_bounds(
     named = re.search(r"until (\S+ \S+) UTC", str(banned.value))
     assert named is not None
     assert abs((datetime.fromisoformat(named[1]).replace(tzinfo=UTC) - expected).total_seconds()) < 10
+
+
+@pytest.mark.parametrize(("after", "until"), [(120, 600), (600, 120)])
+def test_of_two_ends_of_a_ban_the_later_one_counts(server: ExchangeServer, after: int, until: int) -> None:
+    body = f'{{"code": -1003, "msg": "IP banned until {round((time.time() + until) * 1000)}."}}'.encode()
+    server.fault("/time", Fault(status=418, headers={"Retry-After": str(after)}, body=body))
+    with pytest.raises(BannedError) as banned:
+        reader(server).now()
+    named = re.search(r"until (\S+ \S+) UTC", str(banned.value))
+    assert named is not None
+    left = datetime.fromisoformat(named[1]).replace(tzinfo=UTC) - datetime.now(UTC)
+    assert abs(left.total_seconds() - 600) < 10
 
 
 @pytest.mark.parametrize(

@@ -130,6 +130,11 @@ def test_a_day_without_samples_is_held() -> None:
         assert found.start_open_interest is None
 
 
+def test_a_first_day_of_one_sample_is_not_held() -> None:
+    found = flow_of(GRID, {0: 100})
+    assert (found.held, found.flow.tolist()) == (False, [0] * 12)
+
+
 def test_the_days_own_sample_of_midnight_wins() -> None:
     for step in (300, 3600):
         found = flow_of(GRID[:2], {0: 100.0078125}, carried=carry(0, 100), step=step)
@@ -262,6 +267,15 @@ def test_a_sample_is_late_where_the_candle_before_has_what_it_tells(
     found = flow_of(GRID, samples, volume=[volume.get(at, 5.0) for at in range(12)], carried=known(1000))
     assert found.flow.tolist() == [0.0] * 12
     assert found.repairs == {"late_samples" if late else "impossible_samples": 1}
+
+
+def test_a_sample_is_late_also_on_a_day_that_goes_on_from_a_sample_of_yesterday() -> None:
+    """What was traded before midnight is known in sum only: held against yesterday's sample, none is called late."""
+    volume, yesterday = [85.0, 5.0, 5.0, 5.0], Carried(1000, at(-300), 1000, 0.0, missing_since=False)
+    found = flow_of(GRID[:4], {300: 1000, 600: 1090, 900: 1000}, volume=volume, carried=yesterday)
+    assert (found.late_samples, found.impossible_samples) == (1, 0)
+    found = flow_of(GRID[:4], {300: 1095, 600: 1000}, volume=volume, carried=yesterday)
+    assert (found.late_samples, found.impossible_samples) == (0, 1)
 
 
 def test_wrong_samples_that_do_not_fit_each_other_make_no_level() -> None:

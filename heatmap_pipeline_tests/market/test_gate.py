@@ -63,6 +63,9 @@ def test_contracts_are_made_units_of_the_base_by_hand(server: GateMarketServer, 
     contract = market.contract(BTC)
     assert (contract.base, contract.quote, contract.kind) == ("BTC", "USDT", "perpetual")
     assert (contract.lot, contract.contract_size) == (0.0001, 0.0001)
+    for least, lot in ((5, 0.0005), (0, 0.0001)):
+        told = {**server.contract, "order_size_min": least}
+        assert market.read_contract([told], BTC, "place").contract.lot == pytest.approx(lot, rel=1e-15)
 
 
 @pytest.mark.market
@@ -126,6 +129,17 @@ def test_today_so_far_leaves_out_what_may_still_change(server: GateMarketServer,
     assert samples.facts["provisional"]
 
 
+@pytest.mark.parametrize(("now", "over"), [((0, 4, 59), False), ((0, 5, 0), True)])
+def test_a_day_is_over_once_the_row_of_its_last_midnight_is(
+    server: GateMarketServer, market: GateMarket, now: tuple[int, int, int], over: bool
+) -> None:
+    """That row is there from midnight on, and rewritten for five minutes: kept before that it would stay wrong."""
+    server.now = datetime(2024, 3, 4, *now)
+    _, (samples,) = read(market, day(3))
+    assert samples.facts.get("provisional", False) is not over
+    assert len(samples.table) == 288
+
+
 def test_a_page_may_hold_fewer_rows_than_were_asked_for(server: GateMarketServer, market: GateMarket) -> None:
     server.rows_per_page = 100
     _, (samples,) = read(market, day(1))
@@ -186,6 +200,21 @@ def test_what_the_exchange_says_of_a_contract(server: GateMarketServer, market: 
     ending = market.ended("GATE_NOSUCH_USDT", day(2), day(3), 300)
     assert ending is not None
     assert ending.reason == "the exchange does not list it any more"
+
+
+@pytest.mark.parametrize(
+    ("label", "words", "kind"),
+    [
+        ("CONTRACT_NOT_FOUND", "no such thing", NotTradedError),
+        ("INVALID_PARAM_VALUE", "contract XYZ Not Found", NotTradedError),
+        ("INVALID_PARAM_VALUE", "Candlestick too long ago", NoDataError),
+        ("INVALID_PARAM_VALUE", "limit", MarketError),
+    ],
+)
+def test_refusals_are_told_apart_by_label_and_words(
+    market: GateMarket, label: str, words: str, kind: type[MarketError]
+) -> None:
+    assert type(market.in_words("place", (label, words))) is kind
 
 
 def test_days_that_nobody_can_have(server: GateMarketServer, market: GateMarket) -> None:

@@ -20,7 +20,7 @@ from heatmap_pipeline.instants import day_start
 from heatmap_pipeline.market.archive import ArchiveReader
 from heatmap_pipeline.market.demo import write_demo_days
 from heatmap_pipeline.market.flows import Carried, compute_flow
-from heatmap_pipeline.market.plausible.arrays import Before
+from heatmap_pipeline.market.plausible.arrays import Before, repeats
 from heatmap_pipeline.market.plausible.candles import judge_candles
 from heatmap_pipeline.market.plausible.labels import measure_lag, measure_lag_by_volume
 from heatmap_pipeline.market.plausible.names import LEFT_OUT, NOTED, SIDES
@@ -270,6 +270,11 @@ def test_a_history_cannot_begin_out_of_all_proportion(day: Day, factor: float) -
         judge(day.of_samples(contracts=contracts, value=day.column("value") * factor), Before())
 
 
+def test_a_history_may_begin_on_a_day_without_trades(day: Day) -> None:
+    quiet = day.of_candles(**dict.fromkeys(("volume", "quote_volume", "taker_buy_volume"), np.zeros(288)))
+    assert len(judge(quiet, Before()).samples.table) == 288
+
+
 def test_samples_that_stand_still(day: Day, before: Before) -> None:
     level = float(day.column("contracts")[0])
     kept = judge(day.of_samples(contracts=np.full(288, level), value=np.full(288, np.nan)), before).samples
@@ -292,6 +297,25 @@ def test_yesterdays_rows_under_todays_labels(markets: dict[tuple[str, int], Mark
     prices = {name: first.column(name) for name in ("open", "high", "low", "close", "volume")}
     again = replace(second.candles, table=second.candles.table.assign(**prices, quote_volume=0.0, taker_buy_volume=0.0))
     assert counts(judge_candles(again, known, file="F", way_out="W")) == {"repeated_candles": 288}
+
+
+@pytest.mark.parametrize(
+    ("rows", "earlier", "repeated"),
+    [
+        (np.arange(12.0), np.arange(12.0), True),
+        (np.linspace(0, 1e-3, 12), np.linspace(0, 1e-3, 12), True),
+        (np.arange(11.0), np.arange(11.0), False),  # too few to say so
+        (np.arange(12.0), np.arange(13.0), False),
+        (np.arange(12.0), np.append(np.arange(11.0), 12.0), False),
+        (np.full(288, 7.0), np.full(288, 7.0), False),  # a market that stands still
+    ],
+)
+def test_rows_repeat_those_of_the_day_before_if_all_are_equal_and_vary(
+    rows: NDArray[np.float64], earlier: NDArray[np.float64], repeated: bool
+) -> None:
+    today, yesterday = (pd.DataFrame({"contracts": each, "value": 1.0}) for each in (rows, earlier))
+    for names in (("contracts",), ("value", "contracts"), ("contracts", "value")):
+        assert repeats(today, yesterday, names) == repeated
 
 
 # -- sides
@@ -398,6 +422,15 @@ def test_ten_times_the_trades_are_no_other_unit(day: Day, before: Before) -> Non
 def test_a_quote_volume_of_other_prices(day: Day, column: str) -> None:
     with pytest.raises(MarketError, match=r"quote_volume / volume is .* times the price in 288 of 288 candles"):
         judge(day.of_candles(**{column: day.column(column) * 1000}, taker_buy_volume=np.zeros(288)), Before())
+
+
+def test_up_to_half_of_the_quote_volumes_may_be_of_other_prices(day: Day) -> None:
+    quote = day.column("quote_volume").copy()
+    quote[:144] *= 10
+    assert counts(judge(day.of_candles(quote_volume=quote), Before()).candles) == {"odd_quote_volumes": 144}
+    quote[144] *= 10
+    with pytest.raises(MarketError, match=r"times the price in 145 of 288 candles, the first 2024-03-10 00:00 UTC"):
+        judge(day.of_candles(quote_volume=quote), Before())
 
 
 def test_rows_whose_optional_amounts_cannot_be_true_lose_those(day: Day, before: Before) -> None:

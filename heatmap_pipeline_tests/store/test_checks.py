@@ -278,6 +278,32 @@ def test_a_day_of_today_may_end_early(con: Connection) -> None:
     assert _check(con, "candles_complete").passed
 
 
+def test_a_candle_may_open_and_close_at_its_low_and_high(con: Connection) -> None:
+    con.execute("UPDATE raw_candles SET low = least(open, close), high = greatest(open, close), volume = 0")
+    assert _check(con, "candles_valid").passed
+
+
+@pytest.mark.parametrize(("side", "edge"), [("long", "low"), ("short", "high")])
+def test_a_price_that_touches_a_lot_liquidates_it(con: Connection, side: str, edge: str) -> None:
+    """Of an earlier candle by a wick, of the same one by its close; 1e-8 beyond is too far."""
+    change = (
+        "UPDATE position_events AS e SET liq_price = {price} FROM raw_candles AS c WHERE c.open_time = e.timestamp "
+    )
+    change += f"AND e.event_type = 'liquidate' AND e.side = '{side}' AND e.opened_at {{when}} e.timestamp"
+    for when, price in (("<", edge), ("=", "close")):
+        assert con.execute(change.format(when=when, price=f"c.{price}")).fetchall()[0][0] > 0
+        assert _check(con, "levels_consumed").passed
+    beyond = "-" if side == "long" else "+"
+    con.execute(change.format(when="<", price=f"c.{edge} {beyond} 1e-8"))
+    assert not _check(con, "levels_consumed").passed
+
+
+def test_a_day_that_is_not_computed_yet_may_lack_candles_all_the_same(con: Connection) -> None:
+    con.execute(f"DELETE FROM raw_candles WHERE open_time = {_MIDDAY}")
+    con.execute("DELETE FROM heatmap_days")
+    assert _check(con, "candles_complete").numbers["missing_candles"] == 1
+
+
 def test_an_empty_range_has_nothing_wrong(con: Connection) -> None:
     later = DAYS[-1] + timedelta(days=40)
     for name, check in CHECKS.items():

@@ -53,6 +53,13 @@ def test_cells_stand_where_their_time_and_price_say() -> None:
     assert data.edges.tolist() == [*data.prices, 61_100.0]
 
 
+def test_a_bucket_that_does_not_fit_the_price_is_said() -> None:
+    said = {price: drawn([(0, 30, 1, 5.0, 0.0)], 4, candles=bars(4, price)).meta for price in (4_000.0, 5_000.0)}
+    assert {meta["bucket"] for meta in said.values()} == {BUCKET}
+    assert said[4_000.0]["bucket_misfit"] == "a bucket of 100 is 2.5 % of the price 4000, where 0.02 to 2 % fits"
+    assert said[5_000.0]["bucket_misfit"] is None
+
+
 def test_facts_come_from_the_candles() -> None:
     meta = sample(days=2, simulated=True, provisional=True).meta
     assert meta["price"] == walk(2)["close"].iloc[-1]

@@ -160,6 +160,13 @@ def five_minutes(base: Base) -> Any:
     return columns, cells
 
 
+def test_of_a_bucket_that_fits_the_price_nothing_is_said() -> None:
+    columns, _ = five_minutes(Base("BTC", two_markets(), {}))
+    assert (columns.meta["bucket"], columns.meta["bucket_misfit"]) == (100.0, None)
+    low = columns.prices[0]
+    assert columns.meta["price_range"] == {"min": low, "max": columns.prices[-1] + columns.meta["price_bin_size"]}
+
+
 def drawn_prices(columns: Any, rows: Any) -> list[float]:
     return [float(columns.prices[row]) for row in rows]
 
