@@ -50,6 +50,16 @@ def test_partial_with_one_control_is_the_known_formula() -> None:
     assert abs(expected) < 0.7 * xy  # z is behind much of it, or this would show nothing
 
 
+def test_as_few_pairs_as_are_needed_are_enough() -> None:
+    three = np.array([1.0, 2.0, 3.0])
+    assert spearman(three, np.array([1.0, 3.0, 2.0])) == pytest.approx(0.5, abs=1e-12)
+    assert spearman(three / 1e9, three) == pytest.approx(1.0, abs=1e-12), "however little they vary"
+    # Ranks 1, 2, 3, 4 and 1, 3, 2, 4 once 2, 1, 4, 3 is known: correlations 0.8, 0.6 and 0.
+    x, y, control = np.array([1.0, 2.0, 3.0, 4.0]), np.array([1.0, 3.0, 2.0, 4.0]), np.array([2.0, 1.0, 4.0, 3.0])
+    assert partial_spearman(x, y, [control]) == pytest.approx(0.8 / np.sqrt(1 - 0.6**2), abs=1e-12)
+    assert np.isnan(partial_spearman(x[:3], y[:3], [control[:3]]))
+
+
 def test_what_is_undefined_is_nan() -> None:
     rising, flat = np.arange(10.0), np.ones(10)
     assert np.isnan(spearman(rising[:2], rising[:2]))

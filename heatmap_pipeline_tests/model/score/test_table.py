@@ -41,6 +41,9 @@ def test_every_measure_stands_once_per_window_side_and_horizon() -> None:
     assert set(table) == {
         (window, side, *key) for window in ("28d", "all") for side in ("long", "short") for key in expected
     }
+    lift, null = (table["all", "long", "at_start", "lift", baseline] for baseline in ("", "shuffled"))
+    assert null.difference == lift.value - null.value
+    assert np.isnan(lift.difference)
 
 
 def test_values_are_those_of_their_hours() -> None:
