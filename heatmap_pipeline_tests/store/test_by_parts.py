@@ -190,6 +190,24 @@ def test_it_switches_there_and_back(twins: Twins) -> None:
     assert not (twins.views.home / "parts").exists()
 
 
+def test_a_switch_tells_how_far_it_is(three: Warehouse) -> None:
+    told: list[tuple[str, int, int]] = []
+
+    def publish_telling(*symbols: str, limit: float) -> list[tuple[str, int, int]]:
+        told.clear()
+        publish(three, symbols, tables_up_to=limit, tell=lambda *step: told.append(step))
+        return told
+
+    names = three.symbols()
+    publish_telling(*names, limit=NEVER)
+    count = len(names)
+    assert publish_telling(names[0], limit=ALWAYS) == [("parts", done, count) for done in range(count + 1)]
+    with three.connect(names[0]) as con:
+        change(con, names[0], DAYS[1], 7)
+    assert publish_telling(names[0], limit=ALWAYS) == []
+    assert publish_telling(limit=NEVER) == [("tables", done, count) for done in range(count + 1)]
+
+
 def test_between_the_two_sizes_nothing_switches(warehouse: Warehouse) -> None:
     size = warehouse.path("BTCUSDT").stat().st_size
     publish(warehouse, ["BTCUSDT"], tables_up_to=size)
