@@ -54,6 +54,9 @@ TABLES_UP_TO = 20_000_000_000
 _BACK_BELOW = 0.8
 """Share of that size below which they are real ones again: each change writes everything."""
 
+_SHARE_OF_PARTS = 0.75
+"""Bytes of parts for each byte of private files, at most; of simulated rows 0.6 were measured."""
+
 _WITHOUT_LOG = {"checkpoint_threshold": "1B"}
 """Settings under which what is committed goes into the file at once, and not into a log before: half of the bytes."""
 
@@ -218,7 +221,30 @@ def _views_wanted(warehouse: Warehouse, symbols: Sequence[str], before: Publishe
     if not all(path.exists() for path in paths):  # lost: what is published of it may be most of it
         return before.parts is not None
     size = sum(path.stat().st_size for path in paths)
-    return size > tables_up_to * (1 if before.parts is None else _BACK_BELOW)
+    there = before.parts is not None
+    views = size > tables_up_to * (_BACK_BELOW if there else 1)
+    if views != there and before.symbols and not _has_room(warehouse, size, views):
+        return there
+    return views
+
+
+def _has_room(warehouse: Warehouse, size: int, views: bool) -> bool:
+    """Return whether the disk has room to write all anew; else say so, for what is published can be brought up to date.
+
+    Args:
+        warehouse: of the home.
+        size: bytes of the private files of what is published.
+        views: whether parts are to be written, else tables.
+    """
+    path = spare.spare_path(warehouse)
+    free = shutil.disk_usage(warehouse.home).free + (path.stat().st_size if path.exists() else 0)
+    needed = size * _SHARE_OF_PARTS if views else size
+    if free < needed:
+        _log.warning(
+            "%s goes over to %s once there is room: the disk has %.1f GB left, and that may take %.1f GB",
+            *(warehouse.published, "parts" if views else "real tables", free / 1e9, needed / 1e9),
+        )
+    return free >= needed
 
 
 def _has_another_form(before: Published, views: bool) -> bool:
@@ -446,6 +472,7 @@ def _replace_by_parts(made: _New) -> bool:
     if made.parts is None:
         sources |= dict.fromkeys(made.kept, published)
         kept = []
+        spare.spare_path(warehouse).unlink(missing_ok=True)  # of no use any more, and as large as what is written now
     if not made.carry and warehouse.published.exists():
         _set_aside(warehouse)
     new = publish_by_parts(warehouse, sources, kept, made.parts, made.tell)
