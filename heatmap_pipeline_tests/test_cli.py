@@ -245,6 +245,9 @@ def test_long_work_tells_a_line_a_quarter(capsys: pytest.CaptureFixture[str]) ->
     assert capsys.readouterr().err.splitlines() == [
         f"{BTC} raw_candles: {number} of 90 days" for number in (23, 45, 68, 90)
     ]
+    for number in range(3):
+        showing._plain("heatmap.duckdb", "parts", number, 2)
+    assert capsys.readouterr().err.splitlines() == [f"heatmap.duckdb parts: {n} of 2 symbols" for n in range(3)]
 
 
 @pytest.mark.slow

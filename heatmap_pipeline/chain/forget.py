@@ -10,8 +10,10 @@ import shutil
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from heatmap_pipeline.chain.progress import tell
 from heatmap_pipeline.chain.recovery import naming_the_rebuild
 from heatmap_pipeline.market.archive_tree import folders_of
 from heatmap_pipeline.market.same_files import pages_folder
@@ -80,7 +82,8 @@ def forget_data(settings: Settings, symbol: str) -> None:
     warehouse = _warehouse(settings)
     if warehouse.symbols() or warehouse.published.exists():
         with naming_the_rebuild(settings):
-            forget_symbol(warehouse, symbol, tables_up_to=settings.most_of_tables)
+            told = partial(tell, warehouse.published.name)
+            forget_symbol(warehouse, symbol, tables_up_to=settings.most_of_tables, tell=told)
     for folder in _archives(settings, symbol):
         try:
             shutil.rmtree(folder) if folder.is_dir() else folder.unlink(missing_ok=True)

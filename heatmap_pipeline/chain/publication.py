@@ -11,6 +11,7 @@ from functools import partial
 
 from heatmap_pipeline.alert_rules import Rule
 from heatmap_pipeline.chain.alerts import watch_symbol
+from heatmap_pipeline.chain.progress import tell
 from heatmap_pipeline.chain.recovery import naming_the_rebuild, refuse_loss
 from heatmap_pipeline.errors import HeatmapError
 from heatmap_pipeline.settings import Settings
@@ -62,7 +63,8 @@ def publish_symbols(
     kept = [symbol for symbol in symbols if symbol not in results]
     while kept:
         try:
-            report = publish(warehouse, kept, tables_up_to=settings.most_of_tables)
+            told = partial(tell, warehouse.published.name)
+            report = publish(warehouse, kept, tables_up_to=settings.most_of_tables, tell=told)
         except UnusableError as error:
             damaged = [symbol for symbol in kept if warehouse.path(symbol) == error.path]
             if not damaged:
@@ -87,4 +89,5 @@ def bring_parts_back(settings: Settings) -> bool:
     there = publication(warehouse)  # None also while somebody has it open for writing: the next time
     if there is None or there.parts is None or not (there.lost() or there.parts.moved):
         return False
-    return publish(warehouse, [], tables_up_to=settings.most_of_tables).changed
+    told = partial(tell, warehouse.published.name)
+    return publish(warehouse, [], tables_up_to=settings.most_of_tables, tell=told).changed

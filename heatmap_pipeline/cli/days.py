@@ -275,7 +275,9 @@ def execute(
                 else:
                     with started(settings, requests, again, restart=restart) as finish, progress():
                         outcome = finish()
-            if _brought_back(settings, outcome if requests else None):
+            with progress():
+                anew = _brought_back(settings, outcome if requests else None)
+            if anew:
                 click.echo("what is published was made anew, as its parts were not where it names them")
             tidy_up(settings)
         except (Exception, KeyboardInterrupt) as error:

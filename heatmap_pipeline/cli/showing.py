@@ -67,7 +67,7 @@ def recording() -> Iterator[tuple[Callable[[str], None], Callable[[Sequence[Any]
 
 
 def _unit(stage: str) -> str:
-    return {"download": "files", "export": "months"}.get(stage, "days")
+    return {"download": "files", "export": "months", "parts": "symbols", "tables": "symbols"}.get(stage, "days")
 
 
 def _plain(symbol: str, stage: str, done: int, total: int) -> None:

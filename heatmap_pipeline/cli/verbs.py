@@ -195,7 +195,7 @@ def forget(symbol: str, yes: bool, home: Path | None) -> None:
     def waiting(text: str) -> None:
         click.echo(text, err=True)
 
-    with one_run_at_a_time(settings.model_copy(update={"symbols": (name,)}), waiting):
+    with one_run_at_a_time(settings.model_copy(update={"symbols": (name,)}), waiting), progress():
         remove(settings, name, waiting, answers)
     from heatmap_pipeline.store.catalogue import is_catalogue  # noqa: PLC0415
     from heatmap_pipeline.store.warehouse import Warehouse  # noqa: PLC0415
@@ -405,7 +405,8 @@ def restore(folder: Path, yes: bool, home: Path | None) -> None:
         click.echo(f"{done.files} files of {done.folder}, {done.size / 1e6:.1f} MB, are in {settings.home}")
         if done.replaced is not None:
             click.echo(f"what they replaced is in {done.replaced}; remove it when you do not need it")
-        bring_parts_back(settings)
+        with progress():
+            bring_parts_back(settings)
     _say_old_export(settings)
     here = environment_shown()
     if other := [f"{name}={value}" for name, value in manifest.settings.items() if here.get(name) != value]:

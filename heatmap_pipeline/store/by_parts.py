@@ -138,9 +138,20 @@ class Generation:
 Opening = Callable[[str], AbstractContextManager[Connection]]
 """Opens a database that holds the rows of a symbol."""
 
+Tell = Callable[[str, int, int], None]
+"""Called while all of many symbols is written: as `parts` or `tables`, symbols done and symbols in all."""
+
+
+def tell_nobody(_form: str, _done: int, _total: int) -> None:
+    """Say nothing."""
+
 
 def publish_by_parts(
-    warehouse: Warehouse, sources: Mapping[str, Opening], kept: Sequence[str], former: Generation | None
+    warehouse: Warehouse,
+    sources: Mapping[str, Opening],
+    kept: Sequence[str],
+    former: Generation | None,
+    tell: Tell = tell_nobody,
 ) -> Generation:
     """Put a published file in place whose large tables are views over a new folder of parts.
 
@@ -151,6 +162,7 @@ def publish_by_parts(
         sources: what opens the database with the rows of each symbol that is cut.
         kept: symbols whose parts are those that they have in `former`.
         former: what is published by parts; None where nothing is.
+        tell: of the symbols of which all is cut, as at the switch; of what changed that takes no time to speak of.
 
     Raises:
         LostPartsError: if a symbol that is kept lacks parts.
@@ -167,9 +179,14 @@ def publish_by_parts(
             if former is not None:
                 for symbol in kept:
                     made.keep(symbol, former.held(symbol))
+            whole = [symbol for symbol in sources if former is None or former.lacks(symbol)]
             for symbol, opening in sources.items():
+                if symbol in whole:
+                    tell(PARTS_FOLDER, whole.index(symbol), len(whole))
                 with opening(symbol) as con:
                     made.cut(con, symbol, None if former is None or former.lacks(symbol) else former.held(symbol))
+            if whole:
+                tell(PARTS_FOLDER, len(whole), len(whole))
             for folder in [*(path for path in new.rglob("*") if path.is_dir()), new]:
                 sync(folder)
             new.rename(place)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from heatmap_pipeline.store import spare
+from heatmap_pipeline.store.by_parts import Tell, tell_nobody
 from heatmap_pipeline.store.catalogue import is_catalogue
 from heatmap_pipeline.store.compact import remove_part
 from heatmap_pipeline.store.migrate import columns_there
@@ -56,7 +57,9 @@ def _is_empty(con: Connection) -> bool:
     )
 
 
-def forget_symbol(warehouse: Warehouse, symbol: str, *, tables_up_to: float = TABLES_UP_TO) -> None:
+def forget_symbol(
+    warehouse: Warehouse, symbol: str, *, tables_up_to: float = TABLES_UP_TO, tell: Tell = tell_nobody
+) -> None:
     """Remove the private database of a symbol, then its rows from what is published.
 
     Rows of other symbols stay as they are, and all of a catalogue: what is in that is said by the store. Killed in
@@ -66,6 +69,7 @@ def forget_symbol(warehouse: Warehouse, symbol: str, *, tables_up_to: float = TA
         warehouse: of the home.
         symbol: id of the market.
         tables_up_to: as `publish`.
+        tell: as `publish`.
 
     Raises:
         StoreError: if the disk is full, or a database is held by another process or cannot be used.
@@ -80,7 +84,7 @@ def forget_symbol(warehouse: Warehouse, symbol: str, *, tables_up_to: float = TA
     with warehouse.publishing(), warehouse.explaining():
         spare.spare_path(warehouse).unlink(missing_ok=True)  # the file published before holds it still
     if warehouse.published.exists():
-        publish(warehouse, [symbol], keep_former=False, tables_up_to=tables_up_to)
+        publish(warehouse, [symbol], keep_former=False, tables_up_to=tables_up_to, tell=tell)
 
 
 def _remove(path: Path) -> None:

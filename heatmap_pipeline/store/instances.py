@@ -11,6 +11,8 @@ from __future__ import annotations
 import atexit
 import ctypes
 import os
+import tempfile
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,23 +46,24 @@ atexit.register(_waiting.clear)  # left to the interpreter's end, DuckDB might s
 
 
 @contextmanager
-def lent(settings: Settings, path: Path | None = None) -> Iterator[Connection]:
+def lent(settings: Settings, path: Path | None = None, spill: Path | None = None) -> Iterator[Connection]:
     """Give a connection with a file open and in use, or with none; roll back what was not committed.
 
     Args:
         settings: of DuckDB. The borrower changes none of them, except in a connection of its own (`alone`).
         path: of the database; None is an empty one in memory, to which the borrower may attach others.
+        spill: the folder that is made where a query needs the disk for its memory, and goes with the loan; None: beside
+            the database, or among the temporary files of the machine.
 
     Raises:
         duckdb.Error: for every failure of the file.
     """
     key = (path is None, *sorted(settings.items()))
     instance = _waiting.pop(key, None) or _start(settings)
-    on_disk = Path(".tmp" if path is None else f"{path}.tmp")
+    on_disk = spill or (_elsewhere() if path is None else Path(f"{path}.tmp"))
     con = instance.cursor()
     try:
-        if path is not None:
-            con.execute(f"SET temp_directory = {quoted(on_disk)}")
+        con.execute(f"SET temp_directory = {quoted(on_disk)}")
         name = NOTHING if path is None else _NAME
         con.execute(f"ATTACH {quoted(path or ':memory:')} AS {name}")
         con.execute(f"USE {name}")
@@ -76,13 +79,19 @@ def lent(settings: Settings, path: Path | None = None) -> Iterator[Connection]:
 
 
 @contextmanager
-def alone(settings: Settings) -> Iterator[Connection]:
+def alone(settings: Settings, spill: Path | None = None) -> Iterator[Connection]:
     """Give a connection to a DuckDB that nobody had before or has afterwards, whose settings may be changed."""
     con = _start(settings)
     try:
+        con.execute(f"SET temp_directory = {quoted(spill or _elsewhere())}")
         yield con
     finally:
         _end(con)
+
+
+def _elsewhere() -> Path:
+    """Return a folder for a query's memory; DuckDB's own choice is where the process was started, whose may be `/`."""
+    return Path(tempfile.gettempdir(), f"heatmap-{os.getpid()}-{threading.get_ident()}.tmp")
 
 
 def _start(settings: Settings) -> Connection:

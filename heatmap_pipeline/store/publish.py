@@ -25,11 +25,13 @@ from heatmap_pipeline.store.by_parts import (
     Generation,
     LostPartsError,
     Opening,
+    Tell,
     parts_folder,
     publish_by_parts,
     remove_forgotten,
     remove_older,
     remove_unfinished,
+    tell_nobody,
 )
 from heatmap_pipeline.store.catalogue import can_be_shown, views_over
 from heatmap_pipeline.store.compact import compact, has_room
@@ -51,6 +53,9 @@ TABLES_UP_TO = 20_000_000_000
 
 _BACK_BELOW = 0.8
 """Share of that size below which they are real ones again: each change writes everything."""
+
+_SHARE_OF_PARTS = 0.75
+"""Bytes of parts for each byte of private files, at most; of simulated rows 0.6 were measured."""
 
 _WITHOUT_LOG = {"checkpoint_threshold": "1B"}
 """Settings under which what is committed goes into the file at once, and not into a log before: half of the bytes."""
@@ -104,7 +109,12 @@ class Published:
 
 
 def publish(
-    warehouse: Warehouse, symbols: Sequence[str], *, keep_former: bool = True, tables_up_to: float = TABLES_UP_TO
+    warehouse: Warehouse,
+    symbols: Sequence[str],
+    *,
+    keep_former: bool = True,
+    tables_up_to: float = TABLES_UP_TO,
+    tell: Tell = tell_nobody,
 ) -> PublishReport:
     """Publish the newest rows of these symbols; of every other symbol what is published already stays.
 
@@ -121,13 +131,14 @@ def publish(
         symbols: whose newest rows are published.
         keep_former: whether the file published before may wait to become the next one (`spare.py`).
         tables_up_to: bytes of the private files of what is published beyond which large tables are views over parts.
+        tell: how far it is, where it goes over to views or back.
 
     Raises:
         StoreError: if the disk is full, a private database is held by another process or damaged, or the published file
             cannot be read; heatmap.duckdb is then as it was.
     """
     try:
-        return _publish(warehouse, symbols, keep_former, tables_up_to)
+        return _publish(warehouse, symbols, keep_former, tables_up_to, tell)
     except StoreError as error:
         lost = error.symbols if isinstance(error, LostPartsError) else _damaged(warehouse, error)
         if not lost:
@@ -135,10 +146,12 @@ def publish(
     if nowhere := [symbol for symbol in lost if not warehouse.path(symbol).exists()]:
         raise LostPartsError(warehouse, nowhere)
     _log.warning("parts of %s are gone: they are made anew", ", ".join(lost))
-    return _publish(warehouse, [*symbols, *lost], keep_former, tables_up_to)
+    return _publish(warehouse, [*symbols, *lost], keep_former, tables_up_to, tell)
 
 
-def _publish(warehouse: Warehouse, symbols: Sequence[str], keep_former: bool, tables_up_to: float) -> PublishReport:
+def _publish(
+    warehouse: Warehouse, symbols: Sequence[str], keep_former: bool, tables_up_to: float, tell: Tell
+) -> PublishReport:
     started = time.monotonic()
     names = list(dict.fromkeys(symbols))
     if not warehouse.symbols() and not warehouse.published.exists():
@@ -170,7 +183,7 @@ def _publish(warehouse: Warehouse, symbols: Sequence[str], keep_former: bool, ta
                 compact(warehouse, name)
             held = [name for name in names if name in before.prints and name not in differ]
             wanted = {name: private.get(name) for name in differ}
-            new = _New(warehouse, wanted, [*held, *before.others], there is not None, before.parts)
+            new = _New(warehouse, wanted, [*held, *before.others], there is not None, before.parts, tell)
             whole = _replace_by_parts(new) if views else _replace(new, keep=keep_former)
         elif gone := [name for name in names if name not in private]:  # one that was killed may have left some of it
             remove_forgotten(warehouse, before.parts, gone)
@@ -208,7 +221,30 @@ def _views_wanted(warehouse: Warehouse, symbols: Sequence[str], before: Publishe
     if not all(path.exists() for path in paths):  # lost: what is published of it may be most of it
         return before.parts is not None
     size = sum(path.stat().st_size for path in paths)
-    return size > tables_up_to * (1 if before.parts is None else _BACK_BELOW)
+    there = before.parts is not None
+    views = size > tables_up_to * (_BACK_BELOW if there else 1)
+    if views != there and before.symbols and not _has_room(warehouse, size, views):
+        return there
+    return views
+
+
+def _has_room(warehouse: Warehouse, size: int, views: bool) -> bool:
+    """Return whether the disk has room to write all anew; else say so, for what is published can be brought up to date.
+
+    Args:
+        warehouse: of the home.
+        size: bytes of the private files of what is published.
+        views: whether parts are to be written, else tables.
+    """
+    path = spare.spare_path(warehouse)
+    free = shutil.disk_usage(warehouse.home).free + (path.stat().st_size if path.exists() else 0)
+    needed = size * _SHARE_OF_PARTS if views else size
+    if free < needed:
+        _log.warning(
+            "%s goes over to %s once there is room: the disk has %.1f GB left, and that may take %.1f GB",
+            *(warehouse.published, "parts" if views else "real tables", free / 1e9, needed / 1e9),
+        )
+    return free >= needed
 
 
 def _has_another_form(before: Published, views: bool) -> bool:
@@ -362,6 +398,7 @@ class _New:
         kept: symbols that keep the rows they have in the published file.
         carry: whether that one has anything for the new one.
         parts: those that its large tables are views over, None where these are real ones.
+        tell: how far it is, where it goes over to views or back.
     """
 
     warehouse: Warehouse
@@ -369,6 +406,7 @@ class _New:
     kept: Sequence[str]
     carry: bool
     parts: Generation | None
+    tell: Tell
 
     @property
     def differ(self) -> list[str]:
@@ -434,9 +472,10 @@ def _replace_by_parts(made: _New) -> bool:
     if made.parts is None:
         sources |= dict.fromkeys(made.kept, published)
         kept = []
+        spare.spare_path(warehouse).unlink(missing_ok=True)  # of no use any more, and as large as what is written now
     if not made.carry and warehouse.published.exists():
         _set_aside(warehouse)
-    new = publish_by_parts(warehouse, sources, kept, made.parts)
+    new = publish_by_parts(warehouse, sources, kept, made.parts, made.tell)
     spare.forget(warehouse)
     remove_older(warehouse, new, made.parts, made.gone)
     return made.parts is None
@@ -489,8 +528,10 @@ def _write_rows(made: _New, con: Connection, old: Path | None) -> None:
             if query := rows_as_today(name, "old.main", there):
                 con.execute(f"INSERT INTO {name} {query} WHERE symbol IN (SELECT unnest(?))", [[*made.kept]])
         if made.parts is not None:
-            for symbol in made.kept:
+            for done, symbol in enumerate(made.kept):
+                made.tell("tables", done, len(made.kept))
                 load(con, symbol, made.parts.held(symbol).files)
+            made.tell("tables", len(made.kept), len(made.kept))
 
 
 def _set_aside(warehouse: Warehouse) -> None:

@@ -252,13 +252,21 @@ class Warehouse:
             raise StoreError(f"nothing is published in {self.home} yet; run {first_commands(self.home)} first")
         # Attached to a database of its own: within one process DuckDB hands out the file it already has open under a
         # path, which may be the version before the last replacement.
-        with self.explaining(self.published), instances.alone(_SETTINGS) if alone else instances.lent(_SETTINGS) as con:
+        with ExitStack() as stack:
+            stack.enter_context(self.explaining(self.published))
+            spill = self._own_name(".tmp") if self._can_be_written() else None
+            lent = instances.alone(_SETTINGS, spill) if alone else instances.lent(_SETTINGS, spill=spill)
+            con = stack.enter_context(lent)
             with self._pinned() as path:
                 con.execute(f"ATTACH {quoted(path)} AS heatmap (READ_ONLY)")
             con.execute("USE heatmap")
             if not any_version:
                 self._check_version(con, self.published)
             yield con
+
+    def _own_name(self, ending: str = "") -> Path:
+        """Return a path beside the published file for one reader alone."""
+        return self.home / f"{READER_PREFIX}{os.getpid()}.{threading.get_ident()}.{time.monotonic_ns()}{ending}"
 
     @contextmanager
     def _pinned(self) -> Iterator[Path]:
@@ -267,7 +275,7 @@ class Warehouse:
         DuckDB opens a path three times: for its kind, for its header, for its blocks. A publication between two of them
         would give it the header of one file and the blocks of another.
         """
-        own = self.home / f"{READER_PREFIX}{os.getpid()}.{threading.get_ident()}.{time.monotonic_ns()}"
+        own = self._own_name()
         try:
             own.hardlink_to(self.published)
         except OSError:  # a folder that this reader may not write to, or a file system without links

@@ -14,13 +14,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import duckdb
 import pytest
 
 from heatmap_pipeline.files import state_of
-from heatmap_pipeline.store import by_parts, catalogue
+from heatmap_pipeline.store import by_parts, catalogue, parts
 from heatmap_pipeline.store.backup import BackupError, back_up, chosen, restore
 from heatmap_pipeline.store.export import export
 from heatmap_pipeline.store.forget import forget_symbol
@@ -188,6 +189,56 @@ def test_it_switches_there_and_back(twins: Twins) -> None:
     twins.change("BTCUSDT", day=DAYS[2])
     twins.publish("BTCUSDT")
     assert not (twins.views.home / "parts").exists()
+
+
+def test_a_switch_tells_how_far_it_is(three: Warehouse) -> None:
+    told: list[tuple[str, int, int]] = []
+
+    def publish_telling(*symbols: str, limit: float) -> list[tuple[str, int, int]]:
+        told.clear()
+        publish(three, symbols, tables_up_to=limit, tell=lambda *step: told.append(step))
+        return told
+
+    names = three.symbols()
+    publish_telling(*names, limit=NEVER)
+    count = len(names)
+    assert publish_telling(names[0], limit=ALWAYS) == [("parts", done, count) for done in range(count + 1)]
+    with three.connect(names[0]) as con:
+        change(con, names[0], DAYS[1], 7)
+    assert publish_telling(names[0], limit=ALWAYS) == []
+    assert publish_telling(limit=NEVER) == [("tables", done, count) for done in range(count + 1)]
+
+
+def test_the_spare_file_makes_room_for_the_parts(warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish(warehouse, ["BTCUSDT"], tables_up_to=NEVER)
+    spare_path(warehouse).write_bytes(b"the file published before")
+    there = []
+
+    def cut(*arguments: Any, **more: Any) -> Any:
+        there.append(spare_path(warehouse).exists())
+        return parts.cut(*arguments, **more)
+
+    monkeypatch.setattr(by_parts, "cut", cut)
+    publish(warehouse, ["BTCUSDT"], tables_up_to=ALWAYS)
+    assert there == [False]
+
+
+def test_nothing_switches_where_the_disk_has_no_room_for_it(
+    twins: Twins, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    twins.limit = NEVER
+    twins.publish("BTCUSDT", "ETHUSDT")
+    for limit, form in ((ALWAYS, "parts"), (NEVER, "real tables")):
+        before = views(twins.views)
+        twins.change("BTCUSDT", number=8 if before else 7)
+        twins.limit = limit
+        with monkeypatch.context() as patch:
+            patch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=100_000))
+            assert twins.publish("BTCUSDT").changed
+            assert views(twins.views) == before
+            assert f"goes over to {form} once there is room: the disk has 0.0 GB left" in caplog.text
+        twins.publish("BTCUSDT")
+        assert bool(views(twins.views)) == (not before)
 
 
 def test_between_the_two_sizes_nothing_switches(warehouse: Warehouse) -> None:

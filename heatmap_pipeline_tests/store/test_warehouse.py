@@ -324,6 +324,23 @@ def test_reading_what_is_not_there(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("alone", [False, True])
+def test_a_query_of_what_is_published_that_needs_the_disk_uses_that_of_the_home(
+    warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch, alone: bool
+) -> None:
+    with warehouse.connect("BTCUSDT"):
+        pass
+    os.link(warehouse.path("BTCUSDT"), warehouse.published)
+    monkeypatch.setitem(module._SETTINGS, "memory_limit", "40MB")
+    monkeypatch.chdir("/proc")  # a service is started in `/`, where it may write nothing
+    with warehouse.read(alone=alone) as con:
+        con.execute("CREATE TEMP TABLE large AS SELECT hash(range), hash(-range) FROM range(4_000_000)")
+        (folder,) = warehouse.home.glob(f"{module.READER_PREFIX}*")
+        assert list(folder.iterdir())
+        assert con.execute("SELECT count(*) FROM large").fetchall() == [(4_000_000,)]
+    assert not folder.exists()
+
+
 def test_defects_pass_as_they_are(warehouse: Warehouse) -> None:
     with pytest.raises(duckdb.CatalogException), warehouse.connect("BTCUSDT") as con:
         con.execute("SELECT * FROM nothing_of_ours")
