@@ -71,6 +71,7 @@ _ARCHIVE_FILE = re.compile(r"([^-]+)-(metrics|1m|5m|15m)-\d{4}-\d{2}(-\d{2})?", 
 _OF_A_SERVICE = re.compile(
     r"_SERVICE_HOST|_SERVICE_PORT(_[A-Z0-9_]+)?|_PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?", re.ASCII
 )
+"""How variables that Kubernetes makes of a service end, after its name."""
 _SECRETS = {"api_token", "webhook"}
 """Settings whose values do not belong on a screen; whoever has the address of a chat's webhook may write there."""
 

@@ -53,3 +53,19 @@ def three(built_three: Path, tmp_path: Path) -> Warehouse:
 def con(warehouse: Warehouse) -> Iterator[Connection]:
     with warehouse.connect("BTCUSDT") as con:
         yield con
+
+
+@pytest.fixture(scope="module")
+def opened(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connection]:
+    home = tmp_path_factory.mktemp("opened") / "home"
+    shutil.copytree(built, home)
+    with Warehouse(home).connect("BTCUSDT") as con:
+        yield con
+
+
+@pytest.fixture
+def rolled_back(opened: Connection) -> Iterator[Connection]:
+    """The same for all tests of a file: what one does to it is rolled back."""
+    opened.begin()
+    yield opened
+    opened.rollback()

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -26,7 +23,6 @@ from heatmap_pipeline.store.alerts import (
     save_watches,
 )
 from heatmap_pipeline.store.sql import Connection, rows
-from heatmap_pipeline.store.warehouse import Warehouse
 from heatmap_pipeline_tests.store.tiny import DAYS, INTERVAL, STEP
 
 BTC, ETH = "BTCUSDT", "ETHUSDT"
@@ -35,23 +31,13 @@ FIRST, SECOND, THIRD = map(day_start, DAYS)
 TOLD = StoredAlert(BTC, "turnover", FIRST, "near", "near", "long", 6e4, 5e4, 5.1e4, None, 1e6, "words")
 
 
-@pytest.fixture(scope="module")
-def shared(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connection]:
-    home = tmp_path_factory.mktemp("alerts") / "home"
-    shutil.copytree(built, home)
-    with Warehouse(home).connect(BTC) as con:
-        con.execute("DELETE FROM alerts")
-        con.execute("DELETE FROM alert_watches")
-        yield con
-
-
 @pytest.fixture
-def con(shared: Connection, monkeypatch: pytest.MonkeyPatch) -> Iterator[Connection]:
+def con(rolled_back: Connection, monkeypatch: pytest.MonkeyPatch) -> Connection:
     """A home without alerts; what a test does to it is rolled back."""
-    shared.begin()
     monkeypatch.setattr(alerts, "transaction", nullcontext)  # that of the test is open
-    yield shared
-    shared.rollback()
+    rolled_back.execute("DELETE FROM alerts")
+    rolled_back.execute("DELETE FROM alert_watches")
+    return rolled_back
 
 
 def test_what_a_rule_remembers_comes_back_and_replaces_what_it_did(con: Connection) -> None:

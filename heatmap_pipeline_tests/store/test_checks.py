@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import inspect
-import shutil
-from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +11,6 @@ import pytest
 from heatmap_pipeline.store import checks
 from heatmap_pipeline.store.checks import Check, CheckReport
 from heatmap_pipeline.store.sql import Connection
-from heatmap_pipeline.store.warehouse import Warehouse
 from heatmap_pipeline_tests.store.tiny import DAYS, INTERVAL, MODELS_USED, STEP
 
 CHECKS: dict[str, Check] = {
@@ -27,20 +23,10 @@ CHECKS: dict[str, Check] = {
 _ANY = "rowid = (SELECT min(rowid) FROM {table} WHERE model = 'turnover' AND {condition})"
 
 
-@pytest.fixture(scope="module")
-def shared(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connection]:
-    home = tmp_path_factory.mktemp("checks") / "home"
-    shutil.copytree(built, home)
-    with Warehouse(home).connect("BTCUSDT") as con:
-        yield con
-
-
 @pytest.fixture
-def con(shared: Connection) -> Iterator[Connection]:
+def con(rolled_back: Connection) -> Connection:
     """The good tables; what a test does to them is rolled back."""
-    shared.begin()
-    yield shared
-    shared.rollback()
+    return rolled_back
 
 
 def _check(con: Connection, name: str, model: str = "turnover") -> CheckReport:

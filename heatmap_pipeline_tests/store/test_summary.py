@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator
 from datetime import date
-from pathlib import Path
 from typing import TypeAlias
 
 import pytest
@@ -21,7 +18,6 @@ from heatmap_pipeline.store.summary import (
     newest_books_of,
     recent_closes,
 )
-from heatmap_pipeline.store.warehouse import Warehouse
 from heatmap_pipeline_tests.store.tiny import DAYS, INTERVAL, STEP
 
 BTC = "BTCUSDT"
@@ -30,20 +26,10 @@ FIRST, SECOND, THIRD = DAYS
 CANDLE = STEP * MICROSECONDS
 
 
-@pytest.fixture(scope="module")
-def shared(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connection]:
-    home = tmp_path_factory.mktemp("summary") / "home"
-    shutil.copytree(built, home)
-    with Warehouse(home).connect(BTC) as con:
-        yield con
-
-
 @pytest.fixture
-def con(shared: Connection) -> Iterator[Connection]:
+def con(rolled_back: Connection) -> Connection:
     """The home; what a test does to it is rolled back."""
-    shared.begin()
-    yield shared
-    shared.rollback()
+    return rolled_back
 
 
 def chain(con: Connection) -> ChainOfDays:
