@@ -196,6 +196,8 @@ def test_a_figure_shows_the_cells_and_the_candles_in_their_units(file: Heatmap, 
     np.testing.assert_allclose(np.nansum(shown), np.nansum(volume), rtol=1e-6)
     assert pd.Timestamp(cells.x[0]) == pd.Timestamp(series.times[0]) + pd.Timedelta(minutes=30)
     assert cells.y[0] == series.prices[0] + series.price_bin_size / 2
+    positive = volume[np.nan_to_num(volume) > 0]
+    assert (cells.zmin, cells.zmax) == (0, np.percentile(positive, 99)), "colours end where 1 % of these is larger"
     assert list(candles.close) == list(series.candles["close"])
     assert (figure.layout.xaxis.title.text, figure.layout.yaxis.title.text) == ("UTC", "price, USDT")
     assert figure.layout.title.text == series.provenance.words

@@ -142,6 +142,21 @@ def test_a_map_is_summed_into_few_bins_and_nothing_is_lost(file: Heatmap, levels
         assert found["within"]["short"] == pytest.approx(found["in_all"]["short"], abs=0.01)
 
 
+def test_without_a_distance_and_a_number_answers_are_of_ten_percent_and_at_most_forty_levels(tools: Tools) -> None:
+    shown = call(tools, "liquidation_map", symbol=BTC)
+    assert shown == call(tools, "liquidation_map", symbol=BTC, within_percent=10, levels=40)
+    assert shown != call(tools, "liquidation_map", symbol=BTC, within_percent=9.5, levels=40)
+    assert call(tools, "nearest_zones", symbol=BTC) == call(tools, "nearest_zones", symbol=BTC, within_percent=10)
+    call(tools, "liquidation_map", symbol=BTC, within_percent=0.1)
+    assert "0.1" in refusal(tools, "liquidation_map", symbol=BTC, within_percent=0.09)
+
+
+def test_volumes_are_told_to_the_cent(tools: Tools) -> None:
+    within = call(tools, "liquidation_map", symbol=BTC)["within"]
+    assert within == {side: round(volume, 2) for side, volume in within.items()}
+    assert any(volume != round(volume, 1) for volume in within.values())
+
+
 def test_a_map_is_of_its_moment(tools: Tools, file: Heatmap) -> None:
     found = call(tools, "liquidation_map", symbol=BTC, time="2024-01-05T12:00Z", model="delta", levels=60)
     assert found["state_at"] == found["provenance"]["as_of"] == "2024-01-05T12:00:00Z"
