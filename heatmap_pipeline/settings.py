@@ -340,9 +340,9 @@ class Settings(BaseSettings):
     @field_validator("home")
     @classmethod
     def _home(cls, value: Path) -> Path:
-        if found := _READ_OTHERWISE.search(str(value)):
+        if sign := _READ_OTHERWISE.search(str(value)):
             raise ValueError(
-                f"{value} has {found[0]} in its path, which a database would read as something else; choose another "
+                f"{value} has {sign[0]} in its path, which a database would read as something else; choose another "
                 "folder"
             )
         return value
@@ -453,7 +453,7 @@ def load_settings(**overrides: Any) -> Settings:
         match = _PER_SYMBOL.fullmatch(name)
         if match and value:
             per_symbol.setdefault(of_safe_name(match[2]), {})[match[1].lower()] = value
-    given = {key: value for key, value in overrides.items() if value is not None}
+    overriding = {key: value for key, value in overrides.items() if value is not None}
     suffix = ""
     try:
         symbols = {}
@@ -461,9 +461,9 @@ def load_settings(**overrides: Any) -> Settings:
             suffix = f"_{safe_name(symbol)}"
             symbols[symbol] = SymbolSettings.model_validate(values)
         suffix = ""
-        return Settings(per_symbol=symbols, **given)
+        return Settings(per_symbol=symbols, **overriding)
     except ValidationError as error:
-        sentence = _sentence(error, given, suffix)
+        sentence = _sentence(error, overriding, suffix)
     # Raised out here because an error of pydantic holds the error of a validator, which holds every frame below it, out
     # of the garbage collector's sight: as the context of ours it would live for ever, and DuckDB print what it leaks.
     raise SettingsError(sentence)
@@ -476,11 +476,11 @@ def _refuse_unknown(names: Iterable[str]) -> None:
     """
     known = [name.upper() for name in Settings.model_fields if name != "per_symbol"]
     for name in sorted({*names} - _of_services({*names})):
-        own = name.removeprefix("HEATMAP_")
-        ours = own != name and not own.startswith("TEST_")
+        field = name.removeprefix("HEATMAP_")
+        ours = field != name and not field.startswith("TEST_")
         match = _PER_SYMBOL.fullmatch(name)
-        if ours and own not in known and not (match and of_safe_name(match[2])):
-            near = get_close_matches(own, known, 1)
+        if ours and field not in known and not (match and of_safe_name(match[2])):
+            near = get_close_matches(field, known, 1)
             hint = f", do you mean HEATMAP_{near[0]}?" if near else ";"
             if match and not why_not_written(match[2]):  # as the exchange writes it
                 hint = f", do you mean {setting_of(match[1], match[2])}?"
@@ -517,14 +517,14 @@ _LEGAL = {
 """What a value may be, by what pydantic calls the error; its own words are for programmers."""
 
 
-def _sentence(error: ValidationError, given: Mapping[str, Any], suffix: str = "") -> str:
+def _sentence(error: ValidationError, overriding: Mapping[str, Any], suffix: str = "") -> str:
     """Say which value cannot be, and what is allowed; `given` came with the command, and is no setting's fault."""
     first = error.errors()[0]
     name = str(first["loc"][0]) if first["loc"] else "settings"
     words = _LEGAL.get(first["type"])
     message = f"write {words.format(**first.get('ctx', {}))}" if words else first["msg"].removeprefix("Value error, ")
     shown = "***" if name in _SECRETS else _short(first["input"])
-    place = "" if name in given and not suffix else f"setting HEATMAP_{name.upper()}{suffix} = "
+    place = "" if name in overriding and not suffix else f"setting HEATMAP_{name.upper()}{suffix} = "
     return f"{place}{shown}: {message}"
 
 

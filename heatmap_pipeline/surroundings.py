@@ -51,14 +51,14 @@ def settle(home: Path) -> None:
     Args:
         home: absolute; it need not be there, nor be writable if it is.
     """
-    own = home / "cache"
+    cache = home / "cache"
     if os.path.expanduser("~") == "~":  # noqa: PTH111  # pathlib raises where there is none
-        os.environ["HOME"] = str(own)  # else libraries make a folder that is called ~
+        os.environ["HOME"] = str(cache)  # else libraries make a folder that is called ~
     if not may_write(_PACKAGE / "model" / "__pycache__"):
-        os.environ.setdefault("NUMBA_CACHE_DIR", str(own / "numba"))
+        os.environ.setdefault("NUMBA_CACHE_DIR", str(cache / "numba"))
     if not all(may_write(folder / "matplotlib") for folder in _user_folders()):
-        os.environ.setdefault("MPLCONFIGDIR", str(own / "matplotlib"))
-    _find_temporary_folder(own / "tmp")
+        os.environ.setdefault("MPLCONFIGDIR", str(cache / "matplotlib"))
+    _find_temporary_folder(cache / "tmp")
 
 
 def may_write(path: Path) -> bool:

@@ -174,8 +174,8 @@ def name_at(exchange: str, symbol: str) -> str:
         >>> name_at("bybit", "BYBIT_BTCPERP"), name_at("binance", "BYBIT_BTCPERP"), name_at("bybit", "BTCUSDT")
         ('BTCPERP', 'BTCUSDC', 'BTCUSDT')
     """
-    own, name = exchange_and_name(symbol)
-    return name if exchange == own else pair_of(symbol)
+    symbol_exchange, name = exchange_and_name(symbol)
+    return name if exchange == symbol_exchange else pair_of(symbol)
 
 
 def title_of(symbol: str, quote: str, *, simulated: bool = False) -> str:

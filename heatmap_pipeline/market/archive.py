@@ -118,18 +118,18 @@ class ArchiveReader:
             NoDataError: if there is nothing of the symbol for any of the days; says what there is.
             MarketError: if `strict` and the archive has nothing of `wanted`.
         """
-        held = {name: self.days(symbol, name) for name in _INTERVALS}
-        if not any(held.values()):
+        days_of = {name: self.days(symbol, name) for name in _INTERVALS}
+        if not any(days_of.values()):
             raise NoDataError(nothing_in(self.root, symbol))
-        if wanted is not None and held[wanted]:
+        if wanted is not None and days_of[wanted]:
             return SECONDS[wanted]
-        there = "; ".join(f"{name}: {_ranges(of)}" for name, of in held.items() if of)
+        there = "; ".join(f"{name}: {_ranges(of)}" for name, of in days_of.items() if of)
         if wanted is not None and strict:
             raise MarketError(
                 f"archive {self.root} holds no {wanted} candles of {symbol}; it holds {there}; "
                 f"add the {wanted} files or set another candle interval"
             )
-        covered = {name: len(set(days).intersection(of)) for name, of in held.items()}
+        covered = {name: len(set(days).intersection(of)) for name, of in days_of.items()}
         best = max(_INTERVALS, key=lambda name: covered[name])  # of equals the first, which is the finest
         if not covered[best]:
             raise NoDataError(

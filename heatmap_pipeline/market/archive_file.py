@@ -322,8 +322,8 @@ def _has_header(file: ArchiveCsv, names: tuple[str, ...], compared: int) -> bool
     line = file.data[:4096].split(b"\n", 1)[0].decode("utf-8", "replace").strip()
     if not line[:1].isalpha():
         return False
-    found = [name.strip().lower() for name in line.split(",")]
-    if found[:compared] != list(names[:compared]) or len(found) != len(names):
+    header = [name.strip().lower() for name in line.split(",")]
+    if header[:compared] != list(names[:compared]) or len(header) != len(names):
         wanted = ",".join(names[:compared])
         refuse(file.path, f"the header is {line[:200]!r}, not {len(names)} columns beginning {wanted}", 1)
     return True
@@ -366,8 +366,8 @@ def _instants(
     def check(wrong: NDArray[np.bool_], what: str) -> None:
         if wrong.any():
             first = int(np.argmax(wrong))
-            found = column[first].as_py()[:40]
-            refuse(file.path, what.format(found if found.isdigit() else repr(found)), int(row[first]))
+            written = column[first].as_py()[:40]
+            refuse(file.path, what.format(written if written.isdigit() else repr(written)), int(row[first]))
 
     check(pc.equal(column, "").to_numpy(), f"{name} is blank")
     text = text and len(column) > 0 and not column[0].as_py().isdigit()

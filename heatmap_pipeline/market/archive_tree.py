@@ -87,8 +87,8 @@ def nothing_in(root: Path, symbol: str = "") -> str:
         if (files := names_in(path / name))
     ]
     what = f"; {'; '.join(inside)}; they are named {symbol}-5m-YYYY-MM-DD.zip" if inside else ""
-    held = f"its folder holds {_shown(names)}{what}"
-    return f"archive {root} has no 1m, 5m or 15m candles of {symbol} ({held}); add such files"
+    inside_folder = f"its folder holds {_shown(names)}{what}"
+    return f"archive {root} has no 1m, 5m or 15m candles of {symbol} ({inside_folder}); add such files"
 
 
 def names_in(folder: Path) -> list[str]:

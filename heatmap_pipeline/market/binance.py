@@ -148,18 +148,18 @@ class BinanceSource:
             MarketError: if the exchange has to be asked and cannot be.
         """
         check_symbol(symbol)
-        held = {day for interval in get_args(Interval) for day in self._reader.days(symbol, interval)} & set(days)
+        in_files = {day for interval in get_args(Interval) for day in self._reader.days(symbol, interval)} & set(days)
         seconds = SECONDS[self._interval]
         try:
-            return held | {
+            return in_files | {
                 day
-                for day in set(days) - held
+                for day in set(days) - in_files
                 if self._ask(lambda day=day: self._exchange.reaches_candles(symbol, day, seconds))  # type: ignore[misc]
             }
         except NoDataError:  # not traded any more: the files are all there is
-            return held
+            return in_files
         except ClosedError:
-            return held | {day for day in days if not self._given_up(day)}
+            return in_files | {day for day in days if not self._given_up(day)}
 
     def reach(self, symbol: str, until: date) -> tuple[date, str]:
         """Return the last day up to `until` that can be had now, and why none later, '' where nothing is in the way.

@@ -152,19 +152,19 @@ def _read(file: Path, changed: int) -> dict[str, tuple[float, float]]:
     entries = [content] if isinstance(content, dict) else content
     if not isinstance(entries, list):
         raise MarketError(f"leverage brackets {file}: is not a list of symbols with their brackets; fetch it again")
-    found: dict[str, tuple[float, float]] = {}
+    brackets: dict[str, tuple[float, float]] = {}
     for number, entry in enumerate(entries, start=1):
         try:
             symbol, first = _first(entry)
-            if symbol in found:
+            if symbol in brackets:
                 raise ValueError(f"{shown(symbol)} has an entry before it")
-            found[symbol] = first
+            brackets[symbol] = first
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise MarketError(
                 f"leverage brackets {file}: entry {number} is not in the exchange's shape "
                 f"({type(error).__name__}: {error}); fetch it again"
             ) from None
-    return found
+    return brackets
 
 
 def _first(entry: Any) -> tuple[str, tuple[float, float]]:

@@ -126,9 +126,9 @@ def measure_clock(
 
     if convention is None:
         convention = step if day >= LABEL_IS_START_FROM else 0
-    told = _ask_volume(label, contracts, open_time, volume, interval=interval, step=step)
-    clock = Clock("convention", convention, samples, at_label, step_later, *told)
-    pairs, here_told, later_told = told
+    by_volume = _ask_volume(label, contracts, open_time, volume, interval=interval, step=step)
+    clock = Clock("convention", convention, samples, at_label, step_later, *by_volume)
+    pairs, here_told, later_told = by_volume
     if pairs < MIN_PAIRS or here_told is None or later_told is None:
         return clock
     if max(here_told, later_told) >= MIN_CORRELATION and abs(here_told - later_told) >= MIN_LEAD:
@@ -179,6 +179,6 @@ def price_path(
     if len(open_time):
         for start, known in ((instant - interval, close_price), (instant, open_price)):
             position = np.minimum(np.searchsorted(open_time, start), len(open_time) - 1)
-            found = open_time[position] == start
-            price[found] = known[position[found]]
+            starts_there = open_time[position] == start
+            price[starts_there] = known[position[starts_there]]
     return price

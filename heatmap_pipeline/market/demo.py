@@ -207,8 +207,8 @@ def simulate_plan(symbol: str, days: int, *, seed: int = 7) -> DemoPlan:
     # trend.
     script = _generator(seed, "script").random((acts, 10))
     shared = _generator(seed, "market").standard_normal((acts, _ACT + 1, 3))
-    own = _generator(seed, spec.follows or symbol).standard_normal((acts, _ACT + 1, 3))
-    noise = spec.correlation * shared + np.sqrt(1 - spec.correlation**2) * own
+    own_noise = _generator(seed, spec.follows or symbol).standard_normal((acts, _ACT + 1, 3))
+    noise = spec.correlation * shared + np.sqrt(1 - spec.correlation**2) * own_noise
     if spec.follows:
         # Measured on 22 exchanges: of two, open interest moves in the same direction six times in ten.
         flows = _generator(seed, symbol).standard_normal((acts, _ACT + 1))
@@ -225,7 +225,7 @@ def simulate_plan(symbol: str, days: int, *, seed: int = 7) -> DemoPlan:
         day = 3 + int(u[0] * 8)
         first = act * _ACT
         up = u[1] < 0.5 - 0.28 * np.tanh(mood[act])
-        depth = 0.084 + 0.022 * u[2] + 0.008 * abs(np.tanh(own[act, _ACT, 2]))
+        depth = 0.084 + 0.022 * u[2] + 0.008 * abs(np.tanh(own_noise[act, _ACT, 2]))
         steps = slice(first, first + _ACT)
         _sweeps(move[steps], rebound[steps], flush[steps], _generator(seed, "sweeps", act), scale)
         violent[first + day] = 1
@@ -260,21 +260,21 @@ def simulate_day(symbol: str, plan: DemoPlan, day: date, *, seed: int = 7) -> De
     spec = _spec(symbol)
     i = (day - DEMO_EPOCH).days
     market = _generator(seed, "market", day.toordinal())
-    own = _generator(seed, spec.follows or symbol, day.toordinal())
+    rng = _generator(seed, spec.follows or symbol, day.toordinal())
     event = _event(plan, i, market)
-    volatility = _volatility(plan, i, event, market, own)
+    volatility = _volatility(plan, i, event, market, rng)
     part = np.sqrt(1 - spec.correlation**2)
-    steps = spec.correlation * market.standard_normal(_STEPS) + part * own.standard_normal(_STEPS)
+    steps = spec.correlation * market.standard_normal(_STEPS) + part * rng.standard_normal(_STEPS)
     spread = np.repeat(volatility / np.sqrt(_STEPS), _SUBSTEPS)
     path = _bridge(plan.price[i], plan.price[i + 1], event.path, steps * spread, spread**2, event.pins)
     if spec.follows:
-        own = _generator(seed, symbol, day.toordinal())
+        rng = _generator(seed, symbol, day.toordinal())
         path += _basis(symbol, day, event, seed)
-    prices = _candle_prices(path, volatility, spec, own)
-    quantities = _quantities(prices, volatility, event, spec, own)
-    contracts = _open_interest(plan, i, event, quantities[0], spec, own)
+    prices = _candle_prices(path, volatility, spec, rng)
+    quantities = _quantities(prices, volatility, event, spec, rng)
+    contracts = _open_interest(plan, i, event, quantities[0], spec, rng)
     # The mark price follows an index: near the last trade, about half a basis point away.
-    mark = np.round(prices[3] * (1 + 0.5e-4 * own.standard_normal(_CANDLES)), spec.price_decimals + 2)
+    mark = np.round(prices[3] * (1 + 0.5e-4 * rng.standard_normal(_CANDLES)), spec.price_decimals + 2)
     return DemoDay(np.vstack([prices, quantities]), contracts, mark)
 
 
@@ -367,12 +367,12 @@ def _season() -> Array:
     return np.asarray(season / np.sqrt(np.mean(season**2)))
 
 
-def _volatility(plan: DemoPlan, i: int, event: _Event, market: np.random.Generator, own: np.random.Generator) -> Array:
+def _volatility(plan: DemoPlan, i: int, event: _Event, market: np.random.Generator, rng: np.random.Generator) -> Array:
     """Return the volatility of each candle, as a day's: clusters of an hour or so on top of the hours and the days."""
     between = (np.arange(_CANDLES) + 0.5) / _CANDLES
     daily = np.exp((1 - between) * np.log(plan.volatility[i]) + between * np.log(plan.volatility[i + 1]))
-    cluster = _autoregressive(0.8 * market.standard_normal(_CANDLES) + 0.6 * own.standard_normal(_CANDLES), 0.94)
-    burst = 0.30 * np.clip(own.standard_normal(_CANDLES), -2, 2)
+    cluster = _autoregressive(0.8 * market.standard_normal(_CANDLES) + 0.6 * rng.standard_normal(_CANDLES), 0.94)
+    burst = 0.30 * np.clip(rng.standard_normal(_CANDLES), -2, 2)
     return np.asarray(daily * _season() * np.exp(0.28 * cluster + burst) * (1 + 0.9 * event.heat))
 
 

@@ -83,8 +83,10 @@ def metrics_csv(
     padding = "0" * (16 - lot_decimals)
     dot = "" if lot_decimals else "."
     lines = [",".join(METRICS_HEADER)]
-    for held, price in zip(contracts.tolist(), mark.tolist(), strict=True):
-        lines.append(f"{label},{symbol},{held:.{lot_decimals}f}{dot}{padding},{held * price:.4f}000000000000,,,,")
+    for quantity, price in zip(contracts.tolist(), mark.tolist(), strict=True):
+        lines.append(
+            f"{label},{symbol},{quantity:.{lot_decimals}f}{dot}{padding},{quantity * price:.4f}000000000000,,,,"
+        )
         label += _STEP
     return "\n".join(lines) + "\n"
 

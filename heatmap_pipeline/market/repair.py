@@ -230,8 +230,8 @@ def step_of_labels(label: NDArray[np.int64], interval: int) -> int:
         return interval
     unit = np.where(distance >= _MINUTE, _MINUTE, MICROSECONDS)
     distance = np.maximum((distance + unit // 2) // unit * unit, MICROSECONDS)
-    found, count = np.unique(distance, return_counts=True)
-    return int(found[np.argmax(count)]) // MICROSECONDS
+    distinct, count = np.unique(distance, return_counts=True)
+    return int(distinct[np.argmax(count)]) // MICROSECONDS
 
 
 def _snap(label: NDArray[np.int64], step: int, midnight: int) -> NDArray[np.int64]:

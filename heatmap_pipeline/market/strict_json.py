@@ -42,12 +42,12 @@ def shown(value: Any, limit: int = 40) -> str:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    members: dict[str, Any] = {}
     for key, value in pairs:
-        if key in found:
+        if key in members:
             raise ValueError(f"an object has the key {shown(key)} twice")
-        found[key] = value
-    return found
+        members[key] = value
+    return members
 
 
 def _finite(text: str) -> float:

@@ -63,9 +63,9 @@ def book(book_map: BookMap, within_percent: float, most: int) -> dict[str, Any]:
     """
     near = np.abs(book_map.prices / book_map.price - 1) * 100 <= within_percent
     units = np.rint(book_map.prices[near] * _UNITS).astype(np.int64)
-    own = round(book_map.price_bin_size * _UNITS)
+    bin_units = round(book_map.price_bin_size * _UNITS)
     height = next(
-        size for size in (own * times for times in round_multiples()) if len(np.unique(units // size)) <= most
+        size for size in (bin_units * times for times in round_multiples()) if len(np.unique(units // size)) <= most
     )
     bins, place = np.unique(units // height, return_inverse=True)
     long, short = (np.bincount(place, side[near], len(bins)) for side in (book_map.long, book_map.short))

@@ -171,8 +171,8 @@ def _zones(rule: ZoneRule, before: Memory, instant: Instant, *, first: bool) -> 
                 continue
             words = f"a zone of {_words(zone)}, has appeared, {zone.distance_percent:+.2f} % from the price"
             alerts.append(Alert(instant.at, rule.name, "appears", zone.side, instant.price, zone, zone.volume, words))
-    told = [] if first else [alert for alert in alerts if alert.kind in rule.events]
-    return Memory(zones=tuple(known)), told
+    alerts_of_events = [] if first else [alert for alert in alerts if alert.kind in rule.events]
+    return Memory(zones=tuple(known)), alerts_of_events
 
 
 def _cascade(rule: CascadeRule, before: Memory, instant: Instant, *, first: bool) -> tuple[Memory, list[Alert]]:

@@ -118,9 +118,9 @@ def usual_volumes(
     sums = np.bincount(at[inside] * bands + band[inside], volumes[inside], len(there) * bands)
     with np.errstate(invalid="ignore"):
         mean = np.where(counted > 0, sums.reshape(len(there), bands) / counted, np.nan)
-    told = np.isfinite(mean).sum(axis=0) >= LEAST_COLUMNS
+    enough = np.isfinite(mean).sum(axis=0) >= LEAST_COLUMNS
     usual = np.full(bands, np.nan)
-    usual[told] = np.nanmedian(mean[:, told], axis=0)
+    usual[enough] = np.nanmedian(mean[:, enough], axis=0)
     usual[usual <= 0] = np.nan
     return usual, len(there)
 

@@ -250,7 +250,7 @@ def _birth_prices(
     spec, rate = parameters.spec, parameters.bracket.maintenance_margin_rate
     prices = np.empty((2, *entry.shape, len(leverage)), dtype=np.int64)
     for row, side in enumerate(("long", "short")):
-        factor = np.array([price_factor(float(one), side, rate, spec.formula) for one in leverage])
+        factor = np.array([price_factor(float(tier), side, rate, spec.formula) for tier in leverage])
         prices[row] = np.floor(entry[..., None] * factor / parameters.tick + 0.5) * parameters.tick_units
     return prices
 
@@ -306,7 +306,7 @@ def _result(state: ModelState, candles: DayCandles, day: kernel.Day, with_cells:
     closes.update({name: rows[name].copy() for name in ("book", "quantity", "volume")})
     open_interest = float(candles.open_interest[-1]) if n else state.open_interest
     survivors = _survivors(lots[: tally.lots], len(state.lots))
-    new = ModelState(survivors, tuple(float(one) for one in day.books["unlocated"]), open_interest)
+    new = ModelState(survivors, tuple(float(quantity) for quantity in day.books["unlocated"]), open_interest)
     snapshots: Columns = {}
     if with_cells:
         snapshots = {name: column[: tally.snapshots] for name, column in day.snapshots._asdict().items()}

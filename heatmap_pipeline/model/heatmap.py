@@ -75,7 +75,9 @@ def calculate_time_evolving_heatmap(
         _step(time),
     )
     if leverage_weights is not None:
-        parameters = parameters.with_weights(tuple((float(one), float(two)) for one, two in leverage_weights.items()))
+        parameters = parameters.with_weights(
+            tuple((float(leverage), float(weight)) for leverage, weight in leverage_weights.items())
+        )
     before, level = _levels(flow, start_open_interest, parameters)
     columns: dict[str, Any] = {
         name: candles[name].to_numpy(dtype=np.float64) for name in ("open", "high", "low", "close", "volume")

@@ -215,10 +215,10 @@ def run(day, rules):  # type: ignore[no-untyped-def]
             row.rescaled = _rescale(candle.factor, book)
             for side in range(book.first_side, book.last_side + 1):
                 while _reached(candle, side, reach):
-                    one = _pop(reach, side)
-                    lot = lots[one]
+                    number = _pop(reach, side)
+                    lot = lots[number]
                     if lot.alive:
-                        _liquidate(i, one, lot, book, cells[lot.cell], row, tally, deaths[tally.deaths])
+                        _liquidate(i, number, lot, book, cells[lot.cell], row, tally, deaths[tally.deaths])
             row.opened, closed = _net(rules, candle, book, row.liquidated)
             row.closed = _close(i, closed, book, tally, closes[tally.closes])
             if book.survival < _TINY:
@@ -256,9 +256,9 @@ def _reached(candle, side, reach):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _liquidate(i, one, lot, book, cell, row, tally, death):  # type: ignore[no-untyped-def]
+def _liquidate(i, number, lot, book, cell, row, tally, death):  # type: ignore[no-untyped-def]
     """Step 1: take out a lot that price reached."""
-    death.at, death.lot = i, one
+    death.at, death.lot = i, number
     death.quantity, death.volume = lot.base_quantity * book.survival, lot.base_volume * book.survival
     row.liquidated += death.quantity
     row.consumed_volume += death.volume
@@ -326,18 +326,18 @@ def _open(  # type: ignore[no-untyped-def]
                 _die_at_once(event, book, row, cells[c])
                 continue
             place = _place(places, lots, side, tier.leverage, price)
-            one = places[place]
-            if one < 0 or not lots[one].alive:
-                one = tally.lots
+            number = places[place]
+            if number < 0 or not lots[number].alive:
+                number = tally.lots
                 tally.lots += 1
-                places[place] = one
-                _begin(lots[one], side, tier.leverage, price, c, candle.open_time)
+                places[place] = number
+                _begin(lots[number], side, tier.leverage, price, c, candle.open_time)
                 book.lots += 1
                 cells[c].lots += 1
-                _push(reach, side, _reach_key(lots[one]), one)
+                _push(reach, side, _reach_key(lots[number]), number)
                 if rules.drops_dust:
-                    _push(small, book.number, quantity / book.survival, one)
-            _add(quantity / book.survival, volume / book.survival, lots[one], book, cells[c])
+                    _push(small, book.number, quantity / book.survival, number)
+            _add(quantity / book.survival, volume / book.survival, lots[number], book, cells[c])
 
 
 @compiled
@@ -373,11 +373,11 @@ def _drop_dust(dust_share, book, lots, cells, small):  # type: ignore[no-untyped
     dropped, limit = 0.0, dust_share * _total(book)
     b = book.number
     while small[b, 0].lot > 0 and small[b, 1].key * book.survival < limit:
-        one = _pop(small, b)
-        lot = lots[one]
+        number = _pop(small, b)
+        lot = lots[number]
         cell = cells[lot.cell]
         if lot.alive and lot.base_quantity * book.survival >= limit:  # it was joined since it got its place in the heap
-            _push(small, b, lot.base_quantity, one)
+            _push(small, b, lot.base_quantity, number)
         elif lot.alive:
             dropped += lot.base_quantity * book.survival
             _forget(lot, book, cell)
@@ -388,8 +388,8 @@ def _drop_dust(dust_share, book, lots, cells, small):  # type: ignore[no-untyped
 def _unlocate_dust(dust_share, book, tally, lots, cells):  # type: ignore[no-untyped-def]
     """Step 5, second rule: move lots of less than a share of the book to the unlocated quantity."""
     limit = dust_share * _total(book)
-    for one in range(tally.lots):
-        lot = lots[one]
+    for number in range(tally.lots):
+        lot = lots[number]
         if lot.alive and _holds(book, lot.side) and lot.base_quantity * book.survival < limit:
             book.unlocated += lot.base_quantity * book.survival
             _forget(lot, book, cells[lot.cell])
@@ -506,17 +506,17 @@ def _fold(book, lots, cells, reach, small):  # type: ignore[no-untyped-def]
 def _enter(known, known_cell, rules, tally, lots, places, books, cells, reach, small):  # type: ignore[no-untyped-def]
     """Put the lots of the day before into table, books, cells and heaps."""
     side, leverage, price, quantity, volume, opened_at = known
-    for one in range(len(side)):
-        lot, cell = lots[one], cells[known_cell[one]]
-        _begin(lot, np.int64(side[one] < 0), leverage[one], price[one], known_cell[one], opened_at[one])
+    for number in range(len(side)):
+        lot, cell = lots[number], cells[known_cell[number]]
+        _begin(lot, np.int64(side[number] < 0), leverage[number], price[number], known_cell[number], opened_at[number])
         book = books[min(lot.side, len(books) - 1)]
         book.lots += 1
         cell.lots += 1
-        _add(quantity[one], volume[one], lot, book, cell)
-        places[_place(places, lots, lot.side, lot.leverage, lot.price)] = one
-        _append(reach, lot.side, _reach_key(lot), one)
+        _add(quantity[number], volume[number], lot, book, cell)
+        places[_place(places, lots, lot.side, lot.leverage, lot.price)] = number
+        _append(reach, lot.side, _reach_key(lot), number)
         if rules.drops_dust:
-            _append(small, book.number, lot.base_quantity, one)
+            _append(small, book.number, lot.base_quantity, number)
     tally.lots = len(side)
     _order(reach)
     _order(small)
@@ -525,8 +525,8 @@ def _enter(known, known_cell, rules, tally, lots, places, books, cells, reach, s
 @compiled
 def _leave(tally, lots, books):  # type: ignore[no-untyped-def]
     """Turn base amounts into contracts and USDT; lots without any are dead."""
-    for one in range(tally.lots):
-        lot = lots[one]
+    for number in range(tally.lots):
+        lot = lots[number]
         if lot.alive:
             survival = books[min(lot.side, len(books) - 1)].survival
             lot.base_quantity *= survival
@@ -587,11 +587,11 @@ def _push(heap, h, key, lot):  # type: ignore[no-untyped-def]
 @compiled
 def _pop(heap, h):  # type: ignore[no-untyped-def]
     """Take the lot with the smallest key off a heap and return its number."""
-    one, last = heap[h, 1].lot, heap[h, 0].lot
+    top, last = heap[h, 1].lot, heap[h, 0].lot
     heap[h, 1] = heap[h, last]
     heap[h, 0].lot = last - 1
     _sink(heap, h, 1)
-    return one
+    return top
 
 
 @compiled
@@ -627,10 +627,10 @@ def collect(lots, old, new, out):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _precedes(one, other):  # type: ignore[no-untyped-def]
+def _precedes(lot, other):  # type: ignore[no-untyped-def]
     """Return whether a lot comes first in the fixed order: side, leverage, price."""
-    if one.side != other.side:
-        return one.side < other.side
-    if one.leverage != other.leverage:
-        return one.leverage < other.leverage
-    return one.price < other.price
+    if lot.side != other.side:
+        return lot.side < other.side
+    if lot.leverage != other.leverage:
+        return lot.leverage < other.leverage
+    return lot.price < other.price

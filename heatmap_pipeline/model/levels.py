@@ -233,9 +233,9 @@ class HeatmapSnapshot:
             ModelError: if a bucket and side occurs twice.
         """
         rows = sorted(cells, key=lambda cell: (cell.price_bucket, cell.side))
-        for one, other in pairwise(rows):
-            if (one.price_bucket, one.side) == (other.price_bucket, other.side):
-                raise ModelError(f"cells: bucket {one.price_bucket!r} {one.side} occurs twice")
+        for row, following in pairwise(rows):
+            if (row.price_bucket, row.side) == (following.price_bucket, following.side):
+                raise ModelError(f"cells: bucket {row.price_bucket!r} {row.side} occurs twice")
         return cls(
             timestamp,
             np.array([cell.price_bucket for cell in rows], dtype=np.float64),

@@ -353,9 +353,9 @@ def run_stepwise(
     if len(factors) != len(candles):
         raise ModelError(f"factors has {len(factors)} values for {len(candles)} candles; give one per candle")
     _check_quantity("start_open_interest", start_open_interest)
-    for one, other in pairwise(candles):
-        if other.open_time <= one.open_time:
-            raise ModelError(f"candle {other.open_time} does not start after the one before it, {one.open_time}")
+    for earlier, later in pairwise(candles):
+        if later.open_time <= earlier.open_time:
+            raise ModelError(f"candle {later.open_time} does not start after the one before it, {earlier.open_time}")
     current = new_books(parameters, start_open_interest) if books is None else tuple(books)
     outcomes: list[CandleOutcome] = []
     snapshots = []

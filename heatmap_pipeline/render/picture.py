@@ -246,9 +246,9 @@ def stacks(data: Columns, part: Shown) -> dict[str, list[Floats]]:
         row = cells.row[newest] - bottom
         held_by[side] = []
         for market in data.by_market:
-            held = np.zeros(rows)
-            np.add.at(held, row, np.nan_to_num(market.volumes[side][newest]))
-            held_by[side].append(held)
+            volumes = np.zeros(rows)
+            np.add.at(volumes, row, np.nan_to_num(market.volumes[side][newest]))
+            held_by[side].append(volumes)
     return held_by
 
 

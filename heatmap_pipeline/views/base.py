@@ -138,11 +138,11 @@ class Base:
 
 def bases(version: Version) -> dict[str, tuple[str, ...]]:
     """Return the bases there are by name, and the ids of their markets; both in order."""
-    found: dict[str, list[str]] = {}
+    names_of: dict[str, list[str]] = {}
     for symbol in version.symbols.values():
         if symbol.base:
-            found.setdefault(symbol.base, []).append(symbol.name)
-    return {base: tuple(found[base]) for base in sorted(found)}
+            names_of.setdefault(symbol.base, []).append(symbol.name)
+    return {base: tuple(names_of[base]) for base in sorted(names_of)}
 
 
 def shown_first(version: Version) -> tuple[str, ...]:
@@ -252,8 +252,8 @@ def _sources(
         )
     shown = [tuple(tier for tier in source.all_tiers if tier in wanted) for source in every]
     return tuple(
-        source if own == source.all_tiers else replace(source, tiers=own)
-        for source, own in zip(every, shown, strict=True)
+        source if its_tiers == source.all_tiers else replace(source, tiers=its_tiers)
+        for source, its_tiers in zip(every, shown, strict=True)
     )
 
 
@@ -372,9 +372,9 @@ def market_record(symbol: SymbolData) -> dict[str, Any]:
 
 def candles_record(part: Part) -> dict[str, Any]:
     """Return what an answer of candles says of a part, of whose book it says nothing."""
-    told = part.record(not part.present[0], 0.0, 0.0, 0.0, None)
+    record = part.record(not part.present[0], 0.0, 0.0, 0.0, None)
     left_out = {"bucket", "located_share", "long_volume", "short_volume", "share", "provisional"}
-    return {name: value for name, value in told.items() if name not in left_out}
+    return {name: value for name, value in record.items() if name not in left_out}
 
 
 def is_late(source: Source, as_of: int, newest: int) -> bool:

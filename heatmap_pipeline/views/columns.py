@@ -140,11 +140,11 @@ class Columns:
         """What usually stands at a distance from the price, in the columns there are."""
         first = round(self.prices[0] / self.bin_size)
         sides: tuple[Side, Side] = ("long", "short")
-        (long, told), (short, _) = (
+        (long, columns), (short, _) = (
             usual_volumes(self.closes, self.bin_size, cells.column, first + cells.row, cells.volume, side)
             for side, cells in ((side, self.cells[side]) for side in sides)
         )
-        return Usual(long, short, told)
+        return Usual(long, short, columns)
 
     def _dense(self, name: str) -> Dense:
         dense = np.zeros((len(self.prices), len(self.times)), dtype=np.float32)

@@ -61,9 +61,9 @@ class NotAtHandError(Exception):
 
 
 @contextmanager
-def without_reading(held: Mapping[str, SymbolData]) -> Iterator[None]:
-    """Have a version raise `NotAtHandError` inside, instead of reading what is neither in memory nor held."""
-    token = _held.set(held)
+def without_reading(at_hand: Mapping[str, SymbolData]) -> Iterator[None]:
+    """Have a version raise `NotAtHandError` inside, instead of reading what is neither in memory nor at hand."""
+    token = _held.set(at_hand)
     try:
         yield
     finally:
@@ -112,13 +112,13 @@ class Version:
             StoreError: if what is stored of one of them cannot be read, or contradicts itself.
             KeyError: for a name that is none of `symbols`.
         """
-        held = _held.get()
-        if held is None:
+        at_hand = _held.get()
+        if at_hand is None:
             return [self._data(self.symbols[name]) for name in names]
-        found = {name: held.get(name) or self._at_hand(self.symbols[name]) for name in names}
-        if missing := [name for name, data in found.items() if data is None]:
+        data_of = {name: at_hand.get(name) or self._at_hand(self.symbols[name]) for name in names}
+        if missing := [name for name, data in data_of.items() if data is None]:
             raise NotAtHandError(missing)
-        return [data for data in found.values() if data is not None]
+        return [data for data in data_of.values() if data is not None]
 
     def _at_hand(self, symbol: SymbolSummary) -> SymbolData | None:
         return symbol if isinstance(symbol, SymbolData) else self.loaded.get((symbol.name, symbol.fingerprint))

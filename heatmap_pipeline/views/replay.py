@@ -92,7 +92,7 @@ class Source:
     def all_tiers(self) -> Tiers:
         """The leverages of all days of the history."""
         days = set(self.model.parameters.values())
-        changed = days if self.weights is None else {one.with_weights(self.weights) for one in days}
+        changed = days if self.weights is None else {of_day.with_weights(self.weights) for of_day in days}
         return tuple(sorted({leverage for parameters in changed for leverage, _ in parameters.tiers}))
 
     def parameters(self, day: date) -> ModelParameters:

@@ -109,10 +109,14 @@ def reported_in(
     """
     if not reports:
         return None
-    own = own_exchange(symbol)
+    symbol_exchange = own_exchange(symbol)
 
-    def worth(one: Reports) -> tuple[bool, bool, int]:
-        return exchange_of(one.source) == own, bool(one.complete), int(np.diff(one.recorded).sum())
+    def worth(of_source: Reports) -> tuple[bool, bool, int]:
+        return (
+            exchange_of(of_source.source) == symbol_exchange,
+            bool(of_source.complete),
+            int(np.diff(of_source.recorded).sum()),
+        )
 
     chosen = max(reports, key=worth)
     exchange = exchange_of(chosen.source)
@@ -123,12 +127,12 @@ def reported_in(
     return Reported(
         source=chosen.source,
         exchange=exchange,
-        own_exchange=exchange == own,
+        own_exchange=exchange == symbol_exchange,
         complete=chosen.complete,
         resolution_seconds=chosen.resolution_seconds,
         recorded=chosen.recorded,
         sums=sums,
-        factor=total / base if exchange == own and base > 0 else None,
+        factor=total / base if exchange == symbol_exchange and base > 0 else None,
     )
 
 

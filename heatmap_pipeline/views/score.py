@@ -173,9 +173,9 @@ def score_record(con: Connection, symbol: str, model: str) -> dict[str, Any]:
     lines = stored_command(con, "score", symbol), stored_command(con, "run", symbol, days=("DAY", "DAY"))
     if stored is None or newest is None:
         raise ViewError("not_found", words_why_not(symbol, model, "nothing stored", *lines))
-    found = load_score(con, symbol, model)
+    stored_score = load_score(con, symbol, model)
     hours: dict[str, list[Any]] = {"hour": [], "side": [], "predicted": [], "reported": []}
-    if found is None:
+    if stored_score is None:
         reason = "simulated" if stored.simulated else "not yet" if has_record(con, symbol) else "no record"
         body: dict[str, Any] = {
             "symbol": symbol,
@@ -189,8 +189,8 @@ def score_record(con: Connection, symbol: str, model: str) -> dict[str, Any]:
             "simulated": stored.simulated,
         }
     else:
-        body = score_body(symbol, model, found.source, found.rows, found.parameters)
-        trailing = found.parameters["windows"].get(f"{found.parameters['trailing_days']}d")
+        body = score_body(symbol, model, stored_score.source, stored_score.rows, stored_score.parameters)
+        trailing = stored_score.parameters["windows"].get(f"{stored_score.parameters['trailing_days']}d")
         if trailing is not None:
             first, last = (date.fromisoformat(day) for day in trailing)
             hours = load_scored_hours(con, symbol, model, day_start(first), day_start(last) + DAY)

@@ -144,10 +144,10 @@ def _facts(
 
 
 def _by_symbol(facts: Mapping[stored.Pair, _Fact]) -> dict[str, dict[str, _Fact]]:
-    found: dict[str, dict[str, _Fact]] = {}
+    facts_of: dict[str, dict[str, _Fact]] = {}
     for (symbol, model), fact in facts.items():
-        found.setdefault(symbol, {})[model] = fact
-    return found
+        facts_of.setdefault(symbol, {})[model] = fact
+    return facts_of
 
 
 def _models(

@@ -187,7 +187,9 @@ class Summed:
             },
             "total_long_volume": round(sum(record["long_volume"] for record in ends), DECIMALS),
             "total_short_volume": round(sum(record["short_volume"] for record in ends), DECIMALS),
-            "total_consumed": round(sum(round(float(one.consumed.sum()), DECIMALS) for one in played), DECIMALS),
+            "total_consumed": round(
+                sum(round(float(replayed.consumed.sum()), DECIMALS) for replayed in played), DECIMALS
+            ),
             "located_share": share,
             "coverage": share,
             "as_of": iso(self.end),
@@ -246,15 +248,17 @@ def summed_in(
     price = round(float(first.source.symbol.candles.close[first.source.model.rows[first.at]]) * 1e8)
     with _workers(len(parts)) as workers:
         played = list(workers.map(lambda part: _replayed(part, window), parts))
-        spans = [price_span(one, price) for one in played if one is not None and len(one.price)] or [(price, price)]
+        spans = [
+            price_span(replayed, price) for replayed in played if replayed is not None and len(replayed.price)
+        ] or [(price, price)]
         span = min(low for low, _ in spans), max(high for _, high in spans)
         height = choose_bins(*span, base.bucket(window.first, window.last), units, max_rows)
 
-        def in_bins(part: Part, one: Replay | None) -> Heatmap | None:
-            if one is None:
+        def in_bins(part: Part, replayed: Replay | None) -> Heatmap | None:
+            if replayed is None:
                 return None
-            grid = make_grid(one, height, span, window.count)
-            return Heatmap(part.source, window, interval, np.flatnonzero(part.present), one, grid)
+            grid = make_grid(replayed, height, span, window.count)
+            return Heatmap(part.source, window, interval, np.flatnonzero(part.present), replayed, grid)
 
         heatmaps = tuple(workers.map(in_bins, parts, played))
         if most is not None:
@@ -278,12 +282,12 @@ def summed_columns(summed: Summed) -> Columns:
     leader = leading(summed.parts)[0].source
     lots = joined_lots([_lots(part, window) for part in summed.parts if part.present[summed.newest]])
     with _workers(len(summed.parts)) as workers:
-        found = _zones(summed, workers)
+        zones_of_stretches = _zones(summed, workers)
         cells = {name: filled(grid, name) for name in VOLUMES}
         of_each = list(zip(summed.parts, summed.heatmaps, strict=True))
         volumes = [volumes_of(None if each is None else each.grid, part.present, cells) for part, each in of_each]
         reported = [_reported(part, heatmap, window) for part, heatmap in of_each]
-        zones = zones_to_look_at(joined_zones(list(found)), window.count, lots)
+        zones = zones_to_look_at(joined_zones(list(zones_of_stretches)), window.count, lots)
     in_zones = _in_zones(summed, zones.zones)
     modelled = [_no_deaths() if each is None else each.played.modelled for each in summed.heatmaps]
     by_market = tuple(

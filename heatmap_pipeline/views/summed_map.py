@@ -148,20 +148,20 @@ def summed_map_record(base: Base, parts: Sequence[Part], units: int | None, with
     low, high = (int(prices.min()), int(prices.max())) if len(prices) else (round(state.price * 1e8),) * 2
     height = state.height(units, low, high)
     first, bins = low // height, high // height - low // height + 1
-    own = {
+    binned = {
         side: [
             np.zeros(bins) if book is None else _binned(book, side, height, first, bins).round(DECIMALS)
             for book in state.books
         ]
         for side in (LONG, SHORT)
     }
-    long, short = added(np.array(own[LONG])), added(np.array(own[SHORT]))
+    long, short = added(np.array(binned[LONG])), added(np.array(binned[SHORT]))
     edges, size = (first + np.arange(bins)) * height / 1e8, height / 1e8
     buckets = buckets_record(edges, long, short, state.price)
     names = [part.source.symbol.name for part in parts]
     for bucket, row in zip(buckets, np.flatnonzero((long > 0) | (short > 0)).tolist(), strict=True):
         volumes = zip(
-            names, (of_side[row] for of_side in own[LONG]), (of_side[row] for of_side in own[SHORT]), strict=True
+            names, (of_side[row] for of_side in binned[LONG]), (of_side[row] for of_side in binned[SHORT]), strict=True
         )
         bucket["parts"] = {
             name: {"long": float(in_long), "short": float(in_short)}

@@ -137,10 +137,10 @@ def only_tiers(source: Source, asked: Tiers | str) -> Source:
     """
     known = source.all_tiers
     least = TIER_WORDS.get(asked, 0.0) if isinstance(asked, str) else 0.0
-    wanted = tuple(one for one in known if one >= least) if isinstance(asked, str) else asked
-    unknown = [one for one in wanted if one not in known]
+    wanted = tuple(tier for tier in known if tier >= least) if isinstance(asked, str) else asked
+    unknown = [tier for tier in wanted if tier not in known]
     if unknown or not wanted:
-        there = ", ".join(f"{one:g}" for one in known)
+        there = ", ".join(f"{tier:g}" for tier in known)
         what = f"{unknown[0]:g}" if unknown else f"{asked} ({least:g} and up)"
         raise ViewError(
             "invalid",

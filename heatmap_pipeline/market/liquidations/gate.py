@@ -101,21 +101,21 @@ class GateReader:
         multiplier = self.multiplier(symbol)
         path = "/futures/usdt/contract_stats"
         place = f"{self._rest.name(path)} ({symbol})"
-        found: dict[int, tuple[float, ...]] = {}
+        sums: dict[int, tuple[float, ...]] = {}
         start, at = start // _STEP * _STEP, start // _STEP * _STEP
         while True:
             limit = min(ROWS_PER_PAGE, (end - at) // _STEP + 2)
             query: dict[str, str | int] = {"contract": _contract(symbol), "interval": "5m"}
             query |= {"from": at // _SECOND, "limit": limit}
             page = self._rest.ask(path, query, lambda answer, _: _parse_sums(answer, place), _words(symbol))
-            found |= page
+            sums |= page
             newest = max(page, default=at - _STEP)
             if newest >= end or len(page) < limit or newest < at:
                 break
             at = newest + _STEP
-        unfinished = max(found, default=0)
-        final = sorted(time for time in found if start <= time < min(end, unfinished))
-        values = np.array([found[time] for time in final], dtype=np.float64).reshape(-1, 4)
+        unfinished = max(sums, default=0)
+        final = sorted(time for time in sums if start <= time < min(end, unfinished))
+        values = np.array([sums[time] for time in final], dtype=np.float64).reshape(-1, 4)
         raw = raw_rows(
             np.tile(final, 2).tolist(),
             ["long"] * len(final) + ["short"] * len(final),

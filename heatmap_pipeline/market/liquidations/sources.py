@@ -87,16 +87,16 @@ class _Files:
 
     def read(self, symbol: str, first: date, last: date) -> list[Liquidations]:
         start, end = _window(first, last)
-        found = _of_archive(self._archive, symbol, first, last)
+        parts = _of_archive(self._archive, symbol, first, last)
         try:
-            found += [part.between(start, end) for part in self._plain.read(symbol)]
+            parts += [part.between(start, end) for part in self._plain.read(symbol)]
         except NoDataError:
             if not self._archive.days(pair_of(symbol)):
                 raise
-        found = [part for part in found if len(part.table) or len(part.recorded)]
-        if not found:
+        parts = [part for part in parts if len(part.table) or len(part.recorded)]
+        if not parts:
             raise NoDataError(f"liquidations {self._plain.root}: nothing of {symbol} from {first} to {last}")
-        return found
+        return parts
 
 
 class _Archive:
@@ -107,13 +107,13 @@ class _Archive:
 
     def read(self, symbol: str, first: date, last: date) -> list[Liquidations]:
         _window(first, last)
-        found = _of_archive(self._archive, symbol, first, last)
-        if not found:
+        parts = _of_archive(self._archive, symbol, first, last)
+        if not parts:
             raise NoDataError(
                 f"archive {self._archive.root} has no liquidations of {symbol} from {first} to {last}; add "
                 f"{pair_of(symbol)}-liquidationSnapshot files or leave the source out"
             )
-        return found
+        return parts
 
 
 class _Recorded:

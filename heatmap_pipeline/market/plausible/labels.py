@@ -49,14 +49,14 @@ def measure_lag(day: CleanDay, candles: CleanDay) -> int | None:
     # Labels half an hour off do worse than right ones: most days end here.
     stride = -(-SMALLEST_LAG // day.step) * day.step
     near = [_spreads(here, apart(lag)) for lag in (-stride, stride)]
-    if all(found is not None and found[0] <= 0.5 * found[1] for found in near):
+    if all(spreads is not None and spreads[0] <= 0.5 * spreads[1] for spreads in near):
         return None
     best, best_ratio = None, LAG_RATIO
     for number in range(1, (86400 - MIN_LAGGED * day.step) // stride + 1):
         for lag in (number * stride, -number * stride):
-            found = _spreads(here, apart(lag))
-            if found is not None and found[0] > 0 and found[1] / found[0] <= best_ratio:
-                best, best_ratio = lag, found[1] / found[0]
+            spreads = _spreads(here, apart(lag))
+            if spreads is not None and spreads[0] > 0 and spreads[1] / spreads[0] <= best_ratio:
+                best, best_ratio = lag, spreads[1] / spreads[0]
     return best
 
 
@@ -83,14 +83,14 @@ def measure_lag_by_volume(day: CleanDay, candles: CleanDay) -> int | None:
         start, end = taken[:-1] + lag * MICROSECONDS, taken[1:] + lag * MICROSECONDS
         volume, missing = traded.between(start, end)
         known = ~missing & (start >= traded.midnight) & (end <= traded.day_end) & (start % traded.interval == 0)
-        found = rank_correlation(change[known], volume[known]) if known.sum() >= MIN_PAIRS else None
-        return -1.0 if found is None else found
+        correlation = rank_correlation(change[known], volume[known]) if known.sum() >= MIN_PAIRS else None
+        return -1.0 if correlation is None else correlation
 
     here = agreement(0)
     if here >= MIN_CORRELATION:
         return None
     stride = -(-SMALLEST_LAG // day.step) * day.step
     lags = [sign * lag for lag in range(stride, 86400, stride) for sign in (1, -1)]
-    found = {lag: agreement(lag) for lag in lags}
-    best = max(found, key=lambda lag: found[lag])
-    return best if found[best] >= LAG_CORRELATION and found[best] - here >= LAG_LEAD else None
+    agreements = {lag: agreement(lag) for lag in lags}
+    best = max(agreements, key=lambda lag: agreements[lag])
+    return best if agreements[best] >= LAG_CORRELATION and agreements[best] - here >= LAG_LEAD else None

@@ -191,31 +191,31 @@ def frozen(samples: pd.DataFrame, candles: CleanDay) -> int:
 def _one_side(day: CleanDay, before: Before, *, said: bool, file: str, way_out: str) -> CleanDay:
     """Return the samples as contracts of one side, halved where the file adds both."""
     contracts = day.table["contracts"].to_numpy(np.float64)
-    found = measure_sides(contracts)
+    sides = measure_sides(contracts)
     if DECLARED in day.facts:  # what the source says of these very samples counts, unless the numbers exclude it
-        if found.counted is Counted.BOTH and found.step is not None:
+        if sides.counted is Counted.BOTH and sides.step is not None:
             raise MarketError(
                 f"{file}: its source declares that its samples count one side of each contract, and their numbers say "
-                f"{found.in_words()}; of their halves {odd_share_of_halves(contracts, found.step):.3f} are odd, as of "
+                f"{sides.in_words()}; of their halves {odd_share_of_halves(contracts, sides.step):.3f} are odd, as of "
                 f"one side: the source has changed what it counts, or the wrong field was read; {way_out}"
             )
         return day
-    counted = found.counted
+    counted = sides.counted
     if before.both_sides and counted is not Counted.BOTH and before.samples is not None and len(before.samples):
         # The level goes on as both sides or falls to the half; a crash makes a sum look like one side.
         ratio = float(np.median(contracts[:3])) / (2 * float(before.samples["contracts"].iloc[-1]))
         counted = Counted.BOTH if ratio > np.sqrt(0.5) else Counted.ONE
     if said:
-        return replace(day, facts={**day.facts, "odd": found.in_words()}) if found.counted is Counted.BOTH else day
+        return replace(day, facts={**day.facts, "odd": sides.in_words()}) if sides.counted is Counted.BOTH else day
     if counted is Counted.BOTH:
         table = day.table.assign(contracts=contracts / 2, value=day.table["value"].to_numpy(np.float64) / 2)
         repairs = with_counts(day.repairs, {BOTH_SIDES: len(table)})
         return replace(day, table=table, repairs=repairs, facts={**day.facts, SIDES: counted.value})
     # Too few values, or none with a step, measure nothing; then the layout of the file is word enough.
-    if counted is Counted.UNDECIDED and found.measured and before.samples is None:
+    if counted is Counted.UNDECIDED and sides.measured and before.samples is None:
         raise MarketError(
             f"{file}: its samples do not say whether they count each contract once or add both of its sides "
-            f"({found.in_words()}), and there is no day before that does; begin on another day, or {way_out}"
+            f"({sides.in_words()}), and there is no day before that does; begin on another day, or {way_out}"
         )
     return day
 
@@ -236,5 +236,5 @@ def _extreme(values: Floats, first: NDArray[np.intp], last: NDArray[np.intp], of
     """Return the extreme of values[first:last] for each pair of bounds; `nothing` for an empty slice."""
     if not len(first):
         return np.empty(0)
-    found: Floats = of.reduceat(np.append(values, nothing), np.column_stack((first, last)).ravel())[::2]
-    return np.where(first < last, found, nothing)
+    extremes: Floats = of.reduceat(np.append(values, nothing), np.column_stack((first, last)).ravel())[::2]
+    return np.where(first < last, extremes, nothing)

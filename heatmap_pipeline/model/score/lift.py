@@ -137,10 +137,10 @@ def _brightness(cells: MapCells, side: int, hour: Ints, bucket: Ints) -> Floats:
     if len(bucket) == 0:
         return np.empty(0)
     there = cells.side == side
-    held = np.rint(cells.price_bucket[there] / cells.bucket).astype(np.int64)
-    width = int(max(bucket.max(), held.max(initial=0))) + 1
+    cell_bucket = np.rint(cells.price_bucket[there] / cells.bucket).astype(np.int64)
+    width = int(max(bucket.max(), cell_bucket.max(initial=0))) + 1
     hours = np.unique(np.append(hour, cells.hour))
-    keys, row = np.unique(np.searchsorted(hours, cells.hour[there]) * width + held, return_inverse=True)
+    keys, row = np.unique(np.searchsorted(hours, cells.hour[there]) * width + cell_bucket, return_inverse=True)
     if len(keys) == 0:
         return np.zeros(len(bucket))
     volume = np.bincount(row, weights=cells.volume[there])

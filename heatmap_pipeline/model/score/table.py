@@ -206,16 +206,16 @@ class _Part:
         ]
 
     def lift(self, cells: MapCells, side: int) -> list[ScoreRow]:
-        found = brightest_lift(
+        lift_of_map = brightest_lift(
             reached_cells(self.hours, cells, side, self.chosen),
             self.hours.market.start,
             resamples=self.resamples,
             seed=self.seed,
         )
-        null, above = (found.null_low, found.null_high), (found.value - found.null, NAN, NAN)
+        null, above = (lift_of_map.null_low, lift_of_map.null_high), (lift_of_map.value - lift_of_map.null, NAN, NAN)
         return [
-            self._row("at_start", "lift", found.value, (found.low, found.high), n=found.hours),
-            self._row("at_start", "lift", found.null, null, "shuffled", above, found.hours),
+            self._row("at_start", "lift", lift_of_map.value, (lift_of_map.low, lift_of_map.high), n=lift_of_map.hours),
+            self._row("at_start", "lift", lift_of_map.null, null, "shuffled", above, lift_of_map.hours),
         ]
 
     def _spearman(
