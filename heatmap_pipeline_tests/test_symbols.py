@@ -225,6 +225,7 @@ def test_a_market_is_read_back_from_what_is_typed_and_what_stands_for_it(exchang
     """One id, one text to type, one name in settings and Dagster, and none of them is that of another market."""
     name = f"{base}_{quote}" if exchange in UNDERLINED else f"{base}{quote}"
     symbol = market_id(f"{exchange}:{name}")
+    assert market_id(exchange) == exchange, "without the mark it is no exchange"
     assert market_id(f"{exchange.upper()}:{name}") == symbol == market_id(symbol)
     if not why_not_written(symbol):
         assert exchange_and_name(symbol) == (exchange, name)

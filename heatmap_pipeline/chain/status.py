@@ -29,7 +29,7 @@ from heatmap_pipeline.store.catalogue import is_catalogue
 from heatmap_pipeline.store.ended import Ended, ended_symbols
 from heatmap_pipeline.store.odd import odd_days
 from heatmap_pipeline.store.origin import as_stored
-from heatmap_pipeline.store.publish import publication
+from heatmap_pipeline.store.publish import BACK_BELOW, publication
 from heatmap_pipeline.store.read import PublishedHistory, SymbolStatus, published_histories
 from heatmap_pipeline.store.warehouse import OpenElsewhereError, StoreError, UnusableError, Warehouse
 from heatmap_pipeline.store.whole import days_not_whole
@@ -328,7 +328,8 @@ def _parts(settings: Settings, warehouse: Warehouse) -> tuple[list[str], list[st
     size = f"{bytes_shown / 1e9:.1f} GB" if bytes_shown >= 1e8 else f"{bytes_shown / 1e6:.1f} MB"
     shown = (
         f"size    {warehouse.published.name} shows {size} of files in {parts.folder.parent}, as that of a home of "
-        f"more than {settings.tables_up_to:g} GB does (HEATMAP_TABLES_UP_TO)"
+        f"more than {settings.tables_up_to:g} GB does until it is below {settings.tables_up_to * BACK_BELOW:g} GB "
+        "again (HEATMAP_TABLES_UP_TO)"
     )
     if not lost and not parts.moved:
         return [shown], []

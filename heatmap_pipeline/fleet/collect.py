@@ -36,6 +36,8 @@ def collect(settings: Settings, grace: timedelta) -> Collection:
         ManifestError: if a manifest cannot be used; nothing is removed then.
     """
     bucket = open_bucket(settings)
+    if not bucket.is_there():
+        return Collection(0, 0, 0)
     since = bucket.clock() - grace
     # Listed before the manifests are read: what is committed meanwhile is named by them.
     there = [entry for entry in bucket.entries(PARTS) if is_part(entry.path)]

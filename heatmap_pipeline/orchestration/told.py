@@ -35,7 +35,7 @@ COMMAND_TAG = "heatmap/command"
 SYMBOLS_TAG = "heatmap/symbols"
 """Tag of a run of the command line: its symbols, separated by blanks."""
 
-_GOING_ON = {dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED}
+_WAITS_OR_RUNS = {dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED}
 
 
 def failures_of(run: dg.DagsterRun, events: Sequence[dg.DagsterEvent]) -> list[Failure]:
@@ -177,7 +177,7 @@ def tell_of_idle_days(
 def _of_idle_days(settings: Settings, instance: dg.DagsterInstance, last: date | None) -> Notice | None:
     newest = next(iter(instance.get_run_records(limit=1)), None)
     ran = None if newest is None else newest.create_timestamp.date()
-    if newest is not None and newest.dagster_run.status in _GOING_ON:
+    if newest is not None and newest.dagster_run.status in _WAITS_OR_RUNS:
         return None
     again = command(settings, "refresh")
     if ran is not None and ran > today():

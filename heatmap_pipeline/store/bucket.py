@@ -91,11 +91,13 @@ class Bucket:
                 f"HEATMAP_STORE = {address} needs obstore; `sh setup.sh fleet` in the project's folder installs it"
             ) from None
         self._obstore: Any = obstore
-        self._store: Any
+        self._local_store: Any = LocalStore
+        self._store: Any = None
         self._endpoint = ""
         with self._explaining():
             if self._folder is not None:
-                self._store = LocalStore(self._folder, mkdir=True)
+                if self.is_there():
+                    self._writable()
             else:
                 self._endpoint = _named(_ENDPOINTS, _ADDRESS, "an address of the kind https://host:9000")
                 _named(_REGIONS, _REGION, "the name of a region")
@@ -106,11 +108,16 @@ class Bucket:
                     retry_config={"max_retries": _RETRIES, "retry_timeout": _PATIENCE, "backoff": _BACKOFF},
                 )
 
+    def is_there(self) -> bool:
+        """Return whether the folder is there, which the first object that is written makes; a bucket has to be."""
+        with self._explaining():
+            return self._store is not None or self._folder is None or self._folder.exists()
+
     def read(self, path: str) -> Seen | None:
         """Return an object; None where there is none."""
         try:
             with self._explaining():
-                got = self._obstore.get(self._store, path)
+                got = self._obstore.get(self._readable(), path)
                 return Seen(bytes(got.bytes()), str(got.meta["e_tag"] or ""))
         except _MissingError:
             return None
@@ -136,7 +143,7 @@ class Bucket:
     def write(self, path: str, file: Path) -> None:
         """Store a file, whole or not at all; also over an equal one, so that it counts as written now."""
         with self._explaining():
-            self._obstore.put(self._store, path, file)
+            self._obstore.put(self._writable(), path, file)
             self._on_disk(path)
 
     def swap(self, path: str, content: bytes, seen: Seen | None) -> Seen | None:
@@ -153,7 +160,7 @@ class Bucket:
         mode = "create" if seen is None else {"e_tag": seen.tag}
         try:
             with self._explaining():
-                put = self._obstore.put(self._store, path, content, mode=mode, use_multipart=False)
+                put = self._obstore.put(self._writable(), path, content, mode=mode, use_multipart=False)
                 return Seen(content, str(put["e_tag"]))
         except (errors.AlreadyExistsError, errors.PreconditionError):
             # A server may have taken it and failed to say so: the request that was made again then meets itself.
@@ -175,7 +182,7 @@ class Bucket:
         for mode in ("create", "create", {"e_tag": '"0"'}):  # the first may make it, neither other may write it
             try:
                 with self._explaining():
-                    self._obstore.put(self._store, _PROBE, b"", mode=mode, use_multipart=False)
+                    self._obstore.put(self._writable(), _PROBE, b"", mode=mode, use_multipart=False)
             except (errors.AlreadyExistsError, errors.PreconditionError):
                 refused.append(mode)
         if len(refused) < 2 or refused[-1] == "create":
@@ -186,17 +193,19 @@ class Bucket:
 
     def entries(self, prefix: str) -> list[Entry]:
         """Return what is stored below a prefix, which ends with a slash."""
+        if not self.is_there():
+            return []
         with self._explaining():
             return [
                 Entry(str(each["path"]), int(each["size"]), each["last_modified"])
-                for page in self._obstore.list(self._store, prefix)
+                for page in self._obstore.list(self._readable(), prefix)
                 for each in page
             ]
 
     def clock(self) -> datetime:
         """Return this moment, UTC, as the store says when something was written: its clock may not be ours."""
         with self._explaining():
-            self._obstore.put(self._store, _PROBE, b"", use_multipart=False)
+            self._obstore.put(self._writable(), _PROBE, b"", use_multipart=False)
         return self._modified(_PROBE) or datetime.now(UTC)
 
     def remove(self, paths: Sequence[str]) -> None:
@@ -204,7 +213,7 @@ class Bucket:
         for path in paths:
             try:
                 with self._explaining():
-                    self._obstore.delete(self._store, path)
+                    self._obstore.delete(self._readable(), path)
             except _MissingError:
                 continue
 
@@ -227,16 +236,34 @@ class Bucket:
                 if path.stat().st_mtime <= since.timestamp():
                     path.unlink()
 
+    def _readable(self) -> Any:
+        """Return what to read from; who only looks makes no folder.
+
+        Raises:
+            FileNotFoundError: if the folder is not there.
+        """
+        if self._folder is None or self._store is not None:
+            return self._store
+        if not self._folder.exists():
+            raise FileNotFoundError(self._folder)
+        return self._writable()
+
+    def _writable(self) -> Any:
+        """Return what to write to; makes the folder."""
+        if self._store is None:
+            self._store = self._local_store(self._folder, mkdir=True)
+        return self._store
+
     def _blocks(self, path: str) -> Iterator[bytes]:
         with self._explaining():
-            for block in self._obstore.get(self._store, path).stream():
+            for block in self._obstore.get(self._readable(), path).stream():
                 yield bytes(block)
 
     def _modified(self, path: str) -> datetime | None:
         """Return when an object was written, UTC; None where there is none."""
         try:
             with self._explaining():
-                modified: datetime = self._obstore.head(self._store, path)["last_modified"]
+                modified: datetime = self._obstore.head(self._readable(), path)["last_modified"]
                 return modified
         except _MissingError:
             return None

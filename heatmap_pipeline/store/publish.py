@@ -51,7 +51,7 @@ _log = logging.getLogger(__name__)
 TABLES_UP_TO = 20_000_000_000
 """Bytes of private files of published symbols up to which all tables are real ones; beyond, large ones are views."""
 
-_BACK_BELOW = 0.8
+BACK_BELOW = 0.8
 """Share of that size below which they are real ones again: each change writes everything."""
 
 _SHARE_OF_PARTS = 0.75
@@ -222,7 +222,7 @@ def _views_wanted(warehouse: Warehouse, symbols: Sequence[str], before: Publishe
         return before.parts is not None
     size = sum(path.stat().st_size for path in paths)
     there = before.parts is not None
-    views = size > tables_up_to * (_BACK_BELOW if there else 1)
+    views = size > tables_up_to * (BACK_BELOW if there else 1)
     if views != there and before.symbols and not _has_room(warehouse, size, views):
         return there
     return views

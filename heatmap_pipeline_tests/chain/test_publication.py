@@ -126,7 +126,8 @@ def test_status_says_where_parts_are_shown_and_where_they_are_gone(settings: Set
     settings = settings.model_copy(update={"tables_up_to": 0.001})
     publish_symbols(settings, Warehouse(settings.home), SYMBOLS)
     (line,) = said()
-    assert f"of files in {settings.home}/parts, as that of a home of more than 0.001 GB does (HEATMAP_" in line
+    assert f"of files in {settings.home}/parts, as that of a home of more than 0.001 GB does until" in line
+    assert line.endswith(" until it is below 0.0008 GB again (HEATMAP_TABLES_UP_TO)")
     assert "shows 0.0 " not in line
     assert sum(not line.startswith(("size", "parts")) for line in status_lines(settings)) == before
     shutil.rmtree(settings.home / "parts")

@@ -131,6 +131,16 @@ def test_status_says_what_there_is_beside_a_damaged_manifest(machine: Path, sett
     assert said.stdout.splitlines()[2].split()[:3] == [BTC, "delta", "1"]
 
 
+@pytest.mark.parametrize("words", [("status",), ("fleet", "collect"), ("fleet", "catalogue"), ("fleet", "pull")])
+def test_a_command_that_reads_makes_no_store(
+    machine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("HEATMAP_STORE", f"file://{tmp_path}/mistyped")
+    said = heatmap(*words)
+    assert "Traceback" not in said.stderr
+    assert not (tmp_path / "mistyped").exists()
+
+
 def test_what_is_made_up_is_marked_in_the_store_too(machine: Path, light_commands: None) -> None:
     done("fleet", "run", BTC, "--start", day(1), "--end", day(1), "--source", "demo")
     assert done("status").stdout.splitlines()[2].endswith(" simulated")

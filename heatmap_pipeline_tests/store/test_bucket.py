@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
 
@@ -266,6 +266,22 @@ def test_without_credentials_it_is_said_which_to_set(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(store._obstore, "get", get)
     with pytest.raises(BucketError, match=r"s3://markets/a has no credentials here.*: set AWS_ACCESS_KEY_ID and"):
         store.read("manifests/A.json")
+
+
+def test_who_only_looks_makes_no_folder(tmp_path: Path, file: Path) -> None:
+    folder = tmp_path / "a" / "store"
+    store = Bucket(f"file://{folder}")
+    assert store.read("manifests/A.json") is None
+    assert not store.fetch("parts/a", tmp_path / "copy")
+    assert store.entries("parts/") == []
+    assert store.remove_older(["parts/a"], datetime.now(UTC)) == []
+    store.remove(["parts/a"])
+    store.remove_unfinished("parts", datetime.now(UTC))
+    assert not store.is_there()
+    assert not (tmp_path / "a").exists()
+    store.write("parts/a", file)
+    assert store.is_there()
+    assert [entry.path for entry in store.entries("parts/")] == ["parts/a"]
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
