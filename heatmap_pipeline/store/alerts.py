@@ -80,9 +80,9 @@ def stored_alert(symbol: str, model: str, alert: Alert) -> StoredAlert:
 
 def load_watches(con: Connection, symbol: str) -> dict[str, Watch]:
     """Return what the rules remember of a symbol, by their names."""
-    found = rows(con, "SELECT rule, definition, evaluated, memory FROM alert_watches WHERE symbol = ?", [symbol])
+    watches = rows(con, "SELECT rule, definition, evaluated, memory FROM alert_watches WHERE symbol = ?", [symbol])
     return {
-        rule: Watch(definition, micros(evaluated), _memory(memory)) for rule, definition, evaluated, memory in found
+        rule: Watch(definition, micros(evaluated), _memory(memory)) for rule, definition, evaluated, memory in watches
     }
 
 
@@ -138,7 +138,7 @@ def load_books(con: Connection, symbol: str, model: str, first: int, last: int) 
     Columns: `start` (of the interval) and `interval` (its width), microseconds, `bucket` and `bucket_units` (1e-8 of
     the quote asset), `side`, `volume`. An interval whose book is empty has one cell of volume 0.
     """
-    found = arrow(
+    cells = arrow(
         con,
         """
         WITH days AS (
@@ -162,49 +162,49 @@ def load_books(con: Connection, symbol: str, model: str, first: int, last: int) 
         [symbol, model, first, last],
     )
     names = ("start", "interval", "bucket_units", "bucket")
-    columns: Columns = {name: column(found, name, np.int64) for name in names}
-    return {**columns, "side": side_column(found), "volume": column(found, "volume", np.float64)}
+    columns: Columns = {name: column(cells, name, np.int64) for name in names}
+    return {**columns, "side": side_column(cells), "volume": column(cells, "volume", np.float64)}
 
 
 def load_prices(con: Connection, symbol: str, first: int) -> Columns:
     """Return `start` (microseconds), `low`, `high` and `close` of the candles from an instant on, rising."""
-    found = arrow(
+    candles = arrow(
         con,
         "SELECT open_time AS start, low, high, close FROM raw_candles "
         "WHERE symbol = ? AND open_time >= make_timestamp(?) ORDER BY open_time",
         [symbol, first],
     )
-    prices: Columns = {name: column(found, name, np.float64) for name in ("low", "high", "close")}
-    return {"start": column(found, "start", np.int64), **prices}
+    prices: Columns = {name: column(candles, name, np.float64) for name in ("low", "high", "close")}
+    return {"start": column(candles, "start", np.int64), **prices}
 
 
 def load_liquidated(con: Connection, symbol: str, model: str, first: int) -> Columns:
     """Return what a model liquidated from an instant on: `start` of the candle, `side`, `volume` (quote asset)."""
-    found = arrow(
+    liquidated = arrow(
         con,
         "SELECT timestamp AS start, side, sum(volume) AS volume FROM position_events WHERE symbol = ? AND model = ? "
         "AND event_type = 'liquidate' AND timestamp >= make_timestamp(?) GROUP BY ALL ORDER BY ALL",
         [symbol, model, first],
     )
     return {
-        "start": column(found, "start", np.int64),
-        "side": side_column(found),
-        "volume": column(found, "volume", np.float64),
+        "start": column(liquidated, "start", np.int64),
+        "side": side_column(liquidated),
+        "volume": column(liquidated, "volume", np.float64),
     }
 
 
 def load_reported_hours(con: Connection, symbol: str, model: str, first: int) -> Columns:
     """Return `start`, `side` and `reported` (contracts) of the recorded hours from an instant on."""
-    found = arrow(
+    reports = arrow(
         con,
         "SELECT hour AS start, side, reported FROM liquidations_hourly WHERE symbol = ? AND model = ? AND recorded "
         "AND hour >= make_timestamp(?) ORDER BY hour, side",
         [symbol, model, first],
     )
     return {
-        "start": column(found, "start", np.int64),
-        "side": side_column(found),
-        "reported": column(found, "reported", np.float64),
+        "start": column(reports, "start", np.int64),
+        "side": side_column(reports),
+        "reported": column(reports, "reported", np.float64),
     }
 
 

@@ -170,8 +170,8 @@ def back_up(
 
 def backups(target: Path) -> list[Path]:
     """Return the whole backups below a folder, the oldest first."""
-    found = (path.parent for path in target.glob(f"*/{MANIFEST}"))
-    return sorted(path for path in found if _NAME.fullmatch(path.name))
+    copies = (path.parent for path in target.glob(f"*/{MANIFEST}"))
+    return sorted(path for path in copies if _NAME.fullmatch(path.name))
 
 
 def chosen(folder: Path) -> tuple[Path, Manifest]:

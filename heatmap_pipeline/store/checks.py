@@ -41,8 +41,8 @@ Check: TypeAlias = Callable[[Connection, str, str, date, date], CheckReport]
 def _report(rule: str, counts: Mapping[str, int], **numbers: int | float | str) -> CheckReport:
     """Return a report that fails where any of the counted faults occurs, and names those that do."""
     faults = {name: int(count or 0) for name, count in counts.items()}
-    found = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in faults.items() if count)
-    return CheckReport(not found, f"{rule}: {found or 'holds'}", {**faults, **numbers})
+    counted = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in faults.items() if count)
+    return CheckReport(not counted, f"{rule}: {counted or 'holds'}", {**faults, **numbers})
 
 
 def _counts(con: Connection, query: str, parameters: list[Any]) -> dict[str, int]:
@@ -78,7 +78,7 @@ def candles_valid(con: Connection, symbol: str, model: str, first: date, last: d
 
 def candles_complete(con: Connection, symbol: str, model: str, first: date, last: date) -> CheckReport:
     """No candle is missing from a stored day (if it was not over, up to its newest). Information, not a fault."""
-    found = rows(
+    chain = rows(
         con,
         """
         SELECT d.day, coalesce(CASE WHEN coalesce(p.provisional, false)
@@ -93,8 +93,8 @@ def candles_complete(con: Connection, symbol: str, model: str, first: date, last
         """,
         [symbol, symbol, first, last],
     )
-    holes = [(day, missing) for day, missing in found if missing > 0]
-    numbers: Numbers = {"days": len(found)}
+    holes = [(day, missing) for day, missing in chain if missing > 0]
+    numbers: Numbers = {"days": len(chain)}
     if holes:
         numbers["first_day_with_holes"] = str(holes[0][0])
     return _report("completeness", {"missing_candles": sum(missing for _, missing in holes)}, **numbers)
@@ -126,15 +126,15 @@ def open_interest_valid(con: Connection, symbol: str, model: str, first: date, l
 
 def open_interest_complete(con: Connection, symbol: str, model: str, first: date, last: date) -> CheckReport:
     """No day of candles is without samples (it would be held, flow 0). Information, not a fault."""
-    found = rows(
+    days_held = rows(
         con,
         "SELECT DISTINCT c.day FROM raw_days AS c WHERE c.symbol = ? AND c.kind = 'candles' AND c.day BETWEEN ? AND ? "
         "AND NOT EXISTS (SELECT 1 FROM raw_open_interest AS o WHERE o.symbol = c.symbol AND o.day = c.day "
         "AND o.day BETWEEN ? AND ?) ORDER BY 1",
         [symbol, first, last, first, last],
     )
-    numbers: Numbers = {"first_held_day": str(found[0][0])} if found else {}
-    return _report("open interest", {"days_held": len(found)}, **numbers)
+    numbers: Numbers = {"first_held_day": str(days_held[0][0])} if days_held else {}
+    return _report("open interest", {"days_held": len(days_held)}, **numbers)
 
 
 def ledger_conserves(con: Connection, symbol: str, model: str, first: date, last: date) -> CheckReport:
@@ -192,12 +192,12 @@ def _opening_total(con: Connection, symbol: str, day: date, parameters: str) -> 
     """Return what is in a book before the first candle of a history, contracts."""
     if not BOOK_RULES[json.loads(parameters)["books"]].holds_open_interest:
         return 0.0
-    found = rows(
+    shares = rows(
         con,
         "SELECT contracts FROM raw_open_interest WHERE symbol = ? AND day = ? ORDER BY snapshot_time LIMIT 1",
         [symbol, day],
     )
-    return float(found[0][0]) if found else float("nan")
+    return float(shares[0][0]) if shares else float("nan")
 
 
 def totals_equal_open_interest(con: Connection, symbol: str, model: str, first: date, last: date) -> CheckReport:
@@ -378,12 +378,12 @@ def days_unique(con: Connection, symbol: str, model: str, first: date, last: dat
 
 def snapshots_current(con: Connection, symbol: str, model: str, first: date, last: date) -> CheckReport:
     """Every computed day of those whose cells are kept has cells made from the state it has now."""
-    found = rows(
+    days_without = rows(
         con,
         "SELECT h.day FROM heatmap_days AS h WHERE h.symbol = ? AND h.model = ? AND h.day BETWEEN ? AND ? "
         "AND NOT EXISTS (SELECT 1 FROM snapshot_days AS s WHERE s.symbol = h.symbol AND s.model = h.model "
         "AND s.day = h.day AND s.state_hash = h.state_hash) ORDER BY h.day",
         [symbol, model, first, last],
     )
-    numbers: Numbers = {"first_day": str(found[0][0])} if found else {}
-    return _report("snapshots", {"days_without_current_snapshots": len(found)}, **numbers)
+    numbers: Numbers = {"first_day": str(days_without[0][0])} if days_without else {}
+    return _report("snapshots", {"days_without_current_snapshots": len(days_without)}, **numbers)

@@ -77,26 +77,26 @@ def candle_columns(con: Connection, symbol: str) -> tuple[Ints, dict[str, Floats
 
     Nothing paid for what was traded means unknown too: some files of the archive have it so.
     """
-    found = arrow(
+    candles = arrow(
         con,
         f"SELECT open_time, {', '.join(CANDLE_FLOATS[:-1])}, "  # noqa: S608 - names of ours
         "CASE WHEN quote_volume = 0 AND volume > 0 THEN NULL ELSE quote_volume END AS quote_volume "
         "FROM raw_candles WHERE symbol = ? ORDER BY open_time",
         [symbol],
     )
-    times: Ints = column(found, "open_time", np.int64)
-    return times, {name: column(found, name, np.float64) for name in CANDLE_FLOATS}
+    times: Ints = column(candles, "open_time", np.int64)
+    return times, {name: column(candles, name, np.float64) for name in CANDLE_FLOATS}
 
 
 def model_candles(con: Connection, symbol: str, model: str) -> tuple[Ints, Floats]:
     """Return the start of every candle that a model has gone through, rising, and the open interest at its end."""
-    found = arrow(
+    ledger = arrow(
         con,
         "SELECT timestamp, any_value(open_interest) AS open_interest FROM book_ledger "
         "WHERE symbol = ? AND model = ? GROUP BY timestamp ORDER BY timestamp",
         [symbol, model],
     )
-    return column(found, "timestamp", np.int64), column(found, "open_interest", np.float64)
+    return column(ledger, "timestamp", np.int64), column(ledger, "open_interest", np.float64)
 
 
 @dataclass(frozen=True)
@@ -185,12 +185,12 @@ def newest_books(con: Connection, wanted: Sequence[tuple[str, str, date, int]]) 
     # A part for each day, as a day that is named is looked up where it lies; one market that ended long ago would else
     # have all days since read.
     each = sorted(set(days))
-    found = arrow(con, f"{' UNION ALL '.join([_BOOKS_OF_A_DAY] * len(each))} ORDER BY ALL", each)
+    books = arrow(con, f"{' UNION ALL '.join([_BOOKS_OF_A_DAY] * len(each))} ORDER BY ALL", each)
     con.unregister("wanted")
-    owner = found.column("symbol").combine_chunks().dictionary_encode()  # sorted: a symbol's rows stand together
-    starts = np.append(np.flatnonzero(np.diff(owner.indices.to_numpy(), prepend=-1)), found.num_rows)
-    bucket, side = column(found, "bucket", np.int64), side_column(found)
-    volume = column(found, "volume", np.float64)
+    owner = books.column("symbol").combine_chunks().dictionary_encode()  # sorted: a symbol's rows stand together
+    starts = np.append(np.flatnonzero(np.diff(owner.indices.to_numpy(), prepend=-1)), books.num_rows)
+    bucket, side = column(books, "bucket", np.int64), side_column(books)
+    volume = column(books, "volume", np.float64)
     return {
         name: BookCells(bucket[first:end], side[first:end], volume[first:end])
         for name, (first, end) in zip(owner.dictionary.to_pylist(), pairwise(starts.tolist()), strict=True)

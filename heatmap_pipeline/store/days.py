@@ -68,7 +68,7 @@ class DayRecord:
 
 def day_records(con: Connection, symbol: str, model: str) -> dict[date, DayRecord]:
     """Return the computed days of a symbol and model, rising."""
-    found = rows(
+    records = rows(
         con,
         "SELECT day, input_hash, previous_hash, state_hash, parameters, repairs, provisional, state, created_at "
         "FROM heatmap_days WHERE symbol = ? AND model = ? ORDER BY day",
@@ -88,7 +88,7 @@ def day_records(con: Connection, symbol: str, model: str) -> dict[date, DayRecor
             state=parsed(state)["carried"],
             created_at=created_at.replace(tzinfo=UTC),
         )
-        for day, input_hash, previous_hash, state_hash, parameters, repairs, provisional, state, created_at in found
+        for day, input_hash, previous_hash, state_hash, parameters, repairs, provisional, state, created_at in records
     }
 
 
@@ -119,12 +119,14 @@ def load_state(con: Connection, symbol: str, model: str, day: date) -> tuple[Mod
     Raises:
         ChainError: if the day is not stored.
     """
-    found = rows(con, "SELECT state FROM heatmap_days WHERE symbol = ? AND model = ? AND day = ?", [symbol, model, day])
-    if not found:
+    states = rows(
+        con, "SELECT state FROM heatmap_days WHERE symbol = ? AND model = ? AND day = ?", [symbol, model, day]
+    )
+    if not states:
         raise ChainError(
             f"{symbol} {model} {day} is not computed; run `{stored_command(con, 'run', symbol, days=(day, day))}`"
         )
-    state = json.loads(found[0][0])
+    state = json.loads(states[0][0])
     lots_table = arrow(
         con,
         "SELECT side, leverage, liq_price, quantity, volume, opened_at FROM open_positions "

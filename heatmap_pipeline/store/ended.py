@@ -32,10 +32,10 @@ ORDER BY symbol
 def ended_symbols(con: Connection) -> dict[str, Ended]:
     """Return the end of every symbol that has ended; none of a database of an earlier version."""
     try:
-        found = rows(con, _ENDS)
+        ends = rows(con, _ENDS)
     except duckdb.CatalogException:
         return {}
-    return {symbol: Ended(day, reason) for symbol, day, reason in found}
+    return {symbol: Ended(day, reason) for symbol, day, reason in ends}
 
 
 def record_end(con: Connection, symbol: str, ended: Ended | None) -> None:

@@ -203,12 +203,12 @@ def _damaged(warehouse: Warehouse, error: StoreError) -> tuple[str, ...]:
         there = _published(warehouse, ())
         if there is None or there.parts is None:
             return ()
-        found = {symbol: files for symbol in there.symbols if (files := there.parts.damaged(symbol))}
-        for symbol, files in found.items():
+        damaged = {symbol: files for symbol in there.symbols if (files := there.parts.damaged(symbol))}
+        for symbol, files in damaged.items():
             if warehouse.path(symbol).exists():
                 for file in files:
                     file.unlink(missing_ok=True)
-    return tuple(found)
+    return tuple(damaged)
 
 
 def _views_wanted(warehouse: Warehouse, symbols: Sequence[str], before: Published, tables_up_to: float) -> bool:

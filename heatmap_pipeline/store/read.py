@@ -199,14 +199,14 @@ def _histories(warehouse: Warehouse, symbols: Sequence[str] | None, any_version:
         return _read_histories(warehouse, None, any_version)[0]
     file = _version(warehouse.published)
     with _lock:
-        found = {symbol: _known[file, symbol] for symbol in symbols if (file, symbol) in _known}
-    if lacking := [symbol for symbol in symbols if symbol not in found]:
+        histories = {symbol: _known[file, symbol] for symbol in symbols if (file, symbol) in _known}
+    if lacking := [symbol for symbol in symbols if symbol not in histories]:
         there, readable = _read_histories(warehouse, lacking, any_version)
-        found |= {symbol: there.get(symbol) for symbol in lacking}
+        histories |= {symbol: there.get(symbol) for symbol in lacking}
         if readable and _version(warehouse.published) == file:  # else it is not known which of the two was read
             with _lock:
-                _known.update({(file, symbol): found[symbol] for symbol in lacking})
-    return {symbol: history for symbol, history in sorted(found.items()) if history is not None}
+                _known.update({(file, symbol): histories[symbol] for symbol in lacking})
+    return {symbol: history for symbol, history in sorted(histories.items()) if history is not None}
 
 
 def _version(published: Path) -> tuple[object, ...]:
@@ -255,5 +255,5 @@ def stored_days(con: Connection, symbol: str) -> tuple[date, date]:
 
 def failed_days(con: Connection, symbol: str) -> list[tuple[str, date, str]]:
     """Return stage, day and message of every failure that was not repaired yet, oldest first."""
-    found = rows(con, "SELECT stage, day, message FROM failed_days WHERE symbol = ? ORDER BY day, stage", [symbol])
-    return [(stage, day, message) for stage, day, message in found]
+    failures = rows(con, "SELECT stage, day, message FROM failed_days WHERE symbol = ? ORDER BY day, stage", [symbol])
+    return [(stage, day, message) for stage, day, message in failures]

@@ -119,7 +119,7 @@ def _record(con: Connection, symbol: str, source: str) -> Record:
 
 def load_liquidated(con: Connection, symbol: str, model: str) -> tuple[Ints, Sides, Floats, Ints]:
     """Return what a model liquidated, in time order: start of the candle, side, contracts and `opened_at`."""
-    found = arrow(
+    liquidated = arrow(
         con,
         "SELECT timestamp, side, quantity, opened_at FROM position_events "
         "WHERE symbol = ? AND model = ? AND event_type = 'liquidate' "
@@ -127,10 +127,10 @@ def load_liquidated(con: Connection, symbol: str, model: str) -> tuple[Ints, Sid
         [symbol, model],
     )
     return (
-        column(found, "timestamp", np.int64),
-        side_column(found),
-        column(found, "quantity", np.float64),
-        column(found, "opened_at", np.int64),
+        column(liquidated, "timestamp", np.int64),
+        side_column(liquidated),
+        column(liquidated, "quantity", np.float64),
+        column(liquidated, "opened_at", np.int64),
     )
 
 
@@ -176,7 +176,7 @@ def load_hour_maps(
     replayed = {"hour": timestamps(more["hour"]), "side": sides(more["side"].astype(np.int8))}
     replayed |= {name: pa.array(more[name]) for name in ("price", "volume")}
     con.register("replayed", pa.table(replayed))
-    found = arrow(
+    cells = arrow(
         con,
         """
         WITH cells AS (
@@ -200,18 +200,18 @@ def load_hour_maps(
     con.unregister("hours")
     con.unregister("replayed")
     return MapCells(
-        column(found, "hour", np.int64),
-        side_column(found),
-        column(found, "bucket", np.int64) * units / 1e8,
-        column(found, "volume", np.float64),
+        column(cells, "hour", np.int64),
+        side_column(cells),
+        column(cells, "bucket", np.int64) * units / 1e8,
+        column(cells, "volume", np.float64),
         bucket,
     )
 
 
 def score_inputs_hash(con: Connection, symbol: str, model: str) -> str | None:
     """Return the hash of the inputs that the stored score was computed from, None where none is stored."""
-    found = rows(con, "SELECT parameters FROM map_scores WHERE symbol = ? AND model = ? LIMIT 1", [symbol, model])
-    return str(json.loads(found[0][0])["inputs"]) if found else None
+    stored = rows(con, "SELECT parameters FROM map_scores WHERE symbol = ? AND model = ? LIMIT 1", [symbol, model])
+    return str(json.loads(stored[0][0])["inputs"]) if stored else None
 
 
 def replace_scores(
@@ -388,7 +388,7 @@ def published_score(warehouse: Warehouse, symbol: str, model: str) -> StoredScor
 
 def load_scored_hours(con: Connection, symbol: str, model: str, start: int, end: int) -> dict[str, list[Any]]:
     """Return hour (microseconds), side, predicted and reported of the recorded hours in [start, end), in time order."""
-    found = arrow(
+    hours_stored = arrow(
         con,
         "SELECT hour, side, predicted, reported FROM score_hours WHERE symbol = ? AND model = ? AND recorded "
         "AND predicted IS NOT NULL AND open IS NOT NULL AND high IS NOT NULL AND volume IS NOT NULL "
@@ -396,10 +396,10 @@ def load_scored_hours(con: Connection, symbol: str, model: str, start: int, end:
         [symbol, model, start, end],
     )
     return {
-        "hour": column(found, "hour", np.int64).tolist(),
-        "side": [SIDE_NAMES[int(side)] for side in side_column(found)],
-        "predicted": column(found, "predicted", np.float64).tolist(),
-        "reported": column(found, "reported", np.float64).tolist(),
+        "hour": column(hours_stored, "hour", np.int64).tolist(),
+        "side": [SIDE_NAMES[int(side)] for side in side_column(hours_stored)],
+        "predicted": column(hours_stored, "predicted", np.float64).tolist(),
+        "reported": column(hours_stored, "reported", np.float64).tolist(),
     }
 
 

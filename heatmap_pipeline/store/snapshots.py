@@ -42,10 +42,10 @@ def save_snapshots(con: Connection, symbol: str, model: str, snapshots: Iterable
     Returns:
         the number of cells stored.
     """
-    given = {snapshot.timestamp: snapshot for snapshot in snapshots}
-    if not given:
+    by_time = {snapshot.timestamp: snapshot for snapshot in snapshots}
+    if not by_time:
         return 0
-    ordered = [given[time] for time in sorted(given)]
+    ordered = [by_time[time] for time in sorted(by_time)]
     times = np.array([snapshot.timestamp for snapshot in ordered], dtype=np.int64)
     counts = [len(snapshot) for snapshot in ordered]
     count = sum(counts)
