@@ -136,8 +136,8 @@ def _words(errors: Sequence[Any], table: Mapping[str, Any]) -> str:
     first = errors[0]
     kinds = listed(list(_KINDS), "or")
     if first["type"].startswith("union_tag"):
-        given = f"when = {printable(repr(table['when']), 60)}" if "when" in table else "when is missing"
-        return f"{given}; it is {kinds}"
+        what_is = f"when = {printable(repr(table['when']), 60)}" if "when" in table else "when is missing"
+        return f"{what_is}; it is {kinds}"
     # The place begins with the kind of the rule.
     key = ".".join(str(part) for part in first["loc"][1:2])
     if first["type"] == "missing":

@@ -51,10 +51,10 @@ def state_of(path: Path) -> tuple[int, int, int] | None:
     Where a file cannot be looked at, it is as if there were none.
     """
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return None
-    return found.st_ino, found.st_mtime_ns, found.st_size
+    return status.st_ino, status.st_mtime_ns, status.st_size
 
 
 def sync(path: Path) -> None:

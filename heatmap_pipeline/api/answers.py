@@ -94,14 +94,14 @@ async def answer(
 
 async def _planned(service: Service, request: Request, version: Version, plan: Callable[[Version], Plan]) -> Plan:
     """Plan at once where all it needs is in memory, else after it was read; what was read is held until then."""
-    held: dict[str, SymbolData] = {}
+    at_hand: dict[str, SymbolData] = {}
     while True:
         try:
-            with without_reading(held):
+            with without_reading(at_hand):
                 return plan(version)
         except NotAtHandError as missing:
             client, gone = _who(request)
-            held |= await service.read(version, missing.names, client=client, gone=gone)
+            at_hand |= await service.read(version, missing.names, client=client, gone=gone)
 
 
 async def finish(
@@ -117,10 +117,10 @@ async def finish(
     """Answer with the body of a plan, or that the client has it already."""
     encoding = best_encoding(request.headers.get("accept-encoding"))
     tag = etag(plan, encoding)
-    given = {"ETag": tag, "Vary": "Accept-Encoding", **headers}
+    all_headers = {"ETag": tag, "Vary": "Accept-Encoding", **headers}
     if matches(request.headers.get("if-none-match"), tag):
         service.cache.stats.not_modified += 1
-        return Response(status_code=304, headers=given)
+        return Response(status_code=304, headers=all_headers)
     client, gone = _who(request)
     body = await service.body(version, plan, encoding, client=client, gone=gone, thorough=thorough)
     if below := _below(request):
@@ -129,8 +129,8 @@ async def finish(
         service.outgoing.admit(taker)
         connection.hold(lambda: service.outgoing.release(taker))
     if encoding != "identity":
-        given["Content-Encoding"] = encoding
-    return Response(body, 200, given, media_type)
+        all_headers["Content-Encoding"] = encoding
+    return Response(body, 200, all_headers, media_type)
 
 
 def _below(request: Request) -> dict[str, Any]:

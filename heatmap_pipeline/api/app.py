@@ -238,11 +238,11 @@ def _answer_errors(app: FastAPI) -> None:
 def _allowed(request: Request) -> Sequence[str]:
     """Return the names of the parameters that the route of a request knows."""
     dependant: Any = getattr(request.scope.get("route"), "dependant", None)
-    fields = [field for given in getattr(dependant, "query_params", []) for field in _fields(given)]
+    fields = [field for parameter in getattr(dependant, "query_params", []) for field in _fields(parameter)]
     return fields or ["none"]
 
 
-def _fields(given: Any) -> list[str]:
-    names = getattr(given.field_info.annotation, "model_fields", None)
+def _fields(parameter: Any) -> list[str]:
+    names = getattr(parameter.field_info.annotation, "model_fields", None)
     # `symbols` last, which came later: the sentence begins as people's programs know it.
-    return sorted(names, key=lambda name: name == "symbols") if names else [given.alias]
+    return sorted(names, key=lambda name: name == "symbols") if names else [parameter.alias]

@@ -59,8 +59,8 @@ class Proxies:
         """
         if not self.trusts(address):
             return address
-        given = b",".join(value for name, value in headers if name == b"x-forwarded-for").decode("latin-1")
-        hops = [hop.strip() for hop in given.split(",") if hop.strip()]
+        forwarded = b",".join(value for name, value in headers if name == b"x-forwarded-for").decode("latin-1")
+        hops = [hop.strip() for hop in forwarded.split(",") if hop.strip()]
         return next((hop for hop in reversed(hops) if not self.trusts(hop)), address)
 
 

@@ -28,7 +28,7 @@ _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d{1,3})?|nan|[+-]?inf", re.ASC
 _EPOCH = datetime(1970, 1, 1)
 
 
-def read_moment(given: Any) -> int | None:
+def read_moment(typed: Any) -> int | None:
     """Return an ISO 8601 instant in microseconds since 1970-01-01 UTC; without an offset it is UTC.
 
     A plus sign that was not escaped arrives as a blank, and is taken for what it was.
@@ -37,9 +37,9 @@ def read_moment(given: Any) -> int | None:
         >>> read_moment("2024-07-01T02:00:00 02:00") == read_moment("2024-07-01")
         True
     """
-    if given is None:
+    if typed is None:
         return None
-    text = str(given).strip().upper()
+    text = str(typed).strip().upper()
     if match := _SPACE_FOR_PLUS.fullmatch(text):
         text = f"{match[1]}+{match[2]}"
     try:
@@ -53,24 +53,24 @@ def read_moment(given: Any) -> int | None:
     return (moment.replace(tzinfo=None) - _EPOCH - offset) // timedelta(microseconds=1)
 
 
-def plain_number(given: Any) -> Any:
+def plain_number(value: Any) -> Any:
     """Refuse what only a programming language takes for a number, such as 1_000."""
-    if isinstance(given, str) and not _NUMBER.fullmatch(given.strip()):
+    if isinstance(value, str) and not _NUMBER.fullmatch(value.strip()):
         raise ValueError("not a number")
-    return given
+    return value
 
 
-def read_weights(given: str | None) -> Weights | None:
+def read_weights(typed: str | None) -> Weights | None:
     """Return weights written as `leverage:weight,...`, by rising leverage, with a sum of 1.
 
     Example:
         >>> read_weights("10:3, 5:1")
         ((5.0, 0.25), (10.0, 0.75))
     """
-    if given is None:
+    if typed is None:
         return None
-    found: dict[float, float] = {}
-    for part in given.split(","):
+    weights: dict[float, float] = {}
+    for part in typed.split(","):
         words = part.split(":")
         try:
             leverage, weight = (float(plain_number(word)) for word in words)
@@ -82,28 +82,28 @@ def read_weights(given: str | None) -> Weights | None:
             raise ValueError(f"leverage {words[0].strip()!a} is not above 1 and at most {MAX_LEVERAGE:g}")
         if not (weight == 0 or 1e-6 <= weight <= 1e9):
             raise ValueError(f"weight {words[1].strip()!a} is neither 0 nor between 0.000001 and 1000000000")
-        if leverage in found:
+        if leverage in weights:
             raise ValueError(f"leverage {leverage:g} is named twice")
-        found[leverage] = weight
-    total = math.fsum(found.values())
-    if len(found) > MAX_TIERS:
-        raise ValueError(f"{len(found)} leverages are more than {MAX_TIERS}")
+        weights[leverage] = weight
+    total = math.fsum(weights.values())
+    if len(weights) > MAX_TIERS:
+        raise ValueError(f"{len(weights)} leverages are more than {MAX_TIERS}")
     if not total > 0:
         raise ValueError("the weights sum to 0")
-    return tuple((leverage, weight / total) for leverage, weight in sorted(found.items()) if weight > 0)
+    return tuple((leverage, weight / total) for leverage, weight in sorted(weights.items()) if weight > 0)
 
 
-def read_tiers(given: str | None) -> Tiers | str:
+def read_tiers(typed: str | None) -> Tiers | str:
     """Return leverage tiers written as `leverage,...` or as a word of `TIER_WORDS`: rising, each once.
 
     Example:
         >>> read_tiers("100, 25,50"), read_tiers("near"), read_tiers(None)
         ((25.0, 50.0, 100.0), 'near', 'all')
     """
-    if given is None or given.strip() in TIER_WORDS:
-        return (given or "all").strip()
-    found: list[float] = []
-    for part in given.split(","):
+    if typed is None or typed.strip() in TIER_WORDS:
+        return (typed or "all").strip()
+    leverages: list[float] = []
+    for part in typed.split(","):
         try:
             leverage = float(plain_number(part))
         except ValueError:
@@ -112,60 +112,60 @@ def read_tiers(given: str | None) -> Tiers | str:
             ) from None
         if not 1 < leverage <= MAX_LEVERAGE:
             raise ValueError(f"leverage {part.strip()!a} is not above 1 and at most {MAX_LEVERAGE:g}")
-        if leverage in found:
+        if leverage in leverages:
             raise ValueError(f"leverage {leverage:g} is named twice")
-        found.append(leverage)
-    if len(found) > MAX_TIERS:
-        raise ValueError(f"{len(found)} leverages are more than {MAX_TIERS}")
-    return tuple(sorted(found))
+        leverages.append(leverage)
+    if len(leverages) > MAX_TIERS:
+        raise ValueError(f"{len(leverages)} leverages are more than {MAX_TIERS}")
+    return tuple(sorted(leverages))
 
 
-def read_markets(given: str | None) -> tuple[str, ...]:
+def read_markets(typed: str | None) -> tuple[str, ...]:
     """Return the ids of markets written as `BTCUSDT,bybit:BTCUSDT`, in order, each once; none without any.
 
     Example:
         >>> read_markets("bybit:BTCUSDT, BTCUSDT"), read_markets(None)
         (('BTCUSDT', 'BYBIT_BTCUSDT'), ())
     """
-    if given is None:
+    if typed is None:
         return ()
-    found: list[str] = []
-    for part in given.split(","):
+    symbols: list[str] = []
+    for part in typed.split(","):
         symbol = _written_symbol(part.strip())
-        if symbol in found:
+        if symbol in symbols:
             raise ValueError(f"{symbol} is named twice")
-        found.append(symbol)
-    if len(found) > MAX_MARKETS:
-        raise ValueError(f"{len(found)} markets are more than {MAX_MARKETS}")
-    return tuple(sorted(found))
+        symbols.append(symbol)
+    if len(symbols) > MAX_MARKETS:
+        raise ValueError(f"{len(symbols)} markets are more than {MAX_MARKETS}")
+    return tuple(sorted(symbols))
 
 
-def _checked_markets(given: str | None) -> str | None:
-    read_markets(given)
-    return given
+def _checked_markets(typed: str | None) -> str | None:
+    read_markets(typed)
+    return typed
 
 
-def _checked_tiers(given: str | None) -> str | None:
-    read_tiers(given)
-    return given
+def _checked_tiers(typed: str | None) -> str | None:
+    read_tiers(typed)
+    return typed
 
 
-def _checked_weights(given: str | None) -> str | None:
-    read_weights(given)
-    return given
+def _checked_weights(typed: str | None) -> str | None:
+    read_weights(typed)
+    return typed
 
 
-def _written_symbol(given: str) -> str:
+def _written_symbol(typed: str) -> str:
     # Of a home of an earlier version also contracts are answered that would be refused today.
-    symbol = market_id(given)
+    symbol = market_id(typed)
     if why_not_written(symbol):
         raise ValueError(why_no_symbol(symbol))
     return symbol
 
 
-def _written_symbol_or_base(given: str | None) -> str | None:
+def _written_symbol_or_base(typed: str | None) -> str | None:
     # The name of a base may be a single letter.
-    return given if given is None or re.fullmatch("[A-Z0-9]", given) else _written_symbol(given)
+    return typed if typed is None or re.fullmatch("[A-Z0-9]", typed) else _written_symbol(typed)
 
 
 # The alphabets are too many for a pattern: of ASCII there are capitals and digits, and what is behind an exchange.
@@ -199,7 +199,7 @@ MarketList = Annotated[
 ]
 SymbolOrAll = Annotated[
     str | None,
-    AfterValidator(lambda given: None if given is None else _written_symbol(given)),
+    AfterValidator(lambda typed: None if typed is None else _written_symbol(typed)),
     _SYMBOL_SCHEMA,
     Field(description="One perpetual, as the exchange writes it. Default: all.", examples=["BTCUSDT"]),
 ]
@@ -381,7 +381,7 @@ def sentence(errors: Sequence[Mapping[str, Any]], allowed: Sequence[str]) -> str
     first = errors[0]
     name = str(first["loc"][-1]) if len(first["loc"]) > 1 else "the query"
     kind, context = first["type"], first.get("ctx", {})
-    given = _shown(first.get("input"))
+    shown = _shown(first.get("input"))
     if kind == "no_symbol":
         name = "symbol"
     if kind in {"missing", "no_symbol"}:
@@ -389,15 +389,15 @@ def sentence(errors: Sequence[Mapping[str, Any]], allowed: Sequence[str]) -> str
     if kind == "extra_forbidden":
         return f"{_shown(name)} is no parameter here; allowed are {', '.join(allowed)}"
     if kind == "literal_error":
-        return f"{name} = {given} is not allowed; allowed are {_plain(context['expected'])}"
+        return f"{name} = {shown} is not allowed; allowed are {_plain(context['expected'])}"
     if kind == "string_pattern_mismatch" and name == "model":
-        return f"model = {given} is no name of a model; GET /symbols lists them"
+        return f"model = {shown} is no name of a model; GET /symbols lists them"
     message = str(first["msg"]).removeprefix("Value error, ").removeprefix("Input should be ")
     if name == "symbol" and kind == "value_error":
         return f"symbol = {_plain_text(message.removeprefix('symbol '))}"
     if kind not in {"value_error", "both_symbols"}:
         message = f"allowed is {message}"
-    return message if kind == "both_symbols" else f"{name} = {given}: {message}"
+    return message if kind == "both_symbols" else f"{name} = {shown}: {message}"
 
 
 def _plain(expected: Any) -> str:

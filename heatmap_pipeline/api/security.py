@@ -38,8 +38,8 @@ _HEADERS = {
 
 def problem(status: int, detail: str, headers: dict[str, str] | None = None) -> Response:
     """Return an answer that says in a sentence why there is no other."""
-    given = {"cache-control": "no-store", **(headers or {})}
-    return Response(orjson.dumps({"detail": detail}), status, given, "application/json")
+    all_headers = {"cache-control": "no-store", **(headers or {})}
+    return Response(orjson.dumps({"detail": detail}), status, all_headers, "application/json")
 
 
 class Shield:
@@ -108,12 +108,12 @@ class TokenGate:
 
     def _knows(self, headers: Headers) -> bool:
         scheme, _, value = headers.get("authorization", "").partition(" ")
-        given = value.strip().encode("latin-1", "replace")
+        token = value.strip().encode("latin-1", "replace")
         if scheme.lower() == "basic":
             try:
-                given = base64.b64decode(given, validate=True).partition(b":")[2]
+                token = base64.b64decode(token, validate=True).partition(b":")[2]
             except binascii.Error:
                 return False
         elif scheme.lower() != "bearer":
             return False
-        return hmac.compare_digest(given, self._token)
+        return hmac.compare_digest(token, self._token)

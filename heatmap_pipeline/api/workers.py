@@ -41,15 +41,15 @@ def sockets_for(bound: socket.socket, workers: int) -> list[socket.socket]:
         return [bound] * workers
     family, address = bound.family, bound.getsockname()
     bound.close()
-    own = []
+    shared_sockets = []
     for _ in range(workers):
         shared = socket.socket(family, socket.SOCK_STREAM)
         shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         shared.bind(address)
         shared.listen(BACKLOG)
-        own.append(shared)
-    return own
+        shared_sockets.append(shared)
+    return shared_sockets
 
 
 def run_workers(work: Work, sockets: Sequence[socket.socket], tell: Callable[[str], None]) -> None:
@@ -65,10 +65,10 @@ def run_workers(work: Work, sockets: Sequence[socket.socket], tell: Callable[[st
     """
     processes: list[SpawnProcess] = []
     try:
-        with _told_to_end() as told:
-            for own in sockets:
-                processes.append(_begin(work, own))
-            _replace_dead(work, sockets, processes, told, tell)
+        with _told_to_end() as ending:
+            for shared in sockets:
+                processes.append(_begin(work, shared))
+            _replace_dead(work, sockets, processes, ending, tell)
     finally:
         _end(processes)
 
@@ -77,16 +77,16 @@ def _replace_dead(
     work: Work,
     sockets: Sequence[socket.socket],
     processes: list[SpawnProcess],
-    told: threading.Event,
+    ending: threading.Event,
     tell: Callable[[str], None],
 ) -> None:
     """Put another process in the place of each that dies, until told to end."""
     began = [time.monotonic()] * len(processes)
-    while not told.is_set():
+    while not ending.is_set():
         wait([process.sentinel for process in processes], timeout=0.2)
-        told.wait(0.02)  # one that died and may not be replaced yet would have this go round without a rest
+        ending.wait(0.02)  # one that died and may not be replaced yet would have this go round without a rest
         for number, process in enumerate(processes):
-            if process.is_alive() or told.is_set() or time.monotonic() - began[number] < _LEAST_SECONDS:
+            if process.is_alive() or ending.is_set() or time.monotonic() - began[number] < _LEAST_SECONDS:
                 continue
             tell(f"worker process {process.pid} ended by itself ({process.exitcode}); another takes its place")
             processes[number], began[number] = _begin(work, sockets[number]), time.monotonic()
@@ -115,8 +115,8 @@ def end_with_parent() -> None:
     threading.Thread(target=watch, name="parent", daemon=True).start()
 
 
-def _begin(work: Work, own: socket.socket) -> SpawnProcess:
-    process = multiprocessing.get_context("spawn").Process(target=work, args=(own,))
+def _begin(work: Work, shared: socket.socket) -> SpawnProcess:
+    process = multiprocessing.get_context("spawn").Process(target=work, args=(shared,))
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is meant for this one, which ends the others
     try:
         process.start()
@@ -127,9 +127,9 @@ def _begin(work: Work, own: socket.socket) -> SpawnProcess:
 
 @contextmanager
 def _told_to_end() -> Iterator[threading.Event]:
-    told = threading.Event()
+    ending = threading.Event()
     with ExitStack() as stack:
         for number in (signal.SIGINT, signal.SIGTERM):
-            before = signal.signal(number, lambda *_: told.set())
+            before = signal.signal(number, lambda *_: ending.set())
             stack.callback(signal.signal, number, before)
-        yield told
+        yield ending

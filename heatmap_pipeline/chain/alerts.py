@@ -46,7 +46,7 @@ def watch_symbol(connect: Connect, symbol: str, models: Sequence[str], rules: Se
     mine = _rules_for(symbol, models, rules)
     with connect() as con:
         watches = stored.load_watches(con, symbol)
-        told: list[StoredAlert] = []
+        alerts_told: list[StoredAlert] = []
         after: dict[str, Watch] = {}
         newest = 0
         for model in dict.fromkeys(str(rule.model) for rule in mine):
@@ -63,12 +63,12 @@ def watch_symbol(connect: Connect, symbol: str, models: Sequence[str], rules: Se
                 before = known[rule.name]
                 if instants:
                     after[rule.name], alerts = _shown(rule, before, instants)
-                    told += [stored_alert(symbol, model, alert) for alert in alerts]
+                    alerts_told += [stored_alert(symbol, model, alert) for alert in alerts]
                 elif before is not None:
                     after[rule.name] = before
-        told.sort(key=lambda alert: alert.at)
+        alerts_told.sort(key=lambda alert: alert.at)
         if mine or watches:
-            stored.save_watches(con, symbol, after, told)
+            stored.save_watches(con, symbol, after, alerts_told)
         return stored.last_alerts(con, symbol, stored.KEPT, newest - LOOK_BACK)[::-1]
 
 

@@ -120,18 +120,18 @@ class _Flows:
         self.history = history
         self._known: tuple[date, Carried | None, DayFlow] | None = None
 
-    def of(self, day: date, given: _DayInput, carried: Carried | None) -> DayFlow:
+    def of(self, day: date, day_input: _DayInput, carried: Carried | None) -> DayFlow:
         """Return the flows of a day."""
         if self._known is None or self._known[:2] != (day, carried):
-            if carried is None and given.samples.empty:
-                self._refuse_beginning(day, given)
+            if carried is None and day_input.samples.empty:
+                self._refuse_beginning(day, day_input)
             flow = compute_flow(
-                given.open_time,
-                given.prices["volume"],
+                day_input.open_time,
+                day_input.prices["volume"],
                 self.history.symbol.candle_interval_seconds,
-                _microseconds(given.samples["snapshot_time"]),
-                given.samples["contracts"].to_numpy(),
-                given.sample_step,
+                _microseconds(day_input.samples["snapshot_time"]),
+                day_input.samples["contracts"].to_numpy(),
+                day_input.sample_step,
                 carried,
                 day,
                 self.history.symbol.symbol,
@@ -139,10 +139,10 @@ class _Flows:
             self._known = day, carried, flow
         return self._known[2]
 
-    def _refuse_beginning(self, day: date, given: _DayInput) -> None:
+    def _refuse_beginning(self, day: date, day_input: _DayInput) -> None:
         """Say why a first day has no sample to start from, where all that it had were left out."""
         symbol = self.history.symbol.symbol
-        counts = given.repairs["open_interest"]
+        counts = day_input.repairs["open_interest"]
         reasons = [f"{counts[name]}: {words}" for name, words in LEFT_OUT.items() if name in counts]
         if reasons:
             file = ArchiveFile(symbol, day).name
@@ -159,23 +159,23 @@ def _microseconds(column: pd.Series[Any]) -> Ints:
     return column.to_numpy().astype("datetime64[us]").astype(np.int64)
 
 
-def _day_candles(given: _DayInput, flow: DayFlow) -> DayCandles:
+def _day_candles(day_input: _DayInput, flow: DayFlow) -> DayCandles:
     return DayCandles(
-        given.open_time[flow.first :],
-        **{name: column[flow.first :] for name, column in given.prices.items()},
+        day_input.open_time[flow.first :],
+        **{name: column[flow.first :] for name, column in day_input.prices.items()},
         flow=flow.flow,
         open_interest=flow.open_interest,
         factor=flow.factor,
     )
 
 
-def _kept(state: ModelState, flow: DayFlow, given: _DayInput, candles: DayCandles) -> dict[str, Any]:
+def _kept(state: ModelState, flow: DayFlow, day_input: _DayInput, candles: DayCandles) -> dict[str, Any]:
     """Return what a day says of itself besides its lots, exact and JSON-able; what follows it starts from that."""
     kept = {
         "open_interest": state.open_interest,
         "unlocated": list(state.unlocated),
         **flow.carried.to_json(),
-        CLOSES: given.closes,
+        CLOSES: day_input.closes,
     }
     shifted = np.flatnonzero(candles.factor != 1)
     if len(shifted):
@@ -213,19 +213,19 @@ class _Walk:
         records = self.history.days[self.model]
         return restarted(records.get(day)) or (day == self._restart and day - ONE_DAY in records)
 
-    def parameters(self, day: date, given: _DayInput) -> ModelParameters:
+    def parameters(self, day: date, day_input: _DayInput) -> ModelParameters:
         """Return the parameters of a day that the walk has come to."""
         symbol, before = self.history.symbol, None
         if self.before is not None and (day_closes := closes(self.before)) is not None:
             before = ModelParameters.from_json(self.before.parameters).bucket, day_closes[1]
-        bucket = day_bucket(self.settings, symbol.symbol, before, given.closes[0])
+        bucket = day_bucket(self.settings, symbol.symbol, before, day_input.closes[0])
         return resolve_parameters(self.settings, symbol, self.model, day, bucket)
 
     def compute(
         self,
         connect: Connect,
         day: date,
-        given: _DayInput,
+        day_input: _DayInput,
         parameters: ModelParameters,
         snapshot_seconds: int | None,
     ) -> tuple[DayRecord, DayResult]:
@@ -233,11 +233,11 @@ class _Walk:
         if self.before is not None and self._here is None:
             self._arrive(connect)
         carried = self._here[1] if self._here is not None else None
-        flow = self._flow(day, given, carried)
+        flow = self._flow(day, day_input, carried)
         state = self._start(parameters, flow)
-        candles = _day_candles(given, flow)
+        candles = _day_candles(day_input, flow)
         result = run_day(parameters, state, candles, snapshot_seconds)
-        kept = _kept(result.state, flow, given, candles)
+        kept = _kept(result.state, flow, day_input, candles)
         if self.before is None and self._begins_anew(day):
             kept[RESTARTED] = True
         day_record = DayRecord(
@@ -248,7 +248,7 @@ class _Walk:
             previous_hash=self.before.state_hash if self.before is not None else "",
             state_hash=result.state.hash(kept),
             parameters=parameters.to_json(),
-            repairs={**given.repairs, **flow.repairs, "held": flow.held},
+            repairs={**day_input.repairs, **flow.repairs, "held": flow.held},
             provisional=self.history.provisional(day),
             state=kept,
             created_at=datetime.now(UTC).replace(tzinfo=None),
@@ -256,9 +256,9 @@ class _Walk:
         self.before, self._here = day_record, (result.state, flow.carried)
         return day_record, result
 
-    def _flow(self, day: date, given: _DayInput, carried: Carried | None) -> DayFlow:
+    def _flow(self, day: date, day_input: _DayInput, carried: Carried | None) -> DayFlow:
         try:
-            return self.flows.of(day, given, carried)
+            return self.flows.of(day, day_input, carried)
         except MarketError as error:
             missing = self.history.raw["open_interest"][day].facts.get("missing_file")
             if missing is None:
@@ -290,13 +290,13 @@ class _Walk:
         for record in reversed(again):
             self._go_again(record, inputs[record.day])
 
-    def _go_again(self, record: DayRecord, given: _DayInput) -> None:
+    def _go_again(self, record: DayRecord, day_input: _DayInput) -> None:
         """Go through a stored day whose lots are not kept; the hash of its state proves that it is the same."""
-        flow = self._flow(record.day, given, self._here[1] if self._here is not None else None)
+        flow = self._flow(record.day, day_input, self._here[1] if self._here is not None else None)
         parameters = ModelParameters.from_json(record.parameters)
-        candles = _day_candles(given, flow)
+        candles = _day_candles(day_input, flow)
         state = run_day(parameters, self._start(parameters, flow), candles).state
-        kept = _kept(state, flow, given, candles)
+        kept = _kept(state, flow, day_input, candles)
         if restarted(record):
             kept[RESTARTED] = True
         if state.hash(kept) != record.state_hash:
@@ -409,19 +409,19 @@ def advance(
         for model in settings.models
     ]
     with _Commits(connect, commit_days) as commits:
-        for day, given in _each_day(connect, settings, history, days):
+        for day, day_input in _each_day(connect, settings, history, days):
             for walk in walks:
-                yield _advance_day(connect, commits, walk, day, given)
+                yield _advance_day(connect, commits, walk, day, day_input)
 
 
 def _advance_day(
-    connect: Connect, commits: _Commits[tuple[DayRecord, DayResult]], walk: _Walk, day: date, given: _DayInput
+    connect: Connect, commits: _Commits[tuple[DayRecord, DayResult]], walk: _Walk, day: date, day_input: _DayInput
 ) -> DayReport:
     walk.enter(day)
     history, model = walk.history, walk.model
     known = history.days[model].get(day)
     previous = walk.before.state_hash if walk.before is not None else ""
-    parameters = walk.parameters(day, given)
+    parameters = walk.parameters(day, day_input)
     if known is not None and (known.input_hash, known.previous_hash, known.parameters) == (
         history.input_hash(day),
         previous,
@@ -429,7 +429,7 @@ def _advance_day(
     ):
         walk.skip(known)
         return DayReport(day, model, True, {})
-    record, result = walk.compute(connect, day, given, parameters, None)
+    record, result = walk.compute(connect, day, day_input, parameters, None)
     commits.add((record, result))
     return DayReport(day, model, False, _numbers(result, history.symbol.unit.lower()))
 
@@ -493,12 +493,14 @@ def sample(connect: Connect, settings: Settings, symbol: str, days: Sequence[dat
         for day in days:
             yield from (DayReport(day, model, True, {}) for model in walks if day < oldest[model])
         wanted = [day for day in days if day >= min(oldest.values())]
-        for day, given in _each_day(connect, settings, history, wanted):
+        for day, day_input in _each_day(connect, settings, history, wanted):
             for model, walk in walks.items():
                 if day < oldest[model]:
                     walk.skip(history.days[model][day])
                 else:
-                    yield _sample_day(connect, commits, walk, day, given, seconds, history.snapshots[model].get(day))
+                    yield _sample_day(
+                        connect, commits, walk, day, day_input, seconds, history.snapshots[model].get(day)
+                    )
     _drop_old_cells(connect, history, oldest)
 
 
@@ -528,7 +530,7 @@ def _sample_day(
     commits: _Commits[DayCells],
     walk: _Walk,
     day: date,
-    given: _DayInput,
+    day_input: _DayInput,
     seconds: int,
     done: tuple[str, int] | None,
 ) -> DayReport:
@@ -540,8 +542,8 @@ def _sample_day(
     if done == (known.state_hash, seconds):
         walk.skip(known)
         return DayReport(day, model, True, {})
-    parameters = walk.parameters(day, given)
-    record, result = walk.compute(connect, day, given, parameters, seconds)
+    parameters = walk.parameters(day, day_input)
+    record, result = walk.compute(connect, day, day_input, parameters, seconds)
     if record.state_hash != known.state_hash:
         raise ChainError(
             f"{symbol} {model}: {day} is stale, its snapshots would not match its events; "

@@ -80,8 +80,8 @@ class History:
         if candles is None or samples is None:
             return None
         known = [candles.content_hash, samples.content_hash, self.repairs(day), self.provisional(day)]
-        given = json.dumps(known, sort_keys=True)
-        return hashlib.blake2b(given.encode(), digest_size=16).hexdigest()
+        text = json.dumps(known, sort_keys=True)
+        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
     def repairs(self, day: date) -> dict[str, Any]:
         """Return what was repaired in the rows of a stored day, and how the clock of its samples was told."""
@@ -152,12 +152,13 @@ def resolve_parameters(
     """
     if model not in MODELS:
         raise ChainError(f"{record.symbol} {model}: this program has no such model; it has {listed(MODELS)}")
-    own = settings.of(record.symbol)
+    of_symbol = settings.of(record.symbol)
     bracket = Bracket()
-    if own.maintenance_margin_rate is None or own.max_leverage is None:
+    if of_symbol.maintenance_margin_rate is None or of_symbol.max_leverage is None:
         bracket = _first_bracket(settings, record.symbol, day)
     bracket = Bracket(
-        own.maintenance_margin_rate or bracket.maintenance_margin_rate, own.max_leverage or bracket.max_leverage
+        of_symbol.maintenance_margin_rate or bracket.maintenance_margin_rate,
+        of_symbol.max_leverage or bracket.max_leverage,
     )
     try:
         return ModelParameters(MODELS[model], bucket, record.candle_interval_seconds, bracket)
@@ -171,9 +172,9 @@ def resolve_parameters(
 def _first_bracket(settings: Settings, symbol: str, day: date) -> Bracket:
     """Return the first bracket of a market on a day, by a file or by what its exchange told, else the default."""
     for place in (settings.leverage_brackets, kept_tiers(settings.archives, symbol)):
-        found = None if place is None else load_bracket(place, symbol, day)
-        if found is not None:
-            return Bracket(*found)
+        bracket_values = None if place is None else load_bracket(place, symbol, day)
+        if bracket_values is not None:
+            return Bracket(*bracket_values)
     if settings.leverage_brackets is not None:
         raise ChainError(
             f"{symbol} is not in HEATMAP_LEVERAGE_BRACKETS = {settings.leverage_brackets}; set "
@@ -230,8 +231,8 @@ def _other_parameters(recorded: str, wanted: str) -> str:
 
 def closes(record: DayRecord) -> tuple[float, float] | None:
     """Return the first and the last close of the candles a day was computed from, USDT; None from earlier versions."""
-    found = record.state.get(CLOSES)
-    return None if found is None else (found[0], found[1])
+    ends = record.state.get(CLOSES)
+    return None if ends is None else (ends[0], ends[1])
 
 
 def restarted(record: DayRecord | None) -> bool:
@@ -293,13 +294,13 @@ def outdated_days(settings: Settings, history: History, model: str) -> list[Stal
     snapshots, kept_from = history.snapshots[model], history.cells_from(settings, model)
     seconds = SECONDS[settings.snapshot_interval_of(history.symbol.symbol)]
     reason = "its snapshots are not made from its present events, were not kept, or are at another interval"
-    found = {
+    to_sample = {
         day: Stale(day, reason, day)
         for day, record in history.days[model].items()
         if day >= kept_from and snapshots.get(day) != (record.state_hash, seconds)
     }
-    found |= {stale.day: stale for stale in stale_days(settings, history, model)}
-    return [found[day] for day in sorted(found)]
+    to_sample |= {stale.day: stale for stale in stale_days(settings, history, model)}
+    return [to_sample[day] for day in sorted(to_sample)]
 
 
 def rebuilding(settings: Settings, history: History, *, through: date | None = None) -> str:
@@ -376,8 +377,8 @@ def check_gap(
     if last is None:
         return
     gap = [last + timedelta(days=step) for step in range(1, (day - last).days)]
-    if found := available(gap):
+    if lacking := available(gap):
         raise ChainError(
-            f"{symbol}: --restart at {day} would leave out days the source has, the first is {min(found)}; fill the "
+            f"{symbol}: --restart at {day} would leave out days the source has, the first is {min(lacking)}; fill the "
             f"gap with `{run_command(settings, symbol, gap[0], gap[-1])}`"
         )

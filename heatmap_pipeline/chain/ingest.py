@@ -74,16 +74,16 @@ def ingest_candles(
     check_kind(chosen, settings, symbol)
     contract = _contract(chosen, market, symbol)
     market.prepare(symbol, days)
-    held = published.raw_days - known if published is not None else frozenset()
-    span = known | held
-    inside = [day for day in days if span and min(span) <= day <= max(span) and day not in held]
+    published_days = published.raw_days - known if published is not None else frozenset()
+    span = known | published_days
+    inside = [day for day in days if span and min(span) <= day <= max(span) and day not in published_days]
     available = market.available(symbol, inside)
     # Neither a stored day whose file is gone nor a day of a gap between two histories is asked for.
     wanted = [day for day in days if day not in inside or day in available]
     interval = chosen.candle_interval_seconds if chosen else market.interval(settings, symbol, wanted)
-    given = _kept_if_gone(market.candles(symbol, wanted, interval), set(wanted) - known)
+    candle_days = _kept_if_gone(market.candles(symbol, wanted, interval), set(wanted) - known)
     read: set[date] = set()
-    for chunk in _chunks(_judged_candles(connect, settings, symbol, given, interval, anew)):
+    for chunk in _chunks(_judged_candles(connect, settings, symbol, candle_days, interval, anew)):
         read |= {clean.day for clean in chunk}
         with connect() as con:
             if record is None:
@@ -325,9 +325,9 @@ def check_kind(record: SymbolRecord | None, settings: Settings, symbol: str) -> 
             f"{symbol}: {here} holds {stored_kind} history (source {record.source}), and this would be {asked} data "
             f"({folder}source {settings.source}); they are never mixed: use {elsewhere}{other}"
         )
-    own = settings.of(symbol).candle_interval
-    if own is not None and SECONDS[own] != record.candle_interval_seconds:
+    interval = settings.of(symbol).candle_interval
+    if interval is not None and SECONDS[interval] != record.candle_interval_seconds:
         raise IngestError(
-            f"{symbol}: {setting_of('candle_interval', symbol)} = {own}, and its history is stored in candles of "
+            f"{symbol}: {setting_of('candle_interval', symbol)} = {interval}, and its history is stored in candles of "
             f"{interval_name(record.candle_interval_seconds)}; an interval is fixed once chosen: use {elsewhere}"
         )

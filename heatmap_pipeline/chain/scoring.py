@@ -337,13 +337,13 @@ def _score(
     without, without_at_start = hourly_predicted(start, *volume_only.liquidated(known))
     hours = ScoreHours(known.market, predicted, at_start, reported, recorded, without, without_at_start)
     starts = history_starts(known.days)
-    own = record.exchange == own_exchange(symbol)
+    of_its_exchange = record.exchange == own_exchange(symbol)
     counted = without_warm_up(hours, starts)
-    rows = score(counted, own_exchange=own, cells=known.cells, trailing_days=trailing_days, seed=SEED)
+    rows = score(counted, own_exchange=of_its_exchange, cells=known.cells, trailing_days=trailing_days, seed=SEED)
     last = max(known.days)
     parameters = {
         "exchange": record.exchange,
-        "own_exchange": own,
+        "own_exchange": of_its_exchange,
         "complete": record.complete,
         "first_day": str(min(known.days)),
         "last_day": str(last),

@@ -122,9 +122,9 @@ def _change(
     if whole := _of_the_home(settings, history):
         return Change(None, whole)
     days = [first + timedelta(days=ago) for ago in range((max(last, tip) - first).days + 1)]
-    found = list(_changed_days(con, settings, history, days))
-    if found:
-        return min(found, key=lambda change: change.day or date.min)
+    changes = list(_changed_days(con, settings, history, days))
+    if changes:
+        return min(changes, key=lambda change: change.day or date.min)
     reason = next(filter(None, _left_to_do(con, settings, history, days, drawn, prints)), "")
     return Change(tip, reason) if reason else None
 

@@ -154,18 +154,18 @@ def _shard(settings: Settings, again: str) -> Iterator[Shard]:
     prepare_home(settings)
     with one_run_at_a_time(settings, lambda text: click.echo(text, err=True)), ExitStack() as stack:
         try:
-            own = stack.enter_context(shard(settings))
+            opened = stack.enter_context(shard(settings))
         except HeatmapError as error:
             tell_of_command(settings, [Failure(symbol, str(error)) for symbol in settings.symbols], [], again)
             raise
-        if own.refused:
-            tell_of_command(settings, [Failure(*each) for each in own.refused.items()], [], again)
+        if opened.refused:
+            tell_of_command(settings, [Failure(*each) for each in opened.refused.items()], [], again)
         try:
-            yield own
+            yield opened
         finally:  # also where what was run has failed
-            for words in own.refused.values():
+            for words in opened.refused.values():
                 tell(words)
-    if own.refused:
+    if opened.refused:
         raise SystemExit(1)
 
 

@@ -220,8 +220,8 @@ class BookMap:
 
         names = ("long", "short", "cumulative_long", "cumulative_short", "distance_percent")
         frame = pd.DataFrame({name: getattr(self, name) for name in names}, index=pd.Index(self.prices, name="price"))
-        own = {"state_at": text_of(self.time), "price": self.price, "price_bin_size": self.price_bin_size}
-        frame.attrs.update(own | self.provenance.record())
+        head = {"state_at": text_of(self.time), "price": self.price, "price_bin_size": self.price_bin_size}
+        frame.attrs.update(head | self.provenance.record())
         return frame
 
 
@@ -406,8 +406,8 @@ class Series:
         return figure_of(self)
 
     def _attrs(self) -> dict[str, Any]:
-        own = {"price_bin_size": self.price_bin_size, "interval_seconds": self.interval_seconds}
-        return {**own, "located_share": self.located_share, **self.provenance.record()}
+        head = {"price_bin_size": self.price_bin_size, "interval_seconds": self.interval_seconds}
+        return {**head, "located_share": self.located_share, **self.provenance.record()}
 
 
 @dataclass(frozen=True, eq=False)

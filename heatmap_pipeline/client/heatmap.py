@@ -352,8 +352,8 @@ class Heatmap:
         return provenance, market
 
     def _ask(self, path: str, query: Mapping[str, Any] | None = None) -> Any:
-        given = {name: _plain(value) for name, value in (query or {}).items() if value is not None}
-        body = self._access.ask(path, given)
+        parameters = {name: _plain(value) for name, value in (query or {}).items() if value is not None}
+        body = self._access.ask(path, parameters)
         try:
             return orjson.loads(body)
         except ValueError:
@@ -450,8 +450,8 @@ def instant(moment: Moment, name: str) -> datetime:
     """
     text = moment.isoformat() if isinstance(moment, date) else str(moment).strip()
     try:
-        given = datetime.fromisoformat(text.upper())
-        return given.replace(tzinfo=UTC) if given.tzinfo is None else given.astimezone(UTC)
+        parsed = datetime.fromisoformat(text.upper())
+        return parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed.astimezone(UTC)
     except (ValueError, OverflowError):
         raise ClientError(
             f"{name} = {printable(text)!r}: not an ISO 8601 time; write 2024-07-01, 2024-07-01T12:00Z or "

@@ -134,7 +134,7 @@ def _check_file(path: Path) -> tuple[int, int, int]:
         home = path.parent if path.name == FORMER else path.parent.parent
         raise ClientError(f"{path} is private to the pipeline; give {home / 'heatmap.duckdb'}")
     try:
-        found = path.stat()
+        status = path.stat()
         with path.open("rb") as file:
             start = file.read(16)
     except FileNotFoundError:
@@ -146,4 +146,4 @@ def _check_file(path: Path) -> tuple[int, int, int]:
     where, magic = _MAGIC
     if start[where] != magic:
         raise ClientError(f"{path} is not a file of DuckDB; {what}")
-    return found.st_ino, found.st_mtime_ns, found.st_size
+    return status.st_ino, status.st_mtime_ns, status.st_size

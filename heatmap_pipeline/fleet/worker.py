@@ -288,8 +288,8 @@ def shard(settings: Settings) -> Iterator[Shard]:
     """
     bucket = open_bucket(settings)
     bucket.check_swaps()
-    with scratch_home(settings) as own:
-        each = Shard(own, bucket)
+    with scratch_home(settings) as scratch:
+        each = Shard(scratch, bucket)
         each.hydrate()
         yield each
         for symbol in each.settings.symbols:
@@ -330,11 +330,11 @@ def run_symbols(
     Example:
         >>> run_symbols(settings, {"BTCUSDT": (first, last)}, run_days)  # doctest: +SKIP
     """
-    with shard(settings) as own:
-        asked = requests(own.settings) if callable(requests) else requests
-        days = {symbol: span for symbol, span in asked.items() if symbol not in own.refused}
-        outcome = own.running(run)(own.settings, days, **options)
-        outcome.failures.update(own.refused)
+    with shard(settings) as opened:
+        asked = requests(opened.settings) if callable(requests) else requests
+        days = {symbol: span for symbol, span in asked.items() if symbol not in opened.refused}
+        outcome = opened.running(run)(opened.settings, days, **options)
+        outcome.failures.update(opened.refused)
         return outcome
 
 

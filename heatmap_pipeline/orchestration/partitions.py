@@ -46,8 +46,8 @@ def there(settings: Settings) -> tuple[date, date] | None:
         market = open_market(settings)
     except NoDataError:
         return None
-    found = set().union(*(market.available(symbol, days) for symbol in settings.symbols))
-    return (min(found), max(found)) if found else None
+    days_there = set().union(*(market.available(symbol, days) for symbol in settings.symbols))
+    return (min(days_there), max(days_there)) if days_there else None
 
 
 def as_days(keys: Iterable[str]) -> list[date]:

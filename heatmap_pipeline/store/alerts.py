@@ -110,7 +110,7 @@ def save_watches(con: Connection, symbol: str, watches: Mapping[str, Watch], ale
 def last_alerts(con: Connection, symbol: str | None, limit: int, since: int = 0) -> list[StoredAlert]:
     """Return the newest alerts, of one symbol or of all, newest first; none of a database of an earlier version."""
     try:
-        found = rows(
+        newest = rows(
             con,
             "SELECT * FROM alerts WHERE (symbol = ? OR ? IS NULL) AND known_at >= ? "
             "ORDER BY known_at DESC, symbol DESC, rowid DESC LIMIT ?",
@@ -118,7 +118,7 @@ def last_alerts(con: Connection, symbol: str | None, limit: int, since: int = 0)
         )
     except duckdb.CatalogException:
         return []
-    return [StoredAlert(name, model, micros(at), *rest) for name, model, at, *rest in found]
+    return [StoredAlert(name, model, micros(at), *rest) for name, model, at, *rest in newest]
 
 
 def newest_end(con: Connection, symbol: str, model: str) -> int | None:

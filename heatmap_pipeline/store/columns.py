@@ -59,12 +59,12 @@ def modest(con: Connection) -> None:
 
 def served_symbols(con: Connection) -> list[tuple[SymbolRecord, tuple[str, ...]]]:
     """Return every symbol that has computed days, by name, and the models it has them of."""
-    found = rows(
+    records = rows(
         con,
         "SELECT s, (SELECT list_sort(list(DISTINCT model)) FROM heatmap_days WHERE symbol = s.symbol) "
         "FROM symbols AS s WHERE s.symbol IN (SELECT symbol FROM heatmap_days) ORDER BY s.symbol",
     )
-    return [(SymbolRecord.of_row(row), tuple(models)) for row, models in found]
+    return [(SymbolRecord.of_row(row), tuple(models)) for row, models in records]
 
 
 def any_row(con: Connection) -> bool:
@@ -134,19 +134,19 @@ def first_samples(con: Connection, symbol: str, days: Iterable[date]) -> dict[da
         StoreError: if a day has no sample.
     """
     wanted = sorted(set(days))
-    found = rows(
+    starts = rows(
         con,
         "SELECT day, arg_min(contracts, snapshot_time) FROM raw_open_interest "
         "WHERE symbol = ? AND day IN (SELECT unnest(?)) GROUP BY day",
         [symbol, wanted],
     )
-    missing = set(wanted) - {day for day, _ in found}
+    missing = set(wanted) - {day for day, _ in starts}
     if missing:
         raise StoreError(
             f"{symbol} {min(missing)} has no open interest to start from; "
             f"run `{stored_command(con, 'refresh', symbol)}` again"
         )
-    return dict(found)
+    return dict(starts)
 
 
 @dataclass(frozen=True, eq=False)
@@ -219,11 +219,11 @@ def reported_liquidations(con: Connection, symbol: str, first: int, last: int, s
     )
     names = np.array(stretches.column("source").to_pylist(), dtype=object)
     ends = np.stack([column(stretches, name, np.int64) for name in ("from", "to")], axis=1).clip(first, last)
-    found = []
+    reports = []
     for source in sorted(set(names)):
         complete, resolution = about.get(source, (None, 0))
         table = arrow(con, _SUMS, [step, step, symbol, source, as_moment(first), as_moment(last)])
-        found.append(
+        reports.append(
             Reports(
                 source,
                 complete,
@@ -234,7 +234,7 @@ def reported_liquidations(con: Connection, symbol: str, first: int, last: int, s
                 *(column(table, name, np.float64) for name in ("price", "quantity", "volume")),
             )
         )
-    return found
+    return reports
 
 
 _SUMS = """

@@ -95,18 +95,23 @@ def commit_days(con: Connection, computed: Sequence[tuple[DayRecord, DayResult]]
 def _replace_days(con: Connection, computed: Sequence[tuple[DayRecord, DayResult]]) -> None:
     records = [record for record, _ in computed]
     parameters = [json.loads(record.parameters) for record in records]
-    books = [BOOKS[one["books"]] for one in parameters]
+    books = [BOOKS[chosen["books"]] for chosen in parameters]
     for name in ("position_events", "book_ledger", "open_positions", "lot_days", "heatmap_days", "snapshot_days"):
         _delete_days(con, name, records)
-    events = (_events(*one, sides_of) for one, sides_of in zip(computed, books, strict=True))
+    events = (_events(record, result, sides_of) for (record, result), sides_of in zip(computed, books, strict=True))
     insert_parts(con, "position_events", events)
     _replace_lots(con, computed)
-    ledgers = (_ledger(one[0], one[1].ledger, sides_of) for one, sides_of in zip(computed, books, strict=True))
+    ledgers = (
+        _ledger(record, result.ledger, sides_of) for (record, result), sides_of in zip(computed, books, strict=True)
+    )
     insert_parts(con, "book_ledger", ledgers)
     con.executemany(
-        "INSERT INTO heatmap_days VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", [_row(*one) for one in computed]
+        "INSERT INTO heatmap_days VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [_row(record, result) for record, result in computed],
     )
-    buckets = {record.symbol: (record, float(one["bucket"])) for record, one in zip(records, parameters, strict=True)}
+    buckets = {
+        record.symbol: (record, float(chosen["bucket"])) for record, chosen in zip(records, parameters, strict=True)
+    }
     for record, bucket in buckets.values():  # the last day of each symbol
         _show_bucket(con, record, bucket)
 
@@ -118,11 +123,12 @@ def _replace_lots(con: Connection, computed: Sequence[tuple[DayRecord, DayResult
         query = "SELECT max(day) FROM heatmap_days WHERE symbol = ? AND model = ?"
         days = [scalar(con, query, list(key)), *(record.day for record, _ in computed if _key(record) == key)]
         oldest[key] = max(day for day in days if day is not None) - timedelta(days=LOT_DAYS - 1)
-    kept = [(one, result) for one, result in computed if one.day >= oldest[_key(one)] or _ends_a_month(one.day)]
+    kept = [pair for pair in computed if pair[0].day >= oldest[_key(pair[0])] or _ends_a_month(pair[0].day)]
     if kept:
         insert_parts(con, "open_positions", (_positions(record, result.state.lots) for record, result in kept))
         con.executemany(
-            "INSERT INTO lot_days VALUES (?, ?, ?, ?)", [[*_key(one), one.day, one.state_hash] for one, _ in kept]
+            "INSERT INTO lot_days VALUES (?, ?, ?, ?)",
+            [[*_key(record), record.day, record.state_hash] for record, _ in kept],
         )
     for key, first in oldest.items():
         for name in ("open_positions", "lot_days"):
@@ -173,8 +179,8 @@ def _show_bucket(con: Connection, record: DayRecord, bucket: float) -> None:
 def _delete_days(con: Connection, name: str, days: Iterable[DayRecord | DayCells]) -> None:
     """Delete what a table holds of days of models, days in a row at once."""
     wanted: dict[tuple[str, str], set[date]] = {}
-    for one in days:
-        wanted.setdefault((one.symbol, one.model), set()).add(one.day)
+    for record in days:
+        wanted.setdefault((record.symbol, record.model), set()).add(record.day)
     for key, of_model in wanted.items():
         for first in sorted(of_model):
             if first - ONE_DAY in of_model:
@@ -202,12 +208,12 @@ def _first_unfit(con: Connection, records: Sequence[DayRecord]) -> tuple[int, Ch
 def _check_predecessor(con: Connection, record: DayRecord, known: str | None) -> None:
     """Hold a day against the one before it, whose state is known where it is stored together with this one."""
     before = record.day - ONE_DAY
-    found = [(known,)]
+    states = [(known,)]
     if known is None:
         query = "SELECT state_hash FROM heatmap_days WHERE symbol = ? AND model = ? AND day = ?"
-        found = rows(con, query, [record.symbol, record.model, before])
+        states = rows(con, query, [record.symbol, record.model, before])
     name = f"{record.symbol} {record.model} {record.day}"
-    if not found and record.previous_hash:
+    if not states and record.previous_hash:
         newest = scalar(
             con,
             "SELECT max(day) FROM heatmap_days WHERE symbol = ? AND model = ? AND day < ?",
@@ -218,7 +224,7 @@ def _check_predecessor(con: Connection, record: DayRecord, known: str | None) ->
             f"{name} needs {before} before it, which is not computed; "
             f"run `{stored_command(con, 'run', record.symbol, days=(start, record.day))}`"
         )
-    if found and found[0][0] != record.previous_hash and (record.previous_hash or not record.state.get("restarted")):
+    if states and states[0][0] != record.previous_hash and (record.previous_hash or not record.state.get("restarted")):
         raise ChainError(
             f"{name} was computed from another state than {before} has now (did another run rebuild it?); "
             f"run `{stored_command(con, 'run', record.symbol, days=(record.day, record.day))}`"
@@ -308,16 +314,16 @@ def commit_cells(con: Connection, days: Sequence[DayCells]) -> None:
     with transaction(con):
         for name in ("liquidation_snapshots", "saved_snapshots", "snapshot_days", "coarse_days"):
             _delete_days(con, name, days)
-        insert_parts(con, "liquidation_snapshots", (_cells(one) for one in days))
-        for one in days:
-            key = [one.symbol, one.model, one.day]
-            count = len(one.cells["timestamp"])
+        insert_parts(con, "liquidation_snapshots", (_cells(each) for each in days))
+        for each in days:
+            key = [each.symbol, each.model, each.day]
+            count = len(each.cells["timestamp"])
             con.execute(
                 "INSERT INTO snapshot_days VALUES (?, ?, ?, ?, ?, ?)",
-                [*key, one.state_hash, one.interval_seconds, count],
+                [*key, each.state_hash, each.interval_seconds, count],
             )
-            if one.merged is not None:
-                con.execute("INSERT INTO coarse_days VALUES (?, ?, ?, ?, ?)", [*key, *one.merged])
+            if each.merged is not None:
+                con.execute("INSERT INTO coarse_days VALUES (?, ?, ?, ?, ?)", [*key, *each.merged])
 
 
 def drop_cells(con: Connection, symbol: str, models: Sequence[str], first: date) -> int:

@@ -103,12 +103,12 @@ def restarted_days(con: Connection, symbol: str) -> list[date]:
 
 def computed_days(con: Connection) -> dict[str, dict[str, dict[date, str]]]:
     """Return the parameters of every computed day, by symbol, model and day, rising."""
-    found: dict[str, dict[str, dict[date, str]]] = {}
+    computed: dict[str, dict[str, dict[date, str]]] = {}
     for symbol, model, day, parameters in rows(
         con, "SELECT symbol, model, day, parameters FROM heatmap_days ORDER BY ALL"
     ):
-        found.setdefault(symbol, {}).setdefault(model, {})[day] = parameters
-    return found
+        computed.setdefault(symbol, {}).setdefault(model, {})[day] = parameters
+    return computed
 
 
 def load_state(con: Connection, symbol: str, model: str, day: date) -> tuple[ModelState, dict[str, Any]] | None:
@@ -163,12 +163,12 @@ def coarse_days(con: Connection, symbol: str, model: str) -> dict[date, tuple[in
 
 def snapshot_days(con: Connection, symbol: str, model: str) -> dict[date, tuple[str, int]]:
     """Return the state hash and the interval (seconds) that each stored day of cells was made with, rising."""
-    found = rows(
+    stored = rows(
         con,
         "SELECT day, state_hash, interval_seconds FROM snapshot_days WHERE symbol = ? AND model = ? ORDER BY day",
         [symbol, model],
     )
-    return {day: (state_hash, interval) for day, state_hash, interval in found}
+    return {day: (state_hash, interval) for day, state_hash, interval in stored}
 
 
 def record_failure(con: Connection, symbol: str, stage: str, day: date, message: str) -> None:
@@ -190,13 +190,13 @@ def clear_failures(con: Connection, symbol: str, stage: str, first: date, last: 
 
 def failed_outside(con: Connection, symbol: str) -> list[date]:
     """Return days before the first stored one and after the last that could not be read, rising."""
-    found = rows(
+    outside = rows(
         con,
         "SELECT DISTINCT day FROM failed_days, (SELECT min(day) AS first, max(day) AS last FROM raw_days "
         "WHERE symbol = ?) WHERE symbol = ? AND stage LIKE 'raw%' AND day NOT BETWEEN first AND last ORDER BY day",
         [symbol, symbol],
     )
-    return [day for (day,) in found]
+    return [day for (day,) in outside]
 
 
 def clear_failures_to_read(con: Connection, symbol: str, days: Collection[date]) -> None:

@@ -48,14 +48,14 @@ _CREATES = re.compile(r"^CREATE (TYPE|TABLE|VIEW) (\w+)", re.MULTILINE)
 
 def columns_there(con: Connection, database: str | None = None) -> dict[str, list[str]]:
     """Return the columns of every table, in order; `database` is the name of an attached one."""
-    found = rows(
+    pairs = rows(
         con,
         "SELECT table_name, column_name FROM duckdb_columns() WHERE database_name = ? AND NOT internal "
         "AND table_name IN (SELECT table_name FROM duckdb_tables()) ORDER BY table_oid, column_index",
         [database or scalar(con, "SELECT current_database()")],
     )
     columns: dict[str, list[str]] = {}
-    for name, column in found:
+    for name, column in pairs:
         columns.setdefault(name, []).append(column)
     return columns
 

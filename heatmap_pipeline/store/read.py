@@ -67,13 +67,13 @@ class SymbolStatus:
 
 def newest_located_share(con: Connection, symbol: str, model: str) -> float:
     """Return the share of the open interest that the newest books put at a liquidation price, 0 if there are none."""
-    found = rows(
+    books = rows(
         con,
         "SELECT located, open_interest FROM book_ledger WHERE symbol = ? AND model = ? AND timestamp = "
         "(SELECT max(timestamp) FROM book_ledger WHERE symbol = ? AND model = ?) ORDER BY side",
         [symbol, model, symbol, model],
     )
-    return located_share([located for located, _ in found], found[0][1]) if found else 0.0
+    return located_share([located for located, _ in books], books[0][1]) if books else 0.0
 
 
 def status(con: Connection) -> list[SymbolStatus]:
@@ -90,13 +90,13 @@ def status(con: Connection) -> list[SymbolStatus]:
 
 def _status_of(con: Connection, symbol: str, model: str | None) -> SymbolStatus:
     record = get_symbol(con, symbol)
-    found = rows(
+    stored_days = rows(
         con,
         "SELECT day, previous_hash, state_hash, parameters, provisional FROM heatmap_days "
         "WHERE symbol = ? AND model = ? ORDER BY day",
         [symbol, model],
     )
-    days = [row[0] for row in found]
+    days = [row[0] for row in stored_days]
     return SymbolStatus(
         symbol=symbol,
         model=model,
@@ -107,8 +107,8 @@ def _status_of(con: Connection, symbol: str, model: str | None) -> SymbolStatus:
         last_day=days[-1] if days else None,
         days=len(days),
         gaps=missing_days(days),
-        parameters={row[0]: row[3] for row in found},
-        provisional_days=tuple(row[0] for row in found if row[4]),
+        parameters={row[0]: row[3] for row in stored_days},
+        provisional_days=tuple(row[0] for row in stored_days if row[4]),
         failed=tuple(failed_days(con, symbol)),
         located_share=newest_located_share(con, symbol, model) if model else 0.0,
         newest_candle=newest_candle(con, symbol),

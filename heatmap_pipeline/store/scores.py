@@ -324,17 +324,17 @@ class StoredScore:
 def load_score(con: Connection, symbol: str, model: str) -> StoredScore | None:
     """Return the stored score of a symbol and model, its rows in the order of `score`; None where there is none."""
     names = ", ".join(f'"{name}"' for name in ROW_COLUMNS)
-    found = rows(
+    scored = rows(
         con,
         f"SELECT source, parameters, {names} FROM map_scores "  # noqa: S608 - names of ours
         "WHERE symbol = ? AND model = ? ORDER BY rowid",
         [symbol, model],
     )
-    if not found:
+    if not scored:
         return None
-    source, text = found[0][:2]
+    source, text = scored[0][:2]
     score_rows = []
-    for row in found:
+    for row in scored:
         values: list[Any] = [float("nan") if value is None else value for value in row[2:]]
         score_rows.append(ScoreRow(*values))
     return StoredScore(source, tuple(score_rows), json.loads(text))
@@ -361,7 +361,7 @@ class Agreement:
 
 def agreements(con: Connection) -> dict[tuple[str, str], dict[str, Agreement]]:
     """Return the headline of every stored score by symbol and model, then window, in one question."""
-    found = rows(
+    headlines = rows(
         con,
         "SELECT symbol, model, \"window\", any_value(value) FILTER (side = 'long'), "
         "any_value(value) FILTER (side = 'short'), min(hours), any_value(source), "
@@ -370,8 +370,8 @@ def agreements(con: Connection) -> dict[tuple[str, str], dict[str, Agreement]]:
         "HAVING any_value(value) IS NOT NULL",
     )
     scores: dict[tuple[str, str], dict[str, Agreement]] = {}
-    for symbol, model, window, long, short, hours, source, own in found:
-        scores.setdefault((symbol, model), {})[window] = Agreement(long, short, hours, source, own)
+    for symbol, model, window, long, short, hours, source, own_exchange in headlines:
+        scores.setdefault((symbol, model), {})[window] = Agreement(long, short, hours, source, own_exchange)
     return scores
 
 

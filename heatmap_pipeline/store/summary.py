@@ -136,8 +136,8 @@ def _ends(con: Connection, wanted: Iterable[tuple[Pair, date | None]]) -> dict[P
         "AND (w.day IS NULL OR CAST(l.timestamp AS DATE) = w.day) "
         f"WHERE {on_days} GROUP BY ALL"
     )
-    found = _joined(con, query, {"symbol": pa.string(), "model": pa.string(), "day": pa.date32()}, asked, of_days)
-    return {(symbol, model): (micros(first), micros(last)) for symbol, model, first, last in found}
+    ends = _joined(con, query, {"symbol": pa.string(), "model": pa.string(), "day": pa.date32()}, asked, of_days)
+    return {(symbol, model): (micros(first), micros(last)) for symbol, model, first, last in ends}
 
 
 def _located_shares(con: Connection, ends: Mapping[Pair, tuple[int, int]]) -> dict[Pair, float]:
@@ -151,8 +151,8 @@ def _located_shares(con: Connection, ends: Mapping[Pair, tuple[int, int]]) -> di
         f"WHERE {on_days} GROUP BY ALL"
     )
     asked = [(*pair, as_moment(last)) for pair, (_, last) in ends.items()]
-    found = _joined(con, query, {"symbol": pa.string(), "model": pa.string(), "time": _TIME}, asked, of_days)
-    return {(symbol, model): located_share(located, interest) for symbol, model, located, interest in found}
+    interests = _joined(con, query, {"symbol": pa.string(), "model": pa.string(), "time": _TIME}, asked, of_days)
+    return {(symbol, model): located_share(located, interest) for symbol, model, located, interest in interests}
 
 
 def closes_at(con: Connection, wanted: Collection[tuple[str, int]]) -> dict[tuple[str, int], float]:
@@ -165,8 +165,8 @@ def closes_at(con: Connection, wanted: Collection[tuple[str, int]]) -> dict[tupl
         f"SEMI JOIN wanted AS w ON c.symbol = w.symbol AND c.open_time = w.time WHERE {on_days}"
     )
     asked = [(symbol, as_moment(time)) for symbol, time in sorted(wanted)]
-    found = _joined(con, query, {"symbol": pa.string(), "time": _TIME}, asked, of_days)
-    return {(symbol, micros(time)): close for symbol, time, close in found}
+    closes = _joined(con, query, {"symbol": pa.string(), "time": _TIME}, asked, of_days)
+    return {(symbol, micros(time)): close for symbol, time, close in closes}
 
 
 def recent_closes(
