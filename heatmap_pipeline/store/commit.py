@@ -123,7 +123,11 @@ def _replace_lots(con: Connection, computed: Sequence[tuple[DayRecord, DayResult
         query = "SELECT max(day) FROM heatmap_days WHERE symbol = ? AND model = ?"
         days = [scalar(con, query, list(key)), *(record.day for record, _ in computed if _key(record) == key)]
         oldest[key] = max(day for day in days if day is not None) - timedelta(days=LOT_DAYS - 1)
-    kept = [pair for pair in computed if pair[0].day >= oldest[_key(pair[0])] or _ends_a_month(pair[0].day)]
+    kept = [
+        (record, result)
+        for record, result in computed
+        if record.day >= oldest[_key(record)] or _ends_a_month(record.day)
+    ]
     if kept:
         insert_parts(con, "open_positions", (_positions(record, result.state.lots) for record, result in kept))
         con.executemany(

@@ -179,14 +179,14 @@ def recorded_ranges(con: Connection, symbol: str, source: str, first: date, last
 
 def liquidation_sources(con: Connection, symbol: str | None = None) -> list[StoredSource]:
     """Return the sources that are stored of a symbol, or of all of them; the chosen one of each first."""
-    found = rows(
+    stored = rows(
         con,
         "SELECT symbol, source, exchange, own_exchange, complete, resolution_seconds, rows, "
         '"from", "to", recorded_hours, newest, chosen FROM liquidation_sources '
         "WHERE ? IS NULL OR symbol = ? ORDER BY symbol, chosen DESC, source",
         [symbol, symbol],
     )
-    return [StoredSource(*row) for row in found]
+    return [StoredSource(*row) for row in stored]
 
 
 @dataclass(frozen=True)
@@ -231,10 +231,10 @@ def watched_hours(con: Connection, symbol: str, source: str, first: date, last: 
 
 def days_recorded_whole(con: Connection, symbol: str, source: str, first: date, last: date) -> set[date]:
     """Return the days of which a source is recorded from midnight to midnight."""
-    found = rows(
+    days = rows(
         con,
         'SELECT day FROM recorded WHERE symbol = ? AND source = ? AND "from" >= ? AND "to" <= ? GROUP BY day '
         'HAVING sum(epoch_us("to") - epoch_us("from")) = ? ORDER BY day',
         [symbol, source, *day_bounds(first, last), DAY],
     )
-    return {day for (day,) in found}
+    return {day for (day,) in days}

@@ -71,10 +71,10 @@ def save_snapshots(con: Connection, symbol: str, model: str, snapshots: Iterable
                 "symbol": constant(symbol, count),
                 "model": constant(model, count),
                 "timestamp": timestamps(np.repeat(times, counts)),
-                "price_bucket": pa.array(np.concatenate([one.price_buckets for one in ordered])),
-                "side": sides(np.concatenate([one.sides for one in ordered])),
-                "active_volume": pa.array(np.concatenate([one.active_volumes for one in ordered])),
-                "consumed_volume": pa.array(np.concatenate([one.consumed_volumes for one in ordered])),
+                "price_bucket": pa.array(np.concatenate([snapshot.price_buckets for snapshot in ordered])),
+                "side": sides(np.concatenate([snapshot.sides for snapshot in ordered])),
+                "active_volume": pa.array(np.concatenate([snapshot.active_volumes for snapshot in ordered])),
+                "consumed_volume": pa.array(np.concatenate([snapshot.consumed_volumes for snapshot in ordered])),
             },
         )
         insert(
@@ -84,9 +84,9 @@ def save_snapshots(con: Connection, symbol: str, model: str, snapshots: Iterable
                 "symbol": constant(symbol, len(ordered)),
                 "model": constant(model, len(ordered)),
                 "timestamp": timestamps(times),
-                "positions_created": pa.array([one.positions_created for one in ordered], pa.int64()),
-                "positions_consumed": pa.array([one.positions_consumed for one in ordered], pa.int64()),
-                "content_hash": pa.array([_content_hash(one) for one in ordered], pa.string()),
+                "positions_created": pa.array([snapshot.positions_created for snapshot in ordered], pa.int64()),
+                "positions_consumed": pa.array([snapshot.positions_consumed for snapshot in ordered], pa.int64()),
+                "content_hash": pa.array([_content_hash(snapshot) for snapshot in ordered], pa.string()),
             },
         )
     return count

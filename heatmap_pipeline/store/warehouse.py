@@ -275,16 +275,16 @@ class Warehouse:
         DuckDB opens a path three times: for its kind, for its header, for its blocks. A publication between two of them
         would give it the header of one file and the blocks of another.
         """
-        own = self._own_name()
+        link = self._own_name()
         try:
-            own.hardlink_to(self.published)
+            link.hardlink_to(self.published)
         except OSError:  # a folder that this reader may not write to, or a file system without links
             yield self.published
             return
         try:
-            yield own
+            yield link
         finally:
-            own.unlink(missing_ok=True)
+            link.unlink(missing_ok=True)
 
     @contextmanager
     def locked(self, *symbols: str) -> Iterator[None]:
@@ -557,4 +557,4 @@ def home_of(path: Path) -> Path:
 def free_name(path: Path) -> Path:
     """Return a path, with -2, -3 ... at the end of its stem where there is something already."""
     numbered = (path.with_name(f"{path.stem}-{number}{path.suffix}") for number in count(2))
-    return next(one for one in chain([path], numbered) if not one.exists())
+    return next(name for name in chain([path], numbered) if not name.exists())
