@@ -110,8 +110,14 @@ class Bucket:
 
     def is_there(self) -> bool:
         """Return whether the folder is there, which the first object that is written makes; a bucket has to be."""
-        with self._explaining():
-            return self._store is not None or self._folder is None or self._folder.exists()
+        if self._store is not None or self._folder is None:
+            return True
+        with self._explaining():  # not `exists`, which takes a path that cannot be one for a folder not made yet
+            try:
+                self._folder.stat()
+            except FileNotFoundError:
+                return False
+            return True
 
     def read(self, path: str) -> Seen | None:
         """Return an object; None where there is none."""
@@ -172,10 +178,15 @@ class Bucket:
     def check_swaps(self) -> None:
         """See that the server refuses to overwrite what is not as it was seen, on an object made for that.
 
+        Of a folder, which is compared under a lock, that it is there or can be made: before days are computed for it.
+
         Raises:
-            BucketError: if it overwrites it: two workers would overwrite each other's commits without a word.
+            BucketError: if it overwrites it: two workers would overwrite each other's commits without a word; or if
+                the folder cannot be made.
         """
         if self._folder is not None:
+            with self._explaining():
+                self._writable()
             return
         errors = self._obstore.exceptions
         refused = []
@@ -244,7 +255,7 @@ class Bucket:
         """
         if self._folder is None or self._store is not None:
             return self._store
-        if not self._folder.exists():
+        if not self.is_there():
             raise FileNotFoundError(self._folder)
         return self._writable()
 

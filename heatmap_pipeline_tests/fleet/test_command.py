@@ -131,6 +131,15 @@ def test_status_says_what_there_is_beside_a_damaged_manifest(machine: Path, sett
     assert said.stdout.splitlines()[2].split()[:3] == [BTC, "delta", "1"]
 
 
+def test_a_store_that_cannot_be_made_is_refused_before_anything_is_computed(
+    machine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEATMAP_STORE", "file:///proc/none/store")
+    said = heatmap("fleet", "run", BTC, "--start", day(1), "--end", day(1))
+    refused(said, 1, "store file:///proc/none/store cannot be read or written")
+    assert "raw_candles" not in said.stderr
+
+
 @pytest.mark.parametrize("words", [("status",), ("fleet", "collect"), ("fleet", "catalogue"), ("fleet", "pull")])
 def test_a_command_that_reads_makes_no_store(
     machine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]

@@ -291,6 +291,13 @@ def test_a_folder_that_may_not_be_written_is_named(tmp_path: Path, file: Path) -
         Bucket(f"file://{tmp_path}/store").write("parts/a", file)
 
 
+def test_a_folder_that_cannot_be_made_is_named_before_anything_is_written(file: Path) -> None:
+    with pytest.raises(BucketError, match=r"store file:///proc/none/store cannot be read or written"):
+        Bucket("file:///proc/none/store").check_swaps()
+    with pytest.raises(BucketError, match=r"store file://.*/part/store cannot be read or written"):
+        Bucket(f"file://{file}/store")
+
+
 def test_a_folder_that_is_a_file_is_named(file: Path) -> None:
     with pytest.raises(BucketError, match=r"store file://.*/part cannot be read or written"):
         Bucket(f"file://{file}").write("parts/a", file)
