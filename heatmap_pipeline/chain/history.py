@@ -152,13 +152,13 @@ def resolve_parameters(
     """
     if model not in MODELS:
         raise ChainError(f"{record.symbol} {model}: this program has no such model; it has {listed(MODELS)}")
-    of_symbol = settings.of(record.symbol)
+    symbol_settings = settings.of(record.symbol)
     bracket = Bracket()
-    if of_symbol.maintenance_margin_rate is None or of_symbol.max_leverage is None:
+    if symbol_settings.maintenance_margin_rate is None or symbol_settings.max_leverage is None:
         bracket = _first_bracket(settings, record.symbol, day)
     bracket = Bracket(
-        of_symbol.maintenance_margin_rate or bracket.maintenance_margin_rate,
-        of_symbol.max_leverage or bracket.max_leverage,
+        symbol_settings.maintenance_margin_rate or bracket.maintenance_margin_rate,
+        symbol_settings.max_leverage or bracket.max_leverage,
     )
     try:
         return ModelParameters(MODELS[model], bucket, record.candle_interval_seconds, bracket)
@@ -294,13 +294,13 @@ def outdated_days(settings: Settings, history: History, model: str) -> list[Stal
     snapshots, kept_from = history.snapshots[model], history.cells_from(settings, model)
     seconds = SECONDS[settings.snapshot_interval_of(history.symbol.symbol)]
     reason = "its snapshots are not made from its present events, were not kept, or are at another interval"
-    to_sample = {
+    outdated = {
         day: Stale(day, reason, day)
         for day, record in history.days[model].items()
         if day >= kept_from and snapshots.get(day) != (record.state_hash, seconds)
     }
-    to_sample |= {stale.day: stale for stale in stale_days(settings, history, model)}
-    return [to_sample[day] for day in sorted(to_sample)]
+    outdated |= {stale.day: stale for stale in stale_days(settings, history, model)}
+    return [outdated[day] for day in sorted(outdated)]
 
 
 def rebuilding(settings: Settings, history: History, *, through: date | None = None) -> str:
@@ -377,8 +377,8 @@ def check_gap(
     if last is None:
         return
     gap = [last + timedelta(days=step) for step in range(1, (day - last).days)]
-    if lacking := available(gap):
+    if to_fill := available(gap):
         raise ChainError(
-            f"{symbol}: --restart at {day} would leave out days the source has, the first is {min(lacking)}; fill the "
+            f"{symbol}: --restart at {day} would leave out days the source has, the first is {min(to_fill)}; fill the "
             f"gap with `{run_command(settings, symbol, gap[0], gap[-1])}`"
         )

@@ -443,12 +443,12 @@ def _run_groups(
         if STOPPED in outcome.failures.values():
             outcome.failures.update({symbol: STOPPED for symbol in symbols if symbol not in outcome.failures})
             continue
-        of_group = settings.model_copy(update={"symbols": tuple(symbols)})
+        group_settings = settings.model_copy(update={"symbols": tuple(symbols)})
         run_id = str(uuid4())  # known also where the history has a run that could not be begun
-        line = again or command(of_group, "run", *symbols, days=(first, last), restart=restart)
+        line = again or command(group_settings, "run", *symbols, days=(first, last), restart=restart)
         try:
             with _explaining(settings.home / "dagster"):
-                failed = _run_group(of_group, instance, run_id, first, last, restart, stages, line)
+                failed = _run_group(group_settings, instance, run_id, first, last, restart, stages, line)
         except HeatmapError as error:
             failed = dict.fromkeys(symbols, _Failure(str(error)))
         if failed:

@@ -95,8 +95,8 @@ def build_shard_job(settings: Settings) -> dg.JobDefinition:
         if not chosen:
             context.log.info("the store has yesterday of every symbol")
             return {}
-        of_run = settings.model_copy(update={"symbols": chosen})
-        outcome = run_symbols(of_run, requests, partial(run_days, history=_in_memory))
+        run_settings = settings.model_copy(update={"symbols": chosen})
+        outcome = run_symbols(run_settings, requests, partial(run_days, history=_in_memory))
         for symbol, (first, last) in outcome.published.items():
             context.log_event(
                 dg.AssetMaterialization(

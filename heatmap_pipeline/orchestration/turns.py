@@ -131,8 +131,8 @@ def _waiting(settings: Settings, tell: Callable[[str], None]) -> Callable[[str],
 
 def _refusal(path: Path, settings: Settings, error: LockHeldError | OSError) -> RunError:
     if isinstance(error, LockHeldError):
-        holder = f"{error.holder} still holds {path} after {settings.lock_timeout:g} s"
-        return RunError(f"{holder}; try again when it is done")
+        words = f"{error.holder} still holds {path} after {settings.lock_timeout:g} s"
+        return RunError(f"{words}; try again when it is done")
     return RunError(
         f"{path} cannot be locked ({error.strerror}); mend its permissions, or choose another home with --home"
     )

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -91,11 +92,11 @@ class Bucket:
                 f"HEATMAP_STORE = {address} needs obstore; `sh setup.sh fleet` in the project's folder installs it"
             ) from None
         self._obstore: Any = obstore
-        self._local_store: Any = LocalStore
         self._store: Any = None
         self._endpoint = ""
         with self._explaining():
             if self._folder is not None:
+                self._local_store = partial(LocalStore, self._folder, mkdir=True)
                 if self.is_there():
                     self._writable()
             else:
@@ -253,8 +254,6 @@ class Bucket:
         Raises:
             FileNotFoundError: if the folder is not there.
         """
-        if self._folder is None or self._store is not None:
-            return self._store
         if not self.is_there():
             raise FileNotFoundError(self._folder)
         return self._writable()
@@ -262,7 +261,7 @@ class Bucket:
     def _writable(self) -> Any:
         """Return what to write to; makes the folder."""
         if self._store is None:
-            self._store = self._local_store(self._folder, mkdir=True)
+            self._store = self._local_store()
         return self._store
 
     def _blocks(self, path: str) -> Iterator[bytes]:

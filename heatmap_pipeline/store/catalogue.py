@@ -104,8 +104,8 @@ def views_over(con: Connection, database: str | None = None) -> Path | None:
     """
     query = "SELECT view_name, sql FROM duckdb_views() WHERE database_name = ? AND NOT internal"
     for name, statement in rows(con, query, [database or scalar(con, "SELECT current_database()")]):
-        if folder_named := re.search(rf"'((?:[^']|'')*)/{re.escape(name)}/symbol=\*/\*\.parquet'", statement):
-            return Path(re.sub(r"\[([*?[])\]", r"\1", folder_named[1].replace("''", "'")))
+        if match := re.search(rf"'((?:[^']|'')*)/{re.escape(name)}/symbol=\*/\*\.parquet'", statement):
+            return Path(re.sub(r"\[([*?[])\]", r"\1", match[1].replace("''", "'")))
     return None
 
 

@@ -116,11 +116,11 @@ def volumes_of(grid: Grid | None, present: Bools, cells: Mapping[str, Cells]) ->
 def _pick(column, row, own_interval, own_bin, own_volume, volumes):  # type: ignore[no-untyped-def]
     """Write what a market has of cells, among which is each that it has something of; both in their order."""
     at = 0
-    for n in range(len(own_volume)):
-        if own_volume[n] > 0:
-            while row[at] != own_bin[n] or column[at] != own_interval[n]:
+    for number in range(len(own_volume)):
+        if own_volume[number] > 0:
+            while row[at] != own_bin[number] or column[at] != own_interval[number]:
                 at += 1
-            volumes[at] = own_volume[n]
+            volumes[at] = own_volume[number]
 
 
 def book_between(book: Book, first: int, end: int) -> Book:

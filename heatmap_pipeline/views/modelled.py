@@ -108,7 +108,7 @@ def together(markets: Sequence[Modelled]) -> Modelled:
             none, whole = np.zeros(0), np.zeros(0, dtype=np.int64)
             added[side] = ModelledSums(whole, none, none, whole, none, none)
             continue
-        every = {part: np.concatenate([getattr(of_market, part) for of_market in sums]) for part in _PARTS}
+        every = {part: np.concatenate([getattr(market_sums, part) for market_sums in sums]) for part in _PARTS}
         order = np.argsort(every["column"], kind="stable")
         every = {part: values[order] for part, values in every.items()}
         column, begins = np.unique(every["column"], return_index=True)
